@@ -1,0 +1,1 @@
+"""A gRPC service in front of Kubeflow Pipelines."""

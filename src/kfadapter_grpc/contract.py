@@ -1,0 +1,102 @@
+"""What follows from the descriptors of the services: names, kinds of calls, default deadlines.
+
+Server and client both read it here, so that neither types a service's name or a method's nature again.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from kfadapter.v1 import pipeline_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+
+_FILES: tuple[FileDescriptor, ...] = (pipeline_pb2.DESCRIPTOR,)
+
+READ_SECONDS = 10.0
+"""Default deadline of a call without side effects."""
+WRITE_SECONDS = 30.0
+"""Default deadline of a call with side effects."""
+UPLOAD_SECONDS = 60.0
+"""Default deadline of an upload, before its size is known."""
+UPLOAD_SECONDS_PER_MB = 2.0
+"""What each MB (10^6 bytes) of an upload adds to its default deadline."""
+
+
+class CallKind(enum.Enum):
+    """What a call costs the server: which of its bounds it counts against."""
+
+    UNARY = "unary"
+    UPLOAD = "upload"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class RpcMethod:
+    """One RPC of the contract.
+
+    Attributes:
+        service: The service's full name (`kfadapter.v1.PipelineService`).
+        name: The method's name (`Get`).
+        read_only: Whether it is declared to have no side effects; only such calls may be repeated blindly.
+        client_streaming: Whether the caller sends a stream.
+        server_streaming: Whether the server answers with a stream.
+    """
+
+    service: str
+    name: str
+    read_only: bool
+    client_streaming: bool
+    server_streaming: bool
+
+    @property
+    def path(self) -> str:
+        """The method as gRPC names it on the wire (`/kfadapter.v1.PipelineService/Get`)."""
+        return f"/{self.service}/{self.name}"
+
+    @property
+    def kind(self) -> CallKind:
+        """Which bound it counts against."""
+        if self.client_streaming:
+            return CallKind.UPLOAD
+        return CallKind.STREAM if self.server_streaming else CallKind.UNARY
+
+    @property
+    def default_seconds(self) -> float:
+        """The deadline of a call that brings none; an upload's grows with its size."""
+        if self.client_streaming:
+            return UPLOAD_SECONDS
+        return READ_SECONDS if self.read_only else WRITE_SECONDS
+
+
+def upload_seconds(size: int) -> float:
+    """The default deadline of an upload of `size` bytes."""
+    return UPLOAD_SECONDS + UPLOAD_SECONDS_PER_MB * size / 1_000_000
+
+
+def _method(descriptor: MethodDescriptor) -> RpcMethod:
+    level = descriptor.GetOptions().idempotency_level
+    return RpcMethod(
+        service=descriptor.containing_service.full_name,
+        name=descriptor.name,
+        read_only=level == MethodOptions.NO_SIDE_EFFECTS,
+        client_streaming=descriptor.client_streaming,
+        server_streaming=descriptor.server_streaming,
+    )
+
+
+METHODS: dict[str, RpcMethod] = {
+    method.path: method
+    for file in _FILES
+    for service in file.services_by_name.values()
+    for method in map(_method, service.methods)
+}
+"""Every RPC of the contract by its path."""
+
+SERVICES: tuple[str, ...] = tuple(dict.fromkeys(method.service for method in METHODS.values()))
+"""The full names of the services."""

@@ -1,0 +1,1 @@
+"""What the program knows of pipelines: models, errors and the repository's interface. No I/O, no proto, no KFP."""

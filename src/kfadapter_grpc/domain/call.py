@@ -1,0 +1,69 @@
+"""The budget of one call: how long it may take, and whether anybody still waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Call:
+    """One call of a caller, as far as the work done for it needs to know.
+
+    Safe to use from several threads.
+
+    Attributes:
+        request_id: Names the call in logs, errors and towards KFP.
+    """
+
+    def __init__(self, request_id: str, seconds: float) -> None:
+        """Starts the call's clock; it may take `seconds`."""
+        self.request_id = request_id
+        self._deadline = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._on_cancel: dict[int, Callable[[], None]] = {}
+        self._next_key = 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller went away."""
+        return self._cancelled
+
+    def remaining(self) -> float:
+        """Seconds that are left; negative when the deadline has passed."""
+        return self._deadline - time.monotonic()
+
+    def extend(self, seconds: float) -> None:
+        """Allows at least `seconds` from now on."""
+        self._deadline = max(self._deadline, time.monotonic() + seconds)
+
+    def cancel(self) -> None:
+        """Tells everybody who works for this call that it is over. Harmless when repeated, or at the end."""
+        with self._lock:
+            self._cancelled = True
+            callbacks, self._on_cancel = list(self._on_cancel.values()), {}
+        for callback in callbacks:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Has `callback` run, once, when the call is cancelled, at once if it is.
+
+        Returns:
+            A function that takes the callback back.
+        """
+        with self._lock:
+            key = self._next_key
+            self._next_key += 1
+            if not self._cancelled:
+                self._on_cancel[key] = callback
+                return lambda: self._forget(key)
+        callback()
+        return lambda: None
+
+    def _forget(self, key: int) -> None:
+        with self._lock:
+            self._on_cancel.pop(key, None)

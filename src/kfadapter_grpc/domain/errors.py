@@ -1,0 +1,269 @@
+"""One class per fault, each with a gRPC code and a stable reason.
+
+The reasons are those of `ErrorReason` in `errors.proto`, without the prefix. The error interceptor puts them on the
+wire and the client library builds the same classes from it again, so that both ends speak of the same faults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from grpc import StatusCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """A field of a request that is wrong.
+
+    Attributes:
+        field: The path of the field as in the proto (`metadata.name`).
+        description: What is wrong with it and what would be right.
+    """
+
+    field: str
+    description: str
+
+
+class AdapterError(Exception):
+    """A fault that a caller is told about.
+
+    Attributes:
+        code: The gRPC status code.
+        reason: The stable reason, `UPPER_SNAKE`.
+        resource_type: What kind of thing is missing or in the way (`pipeline`); empty where none is.
+        retry_after: Seconds after which the same call may be repeated, where that can help.
+        message: What is wrong and what to do, in words.
+        metadata: The values that the message is made of.
+        violations: The fields that are wrong.
+        resource_name: The name or id of the thing that is missing or in the way.
+        request_id: The id of the failed call; set by the client library.
+    """
+
+    code: ClassVar[StatusCode]
+    reason: ClassVar[str]
+    resource_type: ClassVar[str] = ""
+    retry_after: float | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[FieldViolation] = (),
+        resource_name: str = "",
+        retry_after: float | None = None,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.violations = tuple(violations)
+        self.resource_name = resource_name
+        self.request_id = request_id
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+
+class PipelineNotFoundError(AdapterError):
+    """No pipeline has this id or name."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "PIPELINE_NOT_FOUND"
+    resource_type = "pipeline"
+
+
+class VersionNotFoundError(AdapterError):
+    """The pipeline has no such version, or none at all."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "VERSION_NOT_FOUND"
+    resource_type = "pipeline version"
+
+
+class PipelineExistsError(AdapterError):
+    """A pipeline of this name exists."""
+
+    code = StatusCode.ALREADY_EXISTS
+    reason = "PIPELINE_EXISTS"
+    resource_type = "pipeline"
+
+
+class VersionExistsError(AdapterError):
+    """The pipeline has a version of this name; letter case does not count."""
+
+    code = StatusCode.ALREADY_EXISTS
+    reason = "VERSION_EXISTS"
+    resource_type = "pipeline version"
+
+
+class RequestIdReusedError(AdapterError):
+    """The request id came with another content before."""
+
+    code = StatusCode.ALREADY_EXISTS
+    reason = "REQUEST_ID_REUSED"
+    resource_type = "request id"
+
+
+class InvalidFieldError(AdapterError):
+    """A field is missing or has a value that is not allowed."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_FIELD"
+
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidFieldError:
+        """Makes the error for one field."""
+        return cls(f"{field}: {description}", violations=[FieldViolation(field, description)])
+
+    @classmethod
+    def of_all(cls, violations: Sequence[FieldViolation]) -> InvalidFieldError:
+        """Makes one error for several fields, so that a caller learns of all at once."""
+        return cls("; ".join(f"{v.field}: {v.description}" for v in violations), violations=violations)
+
+
+class InvalidUploadError(AdapterError):
+    """The messages of an upload are not metadata first, then chunks."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_UPLOAD"
+
+
+class InvalidPipelineFileError(AdapterError):
+    """The file is not a pipeline."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_PIPELINE_FILE"
+
+
+class ChecksumMismatchError(AdapterError):
+    """The bytes that arrived do not have the announced SHA-256."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "CHECKSUM_MISMATCH"
+
+
+class InvalidPageTokenError(AdapterError):
+    """The page token is not one of this listing."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_PAGE_TOKEN"
+
+
+class PipelineHasVersionsError(AdapterError):
+    """The pipeline has more than one version, and `force` is not set."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "PIPELINE_HAS_VERSIONS"
+    resource_type = "pipeline"
+
+
+class KfpRejectedCredentialsError(AdapterError):
+    """KFP does not accept the adapter's own credentials: the operator's fault."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "KFP_REJECTED_CREDENTIALS"
+
+
+class NameContestedError(AdapterError):
+    """Others took the next version number again and again."""
+
+    code = StatusCode.ABORTED
+    reason = "NAME_CONTESTED"
+    retry_after = 1.0
+
+
+class UploadTooLargeError(AdapterError):
+    """The file is larger than the adapter or KFP takes."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+    reason = "UPLOAD_TOO_LARGE"
+
+
+class OverloadedError(AdapterError):
+    """The adapter has as many calls as it can carry."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+    retry_after = 1.0
+
+
+class PermissionDeniedError(AdapterError):
+    """The caller may not do this."""
+
+    code = StatusCode.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class KfpUnavailableError(AdapterError):
+    """KFP cannot be reached."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "KFP_UNAVAILABLE"
+    retry_after = 2.0
+
+
+class DrainingError(AdapterError):
+    """This adapter is shutting down."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "DRAINING"
+    retry_after = 0.5
+
+
+class KfpTimeoutError(AdapterError):
+    """KFP did not answer within the deadline."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
+    reason = "KFP_TIMEOUT"
+
+
+class UnsupportedByKfpError(AdapterError):
+    """This KFP is too old for the request, or cannot do it at all."""
+
+    code = StatusCode.UNIMPLEMENTED
+    reason = "UNSUPPORTED_BY_KFP"
+
+
+class NotImplementedYetError(AdapterError):
+    """This version of the adapter does not offer the RPC yet."""
+
+    code = StatusCode.UNIMPLEMENTED
+    reason = "NOT_IMPLEMENTED"
+
+
+class KfpError(AdapterError):
+    """KFP failed, or answered something that it should not."""
+
+    code = StatusCode.INTERNAL
+    reason = "KFP_ERROR"
+
+
+class InternalError(AdapterError):
+    """A fault of the adapter itself."""
+
+    code = StatusCode.INTERNAL
+    reason = "INTERNAL"
+
+
+class CallCancelledError(AdapterError):
+    """The caller went away."""
+
+    code = StatusCode.CANCELLED
+    reason = "CANCELLED"
+
+
+def all_error_classes() -> Iterator[type[AdapterError]]:
+    """Yields every class of this module, which are those that the wire knows."""
+    yield from _BY_REASON.values()
+
+
+def try_error_class(reason: str) -> type[AdapterError] | None:
+    """Tells the class of a reason; None for a reason that this version does not know."""
+    return _BY_REASON.get(reason)
+
+
+_BY_REASON = {cls.reason: cls for cls in AdapterError.__subclasses__()}

@@ -1,0 +1,39 @@
+"""Connects to one KFP."""
+
+from __future__ import annotations
+
+import uuid
+
+from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.kfp_backend.api import KfpApi, KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp_backend.gateway import Gateway
+from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+from kfadapter_grpc.kfp_backend.transport import Transport, TransportSettings
+
+_PROBE_SECONDS = 3.0
+
+
+class KfpBackend:
+    """One KFP: its repositories and whether it is alive. Making one does no network call.
+
+    Attributes:
+        pipelines: The pipelines and their versions.
+    """
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self._transport = Transport(settings)
+        self._api = KfpApi(self._transport)
+        self.pipelines = KfpPipelineRepository(Gateway(self._api))
+
+    def is_alive(self) -> bool:
+        """Asks KFP whether it is well; waits for at most 3 s."""
+        try:
+            self._api.health(Call(f"probe-{uuid.uuid4().hex}", _PROBE_SECONDS))
+        except (AdapterError, KfpFailureError, NotAnApiError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._transport.close()

@@ -1,0 +1,306 @@
+"""The one door to KFP: sends a request through the kfp SDK's REST client and reads the answer, within bounds.
+
+Everything above knows `Request` and `Answer` only, so the transport can be exchanged. The SDK's `ApiClient` brings
+host, TLS settings and connection pool; its generated methods are passed by, because they read files and answers whole
+and know no deadline for a call as a whole.
+
+Rules kept here: a request ends at the deadline of its call, or when the caller goes, whatever the server does;
+redirects are answers, not followed; only reads are repeated; an answer is read up to a limit.
+"""
+
+from __future__ import annotations
+
+import http.client
+import random
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import urlencode
+
+import kfp_server_api
+import urllib3
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from kfadapter_grpc.domain.errors import CallCancelledError, KfpError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.kfp_backend.exchange import (
+    AlarmClock,
+    Exchange,
+    TrackedHTTPConnection,
+    TrackedHTTPSConnection,
+    leave,
+)
+
+if TYPE_CHECKING:
+    from urllib3._base_connection import BaseHTTPConnection
+
+    from kfadapter_grpc.domain.call import Call
+
+Query: TypeAlias = Sequence[tuple[str, str]]
+
+MAX_ANSWER_BYTES = 128 * 1024 * 1024
+"""More than any answer that KFP gives to a request of ours (a spec of 32 MiB grows as JSON)."""
+
+_CONNECT_SECONDS = 5.0
+_READ_ATTEMPTS = 3
+_RETRY_STATUS = frozenset({429, 502, 503, 504})
+_MAX_BACKOFF_SECONDS = 2.0
+_CHUNK_BYTES = 256 * 1024
+
+
+class NotSentError(KfpUnavailableError):
+    """KFP could not even be connected to: the request has had no effect."""
+
+
+class AnswerTooLargeError(KfpError):
+    """The answer is larger than the limit of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to KFP.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path after the host, quoted.
+        query: The query's keys and values, not quoted.
+        body: The bytes to send, or an iterable of them with `content_length` set.
+        content_type: Of the body.
+        content_length: Of an iterable body.
+        keep: How many bytes of a longer answer to keep at either end; the middle is read and dropped. 0: keep all.
+        limit: The answer's greatest size.
+    """
+
+    method: str
+    path: str
+    query: Query = ()
+    body: bytes | Iterable[bytes] | None = None
+    content_type: str = "application/json"
+    content_length: int | None = None
+    keep: int = 0
+    limit: int = MAX_ANSWER_BYTES
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again without looking."""
+        return self.method == "GET"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What KFP answered. `tail` is empty unless the middle of a long body was dropped."""
+
+    status: int
+    body: bytes
+    content_type: str = ""
+    location: str = ""
+    retry_after: float | None = None
+    tail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """Where KFP is and how to reach it.
+
+    Attributes:
+        url: The base URL, with any path prefix, without a slash at the end.
+        pool_size: How many idle connections are kept.
+        connect_seconds: The longest time to connect.
+        headers: Sent with every request.
+    """
+
+    url: str
+    pool_size: int = 96
+    connect_seconds: float = _CONNECT_SECONDS
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = TrackedHTTPConnection
+
+    def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
+        leave(conn)
+        super()._put_conn(conn)
+
+
+class _HTTPSPool(_HTTPPool, HTTPSConnectionPool):
+    ConnectionCls = TrackedHTTPSConnection
+
+
+class Transport:
+    """Sends requests to one KFP. Safe to use from many threads; constructing it touches no network."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        configuration = kfp_server_api.Configuration(host=settings.url)
+        configuration.connection_pool_maxsize = settings.pool_size
+        client = kfp_server_api.ApiClient(configuration)
+        self._url = configuration.host
+        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", **settings.headers}
+        self._connect_seconds = settings.connect_seconds
+        self._pools: urllib3.PoolManager = client.rest_client.pool_manager
+        self._pools.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self._alarms = AlarmClock()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Closes idle connections and ends waiting for repetitions."""
+        self._closed.set()
+        self._pools.clear()
+        self._alarms.close()
+
+    def send(self, request: Request, call: Call) -> Answer:
+        """Sends a request and reads the answer, whatever its status; repeats reads on faults that pass.
+
+        Raises:
+            NotSentError: KFP cannot be connected to.
+            KfpUnavailableError: The connection broke; a write may or may not have had its effect.
+            KfpTimeoutError: The call's deadline has passed; the same holds for a write.
+            CallCancelledError: The caller went away; the same holds for a write.
+            AnswerTooLargeError: The answer passes the request's limit.
+        """
+        attempts = _READ_ATTEMPTS if request.repeatable else 1
+        for attempt in range(1, attempts):
+            try:
+                answer = self._send_once(request, call)
+            except KfpUnavailableError:
+                if not self._wait(attempt, None, call):
+                    raise
+                continue
+            if answer.status not in _RETRY_STATUS or not self._wait(attempt, answer.retry_after, call):
+                return answer
+        return self._send_once(request, call)
+
+    def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
+        """Waits before the next attempt; False if there is no time for one."""
+        seconds = retry_after if retry_after is not None else random.uniform(0.05, 0.2) * 2**attempt  # noqa: S311 - jitter
+        if seconds > min(_MAX_BACKOFF_SECONDS, call.remaining() / 2):
+            return False
+        gone = threading.Event()
+        forget = call.on_cancel(gone.set)
+        try:
+            return not gone.wait(seconds) and not self._closed.is_set()
+        finally:
+            forget()
+
+    def _send_once(self, request: Request, call: Call) -> Answer:
+        seconds = call.remaining()
+        if call.cancelled:
+            raise _cancelled()
+        if seconds <= 0:
+            raise _timed_out()
+        with Exchange(call, self._alarms) as exchange:
+            try:
+                answer = self._exchange(request, seconds, call.request_id)
+            except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
+                raise _translate(error, exchange, call) from error
+            # A line that we have shut ourselves looks like the end of a head or body without a length.
+            if call.cancelled:
+                raise _cancelled()
+            if exchange.expired:
+                raise _timed_out()
+            return answer
+
+    def _exchange(self, request: Request, seconds: float, request_id: str) -> Answer:
+        headers = {**self._headers, "X-Request-Id": request_id}
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
+        if request.content_length is not None:
+            headers["Content-Length"] = str(request.content_length)
+        response = self._pools.urlopen(
+            request.method,
+            self._url + request.path + _query_string(request.query),
+            body=request.body,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=min(self._connect_seconds, seconds), read=seconds),
+            # urllib3's own retries would repeat a DELETE; a redirect would carry our credentials elsewhere.
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        complete = False
+        try:
+            body, tail = _read(response, request)
+            complete = bool(body) or _tells_its_length(response)
+        finally:
+            if complete:
+                response.release_conn()
+            else:
+                response.close()
+        if not complete:
+            raise ConnectionError("the line was closed before the answer began")
+        return Answer(
+            status=response.status,
+            body=body,
+            tail=tail,
+            content_type=response.headers.get("Content-Type", ""),
+            location=response.headers.get("Location", ""),
+            retry_after=_seconds(response.headers.get("Retry-After", "")),
+        )
+
+
+def _query_string(query: Query) -> str:
+    return "?" + urlencode(query) if query else ""
+
+
+def _read(response: urllib3.BaseHTTPResponse, request: Request) -> tuple[bytes, bytes]:
+    """Reads the body: all of it, or, beyond `keep`, its two ends."""
+    head, tail, size = bytearray(), b"", 0
+    room = request.keep or request.limit
+    for chunk in _chunks(response):
+        size += len(chunk)
+        if size > request.limit:
+            text = f"Kubeflow Pipelines answered with more than {request.limit} bytes"
+            raise AnswerTooLargeError(text, metadata={"limit_bytes": str(request.limit)})
+        fits = room - len(head)
+        head += chunk[:fits]
+        if len(chunk) > fits:
+            tail = (tail + chunk[fits:])[-room:]
+    return bytes(head), tail
+
+
+def _tells_its_length(response: urllib3.BaseHTTPResponse) -> bool:
+    """Whether an empty body is meant, and not a line that was closed within the head."""
+    return (
+        bool(response.headers.keys() & {"Content-Length", "Transfer-Encoding"})
+        or response.status == HTTPStatus.NO_CONTENT
+    )
+
+
+def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    return iter(lambda: response.read(_CHUNK_BYTES), b"")
+
+
+def _seconds(value: str) -> float | None:
+    """Reads a Retry-After of seconds; dates are not worth the trouble."""
+    return float(value) if value.isdigit() and len(value) <= len("86400") else None
+
+
+def _cancelled() -> CallCancelledError:
+    return CallCancelledError("the caller went away")
+
+
+def _timed_out() -> KfpTimeoutError:
+    return KfpTimeoutError("Kubeflow Pipelines did not answer within the deadline; allow more time and try again")
+
+
+def _translate(error: Exception, exchange: Exchange, call: Call) -> Exception:
+    """Tells what a fault of the connection means for the call."""
+    if call.cancelled:
+        return _cancelled()
+    if exchange.expired or isinstance(error, ReadTimeoutError) or call.remaining() <= 0:
+        return _timed_out()
+    if isinstance(error, SSLError):
+        return NotSentError("Kubeflow Pipelines' certificate or TLS settings are not accepted; see the adapter's log")
+    if isinstance(error, (NewConnectionError, NameResolutionError, ConnectTimeoutError)):
+        return NotSentError("Kubeflow Pipelines cannot be reached: it does not accept connections; try again later")
+    return KfpUnavailableError("the connection to Kubeflow Pipelines broke before the answer was complete")

@@ -1,0 +1,418 @@
+"""Stores an upload in KFP: which steps, under which names, and what happens when one of them fails.
+
+A pipeline with tags is made in two steps, because KFP's one-step upload can neither name nor tag the version. Between
+them the pipeline is empty; an empty pipeline is treated as not there and adopted, so a kill in between does no harm.
+After a write of unknown outcome we look before we answer, and undo what is ours alone.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.domain.models import (
+    IfExists,
+    Pipeline,
+    UploadResult,
+)
+from kfadapter_grpc.kfp_backend import tags
+from kfadapter_grpc.kfp_backend.api import KfpFailureError, UploadForm
+from kfadapter_grpc.kfp_backend.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
+from kfadapter_grpc.kfp_backend.gateway import Gateway, equals, explained, spare_call, version_number
+from kfadapter_grpc.kfp_backend.transport import NotSentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.domain.models import PipelineFile, UploadRequest
+    from kfadapter_grpc.kfp_backend.wire import PipelineJson, VersionJson
+
+_MAX_LOSSES = 5
+"""How often the next version number, or the race to make a pipeline, may be lost before we give up."""
+_BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
+"""A write that fails like this may have had its effect."""
+_REPEAT = "repeat the call with the same request_id"
+_LOOK_YOURSELF = (
+    "this Kubeflow Pipelines keeps no tags to find it by, so look with ListVersions before you repeat the call"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One upload."""
+
+    request: UploadRequest
+    file: PipelineFile
+    call: Call
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def version_tags(self) -> dict[str, str]:
+        return tags.for_version(self.request.tags, self.file.sha256, self.request.request_id)
+
+    @property
+    def pipeline_tags(self) -> dict[str, str]:
+        return tags.for_pipeline(self.request.tags, self.request.request_id, self.attempt)
+
+    def context(self, version: str = "", **values: str) -> Context:
+        known = {"name": self.request.name, "version": version, "size": str(self.file.size), **values}
+        return Context(
+            subject=f"named '{self.request.name}'",
+            resource=version or self.request.name,
+            values={key: value for key, value in known.items() if value},
+        )
+
+
+class _LostRaceError(Exception):
+    """Somebody made or deleted the pipeline meanwhile: look again."""
+
+
+class Uploader:
+    """Stores uploads. Safe to use from many threads."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._api = gateway.api
+        self._keeps_tags = True
+        self._has_names = True
+        self._turns = _Turns()
+
+    def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
+        """Stores a file as a new pipeline or a new version."""
+        job = _Job(request, file, call)
+        with ExitStack() as turns:
+            for key in _turns(request):
+                turns.enter_context(self._turns.taken(key, call))
+            for _ in range(_MAX_LOSSES):
+                try:
+                    return self._attempt(job)
+                except _LostRaceError:
+                    continue
+        raise _contested(request.name)
+
+    def _attempt(self, job: _Job) -> UploadResult:
+        request = job.request
+        found = self._gateway.find_by_name(request.name, request.namespace, job.call)
+        if found is None:
+            return self._store_new(job)
+        if self._gateway.count_versions(found.pipeline_id, job.call) == 0:
+            return self._store_first(job, found, mine=False)
+        return self._store_next(job, found)
+
+    # --- an upload that came before -----------------------------------------------------------------------------
+
+    def _find_earlier(self, job: _Job, found: PipelineJson) -> tuple[UploadResult | None, bool]:
+        """Finds the version of an earlier upload of the same request or content; also, whether nobody could look."""
+        request = job.request
+        content = equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256))
+        try:
+            if request.request_id:
+                by_request = equals(f"tags.{tags.REQUEST}", request.request_id)
+                if self._find_version(job, found, by_request) is not None:
+                    # Asked in this order a copy that is stored in between cannot pass for another content.
+                    version = self._find_version(job, found, by_request, content)
+                    if version is None:
+                        raise _request_id_reused(request.request_id)
+                    made = _made_by(request, found)
+                    return _result(found, version, pipeline_created=made, version_created=True), False
+            if request.if_exists is IfExists.SKIP_IF_SAME:
+                version = self._find_version(job, found, content)
+                if version is not None:
+                    return _result(found, version, pipeline_created=False, version_created=False), False
+        except errors.UnsupportedByKfpError:
+            return None, True
+        return None, False
+
+    def _find_version(self, job: _Job, found: PipelineJson, *where: dict[str, str]) -> VersionJson | None:
+        with explained(job.context()):
+            return self._api.find_version(found.pipeline_id, where, job.call)
+
+    # --- a new pipeline ------------------------------------------------------------------------------------------
+
+    def _store_new(self, job: _Job) -> UploadResult:
+        if not self._keeps_tags and not job.request.version_name:
+            return self._store_in_one_step(job)
+        return self._store_first(job, self._create(job), mine=True)
+
+    def _store_in_one_step(self, job: _Job) -> UploadResult:
+        """Without tags to set and a version to name, KFP's upload does it all, and there is nothing to undo.
+
+        Tags are sent all the same: in the answer they show that KFP has learned to keep them.
+        """
+        request = job.request
+        form = replace(self._form(job, request.name), namespace=request.namespace, tags=job.version_tags)
+        look = self._gateway.look_for("", request.namespace, job.file.size, job.call.request_id)
+        try:
+            with explained(replace(job.context(limit=_limit(job)), look=look)):
+                pipeline = self._api.upload(form, job.file, job.call)
+        except errors.PipelineExistsError as error:
+            raise self._lost(job) from error
+        except NotSentError:
+            raise
+        except _BROKEN as error:
+            raise _of_unknown_outcome(error, _LOOK_YOURSELF) from error
+        self._keeps_tags = bool(pipeline.tags)
+        version, _ = self._gateway.latest_version(pipeline.pipeline_id, job.call)
+        if version is None:
+            raise _LostRaceError
+        return UploadResult(pipeline.to_domain(), version, pipeline_created=True, version_created=True)
+
+    def _create(self, job: _Job) -> PipelineJson:
+        """Makes the empty pipeline.
+
+        KFP before 2.17 knows one name and takes the display name for it, which is seen from its answer.
+        """
+        sent = self._display_name(job.request)
+        made = self._try_create(job, sent)
+        self._has_names = made.has_name
+        wanted = self._display_name(job.request)
+        if sent != wanted:
+            self._undo(made, job.call)
+            made = self._try_create(job, wanted)
+        self._keeps_tags = bool(made.tags)
+        return made
+
+    def _display_name(self, request: UploadRequest) -> str:
+        return (request.display_name if self._has_names else "") or request.name
+
+    def _try_create(self, job: _Job, display_name: str) -> PipelineJson:
+        request = job.request
+        body = {
+            "name": request.name,
+            "display_name": display_name,
+            "description": request.description,
+            "namespace": request.namespace,
+            "tags": job.pipeline_tags,
+        }
+        # A caller who goes away does not break this off: it is short, and its answer tells what is to be undone.
+        call = Call(job.call.request_id, job.call.remaining())
+        try:
+            with explained(job.context()):
+                made = self._api.create_pipeline({key: value for key, value in body.items() if value}, call)
+        except errors.PipelineExistsError as error:
+            raise self._lost(job) from error
+        except NotSentError:
+            raise
+        except _BROKEN as error:
+            made = self._made_all_the_same(job, error)
+            if isinstance(error, errors.KfpTimeoutError):
+                self._undo(made, job.call)
+                raise
+        if job.call.cancelled:
+            self._undo(made, job.call)
+            raise errors.CallCancelledError("the caller went away")
+        return made
+
+    def _made_all_the_same(self, job: _Job, broken: errors.AdapterError) -> PipelineJson:
+        """Looks for a pipeline that was made although the answer broke; raises what broke if it is not ours."""
+        spare = spare_call(job.call.request_id)
+        try:
+            found = self._gateway.find_by_name(job.request.name, job.request.namespace, spare)
+        except errors.AdapterError:
+            raise broken from None
+        if found is None or found.tags.get(tags.ATTEMPT) != job.attempt:
+            raise broken
+        return found
+
+    def _lost(self, job: _Job) -> Exception:
+        """Somebody made the pipeline first: an error under FAIL, else a reason to look again."""
+        found = self._gateway.find_by_name(job.request.name, job.request.namespace, job.call)
+        if found is None:
+            self._has_names = False  # then the display name was taken; making the pipeline corrects this if it is wrong
+        elif job.request.if_exists is IfExists.FAIL:
+            return _exists(found.to_domain())
+        return _LostRaceError()
+
+    def _store_first(self, job: _Job, pipeline: PipelineJson, *, mine: bool) -> UploadResult:
+        """Stores the first version of an empty pipeline; undoes the pipeline, if it is ours, when that fails."""
+        name = job.request.version_name or job.request.name
+        try:
+            version = self._store_version(job, pipeline, name)
+        except errors.VersionExistsError as error:
+            # Two uploads of a new name at the same moment: the other one's version is there.
+            return self._after_lost_name(job, pipeline, error)
+        except errors.PipelineNotFoundError as error:
+            raise _LostRaceError from error
+        except BaseException:
+            if mine:
+                self._undo(pipeline, job.call)
+            raise
+        created = mine or _made_by(job.request, pipeline)
+        return _result(pipeline, version, pipeline_created=created, version_created=True)
+
+    def _undo(self, pipeline: PipelineJson, call: Call) -> None:
+        """Deletes a pipeline that we made, unless somebody has put a version into it: without cascade KFP refuses."""
+        try:
+            self._api.delete_pipeline(pipeline.pipeline_id, spare_call(call.request_id), cascade=False)
+        except (KfpFailureError, errors.AdapterError):
+            return  # it has a version, or stays empty, and the next upload of the name adopts it
+
+    # --- a further version ---------------------------------------------------------------------------------------
+
+    def _store_next(self, job: _Job, pipeline: PipelineJson) -> UploadResult:
+        """Stores a further version, unless an earlier upload of the same request or content is there.
+
+        The number is read before that look. So whoever stores the same upload at the same moment, in this adapter or
+        another, is either seen by the look or takes the number first; then KFP's unique key sends us back to look.
+        """
+        request = job.request
+        name = request.version_name or self._next_number(job, pipeline)
+        earlier, skipped = self._find_earlier(job, pipeline)
+        if earlier is not None:
+            return earlier
+        if request.if_exists is IfExists.FAIL:
+            raise _exists(pipeline.to_domain())
+        try:
+            version = self._store_version(job, pipeline, name)
+        except errors.VersionExistsError as error:
+            return self._after_lost_name(job, pipeline, error)
+        except errors.PipelineNotFoundError as error:
+            raise _LostRaceError from error
+        result = _result(pipeline, version, pipeline_created=False, version_created=True)
+        return replace(result, duplicate_check_skipped=skipped)
+
+    def _after_lost_name(self, job: _Job, pipeline: PipelineJson, error: errors.VersionExistsError) -> UploadResult:
+        """The version's name is taken: perhaps by a copy of this very upload; a number can be chosen anew."""
+        earlier, _ = self._find_earlier(job, pipeline)
+        if earlier is not None:
+            return earlier
+        if job.request.if_exists is IfExists.FAIL:
+            raise _exists(pipeline.to_domain()) from error
+        raise (error if job.request.version_name else _LostRaceError()) from error
+
+    def _next_number(self, job: _Job, pipeline: PipelineJson) -> str:
+        """The highest number so far plus 1; the first version, which has the pipeline's name, counts as 1."""
+        own_name = pipeline.to_domain().name
+        names = {version.name for version in self._gateway.every_version(pipeline.pipeline_id, job.call)}
+        number = 1 + max([1, *map(version_number, names - {own_name})])
+        while str(number) in names:  # the pipeline itself may be named as a number, or one be too long to count
+            number += 1
+        return str(number)
+
+    # --- storing a version ---------------------------------------------------------------------------------------
+
+    def _form(self, job: _Job, version_name: str) -> UploadForm:
+        request = job.request
+        return UploadForm(
+            name=version_name,
+            display_name=request.display_name,
+            description=request.description,
+            code_source_url=request.code_source_url,
+        )
+
+    def _store_version(self, job: _Job, pipeline: PipelineJson, name: str) -> VersionJson:
+        """Stores a version; after a broken answer, looks whether it arrived all the same."""
+        pipeline_id = pipeline.pipeline_id
+        form = replace(self._form(job, name), pipeline_id=pipeline_id, tags=job.version_tags)
+        look = self._gateway.look_for(pipeline_id, job.request.namespace, job.file.size, job.call.request_id)
+        context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), look=look)
+        try:
+            with explained(context):
+                return self._api.upload_version(form, job.file, job.call)
+        except NotSentError:
+            raise
+        except _BROKEN as error:
+            return self._arrived(error, job, pipeline_id, name)
+
+    def _arrived(self, broken: errors.AdapterError, job: _Job, pipeline_id: str, name: str) -> VersionJson:
+        """Looks for a version that may have arrived; if it is not there, raises what broke, with advice."""
+        where = (equals("name", name), equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
+        try:
+            with explained():
+                version = self._api.find_version(pipeline_id, where, spare_call(job.call.request_id))
+        except errors.UnsupportedByKfpError:
+            raise _of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
+        except errors.AdapterError:
+            version = None
+        if version is None:
+            raise _of_unknown_outcome(broken, _REPEAT) from broken
+        return version
+
+
+class _Turns:
+    """Lets one upload at a time through for each key."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._taken: set[tuple[str, ...]] = set()
+
+    @contextmanager
+    def taken(self, key: tuple[str, ...], call: Call) -> Iterator[None]:
+        """Waits for the turn, no longer than the call lives."""
+        forget = call.on_cancel(self._wake)
+        with self._condition:
+            while key in self._taken:
+                if call.cancelled:
+                    raise errors.CallCancelledError("the caller went away")
+                if not self._condition.wait(max(0.0, call.remaining())) and call.remaining() <= 0:
+                    raise errors.KfpTimeoutError("another upload of the same request is not over; try again later")
+            self._taken.add(key)
+        try:
+            yield
+        finally:
+            forget()
+            with self._condition:
+                self._taken.discard(key)
+                self._condition.notify_all()
+
+    def _wake(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
+
+
+def _turns(request: UploadRequest) -> Iterator[tuple[str, ...]]:
+    """Uploads that must not overlap in this process: of one name under FAIL, and of one request id."""
+    if request.if_exists is IfExists.FAIL:
+        yield (request.namespace, request.name)
+    if request.request_id:
+        yield (request.namespace, request.name, request.request_id)
+
+
+def _made_by(request: UploadRequest, pipeline: PipelineJson) -> bool:
+    """Whether the pipeline was made by an upload with this request id."""
+    return bool(request.request_id) and pipeline.tags.get(tags.REQUEST) == request.request_id
+
+
+def _limit(job: _Job) -> str:
+    return str(KFP_FILE_LIMIT if job.file.size > KFP_FILE_LIMIT else KFP_PACKET_LIMIT)
+
+
+def _result(
+    pipeline: PipelineJson, version: VersionJson, *, pipeline_created: bool, version_created: bool
+) -> UploadResult:
+    return UploadResult(pipeline.to_domain(), version.to_domain(), pipeline_created, version_created)
+
+
+def _exists(pipeline: Pipeline) -> errors.PipelineExistsError:
+    return errors.PipelineExistsError(
+        f"there is a pipeline named '{pipeline.name}' already (id {pipeline.pipeline_id}); "
+        "choose another name, or upload a new version of it",
+        metadata={"name": pipeline.name, "pipeline_id": pipeline.pipeline_id},
+        resource_name=pipeline.pipeline_id,
+    )
+
+
+def _request_id_reused(request_id: str) -> errors.RequestIdReusedError:
+    return errors.RequestIdReusedError(
+        f"request_id '{request_id}' came with another file before; use a new id for a new upload",
+        metadata={"request_id": request_id},
+        resource_name=request_id,
+    )
+
+
+def _contested(name: str) -> errors.NameContestedError:
+    return errors.NameContestedError(
+        f"other uploads of '{name}' were faster {_MAX_LOSSES} times; try again, or give a version_name",
+        metadata={"name": name, "losses": str(_MAX_LOSSES)},
+        resource_name=name,
+    )
+
+
+def _of_unknown_outcome(error: errors.AdapterError, advice: str) -> errors.AdapterError:
+    text = f"{error.message}. Whether the version is stored is not known: {advice}"
+    return type(error)(text, metadata=error.metadata, retry_after=error.retry_after)

@@ -1,0 +1,88 @@
+"""Tells by its first bytes what a file is."""
+
+from __future__ import annotations
+
+import re
+
+from kfadapter_grpc.domain.models import FileKind
+from kfadapter_grpc.upload.refusal import refusal
+
+HEAD_BYTES = 4096
+"""How many bytes of a file are looked at."""
+
+_BOM = b"\xef\xbb\xbf"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_GZIP = b"\x1f\x8b"
+_WHAT_TO_DO = "upload the YAML or JSON that the kfp compiler writes"
+
+_FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF87a", "a GIF image"),
+    (b"GIF89a", "a GIF image"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x7fELF", "an ELF program"),
+    (b"\xcf\xfa\xed\xfe", "a Mach-O program"),
+    (b"\xca\xfe\xba\xbe", "a Java class or a Mach-O program"),
+    (b"\x00asm", "a WebAssembly module"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ\x00", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x80\x04\x95", "a Python pickle"),
+    (b"\x80\x05\x95", "a Python pickle"),
+    (b"\xff\xfe", "UTF-16 text, which has to be saved as UTF-8,"),
+    (b"\xfe\xff", "UTF-16 text, which has to be saved as UTF-8,"),
+)
+_TAR_MAGIC_AT = 257
+_MARKUP = re.compile(rb"\s*<(?:!doctype html|html|\?xml)", re.IGNORECASE)
+_PYTHON = re.compile(rb"^(?:import|from) +kfp\b", re.MULTILINE)
+
+
+def kind_of(head: bytes) -> FileKind:
+    """Tells the kind of the file that begins with `head`.
+
+    Raises:
+        InvalidPipelineFileError: It is something else than a text or an archive.
+    """
+    if head.startswith(_ZIP):
+        return FileKind.ZIP
+    if head.startswith(_GZIP):
+        return FileKind.TAR_GZ
+    ensure_text(head, "This")
+    is_json = head.removeprefix(_BOM).lstrip()[:1] in (b"{", b"[")
+    return FileKind.JSON if is_json else FileKind.YAML
+
+
+def ensure_text(head: bytes, subject: str) -> None:
+    """Returns if `head` may begin a text.
+
+    Args:
+        head: The first bytes.
+        subject: What to call the file in the message.
+
+    Raises:
+        InvalidPipelineFileError: It is something well-known that is no pipeline, or binary.
+    """
+    other = _what_else(head)
+    if other:
+        raise refusal(f"{subject} looks like {other}, not a pipeline; {_WHAT_TO_DO}.")
+
+
+def _what_else(head: bytes) -> str:
+    """Names what begins with `head`, empty for a text."""
+    if head.startswith(_ZIP) or head.startswith(_GZIP):
+        return "an archive"
+    for magic, name in _FOREIGN:
+        if head.startswith(magic):
+            return name
+    if head[_TAR_MAGIC_AT:].startswith(b"ustar"):
+        return "an uncompressed tar archive"
+    if b"\0" in head:
+        return "binary data"
+    if _MARKUP.match(head):
+        return "an HTML or XML page"
+    return "a Python program that has to be compiled first" if _PYTHON.search(head) else ""

@@ -1,0 +1,208 @@
+r"""Checks the syntax of a YAML or JSON text by the events of libyaml's parser: nothing is built, no alias expanded.
+
+KFP reads files with Go's yaml.v3, and where that fails in the middle of a file an older server spins for ever. So this
+also refuses what libyaml takes and yaml.v3 does not: `%YAML 1.2`, aliases without anchor, `\/` in quotes, an unquoted
+text with `?` and a tag without value in flow style, and keys that are no texts.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+import yaml
+
+from kfadapter_grpc.upload.limits import ensure_wanted
+from kfadapter_grpc.upload.refusal import quoted, refusal
+
+if TYPE_CHECKING:
+    from yaml._yaml import Mark as CMark
+    from yaml.error import Mark
+
+    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.domain.errors import InvalidPipelineFileError
+    from kfadapter_grpc.upload.text import CheckedText
+
+MOST_ALIASES = 100_000
+"""Anchors and aliases in one file."""
+DEEPEST = 1_000
+"""Levels of nesting."""
+MOST_EVENTS = 5_000_000
+"""Texts, beginnings and ends of lists and mappings; a compiled pipeline of 32 MiB has about 1.6 million."""
+
+_MOST_CLIMBS = 50_000_000
+"""The depth of every collection, summed up: libyaml's work grows with the depth."""
+
+_EVENTS_BETWEEN_LOOKS = 1_000
+_NULLS = ("", "~", "null", "Null", "NULL")
+_SURROGATES = "found invalid Unicode character escape code"
+
+
+class _Inside(enum.Enum):
+    """Where the next node stands."""
+
+    SEQUENCE = enum.auto()
+    KEY = enum.auto()
+    VALUE = enum.auto()
+
+
+# Looking up a member of an enum costs more than the rest of an event's work.
+_SEQUENCE, _KEY, _VALUE = _Inside
+
+
+def check_syntax(text: CheckedText, call: Call) -> None:
+    """Parses the text to its end.
+
+    Raises:
+        InvalidPipelineFileError: It is not YAML, or not a YAML that KFP can read.
+        CallCancelledError: The caller went away.
+        KfpTimeoutError: The deadline passed first.
+    """
+    shape = _Shape(text)
+    try:
+        for number, event in enumerate(yaml.parse(text, Loader=yaml.CBaseLoader)):
+            if not number % _EVENTS_BETWEEN_LOOKS:
+                ensure_wanted(call)
+                shape.refuse_endless(number)
+            text.token_bytes = 0
+            shape.take(event)
+        shape.finish()
+    except yaml.YAMLError as error:
+        text.ensure_sound()
+        raise _syntax_error(error) from None
+
+
+class _Shape:
+    """Follows the events of one file and refuses what KFP cannot read."""
+
+    def __init__(self, text: CheckedText) -> None:
+        self._text = text
+        self._inside: list[_Inside] = []
+        self._flow_levels = 0
+        self._anchors: set[str] = set()
+        self._climbs = 0
+        self._references = 0
+        self._mappings = 0
+
+    def take(self, event: yaml.Event) -> None:
+        """Follows one event."""
+        if isinstance(event, yaml.ScalarEvent):
+            self._scalar(event)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._start(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._end()
+        elif isinstance(event, yaml.AliasEvent):
+            self._alias(event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._document_start(event)
+        elif isinstance(event, yaml.DocumentEndEvent):
+            self._text.between_documents = True
+
+    def refuse_endless(self, events: int) -> None:
+        """Refuses a file whose parsing would take much longer than its size allows."""
+        if events > MOST_EVENTS:
+            raise refusal(f"The file has more than {MOST_EVENTS // 1_000_000} million parts. Make it smaller.")
+        if self._climbs > _MOST_CLIMBS:
+            raise refusal("The file is nested too deeply in too many places. Make it flatter.")
+
+    def finish(self) -> None:
+        """Looks at the whole after the last event."""
+        self._text.ensure_sound()
+        if not self._mappings:
+            raise refusal("The file is empty. Upload the YAML or JSON that the kfp compiler writes.")
+
+    def _document_start(self, event: yaml.DocumentStartEvent) -> None:
+        self._text.between_documents = False
+        self._anchors.clear()
+        if event.version not in {None, (1, 1)}:
+            raise self._refused(event, "KFP reads YAML 1.1 only; remove the line `%YAML`.")
+
+    def _scalar(self, event: yaml.ScalarEvent) -> None:
+        if not self._inside and not self._is_null(event):
+            raise self._refused(event, f"this is a text, {quoted(event.value)}, not a pipeline: a mapping is needed.")
+        self._take_place(event)
+        if event.style == '"':
+            self._refuse_escaped_slash(event)
+        elif self._flow_levels and not event.style:
+            self._refuse_in_flow(event)
+
+    def _start(self, event: yaml.CollectionStartEvent) -> None:
+        is_mapping = isinstance(event, yaml.MappingStartEvent)
+        if not self._inside:
+            self._root(event, is_mapping=is_mapping)
+        self._take_place(event)
+        self._inside.append(_KEY if is_mapping else _SEQUENCE)
+        if event.flow_style:
+            self._flow_levels += 1
+        if len(self._inside) > DEEPEST:
+            raise self._refused(event, f"the file is nested deeper than {DEEPEST} levels.")
+
+    def _end(self) -> None:
+        self._climbs += len(self._inside)
+        self._inside.pop()
+        # All that is inside a flow collection is in flow style too.
+        self._flow_levels = max(0, self._flow_levels - 1)
+
+    def _alias(self, event: yaml.AliasEvent) -> None:
+        if event.anchor not in self._anchors:
+            raise self._refused(event, f"the alias {quoted(f'*{event.anchor}')} has no anchor before it.")
+        self._take_place(event)
+
+    def _root(self, event: yaml.CollectionStartEvent, *, is_mapping: bool) -> None:
+        if not is_mapping:
+            raise self._refused(event, "this is a list, not a pipeline: a mapping is needed.")
+        self._mappings += 1
+
+    def _take_place(self, event: yaml.NodeEvent) -> None:
+        """Puts a node where it stands: in a mapping, keys and values take turns."""
+        if self._inside:
+            place = self._inside[-1]
+            if place is _KEY:
+                if not isinstance(event, yaml.ScalarEvent):
+                    raise self._refused(event, "the key of a mapping has to be a text.")
+                self._inside[-1] = _VALUE
+            elif place is _VALUE:
+                self._inside[-1] = _KEY
+        if event.anchor is not None:
+            self._note(event, event.anchor)
+
+    def _note(self, event: yaml.NodeEvent, anchor: str) -> None:
+        self._anchors.add(anchor)
+        self._references += 1
+        if self._references > MOST_ALIASES:
+            raise self._refused(event, f"the file has more than {MOST_ALIASES} anchors and aliases.")
+
+    def _refuse_in_flow(self, event: yaml.ScalarEvent) -> None:
+        if "?" in event.value[1:]:
+            raise self._refused(event, f"KFP cannot read {quoted(event.value)} with its `?` here; put it into quotes.")
+        if event.tag is not None and not event.value:
+            raise self._refused(event, f"the tag {quoted(event.tag)} has no value.")
+
+    def _refuse_escaped_slash(self, event: yaml.ScalarEvent) -> None:
+        start, end = event.start_mark, event.end_mark
+        if start is not None and end is not None and self._text.escapes_slash(start.index, end.index):
+            raise self._refused(event, r"KFP cannot read the escape `\/`; write `/` in its place.")
+
+    @staticmethod
+    def _is_null(event: yaml.ScalarEvent) -> bool:
+        return not event.style and event.value in _NULLS
+
+    @staticmethod
+    def _refused(event: yaml.Event, message: str) -> InvalidPipelineFileError:
+        return _refused_at(event.start_mark, message)
+
+
+def _syntax_error(error: yaml.YAMLError) -> InvalidPipelineFileError:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return refusal(f"This is not valid YAML: {error}.")
+    problem = f"{error.problem}, {error.context}" if error.context else str(error.problem)
+    if error.problem == _SURROGATES:
+        problem += "; write characters beyond U+FFFF as they are, not as two `\\u` escapes"
+    return _refused_at(error.problem_mark, f"this is not valid YAML: {problem}. Correct the file.")
+
+
+def _refused_at(mark: Mark | CMark | None, message: str) -> InvalidPipelineFileError:
+    if mark is None:
+        return refusal(message)
+    return refusal(message, line=mark.line + 1, column=mark.column + 1)

@@ -1,0 +1,162 @@
+"""Reads a text for the YAML parser, piece by piece, and looks at what the parser does not."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from kfadapter_grpc.upload.limits import ensure_wanted
+from kfadapter_grpc.upload.refusal import refusal
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.call import Call
+
+_PIECE = 1 << 14
+_LONG_TOKEN = 1 << 20
+_MOST_SLASHES = 100_000
+_MOST_DIRECTIVES = 100
+_WAIT_SECONDS = 0.05
+
+_PLAIN_BYTES = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F)])
+_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_ESCAPED_SLASH = re.compile(r"(?<!\\)(?:\\\\)*\\/")
+_DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")
+
+_one_long_token = threading.Lock()
+"""Held by whoever parses a text with a very long token, so that only one such token is in memory at a time."""
+
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Reads up to `size` bytes; none at the end."""
+        ...
+
+
+class CheckedText:
+    """A text on its way to the parser.
+
+    Everything that is read must be UTF-8 without control characters. A fault is kept in `failure` and the text
+    ends there, because an exception does not pass well through the C code that calls `read`.
+
+    Attributes:
+        failure: Why reading ended before the end of the text.
+        token_bytes: How much was read since the parser last made something of it.
+        between_documents: Whether the parser is outside a document, where directives may stand.
+    """
+
+    def __init__(self, stream: Readable, call: Call) -> None:
+        self.failure: Exception | None = None
+        self.between_documents = True
+        self._stream = stream
+        self._call = call
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._characters = 0
+        self._line = 1
+        self._column = 1
+        self._slashes: deque[int] = deque()
+        self._backslash = ""
+        self._directives = 0
+        self.token_bytes = 0
+        self._alone = False
+
+    def close(self) -> None:
+        """Lets others have their turn with a long token."""
+        if self._alone:
+            _one_long_token.release()
+
+    def read(self, size: int = _PIECE, /) -> bytes:
+        """Reads up to `size` bytes; none at the end, and none after a fault."""
+        if self.failure is not None:
+            return b""
+        try:
+            return self._read(min(size, _PIECE))
+        except Exception as error:  # noqa: BLE001 - raised again by `ensure_sound`
+            self.failure = error
+            return b""
+
+    def ensure_sound(self) -> None:
+        """Raises what went wrong while reading, if anything did."""
+        if self.failure is not None:
+            raise self.failure
+
+    def drain(self) -> None:
+        """Reads all that is left without parsing it."""
+        while self.read():
+            self._slashes.clear()
+        self.ensure_sound()
+
+    def escapes_slash(self, start: int, end: int) -> bool:
+        r"""Tells whether a `\/` stands between the characters `start` and `end`, and forgets all before `end`."""
+        found = False
+        while self._slashes and self._slashes[0] < end:
+            found |= self._slashes.popleft() >= start
+        return found
+
+    def _read(self, size: int) -> bytes:
+        ensure_wanted(self._call)
+        piece = self._stream.read(size)
+        self.token_bytes += len(piece)
+        if self.token_bytes > _LONG_TOKEN and not self._alone:
+            self._wait_alone()
+        self._look_at(piece, self._decode(piece))
+        return piece
+
+    def _wait_alone(self) -> None:
+        while not _one_long_token.acquire(timeout=_WAIT_SECONDS):
+            ensure_wanted(self._call)
+        self._alone = True
+
+    def _decode(self, piece: bytes) -> str:
+        try:
+            return self._decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            self._advance(error.object[: error.start].decode("utf-8"))
+            message = f"the file is not UTF-8 text ({error.reason}); save it as UTF-8."
+            raise refusal(message, line=self._line, column=self._column) from None
+
+    def _look_at(self, piece: bytes, text: str) -> None:
+        if not text.isascii() or piece.translate(None, _PLAIN_BYTES):
+            self._refuse_controls(text)
+        self._note_slashes(text)
+        if self.between_documents and "%" in text:
+            self._count_directives(text)
+        self._advance(text)
+
+    def _refuse_controls(self, text: str) -> None:
+        found = _FORBIDDEN.search(text)
+        if found is None:
+            return
+        self._advance(text[: found.start()])
+        character = found.group()
+        what = "binary data, not a pipeline" if character == "\0" else "not clean text"
+        message = f"the character {character!a} is not allowed: this is {what}. Upload what the kfp compiler writes."
+        raise refusal(message, line=self._line, column=self._column)
+
+    def _note_slashes(self, text: str) -> None:
+        carried = self._backslash + text
+        if "\\/" in carried:
+            start = self._characters - len(self._backslash) - 1
+            self._slashes.extend(start + found.end() for found in _ESCAPED_SLASH.finditer(carried))
+        if len(self._slashes) > _MOST_SLASHES:
+            raise refusal(f"one text in the file has more than {_MOST_SLASHES} of `\\/`.", line=self._line, column=1)
+        if text:
+            self._backslash = "\\" * ((len(carried) - len(carried.rstrip("\\"))) % 2)
+
+    def _count_directives(self, text: str) -> None:
+        self._directives += len(_DIRECTIVE.findall(text))
+        if self._directives > _MOST_DIRECTIVES:
+            raise refusal(
+                f"the file has more than {_MOST_DIRECTIVES} lines that begin with `%`.", line=self._line, column=1
+            )
+
+    def _advance(self, text: str) -> None:
+        """Moves the position behind `text`."""
+        self._characters += len(text)
+        lines = text.count("\n")
+        self._line += lines
+        self._column = len(text) - text.rfind("\n") if lines else self._column + len(text)

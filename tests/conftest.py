@@ -1,0 +1,54 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+import structlog
+
+from kfadapter_grpc.embedded.process import start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+# How long an example takes says nothing on a machine that does other things, too.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that lets anybody hold the adapter against a KFP of their own."""
+    parser.addoption(
+        "--kfp-url",
+        metavar="URL",
+        default="",
+        help="run tests/e2e against this Kubeflow Pipelines instead of an embedded one",
+    )
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A server that a test runs configures logging to that test's stderr, which is closed afterwards."""
+    handlers, level = list(logging.root.handlers), logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an embedded KFP that tests share; they use names of their own."""
+    with start(tmp_path_factory.mktemp("embedded-kfp")) as kfp:
+        yield kfp.url
+
+
+@pytest.fixture(scope="session")
+def kfp_url(request: pytest.FixtureRequest) -> str:
+    """The KFP that end-to-end tests run against."""
+    given = str(request.config.getoption("--kfp-url"))
+    return given.rstrip("/") or str(request.getfixturevalue("embedded_url"))

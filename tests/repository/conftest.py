@@ -1,0 +1,61 @@
+"""A repository before an embedded KFP, and before one that misbehaves."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted_kfp import ScriptedKfp
+from tests.transcripts import PIPELINES
+
+from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.domain.models import FileKind, PipelineFile
+from kfadapter_grpc.kfp_backend import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+
+
+@pytest.fixture
+def repository(embedded_url: str) -> Iterator[KfpPipelineRepository]:
+    """The repository before the embedded KFP."""
+    backend = connect(embedded_url)
+    yield backend.pipelines
+    backend.close()
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedKfp]:
+    """A KFP that does what the test tells it."""
+    with ScriptedKfp() as server:
+        yield server
+
+
+@pytest.fixture
+def before_scripted(scripted: ScriptedKfp) -> Iterator[KfpPipelineRepository]:
+    """The repository before the scripted KFP."""
+    backend = connect(scripted.url)
+    yield backend.pipelines
+    backend.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A pipeline's name that no other test uses."""
+    return f"이름 {uuid.uuid4().hex[:12]}"
+
+
+def call(seconds: float = 20) -> Call:
+    """A call with a budget."""
+    return Call(f"test-{uuid.uuid4().hex}", seconds)
+
+
+def pipeline_file(stem: str = "hello_world", suffix: str = "") -> PipelineFile:
+    """One of the sample pipelines; a suffix makes other bytes of it."""
+    data = (PIPELINES / f"{stem}.yaml").read_bytes() + suffix.encode()
+    return PipelineFile(io.BytesIO(data), len(data), hashlib.sha256(data).digest(), FileKind.YAML)

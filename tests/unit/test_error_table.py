@@ -1,0 +1,161 @@
+"""Each row of the error table is proved: by a step that a real KFP answered, or by a fault made on purpose."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.transcripts import DATA
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.kfp_backend import wire
+from kfadapter_grpc.kfp_backend.api import KfpFailureError, Operation
+from kfadapter_grpc.kfp_backend.error_table import ROWS, Context, Row, explain
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.errors import AdapterError
+
+_STACK = "runtime.goexit\nasm_amd64.s:1700"
+
+FAULTS: dict[str, tuple[Operation, int, bytes]] = {
+    "401": (Operation.GET_PIPELINE, 401, b'{"code": 16, "message": "Unauthenticated"}'),
+    "403": (Operation.LIST_PIPELINES, 403, b"<html>Forbidden</html>"),
+    "429": (Operation.GET_PIPELINE, 429, b"slow down"),
+    "503": (Operation.UPLOAD, 503, b"<html>upstream</html>"),
+    "413 for an upload": (Operation.UPLOAD, 413, b"<html>413 Request Entity Too Large</html>"),
+    "414": (Operation.UPLOAD_VERSION, 414, b"<html>414 Request-URI Too Large</html>"),
+    "431": (Operation.LIST_PIPELINES, 431, b"Request Header Fields Too Large"),
+    "500 for 17 MiB": (
+        Operation.UPLOAD_VERSION,
+        500,
+        json.dumps({"error_message": "Failed to create a pipeline version", "error_details": _STACK}).encode(),
+    ),
+    "400 for a version's name of 128 bytes": (
+        Operation.UPLOAD_VERSION,
+        400,
+        b"Invalid input error: PipelineVersion.Name length cannot exceed 127\n",
+    ),
+    "400 with words of its own": (
+        Operation.UPLOAD,
+        400,
+        json.dumps({"error_message": "the file is cursed", "error_details": _STACK}).encode(),
+    ),
+    "404 of another server": (Operation.GET_PIPELINE, 404, b"404 page not found"),
+}
+"""What a server that misbehaves may answer; the fault tests of the repository play them over a real line."""
+
+_OPERATIONS = (
+    ("POST", r"/pipelines/upload$", Operation.UPLOAD),
+    ("POST", r"/pipelines/upload_version$", Operation.UPLOAD_VERSION),
+    ("POST", r"/pipelines$", Operation.CREATE_PIPELINE),
+    ("GET", r"v1beta1/pipeline_versions$", Operation.CHEAP_VERSIONS),
+    ("GET", r"/pipelines/names/", Operation.GET_BY_NAME),
+    ("GET", r"/versions$", Operation.LIST_VERSIONS),
+    ("GET", r"/versions/", Operation.GET_VERSION),
+    ("DELETE", r"/versions/", Operation.DELETE_VERSION),
+    ("GET", r"/pipelines$", Operation.LIST_PIPELINES),
+    ("GET", r"/pipelines/", Operation.GET_PIPELINE),
+    ("DELETE", r"/pipelines/", Operation.DELETE_PIPELINE),
+)
+
+PROOFS = [(row, proof) for row in ROWS for proof in row.proof]
+
+
+def _proof(proof: str) -> tuple[Operation, int, bytes]:
+    scenario, _, note = proof.partition(": ")
+    if scenario == "fault":
+        return FAULTS[note]
+    steps = json.loads((DATA / "transcripts" / f"{scenario}.json").read_text("utf-8"))["steps"]
+    step = next(step for step in steps if step["note"] == note)
+    request, response = step["request"], step["response"]
+    operation = next(o for m, p, o in _OPERATIONS if m == request["method"] and re.search(p, request["path"]))
+    body = response["json"]
+    raw = body["_text"].encode() if "_text" in body else json.dumps(body).encode()
+    return operation, response["status"], raw
+
+
+def _explain(row: Row, proof: str) -> AdapterError:
+    operation, status, body = _proof(proof)
+    context = Context(
+        subject="named 'x'",
+        resource="x",
+        values={"size": "17000000", "limit": "16777216", "version": "2"},
+        look=None if row.seen is None else lambda _: row.seen,  # type: ignore[arg-type,return-value]
+    )
+    return explain(KfpFailureError(operation, wire.failure(status, body, None)), context)
+
+
+@pytest.mark.parametrize(("row", "proof"), PROOFS, ids=[f"{row.error.reason}-{proof}" for row, proof in PROOFS])
+def test_a_row_holds(row: Row, proof: str) -> None:
+    """What KFP answered in the row's proof becomes the row's error, with a text that is whole and shows no stack."""
+    error = _explain(row, proof)
+    assert type(error) is row.error
+    assert "?" not in error.message
+    assert "goexit" not in error.message
+    assert "{" not in error.message
+    assert [violation.field for violation in error.violations] == ([row.field] if row.field else [])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{number}-{row.error.reason}" for number, row in enumerate(ROWS)])
+def test_no_row_is_idle(row: Row) -> None:
+    """Every row is needed: without it, at least one of its proofs becomes another error or another text."""
+    assert row.proof, "a row without proof"
+    rest = tuple(other for other in ROWS if other is not row)
+    before = [_explain(row, proof) for proof in row.proof]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kfadapter_grpc.kfp_backend.error_table.ROWS", rest)
+        after = [_explain(row, proof) for proof in row.proof]
+    assert [(type(e), e.message) for e in before] != [(type(e), e.message) for e in after]
+
+
+def test_all_faults_are_used() -> None:
+    """Every made fault proves a row."""
+    assert {f"fault: {name}" for name in FAULTS} <= {proof for _, proof in PROOFS}
+
+
+@pytest.mark.parametrize(
+    "scenario", ["pipelines", "versions", "bad_uploads", "multi_user", "kfp-2.5/pipelines", "kfp-2.5/versions"]
+)
+def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
+    """No failure that was recorded about pipelines falls through to KFP_ERROR, except those that we never cause."""
+    never_caused = re.compile(
+        "bad tags|filter |sort by|negative page|field has another|no multipart|no pipeline id|wrong ext|name of 128"
+        "|tags and display|v1beta1 without"
+    )
+    for step in json.loads((DATA / "transcripts" / f"{scenario}.json").read_text("utf-8"))["steps"]:
+        operation = next(
+            (
+                o
+                for m, p, o in _OPERATIONS
+                if m == step["request"].get("method") and re.search(p, step["request"]["path"])
+            ),
+            None,
+        )
+        status = step["response"].get("status", 0)
+        if operation is None or status < 400 or never_caused.search(step["note"]):
+            continue
+        body = step["response"]["json"]
+        raw = body["_text"].encode() if "_text" in body else json.dumps(body).encode()
+        error = explain(KfpFailureError(operation, wire.failure(status, raw, None)), Context(subject="x"))
+        blurred = raw.find(b'"Failed to create a pipeline') > 0
+        assert blurred or not isinstance(error, errors.KfpError), (scenario, step["note"], error.message)
+
+
+def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
+    """A failure that nobody foresaw is told with KFP's innermost message, and never with its stack trace."""
+    body = json.dumps({"error_message": "boom", "error_details": _STACK}).encode()
+    error = explain(KfpFailureError(Operation.UPLOAD, wire.failure(500, body, None)), Context())
+    assert isinstance(error, errors.KfpError)
+    assert error.message == "Kubeflow Pipelines failed (upload pipeline, HTTP 500): boom"
+    assert error.metadata == {"kfp_status": "500"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b'"x"', b"\xff\xfe", b'{"details": 5}', b"{" * 10_000, b"<html>"]
+)
+def test_any_body_of_a_failure_is_understood(body: bytes) -> None:
+    """Whatever stands in the body, the failure becomes an error with a text."""
+    error = explain(KfpFailureError(Operation.GET_PIPELINE, wire.failure(500, body, None)), Context())
+    assert error.message

@@ -1,0 +1,245 @@
+"""The rules that keep the parts of the program apart, checked in its own source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kfadapter.v1 import errors_pb2
+from kfadapter_grpc.domain.errors import all_error_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "kfadapter_grpc"
+PROTOS = ROOT / "protos" / "kfadapter" / "v1"
+GENERATED = ROOT / "src" / "kfadapter" / "v1"
+
+BASE_DEPENDENCIES = {"grpc", "google", "typer", "click", "rich", "yaml", "kfadapter"}
+"""What a plain installation brings, without the extras `server` and `embedded`."""
+
+REASONS_OF_LATER = {
+    "RUN_NOT_FOUND",
+    "EXPERIMENT_NOT_FOUND",
+    "RECURRING_RUN_NOT_FOUND",
+    "EXPERIMENT_EXISTS",
+    "PARAMETER_MISSING",
+    "PARAMETER_UNKNOWN",
+    "PARAMETER_TYPE",
+    "RUN_NOT_RETRYABLE",
+    "AMBIGUOUS_NAME",
+    "UNAUTHENTICATED",
+}
+"""Reasons of the contract that nothing gives yet: they belong to runs, experiments and authentication."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file of the program."""
+
+    path: str
+    tree: ast.Module
+
+    @property
+    def layer(self) -> str:
+        """The folder, or the module at the top, that it belongs to."""
+        return self.path.partition("/")[0].removesuffix(".py")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, as `from a.b import c` imports `a.b` and perhaps `a.b.c`."""
+
+    where: str
+    name: str
+
+    @property
+    def top(self) -> str:
+        """The distribution's package."""
+        return self.name.partition(".")[0]
+
+
+@cache
+def _modules() -> tuple[Module, ...]:
+    paths = sorted(SOURCE.rglob("*.py"))
+    return tuple(Module(path.relative_to(SOURCE).as_posix(), ast.parse(path.read_bytes())) for path in paths)
+
+
+def _nodes(tree: ast.AST, *, at_import: bool) -> Iterator[ast.AST]:
+    """Yields nodes; with `at_import` only those that run when the module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        if at_import and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if at_import and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from _nodes(node, at_import=at_import)
+
+
+def _imports(module: Module, *, at_import: bool = False) -> Iterator[Import]:
+    for node in _nodes(module.tree, at_import=at_import):
+        where = f"{module.path}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Import):
+            yield from (Import(where, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (Import(where, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def _of(imported: Import, *packages: str) -> bool:
+    return any(f"{imported.name}.".startswith(f"{package}.") for package in packages)
+
+
+def _places(*packages: str) -> dict[str, str]:
+    """The layers that import one of the packages, anywhere in their code, each with a place."""
+    return {module.layer: one.where for module in _modules() for one in _imports(module) if _of(one, *packages)}
+
+
+def test_kfps_client_stays_in_kfp_backend() -> None:
+    """Only kfp_backend imports the SDK's generated client and its transport."""
+    places = _places("kfp_server_api", "urllib3")
+    assert set(places) == {"kfp_backend"}, places
+
+
+def test_kfp_stays_in_embedded() -> None:
+    """The kfp SDK itself is imported by the embedded KFP at most; the command line runs it as a child process."""
+    places = _places("kfp")
+    assert set(places) <= {"embedded"}, places
+
+
+def test_messages_stay_at_the_edges() -> None:
+    """Messages of the contract are known where calls come in and go out, and nowhere else."""
+    places = _places("kfadapter")
+    allowed = {"services", "interceptors", "client", "contract", "server", "health", "cli"}
+    assert set(places) <= allowed, places
+    assert "services" in places
+
+
+def test_domain_knows_nobody() -> None:
+    """The domain imports no message and no other layer; of gRPC it knows the status codes."""
+    for module in _modules():
+        for one in _imports(module) if module.layer == "domain" else ():
+            own = _of(one, "kfadapter_grpc.domain", "grpc.StatusCode")
+            assert own or one.top in sys.stdlib_module_names, one
+
+
+def _loaded_by(layers: set[str]) -> set[str]:
+    """The modules of the program that are loaded when everything in these layers is imported."""
+    known = {module.path: module for module in _modules()}
+    waiting = [module.path for module in _modules() if module.layer in layers]
+    loaded: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        if path not in loaded:
+            loaded.add(path)
+            waiting += [one for name in _imports(known[path], at_import=True) for one in _files(name) if one in known]
+    return loaded
+
+
+def _files(imported: Import) -> Iterator[str]:
+    """The files that an import may load: packages on the way, and the module itself."""
+    names = imported.name.split(".")
+    for end in range(1, len(names)):
+        inner = "/".join(names[1 : end + 1])
+        yield from (f"{inner}.py", f"{inner}/__init__.py")
+
+
+def test_edges_of_a_caller() -> None:
+    """Importing the client or any part of the command line needs no extra: a plain installation is enough."""
+    loaded = _loaded_by({"client", "cli"})
+    assert "domain/models.py" in loaded
+    for module in _modules():
+        for one in _imports(module, at_import=True) if module.path in loaded else ():
+            assert one.top in {*BASE_DEPENDENCIES, "kfadapter_grpc", *sys.stdlib_module_names}, one
+
+
+def test_only_the_error_interceptor_aborts() -> None:
+    """Errors are raised; only the error interceptor puts them on the wire."""
+    aborting = {
+        module.path
+        for module in _modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"abort", "abort_with_status"}
+    }
+    assert aborting == {"interceptors/errors.py"}
+
+
+def _docstrings(tree: ast.Module) -> set[int]:
+    """The strings that stand alone, which is what docstrings of modules, classes, functions and attributes do."""
+    return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+def test_service_names_come_from_descriptors() -> None:
+    """No module but contract.py spells the name of the contract's package."""
+    for module in _modules():
+        docstrings = _docstrings(module.tree)
+        for node in ast.walk(module.tree) if module.layer != "contract" else ():
+            spelled = isinstance(node, ast.Constant) and isinstance(node.value, str) and "kfadapter.v1." in node.value
+            assert not spelled or id(node) in docstrings, f"{module.path}:{getattr(node, 'lineno', 0)}"
+
+
+def _floor(package: str) -> tuple[int, ...]:
+    found = re.search(rf'^  "{package}>=([0-9.]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert found is not None
+    return _version(found[1])
+
+
+def _version(text: str) -> tuple[int, ...]:
+    numbers = [int(part) for part in text.split(".")]
+    return tuple(numbers + [0] * (3 - len(numbers)))
+
+
+def test_floor_of_grpcio() -> None:
+    """The oldest grpcio that pyproject.toml allows is the one that the generated stubs ask for."""
+    asked = {
+        found
+        for path in GENERATED.glob("*_pb2_grpc.py")
+        for found in re.findall(r"^GRPC_GENERATED_VERSION = '([0-9.]+)'$", path.read_text(), re.MULTILINE)
+    }
+    assert {_version(one) for one in asked} == {_floor("grpcio")}
+
+
+def test_floor_of_protobuf() -> None:
+    """The oldest protobuf that pyproject.toml allows is the one that the generated messages ask for."""
+    call = re.compile(r"ValidateProtobufRuntimeVersion\(\s*[\w.]+,\s*(\d+),\s*(\d+),\s*(\d+),")
+    found = [call.search(path.read_text()) for path in GENERATED.glob("*_pb2.py")]
+    assert {tuple(map(int, one.groups())) for one in found if one} == {_floor("protobuf")}
+    assert None not in found
+
+
+def _reasons() -> set[str]:
+    names = set(errors_pb2.ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"}
+    return {name.removeprefix("ERROR_REASON_") for name in names}
+
+
+def test_every_reason_has_one_class() -> None:
+    """Each reason of the contract that can be given has exactly one error class, and each class a reason there."""
+    given = Counter(cls.reason for cls in all_error_classes())
+    assert given == Counter(_reasons() - REASONS_OF_LATER)
+
+
+def test_codes_in_the_reasons_comments() -> None:
+    """The status code that the contract names for a reason is the one that its class has."""
+    text = (PROTOS / "errors.proto").read_text()
+    comment = r"^  // ([A-Z_]+): (?:.*\n  //)*.*\n  ERROR_REASON_(\w+) = "
+    named = {reason: code for code, reason in re.findall(comment, text, re.MULTILINE)}
+    assert set(named) == _reasons()
+    for cls in all_error_classes():
+        assert named[cls.reason] == cls.code.name
+
+
+@pytest.mark.parametrize("path", sorted(PROTOS.glob("*.proto")), ids=lambda path: path.stem)
+def test_codes_in_the_methods_comments(path: Path) -> None:
+    """The `CODE / REASON` lines in the comments of services and methods name the code that the reason has."""
+    codes = {cls.reason: cls.code.name for cls in all_error_classes()}
+    for code, reason in re.findall(r"// - ([A-Z_]+) / ([A-Z_]+): ", path.read_text()):
+        assert reason in _reasons()
+        assert code == codes.get(reason, code), reason

@@ -1,0 +1,90 @@
+"""Pages of the adapter are gathered out of KFP's pages, whatever these weigh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfadapter_grpc.kfp_backend.gateway import MAX_KFP_PAGE
+from kfadapter_grpc.kfp_backend.pages import MAX_PAGE_BYTES, KfpPage, gather
+from kfadapter_grpc.kfp_backend.transport import AnswerTooLargeError
+
+
+@dataclass(frozen=True)
+class _Item:
+    number: int
+    weight: int
+    answer_bytes: int
+
+
+@dataclass
+class _Listing:
+    """A KFP that holds items and refuses pages that are too large."""
+
+    items: list[_Item]
+    answer_limit: int
+    sizes: list[int] = field(default_factory=list)
+
+    def fetch(self, size: int, token: str) -> KfpPage[_Item]:
+        self.sizes.append(size)
+        start = int(token or 0)
+        found = self.items[start : start + size]
+        if sum(item.answer_bytes for item in found) > self.answer_limit:
+            raise AnswerTooLargeError("too large")
+        end = start + len(found)
+        return KfpPage(found, str(end) if end < len(self.items) else "", len(self.items))
+
+
+_SIZES = st.tuples(st.one_of(st.integers(0, 5_000), st.integers(0, 2 * MAX_PAGE_BYTES)), st.integers(0, 100))
+
+
+@given(
+    sizes=st.lists(_SIZES, max_size=300),
+    page_size=st.integers(1, 1000),
+    limit=st.integers(1, MAX_KFP_PAGE),
+    answer_limit=st.integers(100, 3_000),
+)
+def test_every_item_comes_once_and_in_order(
+    sizes: list[tuple[int, int]], page_size: int, limit: int, answer_limit: int
+) -> None:
+    """Whatever items weigh and answers may hold: none is missed or repeated, no page is too large, the listing ends."""
+    listing = _Listing([_Item(number, *size) for number, size in enumerate(sizes)], answer_limit)
+    got: list[_Item] = []
+    token = ""
+    for _ in range(len(sizes) + 1):
+        page = gather(listing.fetch, lambda item: item.weight, page_size, token, limit)
+        assert len(page.items) <= page_size
+        assert len(page.items) <= 1 or sum(item.weight for item in page.items) <= MAX_PAGE_BYTES
+        assert page.total_size == len(sizes)
+        got += page.items
+        token = page.next_token
+        if not token:
+            break
+    assert token == ""
+    assert got == listing.items
+    assert all(1 <= size <= limit for size in listing.sizes)
+
+
+def _with_a_giant(*before: int) -> _Listing:
+    items = [_Item(number, 1, size) for number, size in enumerate((*before, 101))]
+    return _Listing(items, answer_limit=100)
+
+
+def test_what_stands_before_an_item_too_large_is_told() -> None:
+    """An item that no answer can hold ends the page before it; only the page that begins with it fails."""
+    listing = _with_a_giant(40, 40, 40)
+    page = gather(listing.fetch, lambda item: item.weight, 10, "")
+    assert [item.number for item in page.items] == [0, 1, 2]
+    with pytest.raises(AnswerTooLargeError):
+        gather(listing.fetch, lambda item: item.weight, 10, page.next_token)
+
+
+def test_the_page_of_kfp_shrinks_to_one() -> None:
+    """After an answer too large a quarter is asked for, and an item alone is the least."""
+    listing = _with_a_giant()
+    with pytest.raises(AnswerTooLargeError):
+        gather(listing.fetch, lambda item: item.weight, 200, "")
+    assert listing.sizes == [200, 50, 12, 3, 1]

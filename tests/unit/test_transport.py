@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, drips, head, resets, sends, stalls
+
+from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.kfp_backend.transport import (
+    AnswerTooLargeError,
+    NotSentError,
+    Request,
+    Transport,
+    TransportSettings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OK = answers(200, {"fine": True})
+DRIP_HEAD = b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"y" * 60_000
+DRIP_BODY = head(200, {"Content-Length": "60000"}) + b"z" * 60_000
+
+
+@pytest.fixture
+def kfp() -> Iterator[ScriptedKfp]:
+    """A KFP that does what the test tells it."""
+    with ScriptedKfp() as server:
+        yield server
+
+
+@pytest.fixture
+def transport(kfp: ScriptedKfp) -> Iterator[Transport]:
+    """The transport to it."""
+    made = Transport(TransportSettings(kfp.url))
+    yield made
+    made.close()
+
+
+def test_an_answer_comes_with_status_type_and_body(kfp: ScriptedKfp, transport: Transport) -> None:
+    """A request's answer is returned whatever its status is, and the request id goes with the request."""
+    kfp.on("GET", "/x", answers(418, b"short", content_type="text/plain"))
+    answer = transport.send(Request("GET", "/x", [("q", "한 글")]), Call("id-1", 5))
+    assert (answer.status, answer.body, answer.content_type) == (418, b"short", "text/plain")
+    assert kfp.requests[0].path == "/x?q=%ED%95%9C+%EA%B8%80"
+    assert kfp.requests[0].headers["x-request-id"] == "id-1"
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [stalls(), stalls(b"HTTP/1.1 200 OK\r\nContent-Le"), stalls(head(200, {"Content-Length": "9"}) + b"abc"),
+     drips(DRIP_HEAD), drips(DRIP_BODY)],
+    ids=["silence", "half a head", "half a body", "dripping head", "dripping body"],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nothing_outlives_the_deadline(
+    kfp: ScriptedKfp, transport: Transport, behaviour: Behaviour, method: str
+) -> None:
+    """A server that stalls or drips holds a call no longer than its deadline, give or take what the machine needs."""
+    kfp.on(method, "/x", behaviour)
+    started = time.monotonic()
+    with pytest.raises(KfpTimeoutError):
+        transport.send(Request(method, "/x"), Call("r", 0.4))
+    assert time.monotonic() - started < 5  # without a guard it would be for ever
+
+
+@pytest.mark.parametrize("behaviour", [stalls(), drips(DRIP_HEAD), drips(DRIP_BODY)], ids=["silence", "head", "body"])
+def test_a_cancelled_call_ends_at_once(kfp: ScriptedKfp, transport: Transport, behaviour: Behaviour) -> None:
+    """When the caller goes away, the request to KFP is broken off."""
+    kfp.on("POST", "/x", behaviour)
+    call = Call("r", 30)
+    threading.Timer(0.1, call.cancel).start()
+    started = time.monotonic()
+    with pytest.raises(CallCancelledError):
+        transport.send(Request("POST", "/x"), call)
+    assert time.monotonic() - started < 10  # its deadline is at 30
+
+
+def test_a_connection_that_served_one_call_is_safe_from_its_end(kfp: ScriptedKfp, transport: Transport) -> None:
+    """A call that is cancelled after its answer does not break the connection for the next call."""
+    kfp.on("POST", "/x", OK)
+    for number in range(50):
+        call = Call(f"r{number}", 30)
+        assert transport.send(Request("POST", "/x"), call).status == 200
+        call.cancel()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [resets(), resets(b"HTTP/1.1 200"), sends(b"", then_close=True), *map(answers, (503, 429, 502, 504))],
+    ids=["reset", "reset in the head", "hang-up", "503", "429", "502", "504"],
+)  # fmt: skip
+def test_reads_are_repeated(kfp: ScriptedKfp, transport: Transport, fault: Behaviour) -> None:
+    """A read is repeated after faults that pass, and the later answer counts."""
+    kfp.on("GET", "/x", fault, fault, OK)
+    assert transport.send(Request("GET", "/x"), Call("r", 10)).status == 200
+    assert len(kfp.requests) == 3
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH"])
+def test_writes_are_never_repeated(kfp: ScriptedKfp, transport: Transport, method: str) -> None:
+    """A write whose answer broke is not sent again."""
+    kfp.on(method, "/x", resets(), OK)
+    with pytest.raises(KfpUnavailableError) as caught:
+        transport.send(Request(method, "/x"), Call("r", 10))
+    assert not isinstance(caught.value, NotSentError)
+    assert len(kfp.requests) == 1
+
+
+def test_repeating_is_bounded(kfp: ScriptedKfp, transport: Transport) -> None:
+    """After three attempts the last answer is given as it is."""
+    kfp.on("GET", "/x", answers(503))
+    assert transport.send(Request("GET", "/x"), Call("r", 10)).status == 503
+    assert len(kfp.requests) == 3
+
+
+def test_a_long_retry_after_is_handed_on(kfp: ScriptedKfp, transport: Transport) -> None:
+    """A server that wants us to wait long is not waited for: the caller is told how long."""
+    kfp.on("GET", "/x", answers(429, headers={"Retry-After": "120"}))
+    answer = transport.send(Request("GET", "/x"), Call("r", 10))
+    assert (answer.status, answer.retry_after, len(kfp.requests)) == (429, 120.0, 1)
+
+
+def test_redirects_are_answers(kfp: ScriptedKfp, transport: Transport) -> None:
+    """A redirect is not followed, so no credentials are carried elsewhere."""
+    kfp.on("GET", "/x", answers(302, headers={"Location": kfp.url + "/login"})).on("GET", "/login", OK)
+    answer = transport.send(Request("GET", "/x"), Call("r", 10))
+    assert (answer.status, answer.location) == (302, kfp.url + "/login")
+    assert kfp.paths("GET") == ["/x"]
+
+
+def test_nobody_listening_is_told_from_a_broken_line() -> None:
+    """Where nothing listens the request was not sent, so even a write has had no effect."""
+    transport = Transport(TransportSettings("http://127.0.0.1:9"))
+    with pytest.raises(NotSentError):
+        transport.send(Request("POST", "/x"), Call("r", 5))
+    transport.close()
+
+
+@pytest.mark.parametrize("claimed", [5, 2000])
+def test_a_lie_about_the_length_is_a_broken_answer(kfp: ScriptedKfp, transport: Transport, claimed: int) -> None:
+    """An answer that is shorter than announced breaks; of a longer one the announced part counts."""
+    body = b'{"a": "' + b"x" * 1000 + b'"}'
+    kfp.on("POST", "/x", sends(head(200, {"Content-Length": str(claimed)}) + body, then_close=True))
+    if claimed > len(body):
+        with pytest.raises(KfpUnavailableError):
+            transport.send(Request("POST", "/x"), Call("r", 5))
+    else:
+        assert transport.send(Request("POST", "/x"), Call("r", 5)).body == body[:claimed]
+
+
+def test_an_answer_is_read_up_to_a_limit(kfp: ScriptedKfp, transport: Transport) -> None:
+    """An answer without end is given up at the limit."""
+    kfp.on("GET", "/x", answers(200, b"x" * 5000))
+    with pytest.raises(AnswerTooLargeError):
+        transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
+
+
+def test_of_a_long_answer_only_the_ends_are_kept(kfp: ScriptedKfp, transport: Transport) -> None:
+    """With `keep`, the middle of a long answer is dropped while it is read."""
+    kfp.on("GET", "/x", answers(200, b"a" * 10 + b"-" * 600_000 + b"b" * 10))
+    answer = transport.send(Request("GET", "/x", keep=10), Call("r", 5))
+    assert (answer.body, answer.tail) == (b"a" * 10, b"b" * 10)
+
+
+@pytest.mark.parametrize("garbage", [b"\x00\x01\x02\r\n\r\n", b"HTTP/9.9 banana\r\n\r\n", b"SSH-2.0-OpenSSH\r\n"])
+def test_what_is_not_http_is_an_error_of_ours(kfp: ScriptedKfp, transport: Transport, garbage: bytes) -> None:
+    """A server that does not speak HTTP gives an exact error, not an unknown exception."""
+    kfp.on("POST", "/x", sends(garbage, then_close=True))
+    with pytest.raises(AdapterError):
+        transport.send(Request("POST", "/x"), Call("r", 2))
+
+
+def test_importing_and_constructing_is_silent() -> None:
+    """Importing kfp_backend and connecting touches no network, prints nothing and leaves the home folder alone."""
+    program = """
+import sys
+def watch(event, args):
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "subprocess.Popen")):
+        raise SystemExit(f"{event} {args}")
+    if event == "open" and str(args[0]).startswith("/nowhere"):
+        raise SystemExit(f"{event} {args}")
+sys.addaudithook(watch)
+from kfadapter_grpc.kfp_backend import connect
+connect("http://127.0.0.1:9").close()
+assert "kfp" not in sys.modules
+"""
+    env = {"HOME": "/nowhere", "PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
