@@ -1,0 +1,228 @@
+"""What health checks are told (grpc.health.v1), and who watches KFP for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from structlog.typing import FilteringBoundLogger
+
+KFP_NAME = "kfp"
+"""The name under which health tells whether KFP answers."""
+PROBE_SECONDS = 2.0
+"""Pause between two looks at KFP."""
+SENDERS = 4
+"""Threads that send to watchers."""
+STALLED_SECONDS = 5.0
+"""How long a watcher may take to read what it is sent, before its watch is cancelled."""
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Answers health checks; a Watch holds no thread of the server's pool.
+
+    The one of grpcio-health-checking sends to its watchers under the lock that gRPC's only serving thread needs when a
+    watcher leaves: at a bad moment the whole server stands still. This one sends from a few threads of its own,
+    without a lock, and cancels a watch whose peer does not read, so that it cannot keep the others from their news.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="health-send")
+        self._statuses: dict[str, int] = {}
+        self._watches: dict[_Watch, int | None] = {}
+        self._sender: threading.Thread | None = None
+        self._closed = False
+
+    def set(self, statuses: dict[str, int]) -> None:
+        """Takes note of the status of some names and has it sent to whoever watches them."""
+        with self._changed:
+            self._statuses.update(statuses)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Ends the threads that send."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._senders.shutdown(wait=False, cancel_futures=True)
+
+    def Check(self, request: HealthCheckRequest, context: grpc.ServicerContext) -> HealthCheckResponse:  # noqa: N802
+        """Tells the status of a name; NOT_FOUND if there is no such name."""
+        with self._changed:
+            status = self._statuses.get(request.service)
+        if status is None:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+            context.set_details(f"there is no service '{request.service}'")
+        return HealthCheckResponse(status=status)
+
+    def Watch(  # noqa: N802
+        self,
+        request: HealthCheckRequest,
+        context: grpc.ServicerContext,
+        send: Callable[[HealthCheckResponse], None],
+    ) -> None:
+        """Sends the status of a name now and whenever it changes."""
+        watch = _Watch(request.service, send, context.cancel)
+        with self._changed:
+            self._watches[watch] = None
+            if self._sender is None:
+                self._sender = threading.Thread(target=self._send_changes, name="health-watch", daemon=True)
+                self._sender.start()
+            self._changed.notify_all()
+        if not context.add_callback(lambda: self._forget(watch)):
+            self._forget(watch)
+
+    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+
+    def _forget(self, watch: _Watch) -> None:
+        with self._changed:
+            self._watches.pop(watch, None)
+
+    def _send_changes(self) -> None:
+        while True:
+            with self._changed:
+                seconds = STALLED_SECONDS if any(watch.sending_since for watch in self._watches) else None
+                self._changed.wait_for(lambda: self._closed or self._due(), timeout=seconds)
+                if self._closed:
+                    return
+                now = time.monotonic()
+                stalled = [w for w in self._watches if w.sending_since and now - w.sending_since >= STALLED_SECONDS]
+                due = self._due()
+                self._watches.update(due)
+                for watch in due:
+                    watch.sending_since = now
+            for watch in stalled:
+                watch.cancel()
+            for watch, status in due.items():
+                self._senders.submit(self._send, watch, status)
+
+    def _send(self, watch: _Watch, status: int) -> None:
+        try:
+            watch.send(HealthCheckResponse(status=status))
+        except Exception:  # noqa: BLE001 - a stream that broke must not silence the others
+            self._forget(watch)
+        with self._changed:
+            watch.sending_since = None
+            self._changed.notify_all()
+
+    def _due(self) -> dict[_Watch, int]:
+        now = {watch: self._statuses.get(watch.name, HealthCheckResponse.SERVICE_UNKNOWN) for watch in self._watches}
+        ready = {watch: status for watch, status in now.items() if not watch.sending_since}
+        return {watch: status for watch, status in ready.items() if self._watches[watch] != status}
+
+
+class _Watch:
+    """Somebody who wants to know the status of a name; `sending_since` is set while something is on its way."""
+
+    def __init__(self, name: str, send: Callable[[HealthCheckResponse], None], cancel: Callable[[], object]) -> None:
+        self.name = name
+        self.send = send
+        self.cancel = cancel
+        self.sending_since: float | None = None
+
+
+class Health:
+    """The health of the server, of its services, and of KFP under the name `kfp`.
+
+    Nothing is SERVING before `serve`, and nothing after `drain`. Safe to use from several threads.
+
+    Attributes:
+        servicer: Answers the checks.
+    """
+
+    def __init__(self, services: Sequence[str], *, follow_kfp: bool) -> None:
+        """Keeps the health of `services` and of the whole; with `follow_kfp` they are SERVING only when KFP answers."""
+        self.servicer = HealthServicer()
+        self._names = ("", *services)
+        self._follow_kfp = follow_kfp
+        self._lock = threading.Lock()
+        self._serving = False
+        self._kfp_answers = False
+        self._publish()
+
+    def serve(self) -> None:
+        """Tells that the server takes calls."""
+        with self._lock:
+            self._serving = True
+            self._publish()
+
+    def report_kfp(self, answers: bool) -> None:
+        """Takes note whether KFP answers."""
+        with self._lock:
+            self._kfp_answers = answers
+            self._publish()
+
+    def drain(self) -> None:
+        """Tells that the server is about to stop."""
+        with self._lock:
+            self._serving = False
+            self._publish()
+
+    def _publish(self) -> None:
+        ready = self._serving and (self._kfp_answers or not self._follow_kfp)
+        statuses = dict.fromkeys(self._names, _status(ready))
+        self.servicer.set({**statuses, KFP_NAME: _status(self._serving and self._kfp_answers)})
+
+
+class HealthMonitor:
+    """Asks every few seconds, on a thread of its own, whether KFP answers."""
+
+    def __init__(
+        self, probe: Callable[[], bool], report: Callable[[bool], None], seconds: float = PROBE_SECONDS
+    ) -> None:
+        """Calls `probe` at once and then with pauses of `seconds`; `report` learns every answer."""
+        self._probe = probe
+        self._report = report
+        self._seconds = seconds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="health-monitor", daemon=True)
+        self._log: FilteringBoundLogger = structlog.get_logger()
+
+    def start(self) -> None:
+        """Begins to ask."""
+        self._thread.start()
+
+    def stop(self, seconds: float = 0.5) -> None:
+        """Ends the thread, and waits for it at most `seconds`: a probe may hang on a silent network."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+
+    def _watch(self) -> None:
+        before: bool | None = None
+        while not self._stopped.is_set():
+            answers = self._ask()
+            if self._stopped.is_set():
+                return
+            if answers is not before:
+                self._tell(answers)
+            before = answers
+            self._report(answers)
+            self._stopped.wait(self._seconds)
+
+    def _ask(self) -> bool:
+        try:
+            return self._probe()
+        except Exception:  # noqa: BLE001 - whatever keeps KFP from answering must not end the watch
+            return False
+
+    def _tell(self, answers: bool) -> None:
+        if answers:
+            self._log.info("KFP answers")
+        else:
+            self._log.warning("KFP does not answer; calls fail with KFP_UNAVAILABLE until it does")
+
+
+def _status(serving: bool) -> int:
+    status: int = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
+    return status

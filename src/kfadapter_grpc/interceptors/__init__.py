@@ -1,0 +1,33 @@
+"""What happens around every call of the contract, in one stated order."""
+
+from __future__ import annotations
+
+from kfadapter_grpc.interceptors.admission import Admission, Bounds
+from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
+from kfadapter_grpc.interceptors.deadline import end_stalled
+from kfadapter_grpc.interceptors.errors import tell_errors
+from kfadapter_grpc.interceptors.log import CallLog, configure_logging
+from kfadapter_grpc.interceptors.request_id import REQUEST_ID_KEY, caller_seconds, current_call, identify
+
+__all__ = [
+    "REQUEST_ID_KEY",
+    "Admission",
+    "Bounds",
+    "CallInterceptor",
+    "CallLog",
+    "Layer",
+    "Rpc",
+    "caller_seconds",
+    "configure_logging",
+    "current_call",
+    "layers",
+]
+
+
+def layers(admission: Admission) -> tuple[Layer, ...]:
+    """Returns the layers around every call, outermost first.
+
+    The log stands outside the errors, to see what became of the call; admission stands inside them, to refuse a call
+    as an error like any other.
+    """
+    return (identify, CallLog(), tell_errors, admission, end_stalled)

@@ -1,0 +1,105 @@
+"""Bounds how many calls are served at once, and refuses new ones when the server is about to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract import CallKind
+from kfadapter_grpc.domain.errors import DrainingError, OverloadedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from kfadapter_grpc.interceptors.chain import Rpc
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many calls of each kind are served at once; named as the settings are."""
+
+    max_unary_calls: int
+    max_uploads: int
+    max_streams: int
+
+    @property
+    def total(self) -> int:
+        """All calls that can be served at once."""
+        return self.max_unary_calls + self.max_uploads + self.max_streams
+
+    def of(self, kind: CallKind) -> tuple[str, int]:
+        """Tells the setting that bounds calls of this kind, and its value."""
+        name = _SETTING[kind]
+        return name, getattr(self, name)
+
+
+_SETTING = {
+    CallKind.UNARY: "max_unary_calls",
+    CallKind.UPLOAD: "max_uploads",
+    CallKind.STREAM: "max_streams",
+}
+
+
+class Admission:
+    """The layer that lets a call in, or not. Never waits for a place."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        """Lets in as many calls as `bounds` say."""
+        self._bounds = bounds
+        self._changed = threading.Condition()
+        self._inflight: Counter[CallKind] = Counter()
+        self._draining = False
+
+    @contextmanager
+    def __call__(self, rpc: Rpc) -> Iterator[None]:
+        """Takes a place for the time of the call.
+
+        Raises:
+            OverloadedError: All places for calls of this kind are taken.
+            DrainingError: The server is about to stop.
+        """
+        kind = rpc.method.kind
+        self._enter(kind)
+        try:
+            yield
+        finally:
+            self._leave(kind)
+
+    def inflight(self) -> Mapping[CallKind, int]:
+        """Tells how many calls of each kind are being served."""
+        with self._changed:
+            return dict(self._inflight)
+
+    def count(self) -> int:
+        """Tells how many calls are being served."""
+        return sum(self.inflight().values())
+
+    def drain(self) -> None:
+        """Refuses all calls from now on; those that are being served go on."""
+        with self._changed:
+            self._draining = True
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Waits until no call is being served, at most `seconds`; tells whether that came true."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
+
+    def _enter(self, kind: CallKind) -> None:
+        name, limit = self._bounds.of(kind)
+        with self._changed:
+            if self._draining:
+                raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
+            if self._inflight[kind] >= limit:
+                raise OverloadedError(
+                    f"the adapter serves {limit} calls of this kind already ({name}); wait a moment and try again",
+                    metadata={"bound": name, "limit": str(limit)},
+                )
+            self._inflight[kind] += 1
+
+    def _leave(self, kind: CallKind) -> None:
+        with self._changed:
+            self._inflight[kind] -= 1
+            self._changed.notify_all()

@@ -1,0 +1,120 @@
+"""Wraps the RPCs of the contract in layers, all four call shapes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import grpc
+
+from kfadapter_grpc.contract import METHODS, RpcMethod
+from kfadapter_grpc.interceptors.requests import checked_request, checked_requests, lenient
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.domain.errors import AdapterError
+
+TRequest = TypeVar("TRequest")
+TResponse = TypeVar("TResponse")
+Behavior: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
+"""A servicer's method: takes a request or an iterator of requests, returns an answer or an iterator of answers."""
+
+
+@dataclass(eq=False, slots=True)
+class Rpc:
+    """One call on its way through the layers.
+
+    Attributes:
+        method: The RPC that is called.
+        context: What gRPC knows of the call.
+        call: The call's budget. The outermost layer, `identify`, sets it.
+        failure: What the caller is told, once the call has failed; the error layer sets it, the log reads it.
+    """
+
+    method: RpcMethod
+    context: grpc.ServicerContext
+    call: Call = field(init=False)
+    failure: AdapterError | None = None
+
+
+Layer: TypeAlias = Callable[[Rpc], AbstractContextManager[None]]
+"""What happens around a call. It may raise on entering, and must not swallow what is raised inside."""
+
+
+class CallInterceptor(grpc.ServerInterceptor):
+    """Enters the layers, outermost first, around every RPC of the contract.
+
+    They are entered on the thread that serves the call and stay entered until the last answer of a stream has gone out.
+    Methods that are not of the contract (health, reflection) pass untouched.
+    """
+
+    def __init__(self, layers: Sequence[Layer], methods: Mapping[str, RpcMethod] = METHODS) -> None:
+        """Wraps `methods`, by path, in `layers`."""
+        self._layers = tuple(layers)
+        self._methods = methods
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[TRequest, TResponse] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[TRequest, TResponse] | None:
+        """Wraps the handler. Does no work of the call itself: this is the one thread that accepts calls."""
+        handler = continuation(handler_call_details)
+        method = self._methods.get(handler_call_details.method)
+        return handler if handler is None or method is None else self._wrapped(handler, method)
+
+    def _wrapped(
+        self, handler: grpc.RpcMethodHandler[TRequest, TResponse], method: RpcMethod
+    ) -> grpc.RpcMethodHandler[TRequest, TResponse]:
+        wrap = self._answering_stream if handler.response_streaming else self._answering_once
+        make = _FACTORIES[handler.request_streaming, handler.response_streaming]
+        return make(
+            wrap(_behavior(handler), method),
+            request_deserializer=lenient(handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+    def _answering_once(self, behavior: Behavior, method: RpcMethod) -> Behavior:
+        def answer(request: object, context: grpc.ServicerContext) -> object:
+            with ExitStack() as stack:
+                rpc = self._enter(stack, method, context)
+                return behavior(_checked(request, rpc), context)
+
+        return answer
+
+    def _answering_stream(self, behavior: Behavior, method: RpcMethod) -> Behavior:
+        def answers(request: object, context: grpc.ServicerContext) -> Iterator[object]:
+            with ExitStack() as stack:
+                rpc = self._enter(stack, method, context)
+                yield from behavior(_checked(request, rpc), context)
+
+        return answers
+
+    def _enter(self, stack: ExitStack, method: RpcMethod, context: grpc.ServicerContext) -> Rpc:
+        rpc = Rpc(method, context)
+        for layer in self._layers:
+            stack.enter_context(layer(rpc))
+        return rpc
+
+
+_FACTORIES = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+def _behavior(handler: grpc.RpcMethodHandler[TRequest, TResponse]) -> Behavior:
+    for behavior in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream):
+        if behavior is not None:
+            return behavior
+    raise TypeError("a gRPC handler without behavior")
+
+
+def _checked(request: object, rpc: Rpc) -> object:
+    if rpc.method.client_streaming:
+        return checked_requests(cast("Iterator[object]", request), rpc.call, rpc.context)
+    return checked_request(request)

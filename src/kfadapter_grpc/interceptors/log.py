@@ -1,0 +1,118 @@
+"""One log line for each call, when it ends, and how log lines look."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+from grpc import StatusCode
+
+from kfadapter_grpc.domain.errors import CallCancelledError, InternalError, OverloadedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from structlog.typing import FilteringBoundLogger, Processor
+
+    from kfadapter_grpc.domain.errors import AdapterError
+    from kfadapter_grpc.interceptors.chain import Rpc
+
+MAX_MESSAGE = 1000
+"""Characters of an error's message that are logged."""
+
+
+class CallLog:
+    """The layer that writes the line: info, warning for a fault on the server's side, error for one of the adapter."""
+
+    def __init__(self) -> None:
+        """Logs to structlog as it is configured by the time of the first line."""
+        self._log: FilteringBoundLogger = structlog.get_logger()
+
+    @contextmanager
+    def __call__(self, rpc: Rpc) -> Iterator[None]:
+        """Measures the call and logs how it ended."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._write(rpc, time.perf_counter() - started)
+
+    def _write(self, rpc: Rpc, seconds: float) -> None:
+        self._log.log(
+            _level(rpc.failure),
+            "call",
+            request_id=rpc.call.request_id,
+            method=rpc.method.path,
+            code=_code(rpc).name,
+            seconds=round(seconds, 4),
+            peer=rpc.context.peer(),
+            **_why(rpc.failure),
+        )
+
+
+def configure_logging(log_format: Literal["console", "json"], level: str) -> None:
+    """Sends all log lines of this process to stderr, structlog's own and those of libraries, in one format.
+
+    Args:
+        log_format: `console` for people, `json` for machines: one object per line.
+        level: The least important level to show (`info`).
+    """
+    number = _LEVELS[level]
+    renderer = _json() if log_format == "json" else _console()
+    structlog.configure(
+        processors=[*_SHARED, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[strip, *renderer]))
+    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_SHARED: tuple[Processor, ...] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def _json() -> tuple[Processor, ...]:
+    return structlog.processors.format_exc_info, structlog.processors.JSONRenderer()
+
+
+def _console() -> tuple[Processor, ...]:
+    colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    # The default formatter would print the local variables of every frame, secrets among them.
+    return (structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),)
+
+
+def _level(failure: AdapterError | None) -> int:
+    if isinstance(failure, InternalError):
+        return logging.ERROR
+    if failure is not None and (failure.reason.startswith("KFP_") or isinstance(failure, OverloadedError)):
+        return logging.WARNING
+    return logging.INFO
+
+
+def _code(rpc: Rpc) -> StatusCode:
+    if rpc.failure is not None and not isinstance(rpc.failure, CallCancelledError):
+        return rpc.failure.code
+    if rpc.failure is None and rpc.context.is_active():
+        return StatusCode.OK
+    return StatusCode.CANCELLED if rpc.call.remaining() > 0 else StatusCode.DEADLINE_EXCEEDED
+
+
+def _why(failure: AdapterError | None) -> Mapping[str, object]:
+    if failure is None:
+        return {}
+    if _level(failure) == logging.INFO:
+        return {"reason": failure.reason}
+    why: dict[str, object] = {"reason": failure.reason, "message": failure.message[:MAX_MESSAGE]}
+    return {**why, "exc_info": failure.__cause__} if isinstance(failure, InternalError) and failure.__cause__ else why

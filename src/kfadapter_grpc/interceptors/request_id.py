@@ -1,0 +1,71 @@
+"""Gives every call a name and a budget, and servicers a way to find them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract import WRITE_SECONDS
+from kfadapter_grpc.domain.call import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+
+    from kfadapter_grpc.interceptors.chain import Rpc
+
+REQUEST_ID_KEY = "x-request-id"
+"""The metadata key of the request id, in both directions."""
+NO_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
+"""A deadline further away than this is none: gRPC shows a missing one as a time some centuries from now."""
+
+ANSWER_SECONDS = 0.2
+"""How long before the caller's deadline work for the call ends."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_current: ContextVar[Call] = ContextVar("call")
+
+
+@contextmanager
+def identify(rpc: Rpc) -> Iterator[None]:
+    """The outermost layer: names the call, starts its clock, and tells the caller its name, come what may."""
+    call = _call(rpc.context, rpc.method.default_seconds)
+    rpc.call = call
+    rpc.context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    _current.set(call)  # gRPC runs every call in a contextvars.Context of its own, so there is nothing to take back
+    yield
+
+
+def current_call(context: grpc.ServicerContext) -> Call:
+    """Finds the call that is served; makes one from `context` where no interceptor did (under grpcio-testing)."""
+    return _current.get(None) or _call(context, WRITE_SECONDS)
+
+
+def caller_seconds(context: grpc.ServicerContext) -> float | None:
+    """Tells the seconds that the caller's own deadline leaves; None if the caller set none."""
+    seconds: float | None = context.time_remaining()
+    return None if seconds is None or seconds > NO_DEADLINE_SECONDS else seconds
+
+
+def _call(context: grpc.ServicerContext, default_seconds: float) -> Call:
+    seconds = caller_seconds(context)
+    call = Call(_request_id(context), default_seconds if seconds is None else _before(seconds))
+    if not context.add_callback(call.cancel):
+        call.cancel()
+    return call
+
+
+def _before(seconds: float) -> float:
+    """Leaves time for the answer: past the caller's own deadline nobody would hear why the call failed."""
+    return seconds - min(ANSWER_SECONDS, seconds / 10)
+
+
+def _request_id(context: grpc.ServicerContext) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex

@@ -1,0 +1,128 @@
+"""What can go wrong while a caller's messages are read: bytes that are no message, and a caller who goes away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from google.protobuf.message import DecodeError
+
+from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, InvalidFieldError, KfpTimeoutError
+from kfadapter_grpc.interceptors.request_id import caller_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+    from kfadapter_grpc.domain.call import Call
+
+SETTLE_SECONDS = 0.02
+"""How long to wait, at the end of a request stream, for the news that the caller has gone: 1 ms is usual."""
+
+TRequest = TypeVar("TRequest")
+
+
+_GARBLED = object()  # stands for a message whose bytes could not be parsed
+
+
+def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TRequest] | None:
+    """Makes a deserializer whose failure `checked_request` tells, where gRPC would answer INTERNAL without a reason."""
+    if parse is None:
+        return None
+
+    def parse_or_mark(data: bytes) -> TRequest:
+        try:
+            return parse(data)
+        except DecodeError:
+            return cast("TRequest", _GARBLED)
+
+    return parse_or_mark
+
+
+def checked_request(request: TRequest) -> TRequest:
+    """Returns the request.
+
+    Raises:
+        InvalidFieldError: Its bytes could not be parsed.
+    """
+    if request is _GARBLED:
+        raise InvalidFieldError("the request's bytes are not a message of this RPC; check the proto files in use")
+    return request
+
+
+def checked_requests(requests: Iterator[TRequest], call: Call, context: grpc.ServicerContext) -> Iterator[TRequest]:
+    """Yields the requests of a stream; a caller who went away is not taken for one who has sent everything.
+
+    gRPC raises an exception without words then, or, in a tenth of the cases, first ends the iteration as if all were
+    well and says a moment later that the caller has gone.
+
+    Raises:
+        CallCancelledError: The caller went away.
+        KfpTimeoutError: The caller set no deadline, and the default one has passed.
+        InvalidFieldError: A message's bytes could not be parsed.
+    """
+    try:
+        for request in requests if caller_seconds(context) is not None else _Pump(requests, call):
+            yield checked_request(request)
+    except AdapterError:
+        raise
+    except Exception as error:
+        raise CallCancelledError("the caller went away") from error
+    if _gone(call, context):
+        raise CallCancelledError("the caller went away")
+
+
+class _Pump(Iterator[TRequest]):
+    """Reads a stream on a thread of its own, so that waiting for the next request can end.
+
+    gRPC waits for a request for as long as the connection lives. Nothing but the caller's own deadline would end that,
+    and this is for callers who set none. The thread ends with the call.
+    """
+
+    def __init__(self, requests: Iterator[TRequest], call: Call) -> None:
+        self._requests = requests
+        self._call = call
+        self._wanted = threading.Semaphore(0)
+        self._arrived: SimpleQueue[tuple[TRequest | None, BaseException | None]] = SimpleQueue()
+        self._over = False
+        threading.Thread(target=self._read, name="requests", daemon=True).start()
+        call.on_cancel(self._stop)  # which gRPC makes happen at the end of every call, however it ends
+
+    def __next__(self) -> TRequest:
+        self._wanted.release()
+        while True:
+            try:
+                request, end = self._arrived.get(timeout=max(0.0, self._call.remaining()))
+            except Empty:
+                if self._call.remaining() > 0:
+                    continue  # the deadline was extended
+                raise KfpTimeoutError("the upload did not arrive in time; set a longer deadline") from None
+            if end is not None:
+                raise end
+            return cast("TRequest", request)
+
+    def _stop(self) -> None:
+        self._over = True
+        self._wanted.release()
+
+    def _read(self) -> None:
+        """Reads one request whenever one is wanted, so that no more than one is held."""
+        try:
+            while self._wanted.acquire():
+                if self._over:
+                    raise CallCancelledError("the caller went away")
+                self._arrived.put((next(self._requests), None))
+        except BaseException as end:  # noqa: BLE001 - StopIteration, too, belongs to the one who iterates
+            self._arrived.put((None, end))
+
+
+def _gone(call: Call, context: grpc.ServicerContext) -> bool:
+    gone = threading.Event()
+    forget = call.on_cancel(gone.set)
+    try:
+        return gone.wait(SETTLE_SECONDS) or not context.is_active()
+    finally:
+        forget()

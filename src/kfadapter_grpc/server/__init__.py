@@ -1,0 +1,8 @@
+"""The gRPC server, in a process of its own (`run`) or inside another (`AdapterServer`)."""
+
+from __future__ import annotations
+
+from kfadapter_grpc.server.grpc_server import AdapterServer, ServerStartError
+from kfadapter_grpc.server.process import run
+
+__all__ = ["AdapterServer", "ServerStartError", "run"]

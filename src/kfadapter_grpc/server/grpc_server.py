@@ -1,0 +1,166 @@
+"""The gRPC server: what it is made of, how it starts, and how it runs dry."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE  # type: ignore[import-untyped]
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
+
+from kfadapter.v1.pipeline_pb2_grpc import add_PipelineServiceServicer_to_server
+from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.health import Health, HealthMonitor
+from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, layers
+from kfadapter_grpc.server.reflection import add_reflection
+from kfadapter_grpc.settings import split_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
+    from kfadapter_grpc.settings import Settings
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""The largest message: what clients accept unless told otherwise, and the largest chunk of an upload."""
+CHUNK_FRAMING_BYTES = 64 * 1024
+"""What may surround a chunk of the largest size in its message."""
+FLUSH_SECONDS = 1.0
+"""How long answers that are on their way have to leave when the server stops."""
+SPARE_THREADS = 16
+"""Threads beyond the bounds: for health checks, reflection, and for refusing calls beyond the bounds."""
+
+_MINUTE_MS = 60_000
+_MAX_METADATA_BYTES = 16 * 1024
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.so_reuseport", 0),  # otherwise two servers share a port in silence
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES + CHUNK_FRAMING_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+    ("grpc.max_concurrent_streams", 1000),  # of one connection; what lies beyond waits at the caller's side
+    # A headless Service is balanced by its clients when they connect, so they must connect anew now and then.
+    ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),
+    ("grpc.max_connection_age_grace_ms", 5 * _MINUTE_MS),
+    ("grpc.keepalive_time_ms", _MINUTE_MS),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # callers may ping every 10 s
+)
+
+
+class ServerStartError(Exception):
+    """The server cannot start; the message says why and what to do."""
+
+
+class AdapterServer:
+    """The gRPC server with all its services. A context manager: starts on entering, stops on leaving.
+
+    Attributes:
+        admission: Knows the calls that are being served.
+        address: Where it listens, HOST:PORT; with the bound port once it has started.
+    """
+
+    def __init__(self, settings: Settings, pipelines: PipelineServiceServicer, probe: Callable[[], bool]) -> None:
+        """Builds the server; it listens when it is started.
+
+        Args:
+            settings: What it was told.
+            pipelines: Answers the calls of the PipelineService.
+            probe: Tells whether KFP answers, within a few seconds.
+        """
+        bounds = Bounds(settings.max_unary_calls, settings.max_uploads, settings.max_streams)
+        self.admission = Admission(bounds)
+        self.address = settings.listen
+        self._settings = settings
+        self._health = Health(SERVICES, follow_kfp=settings.ready_needs_kfp)
+        self._monitor = HealthMonitor(probe, self._health.report_kfp)
+        self._threads = ThreadPoolExecutor(bounds.total + SPARE_THREADS, thread_name_prefix="grpc")
+        self._stopping = threading.Event()
+        calls = CallInterceptor(layers(self.admission))
+        self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
+        self._add_services(pipelines)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> int:
+        """Listens and serves, whether KFP answers or not.
+
+        Returns:
+            The port, which is another than the configured one if that is 0.
+
+        Raises:
+            ServerStartError: The address cannot be listened on.
+        """
+        port = _bind(self._server, self._settings.listen)
+        self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
+        self._server.start()
+        self._monitor.start()
+        self._health.serve()
+        return port
+
+    def drain(self) -> bool:
+        """Lets the server run dry: NOT_SERVING, a pause, no new calls, the rest of the grace for running ones.
+
+        Returns:
+            Whether all calls have ended within the grace.
+        """
+        self._health.drain()
+        self._stopping.wait(self._settings.drain_seconds)
+        self.admission.drain()
+        return self.admission.wait_idle(self._settings.grace_seconds)
+
+    def stop(self) -> None:
+        """Ends: calls that are still running after a second are cut off. Harmless when repeated."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._health.drain()
+        self.admission.drain()
+        # A handler that has returned may still have its answer on the way: a stop without grace would cut it off.
+        self._server.stop(FLUSH_SECONDS).wait(FLUSH_SECONDS)
+        self._monitor.stop()
+        self._health.servicer.close()
+        self._threads.shutdown(wait=False)
+
+    def _add_services(self, pipelines: PipelineServiceServicer) -> None:
+        add_PipelineServiceServicer_to_server(pipelines, self._server)
+        add_HealthServicer_to_server(self._health.servicer, self._server)
+        if self._settings.reflection:
+            add_reflection((*SERVICES, HEALTH_SERVICE), self._server)
+
+
+def _bind(server: grpc.Server, listen: str) -> int:
+    host, port = split_address(listen)
+    if port:
+        _check_free(listen, host, port)
+    try:
+        return server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise ServerStartError(f"cannot listen on {listen}; choose another address with --listen") from error
+
+
+def _check_free(listen: str, host: str, port: int) -> None:
+    """Tries the address first: gRPC would not say what is wrong with it, but write a line of its own to stderr."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
+        raise ServerStartError(f"{listen} {why}; choose another with --listen") from error

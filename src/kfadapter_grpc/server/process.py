@@ -1,0 +1,134 @@
+"""The server as a process: built from settings, ended by signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+import structlog
+
+from kfadapter_grpc.interceptors import configure_logging
+from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.server.grpc_server import SPARE_THREADS, AdapterServer
+from kfadapter_grpc.server.memory import return_large_blocks
+from kfadapter_grpc.services.pipeline import PipelineServicer
+from kfadapter_grpc.upload import UploadLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from structlog.typing import FilteringBoundLogger
+    from typing_extensions import Self
+
+    from kfadapter_grpc.settings import Settings
+
+ABANDON_SECONDS = 2.0
+"""How long calls that were cut off at the end of the grace get to notice it."""
+INTERRUPTED = 130
+"""The exit code of a process that was told twice to stop."""
+
+
+def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT, then lets running calls end within the grace. For the main thread of a process.
+
+    A second SIGINT ends the process at once with 130.
+
+    Args:
+        settings: What the server was told.
+        on_ready: Is told the address, HOST:PORT, once the server listens.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        ServerStartError: The address cannot be listened on.
+    """
+    with ExitStack() as stages:  # left from the last to the first: health goes down before what it speaks of
+        # 1. The process itself: log lines, also those of the stages that follow, and memory.
+        configure_logging(settings.log_format, settings.log_level)
+        return_large_blocks()
+        log: FilteringBoundLogger = structlog.get_logger()
+        # 2. KFP, without asking it for anything yet.
+        backend = stages.enter_context(closing(connect(settings.kfp_url, pool_size=_pool_size(settings))))
+        # 3. Signals, before anybody can have reason to send one.
+        signals = stages.enter_context(StopSignals())
+        # 4. The server with health and reflection.
+        limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
+        servicer = PipelineServicer(backend.pipelines, limits, settings.namespace)
+        server = stages.enter_context(AdapterServer(settings, servicer, backend.is_alive))
+        log.info("serving", address=server.address, kfp_url=settings.kfp_url)
+        if on_ready is not None:
+            on_ready(server.address)
+        log.info("draining", signal=signals.wait())
+        if not server.drain():
+            log.warning("the grace is over; running calls are cut off", calls=server.admission.count())
+    _abandon_stuck_calls(server, log)
+    return 0
+
+
+class StopSignals:
+    """Catches SIGTERM and SIGINT while it is entered; a SIGINT after the first of them ends the process at once.
+
+    A handler in Python runs when the main thread next runs Python, and a main thread that waits for a lock may never do
+    so again. Hence a thread reads what the interpreter itself writes when a signal comes.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._first: str = ""
+        self._arrived = threading.Event()
+        self._handlers: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        self._wakeup = signal.set_wakeup_fd(self._writer.fileno())
+        for number in _STOPPING:
+            self._handlers[number] = signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._read, name="signals", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        self._writer.close()
+
+    def wait(self) -> str:
+        """Waits for the first signal; tells its name."""
+        self._arrived.wait()
+        return self._first
+
+    def _read(self) -> None:
+        with self._reader:
+            while number := self._reader.recv(1):
+                self._take(number[0])
+
+    def _take(self, number: int) -> None:
+        if number == signal.SIGINT and self._arrived.is_set():
+            os._exit(INTERRUPTED)
+        if number in _STOPPING and not self._arrived.is_set():
+            self._first = signal.Signals(number).name
+            self._arrived.set()
+
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def _pool_size(settings: Settings) -> int:
+    return settings.max_unary_calls + settings.max_uploads + SPARE_THREADS
+
+
+def _abandon_stuck_calls(server: AdapterServer, log: FilteringBoundLogger) -> None:
+    """Leaves the process where Python would wait for ever for the threads of calls that do not end."""
+    if not server.admission.wait_idle(ABANDON_SECONDS):
+        log.error("calls do not end; leaving them", calls=server.admission.count())
+        sys.stderr.flush()
+        os._exit(0)

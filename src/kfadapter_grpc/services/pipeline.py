@@ -1,0 +1,96 @@
+"""The PipelineService."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
+from kfadapter_grpc.contract import upload_seconds
+from kfadapter_grpc.domain.errors import NotImplementedYetError
+from kfadapter_grpc.interceptors import caller_seconds, current_call
+from kfadapter_grpc.services import messages, requests
+from kfadapter_grpc.upload import UploadLimits, received
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+
+    from kfadapter.v1 import pipeline_pb2 as pb
+    from kfadapter_grpc.domain.repository import PipelineRepository
+
+
+class PipelineServicer(PipelineServiceServicer):
+    """Answers the calls of `kfadapter.v1.PipelineService`."""
+
+    def __init__(self, pipelines: PipelineRepository, limits: UploadLimits, default_namespace: str = "") -> None:
+        self._pipelines = pipelines
+        self._limits = limits
+        self._namespace = default_namespace
+
+    def Get(self, request: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
+        """Gets one pipeline by id or by name."""
+        ref = requests.pipeline_ref(request, self._namespace)
+        return messages.pipeline(self._pipelines.get(ref, requests.view(request.view), current_call(context)))
+
+    def List(self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext) -> pb.ListPipelinesResponse:
+        """Lists pipelines."""
+        where = requests.pipeline_filter(request, self._namespace)
+        page = self._pipelines.list(where, requests.page(request, "pipeline_id"), current_call(context))
+        return messages.pipelines_page(page, requests.next_page_token(page.next_token, request))
+
+    def Upload(
+        self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
+    ) -> pb.UploadPipelineResponse:
+        """Uploads a compiled pipeline as a new pipeline or as a new version."""
+        call = current_call(context)
+        has_deadline = caller_seconds(context) is not None
+        metadata, chunks = requests.upload_stream(request_iterator)
+        request = requests.upload(metadata, self._namespace)
+        total = metadata.total_bytes if metadata.HasField("total_bytes") else None
+        if not has_deadline:
+            call.extend(upload_seconds(min(total or self._limits.max_bytes, self._limits.max_bytes)))
+        sha256 = bytes.fromhex(metadata.sha256) or None
+        with received(chunks, self._limits, total_bytes=total, sha256=sha256, call=call) as file:
+            if not has_deadline:
+                call.extend(upload_seconds(file.size))
+            return messages.upload_response(self._pipelines.upload(request, file, call), file)
+
+    def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> pb.DeletePipelineResponse:
+        """Deletes a pipeline and its versions."""
+        ref = requests.pipeline_ref(request, self._namespace)
+        call = current_call(context)
+        result = self._pipelines.delete(ref, call, force=request.force, allow_missing=request.allow_missing)
+        return messages.delete_response(result)
+
+    def ListVersions(
+        self, request: pb.ListPipelineVersionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListPipelineVersionsResponse:
+        """Lists the versions of a pipeline."""
+        ref = requests.pipeline_ref(request, self._namespace)
+        page = requests.page(request, "pipeline_version_id")
+        found = self._pipelines.list_versions(ref, requests.view(request.view), page, current_call(context))
+        return messages.versions_page(found, requests.next_page_token(found.next_token, request))
+
+    def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> pb.PipelineVersion:
+        """Gets one version of a pipeline with its spec summary."""
+        ref = requests.pipeline_ref(request, self._namespace)
+        version = requests.version_ref(request, required=False)
+        return messages.version(self._pipelines.get_version(ref, version, current_call(context)))
+
+    def DeleteVersion(
+        self, request: pb.DeletePipelineVersionRequest, context: grpc.ServicerContext
+    ) -> pb.DeletePipelineVersionResponse:
+        """Deletes one version of a pipeline."""
+        ref = requests.pipeline_ref(request, self._namespace)
+        version = requests.version_ref(request, required=True)
+        call = current_call(context)
+        result = self._pipelines.delete_version(ref, version, call, allow_missing=request.allow_missing)
+        return messages.delete_version_response(result)
+
+    def Download(self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext) -> NoReturn:
+        """Not offered yet."""
+        raise NotImplementedYetError(
+            "Download is not offered by this version of the adapter; download the file from Kubeflow Pipelines",
+            metadata={"method": "Download"},
+        )

@@ -1,0 +1,263 @@
+"""The server's settings: from the environment, a TOML file and flags; the later wins."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+PREFIX = "KFADAPTER_"
+"""Begins the name of every environment variable."""
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+"""Names the environment variable with the TOML file's path."""
+MAX_PORT = 65_535
+"""The highest TCP port."""
+
+
+class SettingsError(Exception):
+    """The settings are wrong.
+
+    Attributes:
+        lines: One line for each mistake, all of them at once.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting, as documentation shows it; `default` is empty where the description tells it."""
+
+    name: str
+    variable: str
+    default: str
+    description: str
+
+
+class _OldVariables(PydanticBaseSettingsSource):
+    """The variables of the Flask adapter that this server replaces; anything else wins over them."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Finds the value of one field."""
+        del field
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Finds all values: of `KUBEFLOW_HOST`, `KUBEFLOW_PORT` and `KF_NAMESPACE`."""
+        values = {"namespace": os.environ.get("KF_NAMESPACE"), "kfp_url": self._kfp_url()}
+        return {name: value for name, value in values.items() if value}
+
+    @staticmethod
+    def _kfp_url() -> str | None:
+        host, port = os.environ.get("KUBEFLOW_HOST"), os.environ.get("KUBEFLOW_PORT")
+        if not host:
+            return None
+        return f"http://{host}:{port}/pipeline" if port else f"http://{host}/pipeline"
+
+
+class Settings(BaseSettings):
+    """What the server can be told. Immutable; make it with `load`.
+
+    The environment names a setting in capitals behind `KFADAPTER_` (`KFADAPTER_LISTEN`), the TOML file as it is
+    called here.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    listen: str = Field(
+        default="127.0.0.1:50051",
+        description="Address to serve gRPC on, HOST:PORT; port 0 takes a free one.",
+    )
+    insecure_listen: bool = Field(
+        default=False,
+        validate_default=True,
+        description="Allows an address that others can reach, although there is neither TLS nor authentication.",
+    )
+    kfp_url: str = Field(
+        default="http://127.0.0.1:8888",
+        description="Where Kubeflow Pipelines' REST API is; may have a path prefix. Without it, the old KUBEFLOW_HOST "
+        "and KUBEFLOW_PORT make http://HOST:PORT/pipeline.",
+    )
+    namespace: str = Field(
+        default="",
+        description="Namespace of calls that name none; empty for a single-user KFP. Without it, the old KF_NAMESPACE.",
+    )
+    max_unary_calls: int = Field(default=64, ge=1, le=10_000, description="Unary calls served at once.")
+    max_uploads: int = Field(default=16, ge=1, le=1_000, description="Uploads served at once.")
+    max_streams: int = Field(default=256, ge=1, le=10_000, description="Streaming answers served at once.")
+    max_upload_bytes: int = Field(
+        default=32 * 1024 * 1024, ge=1, description="Largest file taken, in bytes; 32 MiB is KFP's own limit."
+    )
+    upload_dir: Path | None = Field(
+        default=None,
+        description="Existing folder for uploads on their way, on a real disk; the system's temporary one if not set.",
+    )
+    grace_seconds: float = Field(
+        default=25.0, ge=0, le=3_600, description="Seconds that running calls get to finish when the server stops."
+    )
+    drain_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="Seconds between NOT_SERVING and refusing calls; about 5 behind a Kubernetes Service, whose "
+        "clients learn late of a leaving pod.",
+    )
+    ready_needs_kfp: bool = Field(
+        default=False, description="Makes health of the services follow KFP; otherwise only the name `kfp` does."
+    )
+    log_format: Literal["console", "json"] = Field(
+        default_factory=lambda: "console" if sys.stderr.isatty() else "json",
+        description="How log lines look: for people or for machines. Console in a terminal, otherwise JSON.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important lines to log."
+    )
+    reflection: bool = Field(default=True, description="Lets grpcurl and others ask for the services' descriptors.")
+
+    @classmethod
+    def load(cls, *, config: Path | None = None, **flags: object) -> Settings:
+        """Collects the settings.
+
+        Args:
+            config: The TOML file; without it, the one that `KFADAPTER_CONFIG` names.
+            flags: Settings that win over all others; None stands for a flag that was not given.
+
+        Raises:
+            SettingsError: Something is wrong; it tells all mistakes.
+        """
+        named = os.environ.get(CONFIG_VARIABLE)
+        path = config or (Path(named) if named else None)
+        values = {**(cls._read(path) if path else {}), **_given(flags)}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise SettingsError(*(_line(mistake) for mistake in error.errors())) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Names the sources, the strongest first; the TOML file arrives through the constructor."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _OldVariables(settings_cls)
+
+    @classmethod
+    def _read(cls, path: Path) -> dict[str, Any]:
+        if not path.is_file():
+            raise SettingsError(f"{path}: there is no such settings file")
+        try:
+            return TomlConfigSettingsSource(cls, path)()
+        except (ValueError, OSError) as error:
+            raise SettingsError(f"{path}: not a TOML file: {error}") from None
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, listen: str) -> str:
+        split_address(listen)
+        return listen
+
+    @field_validator("insecure_listen")
+    @classmethod
+    def _check_insecure_listen(cls, allowed: bool, info: ValidationInfo) -> bool:
+        listen = info.data.get("listen")
+        if listen is not None and not allowed and not _is_loopback(split_address(listen)[0]):
+            raise ValueError(
+                f"others can reach {listen}, and this server has neither TLS nor authentication yet; "
+                "listen on 127.0.0.1, or accept the risk with --insecure-listen"
+            )
+        return allowed
+
+    @field_validator("kfp_url")
+    @classmethod
+    def _check_kfp_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must begin with http:// or https:// and a host")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must not hold a user or a password")
+        if parts.query or parts.fragment:
+            raise ValueError("must end with the path, without ? and #")
+        _ = parts.port  # raises ValueError, in words, for a port that is none
+        return url.rstrip("/")
+
+    @field_validator("upload_dir")
+    @classmethod
+    def _check_upload_dir(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise ValueError(f"{folder} is not a folder that can be written to")
+        return folder
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, level: object) -> object:
+        return level.lower() if isinstance(level, str) else level
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Splits `HOST:PORT`; an IPv6 address stands in brackets, which are taken off.
+
+    Raises:
+        ValueError: It is not of that form.
+    """
+    host, colon, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not bare or (":" in host and bare is host):
+        raise ValueError(f"must be HOST:PORT, as 127.0.0.1:50051 or [::1]:50051, not '{address}'")
+    if not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+        raise ValueError(f"must end with a port from 0 to {MAX_PORT}, not '{port}'")
+    return bare, int(port)
+
+
+def setting_rows() -> Iterator[SettingRow]:
+    """Yields every setting, as documentation shows it."""
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or field.default is None else str(field.default)
+        yield SettingRow(name, PREFIX + name.upper(), default, field.description or "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _given(flags: Mapping[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _line(mistake: ErrorDetails) -> str:
+    name = ".".join(map(str, mistake["loc"]))
+    if mistake["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        return f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+    said = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] != "value_error":
+        said = f"{said[0].lower()}{said[1:]}, not '{mistake['input']}'"
+    return f"{name} ({PREFIX}{name.upper()}): {said}"

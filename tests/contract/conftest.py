@@ -1,0 +1,65 @@
+"""A running server for every test that asks for one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+import grpc
+import pytest
+import structlog
+from tests.contract.running import Running
+
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer, PipelineServiceStub
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Serve(Protocol):
+    """Starts a server with a servicer, and settings that differ from the defaults."""
+
+    def __call__(
+        self, servicer: PipelineServiceServicer, probe: Callable[[], bool] = ..., **settings: object
+    ) -> Running:
+        """Returns the server, and a caller that is connected to it."""
+        ...
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _silent_log() -> None:
+    """Drops log lines that no test captures: threads of a server write them at any time, between tests too."""
+    structlog.configure(processors=[_drop], cache_logger_on_first_use=False)
+
+
+def _drop(*_: object) -> NoReturn:
+    raise structlog.DropEvent
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("KFADAPTER_") or name in {"KUBEFLOW_HOST", "KUBEFLOW_PORT", "KF_NAMESPACE"}:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts real servers on free loopback ports; they stop when the test is over."""
+    with ExitStack() as stack:
+
+        def start(
+            servicer: PipelineServiceServicer, probe: Callable[[], bool] = lambda: True, **settings: object
+        ) -> Running:
+            loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", **settings})
+            server = stack.enter_context(AdapterServer(loaded, servicer, probe))
+            channel = stack.enter_context(grpc.insecure_channel(server.address, _OWN_CONNECTION))
+            return Running(server, channel, PipelineServiceStub(channel))
+
+        yield start
+
+
+_OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)

@@ -1,0 +1,173 @@
+"""What the contract tests share: a server in this process, scripted servicers, and a look at what is on the wire."""
+# ruff: noqa: N802, ARG002 - a servicer's methods are named and called by gRPC
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer, PipelineServiceStub
+from kfadapter_grpc.domain.errors import NotImplementedYetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from kfadapter_grpc.server import AdapterServer
+
+T = TypeVar("T")
+
+WAIT_SECONDS = 10.0
+"""How long a test waits for what must come about."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs, and a caller that is connected to it."""
+
+    server: AdapterServer
+    channel: grpc.Channel
+    stub: PipelineServiceStub
+
+
+class Scripted(PipelineServiceServicer):
+    """A servicer whose answers a test writes, in one function for each of the three call shapes of the service."""
+
+    def __init__(
+        self,
+        get: Callable[[grpc.ServicerContext], pb.Pipeline] | None = None,
+        upload: Callable[[Iterator[pb.UploadPipelineRequest], grpc.ServicerContext], pb.UploadPipelineResponse]
+        | None = None,
+        download: Callable[[grpc.ServicerContext], Iterator[pb.DownloadPipelineResponse]] | None = None,
+    ) -> None:
+        self._get = get
+        self._upload = upload
+        self._download = download
+
+    def Get(self, request: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
+        """Answers as scripted, or with the name that was asked for."""
+        return self._get(context) if self._get else pb.Pipeline(name=request.name)
+
+    def Upload(
+        self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
+    ) -> pb.UploadPipelineResponse:
+        """Answers as scripted, or reads everything."""
+        if self._upload:
+            return self._upload(request_iterator, context)
+        return pb.UploadPipelineResponse(bytes=sum(len(request.chunk) for request in request_iterator))
+
+    def Download(
+        self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DownloadPipelineResponse]:
+        """Answers as scripted, or with nothing."""
+        del request
+        return self._download(context) if self._download else iter(())
+
+    def List(self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext) -> NoReturn:
+        """Not scripted."""
+        raise NotImplementedYetError("not scripted")
+
+    def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> NoReturn:
+        """Not scripted."""
+        raise NotImplementedYetError("not scripted")
+
+    def ListVersions(self, request: pb.ListPipelineVersionsRequest, context: grpc.ServicerContext) -> NoReturn:
+        """Not scripted."""
+        raise NotImplementedYetError("not scripted")
+
+    def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> NoReturn:
+        """Not scripted."""
+        raise NotImplementedYetError("not scripted")
+
+    def DeleteVersion(self, request: pb.DeletePipelineVersionRequest, context: grpc.ServicerContext) -> NoReturn:
+        """Not scripted."""
+        raise NotImplementedYetError("not scripted")
+
+
+@dataclass
+class Gate:
+    """Holds calls in the server until a test opens it, or they are cancelled."""
+
+    entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    opened: threading.Event = field(default_factory=threading.Event)
+
+    def hold(self, context: grpc.ServicerContext) -> None:
+        """Tells that a call has come, and keeps it."""
+        context.add_callback(self.opened.set)
+        self.entered.release()
+        assert self.opened.wait(WAIT_SECONDS)
+
+    def await_call(self) -> None:
+        """Waits for a call to have come."""
+        assert self.entered.acquire(timeout=WAIT_SECONDS)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a failed call tells its caller."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    metadata: Mapping[str, str]
+    violations: tuple[tuple[str, str], ...]
+    resource: tuple[str, str] | None
+    retry_after: float | None
+    request_id: str
+    trailers: Mapping[str, str | bytes]
+
+
+def told(error: grpc.RpcError) -> Told:
+    """Reads what a failed call tells, and checks that its parts agree."""
+    assert isinstance(error, grpc.Call)
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert (status.code, status.message) == (error.code().value[0], error.details())
+    details = {any_.TypeName(): any_ for any_ in status.details}
+    info = _unpacked(details, error_details_pb2.ErrorInfo())
+    assert info.domain == "kfadapter"
+    bad_request = _unpacked(details, error_details_pb2.BadRequest())
+    resource = _unpacked(details, error_details_pb2.ResourceInfo())
+    retry = _unpacked(details, error_details_pb2.RetryInfo())
+    return Told(
+        code=error.code(),
+        message=status.message,
+        reason=info.reason,
+        metadata=dict(info.metadata),
+        violations=tuple((v.field, v.description) for v in bad_request.field_violations),
+        resource=(resource.resource_type, resource.resource_name) if resource.resource_type else None,
+        retry_after=retry.retry_delay.ToNanoseconds() / 1e9 if retry.HasField("retry_delay") else None,
+        request_id=_unpacked(details, error_details_pb2.RequestInfo()).request_id,
+        trailers=trailers,
+    )
+
+
+def failure(call: Callable[[], object]) -> Told:
+    """Runs a call that must fail, and reads what it tells."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return told(error)
+    raise AssertionError("the call did not fail")
+
+
+def eventually(condition: Callable[[], T], seconds: float = WAIT_SECONDS) -> T:
+    """Waits for a condition, at most `seconds`."""
+    end = time.monotonic() + seconds
+    pause = threading.Event()
+    while not (result := condition()):
+        assert time.monotonic() < end, "this did not come about"
+        pause.wait(0.005)
+    return result
+
+
+def _unpacked(details: Mapping[str, object], into: T) -> T:
+    packed = details.get(into.DESCRIPTOR.full_name)  # type: ignore[attr-defined]
+    if packed is not None:
+        packed.Unpack(into)  # type: ignore[attr-defined]
+    return into

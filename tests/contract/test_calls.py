@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+import grpc
+import grpc_testing
+import pytest
+from structlog.testing import capture_logs
+from tests.contract.running import WAIT_SECONDS, Gate, Scripted, eventually, failure
+
+from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter_grpc import contract
+from kfadapter_grpc.contract import READ_SECONDS
+from kfadapter_grpc.domain.errors import KfpTimeoutError, OverloadedError, PipelineNotFoundError
+from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.contract.conftest import Serve
+
+    from kfadapter_grpc.domain.call import Call
+
+GET = pb.GetPipelineRequest(name="hello")
+
+
+def seeing(calls: list[Call]) -> Scripted:
+    """Makes a servicer whose Get notes down its call."""
+
+    def get(context: grpc.ServicerContext) -> pb.Pipeline:
+        calls.append(current_call(context))
+        return pb.Pipeline()
+
+    return Scripted(get=get)
+
+
+@pytest.mark.parametrize("sent", ["a", "Build.7_of:main-1", "x" * 128])
+def test_request_id_of_the_caller(serve: Serve, sent: str) -> None:
+    """A request id that the caller sends names the call, and comes back."""
+    calls: list[Call] = []
+    _, call = serve(seeing(calls)).stub.Get.with_call(GET, metadata=((REQUEST_ID_KEY, sent),))
+    assert dict(call.trailing_metadata() or ())[REQUEST_ID_KEY] == sent == calls[0].request_id
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 129, "two words", "a/b", "a;b"])
+def test_bad_request_id_is_replaced(serve: Serve, sent: str) -> None:
+    """A request id that is none is replaced by a new one."""
+    calls: list[Call] = []
+    _, call = serve(seeing(calls)).stub.Get.with_call(GET, metadata=((REQUEST_ID_KEY, sent),))
+    told_id = dict(call.trailing_metadata() or ())[REQUEST_ID_KEY]
+    assert told_id == calls[0].request_id != sent
+    assert len(told_id) == 32
+
+
+def test_request_ids_differ(serve: Serve) -> None:
+    """Every call without a request id gets one of its own."""
+    calls: list[Call] = []
+    stub = serve(seeing(calls)).stub
+    for _ in range(20):
+        stub.Get(GET)
+    assert len({call.request_id for call in calls}) == 20
+
+
+def test_request_id_of_a_failure(serve: Serve) -> None:
+    """A call that fails tells its request id in the trailers and in the details."""
+
+    def get(_: grpc.ServicerContext) -> pb.Pipeline:
+        raise PipelineNotFoundError("no such pipeline", resource_name="hello")
+
+    stub = serve(Scripted(get=get)).stub
+    it = failure(lambda: stub.Get(GET, metadata=((REQUEST_ID_KEY, "mine"),)))
+    assert (it.trailers[REQUEST_ID_KEY], it.request_id) == ("mine", "mine")
+
+
+def test_default_deadline(serve: Serve) -> None:
+    """A call without a deadline has that of its method."""
+    calls: list[Call] = []
+    serve(seeing(calls)).stub.Get(GET)
+    assert READ_SECONDS - 5 < calls[0].remaining() <= READ_SECONDS
+
+
+def test_deadline_of_the_caller(serve: Serve) -> None:
+    """A caller's own deadline wins over the default, and can be told from it."""
+    seen: list[tuple[float | None, float]] = []
+
+    def get(context: grpc.ServicerContext) -> pb.Pipeline:
+        seen.append((caller_seconds(context), current_call(context).remaining()))
+        return pb.Pipeline()
+
+    stub = serve(Scripted(get=get)).stub
+    stub.Get(GET, timeout=500)
+    stub.Get(GET)
+    (own, remaining), (none, _) = seen
+    assert own is not None
+    assert 490 < own <= 500
+    assert abs(own - remaining) < 1
+    assert none is None
+
+
+def test_deadline_of_a_millisecond(serve: Serve) -> None:
+    """A call of 1 ms ends in time, and the server goes on."""
+    gate = Gate()
+
+    def get(context: grpc.ServicerContext) -> pb.Pipeline:
+        gate.hold(context)
+        return pb.Pipeline()
+
+    running = serve(Scripted(get=get))
+    with pytest.raises(grpc.RpcError) as caught:
+        running.stub.Get(GET, timeout=0.001)
+    assert isinstance(caught.value, grpc.Call)
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    eventually(lambda: running.server.admission.count() == 0)
+    gate.opened.set()
+    assert running.stub.Get(GET) == pb.Pipeline()
+
+
+def test_deadline_reached_in_the_server_is_logged(serve: Serve) -> None:
+    """A unary call that outlives its caller's deadline is logged with DEADLINE_EXCEEDED."""
+    gate = Gate()
+
+    def get(context: grpc.ServicerContext) -> pb.Pipeline:
+        gate.hold(context)
+        return pb.Pipeline()
+
+    with capture_logs() as lines:
+        stub = serve(Scripted(get=get)).stub
+        with pytest.raises(grpc.RpcError):
+            stub.Get(GET, timeout=1)
+        line = eventually(lambda: [line for line in lines if line["event"] == "call"])[0]
+    assert line["code"] == "DEADLINE_EXCEEDED"
+
+
+def test_cancelled_call_is_told(serve: Serve) -> None:
+    """Who works for a call learns that its caller has gone."""
+    working, cancelled = threading.Event(), threading.Event()
+
+    def get(context: grpc.ServicerContext) -> pb.Pipeline:
+        call = current_call(context)
+        call.on_cancel(cancelled.set)
+        working.set()
+        assert cancelled.wait(WAIT_SECONDS)
+        assert call.cancelled
+        return pb.Pipeline()
+
+    with capture_logs() as lines:
+        future = serve(Scripted(get=get)).stub.Get.future(GET)
+        assert working.wait(WAIT_SECONDS)
+        future.cancel()
+        line = eventually(lambda: [line for line in lines if line["event"] == "call"])[0]
+    assert (line["code"], line["log_level"]) == ("CANCELLED", "info")
+
+
+@pytest.mark.parametrize("attempt", range(20))
+def test_caller_who_leaves_an_upload(serve: Serve, attempt: int) -> None:
+    """A caller who goes away in the middle of a stream is never taken for one who has sent everything."""
+    del attempt
+    ended, leaving = threading.Event(), threading.Event()
+    complete: list[bool] = []
+
+    def upload(requests: Iterator[pb.UploadPipelineRequest], _: grpc.ServicerContext) -> pb.UploadPipelineResponse:
+        try:
+            next(requests)
+            leaving.set()
+            list(requests)
+            complete.append(True)
+            return pb.UploadPipelineResponse()
+        finally:
+            ended.set()
+
+    def half() -> Iterator[pb.UploadPipelineRequest]:
+        yield pb.UploadPipelineRequest(chunk=b"half")
+        ended.wait(WAIT_SECONDS)
+
+    with capture_logs() as lines:
+        future = serve(Scripted(upload=upload)).stub.Upload.future(half())
+        assert leaving.wait(WAIT_SECONDS)
+        future.cancel()
+        line = eventually(lambda: [line for line in lines if line["event"] == "call"])[0]
+    assert not complete
+    assert (line["code"], line["reason"], line["log_level"]) == ("CANCELLED", "CANCELLED", "info")
+
+
+def test_stalled_upload_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload whose caller set no deadline and sends nothing ends with its default deadline."""
+    monkeypatch.setattr(contract, "UPLOAD_SECONDS", 0.2)
+    ended = threading.Event()
+
+    def nothing() -> Iterator[pb.UploadPipelineRequest]:
+        ended.wait(WAIT_SECONDS)
+        yield from ()
+
+    running = serve(Scripted())
+    with capture_logs() as lines:
+        future = running.stub.Upload.future(nothing())
+        assert isinstance(future.exception(timeout=WAIT_SECONDS), grpc.RpcError)
+        line = eventually(lambda: [line for line in lines if line["event"] == "call"])[0]
+    ended.set()
+    assert (line["code"], line["reason"]) == ("DEADLINE_EXCEEDED", "KFP_TIMEOUT")
+    assert future.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "did not arrive in time" in str(future.details())
+    assert running.server.admission.count() == 0
+
+
+def test_extended_upload_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload whose deadline was extended outlives the default one."""
+    monkeypatch.setattr(contract, "UPLOAD_SECONDS", 0.2)
+
+    def upload(_: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext) -> pb.UploadPipelineResponse:
+        call = current_call(context)
+        call.extend(WAIT_SECONDS)
+        cancelled = threading.Event()
+        call.on_cancel(cancelled.set)
+        assert not cancelled.wait(0.5)
+        return pb.UploadPipelineResponse(bytes=1)
+
+    assert serve(Scripted(upload=upload)).stub.Upload(iter(())).bytes == 1
+
+
+def refuse(request: pb.UploadPipelineRequest) -> NoReturn:
+    """Ends a call that has more to send."""
+    raise OverloadedError(f"not today: {request}")
+
+
+def test_no_thread_is_left(serve: Serve) -> None:
+    """The threads that read a stream, or watch over one, end with it."""
+    stub = serve(Scripted()).stub
+    stub.Upload(iter(()))
+    refusing = serve(Scripted(upload=lambda requests, _: refuse(next(requests)))).stub
+    with pytest.raises(grpc.RpcError):
+        refusing.Upload(iter([pb.UploadPipelineRequest()] * 3))
+    list(stub.Download(pb.DownloadPipelineRequest(name="x")))
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name in {"deadline", "requests"}])
+
+
+def test_log_line_of_a_success(serve: Serve) -> None:
+    """A call leaves one line with what an operator asks for."""
+    with capture_logs() as lines:
+        serve(Scripted()).stub.Get(GET, metadata=((REQUEST_ID_KEY, "mine"),))
+    (line,) = [line for line in lines if line["event"] == "call"]
+    seconds, peer = line.pop("seconds"), line.pop("peer")
+    assert line == {
+        "event": "call",
+        "log_level": "info",
+        "request_id": "mine",
+        "method": "/kfadapter.v1.PipelineService/Get",
+        "code": "OK",
+    }
+    assert 0 <= seconds < WAIT_SECONDS
+    assert peer.startswith("ipv4:127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (PipelineNotFoundError("x"), "info"),
+        (KfpTimeoutError("x"), "warning"),
+        (OverloadedError("x"), "warning"),
+    ],
+)
+def test_log_level_of_a_failure(serve: Serve, error: Exception, level: str) -> None:
+    """The caller's mistakes are info, faults on the server's side are warnings."""
+
+    def get(_: grpc.ServicerContext) -> pb.Pipeline:
+        raise error
+
+    with capture_logs() as lines:
+        it = failure(lambda: serve(Scripted(get=get)).stub.Get(GET))
+    (line,) = [line for line in lines if line["event"] == "call"]
+    assert (line["log_level"], line["reason"], line["code"]) == (level, it.reason, it.code.name)
+
+
+def test_call_without_an_interceptor() -> None:
+    """Under grpcio-testing, where no interceptor runs, a servicer finds a call all the same."""
+    calls: list[Call] = []
+    service = pb.DESCRIPTOR.services_by_name["PipelineService"]
+    clock = grpc_testing.strict_real_time()
+    server = grpc_testing.server_from_dictionary({service: seeing(calls)}, clock)
+    metadata = ((REQUEST_ID_KEY, "mine"),)
+    rpc = server.invoke_unary_unary(service.methods_by_name["Get"], metadata, GET, 100)
+    _, _, code, _ = rpc.termination()
+    assert code == grpc.StatusCode.OK
+    assert calls[0].request_id == "mine"
+    assert 90 < calls[0].remaining() <= 100
