@@ -1,0 +1,89 @@
+"""All routes of the embedded KFP in one application.
+
+Experiments, runs and recurring runs get modules of their own beside `pipeline_routes`; their routes are added here.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from . import pipeline_routes, upload_routes
+from .errors import KfpError, UploadError, internal, json_response, unknown_route
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from .store import Store
+
+_log = logging.getLogger(__name__)
+_THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
+_refused_page = PlainTextResponse("pages from elsewhere may not use this server\n", HTTPStatus.FORBIDDEN)
+_HEALTH = {"commit_sha": "unknown", "tag_name": "unknown", "multi_user": False, "pipeline_store": "database"}
+
+
+def application(store: Store, folder: Path) -> Starlette:
+    """Makes the application.
+
+    Args:
+        store: where everything is kept.
+        folder: where larger temporary files may go.
+    """
+    # The fixed paths of uploads come before the pattern that would take them for ids.
+    routes = [
+        Route("/apis/v2beta1/healthz", _health, methods=["GET"]),
+        Route("/apis/v1beta1/healthz", _health, methods=["GET"]),
+        *upload_routes.routes(store, folder),
+        *pipeline_routes.routes(store),
+    ]
+    handlers = {KfpError: _refusal, UploadError: _refusal, HTTPException: _no_route, Exception: _fault}
+    app = Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_NoForeignPages)])
+    app.router.redirect_slashes = False
+    return app
+
+
+class _NoForeignPages:
+    """Refuses what a browser sends on behalf of a page from elsewhere.
+
+    This server knows no users: without this, any page that someone on this machine looks at could upload pipelines.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        origin = Headers(scope=scope).get("origin", "")
+        foreign = bool(origin) and urlsplit(origin).hostname not in _THIS_MACHINE
+        await (_refused_page if foreign else self._app)(scope, receive, send)
+
+
+async def _health(_request: Request) -> Response:
+    return json_response(_HEALTH)
+
+
+async def _refusal(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, KfpError | UploadError):
+        raise error
+    return error.response()
+
+
+async def _no_route(_request: Request, error: Exception) -> Response:
+    return unknown_route(error.status_code if isinstance(error, HTTPException) else 404)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return internal().response()

@@ -1,0 +1,136 @@
+"""Pipeline files inside archives, as KFP finds them: zip and tar.gz.
+
+Nothing is ever written under a member's name, and nothing is read beyond what is sensible.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+MAX_FILE_SIZE = 32 << 20
+_PREFERRED = "pipeline.yaml"
+# All members of a tar together, headers included.
+_MAX_TAR_SIZE = 2 * MAX_FILE_SIZE
+_MAX_MEMBERS = 10_000
+_CHUNK = 1 << 16
+# A zip's end record: its signature, four fields of disks and counts, then the directory's size.
+_ZIP_END = b"PK\x05\x06"
+_ZIP_TAIL = 22 + 65535
+_MAX_ZIP_DIRECTORY = 4 << 20
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class ArchiveError(Exception):
+    """The archive is broken, too large, or holds no pipeline file."""
+
+
+def is_yaml_name(name: str) -> bool:
+    """Whether KFP takes a file of this name for YAML."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def open_archive(file: BinaryIO, folder: Path) -> BinaryIO | None:
+    """Finds the pipeline file in an archive.
+
+    Args:
+        file: the archive, at its start.
+        folder: where larger temporary files may go.
+
+    Returns:
+        The pipeline file, at its start; `None` if the file is no archive.
+
+    Raises:
+        ArchiveError: there is no pipeline file to be had from it.
+    """
+    magic = file.read(3)
+    file.seek(0)
+    openers = {b"PK": _open_zip, b"\x1f\x8b": _open_tar_gz}
+    opener = openers.get(magic[:2]) if len(magic) == len(b"PK?") else None
+    try:
+        return opener(file, folder) if opener else None
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, struct.error) as error:
+        raise ArchiveError(str(error)) from error
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        raise ArchiveError(f"the archive needs something unusual: {error}") from error
+
+
+def _open_zip(file: BinaryIO, folder: Path) -> BinaryIO:
+    _check_zip_directory(file)
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        chosen = next((each for each in members if each.filename == _PREFERRED), members[0] if members else None)
+        if chosen is None or not is_yaml_name(chosen.filename):
+            raise ArchiveError("the zip holds no YAML file")
+        if chosen.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise ArchiveError("the zip is compressed in a way that KFP does not know")
+        with archive.open(chosen) as member:
+            return _spooled(member, MAX_FILE_SIZE, folder)
+
+
+def _check_zip_directory(file: BinaryIO) -> None:
+    """Refuses a zip whose directory alone would fill the memory; `zipfile` reads it whole."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _ZIP_TAIL))
+    tail = file.read()
+    end = tail.rfind(_ZIP_END)
+    file.seek(0)
+    if end >= 0 and struct.unpack_from("<L", tail, end + 12)[0] > _MAX_ZIP_DIRECTORY:
+        raise ArchiveError("the zip holds too many members")
+
+
+def _open_tar_gz(file: BinaryIO, folder: Path) -> BinaryIO:
+    with gzip.GzipFile(fileobj=file) as unpacked, _spooled(unpacked, _MAX_TAR_SIZE, folder) as plain:
+        first = None
+        for archive, member in _members(plain):
+            if member.name == _PREFERRED:
+                return _tar_member(archive, member, folder)
+            first = first or member
+        if first is None or not is_yaml_name(first.name):
+            raise ArchiveError("the tar holds no YAML file")
+        plain.seek(0)
+        with tarfile.open(fileobj=plain, mode="r:") as archive:
+            return _tar_member(archive, first, folder)
+
+
+def _members(plain: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    with tarfile.open(fileobj=plain, mode="r:") as archive:
+        for count, member in enumerate(archive):
+            if count >= _MAX_MEMBERS:
+                raise ArchiveError("the tar holds too many members")
+            yield archive, member
+
+
+def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> BinaryIO:
+    """The bytes of a member; links hold none, and are not followed."""
+    content = archive.extractfile(member) if member.isreg() else None
+    if content is None:
+        raise ArchiveError("the tar's YAML file is no file")
+    with content:
+        return _spooled(content, MAX_FILE_SIZE, folder)
+
+
+def _spooled(source: _Readable, limit: int, folder: Path) -> BinaryIO:
+    target: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the caller closes it
+    written = 0
+    while chunk := source.read(_CHUNK):
+        written += len(chunk)
+        if written > limit:
+            target.close()
+            raise ArchiveError(f"the archive unpacks to more than {limit} bytes")
+        target.write(chunk)
+    target.seek(0)
+    return target

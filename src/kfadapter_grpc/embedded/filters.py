@@ -1,0 +1,313 @@
+"""KFP's list filters: a JSON text of predicates, all of which must hold.
+
+The text is decoded as a URL once more before it is read, because KFP does: in a value, `+` and `%` must be sent
+percent-encoded twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote_plus
+
+from .errors import invalid_input, invalid_input_because
+from .texts import sound_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .errors import KfpError
+
+_TAG_PREFIX = "tags."
+# KFP's operations, and what they are called inside a page token.
+_TOKEN_NAMES = {
+    "EQUALS": "EQ",
+    "NOT_EQUALS": "NEQ",
+    "GREATER_THAN": "GT",
+    "GREATER_THAN_EQUALS": "GTE",
+    "LESS_THAN": "LT",
+    "LESS_THAN_EQUALS": "LTE",
+    "IN": "IN",
+    "IS_SUBSTRING": "SUBSTRING",
+}
+_OPERATION_NUMBERS = {
+    1: "EQUALS",
+    2: "NOT_EQUALS",
+    3: "GREATER_THAN",
+    5: "GREATER_THAN_EQUALS",
+    6: "LESS_THAN",
+    7: "LESS_THAN_EQUALS",
+    8: "IN",
+    9: "IS_SUBSTRING",
+}
+_COMPARISONS = {"EQ": "=", "NEQ": "<>", "GT": ">", "GTE": ">=", "LT": "<", "LTE": "<="}
+# SQLite's own limits are about three times these.
+_MAX_PREDICATES = 100
+_MAX_VALUES = 10_000
+_MAX_PATTERN = 10_000
+_INT64 = range(-(2**63), 2**63)
+
+Scalar: TypeAlias = "str | int"
+Value: TypeAlias = "str | int | tuple[str | int, ...]"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A filter as it was sent: what KFP reads before it knows what is listed.
+
+    Attributes:
+        predicates: operation, field and value of each condition that is not on a tag.
+        tags: key and value of each condition on a tag.
+    """
+
+    predicates: tuple[tuple[str, str, Value | None], ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """One condition on a column.
+
+    Attributes:
+        kind: what the operation is called in a token, for example "EQ".
+        column: KFP's name of the column.
+        value: what to compare with; a tuple for "IN" alone.
+    """
+
+    kind: str
+    column: str
+    value: Value
+
+    def sql(self, columns: Mapping[str, str]) -> tuple[str, list[Scalar]]:
+        """The condition and its arguments; text is compared without regard to letter case."""
+        column = columns[self.column]
+        if isinstance(self.value, tuple):
+            marks = ", ".join("fold(?)" for _ in self.value)
+            return f"{column} IN ({marks})", list(self.value)
+        if self.kind == "SUBSTRING":
+            return f"fold({column}) LIKE fold(?) ESCAPE '\\'", [f"%{self.value}%"]
+        return f"{column} {_COMPARISONS[self.kind]} fold(?)", [self.value]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions that must all hold.
+
+    Attributes:
+        predicates: conditions on columns, in a fixed order. They travel in page tokens.
+        tags: keys and values of tags. They do not travel in tokens: as with KFP, they are sent again.
+    """
+
+    predicates: tuple[Predicate, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+
+    def sql(self, columns: Mapping[str, str]) -> tuple[str, list[Scalar]]:
+        """The conditions joined by AND, each after an AND of its own, and their arguments."""
+        parts = [predicate.sql(columns) for predicate in self.predicates]
+        tag_exists = "EXISTS (SELECT 1 FROM json_each(tags) WHERE fold(key) = fold(?) AND fold(value) = fold(?))"
+        parts += [(tag_exists, list(tag)) for tag in self.tags]
+        text = "".join(f" AND {condition}" for condition, _ in parts)
+        return text, [argument for _, arguments in parts for argument in arguments]
+
+    def to_token(self, prefix: str) -> dict[str, dict[str, list[object]]] | None:
+        """KFP's form inside a page token; `None` where nothing is filtered."""
+        if not self.predicates:
+            return None
+        groups: dict[str, dict[str, list[object]]] = {name: {} for name in _TOKEN_NAMES.values()}
+        for predicate in self.predicates:
+            value = list(predicate.value) if isinstance(predicate.value, tuple) else predicate.value
+            groups[predicate.kind].setdefault(prefix + predicate.column, []).append(value)
+        return groups
+
+    @classmethod
+    def from_token(cls, groups: object, prefix: str, columns: Mapping[str, str]) -> Filter:
+        """Reads the form inside a page token, trusting nothing in it.
+
+        Raises:
+            KfpError: it is not the form that `to_token` writes.
+        """
+        predicates = []
+        for kind, column, value in _flattened(groups)[:_MAX_PREDICATES]:
+            name = column.removeprefix(prefix)
+            plain = tuple(value) if isinstance(value, list) else value
+            if name not in columns or _complaint(kind, plain) or not isinstance(plain, str | int | tuple):
+                raise invalid_input_because("Invalid page token", "its filter is not known")
+            predicates.append(Predicate(kind, name, plain))
+        return cls(_ordered(predicates))
+
+
+def read_filter(text: str) -> Asked:
+    """Reads the query parameter `filter`; an empty one asks for nothing.
+
+    Raises:
+        KfpError: it cannot be read, or a condition on a tag is not possible.
+    """
+    predicates: list[tuple[str, str, Value | None]] = []
+    tags: list[tuple[str, str]] = []
+    for item in _decode(text):
+        operation, key, value = _read_predicate(item)
+        if key.startswith(_TAG_PREFIX):
+            tags.append(_tag(operation, key, value))
+        else:
+            predicates.append((operation, key, value))
+    return Asked(tuple(predicates), tuple(tags))
+
+
+def understand(asked: Asked, fields: Mapping[str, str]) -> Filter:
+    """Makes the filter for a kind of thing.
+
+    Args:
+        asked: what was sent.
+        fields: from the API's field names to KFP's column names.
+
+    Raises:
+        KfpError: a field is not known, or its condition not possible.
+    """
+    return Filter(_ordered([_predicate(*each, fields) for each in asked.predicates]), asked.tags)
+
+
+def is_scalar(value: object) -> bool:
+    """Whether the database can compare with a value."""
+    return value in _INT64 if isinstance(value, int) else isinstance(value, str)
+
+
+def _ordered(predicates: list[Predicate]) -> tuple[Predicate, ...]:
+    """The same conditions in the same order, however they were sent: two filters can be compared."""
+    return tuple(sorted(predicates, key=lambda each: (each.kind, each.column, repr(each.value))))
+
+
+def _flattened(groups: object) -> list[tuple[str, str, object]]:
+    found: list[tuple[str, str, object]] = []
+    for kind, columns in groups.items() if isinstance(groups, dict) else ():
+        for column, values in columns.items() if isinstance(columns, dict) else ():
+            found += [(kind, column, value) for value in values if isinstance(values, list)]
+    return found
+
+
+def _predicate(operation: str, key: str, value: Value | None, fields: Mapping[str, str]) -> Predicate:
+    if not key:
+        raise invalid_input(f"Predicate key cannot be empty for operation {operation} and value {value}")
+    if key not in fields:
+        raise invalid_input(f'no support for filtering on unrecognized field "{key}"')
+    if complaint := _complaint(_TOKEN_NAMES.get(operation), value):
+        raise invalid_input(complaint.format(operation=operation))
+    return Predicate(_TOKEN_NAMES[operation], fields[key], "" if value is None else value)
+
+
+def _complaint(kind: object, value: object) -> str:
+    """What is wrong with a condition; empty where nothing is."""
+    if kind not in _TOKEN_NAMES.values():
+        return "invalid predicate operation: {operation}"
+    if kind == "SUBSTRING" and not isinstance(value, str):
+        return "cannot use non string value type with operator {operation}"
+    if kind == "SUBSTRING" and len(str(value)) > _MAX_PATTERN:
+        return f"a substring is longer than {_MAX_PATTERN} characters"
+    if kind == "IN":
+        listed = isinstance(value, tuple) and all(map(is_scalar, value))
+        return "" if listed else "cannot use IN operator with scalar type"
+    return "" if is_scalar(value) else "cannot use scalar operator {operation} on array type"
+
+
+def _tag(operation: str, key: str, value: Value | None) -> tuple[str, str]:
+    if operation != "EQUALS":
+        raise invalid_input(f'only EQUALS operation is supported for tag filtering, got {operation} for key "{key}"')
+    if not isinstance(value, str):
+        raise invalid_input(f'tag filter value must be a string for key "{key}"')
+    return key.removeprefix(_TAG_PREFIX), value
+
+
+def _decode(text: str) -> list[object]:
+    if bad := re.search(r"%(?![0-9A-Fa-f]{2}).{0,2}", text, re.DOTALL):
+        raise invalid_input(f'failed to decode filter spec: invalid URL escape "{bad[0]}"')
+    decoded = unquote_plus(text)
+    try:
+        document = json.loads(decoded) if decoded else {}
+    except json.JSONDecodeError as error:
+        raise _syntax_error(decoded, error) from None
+    except RecursionError:
+        raise invalid_input("failed to parse filter spec: proto: exceeded max recursion depth") from None
+    predicates = document.get("predicates", []) if isinstance(document, dict) else None
+    if not isinstance(predicates, list) or not document.keys() <= {"predicates"}:
+        raise _unreadable()
+    if len(predicates) > _MAX_PREDICATES:
+        raise invalid_input(f"a filter has more than {_MAX_PREDICATES} predicates")
+    return predicates
+
+
+def _syntax_error(text: str, error: json.JSONDecodeError) -> KfpError:
+    """Words a fault of the JSON as Go's protojson does."""
+    token = re.match(r"[-+._a-zA-Z0-9]{1,32}|.", text[error.pos :])
+    if token is None:
+        return invalid_input("failed to parse filter spec: proto: unexpected EOF")
+    where = f"proto: syntax error (line {error.lineno}:{error.colno})"
+    return invalid_input(f"failed to parse filter spec: {where}: invalid value {token[0]}")
+
+
+def _unreadable() -> KfpError:
+    return invalid_input("failed to parse filter spec: proto: syntax error: it is no list of predicates")
+
+
+def _read_predicate(item: object) -> tuple[str, str, Value | None]:
+    if not isinstance(item, dict):
+        raise _unreadable()
+    # Proto's JSON form knows fields by either spelling, and enums by name or number.
+    rest = {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", name): value for name, value in item.items()}
+    operation, key = rest.pop("operation", 0), rest.pop("key", "")
+    if isinstance(operation, int):
+        operation = _OPERATION_NUMBERS.get(operation, "OPERATION_UNSPECIFIED")
+    if not isinstance(operation, str) or not isinstance(key, str) or len(rest) > 1:
+        raise _unreadable()
+    for name, value in rest.items():
+        if name not in _VALUES:
+            raise invalid_input(f'failed to parse filter spec: proto: unknown field "{name}"')
+        return operation, key, _VALUES[name](value)
+    return operation, key, None
+
+
+def _integer(value: object) -> int:
+    # Proto's JSON form writes 64-bit numbers as text, and reads both.
+    if isinstance(value, bool) or not re.fullmatch(r"-?[0-9]{1,19}", str(value)):
+        raise _unreadable()
+    return int(str(value))
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise _unreadable()
+    return sound_text(value)
+
+
+def _seconds(value: object) -> int:
+    try:
+        moment = datetime.fromisoformat(re.sub(r"\.[0-9]+", "", _string(value)).replace("Z", "+00:00"))
+    except ValueError:
+        raise invalid_input(
+            f"failed to parse filter spec: proto: invalid google.protobuf.Timestamp value {value!r}"
+        ) from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
+
+
+def _many(read: Callable[[object], Scalar]) -> Callable[[object], tuple[Scalar, ...]]:
+    def read_all(value: object) -> tuple[Scalar, ...]:
+        values = value.get("values", []) if isinstance(value, dict) else None
+        if not isinstance(values, list):
+            raise _unreadable()
+        if len(values) > _MAX_VALUES:
+            raise invalid_input(f"a predicate has more than {_MAX_VALUES} values")
+        return tuple(read(each) for each in values)
+
+    return read_all
+
+
+_VALUES: dict[str, Callable[[object], Value]] = {
+    "int_value": _integer,
+    "long_value": _integer,
+    "string_value": _string,
+    "timestamp_value": _seconds,
+    "int_values": _many(_integer),
+    "long_values": _many(_integer),
+    "string_values": _many(_string),
+}

@@ -1,0 +1,126 @@
+"""The process of the embedded KFP: its folder, its port, its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from .application import application
+from .store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+
+# Go's own limit for the request line and headers: KFP takes filters with thousands of ids.
+_MAX_HEADER_BYTES = 1 << 20
+_GRACE_SECONDS = 1
+
+
+class AddressError(Exception):
+    """The address cannot be listened on; the text says why, and names it."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Takes a loopback address.
+
+    Args:
+        host: a loopback address, or "localhost".
+        port: 0 for any free one.
+
+    Raises:
+        AddressError: the address is taken, or no loopback address.
+    """
+    address = _loopback(host)
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004
+    # Named as TCP in so many words: asyncio turns Nagle's algorithm off for such sockets only, and with it every
+    # answer would take 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((str(address), port))
+        listener.listen(2048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AddressError(f"cannot listen on port {port} of {host}: {reason}") from error
+    return listener
+
+
+def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise AddressError(f"{host} is no address; the embedded KFP listens on loopback addresses only") from None
+    if not address.is_loopback:
+        raise AddressError(f"{host} is no loopback address; the embedded KFP knows no users and listens on none other")
+    return address
+
+
+def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool) -> None:
+    """Serves until a signal asks for the end, or the parent is gone.
+
+    Prints one line to stdout when requests are answered: `ready http://HOST:PORT`.
+
+    Args:
+        listener: a bound socket.
+        folder: the data folder, held by this process.
+        exit_with_parent: also end when stdin is closed, which happens when its other end dies.
+
+    Raises:
+        StoreError: the folder holds data that cannot be used.
+    """
+    with contextlib.closing(Store(folder / "kfp.sqlite")) as store:
+        server = _Server(application(store, folder), listener)
+        if exit_with_parent:
+            threading.Thread(target=_end_with_stdin, daemon=True).start()
+        asyncio.run(server.serve(sockets=[listener]))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with a ready line and with signals that end it with exit code 0."""
+
+    def __init__(self, app: Starlette, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        super().__init__(config)
+        self._listener = listener
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self._listener.getsockname()[:2]
+        print(f"ready http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)  # noqa: T201
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def _end_with_stdin() -> None:
+    while sys.stdin.buffer.read(1 << 10):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

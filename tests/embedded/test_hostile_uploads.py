@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import re
+import socket
+import struct
+import tarfile
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.embedded.conftest import HELLO, Caller, unique
+
+from kfadapter_grpc.embedded.process import start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kfadapter_grpc.embedded.process import EmbeddedKfp
+
+MIB = 1 << 20
+UNREADABLE = "Failed to read a pipeline spec file"
+NO_FILE = "Failed to read pipeline from file"
+TOO_MANY = "more than 1000000 values in a document"
+YAML = "failed to parse pipeline spec YAML: yaml: "
+
+
+def _zip_of(*members: tuple[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def _tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w:gz") as archive:
+        for info, content in members:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return target.getvalue()
+
+
+def _symlink(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
+
+
+def _zip_with_huge_directory() -> bytes:
+    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    directory = entry * (20 * MIB // len(entry))
+    return directory + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, len(directory), 0, 0)
+
+
+def _billion_laughs() -> bytes:
+    lines = [b"a%d: &a%d [%s]" % (n, n, b",".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 10)]
+    return b"\n".join([b"a0: &a0 [lol]", *lines])
+
+
+def _large_text_many_times() -> bytes:
+    return b"a: &a " + b"x" * MIB + b"\nb: [" + b"*a," * 900 + b"]"
+
+
+def _nested_aliases() -> bytes:
+    return b"\n".join([b"a0: &a0 [x]"] + [b"a%d: &a%d [*a%d]" % (n, n, n - 1) for n in range(1, 300)])
+
+
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "33 MiB": ("p.yaml", lambda: HELLO.read_bytes() + b"#" * (33 * MIB), UNREADABLE),
+    "a zip that unpacks to 200 MiB": ("p.zip", lambda: _zip_of(("pipeline.yaml", b"#" * (200 * MIB))), UNREADABLE),
+    "a gzip that unpacks to 200 MiB": ("p.tar.gz", lambda: gzip.compress(b"#" * (200 * MIB)), UNREADABLE),
+    "a tar member of 200 MiB": (
+        "p.tar.gz",
+        lambda: _tar_of((tarfile.TarInfo("pipeline.yaml"), b"#" * (200 * MIB))),
+        UNREADABLE,
+    ),
+    "a zip with half a million members": ("p.zip", _zip_with_huge_directory, UNREADABLE),
+    "a tar with 20,000 members": (
+        "p.tar.gz",
+        lambda: _tar_of(*((tarfile.TarInfo(f"{n}.txt"), b"") for n in range(20_000))),
+        UNREADABLE,
+    ),
+    "a tar header that lies": ("p.tar.gz", lambda: gzip.compress(b"\xff" * 512 * 9), UNREADABLE),
+    "a tar link out of the archive": (
+        "p.tar.gz",
+        lambda: _tar_of((_symlink("a.yaml", "/etc/passwd"), b"")),
+        UNREADABLE,
+    ),
+    "a zip cut short": ("p.zip", lambda: _zip_of(("pipeline.yaml", HELLO.read_bytes()))[:-30], UNREADABLE),
+    "a zip with a wrong checksum": (
+        "p.zip",
+        lambda: _zip_of(("pipeline.yaml", b"hello")).replace(zlib.crc32(b"hello").to_bytes(4, "little"), b"abcd"),
+        UNREADABLE,
+    ),
+    "billion laughs": ("p.yaml", _billion_laughs, YAML + "document contains excessive aliasing"),
+    "a million aliases": (
+        "p.yaml",
+        lambda: b"a: &a x\nb: [" + b"*a," * MIB + b"]",
+        YAML + TOO_MANY,
+    ),
+    "a large text, 900 times": ("p.yaml", _large_text_many_times, YAML + "document contains excessive aliasing"),
+    "an alias of what it is in": ("p.yaml", lambda: b"a: &a [*a]", YAML + "anchor 'a' value contains itself"),
+    "an alias of nothing": ("p.yaml", lambda: b"a: *b", YAML + "unknown anchor 'b' referenced"),
+    "10,000 lists in each other": ("p.yaml", lambda: b"[" * 10_000, YAML + "exceeded max depth of 100"),
+    "30 MiB of lists in each other": ("p.yaml", lambda: b"[" * (30 * MIB), YAML + "exceeded max depth of 100"),
+    "lists in each other by aliases": ("p.yaml", _nested_aliases, YAML + "exceeded max depth of 100"),
+    "five million values": (
+        "p.yaml",
+        lambda: b"[" + b"a," * (5 * MIB) + b"]",
+        YAML + TOO_MANY,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKfp]:
+    """A server of its own, whose memory only these tests use."""
+    with start(tmp_path_factory.mktemp("victim")) as running:
+        yield running
+
+
+def _peak_memory(pid: int) -> int:
+    """The largest memory that a process has had, in MiB."""
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+    assert match
+    return int(match[1]) >> 10
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(victim: EmbeddedKfp, name: str) -> None:
+    """A file made to hurt is refused with KFP's words, within bounded memory, and the server goes on."""
+    filename, make, words = BOMBS[name]
+    caller = Caller(victim.url)
+    reply = caller.upload(make(), filename=filename)
+    assert (reply.status, reply["error_message"]) == (400, words)
+    assert _peak_memory(victim.pid) < 400
+    assert caller.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("name", ["../../etc/evil.yaml", "/etc/evil.yaml", "a/../b.yaml"])
+def test_member_names(victim: EmbeddedKfp, name: str) -> None:
+    """A member's name decides nothing but whether it is YAML: it is never a path."""
+    hello = HELLO.read_bytes()
+    caller = Caller(victim.url)
+    assert caller.upload(_zip_of((name, hello)), filename="p.zip").status == 200
+    assert caller.upload(_tar_of((tarfile.TarInfo(name), hello)), filename="p.tar.gz").status == 200
+    assert not Path("/etc/evil.yaml").exists()
+
+
+def test_health_while_a_large_file_is_read(victim: EmbeddedKfp) -> None:
+    """The server answers other calls while it reads a file that takes it seconds."""
+    slow = HELLO.read_bytes() + b"\n---\nplatforms: {kubernetes: {a: [" + b"x," * 300_000 + b"]}}"
+    caller = Caller(victim.url)
+    upload = threading.Thread(target=caller.upload, args=(slow,))
+    upload.start()
+    answered = 0
+    while upload.is_alive():
+        assert caller.get("/healthz").status == 200
+        answered += 1
+    assert answered > 10
+
+
+def _raw(running: EmbeddedKfp, request: bytes, *, then_close: bool = False) -> bytes:
+    """Sends bytes as they are; returns all of the answer, after which the server closes."""
+    host, port = running.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(request)
+        answer = b""
+        while not then_close and (piece := connection.recv(1 << 16)):
+            answer += piece
+        return answer
+
+
+def _request_of(body: bytes, *, length: int | None = None, boundary: str = "b") -> bytes:
+    head = (
+        f"POST /apis/v2beta1/pipelines/upload?name={unique('raw')} HTTP/1.1\r\nHost: x\r\n"
+        f"Content-Type: multipart/form-data; boundary={boundary}\r\n"
+        f"Connection: close\r\nContent-Length: {len(body) if length is None else length}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _part(header: bytes, content: bytes, *, end: bytes = b"\r\n--b--\r\n") -> bytes:
+    return b"--b\r\nContent-Disposition: form-data; " + header + b"\r\n\r\n" + content + end
+
+
+FIELD = b'name="uploadfile"; filename="p.yaml"'
+BODIES = {
+    "no boundary in it": b"hello",
+    "nothing": b"",
+    "a header of 1 MiB": _part(FIELD + b"\r\nX: " + b"x" * MIB, b""),
+    "twenty thousand headers": _part(FIELD + b"\r\nX: y" * 20_000, b""),
+    "a thousand parts": _part(b'name="a"', b"", end=b"") + _part(b'\r\nname="a"', b"", end=b"\r\n") * 1000,
+    "no end": _part(FIELD, b"hello", end=b""),
+    "a field that is no file": _part(b'name="uploadfile"', b"hello"),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies(victim: EmbeddedKfp, name: str) -> None:
+    """A body that is no proper form is refused, and the server goes on."""
+    reply = _raw(victim, _request_of(BODIES[name]))
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert NO_FILE.encode() in reply
+    assert Caller(victim.url).upload().status == 200
+
+
+def test_length_that_is_too_small(victim: EmbeddedKfp) -> None:
+    """A body that is longer than it was said to be is refused: its end is missing."""
+    body = _part(FIELD, HELLO.read_bytes())
+    assert _raw(victim, _request_of(body, length=len(body) - 100)).startswith(b"HTTP/1.1 400 ")
+    assert Caller(victim.url).upload().status == 200
+
+
+def test_caller_that_goes_away(victim: EmbeddedKfp) -> None:
+    """A caller that goes away in the middle leaves no pipeline and no file."""
+    body = _part(FIELD, HELLO.read_bytes())
+    before = Caller(victim.url).get("/pipelines").json["total_size"]
+    _raw(victim, _request_of(body, length=len(body) + 5 * MIB), then_close=True)
+    assert Caller(victim.url).get("/pipelines").json["total_size"] == before
+
+
+def test_long_request_lines(victim: EmbeddedKfp) -> None:
+    """A request line of 450 kB, which KFP takes, is taken; one beyond any sense is refused, and the server goes on."""
+    end = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert _raw(victim, b"GET /apis/v2beta1/healthz?a=" + b"a" * 450_000 + end).startswith(b"HTTP/1.1 200 ")
+    with contextlib.suppress(ConnectionError):  # the server does not wait for the rest of it
+        assert not _raw(victim, b"GET /apis/v2beta1/healthz?a=" + b"a" * (3 * MIB) + end).startswith(b"HTTP/1.1 200 ")
+    assert Caller(victim.url).get("/healthz").status == 200

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from kfadapter_grpc.embedded.pipeline_file import NoPipelineError, read_spec
+from kfadapter_grpc.embedded.yaml_documents import JsonValue, mappings
+
+PIPELINES = Path(__file__).parents[1] / "data" / "pipelines"
+MINIMAL = "pipelineInfo: {name: x}\nroot: {dag: {}}\nschemaVersion: 2.1.0\n"
+
+
+def document(text: str) -> dict[str, JsonValue]:
+    """The only document of a YAML text."""
+    (found,) = mappings(io.BytesIO(text.encode()))
+    return found
+
+
+def spec(text: str) -> dict[str, JsonValue]:
+    """What is served for a pipeline file."""
+    found = json.loads(read_spec(io.BytesIO(text.encode())))
+    assert isinstance(found, dict)
+    return found
+
+
+def default(value: str) -> JsonValue:
+    """What is served for a parameter's default that stands so in the file."""
+    parameters = f"{{parameters: {{p: {{parameterType: STRUCT, defaultValue: {value}}}}}}}"
+    served = spec(MINIMAL.replace("{dag: {}}", f"{{dag: {{}}, inputDefinitions: {parameters}}}"))
+    text = json.dumps(served["root"])
+    found: JsonValue = json.loads(text)["inputDefinitions"]["parameters"]["p"]["defaultValue"]
+    return found
+
+
+def refusal(text: str) -> str:
+    """KFP's words for a file that is no pipeline."""
+    with pytest.raises(NoPipelineError) as caught:
+        read_spec(io.BytesIO(text.encode()))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("7.0", "7"),
+        ("-0.5", "-0.5"),
+        ("{a: [1.0, {b: 2.0}]}", '{"a": [1, {"b": 2}]}'),
+        ("0x1F", "31"),
+        ("0o17", "15"),
+        ("017", "15"),
+        ("1_000", "1000"),
+        ("+12", "12"),
+        ("1e3", "1000"),
+        ("'7'", '"7"'),
+        ("yes", '"yes"'),
+        ("True", "true"),
+        ("~", "null"),
+        ("2024-02-03", '"2024-02-03T00:00:00Z"'),
+        ("1.2.3", '"1.2.3"'),
+        ("08", '"08"'),
+        ("!!str 7", '"7"'),
+        ("!!float 7", "7"),
+        ("!!null x", "null"),
+        ("한글", '"한글"'),
+        ("1e999", '"1e999"'),
+    ],
+)
+def test_values(text: str, value: str) -> None:
+    """Values are read as go-yaml reads them and written as Go writes them: 7.0 is 7, yes is a text."""
+    served = default(text)
+    assert json.dumps(served, ensure_ascii=False) == value
+
+
+def test_large_numbers() -> None:
+    """Numbers too large for an integer are served as the float they are."""
+    assert default("99999999999999999999999") == 1e23
+
+
+def test_merge_keys() -> None:
+    """The key << takes over what is not there already, from one mapping or several; in quotes it is a key."""
+    merged = document("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: [{z: 1}, *a], '<<': 5}")
+    assert merged["b"] == {"x": 1, "y": 3}
+    assert merged["c"] == {"x": 1, "y": 2, "z": 1, "<<": 5}
+
+
+def test_aliases() -> None:
+    """An alias stands for what it names, and a name may be given again."""
+    assert document("a: &x [1]\nb: *x\nc: &x [2]\nd: *x") == {"a": [1], "b": [1], "c": [2], "d": [2]}
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2", "1: a", "a: {true: 1}", "a: {? [b] : c}", "a: .nan", "a: [-.inf]", "- a", "a"]
+)
+def test_documents_that_json_cannot_hold(text: str) -> None:
+    """A document that JSON has no form for, or that is no mapping, is passed over."""
+    assert list(mappings(io.BytesIO(f"{text}\n---\nb: 1".encode()))) == [{"b": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{[}", "yaml: did not find expected node content"),
+        ("a: 1\nb: [\n", "yaml: line 2: did not find expected node content"),
+        ("a: 1\nb:\n\t- c", "yaml: line 3: found character that cannot start any token"),
+        ("a: \x00", "yaml: control characters are not allowed"),
+        ("<<: 5", "yaml: map merge requires map or sequence of maps as the value"),
+    ],
+)
+def test_syntax_errors(text: str, words: str) -> None:
+    """What is no YAML is refused in go-yaml's words, with its line."""
+    assert refusal(text) == f"failed to parse pipeline spec YAML: {words}"
+
+
+def test_encodings() -> None:
+    """A byte order mark and UTF-16 are read, invalid UTF-8 is refused."""
+    plain = read_spec(io.BytesIO(MINIMAL.encode()))
+    assert read_spec(io.BytesIO(MINIMAL.encode("utf-8-sig"))) == plain
+    assert read_spec(io.BytesIO(MINIMAL.encode("utf-16"))) == plain
+    with pytest.raises(NoPipelineError, match="yaml: invalid leading UTF-8 octet"):
+        read_spec(io.BytesIO(b"a: \xff"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MINIMAL + "colour: red",
+        MINIMAL.replace("{name: x}", "{name: 5}"),
+        MINIMAL.replace("{dag: {}}", "[]"),
+        MINIMAL + "components: {a: {inputDefinitions: {parameters: {p: {parameterType: COLOUR}}}}}",
+    ],
+)
+def test_schema(text: str) -> None:
+    """What KFP's message definitions do not know is no pipeline."""
+    assert refusal(text) == "unknown template format"
+
+
+def test_defaults_are_left_out() -> None:
+    """As proto3's JSON does, KFP leaves out what says nothing."""
+    task = "{cachingOptions: {enableCache: false}, retryPolicy: {maxRetryCount: 3, backoffFactor: 2.0}}"
+    served = spec(MINIMAL.replace("{dag: {}}", f"{{dag: {{tasks: {{t: {task}}}}}}}") + "sdkVersion: ''")
+    assert "sdkVersion" not in served
+    policy = {"maxRetryCount": 3, "backoffFactor": 2}
+    assert served["root"] == {"dag": {"tasks": {"t": {"cachingOptions": {}, "retryPolicy": policy}}}}
+
+
+def test_platform_spec() -> None:
+    """Two documents, in either order, are served under their names; more of a kind are refused."""
+    platform = "platforms: {kubernetes: {a: 1.0}}"
+    both = {"pipeline_spec": spec(MINIMAL), "platform_spec": {"platforms": {"kubernetes": {}}}}
+    served = spec(f"{MINIMAL}---\n{platform.replace('a: 1.0', '')}")
+    assert served == both
+    assert spec(f"{platform.replace('a: 1.0', '')}\n---\n{MINIMAL}") == both
+    assert refusal(f"{MINIMAL}---\n{MINIMAL}") == "multiple pipeline specs provided"
+    twice = "platforms: {kubernetes: {}}"
+    assert refusal(f"{MINIMAL}---\n{twice}\n---\n{twice}") == "multiple platform specs provided"
+    assert refusal(f"{MINIMAL}---\n{{[}}").startswith("unable to decode yaml document: yaml: ")
+
+
+@pytest.mark.parametrize("name", sorted(each.name for each in PIPELINES.glob("*.yaml") if "argo" not in each.name))
+def test_served_spec_uploaded_again(name: str) -> None:
+    """What is served for a compiled pipeline, uploaded again as JSON documents, is served just the same."""
+    first = read_spec(io.BytesIO((PIPELINES / name).read_bytes()))
+    body = json.loads(first)
+    parts = [body["pipeline_spec"], body["platform_spec"]] if "platform_spec" in body else [body]
+    again = "\n---\n".join(json.dumps(part, ensure_ascii=False) for part in parts)
+    assert json.loads(read_spec(io.BytesIO(again.encode()))) == body
+
+
+def test_argo_workflow() -> None:
+    """A Workflow is served with the empty fields that Go adds, and with parameters as texts, shared parts included."""
+    served = spec(
+        """
+        apiVersion: argoproj.io/v1alpha1
+        kind: Workflow
+        spec:
+          arguments: {parameters: [{name: a, value: 1}, {name: b, value: true}]}
+          templates:
+          - &t {name: s, script: {image: i, source: "x"}, sidecars: [{image: j}]}
+          - *t
+          - {name: d, dag: {tasks: [{name: t, template: s}]}}
+          - {name: e, steps: [[{name: u, template: s}]]}
+        """
+    )
+    container = {"image": "i", "name": "", "resources": {}, "source": "x"}
+    sidecar = {"image": "j", "name": "", "resources": {}}
+    empty: dict[str, object] = {"inputs": {}, "metadata": {}, "outputs": {}}
+    script = {"name": "s", "script": container, "sidecars": [sidecar], **empty}
+    assert served == {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {},
+        "spec": {
+            "arguments": {"parameters": [{"name": "a", "value": "1"}, {"name": "b", "value": "true"}]},
+            "templates": [
+                script,
+                script,
+                {"name": "d", "dag": {"tasks": [{"name": "t", "template": "s", "arguments": {}}]}, **empty},
+                {"name": "e", "steps": [[{"name": "u", "template": "s", "arguments": {}}]], **empty},
+            ],
+        },
+        "status": {"finishedAt": None, "startedAt": None},
+    }

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.requests import Request
+from tests.embedded.conftest import Caller, unique
+
+from kfadapter_grpc.embedded import multipart_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.types import Message
+
+
+@pytest.mark.parametrize("path", ["/runs", "/experiments", "/recurringruns", "/pipelines/", "/pipelines/names/a/b"])
+def test_unknown_routes(caller: Caller, path: str) -> None:
+    """What is not there is 404 in the words of KFP's gateway."""
+    reply = caller.get(path)
+    assert (reply.status, reply.json) == (404, {"code": 5, "message": "Not Found", "details": []})
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/pipelines"), ("POST", "/pipelines/x"), ("POST", "/healthz")])
+def test_unknown_methods(caller: Caller, method: str, path: str) -> None:
+    """A route that is there does not take every method."""
+    assert caller.call(method, path).status == 405
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://example.org", 403), ("null", 403), ("http://localhost:3000", 200)]
+)
+def test_foreign_pages(caller: Caller, origin: str, status: int) -> None:
+    """A page from elsewhere in a browser on this machine can do nothing here."""
+    reply = caller.pool.request("GET", f"{caller.url}/apis/v2beta1/healthz", headers={"origin": origin})
+    assert reply.status == status
+
+
+def test_names_in_any_script(caller: Caller) -> None:
+    """Names may hold spaces, capitals and any script, and are found in whatever letter case."""
+    name = unique("Ünï 파이프라인 ✓ %41 + ?#")
+    made = caller.upload(name=name)
+    assert made["name"] == name
+    found = caller.pool.request("GET", f"{caller.url}/apis/v2beta1/pipelines/names/{quoted(name.upper())}").json()
+    assert found["pipeline_id"] == made["pipeline_id"]
+
+
+def quoted(name: str) -> str:
+    """A name as a segment of a path."""
+    return "".join(f"%{byte:02X}" for byte in name.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("n" * 127, 200), ("n" * 128, 500), ("n" * 129, 400), ("한" * 42, 200), ("한" * 43, 400)]
+)
+def test_length_of_names(caller: Caller, name: str, status: int) -> None:
+    """A pipeline's name may have 128 bytes, its first version's 127, which makes 128 a 500 as with KFP."""
+    suffix = uuid.uuid4().hex[:12]
+    assert caller.upload(name=name[: -len(suffix.encode()) // len(name[0].encode())] + suffix).status == status
+
+
+def test_length_of_version_names(caller: Caller) -> None:
+    """A version's name may have 127 bytes; beyond it is refused in plain text."""
+    pipeline = caller.upload()["pipeline_id"]
+    assert caller.upload(pipelineid=pipeline, name="v" * 127).status == 200
+    reply = caller.upload(pipelineid=pipeline, name="v" * 128)
+    words = "Invalid input error: PipelineVersion.Name length cannot exceed 127\n"
+    assert (reply.status, reply.text) == (400, words)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, "name is required"),
+        ({"name": "x" * 129}, "Pipeline.Name length cannot exceed 128"),
+        ({"name": 5}, "invalid value for string field name"),
+        ({"name": "x", "tags": {"a": 1}}, "invalid value for field tags"),
+        ({"name": "x", "tags": {"a.b": "c"}}, "tag key \"a.b\" must not contain '.' character"),
+        ([1], "the body is no JSON object"),
+    ],
+)
+def test_bad_pipelines(caller: Caller, body: object, words: str) -> None:
+    """A pipeline that cannot be made is refused with the reason."""
+    reply = caller.call("POST", "/pipelines", json_body=body)
+    assert (reply.status, reply.json["code"]) == (400, 3)
+    assert words in reply["message"]
+
+
+@pytest.mark.parametrize("tags", ['{"": "x"}', f'{{"{"k" * 64}": "x"}}', '{"a": 1}', "5", "[" * 5000])
+def test_bad_tags(caller: Caller, tags: str) -> None:
+    """Tags that KFP does not take are refused, and nothing is made."""
+    name = unique("tags")
+    assert caller.upload(name=name, tags=tags).status == 400
+    assert caller.get(f"/pipelines/names/{name}").status == 404
+
+
+def test_half_a_surrogate_pair(caller: Caller) -> None:
+    """What UTF-8 cannot hold is replaced, wherever it comes in."""
+    name = unique("half")
+    made = caller.call("POST", "/pipelines", json_body={"name": name + "\ud800", "tags": {"a": "\udfff"}})
+    assert (made["name"], made.json["tags"]) == (name + "\ufffd", {"a": "\ufffd"})
+    same = json.dumps({"predicates": [{"operation": "EQUALS", "key": "name", "string_value": name + "\ud800"}]})
+    assert caller.get("/pipelines", filter=same).json["total_size"] == 1
+
+
+def test_update_keeps_the_rest(caller: Caller) -> None:
+    """An update without tags keeps them, one without a display name keeps that, empty tags clear them."""
+    made = caller.upload(tags='{"a": "b"}', display_name="Shown")
+    path = f"/pipelines/{made['pipeline_id']}"
+    assert caller.call("PATCH", path, json_body={"display_name": "New"}).json["tags"] == {"a": "b"}
+    cleared = caller.call("PATCH", path, json_body={"tags": {}}).json
+    assert "tags" not in cleared
+    assert cleared["display_name"] == "New"
+    assert caller.get(path).json == cleared
+
+
+def test_update_of_what_is_gone(caller: Caller) -> None:
+    """An update of what does not exist is 404."""
+    gone = uuid.uuid4()
+    assert caller.call("PATCH", f"/pipelines/{gone}", json_body={"display_name": "x"}).status == 404
+    assert caller.call("PATCH", f"/pipelines/{gone}/versions/{gone}", json_body={"display_name": "x"}).status == 404
+
+
+def test_large_specs_in_a_list(caller: Caller) -> None:
+    """A list gives every version's spec, whole, however many and large they are."""
+    pipeline = caller.call("POST", "/pipelines", json_body={"name": unique("large")})["pipeline_id"]
+    spec = "pipelineInfo: {name: x, description: %s}\nroot: {dag: {}}\nschemaVersion: 2.1.0\n"
+    for number in range(5):
+        content = (spec % (str(number) + "x" * (1 << 20))).encode()
+        assert caller.upload(content, name=f"v{number}", pipelineid=pipeline).status == 200
+    listed = caller.get(f"/pipelines/{pipeline}/versions", sort_by="name").json["pipeline_versions"]
+    assert isinstance(listed, list)
+    assert [each["pipeline_spec"]["pipelineInfo"]["description"][0] for each in listed] == list("01234")
+    assert {len(each["pipeline_spec"]["pipelineInfo"]["description"]) for each in listed} == {(1 << 20) + 1}
+
+
+def test_sender_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that promised more and says nothing is not waited for for ever."""
+    monkeypatch.setattr(multipart_file, "_IDLE_SECONDS", 0.01)
+
+    async def silent() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+    async def receive() -> None:
+        headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+        request = Request({"type": "http", "method": "POST", "headers": headers}, silent)
+        async with multipart_file.received_file(request, tmp_path):
+            raise AssertionError("there is no file")
+
+    with pytest.raises(multipart_file.NoFileError):
+        asyncio.run(receive())
+    assert not list(tmp_path.iterdir())
