@@ -1,0 +1,38 @@
+"""The choices that options offer."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Format(str, enum.Enum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+class IfExistsChoice(str, enum.Enum):
+    """What to do if a pipeline of the name exists; the values are those of `domain.models.IfExists`."""
+
+    NEW_VERSION = "new-version"
+    FAIL = "fail"
+    SKIP_IF_SAME = "skip-if-same"
+
+
+class LogFormat(str, enum.Enum):
+    """How log lines look; the values are those of the settings."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(str, enum.Enum):
+    """The least important lines to log; the values are those of the settings."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"

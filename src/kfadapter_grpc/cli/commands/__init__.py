@@ -1,0 +1,1 @@
+"""What the commands do. Each module is loaded when one of its commands runs."""

@@ -1,0 +1,45 @@
+"""What payload does: writes an upload as the JSON messages that grpcurl sends."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+from google.protobuf import json_format
+
+from kfadapter_grpc.cli.pipeline_file import STDIN, compiled
+from kfadapter_grpc.client.messages import upload_metadata
+from kfadapter_grpc.client.upload import measure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kfadapter.v1 import pipeline_pb2
+    from kfadapter_grpc.domain.models import UploadRequest
+
+CHUNK_BYTES = 64 * 1024
+"""How many bytes of the file go into one message."""
+
+
+def payload(path: Path, request: UploadRequest, *, function: str | None) -> None:
+    """Prints the messages, one on each line."""
+    metadata = upload_metadata(request)
+    with compiled(path, function) as file:
+        if file == STDIN:
+            _print(metadata, sys.stdin.buffer)
+            return
+        metadata.total_bytes, metadata.sha256 = measure(file)
+        with file.open("rb") as stream:
+            _print(metadata, stream)
+
+
+def _print(metadata: pipeline_pb2.UploadPipelineMetadata, stream: BinaryIO) -> None:
+    _line({"metadata": json_format.MessageToDict(metadata, preserving_proto_field_name=True)})
+    while chunk := stream.read(CHUNK_BYTES):
+        _line({"chunk": base64.b64encode(chunk).decode("ascii")})
+
+
+def _line(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message, separators=(",", ":")) + "\n")

@@ -1,0 +1,178 @@
+"""What get, list, versions and delete do."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import typer
+
+from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.choices import Format
+from kfadapter_grpc.cli.column_widths import Step
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.pipeline_view import print_pipeline, shown_time
+from kfadapter_grpc.cli.records import deletion_record, pipeline_record, version_record
+from kfadapter_grpc.domain.models import PipelineRef, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.domain.models import DeleteResult, Pipeline, PipelineVersion
+
+SHORT_TIME = len("2026-01-31…")
+"""The width of a time in a narrow table: its date, with the mark that something is cut."""
+SHORT_NAME = 16
+"""The width that a name is broken at in a narrow table; where there is less room there is no table."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def reference(text: str, *, by_id: bool | None) -> PipelineRef:
+    """Tells a name from an id: what looks like a UUID is an id, unless `by_id` says what it is."""
+    if by_id or (by_id is None and _UUID.fullmatch(text)):
+        return PipelineRef(pipeline_id=text)
+    return PipelineRef(name=text)
+
+
+def get(options: ClientOptions, ref: PipelineRef, style: Format) -> None:
+    """Shows one pipeline with its latest version."""
+    with options.client() as client:
+        pipeline = client.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
+    if style is Format.TABLE:
+        print_pipeline(pipeline)
+    elif style is Format.NAME:
+        output.print_names([pipeline.name])
+    else:
+        output.print_document(pipeline_record(pipeline), style)
+
+
+def list_pipelines(
+    options: ClientOptions,
+    style: Format,
+    *,
+    contains: str,
+    created_after: datetime | None,
+    tags: Mapping[str, str],
+    order_by: str,
+    limit: int,
+) -> None:
+    """Lists pipelines."""
+    with options.client() as client:
+        found = client.list(
+            name_contains=contains,
+            created_after=created_after,
+            tags=tags,
+            order_by=order_by,
+            page_size=_page_size(limit),
+        )
+        _print_pipelines(itertools.islice(found, limit or None), style)
+
+
+def list_versions(options: ClientOptions, ref: PipelineRef, style: Format, *, order_by: str, limit: int) -> None:
+    """Lists the versions of a pipeline."""
+    with options.client() as client:
+        found = client.list_versions(
+            ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=_page_size(limit)
+        )
+        _print_versions(itertools.islice(found, limit or None), style)
+
+
+def delete(
+    options: ClientOptions, ref: PipelineRef, style: Format, *, force: bool, allow_missing: bool, yes: bool
+) -> None:
+    """Deletes a pipeline, after asking where somebody can answer."""
+    with options.client() as client:
+        if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+            _confirm(client, ref, force=force, allow_missing=allow_missing)
+        result = client.delete(ref.name, pipeline_id=ref.pipeline_id, force=force, allow_missing=allow_missing)
+    _print_deletion(result, ref, style)
+
+
+def moment(text: str) -> datetime:
+    """Reads a date or a time as ISO 8601 writes it; without a zone it is UTC, as all times that are printed.
+
+    Raises:
+        BadParameter: It is neither.
+    """
+    try:
+        told = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+    except ValueError:
+        message = f"'{text}' is no time; write 2026-01-31 or 2026-01-31T08:00:00Z"
+        raise typer.BadParameter(message) from None
+    return told if told.tzinfo else told.replace(tzinfo=timezone.utc)
+
+
+def _page_size(limit: int) -> int:
+    """Asks for no more than is wanted; 0 leaves it to the adapter, which also bounds it."""
+    return min(limit, 1000)
+
+
+def _confirm(client: Client, ref: PipelineRef, *, force: bool, allow_missing: bool) -> None:
+    """Asks; what would fail or do nothing anyway is left to the adapter's own answer."""
+    if allow_missing:
+        question = f"Delete the pipeline {ref}?"
+    else:
+        pipeline = client.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
+        count = pipeline.version_count or 0
+        if count > 1 and not force:
+            return
+        question = f"Delete the pipeline '{pipeline.name}' with {_versions(count)}?"
+    if not typer.confirm(question, err=True):
+        output.note("nothing was deleted")
+        raise typer.Exit(ExitCode.CANCELLED)
+
+
+def _print_pipelines(pipelines: Iterable[Pipeline], style: Format) -> None:
+    if style is Format.NAME:
+        output.print_names(pipeline.name for pipeline in pipelines)
+    elif style is Format.TABLE:
+        rows = [(p.name, p.pipeline_id, shown_time(p.created_at), p.description) for p in pipelines]
+        _print_rows(("NAME", "ID", "CREATED", "DESCRIPTION"), rows, "no pipelines")
+    else:
+        output.print_document([pipeline_record(pipeline) for pipeline in pipelines], style)
+
+
+def _print_versions(versions: Iterable[PipelineVersion], style: Format) -> None:
+    if style is Format.NAME:
+        output.print_names(version.name for version in versions)
+    elif style is Format.TABLE:
+        rows = [(v.name, v.pipeline_version_id, shown_time(v.created_at), v.description) for v in versions]
+        _print_rows(("VERSION", "ID", "CREATED", "DESCRIPTION"), rows, "no versions")
+    else:
+        output.print_document([version_record(version) for version in versions], style)
+
+
+def _print_rows(head: tuple[str, ...], rows: list[tuple[str, str, str, str]], nothing: str) -> None:
+    if rows:
+        name, _, created, description = head
+        steps = (
+            Step(description, 12),
+            Step(description, 0),
+            Step(created, SHORT_TIME),
+            Step(created, 0),
+            Step(name, SHORT_NAME),
+        )
+        output.print_table(head, rows, steps=steps, cut=(created, description))
+    else:
+        output.note(nothing)
+
+
+def _print_deletion(result: DeleteResult, ref: PipelineRef, style: Format) -> None:
+    if style in (Format.JSON, Format.YAML):
+        output.print_document(deletion_record(result), style)
+    elif not result.pipeline_id:
+        output.note(f"there was no pipeline {ref}")
+    elif style is Format.NAME:
+        output.print_names([result.name])
+    else:
+        output.print_line(f"deleted {result.name} with {_versions(result.versions_deleted)}")
+
+
+def _versions(count: int) -> str:
+    return "1 version" if count == 1 else f"{count} versions"

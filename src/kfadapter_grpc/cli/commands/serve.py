@@ -1,0 +1,57 @@
+"""What serve does: settings from the options, then the server until a signal ends it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kfadapter_grpc.settings import Settings
+
+
+def serve(config: Path | None, **flags: object) -> None:
+    """Serves until SIGTERM or Ctrl-C.
+
+    Raises:
+        CommandError: The settings are wrong, the address is taken, or the server's packages are missing.
+    """
+    require("server")
+    serve_until_stopped(load_settings(config, **flags))
+
+
+def load_settings(config: Path | None, **flags: object) -> Settings:
+    """Collects the settings; options that were not given are None.
+
+    Raises:
+        CommandError: They are wrong.
+    """
+    from kfadapter_grpc.settings import Settings, SettingsError  # noqa: PLC0415  of the extra `server`
+
+    try:
+        return Settings.load(config=config, **flags)
+    except SettingsError as error:
+        raise CommandError("\n".join(error.lines), exit_code=ExitCode.USAGE) from None
+
+
+def serve_until_stopped(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
+    """Runs the server; `on_ready` is told its address.
+
+    Raises:
+        CommandError: The address cannot be listened on.
+    """
+    from kfadapter_grpc.server import ServerStartError, run  # noqa: PLC0415  of the extra `server`
+
+    try:
+        code = run(settings, on_ready=on_ready)
+    except ServerStartError as error:
+        raise CommandError(str(error)) from None
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,82 @@
+"""What upload does: compiles a `.py`, streams the file up with a progress bar, says what was made."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.choices import Format
+from kfadapter_grpc.cli.pipeline_file import STDIN, compiled
+from kfadapter_grpc.cli.pipeline_view import print_receipt
+from kfadapter_grpc.cli.records import receipt_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.client import UploadReceipt
+    from kfadapter_grpc.domain.models import UploadRequest
+
+STDIN_DESCRIPTOR = 0
+"""The file descriptor of the standard input."""
+
+
+def upload(options: ClientOptions, path: Path, request: UploadRequest, style: Format, *, function: str | None) -> None:
+    """Uploads a file."""
+    with compiled(path, function) as file:
+        if file == STDIN:
+            # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
+            with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
+                receipt = _send(options, stream, request)
+        else:
+            receipt = _send(options, file, request)
+    if receipt.duplicate_check_skipped:
+        output.note("note: this Kubeflow Pipelines keeps no tags, so nobody could look for an earlier upload")
+    _print(receipt, style)
+
+
+def _send(options: ClientOptions, source: Path | BinaryIO, request: UploadRequest) -> UploadReceipt:
+    with options.client() as client, _progress(request.name) as told:
+        return client.upload(
+            source,
+            name=request.name,
+            version_name=request.version_name,
+            description=request.description,
+            display_name=request.display_name,
+            tags=request.tags,
+            code_source_url=request.code_source_url,
+            if_exists=request.if_exists,
+            request_id=request.request_id,
+            progress=told,
+        )
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Shows a bar on stderr while it is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=output.console(sys.stderr), transient=True) as bars:
+        task = bars.add_task(f"uploading {name}", total=None)
+
+        def told(sent: int, total: int | None) -> None:
+            done = sent == total
+            bars.update(task, completed=sent, total=total, description=f"{'storing' if done else 'uploading'} {name}")
+
+        yield told
+
+
+def _print(receipt: UploadReceipt, style: Format) -> None:
+    if style is Format.TABLE:
+        print_receipt(receipt)
+    elif style is Format.NAME:
+        output.print_names([receipt.pipeline.name])
+    else:
+        output.print_document(receipt_record(receipt), style)

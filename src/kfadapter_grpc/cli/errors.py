@@ -1,0 +1,25 @@
+"""What goes wrong on this side of the wire."""
+
+from __future__ import annotations
+
+from kfadapter_grpc.cli.exit_codes import ExitCode
+
+
+class CommandError(Exception):
+    """A command cannot do its work, for a reason that no adapter was asked about.
+
+    Attributes:
+        what: What is wrong.
+        why: What is known of the cause; may be empty.
+        next_step: What to type next; may be empty.
+        exit_code: What the command exits with.
+    """
+
+    def __init__(
+        self, what: str, *, why: str = "", next_step: str = "", exit_code: ExitCode = ExitCode.REFUSED
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.next_step = next_step
+        self.exit_code = exit_code

@@ -1,0 +1,89 @@
+"""Errors as a person reads them, on stderr: what is wrong, why, and what to type next."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+
+from grpc import StatusCode
+
+from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.hints import HINTS
+from kfadapter_grpc.cli.text import plain
+from kfadapter_grpc.client import CallFailedError
+from kfadapter_grpc.domain.errors import AdapterError
+
+DEBUG_VARIABLE = "KFADAPTER_DEBUG"
+"""Set to anything, it shows where an error comes from."""
+
+_EXIT_CODES = {
+    StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
+    StatusCode.UNAVAILABLE: ExitCode.CANNOT_CONNECT,
+    StatusCode.PERMISSION_DENIED: ExitCode.NOT_ALLOWED,
+    StatusCode.UNAUTHENTICATED: ExitCode.NOT_ALLOWED,
+    StatusCode.DEADLINE_EXCEEDED: ExitCode.TIMED_OUT,
+    StatusCode.CANCELLED: ExitCode.CANCELLED,
+}
+
+
+def exit_code(error: AdapterError) -> ExitCode:
+    """Tells what a command that failed with this error exits with."""
+    status = error.status if isinstance(error, CallFailedError) else error.code
+    return _EXIT_CODES.get(status, ExitCode.REFUSED)
+
+
+def report(error: Exception) -> ExitCode:
+    """Prints an error, with its traceback where KFADAPTER_DEBUG is set, and tells the exit code."""
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    if isinstance(error, AdapterError):
+        _print(error.message, _why(error), HINTS[error.reason])
+        return exit_code(error)
+    if not isinstance(error, CommandError):
+        error = _in_words(error)
+    _print(error.what, error.why, error.next_step)
+    return error.exit_code
+
+
+def _in_words(error: Exception) -> CommandError:
+    """Tells what an error means that no command expected."""
+    if isinstance(error, OSError):
+        what = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror or str(error)
+        why = errno.errorcode.get(error.errno or 0, type(error).__name__)
+        return CommandError(what, why=why, next_step="see to it, then the same command again")
+    if isinstance(error, UnicodeEncodeError):
+        return CommandError(
+            "a text is not UTF-8",
+            why=ascii(error.object),
+            next_step="the same command in a UTF-8 terminal: LC_ALL=C.UTF-8",
+            exit_code=ExitCode.USAGE,
+        )
+    return CommandError(
+        "kfadapter itself failed",
+        why=f"{type(error).__name__}: {error}",
+        next_step=f"{DEBUG_VARIABLE}=1 before the same command shows where; please report that",
+    )
+
+
+def _why(error: AdapterError) -> str:
+    cause = error.metadata.get("cause", "")
+    told = f" ({cause})" if cause and cause not in error.message else ""
+    request = f", request {error.request_id}" if error.request_id else ""
+    return f"{error.reason}{told}{request}"
+
+
+def _print(what: str, why: str, next_step: str) -> None:
+    lines = [f"error: {_block(what)}"]
+    if why:
+        lines.append(f"why:   {_block(why)}")
+    if next_step:
+        lines.append(f"next:  {_block(next_step)}")
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _block(text: str) -> str:
+    """Keeps the lines of a text below each other."""
+    return "\n       ".join(plain(line) for line in text.splitlines())

@@ -1,0 +1,105 @@
+"""Pipelines as JSON and YAML show them: the proto's field names, every key always there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.domain.models import Json
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from kfadapter_grpc.client import UploadReceipt
+    from kfadapter_grpc.domain.models import (
+        DeleteResult,
+        Parameter,
+        Pipeline,
+        PipelineVersion,
+        SpecSummary,
+    )
+
+Record = dict[str, Json]
+
+
+def pipeline_record(pipeline: Pipeline) -> Record:
+    """Shows a pipeline."""
+    latest = pipeline.latest_version
+    return {
+        "pipeline_id": pipeline.pipeline_id,
+        "name": pipeline.name,
+        "display_name": pipeline.display_name,
+        "description": pipeline.description,
+        "created_at": _time(pipeline.created_at),
+        "namespace": pipeline.namespace,
+        "tags": dict(pipeline.tags),
+        "version_count": pipeline.version_count,
+        "latest_version": version_record(latest) if latest else None,
+    }
+
+
+def version_record(version: PipelineVersion) -> Record:
+    """Shows a version."""
+    return {
+        "pipeline_version_id": version.pipeline_version_id,
+        "pipeline_id": version.pipeline_id,
+        "name": version.name,
+        "display_name": version.display_name,
+        "description": version.description,
+        "created_at": _time(version.created_at),
+        "tags": dict(version.tags),
+        "sha256": version.sha256,
+        "code_source_url": version.code_source_url,
+        "spec": _spec(version.spec) if version.spec else None,
+    }
+
+
+def receipt_record(receipt: UploadReceipt) -> Record:
+    """Shows what became of an upload."""
+    return {
+        "pipeline": pipeline_record(receipt.pipeline),
+        "version": version_record(receipt.version),
+        "pipeline_created": receipt.pipeline_created,
+        "version_created": receipt.version_created,
+        "bytes": receipt.size,
+        "sha256": receipt.sha256,
+        "duplicate_check_skipped": receipt.duplicate_check_skipped,
+        "request_id": receipt.request_id,
+    }
+
+
+def deletion_record(result: DeleteResult) -> Record:
+    """Shows what a deletion removed."""
+    return {
+        "pipeline_id": result.pipeline_id,
+        "name": result.name,
+        "versions_deleted": result.versions_deleted,
+    }
+
+
+def _spec(spec: SpecSummary) -> Record:
+    return {
+        "format": spec.format.value,
+        "name": spec.name,
+        "description": spec.description,
+        "schema_version": spec.schema_version,
+        "sdk_version": spec.sdk_version,
+        "parameters": [_parameter(parameter) for parameter in spec.parameters],
+        "unknown_parts": list(spec.unknown_parts),
+    }
+
+
+def _parameter(parameter: Parameter) -> Record:
+    """Shows a parameter; the key of the default is there only where the file gives one, as it may be null."""
+    record: Record = {
+        "name": parameter.name,
+        "type": parameter.type.value or parameter.declared_type,
+        "optional": parameter.optional,
+        "description": parameter.description,
+    }
+    if parameter.has_default:
+        record["default_value"] = parameter.default
+    return record
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None

@@ -1,0 +1,83 @@
+"""The process's standard streams and arguments, made fit whatever the shell and the locale gave."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import FileIO, TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import typer
+
+from kfadapter_grpc.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def prepare_streams() -> None:
+    """Makes the streams fit to be used.
+
+    Raises:
+        CommandError: There is no standard output; whatever is opened first would be taken for it.
+    """
+    closed = sys.stdout is None
+    _open_closed()
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail_to_print(stream)
+    if closed:
+        raise CommandError(
+            "the standard output is closed", next_step="the same command without >&-; >/dev/null discards the output"
+        )
+
+
+def utf8(text: str) -> str:
+    """Reads a text of the command line or the disk as UTF-8 where the locale could not; otherwise leaves it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text).decode("utf-8", "surrogateescape")
+    return text
+
+
+def utf8_arguments(arguments: Sequence[str]) -> list[str]:
+    """Reads arguments as UTF-8 where the locale could not read them; what is no UTF-8 either stays as it is."""
+    return [utf8(argument) for argument in arguments]
+
+
+def native_path(text: str) -> Path:
+    """Undoes `utf8_arguments` for a path: spelled as the locale spells what is on the disk.
+
+    Raises:
+        BadParameter: It is empty, which Python would take for the current folder.
+    """
+    if not text:
+        message = "an empty text is no path"
+        raise typer.BadParameter(message)
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return Path(os.fsdecode(text.encode("utf-8", "surrogateescape")))
+    return Path(text)
+
+
+def _open_closed() -> None:
+    """Opens what is closed, from 0 upwards, as a new file gets the lowest free number."""
+    if sys.stdin is None:
+        sys.stdin = _nothing("r")
+    if sys.stdout is None:
+        sys.stdout = _nothing("w")
+    if sys.stderr is None:
+        sys.stderr = _nothing("w")
+
+
+def _nothing(mode: str) -> TextIO:
+    return TextIOWrapper(FileIO(os.devnull, mode), encoding="utf-8")
+
+
+def _never_fail_to_print(stream: object) -> None:
+    """Shows characters that the terminal's encoding lacks as escapes, instead of failing on them."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")

@@ -1,0 +1,330 @@
+"""The client: one object for every call that an adapter answers, with typed results."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from kfadapter.v1 import pipeline_pb2
+from kfadapter_grpc.client import messages
+from kfadapter_grpc.client.connection import Connection, new_request_id
+from kfadapter_grpc.client.errors import CannotConnectError
+from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
+from kfadapter_grpc.contract import upload_seconds
+from kfadapter_grpc.domain.errors import AdapterError, DrainingError, InvalidFieldError, KfpUnavailableError
+from kfadapter_grpc.domain.models import IfExists, UploadRequest, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from kfadapter_grpc.domain.models import DeleteResult, Page, Pipeline, PipelineVersion
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+"""Where an adapter listens unless told otherwise."""
+TARGET_VARIABLE = "KFADAPTER_TARGET"
+"""The environment variable that names another address."""
+UNKNOWN_SIZE_BYTES = 32 * 2**20
+"""What a stream of unknown length is taken to hold when its deadline is set: KFP's own limit."""
+_REPEATS = 2
+_MAX_PAUSE_SECONDS = 2.0
+_OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
+
+
+class Client:
+    """Calls an adapter. Safe to use from several threads; close it, or use it in a `with` statement.
+
+    Nothing is sent before the first call. Every call has a deadline. Calls that only read are repeated by gRPC
+    when the adapter is away for a moment.
+
+    All methods raise a subclass of `AdapterError` when the call fails.
+    """
+
+    def __init__(self, target: str | None = None, *, timeout: float | None = None, namespace: str = "") -> None:
+        """Will call the adapter at `target`.
+
+        Args:
+            target: `host:port`; by default what `KFADAPTER_TARGET` says, or `127.0.0.1:50051`.
+            timeout: Seconds that each call may take; by default what the contract says for each kind of call.
+            namespace: The namespace of all calls; empty means the adapter's own.
+        """
+        self._connection = Connection(target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET, timeout)
+        self._namespace = namespace
+
+    @property
+    def target(self) -> str:
+        """The adapter's address."""
+        return self._connection.target
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection; calls that are under way end as cancelled. Harmless when repeated."""
+        self._connection.close()
+
+    def get(self, name: str = "", *, pipeline_id: str = "", view: View = View.FULL) -> Pipeline:
+        """Gets one pipeline by name or by id.
+
+        Raises:
+            PipelineNotFoundError: There is no such pipeline.
+        """
+        request = pipeline_pb2.GetPipelineRequest(
+            **_one_of(name, pipeline_id), view=messages.VIEWS[view], namespace=self._namespace
+        )
+        return messages.pipeline(self._connection.unary("Get", self._connection.pipelines.Get, request))
+
+    def list(
+        self,
+        *,
+        name_contains: str = "",
+        created_after: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        order_by: str = "",
+        page_size: int = 0,
+    ) -> Iterator[Pipeline]:
+        """Yields all pipelines that match, asking for page after page as they are needed.
+
+        Args:
+            name_contains: Only pipelines whose name holds this text; letter case counts.
+            created_after: Only pipelines made after this moment.
+            tags: Only pipelines that have all of these tags.
+            order_by: `created_at`, `name` or `pipeline_id`, with ` desc` for the other direction.
+            page_size: How many to ask for at a time; 0 leaves it to the adapter.
+        """
+        token = ""
+        while True:
+            page = self.list_page(
+                name_contains=name_contains,
+                created_after=created_after,
+                tags=tags,
+                order_by=order_by,
+                page_size=page_size,
+                page_token=token,
+            )
+            yield from page.items
+            token = page.next_token
+            if not token:
+                return
+
+    def list_page(
+        self,
+        *,
+        name_contains: str = "",
+        created_after: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        order_by: str = "",
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> Page[Pipeline]:
+        """Gets one page of pipelines; the arguments are those of `list`, the token is the page before's."""
+        request = pipeline_pb2.ListPipelinesRequest(
+            page_size=page_size,
+            page_token=page_token,
+            order_by=order_by,
+            name_contains=name_contains,
+            created_after=messages.timestamp(created_after),
+            tags=tags,
+            namespace=self._namespace,
+        )
+        return messages.pipeline_page(self._connection.unary("List", self._connection.pipelines.List, request))
+
+    def list_versions(
+        self,
+        name: str = "",
+        *,
+        pipeline_id: str = "",
+        view: View = View.BASIC,
+        order_by: str = "",
+        page_size: int = 0,
+    ) -> Iterator[PipelineVersion]:
+        """Yields all versions of a pipeline, asking for page after page as they are needed.
+
+        Args:
+            name: The pipeline's name.
+            pipeline_id: Its id, instead.
+            view: `View.FULL` reads every version's spec, which is slow for long lists.
+            order_by: `created_at`, `name` or `pipeline_version_id`, with ` desc` for the other direction.
+            page_size: How many to ask for at a time; 0 leaves it to the adapter.
+
+        Raises:
+            PipelineNotFoundError: There is no such pipeline.
+        """
+        token = ""
+        while True:
+            page = self.list_versions_page(
+                name, pipeline_id=pipeline_id, view=view, order_by=order_by, page_size=page_size, page_token=token
+            )
+            yield from page.items
+            token = page.next_token
+            if not token:
+                return
+
+    def list_versions_page(
+        self,
+        name: str = "",
+        *,
+        pipeline_id: str = "",
+        view: View = View.BASIC,
+        order_by: str = "",
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> Page[PipelineVersion]:
+        """Gets one page of versions; the arguments are those of `list_versions`, the token is the page before's."""
+        request = pipeline_pb2.ListPipelineVersionsRequest(
+            **_one_of(name, pipeline_id),
+            page_size=page_size,
+            page_token=page_token,
+            order_by=order_by,
+            view=messages.VIEWS[view],
+            namespace=self._namespace,
+        )
+        rpc = self._connection.pipelines.ListVersions
+        return messages.version_page(self._connection.unary("ListVersions", rpc, request))
+
+    def delete(
+        self, name: str = "", *, pipeline_id: str = "", force: bool = False, allow_missing: bool = False
+    ) -> DeleteResult:
+        """Deletes a pipeline and its versions.
+
+        Args:
+            name: The pipeline's name.
+            pipeline_id: Its id, instead.
+            force: Delete it even if it has more than one version.
+            allow_missing: Succeed, with an empty result, where there is no such pipeline.
+
+        Raises:
+            PipelineNotFoundError: There is no such pipeline.
+            PipelineHasVersionsError: It has more than one version, and `force` is not set.
+        """
+        request = pipeline_pb2.DeletePipelineRequest(
+            **_one_of(name, pipeline_id), force=force, allow_missing=allow_missing, namespace=self._namespace
+        )
+        return messages.delete_result(self._connection.unary("Delete", self._connection.pipelines.Delete, request))
+
+    def upload(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        name: str,
+        version_name: str = "",
+        description: str = "",
+        display_name: str = "",
+        tags: Mapping[str, str] | None = None,
+        code_source_url: str = "",
+        if_exists: IfExists = IfExists.NEW_VERSION,
+        request_id: str = "",
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> UploadReceipt:
+        """Uploads a compiled pipeline: YAML, JSON, or a zip or tar.gz archive that holds one.
+
+        Of a file, size and checksum are announced beforehand, and the upload is repeated, at most twice and with the
+        same request id, when the adapter or KFP goes away in between. Of a stream nothing is known beforehand, and
+        it cannot be read twice.
+
+        Args:
+            source: A path, or a stream of bytes; the stream is read to its end and not closed.
+            name: The pipeline's name, up to 128 characters.
+            version_name: The version's name; by default the adapter numbers the versions.
+            description: What the version, and the pipeline if it is new, is for.
+            display_name: What people see; by default the name.
+            tags: At most 18 tags.
+            code_source_url: Where the source code lives.
+            if_exists: What to do if the pipeline exists.
+            request_id: Under which the upload may be repeated; by default a new one.
+            progress: Is called with the bytes sent so far and the total, which is None for a stream. It runs in
+                another thread, and an exception that it raises ends the upload.
+
+        Raises:
+            OSError: The file cannot be read.
+            InvalidPipelineFileError: The file is not a pipeline.
+            PipelineExistsError: The pipeline exists, and `if_exists` is FAIL.
+            VersionExistsError: The given version name is taken.
+        """
+        request = UploadRequest(
+            name=name,
+            version_name=version_name,
+            description=description,
+            display_name=display_name,
+            namespace=self._namespace,
+            tags=tags or {},
+            code_source_url=code_source_url,
+            if_exists=if_exists,
+            request_id=request_id or new_request_id(),
+        )
+        metadata = messages.upload_metadata(request)
+        if isinstance(source, (str, os.PathLike)):
+            reply = self._upload_path(Path(source), metadata, progress)
+        else:
+            stream = UploadMessages(metadata, source, progress)
+            try:
+                reply = self._send(stream, UNKNOWN_SIZE_BYTES)
+            finally:
+                stream.stop()
+        return messages.upload_receipt(reply, metadata.request_id)
+
+    def _upload_path(
+        self,
+        path: Path,
+        metadata: pipeline_pb2.UploadPipelineMetadata,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> pipeline_pb2.UploadPipelineResponse:
+        metadata.total_bytes, metadata.sha256 = measure(path)
+        return self._repeat(path, metadata, progress, _REPEATS)
+
+    def _repeat(
+        self,
+        path: Path,
+        metadata: pipeline_pb2.UploadPipelineMetadata,
+        progress: Callable[[int, int | None], None] | None,
+        repeats: int,
+    ) -> pipeline_pb2.UploadPipelineResponse:
+        try:
+            return self._attempt(path, metadata, progress)
+        except _OUTCOME_UNKNOWN as error:
+            if repeats == 0:
+                raise
+            time.sleep(min(error.retry_after or 0.0, _MAX_PAUSE_SECONDS))
+        return self._repeat(path, metadata, progress, repeats - 1)
+
+    def _attempt(
+        self,
+        path: Path,
+        metadata: pipeline_pb2.UploadPipelineMetadata,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> pipeline_pb2.UploadPipelineResponse:
+        with path.open("rb", buffering=0) as file:
+            stream = UploadMessages(metadata, file, progress)
+            try:
+                return self._send(stream, metadata.total_bytes)
+            finally:
+                stream.stop_and_wait()
+
+    def _send(self, stream: UploadMessages, size: int) -> pipeline_pb2.UploadPipelineResponse:
+        try:
+            return self._connection.client_stream(self._connection.pipelines.Upload, stream, upload_seconds(size))
+        except AdapterError as error:
+            if stream.failure is not None:
+                raise stream.failure from error
+            raise
+
+
+def _one_of(name: str, pipeline_id: str) -> dict[str, str]:
+    """Fills the oneof of a request.
+
+    Raises:
+        InvalidFieldError: Both are given, of which the wire could hold only one; neither, the adapter refuses.
+    """
+    if name and pipeline_id:
+        raise InvalidFieldError.of("pipeline", "give either a name or an id, not both")
+    return {"pipeline_id": pipeline_id} if pipeline_id else {"name": name}

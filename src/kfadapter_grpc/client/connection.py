@@ -1,0 +1,137 @@
+"""One channel to an adapter, made when it is first needed, and calls on it that always have a deadline."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from kfadapter.v1 import pipeline_pb2, pipeline_pb2_grpc
+from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
+from kfadapter_grpc.contract import METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.contract import RpcMethod
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+MARGIN_SECONDS = 2.0
+"""What the client waits longer than the adapter, so that the adapter's own, exact error arrives."""
+MAX_REPLY_BYTES = 64 * 2**20
+"""The largest message that is taken: a page of 1000 versions with their specs is well below."""
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
+_SERVICE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
+
+
+def service_config() -> str:
+    """Tells gRPC which calls it may repeat by itself: those without side effects, when the server is away."""
+    reads = [{"service": rpc.service, "method": rpc.name} for rpc in METHODS.values() if rpc.read_only]
+    policy = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "1s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": reads, "retryPolicy": policy}]})
+
+
+def rpc_method(name: str) -> RpcMethod:
+    """Tells what the contract says of a method of PipelineService."""
+    return METHODS[f"/{_SERVICE}/{name}"]
+
+
+def channel_options(target: str) -> list[tuple[str, str | int]]:
+    """Tells how a channel to `target` behaves."""
+    return [
+        ("grpc.service_config", service_config()),
+        ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
+        # gRPC's own two minutes would go on failing calls long after the adapter is back.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5000),
+        # A proxy cannot reach this machine's own loopback.
+        ("grpc.enable_http_proxy", int(not target.startswith(_LOOPBACK))),
+    ]
+
+
+class Connection:
+    """A channel to one adapter. Safe to use from several threads.
+
+    Attributes:
+        target: The adapter's address.
+    """
+
+    def __init__(self, target: str, timeout: float | None) -> None:
+        """Remembers where to connect to, and how many seconds a call may take; None means the contract's default."""
+        self.target = target
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._closed = False
+        self._channel: grpc.Channel | None = None
+        self._stub: pipeline_pb2_grpc.PipelineServiceStub | None = None
+
+    @property
+    def pipelines(self) -> pipeline_pb2_grpc.PipelineServiceStub:
+        """The stub of PipelineService; connects when it is first used.
+
+        Raises:
+            RuntimeError: The connection was closed.
+        """
+        with self._lock:
+            if self._closed:
+                message = "the client is closed"
+                raise RuntimeError(message)
+            if self._stub is None:
+                self._channel = grpc.insecure_channel(self.target, channel_options(self.target))
+                self._stub = pipeline_pb2_grpc.PipelineServiceStub(self._channel)
+            return self._stub
+
+    def close(self) -> None:
+        """Closes the channel and ends its calls. Harmless when repeated."""
+        with self._lock:
+            self._closed = True
+            channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            channel.close()
+
+    def unary(self, name: str, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
+        """Makes a call with one request and one answer.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        request_id = new_request_id()
+        seconds = self._seconds(rpc_method(name).default_seconds)
+        try:
+            return rpc(request, timeout=seconds, metadata=((REQUEST_ID_KEY, request_id),))
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+
+    def client_stream(
+        self, rpc: grpc.StreamUnaryMultiCallable[Request, Reply], requests: Iterator[Request], seconds: float
+    ) -> Reply:
+        """Makes a call with a stream of requests and one answer, within `seconds` unless a timeout was set.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        request_id = new_request_id()
+        try:
+            return rpc(requests, timeout=self._seconds(seconds), metadata=((REQUEST_ID_KEY, request_id),))
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+
+    def _seconds(self, default: float) -> float:
+        return default + MARGIN_SECONDS if self._timeout is None else self._timeout
+
+
+def new_request_id() -> str:
+    """Makes an id that no other call has."""
+    return str(uuid.uuid4())

@@ -1,0 +1,152 @@
+"""Failed calls as exceptions: the adapter's own classes rebuilt from the wire, and what can fail before it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from grpc import StatusCode
+
+from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, FieldViolation, try_error_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.any_pb2 import Any as AnyMessage
+
+DETAILS_KEY = "grpc-status-details-bin"
+"""The trailer that carries a `google.rpc.Status`."""
+REQUEST_ID_KEY = "x-request-id"
+"""The metadata that names a call, in both directions."""
+
+
+class CannotConnectError(AdapterError):
+    """No adapter answers at the address, or the connection broke."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "CANNOT_CONNECT"
+    retry_after = 0.2
+
+
+class DeadlineError(AdapterError):
+    """The adapter did not answer within the client's deadline."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE"
+
+
+class CallFailedError(AdapterError):
+    """The call failed in a way that is not the adapter's own, or not one that this version knows.
+
+    Attributes:
+        status: The status code that was answered.
+    """
+
+    code = StatusCode.UNKNOWN
+    reason = "CALL_FAILED"
+
+    def __init__(self, message: str, *, status: StatusCode, request_id: str, metadata: dict[str, str]) -> None:
+        super().__init__(message, request_id=request_id, metadata=metadata)
+        self.status = status
+
+
+@dataclass(slots=True)
+class _Details:
+    """What the details of a status say."""
+
+    reason: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: list[FieldViolation] = field(default_factory=list)
+    resource_name: str = ""
+    retry_after: float | None = None
+    request_id: str = ""
+
+
+def _take_info(detail: AnyMessage, into: _Details) -> None:
+    info = error_details_pb2.ErrorInfo.FromString(detail.value)
+    into.reason, into.metadata = info.reason, dict(info.metadata)
+
+
+def _take_violations(detail: AnyMessage, into: _Details) -> None:
+    bad = error_details_pb2.BadRequest.FromString(detail.value)
+    into.violations = [FieldViolation(v.field, v.description) for v in bad.field_violations]
+
+
+def _take_resource(detail: AnyMessage, into: _Details) -> None:
+    into.resource_name = error_details_pb2.ResourceInfo.FromString(detail.value).resource_name
+
+
+def _take_retry(detail: AnyMessage, into: _Details) -> None:
+    delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+    into.retry_after = delay.seconds + delay.nanos / 1e9
+
+
+def _take_request(detail: AnyMessage, into: _Details) -> None:
+    into.request_id = error_details_pb2.RequestInfo.FromString(detail.value).request_id
+
+
+_TAKERS: dict[str, Callable[[AnyMessage, _Details], None]] = {
+    error_details_pb2.ErrorInfo.DESCRIPTOR.full_name: _take_info,
+    error_details_pb2.BadRequest.DESCRIPTOR.full_name: _take_violations,
+    error_details_pb2.ResourceInfo.DESCRIPTOR.full_name: _take_resource,
+    error_details_pb2.RetryInfo.DESCRIPTOR.full_name: _take_retry,
+    error_details_pb2.RequestInfo.DESCRIPTOR.full_name: _take_request,
+}
+
+
+def _details(raw: bytes) -> _Details:
+    """Reads the details; empty ones where they cannot be read, as a proxy in between may cut them."""
+    found = _Details()
+    try:
+        for detail in status_pb2.Status.FromString(raw).details:
+            take = _TAKERS.get(detail.type_url.rpartition("/")[2])
+            if take is not None:
+                take(detail, found)
+    except DecodeError:
+        return _Details()
+    return found
+
+
+def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> AdapterError:
+    """Makes the exception that tells what the failed call means.
+
+    Args:
+        error: What a stub raised.
+        target: The address that was called, for the message.
+        request_id: The id that the call was sent with.
+    """
+    if not isinstance(error, grpc.Call):
+        return _without_details(StatusCode.UNKNOWN, str(error), target, request_id)
+    trailers = dict(error.trailing_metadata() or ())
+    raw = trailers.get(DETAILS_KEY)
+    details = _details(raw) if isinstance(raw, bytes) else _Details()
+    message = error.details() or ""
+    request_id = details.request_id or request_id
+    known = try_error_class(details.reason)
+    if known is None:
+        if details.reason:
+            message = f"{message} ({details.reason})"
+        return _without_details(error.code(), message, target, request_id)
+    return known(
+        message,
+        metadata=details.metadata,
+        violations=details.violations,
+        resource_name=details.resource_name,
+        retry_after=details.retry_after,
+        request_id=request_id,
+    )
+
+
+def _without_details(code: StatusCode, cause: str, target: str, request_id: str) -> AdapterError:
+    about = {"target": target, "cause": cause}
+    if code is StatusCode.UNAVAILABLE:
+        return CannotConnectError(f"cannot connect to {target}", metadata=about, request_id=request_id)
+    if code is StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineError(f"no answer from {target} in time", metadata=about, request_id=request_id)
+    if code is StatusCode.CANCELLED:
+        return CallCancelledError("the call was cancelled", metadata=about, request_id=request_id)
+    message = f"{target} answered {code.name}: {cause or 'without a word'}"
+    return CallFailedError(message, status=code, metadata=about, request_id=request_id)

@@ -1,0 +1,192 @@
+"""Protobuf messages to domain models and back: the only place of the client that knows both."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from kfadapter.v1 import common_pb2, pipeline_pb2
+from kfadapter_grpc.client.upload import UploadReceipt
+from kfadapter_grpc.domain.errors import InvalidFieldError
+from kfadapter_grpc.domain.models import (
+    DeleteResult,
+    IfExists,
+    Page,
+    Parameter,
+    ParameterType,
+    Pipeline,
+    PipelineFormat,
+    PipelineVersion,
+    SpecSummary,
+    View,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from google.protobuf.struct_pb2 import Value
+
+    from kfadapter_grpc.domain.models import Json, UploadRequest
+
+VIEWS = {View.BASIC: common_pb2.VIEW_BASIC, View.FULL: common_pb2.VIEW_FULL}
+"""The views on the wire."""
+IF_EXISTS = {
+    IfExists.NEW_VERSION: pipeline_pb2.IF_EXISTS_NEW_VERSION,
+    IfExists.FAIL: pipeline_pb2.IF_EXISTS_FAIL,
+    IfExists.SKIP_IF_SAME: pipeline_pb2.IF_EXISTS_SKIP_IF_SAME,
+}
+"""What to do if a pipeline exists, on the wire."""
+
+_FORMATS = {
+    pipeline_pb2.PIPELINE_FORMAT_KFP_V2: PipelineFormat.KFP_V2,
+    pipeline_pb2.PIPELINE_FORMAT_ARGO_V1: PipelineFormat.ARGO_V1,
+}
+_TYPES = {
+    pipeline_pb2.ParameterType.Value(f"PARAMETER_TYPE_{member.name}"): member
+    for member in ParameterType
+    if member is not ParameterType.UNKNOWN
+}
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """Puts a moment on the wire; one without time zone is local time.
+
+    Raises:
+        InvalidFieldError: In UTC it lies outside of the years 1 to 9999.
+    """
+    if moment is None:
+        return None
+    stamp = Timestamp()
+    try:
+        stamp.FromDatetime(moment.astimezone(timezone.utc))
+    except (OverflowError, ValueError):
+        raise InvalidFieldError.of("created_after", "must lie in the years 1 to 9999 UTC") from None
+    return stamp
+
+
+def json_value(value: Value) -> Json:
+    """Tells the JSON value; whole numbers, which the wire holds as 7.0, are ints again."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() else number
+    if kind == "list_value":
+        return [json_value(item) for item in value.list_value.values]
+    if kind == "struct_value":
+        fields = value.struct_value.fields  # a map on the wire: without an order of its own
+        return {key: json_value(fields[key]) for key in sorted(fields)}
+    if kind == "bool_value":
+        return value.bool_value
+    return value.string_value if kind == "string_value" else None
+
+
+def parameter(message: pipeline_pb2.Parameter) -> Parameter:
+    """Reads a parameter; a default of a NUMBER_DOUBLE stays a float."""
+    kind = _TYPES.get(message.type, ParameterType.UNKNOWN)
+    default = json_value(message.default_value)
+    if kind is ParameterType.NUMBER_DOUBLE and isinstance(default, int) and not isinstance(default, bool):
+        default = float(default)
+    return Parameter(
+        name=message.name,
+        type=kind,
+        declared_type=message.declared_type,
+        has_default=message.HasField("default_value"),
+        default=default,
+        optional=message.optional,
+        description=message.description,
+    )
+
+
+def spec_summary(message: pipeline_pb2.PipelineSpecSummary) -> SpecSummary:
+    """Reads what a file says about itself."""
+    return SpecSummary(
+        format=_FORMATS.get(message.format, PipelineFormat.UNKNOWN),
+        name=message.name,
+        description=message.description,
+        parameters=tuple(parameter(item) for item in message.parameters),
+        schema_version=message.schema_version,
+        sdk_version=message.sdk_version,
+        unknown_parts=tuple(message.unknown_parts),
+    )
+
+
+def pipeline_version(message: pipeline_pb2.PipelineVersion) -> PipelineVersion:
+    """Reads a version."""
+    return PipelineVersion(
+        pipeline_version_id=message.pipeline_version_id,
+        pipeline_id=message.pipeline_id,
+        name=message.name,
+        display_name=message.display_name,
+        description=message.description,
+        created_at=_moment(message, message.created_at),
+        tags=dict(message.tags),
+        sha256=message.sha256,
+        code_source_url=message.code_source_url,
+        spec=spec_summary(message.spec) if message.HasField("spec") else None,
+    )
+
+
+def pipeline(message: pipeline_pb2.Pipeline) -> Pipeline:
+    """Reads a pipeline."""
+    return Pipeline(
+        pipeline_id=message.pipeline_id,
+        name=message.name,
+        display_name=message.display_name,
+        description=message.description,
+        created_at=_moment(message, message.created_at),
+        namespace=message.namespace,
+        tags=dict(message.tags),
+        latest_version=pipeline_version(message.latest_version) if message.HasField("latest_version") else None,
+        version_count=message.version_count if message.HasField("version_count") else None,
+    )
+
+
+def pipeline_page(message: pipeline_pb2.ListPipelinesResponse) -> Page[Pipeline]:
+    """Reads a page of pipelines."""
+    total = message.total_size if message.HasField("total_size") else None
+    return Page(tuple(pipeline(item) for item in message.pipelines), message.next_page_token, total)
+
+
+def version_page(message: pipeline_pb2.ListPipelineVersionsResponse) -> Page[PipelineVersion]:
+    """Reads a page of versions."""
+    total = message.total_size if message.HasField("total_size") else None
+    return Page(tuple(pipeline_version(item) for item in message.versions), message.next_page_token, total)
+
+
+def delete_result(message: pipeline_pb2.DeletePipelineResponse) -> DeleteResult:
+    """Reads what a deletion removed."""
+    return DeleteResult(message.pipeline_id, message.name, message.versions_deleted)
+
+
+def upload_metadata(request: UploadRequest) -> pipeline_pb2.UploadPipelineMetadata:
+    """Makes the first message of an upload; size and checksum are added where they are known."""
+    return pipeline_pb2.UploadPipelineMetadata(
+        name=request.name,
+        version_name=request.version_name,
+        description=request.description,
+        display_name=request.display_name,
+        namespace=request.namespace,
+        tags=request.tags,
+        code_source_url=request.code_source_url,
+        if_exists=IF_EXISTS[request.if_exists],
+        request_id=request.request_id,
+    )
+
+
+def upload_receipt(message: pipeline_pb2.UploadPipelineResponse, request_id: str) -> UploadReceipt:
+    """Reads what became of an upload that was sent under `request_id`."""
+    return UploadReceipt(
+        pipeline=pipeline(message.pipeline),
+        version=pipeline_version(message.version),
+        pipeline_created=message.pipeline_created,
+        version_created=message.version_created,
+        size=message.bytes,
+        sha256=message.sha256,
+        duplicate_check_skipped=message.duplicate_check_skipped,
+        request_id=request_id,
+    )
+
+
+def _moment(message: Message, stamp: Timestamp) -> datetime | None:
+    return stamp.ToDatetime(timezone.utc) if message.HasField("created_at") else None

@@ -1,0 +1,112 @@
+"""The messages of an upload: metadata, then the file in chunks, never the whole of it in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from kfadapter.v1 import pipeline_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kfadapter_grpc.domain.models import Pipeline, PipelineVersion
+
+CHUNK_BYTES = 256 * 1024
+"""How many bytes of a file go into one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadReceipt:
+    """What became of an upload.
+
+    Attributes:
+        pipeline: The pipeline.
+        version: The version that holds the bytes.
+        pipeline_created: Whether this upload made the pipeline.
+        version_created: Whether this upload made the version; False where an earlier one held the same bytes.
+        size: How many bytes the adapter received.
+        sha256: Their checksum in lower-case hex, as the adapter computed it.
+        duplicate_check_skipped: Whether KFP is too old to tell if the bytes were uploaded before.
+        request_id: What the upload was sent under; with it, it may be repeated.
+    """
+
+    pipeline: Pipeline
+    version: PipelineVersion
+    pipeline_created: bool
+    version_created: bool
+    size: int
+    sha256: str
+    duplicate_check_skipped: bool
+    request_id: str
+
+
+def measure(path: Path) -> tuple[int, str]:
+    """Tells a file's size in bytes and its SHA-256 in hex."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
+
+class UploadMessages:
+    """The stream of one attempt to upload; gRPC iterates over it in a thread of its own.
+
+    Attributes:
+        failure: What went wrong while reading; gRPC itself would only say that there was something.
+    """
+
+    def __init__(
+        self,
+        metadata: pipeline_pb2.UploadPipelineMetadata,
+        stream: BinaryIO,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        """Will send `metadata`, then `stream`; `progress` is told the bytes taken so far and the total."""
+        self.failure: Exception | None = None
+        self._stream = stream
+        self._progress = progress
+        self._total = metadata.total_bytes if metadata.HasField("total_bytes") else None
+        self._first: pipeline_pb2.UploadPipelineMetadata | None = metadata
+        self._sent = 0
+        self._stopped = False
+        self._reading = threading.Lock()
+
+    def __iter__(self) -> Iterator[pipeline_pb2.UploadPipelineRequest]:
+        return self
+
+    def __next__(self) -> pipeline_pb2.UploadPipelineRequest:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return pipeline_pb2.UploadPipelineRequest(metadata=first)
+        try:
+            chunk = self._read()
+        except Exception as error:
+            self.failure = error
+            raise
+        if not chunk:
+            raise StopIteration
+        return pipeline_pb2.UploadPipelineRequest(chunk=chunk)
+
+    def stop(self) -> None:
+        """Ends the stream; nothing more is read from the file, but a read may be under way."""
+        self._stopped = True
+
+    def stop_and_wait(self) -> None:
+        """Ends the stream and waits until the file is no longer read, so that it can be closed."""
+        with self._reading:
+            self._stopped = True
+
+    def _read(self) -> bytes:
+        with self._reading:
+            chunk = b"" if self._stopped else self._stream.read(CHUNK_BYTES)
+        self._sent += len(chunk)
+        if chunk and self._progress is not None:
+            self._progress(self._sent, self._total)
+        return chunk

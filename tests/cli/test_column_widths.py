@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from kfadapter_grpc.cli.column_widths import Step, try_fit
+
+NATURAL = {"NAME": 30, "ID": 36, "CREATED": 23, "DESCRIPTION": 80}
+STEPS = (Step("DESCRIPTION", 12), Step("DESCRIPTION", 0), Step("CREATED", 11), Step("CREATED", 0), Step("NAME", 16))
+
+
+@pytest.mark.parametrize(
+    ("room", "widths"),
+    [
+        (178, (30, 36, 23, 80)),
+        (177, (30, 36, 23, 79)),
+        (110, (30, 36, 23, 12)),
+        (109, (30, 36, 23, 0)),
+        (99, (30, 36, 23, 0)),
+        (98, (30, 36, 22, 0)),
+        (87, (30, 36, 11, 0)),
+        (86, (30, 36, 0, 0)),
+        (73, (30, 36, 0, 0)),
+        (72, (29, 36, 0, 0)),
+        (59, (16, 36, 0, 0)),
+    ],
+)
+def test_columns_give_way_in_their_order(room: int, widths: tuple[int, ...]) -> None:
+    """A step is taken only when those before it do not suffice, and saves no more than is needed."""
+    assert try_fit(NATURAL, STEPS, room, mark=1) == dict(zip(NATURAL, widths, strict=True))
+
+
+def test_what_does_not_fit_is_no_table() -> None:
+    """Where all steps together save too little there are no widths."""
+    assert try_fit(NATURAL, STEPS, 58, mark=1) is None
+
+
+def test_a_column_that_is_narrow_already_stays_as_it_is() -> None:
+    """A step makes nothing wider."""
+    assert try_fit({"NAME": 5, "TEXT": 4}, (Step("TEXT", 12), Step("NAME", 3)), 11, mark=1) == {"NAME": 4, "TEXT": 4}

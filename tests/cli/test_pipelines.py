@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from google.protobuf.struct_pb2 import Value
+
+from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter_grpc.cli.commands.pipelines import moment, reference
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.domain.models import PipelineRef
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Kfadapter
+    from tests.client.fake_adapter import FakeAdapter
+
+UUID = "0a1b2c3d-0000-4000-8000-00000000000A"
+
+
+def wire_value(value: object) -> Value:
+    """Puts a JSON value on the wire."""
+    return json_format.Parse(json.dumps(value), Value())
+
+
+@pytest.fixture
+def spec() -> pb.PipelineSpecSummary:
+    """A spec with parameters of several kinds."""
+    return pb.PipelineSpecSummary(
+        format=pb.PIPELINE_FORMAT_KFP_V2,
+        description="설명",
+        schema_version="2.1.0",
+        sdk_version="kfp-2.17.0",
+        parameters=[
+            pb.Parameter(
+                name="epochs", type=pb.PARAMETER_TYPE_NUMBER_INTEGER, default_value=wire_value(7), optional=True
+            ),
+            pb.Parameter(
+                name="rate", type=pb.PARAMETER_TYPE_NUMBER_DOUBLE, default_value=wire_value(1.0), optional=True
+            ),
+            pb.Parameter(name="dataset", type=pb.PARAMETER_TYPE_STRING, description="where the rows are"),
+            pb.Parameter(
+                name="도시", type=pb.PARAMETER_TYPE_LIST, default_value=wire_value(["서울", 2]), optional=True
+            ),
+            pb.Parameter(name="odd", declared_type="GCSPath", default_value=wire_value(None)),
+        ],
+    )
+
+
+def test_get_shows_the_pipeline_and_its_parameters(
+    kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary
+) -> None:
+    """A person sees what it is, its versions and format, and each parameter with type, default and need."""
+    fake.add("train", spec, description="Trains\na model")
+    ended = kfadapter("get", "train")
+    assert (ended.code, ended.err) == (0, "")
+    head, _, table = ended.out.partition("\n\n")
+    fields = dict(line.split(maxsplit=1) for line in head.splitlines() if not line.startswith(" "))
+    assert fields["Name"] == "train"
+    assert fields["Created"] == "2025-10-09 08:53:21 UTC"
+    assert fields["Versions"] == "1"
+    assert fields["Format"] == "KFP v2 (schema 2.1.0, kfp-2.17.0)"
+    assert "Description   Trains\n              a model\n" in head
+    rows = [line.split() for line in table.splitlines()]
+    assert rows == [
+        ["PARAMETER", "TYPE", "DEFAULT", "NEEDED", "DESCRIPTION"],
+        ["epochs", "integer", "7", "optional"],
+        ["rate", "double", "1.0", "optional"],
+        ["dataset", "string", "required", "where", "the", "rows", "are"],
+        ["도시", "list", '["서울",', "2]", "optional"],
+        ["odd", "GCSPath", "null", "optional"],
+    ]
+
+
+def test_korean_keeps_its_columns(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
+    """A wide character takes two columns, so what follows it stands where it stands in every row."""
+    fake.add("train", spec)
+    table = kfadapter("get", "train").out.partition("\n\n")[2].splitlines()
+    assert table[4].startswith("도시")
+    assert table[0].index("TYPE") == table[4].index("list") + 2 == table[1].index("integer")
+
+
+def test_get_as_json_keeps_types(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
+    """JSON has the proto's field names, typed defaults, and no default where the file gives none."""
+    fake.add("train", spec)
+    record = json.loads(kfadapter("get", "train", "-o", "json").out)
+    assert (record["name"], record["version_count"], record["created_at"]) == ("train", 1, "2025-10-09T08:53:21Z")
+    parameters = {p["name"]: p for p in record["latest_version"]["spec"]["parameters"]}
+    assert repr(parameters["epochs"]["default_value"]) == "7"
+    assert repr(parameters["rate"]["default_value"]) == "1.0"
+    assert parameters["도시"]["default_value"] == ["서울", 2]
+    assert parameters["odd"]["default_value"] is None
+    assert "default_value" not in parameters["dataset"]
+    assert (parameters["odd"]["type"], parameters["epochs"]["type"]) == ("GCSPath", "NUMBER_INTEGER")
+
+
+def test_yaml_says_what_json_says(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
+    """Both formats hold the same document."""
+    fake.add("train", spec)
+    as_json = json.loads(kfadapter("get", "train", "-o", "json").out)
+    assert yaml.safe_load(kfadapter("get", "train", "-o", "yaml").out) == as_json
+
+
+def test_get_by_id(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """What looks like a UUID is sent as an id; --name says that it is a name nevertheless."""
+    pipeline = fake.add("train")
+    assert kfadapter("get", pipeline.pipeline_id, "-o", "name").out == "train\n"
+    assert kfadapter("get", "--name", pipeline.pipeline_id).code == ExitCode.NOT_FOUND
+    sent = fake.requests[-1]
+    assert isinstance(sent, pb.GetPipelineRequest)
+    assert sent.WhichOneof("pipeline") == "name"
+
+
+@pytest.mark.parametrize(
+    ("text", "by_id", "ref"),
+    [
+        ("train", None, PipelineRef(name="train")),
+        (UUID, None, PipelineRef(pipeline_id=UUID)),
+        (UUID, False, PipelineRef(name=UUID)),
+        ("train", True, PipelineRef(pipeline_id="train")),
+        (UUID + "x", None, PipelineRef(name=UUID + "x")),
+    ],
+)
+def test_names_and_ids_are_told_apart(text: str, by_id: bool | None, ref: PipelineRef) -> None:
+    """A whole UUID is an id; an option decides otherwise."""
+    assert reference(text, by_id=by_id) == ref
+
+
+def test_list_in_every_format(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """All pages are listed, as a table, as names, as a document."""
+    for number in range(5):
+        fake.add(f"train-{number}", description="d")
+    table = [line.split()[0] for line in kfadapter("list").out.splitlines()]
+    names = kfadapter("list", "-o", "name").out.splitlines()
+    document = [record["name"] for record in json.loads(kfadapter("list", "-o", "json").out)]
+    assert table == ["NAME", *names]
+    assert names == document == [f"train-{number}" for number in range(5)]
+
+
+def test_list_sends_its_filters(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Each option arrives in the request, options behind the command win."""
+    arguments = [
+        "--contains",
+        "a",
+        "--created-after",
+        "2026-01-01T00:00:00Z",
+        "--tag",
+        "team=a=b",
+        "--order-by",
+        "name",
+    ]
+    assert kfadapter("-n", "x", "list", *arguments, "--limit", "7", "-n", "team-a").code == 0
+    sent = fake.requests[0]
+    assert isinstance(sent, pb.ListPipelinesRequest)
+    assert (sent.name_contains, sent.created_after.seconds, dict(sent.tags)) == ("a", 1767225600, {"team": "a=b"})
+    assert (sent.order_by, sent.page_size, sent.namespace) == ("name", 7, "team-a")
+
+
+def test_limit_ends_the_listing(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """No more are shown than asked for, and none are asked for in vain."""
+    for number in range(5):
+        fake.add(f"train-{number}")
+    assert kfadapter("list", "--limit", "3", "-o", "name").out.splitlines() == ["train-0", "train-1", "train-2"]
+    assert fake.calls == ["List"]
+
+
+def test_an_empty_list_is_no_data(kfadapter: Kfadapter) -> None:
+    """Nothing is printed on stdout but the empty document; a person is told on stderr."""
+    assert kfadapter("list") == kfadapter("list", "-o", "table")
+    assert (kfadapter("list").out, kfadapter("list").err) == ("", "no pipelines\n")
+    assert kfadapter("list", "-o", "json").out == "[]\n"
+
+
+def test_versions(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """The versions of a pipeline come in all formats."""
+    fake.add("train")
+    fake.add_version("train", "2")
+    fake.add_version("train", "3")
+    assert kfadapter("versions", "train", "-o", "name").out.splitlines() == ["train", "2", "3"]
+    assert [line.split()[0] for line in kfadapter("versions", "train").out.splitlines()] == [
+        "VERSION",
+        "train",
+        "2",
+        "3",
+    ]
+    assert [v["name"] for v in yaml.safe_load(kfadapter("versions", "train", "-o", "yaml").out)] == ["train", "2", "3"]
+    assert kfadapter("versions", "absent").code == ExitCode.NOT_FOUND
+
+
+def test_data_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Control characters of a description are shown in tables, and a line break does not break a row."""
+    fake.add("train", description="a\n\x1b[31mred\x07")
+    row = kfadapter("list").out.splitlines()[1]
+    assert row.endswith(r"a \x1b[31mred\x07")
+    assert "\x1b" not in kfadapter("get", "train").out
+
+
+def test_long_lines_are_not_broken_for_pipes(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Where stdout is no terminal a row stays one line, however long, without trailing spaces."""
+    fake.add("train", description="word " * 200)
+    fake.add("b")
+    lines = kfadapter("list").out.splitlines()
+    assert len(lines) == 3
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_delete_says_how_many_versions_went(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """More than one version needs --force; the answer tells what went."""
+    fake.add("train")
+    fake.add_version("train", "2")
+    refused = kfadapter("delete", "train")
+    assert refused.code == ExitCode.REFUSED
+    assert "has 2 versions" in refused.err
+    assert "--force" in refused.err
+    assert kfadapter("delete", "train", "--force").out == "deleted train with 2 versions\n"
+    assert fake.pipelines == {}
+
+
+def test_delete_what_is_not_there(kfadapter: Kfadapter) -> None:
+    """A missing pipeline is an error, unless it is allowed to be missing."""
+    assert kfadapter("delete", "absent").code == ExitCode.NOT_FOUND
+    allowed = kfadapter("delete", "absent", "--allow-missing")
+    assert (allowed.code, allowed.out, allowed.err) == (0, "", "there was no pipeline named 'absent'\n")
+    record = json.loads(kfadapter("delete", "absent", "--allow-missing", "-o", "json").out)
+    assert record == {"pipeline_id": "", "name": "", "versions_deleted": 0}
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-01T00:00:00Z", "2026-01-01T09:00:00+09:00", "2026-01-01", "2026-01-01T00:00"]
+)
+def test_times_are_read(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ISO 8601 with a zone names the moment; without one it is UTC, wherever the machine is."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Seoul")
+        time.tzset()
+        seconds = moment(text).timestamp()
+    time.tzset()
+    assert seconds == 1767225600
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--created-after", "yesterday"],
+        ["list", "--tag", "team"],
+        ["list", "--tag", "a=1", "--tag", "a=2"],
+        ["list", "--limit", "-1"],
+        ["get"],
+        ["get", "x", "-o", "xml"],
+        ["list", "--timeout", "0"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Nothing is sent, the exit code is 2, and stderr says what is wrong."""
+    ended = kfadapter(*arguments)
+    assert (ended.code, ended.out, fake.calls) == (ExitCode.USAGE, "", [])
+    assert "Error" in ended.err
+
+
+@pytest.mark.parametrize(("command", "id_field"), [("list", "pipeline_id"), ("versions", "pipeline_version_id")])
+def test_the_help_names_the_words_of_an_order(command: str, id_field: str, kfadapter: Kfadapter) -> None:
+    """The help tells exactly the fields that the adapter sorts by."""
+    told = " ".join(kfadapter(command, "--help").out.split())
+    assert f"created_at, name or {id_field}; desc behind it turns it round: 'name desc'." in told

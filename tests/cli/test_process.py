@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter_grpc.cli.app import DISTRIBUTION
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.domain.errors import InvalidFieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.client.fake_adapter import FakeAdapter
+
+PROGRAM = [sys.executable, "-c", "from kfadapter_grpc.cli import main; main()"]
+
+
+def environment(target: str, **more: str) -> dict[str, str]:
+    """The environment of a child: a target, UTF-8, and nothing that changes colors."""
+    kept = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR", "TERM"}}
+    return {**kept, "KFADAPTER_TARGET": target, "TERM": "xterm", "PYTHONUTF8": "1", **more}
+
+
+def run(target: str, *arguments: str, stdin: bytes = b"", **more: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs the command line in a process of its own, with pipes for all streams."""
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        input=stdin,
+        capture_output=True,
+        env=environment(target, **more),
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def started(
+    target: str, *arguments: str, stdin: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts the command line in a process of its own, and sees it off."""
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(target),
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def in_terminal(target: str, *arguments: str, typed: bytes = b"", **more: str) -> tuple[int, bytes]:
+    """Runs the command line with a terminal for all streams; tells the exit code and what the terminal got."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment(target, **{"COLUMNS": "80", **more}),
+    )
+    os.close(theirs)
+    os.write(ours, typed)
+    seen = b"".join(_until_closed(ours))
+    os.close(ours)
+    return process.wait(60), seen
+
+
+def _until_closed(terminal: int) -> Iterator[bytes]:
+    """Reads a terminal until the last process on its other side has gone."""
+    while True:
+        try:
+            piece = os.read(terminal, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return
+        if not piece:
+            return
+        yield piece
+
+
+def test_version_needs_no_command() -> None:
+    """`--version` alone prints the version of what is installed."""
+    done = run("", "--version")
+    assert (done.returncode, done.stderr) == (ExitCode.OK, b"")
+    assert done.stdout.decode() == f"kfadapter {importlib.metadata.version(DISTRIBUTION)}\n"
+
+
+def test_all_commands_can_be_loaded_without_the_extras() -> None:
+    """Where only the client is installed every command can still say what it needs."""
+    extras = (
+        "pydantic_settings structlog msgspec grpc_health grpc_reflection kfp_server_api urllib3 kfp starlette uvicorn"
+    )
+    program = (
+        "import importlib, pkgutil, sys\n"
+        f"sys.modules.update(dict.fromkeys({extras.split()!r}))\n"
+        "import kfadapter_grpc.cli as cli\n"
+        "names = [module.name for module in pkgutil.walk_packages(cli.__path__, cli.__name__ + '.')]\n"
+        "print(len([importlib.import_module(name) for name in names]) > 10)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "first", "second"),
+    [
+        ("100", ["NAME", "ID", "CREATED", "DESCRIPTION"], ["2025-10-09", "08:53:21", "UTC", "what", "it", "is…"]),
+        ("80", ["NAME", "ID", "CREATED", "…"], ["2025-10-09", "08…"]),
+        ("64", ["NAME", "ID", "…"], []),
+    ],
+)
+def test_names_stay_whole_in_a_narrow_terminal(
+    columns: str, first: list[str], second: list[str], target: str, fake: FakeAdapter
+) -> None:
+    """The description gives way first, then the time, with a mark; names and ids keep their line."""
+    pipeline = fake.add("training-of-models-1", description="what it is for " * 5)
+    head, row = in_terminal(target, "list", COLUMNS=columns, NO_COLOR="1")[1].decode().splitlines()
+    assert head.split() == first
+    assert row.split() == ["training-of-models-1", pipeline.pipeline_id, *second]
+    assert max(len(head), len(row)) <= int(columns)
+
+
+def test_a_terminal_without_room_for_columns_gets_blocks(target: str, fake: FakeAdapter) -> None:
+    """At 40 columns each pipeline, and each parameter, is a block of lines in which nothing is missing."""
+    spec = pb.PipelineSpecSummary(
+        parameters=[pb.Parameter(name="a_rather_long_parameter", description="what it is for " * 5)]
+    )
+    fake.add("training-of-models-1", spec, description="what it is for " * 5)
+    fake.add("second")
+    for arguments, first in ((["list"], "NAME"), (["get", "training-of-models-1"], "PARAMETER")):
+        shown = in_terminal(target, *arguments, COLUMNS="40", NO_COLOR="1")[1].decode()
+        assert max(map(len, shown.splitlines())) <= 40
+        blocks = [block.split() for block in shown.split("\r\n\r\n")]
+        assert len(blocks) == 2
+        assert blocks[arguments[0] == "get"][0] == first
+        assert shown.split().count("for") >= 5
+        assert "…" not in shown
+
+
+def test_help_loads_neither_grpc_nor_rich() -> None:
+    """The help is cheap: the large libraries are loaded by the commands that need them."""
+    program = (
+        "import sys\n"
+        "from kfadapter_grpc.cli.app import app\n"
+        "try:\n"
+        "    app(['--help'])\n"
+        "except SystemExit:\n"
+        "    print('loaded:', sorted({'grpc', 'rich', 'google.protobuf', 'yaml'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.endswith("loaded: []\n")
+
+
+def test_head_ends_it_quietly(target: str, fake: FakeAdapter) -> None:
+    """A reader that has seen enough is no error: no traceback, no complaint, exit code 0."""
+    for number in range(50):
+        fake.add(f"{number}-{'x' * 5000}")
+    with started(target, "list", "-o", "name") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"0-")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == ExitCode.OK
+
+
+def test_no_escape_codes_into_pipes(target: str, fake: FakeAdapter) -> None:
+    """Neither data nor errors carry escape codes where nobody looks at a terminal, whatever the environment says."""
+    fake.add("train")
+    for arguments in (["get", "train"], ["list"], ["get", "absent"]):
+        done = run(target, *arguments, FORCE_COLOR="1", CLICOLOR_FORCE="1")
+        assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_a_terminal_gets_style_unless_no_color(target: str, fake: FakeAdapter) -> None:
+    """The head of a table is bold in a terminal, and plain where NO_COLOR is set."""
+    fake.add("train")
+    assert b"\x1b[1mNAME" in in_terminal(target, "list")[1]
+    assert b"\x1b" not in in_terminal(target, "list", NO_COLOR="1")[1]
+
+
+def test_a_terminal_without_utf8_gets_ascii(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
+    """Where the encoding is ASCII nothing fails: Korean is shown as escapes, JSON stays valid."""
+    fake.add("훈련", description="설명")
+    for style in ("table", "json", "yaml", "name"):
+        done = run(target, "get", "훈련", "-o", style, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.isascii()
+        assert rb"\ud6c8" in done.stdout.lower()
+    file = tmp_path / "train.yaml"
+    file.write_bytes(b"a: 1\n" * 200_000)
+    code, seen = in_terminal(target, "upload", str(file), PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert (code, seen.isascii()) == (0, True)
+
+
+def test_arguments_are_utf8_in_any_locale(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
+    """Korean names and paths mean the same where the locale knows ASCII only."""
+    fake.add("한글 파이프라인")
+    (tmp_path / "훈련.yaml").write_bytes(b"a: 1\n")
+    for arguments in (["get", "한글 파이프라인"], ["upload", str(tmp_path / "훈련.yaml")]):
+        done = run(target, *arguments, "-o", "json", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+        assert (done.returncode, done.stderr) == (ExitCode.OK, b"")
+    assert json.loads(done.stdout)["pipeline"]["name"] == "훈련"
+
+
+def test_an_argument_that_is_no_text_is_a_usage_error(target: str) -> None:
+    """Bytes that are not UTF-8 cannot be a name; the error says so."""
+    done = run(target, "get", "caf\udce9")
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, b"")
+    assert _parts(done.stderr) == ["error", "why", "next"]
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "-o", "name"], ["--help"], ["--version"]])
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+def test_output_that_cannot_be_written_is_told(
+    arguments: list[str], redirection: str, target: str, fake: FakeAdapter
+) -> None:
+    """A closed stdout and a full disk are errors with exit code 8; Python does not complain after them."""
+    for number in range(20):
+        fake.add(f"{number}-{'x' * 5000}")
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {redirection}', "sh", *PROGRAM, *arguments],
+        capture_output=True,
+        env=environment(target),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == ExitCode.REFUSED
+    assert [part for part in _parts(done.stderr) if part != "why"] == ["error", "next"]
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "<&-"])
+def test_other_closed_streams_do_no_harm(redirection: str, target: str, fake: FakeAdapter) -> None:
+    """Without stdin and stderr a command does its work, and its exit code still tells how it ended."""
+    fake.add("train")
+    for name, code in (("train", ExitCode.OK), ("absent", ExitCode.NOT_FOUND)):
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {redirection}', "sh", *PROGRAM, "delete", name, "-o", "name"],
+            capture_output=True,
+            env=environment(target),
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (code, b"train\n" if name == "train" else b"")
+
+
+def _parts(stderr: bytes) -> list[str]:
+    """The words that the lines of an error start with."""
+    return [line.partition(":")[0] for line in stderr.decode().splitlines()]
+
+
+def test_progress_is_for_terminals(target: str, tmp_path: Path) -> None:
+    """A terminal sees a bar while the file goes up, a pipe sees nothing of it."""
+    file = tmp_path / "train.yaml"
+    file.write_bytes(b"a: 1\n" * 200_000)
+    assert b"train" in in_terminal(target, "upload", str(file))[1].partition(b"Pipeline")[0]
+    assert run(target, "upload", str(file)).stderr == b""
+
+
+def test_stdin_is_uploaded(target: str, fake: FakeAdapter) -> None:
+    """`-` takes what comes through the pipe."""
+    done = run(target, "upload", "-", "--name", "piped", "-o", "name", stdin=b"a: 1\n" * 100_000)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"piped\n", b"")
+    assert sum(fake.chunks) == 500_000
+
+
+def test_an_endless_stdin_does_not_outlive_a_refusal(target: str, fake: FakeAdapter) -> None:
+    """When the adapter refuses while the input is still open, the command ends with the refusal, not with the input."""
+    fake.failures = [InvalidFieldError.of("metadata.name", "is not allowed")]
+    with started(target, "upload", "-", "--name", "x", stdin=subprocess.PIPE) as process:
+        assert process.wait(60) == ExitCode.REFUSED
+        assert process.stderr is not None
+        assert process.stderr.read().startswith(b"error: metadata.name: is not allowed")
+
+
+def test_ctrl_c_ends_a_waiting_call(target: str, fake: FakeAdapter) -> None:
+    """Ctrl-C during a call is exit code 130 without a traceback."""
+    fake.hold.clear()
+    arrived = threading.Event()
+    fake.on_call = arrived.set
+    with started(target, "get", "x") as process:
+        assert arrived.wait(60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == ExitCode.INTERRUPTED
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", ExitCode.OK, 0), (b"n\n", ExitCode.CANCELLED, 1)])
+def test_a_terminal_is_asked_before_a_deletion(
+    answer: bytes, code: ExitCode, left: int, target: str, fake: FakeAdapter
+) -> None:
+    """In a terminal the question tells the number of versions, and only yes deletes."""
+    fake.add("train")
+    ended, seen = in_terminal(target, "delete", "train", typed=answer)
+    assert (ended, len(fake.pipelines)) == (code, left)
+    assert b"Delete the pipeline 'train' with 1 version?" in seen
+
+
+def test_yes_is_not_asked(target: str, fake: FakeAdapter) -> None:
+    """With --yes a terminal is not asked, and neither is it when the adapter would refuse anyway."""
+    fake.add("train")
+    fake.add_version("train", "2")
+    ended, seen = in_terminal(target, "delete", "train")
+    assert (ended, b"?" in seen) == (ExitCode.REFUSED, False)
+    assert in_terminal(target, "delete", "train", "--yes", "--force")[0] == ExitCode.OK
+    assert fake.pipelines == {}
+
+
+def test_the_order_of_calls_is_what_was_asked(target: str, fake: FakeAdapter) -> None:
+    """One command is one call to the adapter."""
+    fake.add("train")
+    run(target, "get", "train")
+    assert fake.calls == ["Get"]
+    assert isinstance(fake.requests[0], pb.GetPipelineRequest)

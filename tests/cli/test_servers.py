@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import inspect
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kfadapter_grpc.cli import extras
+from kfadapter_grpc.cli.app import serve
+from kfadapter_grpc.cli.choices import LogFormat, LogLevel
+from kfadapter_grpc.cli.commands.dev import banner, check_port, default_data
+from kfadapter_grpc.cli.commands.serve import load_settings
+from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cli.conftest import Kfadapter
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A loopback port that somebody else listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_every_setting_has_an_option() -> None:
+    """What the server can be told, it can be told on the command line; nothing else is offered."""
+    assert set(inspect.signature(serve).parameters) == {*Settings.model_fields, "config"}
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+@pytest.mark.parametrize("log_level", LogLevel)
+def test_the_choices_are_those_of_the_settings(log_format: LogFormat, log_level: LogLevel) -> None:
+    """Every choice that the options offer is one that the settings take."""
+    settings = load_settings(None, log_format=log_format.value, log_level=log_level.value)
+    assert (settings.log_format, settings.log_level) == (log_format.value, log_level.value)
+
+
+def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that was given wins; one that was not leaves the environment's word."""
+    monkeypatch.setenv("KFADAPTER_NAMESPACE", "from-environment")
+    assert load_settings(None, namespace=None).namespace == "from-environment"
+    assert load_settings(None, namespace="from-option").namespace == "from-option"
+
+
+def test_wrong_settings_are_a_usage_error(kfadapter: Kfadapter) -> None:
+    """All mistakes are told at once, with exit code 2."""
+    ended = kfadapter("serve", "--listen", "nonsense", "--kfp-url", "ftp://x")
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "HOST:PORT" in ended.err
+    assert "http://" in ended.err
+
+
+def test_a_taken_port_is_named(kfadapter: Kfadapter, taken_port: int) -> None:
+    """Who is refused a port learns which, and how to choose another."""
+    ended = kfadapter("serve", "--listen", f"127.0.0.1:{taken_port}")
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
+    assert f"127.0.0.1:{taken_port}" in ended.err
+    assert "--listen" in ended.err
+
+
+@pytest.mark.parametrize(("flag", "other"), [("--port", "--kfp-port"), ("--kfp-port", "--port")])
+def test_dev_names_the_port_that_is_taken(
+    flag: str, other: str, kfadapter: Kfadapter, taken_port: int, tmp_path: Path
+) -> None:
+    """Both ports are tried first, and the error tells the flag that changes the one which is taken."""
+    data = tmp_path / "data"
+    ended = kfadapter("dev", flag, str(taken_port), other, "0", "--data", str(data))
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
+    assert f"port {taken_port} cannot be used" in ended.err
+    assert f"another {flag};" in ended.err
+    assert not data.exists()
+
+
+def test_any_free_port_is_free() -> None:
+    """Port 0 is never taken."""
+    check_port(0, "--port")
+
+
+@pytest.mark.parametrize("command", ["serve", "dev"])
+def test_missing_packages_are_named(command: str, kfadapter: Kfadapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the client is installed, the error names the command that installs the rest."""
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    ended = kfadapter(command)
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    wanted = "server" if command == "serve" else "server,embedded"
+    assert f"next:  pip install 'kfadapter-grpc[{wanted}]'\n" in ended.err
+
+
+@pytest.mark.parametrize("below", [".", "data", "data/deeper"])
+def test_a_file_in_the_way_is_told(below: str, kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """A data folder that is a file, or lies below one, is an error that names the file and the way out."""
+    file = tmp_path / "file"
+    file.touch()
+    ended = kfadapter("dev", "--port", "0", "--kfp-port", "0", "--data", str(file / below))
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
+    assert ended.err == f"error: {file} is a file, not a folder\nnext:  the same command with another --data\n"
+
+
+@pytest.mark.parametrize("arguments", [["dev", "--data", ""], ["serve", "--upload-dir", ""], ["upload", ""]])
+def test_an_empty_path_is_a_usage_error(arguments: list[str], kfadapter: Kfadapter) -> None:
+    """An empty path, as an unset shell variable leaves it, is not taken for the current folder."""
+    ended = kfadapter(*arguments)
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "an empty text is no path" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"), [("/state", Path("/state/kfadapter")), ("relative", None), ("", None), (None, None)]
+)
+def test_data_are_where_xdg_says(value: str | None, wanted: Path | None) -> None:
+    """An absolute XDG_STATE_HOME counts; anything else means the home folder, as the specification says."""
+    environment = {} if value is None else {"XDG_STATE_HOME": value}
+    assert default_data(environment) == (wanted or Path.home() / ".local" / "state" / "kfadapter")
+
+
+def test_the_banner_has_six_lines() -> None:
+    """Addresses, data, a command, a grpcurl line, how to stop; the default address needs no --target."""
+    lines = banner("127.0.0.1:50051", "http://127.0.0.1:8888", Path("/data")).splitlines()
+    assert [line.split()[0] for line in lines] == ["adapter", "KFP", "data", "try", "grpcurl", "stop"]
+    assert "try      kfadapter list" in lines
+    assert "-d '{}' 127.0.0.1:50051 kfadapter.v1.PipelineService/List" in lines[4]
+    assert "kfadapter --target 127.0.0.1:7 list" in banner("127.0.0.1:7", "x", Path("y"))
+
+
+def test_missing_packages_stop_nothing_else() -> None:
+    """With all packages there, nothing is raised; without, the missing ones are named."""
+    extras.require("server", "embedded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extras, "find_spec", lambda name: None if name == "uvicorn" else name)
+        with pytest.raises(CommandError) as caught:
+            extras.require("server", "embedded")
+    assert caught.value.why == "not installed: uvicorn"

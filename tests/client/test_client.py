@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+
+import kfadapter_grpc.client
+from kfadapter.v1 import common_pb2
+from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter_grpc.client import Client, View
+from kfadapter_grpc.contract import READ_SECONDS, WRITE_SECONDS
+from kfadapter_grpc.domain.errors import all_error_classes
+from kfadapter_grpc.domain.models import DeleteResult
+
+if TYPE_CHECKING:
+    from tests.client.fake_adapter import FakeAdapter
+
+
+def test_list_walks_all_pages(client: Client, fake: FakeAdapter) -> None:
+    """The iterator asks for page after page, with the same filter each time."""
+    for number in range(5):
+        fake.add(f"train-{number}")
+    fake.add("other")
+    after = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    found = [p.name for p in client.list(name_contains="train", created_after=after, tags={"a": "b"}, order_by="name")]
+    assert found == [f"train-{number}" for number in range(5)]
+    sent = [request for request in fake.requests if isinstance(request, pb.ListPipelinesRequest)]
+    assert [request.page_token for request in sent] == ["", "2", "4"]
+    assert {(r.name_contains, r.order_by, r.tags["a"], r.created_after.seconds) for r in sent} == {
+        ("train", "name", "b", int(after.timestamp()))
+    }
+
+
+def test_list_is_lazy(client: Client, fake: FakeAdapter) -> None:
+    """Who takes one item pays for one page."""
+    for number in range(5):
+        fake.add(f"train-{number}")
+    assert next(client.list()).name == "train-0"
+    assert fake.calls == ["List"]
+
+
+def test_list_page_tells_token_and_total(client: Client, fake: FakeAdapter) -> None:
+    """One page carries the token of the next one and the total."""
+    for number in range(3):
+        fake.add(f"train-{number}")
+    page = client.list_page(page_size=2)
+    assert ([p.name for p in page.items], page.next_token, page.total_size) == (["train-0", "train-1"], "2", 3)
+    assert client.list_page(page_token=page.next_token).next_token == ""
+
+
+def test_list_versions_walks_all_pages(client: Client, fake: FakeAdapter) -> None:
+    """The versions of all pages come one after the other, BASIC unless more is asked for."""
+    pipeline = fake.add("train")
+    for number in range(2, 6):
+        fake.add_version("train", str(number))
+    names = [v.name for v in client.list_versions(pipeline_id=pipeline.pipeline_id, order_by="name")]
+    assert names == ["train", "2", "3", "4", "5"]
+    first = fake.requests[0]
+    assert isinstance(first, pb.ListPipelineVersionsRequest)
+    assert (first.view, first.order_by) == (common_pb2.VIEW_BASIC, "name")
+    page = client.list_versions_page("train", page_size=3, view=View.FULL)
+    assert (len(page.items), page.next_token, page.total_size) == (3, "3", None)
+
+
+def test_delete_says_what_went(client: Client, fake: FakeAdapter) -> None:
+    """A deletion tells id, name and number of versions; with allow_missing nothing is nothing."""
+    pipeline = fake.add("train")
+    fake.add_version("train", "2")
+    assert client.delete("train", force=True) == DeleteResult(pipeline.pipeline_id, "train", 2)
+    assert client.delete("train", allow_missing=True) == DeleteResult()
+
+
+def test_every_call_has_the_deadline_of_the_contract(client: Client, fake: FakeAdapter) -> None:
+    """Without a timeout a read and a write get their default, and a little more for the answer to arrive."""
+    fake.add("train")
+    client.get("train")
+    assert fake.time_remaining is not None
+    assert READ_SECONDS - 1 < fake.time_remaining <= READ_SECONDS + 3
+    client.delete("train")
+    assert WRITE_SECONDS - 1 < fake.time_remaining <= WRITE_SECONDS + 3
+
+
+def test_the_timeout_is_the_deadline(target: str, fake: FakeAdapter) -> None:
+    """A timeout that was set is the deadline of every call."""
+    fake.add("train")
+    with Client(target, timeout=77) as client:
+        client.get("train")
+    assert fake.time_remaining is not None
+    assert 70 < fake.time_remaining < 78  # on the wire a timeout is rounded up, to three digits
+
+
+def test_the_namespace_is_sent_with_every_call(target: str, fake: FakeAdapter) -> None:
+    """What the client was told once goes into each request."""
+    fake.add("train")
+    with Client(target, namespace="team-a") as client:
+        client.get("train")
+        list(client.list())
+        list(client.list_versions("train"))
+        client.delete("train")
+    assert {getattr(request, "namespace", None) for request in fake.requests} == {"team-a"}
+
+
+def test_the_target_comes_from_the_environment(target: str, fake: FakeAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KFADAPTER_TARGET names the adapter where the program does not; nothing at all means the default port."""
+    fake.add("train")
+    monkeypatch.setenv("KFADAPTER_TARGET", target)
+    with Client() as client:
+        assert client.get("train").name == "train"
+    monkeypatch.delenv("KFADAPTER_TARGET")
+    assert Client().target == "127.0.0.1:50051"
+
+
+def test_a_closed_client_says_so(client: Client) -> None:
+    """A call after close is a plain error, not a hang or a new connection."""
+    client.close()
+    client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        client.get("x")
+
+
+def test_the_public_names() -> None:
+    """The package exports exactly what is documented."""
+    models = {"DeleteResult", "IfExists", "Page", "Parameter", "ParameterType", "Pipeline", "PipelineFormat"}
+    own = {"Client", "UploadReceipt", "DEFAULT_TARGET", "TARGET_VARIABLE", "CallFailedError", "CannotConnectError"}
+    shared = {"PipelineVersion", "SpecSummary", "View", "AdapterError", "FieldViolation", "DeadlineError"}
+    faults = {cls.__name__ for cls in all_error_classes()}
+    assert set(kfadapter_grpc.client.__all__) == models | own | shared | faults
+    assert all(hasattr(kfadapter_grpc.client, name) for name in kfadapter_grpc.client.__all__)
+
+
+def test_the_client_imports_base_dependencies_only() -> None:
+    """The client can be imported where nothing of the server's extras is installed."""
+    extras = "pydantic_settings structlog msgspec grpc_health grpc_reflection kfp_server_api urllib3 kfp starlette"
+    program = f"import sys\nsys.modules.update(dict.fromkeys({extras.split()!r}))\nimport kfadapter_grpc.client"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
