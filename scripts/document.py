@@ -1,0 +1,112 @@
+"""Writes the documents that are made from the code: docs/errors.md and docs/settings.md.
+
+document.py            write them
+document.py --check    fail if what is committed differs
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from kfadapter_grpc.domain.errors import AdapterError, all_error_classes
+from kfadapter_grpc.kfp_backend.error_table import ROWS, Row
+from kfadapter_grpc.settings import setting_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PROTO = ROOT / "protos" / "kfadapter" / "v1" / "errors.proto"
+
+ERRORS_HEAD = """# Errors
+
+A failed call carries a gRPC status and, in its details, a stable reason. Programs should decide by the reason; the
+message is for people. The details are those of `google.rpc`: ErrorInfo (domain `kfadapter`, the reason, the values of
+the message), BadRequest (one violation for each wrong field), ResourceInfo (what is missing or in the way), RetryInfo
+(how long to wait), RequestInfo (the request id, which is in the server's log and in the trailer `x-request-id`, too).
+
+Two failures are gRPC's own and carry no reason: messages over 4 MiB and metadata over 16 KiB (RESOURCE_EXHAUSTED).
+
+This page is made by `scripts/document.py` from `protos/kfadapter/v1/errors.proto` and
+`src/kfadapter_grpc/kfp_backend/error_table.py`.
+
+## Reasons
+
+| Reason | Code | Meaning, and what to do |
+|---|---|---|
+"""
+
+ERRORS_MIDDLE = """
+Reasons in the contract that are not listed here belong to services that are still to come.
+
+## What Kubeflow Pipelines says, and what it means
+
+KFP blurs many cases. Where status and words do not tell, the adapter looks after the failure, never before: a call
+that succeeds pays nothing for it. The first row that fits is taken; what fits none is `KFP_ERROR` with KFP's own words
+(its stack traces are never shown). "Proof" names a recorded exchange with a real KFP (in `tests/data/transcripts/`) or
+a fault that the tests make.
+
+| Asked of KFP | Status | Its words match | The look shows | Reason | Proof |
+|---|---|---|---|---|---|
+"""
+
+
+SETTINGS_HEAD = """# Settings
+
+What `kfadapter serve` can be told: by the environment, by a TOML file (`--config`, or `KFADAPTER_CONFIG`), or by flags
+(`kfadapter serve --help`); the later wins. All mistakes are told at once. This page is made by `scripts/document.py`.
+
+| In the TOML file | In the environment | Default | |
+|---|---|---|---|
+"""
+
+
+def reasons() -> dict[str, str]:
+    """The comment of each reason in errors.proto, without its code."""
+    found = re.findall(r"((?:  // .*\n)+)  ERROR_REASON_(\w+) = \d+;", PROTO.read_text("utf-8"))
+    comments = {name: " ".join(line.strip("/ ") for line in comment.strip().splitlines()) for comment, name in found}
+    return {name: re.sub(r"^[A-Z_]+: ", "", text) for name, text in comments.items()}
+
+
+def errors_page() -> str:
+    """docs/errors.md."""
+    comments = reasons()
+    lines = [_reason_line(cls, comments[cls.reason]) for cls in all_error_classes()]
+    return ERRORS_HEAD + "".join(lines) + ERRORS_MIDDLE + "".join(map(_case_line, ROWS))
+
+
+def settings_page() -> str:
+    """docs/settings.md."""
+    rows = (f"| `{row.name}` | `{row.variable}` | {row.default} | {row.description} |\n" for row in setting_rows())
+    return SETTINGS_HEAD + "".join(rows)
+
+
+def _reason_line(cls: type[AdapterError], comment: str) -> str:
+    text = comment[0].upper() + comment[1:]
+    return f"| `{cls.reason}` | {cls.code.name} | {text} |\n"
+
+
+def _case_line(row: Row) -> str:
+    asked = ", ".join(operation.value for operation in row.operations) or "anything"
+    words = f"`{row.pattern}`".replace("|", "\\|") if row.pattern else "anything"
+    looked = row.seen.value if row.seen else ""
+    statuses = ", ".join(map(str, row.statuses))
+    proof = "; ".join(row.proof)
+    return f"| {asked} | {statuses} | {words} | {looked} | `{row.error.reason}` | {proof} |\n"
+
+
+def main() -> int:
+    """Writes or checks the pages."""
+    pages = {DOCS / "errors.md": errors_page(), DOCS / "settings.md": settings_page()}
+    if "--check" not in sys.argv[1:]:
+        for path, text in pages.items():
+            path.write_text(text, "utf-8")
+        return 0
+    old = [path.name for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
+    if old:
+        sys.stderr.write(f"document: not current: {', '.join(old)}; run scripts/document.py\n")
+    return 1 if old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

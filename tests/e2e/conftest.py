@@ -1,0 +1,120 @@
+"""A running adapter as users start it, and the command line against it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import grpc
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = str(Path(sys.executable).parent / "kfadapter")
+SECONDS = 60
+"""How long anything may take; what is waited for usually takes one second."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that is running.
+
+    Attributes:
+        target: Its address.
+        process: Its process.
+        said: What it printed when it was ready.
+    """
+
+    target: str
+    process: subprocess.Popen[str]
+    said: tuple[str, ...] = ()
+
+    def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Runs the command line against it."""
+        return subprocess.run(
+            [PROGRAM, "--target", self.target, *arguments],
+            input=stdin,
+            capture_output=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUTF8": "1"},
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def printed(self, *arguments: str, stdin: bytes = b"") -> str:
+        """Runs a command that must succeed, and tells what it printed."""
+        done = self.run(*arguments, stdin=stdin)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode()
+
+
+@contextmanager
+def dev(data: Path, *more: str) -> Iterator[Adapter]:
+    """Runs `kfadapter dev` on free ports."""
+    with _process("dev", "--port", "0", "--kfp-port", "0", "--data", str(data), *more) as process:
+        lines = tuple(_until(process.stdout, "stop "))
+        assert lines, process.communicate()[1]
+        yield Adapter(lines[0].split()[1], process, lines)
+
+
+@contextmanager
+def serve(kfp_url: str) -> Iterator[Adapter]:
+    """Runs `kfadapter serve` in front of a KFP that is there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{probe.getsockname()[1]}"
+    with (
+        _process("serve", "--listen", target, "--kfp-url", kfp_url, "--log-level", "warning") as process,
+        grpc.insecure_channel(target) as channel,
+    ):
+        grpc.channel_ready_future(channel).result(SECONDS)
+        yield Adapter(target, process)
+
+
+@pytest.fixture(scope="session")
+def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+    """An adapter before an embedded KFP, or before the one of `--kfp-url`."""
+    kfp_url = str(request.config.getoption("--kfp-url", default=""))
+    with serve(kfp_url) if kfp_url else dev(tmp_path_factory.mktemp("dev")) as running:
+        yield running
+
+
+@pytest.fixture
+def name(adapter: Adapter) -> Iterator[str]:
+    """A name that nobody else uses; a pipeline of that name is deleted afterwards."""
+    unique = f"e2e-{uuid.uuid4().hex[:12]}"
+    yield unique
+    assert adapter.run("delete", unique, "--force", "--allow-missing").returncode == 0
+
+
+@contextmanager
+def _process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [PROGRAM, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _until(stream: IO[str] | None, last: str) -> Iterator[str]:
+    """Yields lines to the one that begins with `last`, or to the end."""
+    for line in stream or ():
+        yield line.rstrip("\n")
+        if line.startswith(last):
+            return
