@@ -93,7 +93,7 @@ def test_deadline_of_the_caller(serve: Serve) -> None:
     stub.Get(GET)
     (own, remaining), (none, _) = seen
     assert own is not None
-    assert 490 < own <= 500
+    assert 490 < own <= 502  # on the wire a timeout is rounded up, to three digits
     assert abs(own - remaining) < 1
     assert none is None
 
