@@ -127,7 +127,8 @@ def test_the_public_names() -> None:
     own = {"Client", "UploadReceipt", "DEFAULT_TARGET", "TARGET_VARIABLE", "CallFailedError", "CannotConnectError"}
     shared = {"PipelineVersion", "SpecSummary", "View", "AdapterError", "FieldViolation", "DeadlineError"}
     faults = {cls.__name__ for cls in all_error_classes()}
-    assert set(kfadapter_grpc.client.__all__) == models | own | shared | faults
+    graph = {"Artifact", "KubernetesExtra", "Task", "TaskKind", "TaskResources"}
+    assert set(kfadapter_grpc.client.__all__) == models | graph | own | shared | faults
     assert all(hasattr(kfadapter_grpc.client, name) for name in kfadapter_grpc.client.__all__)
 
 

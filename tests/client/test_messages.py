@@ -13,17 +13,11 @@ from kfadapter.v1 import common_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.client import messages
 from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.models import (
-    IfExists,
-    Parameter,
-    ParameterType,
-    PipelineFormat,
-    SpecSummary,
-    View,
-)
+from kfadapter_grpc.domain.models import IfExists, View
+from kfadapter_grpc.domain.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.models import Json
+    from kfadapter_grpc.domain.spec import Json
 
 
 def wire_value(value: object) -> Value:

@@ -25,12 +25,12 @@ from kfadapter_grpc.domain.models import (
     Order,
     PageRequest,
     PipelineFilter,
-    PipelineFormat,
     PipelineRef,
     UploadRequest,
     UploadResult,
     View,
 )
+from kfadapter_grpc.domain.spec import PipelineFormat
 from kfadapter_grpc.kfp_backend import connect
 from kfadapter_grpc.upload import UploadLimits, received
 

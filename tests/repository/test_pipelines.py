@@ -12,16 +12,8 @@ import pytest
 from tests.repository.conftest import call, pipeline_file
 
 from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import (
-    Order,
-    PageRequest,
-    ParameterType,
-    PipelineFilter,
-    PipelineFormat,
-    PipelineRef,
-    UploadRequest,
-    View,
-)
+from kfadapter_grpc.domain.models import Order, PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
+from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,20 +22,17 @@ from kfadapter_grpc.domain.models import (
     Order,
     Page,
     PageRequest,
-    Parameter,
-    ParameterType,
     Pipeline,
     PipelineFile,
     PipelineFilter,
-    PipelineFormat,
     PipelineRef,
     PipelineVersion,
-    SpecSummary,
     UploadRequest,
     UploadResult,
     VersionRef,
     View,
 )
+from kfadapter_grpc.domain.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 

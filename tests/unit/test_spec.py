@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tests.transcripts import DATA, PIPELINES
 
 from kfadapter_grpc.domain.errors import KfpError
-from kfadapter_grpc.domain.models import Parameter, ParameterType, PipelineFormat, SpecSummary
+from kfadapter_grpc.domain.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 from kfadapter_grpc.kfp_backend.spec import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.models import Json
+    from kfadapter_grpc.domain.spec import Json
 
 DOUBLE, INTEGER, STRING = ParameterType.NUMBER_DOUBLE, ParameterType.NUMBER_INTEGER, ParameterType.STRING
 

@@ -109,7 +109,7 @@ class _TaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskKind.Val
     TASK_KIND_LOOP: _TaskKind.ValueType  # 5
     """A group of tasks that runs once for each item."""
     TASK_KIND_EXIT_HANDLER: _TaskKind.ValueType  # 6
-    """A task that runs at the end, whatever happened before."""
+    """A task that runs at the end, whatever became of the tasks that it depends on."""
 
 class TaskKind(_TaskKind, metaclass=_TaskKindEnumTypeWrapper):
     """What a task is."""
@@ -127,7 +127,7 @@ TASK_KIND_CONDITION: TaskKind.ValueType  # 4
 TASK_KIND_LOOP: TaskKind.ValueType  # 5
 """A group of tasks that runs once for each item."""
 TASK_KIND_EXIT_HANDLER: TaskKind.ValueType  # 6
-"""A task that runs at the end, whatever happened before."""
+"""A task that runs at the end, whatever became of the tasks that it depends on."""
 Global___TaskKind: _TypeAlias = TaskKind  # noqa: Y015
 
 class _IfExists:
@@ -361,24 +361,24 @@ class PipelineSpecSummary(_message.Message):
 
     @_builtins.property
     def input_artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
-        """Artifacts that a run needs. Not filled yet."""
+        """Artifacts that a run needs, in alphabetical order."""
 
     @_builtins.property
     def output_artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
-        """Artifacts that a run makes. Not filled yet."""
+        """Artifacts that a run makes, in alphabetical order."""
 
     @_builtins.property
     def output_parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
-        """Parameters that a run returns. Not filled yet."""
+        """Parameters that a run returns, in alphabetical order."""
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
-        """The tasks as a graph. Not filled yet."""
+        """The tasks as a graph: each names those that must be over before it. In an order in which they can run."""
 
     @_builtins.property
     def unknown_parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Parts of the spec that this adapter does not know, or that are too large to tell (64 KiB each, 2 MiB in all), by
-        their path in the spec (`root.dag.tasks.x.iterator`).
+        their path in the spec (`root.dag.tasks.x.iterator`). At most 100; the last one is `...` where there are more.
         """
 
     def __init__(
@@ -490,7 +490,7 @@ Global___Artifact: _TypeAlias = Artifact  # noqa: Y015
 
 @_typing.final
 class TaskResources(_message.Message):
-    """What a container asks for, in Kubernetes' notation."""
+    """What a container asks for, in Kubernetes' notation. What depends on a parameter reads `{{name}}`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -539,9 +539,9 @@ class KubernetesExtra(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What it is, as the platform spec names it (`pvcMount`, `secretAsEnv`)."""
+    """What it is, as the platform spec names it (`pvcMount`, `secretAsEnv`), or the Workflow does (`volumeMounts`)."""
     name: _builtins.str
-    """The name of the object, or where it comes from."""
+    """The name of the object, or where it comes from; empty where it has none (`nodeSelector`)."""
     def __init__(
         self,
         *,
@@ -573,27 +573,36 @@ class Task(_message.Message):
     CACHING_ENABLED_FIELD_NUMBER: _builtins.int
     KUBERNETES_EXTRAS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    MAX_RETRIES_FIELD_NUMBER: _builtins.int
+    LOOP_PARALLELISM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name in its group."""
+    """Its name in its group, where no other task has it."""
     component: _builtins.str
-    """The component that it runs."""
+    """The component, or the template of a Workflow, that it runs."""
     kind: Global___TaskKind.ValueType
     """What it is."""
     image: _builtins.str
-    """The container's image."""
+    """The container's image; empty for groups and importers."""
     condition: _builtins.str
-    """The condition under which it runs, in words."""
+    """The condition under which it runs, in words (`flip-coin.Output == 'heads'`); empty where it always runs."""
     loop_items: _builtins.str
-    """What a loop runs over."""
+    """What a loop runs over: the items as JSON (`[1, 2, 3]`), or where they come from (`list-files.Output`)."""
     caching_enabled: _builtins.bool
     """Whether earlier results may be used again."""
+    display_name: _builtins.str
+    """What people see; the same as `name` unless it was set."""
+    max_retries: _builtins.int
+    """How often it is tried again when it fails; 0 is never."""
+    loop_parallelism: _builtins.int
+    """How many items of a loop run at once; 0 means as many as there are."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The tasks of the same group that must be over before."""
+        """The names of the tasks of the same group that must be over before."""
 
     @_builtins.property
     def resources(self) -> Global___TaskResources:
-        """What it asks for."""
+        """What it asks for; not set where it asks for nothing."""
 
     @_builtins.property
     def kubernetes_extras(self) -> _containers.RepeatedCompositeFieldContainer[Global___KubernetesExtra]:
@@ -601,7 +610,7 @@ class Task(_message.Message):
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
-        """The tasks inside it."""
+        """The tasks inside it, in an order in which they can run."""
 
     def __init__(
         self,
@@ -617,10 +626,13 @@ class Task(_message.Message):
         caching_enabled: _builtins.bool = ...,
         kubernetes_extras: _abc.Iterable[Global___KubernetesExtra] | None = ...,
         tasks: _abc.Iterable[Global___Task] | None = ...,
+        display_name: _builtins.str = ...,
+        max_retries: _builtins.int = ...,
+        loop_parallelism: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caching_enabled", b"caching_enabled", "component", b"component", "condition", b"condition", "depends_on", b"depends_on", "image", b"image", "kind", b"kind", "kubernetes_extras", b"kubernetes_extras", "loop_items", b"loop_items", "name", b"name", "resources", b"resources", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caching_enabled", b"caching_enabled", "component", b"component", "condition", b"condition", "depends_on", b"depends_on", "display_name", b"display_name", "image", b"image", "kind", b"kind", "kubernetes_extras", b"kubernetes_extras", "loop_items", b"loop_items", "loop_parallelism", b"loop_parallelism", "max_retries", b"max_retries", "name", b"name", "resources", b"resources", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

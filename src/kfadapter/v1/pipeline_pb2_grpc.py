@@ -238,10 +238,16 @@ class PipelineServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
-        """Downloads the file of a version as KFP holds it. Not offered yet.
+        """Downloads the pipeline of a version as KFP holds it: as JSON.
+
+        The first message tells the size and the checksum of the bytes that follow. They are one JSON document, or the
+        pipeline spec and the platform spec separated by a line `---`; both are valid YAML, hold the same pipeline as the
+        uploaded file, and can be uploaded as they are. They are not the uploaded bytes: comments, order and layout of the
+        file are not kept by KFP.
 
         Errors:
-        - UNIMPLEMENTED / NOT_IMPLEMENTED: always, in this version.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
+        - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, or none at all. ListVersions tells which there are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

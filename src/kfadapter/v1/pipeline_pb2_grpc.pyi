@@ -140,10 +140,16 @@ class PipelineServiceStub:
     - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, and `allow_missing` is not set.
     """
     Download: _grpc.UnaryStreamMultiCallable[_pipeline_pb2.DownloadPipelineRequest, _pipeline_pb2.DownloadPipelineResponse]
-    """Downloads the file of a version as KFP holds it. Not offered yet.
+    """Downloads the pipeline of a version as KFP holds it: as JSON.
+
+    The first message tells the size and the checksum of the bytes that follow. They are one JSON document, or the
+    pipeline spec and the platform spec separated by a line `---`; both are valid YAML, hold the same pipeline as the
+    uploaded file, and can be uploaded as they are. They are not the uploaded bytes: comments, order and layout of the
+    file are not kept by KFP.
 
     Errors:
-    - UNIMPLEMENTED / NOT_IMPLEMENTED: always, in this version.
+    - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
+    - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, or none at all. ListVersions tells which there are.
     """
 
 @_typing.type_check_only
@@ -258,10 +264,16 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, and `allow_missing` is not set.
     """
     Download: _aio.UnaryStreamMultiCallable[_pipeline_pb2.DownloadPipelineRequest, _pipeline_pb2.DownloadPipelineResponse]  # type: ignore[assignment]
-    """Downloads the file of a version as KFP holds it. Not offered yet.
+    """Downloads the pipeline of a version as KFP holds it: as JSON.
+
+    The first message tells the size and the checksum of the bytes that follow. They are one JSON document, or the
+    pipeline spec and the platform spec separated by a line `---`; both are valid YAML, hold the same pipeline as the
+    uploaded file, and can be uploaded as they are. They are not the uploaded bytes: comments, order and layout of the
+    file are not kept by KFP.
 
     Errors:
-    - UNIMPLEMENTED / NOT_IMPLEMENTED: always, in this version.
+    - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
+    - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, or none at all. ListVersions tells which there are.
     """
 
 class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -421,10 +433,16 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _pipeline_pb2.DownloadPipelineRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_pipeline_pb2.DownloadPipelineResponse], _abc.AsyncIterator[_pipeline_pb2.DownloadPipelineResponse]]:
-        """Downloads the file of a version as KFP holds it. Not offered yet.
+        """Downloads the pipeline of a version as KFP holds it: as JSON.
+
+        The first message tells the size and the checksum of the bytes that follow. They are one JSON document, or the
+        pipeline spec and the platform spec separated by a line `---`; both are valid YAML, hold the same pipeline as the
+        uploaded file, and can be uploaded as they are. They are not the uploaded bytes: comments, order and layout of the
+        file are not kept by KFP.
 
         Errors:
-        - UNIMPLEMENTED / NOT_IMPLEMENTED: always, in this version.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
+        - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, or none at all. ListVersions tells which there are.
         """
 
 def add_PipelineServiceServicer_to_server(servicer: PipelineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

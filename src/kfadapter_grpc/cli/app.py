@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.cli.choices import Format, IfExistsChoice, LogFormat, LogLevel
+from kfadapter_grpc.cli.choices import DownloadFormat, Format, GraphFormat, IfExistsChoice, LogFormat, LogLevel
 from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.exit_codes import epilog
 from kfadapter_grpc.cli.guard import guarded, run_program
@@ -43,6 +43,9 @@ Namespace = Annotated[
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 PipelineName = Annotated[str, typer.Argument(metavar="NAME|ID", help="The pipeline; what looks like a UUID is an id.")]
+Version = Annotated[
+    str, typer.Option("--version", metavar="NAME|ID", help="Which version; what looks like a UUID is an id.")
+]
 ById = Annotated[bool | None, typer.Option("--id/--name", help="Take it for an id, or for a name, in any case.")]
 OrderBy = Annotated[
     str,
@@ -324,6 +327,79 @@ def delete(
     options = _options(context).override(target, timeout, namespace)
     ref = pipelines.reference(pipeline, by_id=by_id)
     pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
+
+
+@app.command()
+@guarded
+def download(
+    context: typer.Context,
+    pipeline: PipelineName,
+    *,
+    version: Version = "",
+    by_id: ById = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", parser=native_path, help="Write to a file, not to stdout.")
+    ] = None,
+    output: Annotated[
+        DownloadFormat, typer.Option("--output", "-o", help="How to write it; json is what KFP holds, byte by byte.")
+    ] = DownloadFormat.YAML,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Download a pipeline's file, of the latest version or of the one given."""
+    from kfadapter_grpc.cli.commands import download as command
+    from kfadapter_grpc.cli.commands import pipelines
+
+    options = _options(context).override(target, timeout, namespace)
+    command.download(
+        options, pipelines.reference(pipeline, by_id=by_id), pipelines.version_reference(version), to, output
+    )
+
+
+@app.command()
+@guarded
+def graph(
+    context: typer.Context,
+    pipeline: PipelineName,
+    *,
+    version: Version = "",
+    by_id: ById = None,
+    output: Annotated[GraphFormat, typer.Option("--output", "-o", help="How to draw it.")] = GraphFormat.TEXT,
+    width: Annotated[
+        int | None,
+        typer.Option("--width", min=20, metavar="N", help="Columns of the text; the terminal's if not given."),
+    ] = None,
+    ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw the text with ASCII characters only.")] = False,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Draw the tasks of a pipeline, in the terminal or for a document."""
+    from kfadapter_grpc.cli.commands import graph as command
+    from kfadapter_grpc.cli.commands import pipelines
+
+    options = _options(context).override(target, timeout, namespace)
+    ref, version_ref = pipelines.reference(pipeline, by_id=by_id), pipelines.version_reference(version)
+    command.graph(options, ref, version_ref, output, width=width, ascii_only=ascii_only)
+
+
+@app.command()
+@guarded
+def health(
+    context: typer.Context,
+    service: Annotated[
+        str,
+        typer.Argument(metavar="[SERVICE]", help="A service's full name, or 'kfp'; the server itself if not given."),
+    ] = "",
+    *,
+    target: Target = None,
+    timeout: Timeout = None,
+) -> None:
+    """Ask an adapter whether it serves; for containers and scripts."""
+    from kfadapter_grpc.cli.commands import health as command
+
+    command.health(_options(context).override(target, timeout, None), service)
 
 
 @app.command()

@@ -14,6 +14,22 @@ class Format(str, enum.Enum):
     NAME = "name"
 
 
+class GraphFormat(str, enum.Enum):
+    """How the graph of a pipeline is drawn."""
+
+    TEXT = "text"
+    SVG = "svg"
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
+class DownloadFormat(str, enum.Enum):
+    """How a pipeline that was downloaded is written."""
+
+    YAML = "yaml"
+    JSON = "json"
+
+
 class IfExistsChoice(str, enum.Enum):
     """What to do if a pipeline of the name exists; the values are those of `domain.models.IfExists`."""
 

@@ -20,7 +20,7 @@ from kfadapter_grpc.cli.text import one_line, plain
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kfadapter_grpc.domain.models import Json
+    from kfadapter_grpc.domain.spec import Json
 
 _WIDE = 100_000
 """Columns that a pipe has: lines are never broken for a program that reads them."""

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.column_widths import Step
-from kfadapter_grpc.domain.models import ParameterType, PipelineFormat
+from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from kfadapter_grpc.client import UploadReceipt
-    from kfadapter_grpc.domain.models import Parameter, Pipeline, PipelineVersion, SpecSummary
+    from kfadapter_grpc.domain.models import Pipeline, PipelineVersion
+    from kfadapter_grpc.domain.spec import Parameter, SpecSummary
 
 _FORMATS = {
     PipelineFormat.KFP_V2: "KFP v2",

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.models import Json
+from kfadapter_grpc.domain.spec import Json
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter_grpc.client import UploadReceipt
-    from kfadapter_grpc.domain.models import (
-        DeleteResult,
-        Parameter,
-        Pipeline,
-        PipelineVersion,
-        SpecSummary,
-    )
+    from kfadapter_grpc.domain.models import DeleteResult, Pipeline, PipelineVersion
+    from kfadapter_grpc.domain.spec import Parameter, SpecSummary, Task
 
 Record = dict[str, Json]
 
@@ -84,7 +80,31 @@ def _spec(spec: SpecSummary) -> Record:
         "schema_version": spec.schema_version,
         "sdk_version": spec.sdk_version,
         "parameters": [_parameter(parameter) for parameter in spec.parameters],
+        "input_artifacts": [asdict(artifact) for artifact in spec.input_artifacts],
+        "output_artifacts": [asdict(artifact) for artifact in spec.output_artifacts],
+        "output_parameters": [_parameter(parameter) for parameter in spec.output_parameters],
+        "tasks": [_task(task) for task in spec.tasks],
         "unknown_parts": list(spec.unknown_parts),
+    }
+
+
+def _task(task: Task) -> Record:
+    """Shows a task with those inside it."""
+    return {
+        "name": task.name,
+        "display_name": task.display_name,
+        "component": task.component,
+        "kind": task.kind.value,
+        "image": task.image,
+        "depends_on": list(task.depends_on),
+        "condition": task.condition,
+        "loop_items": task.loop_items,
+        "loop_parallelism": task.loop_parallelism,
+        "resources": asdict(task.resources) if task.resources else None,
+        "max_retries": task.max_retries,
+        "caching_enabled": task.caching_enabled,
+        "kubernetes_extras": [asdict(extra) for extra in task.kubernetes_extras],
+        "tasks": [_task(inner) for inner in task.tasks],
     }
 
 

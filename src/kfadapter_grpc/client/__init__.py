@@ -38,23 +38,24 @@ from kfadapter_grpc.domain.errors import (
     VersionExistsError,
     VersionNotFoundError,
 )
-from kfadapter_grpc.domain.models import (
-    DeleteResult,
-    IfExists,
-    Page,
+from kfadapter_grpc.domain.models import DeleteResult, IfExists, Page, Pipeline, PipelineVersion, View
+from kfadapter_grpc.domain.spec import (
+    Artifact,
+    KubernetesExtra,
     Parameter,
     ParameterType,
-    Pipeline,
     PipelineFormat,
-    PipelineVersion,
     SpecSummary,
-    View,
+    Task,
+    TaskKind,
+    TaskResources,
 )
 
 __all__ = [
     "DEFAULT_TARGET",
     "TARGET_VARIABLE",
     "AdapterError",
+    "Artifact",
     "CallCancelledError",
     "CallFailedError",
     "CannotConnectError",
@@ -74,6 +75,7 @@ __all__ = [
     "KfpRejectedCredentialsError",
     "KfpTimeoutError",
     "KfpUnavailableError",
+    "KubernetesExtra",
     "NameContestedError",
     "NotImplementedYetError",
     "OverloadedError",
@@ -89,6 +91,9 @@ __all__ = [
     "PipelineVersion",
     "RequestIdReusedError",
     "SpecSummary",
+    "Task",
+    "TaskKind",
+    "TaskResources",
     "UnsupportedByKfpError",
     "UploadReceipt",
     "UploadTooLargeError",

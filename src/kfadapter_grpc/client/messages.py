@@ -10,24 +10,25 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kfadapter.v1 import common_pb2, pipeline_pb2
 from kfadapter_grpc.client.upload import UploadReceipt
 from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.models import (
-    DeleteResult,
-    IfExists,
-    Page,
+from kfadapter_grpc.domain.models import DeleteResult, IfExists, Page, Pipeline, PipelineVersion, View
+from kfadapter_grpc.domain.spec import (
+    Artifact,
+    KubernetesExtra,
     Parameter,
     ParameterType,
-    Pipeline,
     PipelineFormat,
-    PipelineVersion,
     SpecSummary,
-    View,
+    Task,
+    TaskKind,
+    TaskResources,
 )
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.struct_pb2 import Value
 
-    from kfadapter_grpc.domain.models import Json, UploadRequest
+    from kfadapter_grpc.domain.models import UploadRequest
+    from kfadapter_grpc.domain.spec import Json
 
 VIEWS = {View.BASIC: common_pb2.VIEW_BASIC, View.FULL: common_pb2.VIEW_FULL}
 """The views on the wire."""
@@ -41,6 +42,11 @@ IF_EXISTS = {
 _FORMATS = {
     pipeline_pb2.PIPELINE_FORMAT_KFP_V2: PipelineFormat.KFP_V2,
     pipeline_pb2.PIPELINE_FORMAT_ARGO_V1: PipelineFormat.ARGO_V1,
+}
+_KINDS = {
+    pipeline_pb2.TaskKind.Value(f"TASK_KIND_{member.name}"): member
+    for member in TaskKind
+    if member is not TaskKind.UNKNOWN
 }
 _TYPES = {
     pipeline_pb2.ParameterType.Value(f"PARAMETER_TYPE_{member.name}"): member
@@ -98,6 +104,48 @@ def parameter(message: pipeline_pb2.Parameter) -> Parameter:
     )
 
 
+def artifact(message: pipeline_pb2.Artifact) -> Artifact:
+    """Reads a file or data set that goes in or comes out."""
+    return Artifact(
+        name=message.name,
+        type=message.type,
+        is_list=message.is_list,
+        optional=message.optional,
+        description=message.description,
+    )
+
+
+def task(message: pipeline_pb2.Task) -> Task:
+    """Reads a task with those inside it."""
+    return Task(
+        name=message.name,
+        component=message.component,
+        kind=_KINDS.get(message.kind, TaskKind.UNKNOWN),
+        image=message.image,
+        depends_on=tuple(message.depends_on),
+        condition=message.condition,
+        loop_items=message.loop_items,
+        resources=_resources(message.resources) if message.HasField("resources") else None,
+        caching_enabled=message.caching_enabled,
+        kubernetes_extras=tuple(KubernetesExtra(one.kind, one.name) for one in message.kubernetes_extras),
+        tasks=tuple(task(item) for item in message.tasks),
+        display_name=message.display_name,
+        max_retries=message.max_retries,
+        loop_parallelism=message.loop_parallelism,
+    )
+
+
+def _resources(message: pipeline_pb2.TaskResources) -> TaskResources:
+    return TaskResources(
+        cpu_request=message.cpu_request,
+        cpu_limit=message.cpu_limit,
+        memory_request=message.memory_request,
+        memory_limit=message.memory_limit,
+        accelerator_type=message.accelerator_type,
+        accelerator_count=message.accelerator_count,
+    )
+
+
 def spec_summary(message: pipeline_pb2.PipelineSpecSummary) -> SpecSummary:
     """Reads what a file says about itself."""
     return SpecSummary(
@@ -107,6 +155,10 @@ def spec_summary(message: pipeline_pb2.PipelineSpecSummary) -> SpecSummary:
         parameters=tuple(parameter(item) for item in message.parameters),
         schema_version=message.schema_version,
         sdk_version=message.sdk_version,
+        input_artifacts=tuple(artifact(item) for item in message.input_artifacts),
+        output_artifacts=tuple(artifact(item) for item in message.output_artifacts),
+        output_parameters=tuple(parameter(item) for item in message.output_parameters),
+        tasks=tuple(task(item) for item in message.tasks),
         unknown_parts=tuple(message.unknown_parts),
     )
 

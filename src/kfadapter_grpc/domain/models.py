@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
-"""A JSON value."""
+    from kfadapter_grpc.domain.spec import SpecSummary
 
 T = TypeVar("T")
 
@@ -34,69 +33,12 @@ class View(enum.Enum):
     FULL = "full"
 
 
-class PipelineFormat(enum.Enum):
-    """What kind of file a version was made from."""
-
-    UNKNOWN = "unknown"
-    KFP_V2 = "kfp_v2"
-    ARGO_V1 = "argo_v1"
-
-
-class ParameterType(enum.Enum):
-    """The type of a parameter; the values are those of KFP's pipeline spec."""
-
-    UNKNOWN = ""
-    NUMBER_DOUBLE = "NUMBER_DOUBLE"
-    NUMBER_INTEGER = "NUMBER_INTEGER"
-    STRING = "STRING"
-    BOOLEAN = "BOOLEAN"
-    LIST = "LIST"
-    STRUCT = "STRUCT"
-    TASK_FINAL_STATUS = "TASK_FINAL_STATUS"
-
-
 class IfExists(enum.Enum):
     """What to do if a pipeline of the name exists."""
 
     NEW_VERSION = "new-version"
     FAIL = "fail"
     SKIP_IF_SAME = "skip-if-same"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A parameter of a pipeline.
-
-    Attributes:
-        name: Its name.
-        type: Its type.
-        declared_type: The type as the file names it.
-        has_default: Whether the file gives a default; a default may be null.
-        default: The default in the parameter's own type.
-        optional: Whether a run may leave it out.
-        description: What it is for.
-    """
-
-    name: str
-    type: ParameterType
-    declared_type: str = ""
-    has_default: bool = False
-    default: Json = None
-    optional: bool = False
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SpecSummary:
-    """What a pipeline file says about itself."""
-
-    format: PipelineFormat = PipelineFormat.UNKNOWN
-    name: str = ""
-    description: str = ""
-    parameters: tuple[Parameter, ...] = ()
-    schema_version: str = ""
-    sdk_version: str = ""
-    unknown_parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

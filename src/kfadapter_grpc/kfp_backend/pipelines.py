@@ -39,10 +39,10 @@ if TYPE_CHECKING:
         PageRequest,
         PipelineFile,
         PipelineFilter,
-        SpecSummary,
         UploadRequest,
         UploadResult,
     )
+    from kfadapter_grpc.domain.spec import SpecSummary
 
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "pipeline_id": "id", "pipeline_version_id": "id"}
 _LATEST_ATTEMPTS = 3

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from kfadapter_grpc.domain.errors import KfpError
-from kfadapter_grpc.domain.models import Parameter, ParameterType, PipelineFormat, SpecSummary
+from kfadapter_grpc.domain.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kfadapter_grpc.domain.models import Json
+    from kfadapter_grpc.domain.spec import Json
 
 T = TypeVar("T")
 

@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.models import (
-    IfExists,
-    Pipeline,
-    UploadResult,
-)
+from kfadapter_grpc.domain.models import IfExists, Pipeline, UploadResult
 from kfadapter_grpc.kfp_backend import tags
 from kfadapter_grpc.kfp_backend.api import KfpFailureError, UploadForm
 from kfadapter_grpc.kfp_backend.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context

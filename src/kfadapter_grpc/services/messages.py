@@ -9,7 +9,7 @@ from google.protobuf.struct_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.domain.models import ParameterType, PipelineFormat
+from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat, TaskKind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.models import (
         DeleteResult,
         DeleteVersionResult,
-        Json,
         Page,
-        Parameter,
         Pipeline,
         PipelineFile,
         PipelineVersion,
-        SpecSummary,
         UploadResult,
     )
+    from kfadapter_grpc.domain.spec import Artifact, Json, Parameter, SpecSummary, Task, TaskResources
 
 _FORMATS = {
     PipelineFormat.UNKNOWN: pb.PIPELINE_FORMAT_UNSPECIFIED,
     PipelineFormat.KFP_V2: pb.PIPELINE_FORMAT_KFP_V2,
     PipelineFormat.ARGO_V1: pb.PIPELINE_FORMAT_ARGO_V1,
+}
+_KINDS = {
+    kind: pb.TaskKind.Value(f"TASK_KIND_{'UNSPECIFIED' if kind is TaskKind.UNKNOWN else kind.name}")
+    for kind in TaskKind
 }
 _TYPES = {kind: pb.ParameterType.Value(f"PARAMETER_TYPE_{kind.value or 'UNSPECIFIED'}") for kind in ParameterType}
 
@@ -77,6 +79,10 @@ def spec(item: SpecSummary) -> pb.PipelineSpecSummary:
         parameters=map(parameter, item.parameters),
         schema_version=item.schema_version,
         sdk_version=item.sdk_version,
+        input_artifacts=map(artifact, item.input_artifacts),
+        output_artifacts=map(artifact, item.output_artifacts),
+        output_parameters=map(parameter, item.output_parameters),
+        tasks=map(task, item.tasks),
         unknown_parts=item.unknown_parts,
     )
 
@@ -90,6 +96,44 @@ def parameter(item: Parameter) -> pb.Parameter:
         optional=item.optional,
         description=item.description,
         declared_type=item.declared_type,
+    )
+
+
+def artifact(item: Artifact) -> pb.Artifact:
+    """A file or data set that goes in or comes out."""
+    return pb.Artifact(
+        name=item.name, type=item.type, is_list=item.is_list, optional=item.optional, description=item.description
+    )
+
+
+def task(item: Task) -> pb.Task:
+    """A task with those inside it."""
+    return pb.Task(
+        name=item.name,
+        component=item.component,
+        kind=_KINDS.get(item.kind, pb.TASK_KIND_UNSPECIFIED),
+        image=item.image,
+        depends_on=item.depends_on,
+        condition=item.condition,
+        loop_items=item.loop_items,
+        resources=_resources(item.resources) if item.resources else None,
+        caching_enabled=item.caching_enabled,
+        kubernetes_extras=(pb.KubernetesExtra(kind=one.kind, name=one.name) for one in item.kubernetes_extras),
+        tasks=map(task, item.tasks),
+        display_name=item.display_name,
+        max_retries=item.max_retries,
+        loop_parallelism=item.loop_parallelism,
+    )
+
+
+def _resources(item: TaskResources) -> pb.TaskResources:
+    return pb.TaskResources(
+        cpu_request=item.cpu_request,
+        cpu_limit=item.cpu_limit,
+        memory_request=item.memory_request,
+        memory_limit=item.memory_limit,
+        accelerator_type=item.accelerator_type,
+        accelerator_count=item.accelerator_count,
     )
 
 

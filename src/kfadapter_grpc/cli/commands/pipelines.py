@@ -16,7 +16,7 @@ from kfadapter_grpc.cli.column_widths import Step
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.pipeline_view import print_pipeline, shown_time
 from kfadapter_grpc.cli.records import deletion_record, pipeline_record, version_record
-from kfadapter_grpc.domain.models import PipelineRef, View
+from kfadapter_grpc.domain.models import PipelineRef, VersionRef, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,6 +38,11 @@ def reference(text: str, *, by_id: bool | None) -> PipelineRef:
     if by_id or (by_id is None and _UUID.fullmatch(text)):
         return PipelineRef(pipeline_id=text)
     return PipelineRef(name=text)
+
+
+def version_reference(text: str) -> VersionRef:
+    """Tells a version's name from its id: what looks like a UUID is an id; nothing is the latest version."""
+    return VersionRef(pipeline_version_id=text) if _UUID.fullmatch(text) else VersionRef(name=text)
 
 
 def get(options: ClientOptions, ref: PipelineRef, style: Format) -> None:

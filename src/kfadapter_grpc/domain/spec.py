@@ -1,0 +1,174 @@
+"""What a pipeline file says about itself, independent of the wire."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
+"""A JSON value."""
+
+
+class PipelineFormat(enum.Enum):
+    """What kind of file a version was made from."""
+
+    UNKNOWN = "unknown"
+    KFP_V2 = "kfp_v2"
+    ARGO_V1 = "argo_v1"
+
+
+class ParameterType(enum.Enum):
+    """The type of a parameter; the values are those of KFP's pipeline spec."""
+
+    UNKNOWN = ""
+    NUMBER_DOUBLE = "NUMBER_DOUBLE"
+    NUMBER_INTEGER = "NUMBER_INTEGER"
+    STRING = "STRING"
+    BOOLEAN = "BOOLEAN"
+    LIST = "LIST"
+    STRUCT = "STRUCT"
+    TASK_FINAL_STATUS = "TASK_FINAL_STATUS"
+
+
+class TaskKind(enum.Enum):
+    """What a task is."""
+
+    UNKNOWN = "unknown"
+    CONTAINER = "container"
+    IMPORTER = "importer"
+    DAG = "dag"
+    CONDITION = "condition"
+    LOOP = "loop"
+    EXIT_HANDLER = "exit_handler"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a pipeline.
+
+    Attributes:
+        name: Its name.
+        type: Its type.
+        declared_type: The type as the file names it.
+        has_default: Whether the file gives a default; a default may be null.
+        default: The default in the parameter's own type.
+        optional: Whether a run may leave it out.
+        description: What it is for.
+    """
+
+    name: str
+    type: ParameterType
+    declared_type: str = ""
+    has_default: bool = False
+    default: Json = None
+    optional: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file or data set that goes into a pipeline or comes out of it.
+
+    Attributes:
+        name: Its name.
+        type: The schema's title (`system.Dataset`).
+        is_list: Whether it is a list of such artifacts.
+        optional: Whether a run may leave it out.
+        description: What it is for.
+    """
+
+    name: str
+    type: str = ""
+    is_list: bool = False
+    optional: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResources:
+    """What a container asks for, in Kubernetes' notation; empty where it asks for nothing."""
+
+    cpu_request: str = ""
+    cpu_limit: str = ""
+    memory_request: str = ""
+    memory_limit: str = ""
+    accelerator_type: str = ""
+    accelerator_count: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesExtra:
+    """Something of Kubernetes that a task uses: `kind` as the platform spec names it, and the object's name."""
+
+    kind: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of a pipeline, or of a group of tasks.
+
+    Attributes:
+        name: Its name in its group, where no other task has it.
+        component: The component, or the template of a Workflow, that it runs.
+        kind: What it is.
+        image: The container's image; empty for groups and importers.
+        depends_on: The names of the tasks of the same group that must be over before.
+        condition: The condition under which it runs, in words; empty where it always runs.
+        loop_items: What a loop runs over: the items as JSON, or where they come from.
+        resources: What it asks for; None where it asks for nothing.
+        caching_enabled: Whether earlier results may be used again.
+        kubernetes_extras: What it uses of Kubernetes.
+        tasks: The tasks inside it, in an order in which they can run.
+        display_name: What people see.
+        max_retries: How often it is tried again when it fails; 0 is never.
+        loop_parallelism: How many items of a loop run at once; 0 means as many as there are.
+    """
+
+    name: str
+    component: str = ""
+    kind: TaskKind = TaskKind.UNKNOWN
+    image: str = ""
+    depends_on: tuple[str, ...] = ()
+    condition: str = ""
+    loop_items: str = ""
+    resources: TaskResources | None = None
+    caching_enabled: bool = False
+    kubernetes_extras: tuple[KubernetesExtra, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    display_name: str = ""
+    max_retries: int = 0
+    loop_parallelism: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpecSummary:
+    """What a pipeline file says about itself.
+
+    Attributes:
+        format: What kind of file it is.
+        name: The pipeline's name inside the file.
+        description: The description inside the file.
+        parameters: What a run can set.
+        schema_version: The version of the spec's schema, or the API version of a Workflow.
+        sdk_version: The SDK that compiled the file.
+        input_artifacts: Artifacts that a run needs.
+        output_artifacts: Artifacts that a run makes.
+        output_parameters: Parameters that a run returns.
+        tasks: The tasks as a graph, in an order in which they can run.
+        unknown_parts: Paths of what was not understood, or was too large to tell.
+    """
+
+    format: PipelineFormat = PipelineFormat.UNKNOWN
+    name: str = ""
+    description: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    schema_version: str = ""
+    sdk_version: str = ""
+    input_artifacts: tuple[Artifact, ...] = ()
+    output_artifacts: tuple[Artifact, ...] = ()
+    output_parameters: tuple[Parameter, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    unknown_parts: tuple[str, ...] = ()
