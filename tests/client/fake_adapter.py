@@ -18,7 +18,12 @@ from typing_extensions import override
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1 import pipeline_pb2_grpc
-from kfadapter_grpc.domain.errors import AdapterError, PipelineHasVersionsError, PipelineNotFoundError
+from kfadapter_grpc.domain.errors import (
+    AdapterError,
+    PipelineHasVersionsError,
+    PipelineNotFoundError,
+    VersionNotFoundError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -199,15 +204,27 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
 
     @override
     def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> pb.PipelineVersion:
-        """Is not offered."""
-        return self._refuse("GetVersion", context)
+        """Gets a version; the latest where none is named."""
+        self._begin("GetVersion", request, context)
+        found = self._find(request.name, request.pipeline_id, context)
+        if request.WhichOneof("version") is None:
+            return self.versions[found.name][-1]
+        return self._find_version(found, request.version_name, request.pipeline_version_id, context)
 
     @override
     def DeleteVersion(
         self, request: pb.DeletePipelineVersionRequest, context: grpc.ServicerContext
     ) -> pb.DeletePipelineVersionResponse:
-        """Is not offered."""
-        return self._refuse("DeleteVersion", context)
+        """Deletes a version."""
+        self._begin("DeleteVersion", request, context)
+        if request.allow_missing and request.name not in self.pipelines:
+            return pb.DeletePipelineVersionResponse()
+        found = self._find(request.name, request.pipeline_id, context)
+        if request.allow_missing and not self._versions_of(found, request.version_name, request.pipeline_version_id):
+            return pb.DeletePipelineVersionResponse()
+        version = self._find_version(found, request.version_name, request.pipeline_version_id, context)
+        self.versions[found.name].remove(version)
+        return pb.DeletePipelineVersionResponse(pipeline_version_id=version.pipeline_version_id, name=version.name)
 
     @override
     def Download(
@@ -235,6 +252,19 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
                 return pipeline
         message = f"no pipeline is named '{name}'" if name else f"no pipeline has the id {pipeline_id}"
         context.abort_with_status(wire_status(PipelineNotFoundError(message, resource_name=name or pipeline_id)))
+        raise AssertionError
+
+    def _versions_of(self, pipeline: pb.Pipeline, name: str, version_id: str) -> list[pb.PipelineVersion]:
+        return [v for v in self.versions[pipeline.name] if name == v.name or version_id == v.pipeline_version_id]
+
+    def _find_version(
+        self, pipeline: pb.Pipeline, name: str, version_id: str, context: grpc.ServicerContext
+    ) -> pb.PipelineVersion:
+        found = self._versions_of(pipeline, name, version_id)
+        if found:
+            return found[0]
+        message = f"no version is named '{name}'" if name else f"no version has the id {version_id}"
+        context.abort_with_status(wire_status(VersionNotFoundError(message, resource_name=name or version_id)))
         raise AssertionError
 
 

@@ -10,10 +10,10 @@ import pytest
 import kfadapter_grpc.client
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.client import Client, View
+from kfadapter_grpc.client import Client, InvalidFieldError, VersionNotFoundError, View
 from kfadapter_grpc.contract import READ_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.domain.errors import all_error_classes
-from kfadapter_grpc.domain.models import DeleteResult
+from kfadapter_grpc.domain.models import DeleteResult, DeleteVersionResult
 
 if TYPE_CHECKING:
     from tests.client.fake_adapter import FakeAdapter
@@ -73,6 +73,37 @@ def test_delete_says_what_went(client: Client, fake: FakeAdapter) -> None:
     assert client.delete("train", allow_missing=True) == DeleteResult()
 
 
+def test_get_version_finds_by_name_by_id_or_takes_the_latest(client: Client, fake: FakeAdapter) -> None:
+    """A version is named by its name or its id; without either it is the latest one."""
+    pipeline = fake.add("train")
+    second = fake.add_version("train", "2")
+    assert client.get_version("train").name == "2"
+    assert client.get_version("train", version_name="train").name == "train"
+    by_id = client.get_version(pipeline_id=pipeline.pipeline_id, pipeline_version_id=second.pipeline_version_id)
+    assert by_id.pipeline_version_id == second.pipeline_version_id
+    with pytest.raises(VersionNotFoundError, match="named 'x'"):
+        client.get_version("train", version_name="x")
+
+
+def test_delete_version_says_what_went(client: Client, fake: FakeAdapter) -> None:
+    """A deletion tells id and name of the version; with allow_missing nothing is nothing."""
+    fake.add("train")
+    second = fake.add_version("train", "2")
+    assert client.delete_version("train", version_name="2") == DeleteVersionResult(second.pipeline_version_id, "2")
+    assert [version.name for version in fake.versions["train"]] == ["train"]
+    assert client.delete_version("train", version_name="2", allow_missing=True) == DeleteVersionResult()
+    assert client.delete_version("none", version_name="2", allow_missing=True) == DeleteVersionResult()
+    with pytest.raises(VersionNotFoundError):
+        client.delete_version("train", version_name="2")
+
+
+def test_a_version_is_named_in_one_way(client: Client, fake: FakeAdapter) -> None:
+    """A name and an id at once, of which the wire could hold one, are refused before anything is sent."""
+    with pytest.raises(InvalidFieldError, match="not both"):
+        client.delete_version("train", version_name="2", pipeline_version_id="11111111-0000-4000-8000-000000000001")
+    assert fake.calls == []
+
+
 def test_every_call_has_the_deadline_of_the_contract(client: Client, fake: FakeAdapter) -> None:
     """Without a timeout a read and a write get their default, and a little more for the answer to arrive."""
     fake.add("train")
@@ -99,6 +130,8 @@ def test_the_namespace_is_sent_with_every_call(target: str, fake: FakeAdapter) -
         client.get("train")
         list(client.list())
         list(client.list_versions("train"))
+        client.get_version("train")
+        client.delete_version("train", version_name="x", allow_missing=True)
         client.delete("train")
     assert {getattr(request, "namespace", None) for request in fake.requests} == {"team-a"}
 
@@ -123,7 +156,16 @@ def test_a_closed_client_says_so(client: Client) -> None:
 
 def test_the_public_names() -> None:
     """The package exports exactly what is documented."""
-    models = {"DeleteResult", "IfExists", "Page", "Parameter", "ParameterType", "Pipeline", "PipelineFormat"}
+    models = {
+        "DeleteResult",
+        "DeleteVersionResult",
+        "IfExists",
+        "Page",
+        "Parameter",
+        "ParameterType",
+        "Pipeline",
+        "PipelineFormat",
+    }
     own = {"Client", "UploadReceipt", "DEFAULT_TARGET", "TARGET_VARIABLE", "CallFailedError", "CannotConnectError"}
     shared = {"PipelineVersion", "SpecSummary", "View", "AdapterError", "FieldViolation", "DeadlineError"}
     faults = {cls.__name__ for cls in all_error_classes()}

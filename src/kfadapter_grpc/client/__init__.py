@@ -38,7 +38,15 @@ from kfadapter_grpc.domain.errors import (
     VersionExistsError,
     VersionNotFoundError,
 )
-from kfadapter_grpc.domain.models import DeleteResult, IfExists, Page, Pipeline, PipelineVersion, View
+from kfadapter_grpc.domain.models import (
+    DeleteResult,
+    DeleteVersionResult,
+    IfExists,
+    Page,
+    Pipeline,
+    PipelineVersion,
+    View,
+)
 from kfadapter_grpc.domain.spec import (
     Artifact,
     KubernetesExtra,
@@ -63,6 +71,7 @@ __all__ = [
     "Client",
     "DeadlineError",
     "DeleteResult",
+    "DeleteVersionResult",
     "DrainingError",
     "FieldViolation",
     "IfExists",

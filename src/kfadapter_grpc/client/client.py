@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from kfadapter_grpc.domain.models import DeleteResult, Page, Pipeline, PipelineVersion
+    from kfadapter_grpc.domain.models import DeleteResult, DeleteVersionResult, Page, Pipeline, PipelineVersion
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where an adapter listens unless told otherwise."""
@@ -192,6 +192,61 @@ class Client:
         rpc = self._connection.pipelines.ListVersions
         return messages.version_page(self._connection.unary("ListVersions", rpc, request))
 
+    def get_version(
+        self, name: str = "", *, pipeline_id: str = "", version_name: str = "", pipeline_version_id: str = ""
+    ) -> PipelineVersion:
+        """Gets one version of a pipeline with its spec summary: the latest, unless one is named.
+
+        Args:
+            name: The pipeline's name.
+            pipeline_id: Its id, instead.
+            version_name: The version's name; letter case does not count.
+            pipeline_version_id: Its id, instead.
+
+        Raises:
+            PipelineNotFoundError: There is no such pipeline.
+            VersionNotFoundError: It has no such version, or none at all.
+        """
+        request = pipeline_pb2.GetPipelineVersionRequest(
+            **_one_of(name, pipeline_id),
+            **_one_version_of(version_name, pipeline_version_id),
+            namespace=self._namespace,
+        )
+        rpc = self._connection.pipelines.GetVersion
+        return messages.pipeline_version(self._connection.unary("GetVersion", rpc, request))
+
+    def delete_version(
+        self,
+        name: str = "",
+        *,
+        pipeline_id: str = "",
+        version_name: str = "",
+        pipeline_version_id: str = "",
+        allow_missing: bool = False,
+    ) -> DeleteVersionResult:
+        """Deletes one version of a pipeline, which must be named.
+
+        Args:
+            name: The pipeline's name.
+            pipeline_id: Its id, instead.
+            version_name: The version's name; letter case does not count.
+            pipeline_version_id: Its id, instead.
+            allow_missing: Succeed, with an empty result, where there is no such version or no such pipeline.
+
+        Raises:
+            PipelineNotFoundError: There is no such pipeline.
+            VersionNotFoundError: It has no such version.
+            InvalidFieldError: No version is named.
+        """
+        request = pipeline_pb2.DeletePipelineVersionRequest(
+            **_one_of(name, pipeline_id),
+            **_one_version_of(version_name, pipeline_version_id),
+            allow_missing=allow_missing,
+            namespace=self._namespace,
+        )
+        rpc = self._connection.pipelines.DeleteVersion
+        return messages.delete_version_result(self._connection.unary("DeleteVersion", rpc, request))
+
     def delete(
         self, name: str = "", *, pipeline_id: str = "", force: bool = False, allow_missing: bool = False
     ) -> DeleteResult:
@@ -328,3 +383,15 @@ def _one_of(name: str, pipeline_id: str) -> dict[str, str]:
     if name and pipeline_id:
         raise InvalidFieldError.of("pipeline", "give either a name or an id, not both")
     return {"pipeline_id": pipeline_id} if pipeline_id else {"name": name}
+
+
+def _one_version_of(version_name: str, pipeline_version_id: str) -> dict[str, str]:
+    """Fills the oneof of a request about a version; with neither, it stays unset.
+
+    Raises:
+        InvalidFieldError: Both are given, of which the wire could hold only one.
+    """
+    if version_name and pipeline_version_id:
+        raise InvalidFieldError.of("version", "give either a version's name or its id, not both")
+    given = {"version_name": version_name, "pipeline_version_id": pipeline_version_id}
+    return {key: value for key, value in given.items() if value}

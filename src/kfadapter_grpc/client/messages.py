@@ -10,7 +10,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kfadapter.v1 import common_pb2, pipeline_pb2
 from kfadapter_grpc.client.upload import UploadReceipt
 from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.models import DeleteResult, IfExists, Page, Pipeline, PipelineVersion, View
+from kfadapter_grpc.domain.models import (
+    DeleteResult,
+    DeleteVersionResult,
+    IfExists,
+    Page,
+    Pipeline,
+    PipelineVersion,
+    View,
+)
 from kfadapter_grpc.domain.spec import (
     Artifact,
     KubernetesExtra,
@@ -209,6 +217,11 @@ def version_page(message: pipeline_pb2.ListPipelineVersionsResponse) -> Page[Pip
 def delete_result(message: pipeline_pb2.DeletePipelineResponse) -> DeleteResult:
     """Reads what a deletion removed."""
     return DeleteResult(message.pipeline_id, message.name, message.versions_deleted)
+
+
+def delete_version_result(message: pipeline_pb2.DeletePipelineVersionResponse) -> DeleteVersionResult:
+    """Reads what the deletion of a version removed."""
+    return DeleteVersionResult(message.pipeline_version_id, message.name)
 
 
 def upload_metadata(request: UploadRequest) -> pipeline_pb2.UploadPipelineMetadata:
