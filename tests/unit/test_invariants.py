@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "kfadapter_grpc"
 PROTOS = ROOT / "protos" / "kfadapter" / "v1"
 GENERATED = ROOT / "src" / "kfadapter" / "v1"
 
-BASE_DEPENDENCIES = {"grpc", "google", "typer", "click", "rich", "yaml", "kfadapter"}
+BASE_DEPENDENCIES = {"grpc", "grpc_health", "google", "typer", "click", "rich", "yaml", "kfadapter"}
 """What a plain installation brings, without the extras `server` and `embedded`."""
 
 REASONS_OF_LATER = {

@@ -11,7 +11,6 @@ _MODULES = {
     "server": (
         "kfp_server_api",
         "urllib3",
-        "grpc_health",
         "grpc_reflection",
         "msgspec",
         "pydantic_settings",

@@ -9,6 +9,7 @@ with Client("127.0.0.1:50051") as client:
 
 from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE, Client
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, DeadlineError
+from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.upload import UploadReceipt
 from kfadapter_grpc.domain.errors import (
     AdapterError,
@@ -74,6 +75,7 @@ __all__ = [
     "DeleteVersionResult",
     "DrainingError",
     "FieldViolation",
+    "HealthStatus",
     "IfExists",
     "InternalError",
     "InvalidFieldError",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
+from kfadapter_grpc.client import health as health_check
 from kfadapter_grpc.client import messages
 from kfadapter_grpc.client.connection import Connection, new_request_id
 from kfadapter_grpc.client.errors import CannotConnectError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from kfadapter_grpc.client.health import HealthStatus
     from kfadapter_grpc.domain.models import DeleteResult, DeleteVersionResult, Page, Pipeline, PipelineVersion
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -72,6 +74,18 @@ class Client:
     def close(self) -> None:
         """Closes the connection; calls that are under way end as cancelled. Harmless when repeated."""
         self._connection.close()
+
+    def health(self, service: str = "") -> HealthStatus:
+        """Asks whether the adapter serves; unless a timeout was set, it has three seconds to answer.
+
+        Args:
+            service: A service's full name (`kfadapter.v1.PipelineService`), or `kfp`: whether KFP answers the adapter.
+                Empty means the adapter itself.
+
+        Raises:
+            CallFailedError: There is no such service; its `status` is NOT_FOUND.
+        """
+        return health_check.check(self._connection, service)
 
     def get(self, name: str = "", *, pipeline_id: str = "", view: View = View.FULL) -> Pipeline:
         """Gets one pipeline by name or by id.

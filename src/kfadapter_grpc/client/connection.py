@@ -78,6 +78,16 @@ class Connection:
         self._stub: pipeline_pb2_grpc.PipelineServiceStub | None = None
 
     @property
+    def channel(self) -> grpc.Channel:
+        """The channel; made when it is first used.
+
+        Raises:
+            RuntimeError: The connection was closed.
+        """
+        with self._lock:
+            return self._open()
+
+    @property
     def pipelines(self) -> pipeline_pb2_grpc.PipelineServiceStub:
         """The stub of PipelineService; connects when it is first used.
 
@@ -85,12 +95,9 @@ class Connection:
             RuntimeError: The connection was closed.
         """
         with self._lock:
-            if self._closed:
-                message = "the client is closed"
-                raise RuntimeError(message)
+            channel = self._open()
             if self._stub is None:
-                self._channel = grpc.insecure_channel(self.target, channel_options(self.target))
-                self._stub = pipeline_pb2_grpc.PipelineServiceStub(self._channel)
+                self._stub = pipeline_pb2_grpc.PipelineServiceStub(channel)
             return self._stub
 
     def close(self) -> None:
@@ -107,10 +114,18 @@ class Connection:
         Raises:
             AdapterError: The call failed.
         """
+        return self.call(rpc, request, rpc_method(name).default_seconds + MARGIN_SECONDS)
+
+    def call(self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float) -> Reply:
+        """Makes a call that is not the contract's, within `seconds` unless a timeout was set.
+
+        Raises:
+            AdapterError: The call failed.
+        """
         request_id = new_request_id()
-        seconds = self._seconds(rpc_method(name).default_seconds)
+        timeout = seconds if self._timeout is None else self._timeout
         try:
-            return rpc(request, timeout=seconds, metadata=((REQUEST_ID_KEY, request_id),))
+            return rpc(request, timeout=timeout, metadata=((REQUEST_ID_KEY, request_id),))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
@@ -127,6 +142,15 @@ class Connection:
             return rpc(requests, timeout=self._seconds(seconds), metadata=((REQUEST_ID_KEY, request_id),))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+
+    def _open(self) -> grpc.Channel:
+        """The lock must be held."""
+        if self._closed:
+            message = "the client is closed"
+            raise RuntimeError(message)
+        if self._channel is None:
+            self._channel = grpc.insecure_channel(self.target, channel_options(self.target))
+        return self._channel
 
     def _seconds(self, default: float) -> float:
         return default + MARGIN_SECONDS if self._timeout is None else self._timeout

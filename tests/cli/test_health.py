@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from tests.cli.conftest import Kfadapter
+from typing_extensions import override
+
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.client import CallFailedError, Client, HealthStatus
+from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.health import Health
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class SilentServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Answers no check before it is released."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    @override
+    def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        """Waits, longer than anybody asks."""
+        self.released.wait(60)
+        return health_pb2.HealthCheckResponse()
+
+
+@contextmanager
+def serving(servicer: health_pb2_grpc.HealthServicer) -> Iterator[str]:
+    """Serves health checks on a free loopback port and tells the address."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(None).wait(10)
+
+
+@pytest.fixture
+def health() -> Iterator[Health]:
+    """The health of an adapter that serves and whose KFP does not answer."""
+    made = Health(SERVICES, follow_kfp=False)
+    made.serve()
+    yield made
+    made.servicer.close()
+
+
+@pytest.fixture
+def target(health: Health) -> Iterator[str]:
+    """The address at which that health is told."""
+    with serving(health.servicer) as address:
+        yield address
+
+
+@pytest.mark.parametrize("service", ["", *SERVICES])
+def test_serving(service: str, kfadapter: Kfadapter) -> None:
+    """An adapter that serves, and each of its services, gives one word and exit code 0."""
+    ended = kfadapter("health", service)
+    assert (ended.code, ended.out, ended.err) == (ExitCode.OK, "SERVING\n", "")
+
+
+def test_without_a_name_the_adapter_is_asked(kfadapter: Kfadapter) -> None:
+    """No name means the adapter itself."""
+    assert kfadapter("health").out == "SERVING\n"
+
+
+def test_not_serving(kfadapter: Kfadapter, health: Health) -> None:
+    """An adapter that shuts down gives the word on stdout, three parts on stderr, and exit code 8."""
+    health.drain()
+    ended = kfadapter("health")
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "NOT_SERVING\n")
+    what, why, step = ended.err.splitlines()
+    assert what == f"error: {kfadapter.target} does not serve"
+    assert why.startswith("why:   NOT_SERVING: ")
+    assert step.startswith("next:  ")
+    assert kfadapter("health", SERVICES[0]).err.startswith(f"error: {SERVICES[0]} does not serve\n")
+
+
+def test_kfp_by_name(kfadapter: Kfadapter, health: Health) -> None:
+    """Whether KFP answers the adapter is told under its name."""
+    ended = kfadapter("health", "kfp")
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "NOT_SERVING\n")
+    assert ended.err.startswith(f"error: Kubeflow Pipelines does not answer {kfadapter.target}\n")
+    assert "--kfp-url" in ended.err
+    health.report_kfp(answers=True)
+    assert kfadapter("health", "kfp").out == "SERVING\n"
+
+
+def test_an_unknown_service(kfadapter: Kfadapter) -> None:
+    """A name that the adapter does not know is not found, and the error tells which names there are."""
+    ended = kfadapter("health", "서비스")
+    assert (ended.code, ended.out) == (ExitCode.NOT_FOUND, "")
+    assert f"{kfadapter.target} has no service '서비스'" in ended.err
+    assert "kfadapter health kfp" in ended.err
+
+
+def test_nobody_there() -> None:
+    """Without an adapter the exit code says that nobody could be asked."""
+    ended = Kfadapter("127.0.0.1:1")("health")
+    assert (ended.code, ended.out) == (ExitCode.CANNOT_CONNECT, "")
+    assert "cannot connect to 127.0.0.1:1" in ended.err
+
+
+def test_an_adapter_that_does_not_answer() -> None:
+    """An adapter that stalls is given up after the timeout, with an exit code of its own."""
+    servicer = SilentServicer()
+    with serving(servicer) as address:
+        ended = Kfadapter(address)("health", "--timeout", "0.2")
+        servicer.released.set()
+    assert (ended.code, ended.out) == (ExitCode.TIMED_OUT, "")
+    assert f"no answer from {address} in time" in ended.err
+
+
+def test_a_server_without_health_checks() -> None:
+    """A server that answers no health checks is no adapter; the next step says to look at --target."""
+    with serving(health_pb2_grpc.HealthServicer()) as address:
+        ended = Kfadapter(address)("health")
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
+    assert "UNIMPLEMENTED" in ended.err
+    assert "check that --target is a kfadapter" in ended.err
+
+
+def test_the_client_tells_health_as_a_value(target: str, health: Health) -> None:
+    """In the library health is a value, also when it is bad; only an unknown name is an error."""
+    with Client(target) as client:
+        assert client.health() is HealthStatus.SERVING
+        assert client.health("kfp") is HealthStatus.NOT_SERVING
+        health.drain()
+        assert client.health() is HealthStatus.NOT_SERVING
+        with pytest.raises(CallFailedError) as caught:
+            client.health("nobody")
+        assert caught.value.status is grpc.StatusCode.NOT_FOUND
