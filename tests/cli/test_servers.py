@@ -10,7 +10,7 @@ import pytest
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.app import serve
 from kfadapter_grpc.cli.choices import LogFormat, LogLevel
-from kfadapter_grpc.cli.commands.dev import banner, check_port, default_data
+from kfadapter_grpc.cli.commands.dev import banner, check_ports, default_data
 from kfadapter_grpc.cli.commands.serve import load_settings
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
@@ -75,14 +75,23 @@ def test_dev_names_the_port_that_is_taken(
     data = tmp_path / "data"
     ended = kfadapter("dev", flag, str(taken_port), other, "0", "--data", str(data))
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
-    assert f"port {taken_port} cannot be used" in ended.err
+    user = "the adapter" if flag == "--port" else "the embedded KFP"
+    assert f"error: port {taken_port}, which {user} would listen on, is in use\n" in ended.err
     assert f"another {flag};" in ended.err
     assert not data.exists()
 
 
 def test_any_free_port_is_free() -> None:
-    """Port 0 is never taken."""
-    check_port(0, "--port")
+    """Port 0 is never taken, not even by the other."""
+    check_ports(0, 0)
+
+
+def test_dev_needs_two_ports(kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """One port for both is a usage error, told before anything starts."""
+    ended = kfadapter("dev", "--port", "8888", "--data", str(tmp_path / "data"))
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "port 8888 cannot be the adapter's and the embedded KFP's" in ended.err
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("command", ["serve", "dev"])
@@ -102,7 +111,11 @@ def test_a_file_in_the_way_is_told(below: str, kfadapter: Kfadapter, tmp_path: P
     file.touch()
     ended = kfadapter("dev", "--port", "0", "--kfp-port", "0", "--data", str(file / below))
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
-    assert ended.err == f"error: {file} is a file, not a folder\nnext:  the same command with another --data\n"
+    assert ended.err == (
+        f"error: {file} is a file, not a folder\n"
+        f"why:   the data folder would be {file / below}\n"
+        "next:  the same command with another --data\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", [["dev", "--data", ""], ["serve", "--upload-dir", ""], ["upload", ""]])

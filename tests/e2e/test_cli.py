@@ -15,6 +15,7 @@ import pytest
 import yaml
 from tests.e2e.conftest import ROOT, SECONDS, dev, serve
 
+from kfadapter_grpc.cli.commands.dev import LAST_LINES
 from kfadapter_grpc.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -182,10 +183,23 @@ def test_dev_ends_with_its_kfp(tmp_path: Path) -> None:
         out, err = running.process.communicate(timeout=SECONDS)
         assert (running.process.returncode, out) == (ExitCode.REFUSED, "")
         assert err == (
-            "error: the embedded KFP ended unexpectedly (signal 9)\n"
-            f"next:  start again: the data in {tmp_path} are kept\n"
+            "error: the embedded Kubeflow Pipelines ended unexpectedly (signal 9)\n"
+            "why:   it left no word\n"
+            f"next:  start it again: what was stored is kept in {tmp_path}\n"
         )
         assert not _answers(running.target)
+
+
+def test_dev_tells_the_last_words_of_its_kfp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the embedded KFP wrote on its standard error before it died is shown, its last lines that is."""
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
+    with dev(tmp_path) as running:
+        os.kill(int((tmp_path / "lock").read_text()), signal.SIGABRT)
+        err = running.process.communicate(timeout=SECONDS)[1]
+        assert running.process.returncode == ExitCode.REFUSED
+        assert "ended unexpectedly (signal 6)\nwhy:   " in err
+        assert ", line " in err
+        assert len(err.splitlines()) == LAST_LINES + 2
 
 
 def test_dev_keeps_its_data(tmp_path: Path) -> None:

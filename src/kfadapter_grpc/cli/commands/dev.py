@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -11,18 +12,19 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.cli.commands.serve import load_settings, serve_until_stopped
 from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.extras import require
-from kfadapter_grpc.client import DEFAULT_TARGET
-from kfadapter_grpc.client.connection import rpc_method
-from kfadapter_grpc.embedded.process import EmbeddedKfp, EmbeddedKfpError, start
+from kfadapter_grpc.embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
 HOST = "127.0.0.1"
 """Where both listen: this machine only."""
+LAST_LINES = 10
+"""How much is shown of what the embedded KFP said before it ended."""
 GRACE_SECONDS = 5.0
 """What running calls get when the server is stopped; its user is waiting."""
 
@@ -34,24 +36,25 @@ def dev(port: int, kfp_port: int, data: Path | None, log_level: str) -> None:
         CommandError: A port is taken, the folder cannot be used, packages are missing, or the embedded KFP ended.
     """
     require("server", "embedded")
-    check_port(port, "--port")
-    check_port(kfp_port, "--kfp-port")
+    check_ports(port, kfp_port)
     folder = default_data(os.environ) if data is None else data
     check_folder(folder)
-    with _embedded_kfp(folder, kfp_port) as kfp:
-        settings = load_settings(
-            None, listen=f"{HOST}:{port}", kfp_url=kfp.url, log_level=log_level, grace_seconds=GRACE_SECONDS
+    with _launched(folder, kfp_port) as kfp:
+        # The adapter is loaded while the embedded KFP starts: each takes about as long as the other.
+        from kfadapter_grpc.cli.commands import serve  # noqa: PLC0415
+
+        serve.load_server()
+        url = _answering(kfp)
+        settings = serve.load_settings(
+            None, listen=f"{HOST}:{port}", kfp_url=url, log_level=log_level, grace_seconds=GRACE_SECONDS
         )
-        watch = KfpWatch(kfp, folder)
-        try:
-            serve_until_stopped(settings, functools.partial(_ready, kfp_url=kfp.url, folder=folder, watch=watch))
-        finally:
-            watch.end()
+        with KfpWatch(kfp, folder) as watch:
+            serve.serve_until_stopped(settings, functools.partial(_ready, kfp_url=url, folder=folder, watch=watch))
         watch.check()
 
 
 class KfpWatch:
-    """Ends the adapter when the embedded KFP behind it has ended."""
+    """Ends the adapter when the embedded KFP behind it has ended, until the end of its `with` block."""
 
     def __init__(self, kfp: EmbeddedKfp, folder: Path) -> None:
         self._kfp = kfp
@@ -64,8 +67,12 @@ class KfpWatch:
         """Begins to watch; the adapter must be able to take a SIGTERM."""
         threading.Thread(target=self._watch, name="kfp-watch", daemon=True).start()
 
-    def end(self) -> None:
-        """Ends the watch; from now on the embedded KFP may end."""
+    def __enter__(self) -> KfpWatch:  # noqa: PYI034  # typing.Self is newer than Python 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._lock:
             self._over = True
 
@@ -78,8 +85,9 @@ class KfpWatch:
         if self._code is not None:
             how = f"signal {-self._code}" if self._code < 0 else f"exit code {self._code}"
             raise CommandError(
-                f"the embedded KFP ended unexpectedly ({how})",
-                next_step=f"start again: the data in {self._folder} are kept",
+                f"the embedded Kubeflow Pipelines ended unexpectedly ({how})",
+                why=_last_lines(self._kfp.last_words()),
+                next_step=f"start it again: what was stored is kept in {self._folder}",
             )
 
     def _watch(self) -> None:
@@ -108,29 +116,47 @@ def check_folder(folder: Path) -> None:
         if os.path.lexists(path) and not path.is_dir():
             raise CommandError(
                 f"{path} is a file, not a folder" if path.exists() else f"{path} is a link to nothing",
+                why=f"the data folder would be {folder}",
                 next_step="the same command with another --data",
             )
 
 
-def check_port(port: int, flag: str) -> None:
-    """Sees whether a port is free; 0, any free one, always is.
+def check_ports(port: int, kfp_port: int) -> None:
+    """Sees whether both ports are free; 0, any free one, always is.
 
     Raises:
-        CommandError: It is taken, or may not be used.
+        CommandError: One is taken or may not be used, or both are the same.
     """
+    if port and port == kfp_port:
+        raise CommandError(
+            f"port {port} cannot be the adapter's and the embedded KFP's",
+            why="--port and --kfp-port are the same",
+            next_step="the same command with another --kfp-port; --kfp-port 0 takes a free one",
+            exit_code=ExitCode.USAGE,
+        )
+    _check_port(port, "--port", "the adapter")
+    _check_port(kfp_port, "--kfp-port", "the embedded KFP")
+
+
+def _check_port(port: int, flag: str, user: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
             raise CommandError(
-                f"port {port} cannot be used: {(error.strerror or str(error)).lower()}",
+                f"port {port}, which {user} would listen on, " + ("is in use" if taken else "cannot be used"),
+                why=error.strerror or str(error),
                 next_step=f"the same command with another {flag}; {flag} 0 takes a free one",
             ) from None
 
 
 def banner(address: str, kfp_url: str, folder: Path) -> str:
     """Says in six lines what runs where and what to type next."""
+    from kfadapter_grpc.client import DEFAULT_TARGET  # noqa: PLC0415  loads gRPC, as the adapter does meanwhile
+    from kfadapter_grpc.client.connection import rpc_method  # noqa: PLC0415
+
     target = "" if address == DEFAULT_TARGET else f" --target {address}"
     lines = {
         "adapter": f"{address} (gRPC)",
@@ -143,14 +169,32 @@ def banner(address: str, kfp_url: str, folder: Path) -> str:
     return "".join(f"{name:<8} {value}\n" for name, value in lines.items())
 
 
-def _embedded_kfp(folder: Path, port: int) -> EmbeddedKfp:
+def _launched(folder: Path, port: int) -> EmbeddedKfp:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return start(folder, port)
-    except (EmbeddedKfpError, OSError) as error:
-        raise CommandError(
-            "the embedded Kubeflow Pipelines cannot start", why=str(error), next_step=_way_out(str(error))
-        ) from None
+        return launch(folder, port)
+    except OSError as error:
+        raise _cannot_start(str(error)) from None
+
+
+def _answering(kfp: EmbeddedKfp) -> str:
+    try:
+        return kfp.wait_ready()
+    except EmbeddedKfpError as error:
+        raise _cannot_start(str(error)) from None
+
+
+def _cannot_start(cause: str) -> CommandError:
+    return CommandError(
+        "the embedded Kubeflow Pipelines cannot start",
+        why=_last_lines(cause),
+        next_step=_way_out(cause),
+    )
+
+
+def _last_lines(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return "\n".join(lines[-LAST_LINES:]) or "it left no word"
 
 
 def _way_out(cause: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 import typer
@@ -25,6 +26,11 @@ def serve(config: Path | None, **flags: object) -> None:
     """
     require("server")
     serve_until_stopped(load_settings(config, **flags))
+
+
+def load_server() -> None:
+    """Loads the server's modules, which takes a while, before they are needed."""
+    importlib.import_module("kfadapter_grpc.server")
 
 
 def load_settings(config: Path | None, **flags: object) -> Settings:
