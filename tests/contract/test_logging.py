@@ -8,10 +8,11 @@ import pytest
 
 LINES = """
 import logging
+import sys
 import structlog
 from kfadapter_grpc.interceptors import configure_logging
 
-configure_logging({log_format!r}, {level!r})
+configure_logging({log_format!r}, {level!r}, sys.stderr)
 log = structlog.get_logger()
 log.debug("a debug line")
 log.info("an info line", name="hello")

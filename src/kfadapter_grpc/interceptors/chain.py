@@ -43,6 +43,12 @@ Layer: TypeAlias = Callable[[Rpc], AbstractContextManager[None]]
 """What happens around a call. It may raise on entering, and must not swallow what is raised inside."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wrapping:
+    inner: grpc.RpcMethodHandler[Any, Any]
+    outer: grpc.RpcMethodHandler[Any, Any]
+
+
 class CallInterceptor(grpc.ServerInterceptor):
     """Enters the layers, outermost first, around every RPC of the contract.
 
@@ -54,6 +60,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         """Wraps `methods`, by path, in `layers`."""
         self._layers = tuple(layers)
         self._methods = methods
+        self._wrappings: dict[str, _Wrapping] = {}
 
     def intercept_service(
         self,
@@ -63,7 +70,12 @@ class CallInterceptor(grpc.ServerInterceptor):
         """Wraps the handler. Does no work of the call itself: this is the one thread that accepts calls."""
         handler = continuation(handler_call_details)
         method = self._methods.get(handler_call_details.method)
-        return handler if handler is None or method is None else self._wrapped(handler, method)
+        if handler is None or method is None:
+            return handler
+        known = self._wrappings.get(method.path)
+        if known is None or known.inner is not handler:
+            known = self._wrappings[method.path] = _Wrapping(handler, self._wrapped(handler, method))
+        return known.outer
 
     def _wrapped(
         self, handler: grpc.RpcMethodHandler[TRequest, TResponse], method: RpcMethod

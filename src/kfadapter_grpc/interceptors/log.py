@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO, cast
 
 import structlog
 from grpc import StatusCode
@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.domain.errors import AdapterError
     from kfadapter_grpc.interceptors.chain import Rpc
+
+
+class LineStream(Protocol):
+    """What log lines are written to."""
+
+    def write(self, text: str, /) -> int:
+        """Takes a text."""
+        ...
+
+    def flush(self) -> None:
+        """Sends it on."""
+        ...
+
 
 MAX_MESSAGE = 1000
 """Characters of an error's message that are logged."""
@@ -55,23 +68,24 @@ class CallLog:
         )
 
 
-def configure_logging(log_format: Literal["console", "json"], level: str) -> None:
-    """Sends all log lines of this process to stderr, structlog's own and those of libraries, in one format.
+def configure_logging(log_format: Literal["console", "json"], level: str, stream: LineStream) -> None:
+    """Sends all log lines of this process to one stream, structlog's own and those of libraries, in one format.
 
     Args:
         log_format: `console` for people, `json` for machines: one object per line.
         level: The least important level to show (`info`).
+        stream: Takes the lines.
     """
     number = _LEVELS[level]
     renderer = _json() if log_format == "json" else _console()
     structlog.configure(
         processors=[*_SHARED, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[strip, *renderer]))
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
 

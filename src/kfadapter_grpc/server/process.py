@@ -15,6 +15,7 @@ import structlog
 from kfadapter_grpc.interceptors import configure_logging
 from kfadapter_grpc.kfp_backend import connect
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS, AdapterServer
+from kfadapter_grpc.server.log_writer import LogWriter
 from kfadapter_grpc.server.memory import return_large_blocks
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
@@ -51,7 +52,8 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
     """
     with ExitStack() as stages:  # left from the last to the first: health goes down before what it speaks of
         # 1. The process itself: log lines, also those of the stages that follow, and memory.
-        configure_logging(settings.log_format, settings.log_level)
+        lines = stages.enter_context(LogWriter(sys.stderr))
+        configure_logging(settings.log_format, settings.log_level, lines)
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
         # 2. KFP, without asking it for anything yet.
