@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.errors import CallCancelledError, KfpTimeoutError, UploadTooLargeError
+from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,11 @@ class UploadLimits:
     memory_bytes: int = _MIB // 4
     syntax_check_bytes: int = 32 * _MIB
     directory: Path | None = None
+
+    @property
+    def place(self) -> SpoolPlace:
+        """Where the bytes are kept."""
+        return SpoolPlace(self.memory_bytes, self.directory)
 
 
 def too_large(limit: int, size: int | None = None) -> UploadTooLargeError:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.errors import InvalidPipelineFileError
 from kfadapter_grpc.domain.models import FileKind, PipelineFile
+from kfadapter_grpc.spool import disk_faults
 from kfadapter_grpc.upload.kind import HEAD_BYTES, ensure_text, kind_of
 from kfadapter_grpc.upload.refusal import quoted
-from kfadapter_grpc.upload.spool import Spool, disk_faults, receive
+from kfadapter_grpc.upload.spool import UploadSpool, receive
 from kfadapter_grpc.upload.syntax import check_syntax
 from kfadapter_grpc.upload.tar_archive import tar_member
 from kfadapter_grpc.upload.text import CheckedText
@@ -56,7 +57,7 @@ def received(
         KfpTimeoutError: The deadline passed first.
         InternalError: The disk is full or broken.
     """
-    with closing(Spool(limits)) as spool:
+    with closing(UploadSpool(limits)) as spool:
         receive(spool, chunks, limits, total_bytes=total_bytes, sha256=sha256, call=call)
         with disk_faults():
             kind = _checked_kind(spool, limits, call)
@@ -64,7 +65,7 @@ def received(
         yield PipelineFile(spool.stream, spool.size, spool.sha256, kind)
 
 
-def _checked_kind(spool: Spool, limits: UploadLimits, call: Call) -> FileKind:
+def _checked_kind(spool: UploadSpool, limits: UploadLimits, call: Call) -> FileKind:
     spool.rewind()
     head = spool.stream.read(HEAD_BYTES)
     spool.rewind()

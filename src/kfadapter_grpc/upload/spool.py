@@ -1,18 +1,14 @@
-"""Keeps the bytes of an upload until they are passed on: in memory while small, in an unlinked file otherwise."""
+"""Takes the bytes of an upload in, and compares them with what was announced."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import tempfile
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import grpc
 
-from kfadapter_grpc.domain.errors import ChecksumMismatchError, InternalError, InvalidUploadError
+from kfadapter_grpc.domain.errors import ChecksumMismatchError, InvalidUploadError
+from kfadapter_grpc.spool import Spool
 from kfadapter_grpc.upload.limits import arrived_too_late, call_cancelled, ensure_wanted, too_large
 
 if TYPE_CHECKING:
@@ -21,28 +17,14 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.upload.limits import UploadLimits
 
-_REAL_DISK = "/var/tmp"  # noqa: S108 - only unlinked files are made there; unlike /tmp it is not in memory
 
-
-class Spool:
-    """The bytes that have arrived, their number and their checksum. Once closed, nothing is left of them.
-
-    Attributes:
-        stream: The bytes.
-        size: How many there are.
-    """
+class UploadSpool(Spool):
+    """The bytes of an upload that have arrived, no more than are allowed, and their checksum."""
 
     def __init__(self, limits: UploadLimits) -> None:
-        self.stream: BinaryIO = io.BytesIO()
-        self.size = 0
-        self._limits = limits
-        self._in_memory = True
+        super().__init__(limits.place)
+        self._max_bytes = limits.max_bytes
         self._digest = hashlib.sha256()
-
-    def close(self) -> None:
-        """Drops the bytes."""
-        with suppress(OSError):  # what could not be written is not needed any more
-            self.stream.close()
 
     @property
     def sha256(self) -> bytes:
@@ -53,33 +35,17 @@ class Spool:
         """Appends `chunk`.
 
         Raises:
-            UploadTooLargeError: There are more bytes than allowed now.
+            UploadTooLargeError: There would be more bytes than allowed.
             InternalError: The disk is full or broken.
         """
-        self.size += len(chunk)
-        if self.size > self._limits.max_bytes:
-            raise too_large(self._limits.max_bytes)
+        if self.size + len(chunk) > self._max_bytes:
+            raise too_large(self._max_bytes)
         self._digest.update(chunk)
-        with disk_faults():
-            if self._in_memory and self.size > self._limits.memory_bytes:
-                self._move_to_disk()
-            self.stream.write(chunk)
-
-    def rewind(self) -> None:
-        """Goes back to the first byte."""
-        with disk_faults():
-            self.stream.seek(0)
-
-    def _move_to_disk(self) -> None:
-        kept = self.stream
-        kept.seek(0)
-        self.stream = tempfile.TemporaryFile(dir=_directory(self._limits))  # noqa: SIM115 - closed by `close`
-        self._in_memory = False
-        self.stream.write(kept.read())
+        super().write(chunk)
 
 
 def receive(
-    spool: Spool,
+    spool: UploadSpool,
     chunks: Iterable[bytes],
     limits: UploadLimits,
     *,
@@ -110,18 +76,6 @@ def receive(
     _ensure_checksum(spool.sha256, sha256)
 
 
-@contextmanager
-def disk_faults() -> Iterator[None]:
-    """Turns a fault of the disk inside the block into an error that tells no paths."""
-    try:
-        yield
-    except OSError as error:
-        raise InternalError(
-            "The adapter's disk is full or failed while the upload was stored. Nothing reached Kubeflow Pipelines. "
-            "Try again later; if it stays so, tell the operator."
-        ) from error
-
-
 def _while_wanted(chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:
     """Yields the chunks as long as somebody waits for the call."""
     ensure_wanted(call)
@@ -135,7 +89,7 @@ def _while_wanted(chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:
     ensure_wanted(call)
 
 
-def _ensure_complete(spool: Spool, total_bytes: int | None) -> None:
+def _ensure_complete(spool: UploadSpool, total_bytes: int | None) -> None:
     if total_bytes is not None and spool.size < total_bytes:
         raise InvalidUploadError(
             f"The metadata say total_bytes={total_bytes}, but {spool.size} arrived. "
@@ -153,11 +107,3 @@ def _ensure_checksum(actual: bytes, expected: bytes | None) -> None:
             "Send the file again.",
             metadata={"expected_sha256": expected.hex(), "actual_sha256": actual.hex()},
         )
-
-
-def _directory(limits: UploadLimits) -> Path | None:
-    if limits.directory is not None:
-        return limits.directory
-    if "TMPDIR" not in os.environ and os.access(_REAL_DISK, os.W_OK | os.X_OK):
-        return Path(_REAL_DISK)
-    return None

@@ -1,0 +1,107 @@
+"""Keeps bytes that pass through until they are handed on: in memory while few, in an unlinked file otherwise."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from kfadapter_grpc.domain.errors import InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_REAL_DISK = "/var/tmp"  # noqa: S108 - only unlinked files are made there; unlike /tmp it is not in memory
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolPlace:
+    """Where bytes are kept.
+
+    Attributes:
+        memory_bytes: Up to this size they are kept in memory, beyond it on disk.
+        directory: Where the temporary files live; None for `TMPDIR`, or else the first of `/var/tmp` and `/tmp` that
+            can be written to.
+    """
+
+    memory_bytes: int = 256 * 1024
+    directory: Path | None = None
+
+
+class Spool:
+    """The bytes that have arrived. Once closed, nothing is left of them.
+
+    Attributes:
+        stream: The bytes.
+        size: How many there are.
+    """
+
+    def __init__(self, place: SpoolPlace) -> None:
+        self.stream: BinaryIO = io.BytesIO()
+        self.size = 0
+        self._place = place
+        self._in_memory = True
+
+    def close(self) -> None:
+        """Drops the bytes."""
+        with suppress(OSError):  # what could not be written is not needed any more
+            self.stream.close()
+
+    def write(self, chunk: bytes) -> None:
+        """Appends `chunk`.
+
+        Raises:
+            InternalError: The disk is full or broken.
+        """
+        self.size += len(chunk)
+        with disk_faults():
+            if self._in_memory and self.size > self._place.memory_bytes:
+                self._move_to_disk()
+            self.stream.write(chunk)
+
+    def rewind(self) -> None:
+        """Goes back to the first byte."""
+        with disk_faults():
+            self.stream.seek(0)
+
+    def clear(self) -> None:
+        """Forgets the bytes so far; more can be written."""
+        with disk_faults():
+            self.stream.seek(0)
+            self.stream.truncate()
+        self.size = 0
+
+    def _move_to_disk(self) -> None:
+        kept = self.stream
+        kept.seek(0)
+        self.stream = tempfile.TemporaryFile(dir=_directory(self._place))  # noqa: SIM115 - closed by `close`
+        self._in_memory = False
+        self.stream.write(kept.read())
+
+
+@contextmanager
+def disk_faults() -> Iterator[None]:
+    """Turns a fault of the disk inside the block into an error that tells no paths.
+
+    Raises:
+        InternalError: The disk is full or broken.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InternalError(
+            "The adapter's disk is full or failed while the file passed through it. Nothing was changed in Kubeflow "
+            "Pipelines. Try again later; if it stays so, tell the operator."
+        ) from error
+
+
+def _directory(place: SpoolPlace) -> Path | None:
+    if place.directory is not None:
+        return place.directory
+    if "TMPDIR" not in os.environ and os.access(_REAL_DISK, os.W_OK | os.X_OK):
+        return Path(_REAL_DISK)
+    return None
