@@ -17,6 +17,7 @@ import pytest
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.cli.app import DISTRIBUTION
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.python_file import kfp_is_installed
 from kfadapter_grpc.domain.errors import InvalidFieldError
 
 if TYPE_CHECKING:
@@ -300,6 +301,27 @@ def test_ctrl_c_ends_a_waiting_call(target: str, fake: FakeAdapter) -> None:
         assert process.wait(60) == ExitCode.INTERRUPTED
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.skipif(not kfp_is_installed(), reason="kfp is not installed")
+def test_ctrl_c_ends_a_compilation(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends a .py that never would, and what it started; no file is left."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    pipe, file = tmp_path / "pipe", tmp_path / "endless.py"
+    os.mkfifo(pipe)
+    file.write_text(
+        "import subprocess\n"
+        f"pipe = open({str(pipe)!r}, 'w')\n"
+        "other = subprocess.Popen(['sleep', '1000'], stdout=pipe)\n"
+        "print('here', file=pipe, flush=True)\n"
+        "while True: pass\n"
+    )
+    with started(target, "upload", str(file)) as process, pipe.open() as reader:
+        assert reader.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == ExitCode.INTERRUPTED
+        assert reader.read() == ""  # all who held the other end have gone
+    assert sorted(tmp_path.iterdir()) == [file, pipe]
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", ExitCode.OK, 0), (b"n\n", ExitCode.CANCELLED, 1)])

@@ -11,10 +11,10 @@ import pytest
 from google.protobuf import json_format
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.cli import pipeline_file
+from kfadapter_grpc.cli import python_file
 from kfadapter_grpc.cli.choices import IfExistsChoice
 from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.pipeline_file import default_name, pipeline_functions
+from kfadapter_grpc.cli.pipeline_file import default_name
 from kfadapter_grpc.domain.errors import PipelineExistsError
 from kfadapter_grpc.domain.models import IfExists
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter
     from tests.client.fake_adapter import FakeAdapter
 
-needs_kfp = pytest.mark.skipif(not pipeline_file.kfp_is_installed(), reason="kfp is not installed")
+needs_kfp = pytest.mark.skipif(not python_file.kfp_is_installed(), reason="kfp is not installed")
 
 TWO_PIPELINES = """
 from kfp import dsl
@@ -149,39 +149,144 @@ def test_what_cannot_be_uploaded(
     assert said in ended.err
 
 
-def test_several_pipelines_in_one_file(kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path) -> None:
-    """A .py with two pipelines is not guessed at: the error names both and the option to choose."""
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A file with two pipelines."""
     path = tmp_path / "two.py"
     path.write_text(TWO_PIPELINES)
-    ended = kfadapter("upload", str(path))
-    assert (ended.code, fake.calls) == (ExitCode.USAGE, [])
-    assert "2 pipelines: first, second" in ended.err
+    return path
+
+
+@needs_kfp
+def test_every_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
+    """A .py with two pipelines becomes two pipelines, each under its own name, with a receipt each."""
+    ended = kfadapter("upload", str(two))
+    assert (ended.code, ended.err, fake.calls) == (0, "", ["Upload", "Upload"])
+    receipts = [receipt.splitlines()[0].split() for receipt in ended.out.split("\n\n")]
+    assert receipts == [["Pipeline", "first-one", "(new)"], ["Pipeline", "second-one", "(new)"]]
+    assert kfadapter("upload", str(two), "-o", "name").out == "first-one\nsecond-one\n"
+    records = json.loads(kfadapter("upload", str(two), "-o", "json").out)
+    assert [record["version"]["name"] for record in records] == ["3", "3"]
+
+
+@needs_kfp
+def test_one_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
+    """--function takes one of them; --name is for that one then, and its receipt is a document of its own."""
+    record = json.loads(kfadapter("upload", str(two), "--function", "second", "-o", "json").out)
+    assert record["pipeline"]["name"] == "second-one"
+    assert kfadapter("upload", str(two), "--function", "first", "--name", "x", "-o", "name").out == "x\n"
+    assert set(fake.pipelines) == {"second-one", "x"}
+
+
+@needs_kfp
+def test_what_was_stored_is_told_when_the_next_is_refused(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
+    """When the second of two uploads fails, the receipt of the first is printed nevertheless."""
+    fake.add("second-one")
+    fake.on_call = lambda: fake.failures.extend([PipelineExistsError("it exists")] * (len(fake.calls) == 2))
+    ended = kfadapter("upload", str(two), "-o", "name")
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "first-one\n")
+    assert ended.err.startswith("error: it exists\n")
+
+
+@needs_kfp
+@pytest.mark.parametrize("arguments", [["upload", "--name", "x"], ["payload"]], ids=" ".join)
+def test_what_is_for_one_pipeline_needs_a_function(
+    arguments: list[str], kfadapter: Kfadapter, fake: FakeAdapter, two: Path
+) -> None:
+    """A name for two pipelines, and one upload of two, are not guessed at: both are named, and the option to choose."""
+    ended = kfadapter(*arguments, str(two))
+    assert (ended.code, ended.out, fake.calls) == (ExitCode.USAGE, "", [])
+    assert "two.py holds 2 pipelines: first, second\n" in ended.err
     assert "--function first" in ended.err
 
 
 @needs_kfp
-def test_a_chosen_pipeline_is_compiled(kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path) -> None:
+def test_a_chosen_pipeline_is_compiled(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
     """A .py is compiled by kfp before it is sent, and nothing is left beside it."""
-    path = tmp_path / "two.py"
-    path.write_text(TWO_PIPELINES)
-    ended = kfadapter("payload", str(path), "--function", "second")
+    ended = kfadapter("payload", str(two), "--function", "second")
     assert ended.err == ""
     head, *chunks = map(json.loads, ended.out.splitlines())
-    assert head["metadata"]["name"] == "two"
+    assert head["metadata"]["name"] == "second-one"
     content = b"".join(base64.b64decode(chunk["chunk"]) for chunk in chunks).decode()
     assert "name: second-one" in content
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(two.parent.iterdir()) == [two]
     assert fake.calls == []
 
 
+BESIDE = "from two import *\nfrom two import first as again\n"
+COMPONENT = "from kfp import dsl\n\n@dsl.component\ndef alone() -> int:\n    return 1\n"
+
+
 @needs_kfp
-def test_a_py_that_cannot_be_compiled(kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path) -> None:
-    """The end of kfp's own words says what is wrong."""
+@pytest.mark.parametrize(
+    ("source", "names"), [(BESIDE, ["first-one", "second-one"]), (COMPONENT, ["alone"])], ids=["imported", "component"]
+)
+def test_what_a_file_offers_is_found(source: str, names: list[str], kfadapter: Kfadapter, two: Path) -> None:
+    """A file without pipelines of its own is taken for those that it imports, each once, or for its component."""
+    path = two.parent / "other file.py"
+    path.write_text(source)
+    assert kfadapter("upload", str(path), "-o", "name").out.split() == names
+
+
+@needs_kfp
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        (
+            "x = 1\nraise RuntimeError('no good')\n",
+            "{path}:2: RuntimeError: no good\n       raise RuntimeError('no good')",
+        ),
+        ("def f(:\n", "{path}:1: SyntaxError: invalid syntax\n       def f(:"),
+        ("import no_such_module\n", "{path}:1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import sys\nsys.exit('enough')\n", "{path}:2: it ends the program while it is read: exit code enough"),
+        ("x = 1\n", "no function in it is decorated with @dsl.pipeline"),
+        (
+            "import os\nprint('last words', flush=True)\nos._exit(7)\n",
+            "without a result (exit code 7)\n       last words",
+        ),
+        (COMPONENT + "\n@dsl.pipeline\ndef p():\n    alone(x=1)\n", "{path}:9: TypeError: alone() got an unexpected"),
+    ],
+    ids=["raise", "syntax", "import", "exit", "none", "hard-exit", "pipeline"],
+)
+def test_a_py_that_cannot_be_compiled(
+    source: str, why: str, kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path
+) -> None:
+    """The error names the line of the user's own file, and what is wrong there, not kfp's."""
     path = tmp_path / "broken.py"
-    path.write_text("raise RuntimeError('no good')\n")
+    path.write_text(source)
     ended = kfadapter("upload", str(path))
-    assert (ended.code, fake.calls) == (ExitCode.REFUSED, [])
-    assert "no good" in ended.err
+    assert (ended.code, ended.out, fake.calls) == (ExitCode.REFUSED, "", [])
+    assert ended.err.startswith(f"error: {path} cannot be compiled\nwhy:   ")
+    assert why.format(path=path) in ended.err
+    assert "kfp/" not in ended.err
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@needs_kfp
+def test_an_unknown_function_is_told_with_those_there_are(kfadapter: Kfadapter, two: Path) -> None:
+    """Who mistypes --function reads the names of the pipelines."""
+    ended = kfadapter("upload", str(two), "--function", "third")
+    assert ended.code == ExitCode.REFUSED
+    assert "it has no pipeline 'third'; it has first, second" in ended.err
+
+
+@needs_kfp
+def test_what_a_file_prints_is_no_data(kfadapter: Kfadapter, two: Path) -> None:
+    """A file that prints while it is read does not spoil what the command prints."""
+    two.write_text("print('hello')\n" + TWO_PIPELINES)
+    assert kfadapter("upload", str(two), "-o", "name").out == "first-one\nsecond-one\n"
+
+
+@needs_kfp
+def test_a_py_that_never_ends(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that does not come to its end is ended, and the error says after which time."""
+    monkeypatch.setattr(python_file, "COMPILE_SECONDS", 1.0)
+    path = tmp_path / "endless.py"
+    path.write_text("while True: pass\n")
+    ended = kfadapter("upload", str(path))
+    assert (ended.code, ended.out) == (ExitCode.TIMED_OUT, "")
+    assert "was not compiled within 1 s" in ended.err
+    assert "--timeout 5" in ended.err
 
 
 def test_without_kfp_a_py_says_what_to_install(
@@ -190,10 +295,10 @@ def test_without_kfp_a_py_says_what_to_install(
     """Where kfp is missing the error names the command that installs it."""
     path = tmp_path / "one.py"
     path.write_text("x = 1\n")
-    monkeypatch.setattr(pipeline_file, "kfp_is_installed", lambda: False)
+    monkeypatch.setattr(python_file, "kfp_is_installed", lambda: False)
     ended = kfadapter("upload", str(path))
     assert ended.code == ExitCode.USAGE
-    assert "next:  pip install kfp\n" in ended.err
+    assert "next:  pip install 'kfadapter-grpc[embedded]'\n" in ended.err
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -205,14 +310,8 @@ def test_kfp_is_the_sdk_and_not_its_namespace(there: bool, monkeypatch: pytest.M
             return name
         raise PackageNotFoundError
 
-    monkeypatch.setattr(pipeline_file, "distribution", distribution)
-    assert pipeline_file.kfp_is_installed() is there
-
-
-def test_pipelines_are_found_by_their_decorators() -> None:
-    """All ways to write the decorator count, other decorators and inner functions do not."""
-    source = "@pipeline\ndef a(): ...\n@kfp.dsl.pipeline()\ndef b(): ...\n@dsl.component\ndef c(): ...\n"
-    assert pipeline_functions(source) == ["a", "b"]
+    monkeypatch.setattr(python_file, "distribution", distribution)
+    assert python_file.kfp_is_installed() is there
 
 
 def test_payload_is_what_the_adapter_reads(kfadapter: Kfadapter, tmp_path: Path) -> None:

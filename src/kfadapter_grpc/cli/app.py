@@ -71,9 +71,14 @@ File = Annotated[
     ),
 ]
 Function = Annotated[
-    str | None, typer.Option("--function", metavar="NAME", help="Which pipeline of a .py to take, if it has several.")
+    str | None, typer.Option("--function", metavar="NAME", help="Which pipeline of a .py to take; all by default.")
 ]
-Name = Annotated[str | None, typer.Option("--name", help="The pipeline's name; the file's without ending by default.")]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name", help="The pipeline's name; by default the file's without ending, of a .py the pipeline's own."
+    ),
+]
 VersionName = Annotated[str, typer.Option("--version-name", help="The version's name; numbered if not given.")]
 Description = Annotated[str, typer.Option("--description", help="What it is for.")]
 DisplayName = Annotated[str, typer.Option("--display-name", help="What people see.")]
@@ -229,7 +234,7 @@ def upload(
         if_exists=if_exists.value,
         request_id=request_id,
     )
-    command.upload(options, file, request, output, function=function)
+    command.upload(options, file, request, output, named=name is not None, function=function)
 
 
 @app.command()
@@ -435,7 +440,7 @@ def payload(
         if_exists=if_exists.value,
         request_id=request_id,
     )
-    command.payload(file, request, function=function)
+    command.payload(file, request, named=name is not None, function=function, seconds=_options(context).timeout)
 
 
 def _options(context: typer.Context) -> ClientOptions:

@@ -6,18 +6,16 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 
 
 class CommandError(Exception):
-    """A command cannot do its work, for a reason that no adapter was asked about.
+    """A command cannot do its work, for a reason that no adapter was asked about. All three parts are to be given.
 
     Attributes:
         what: What is wrong.
-        why: What is known of the cause; may be empty.
-        next_step: What to type next; may be empty.
+        why: What is known of the cause.
+        next_step: What to type next, or to do.
         exit_code: What the command exits with.
     """
 
-    def __init__(
-        self, what: str, *, why: str = "", next_step: str = "", exit_code: ExitCode = ExitCode.REFUSED
-    ) -> None:
+    def __init__(self, what: str, *, why: str, next_step: str, exit_code: ExitCode = ExitCode.REFUSED) -> None:
         super().__init__(what)
         self.what = what
         self.why = why

@@ -28,7 +28,9 @@ def prepare_streams() -> None:
         _never_fail_to_print(stream)
     if closed:
         raise CommandError(
-            "the standard output is closed", next_step="the same command without >&-; >/dev/null discards the output"
+            "the standard output is closed",
+            why="there is nowhere to print to",
+            next_step="the same command without >&-; >/dev/null discards the output",
         )
 
 

@@ -73,7 +73,8 @@ def _chosen_name(path: Path, name: str | None) -> str:
         return name
     if path == STDIN:
         raise CommandError(
-            "the standard input has no name of its own",
+            "the pipeline has no name",
+            why="the standard input has none of its own, as a file has",
             next_step="the same command with --name NAME",
             exit_code=ExitCode.USAGE,
         )

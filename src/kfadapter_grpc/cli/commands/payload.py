@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from google.protobuf import json_format
 
-from kfadapter_grpc.cli.pipeline_file import STDIN, compiled
+from kfadapter_grpc.cli.pipeline_file import STDIN, pipeline_files, several
 from kfadapter_grpc.client.messages import upload_metadata
 from kfadapter_grpc.client.upload import measure
 
@@ -23,15 +24,29 @@ CHUNK_BYTES = 64 * 1024
 """How many bytes of the file go into one message."""
 
 
-def payload(path: Path, request: UploadRequest, *, function: str | None) -> None:
-    """Prints the messages, one on each line."""
-    metadata = upload_metadata(request)
-    with compiled(path, function) as file:
-        if file == STDIN:
+def payload(path: Path, request: UploadRequest, *, named: bool, function: str | None, seconds: float | None) -> None:
+    """Prints the messages, one on each line.
+
+    Args:
+        path: The file.
+        request: How it is to be stored.
+        named: Whether the request's name was given; otherwise a `.py` is stored under its pipeline's own.
+        function: Which pipeline of a `.py` to take.
+        seconds: How long a `.py` may take to compile, if more than usual.
+
+    Raises:
+        CommandError: The file cannot be read or compiled, or holds several pipelines.
+    """
+    with pipeline_files(path, function, seconds) as files:
+        if len(files) > 1:
+            raise several(files, path, "one upload stores one pipeline")
+        file = files[0]
+        metadata = upload_metadata(request if named else replace(request, name=file.name))
+        if file.path == STDIN:
             _print(metadata, sys.stdin.buffer)
             return
-        metadata.total_bytes, metadata.sha256 = measure(file)
-        with file.open("rb") as stream:
+        metadata.total_bytes, metadata.sha256 = measure(file.path)
+        with file.path.open("rb") as stream:
             _print(metadata, stream)
 
 

@@ -44,7 +44,12 @@ def load_settings(config: Path | None, **flags: object) -> Settings:
     try:
         return Settings.load(config=config, **flags)
     except SettingsError as error:
-        raise CommandError("\n".join(error.lines), exit_code=ExitCode.USAGE) from None
+        raise CommandError(
+            "\n".join(error.lines),
+            why="settings come from options, the environment (KFADAPTER_...) and the file of --config, in this order",
+            next_step="kfadapter serve --help",
+            exit_code=ExitCode.USAGE,
+        ) from None
 
 
 def serve_until_stopped(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
@@ -58,6 +63,10 @@ def serve_until_stopped(settings: Settings, on_ready: Callable[[str], None] | No
     try:
         code = run(settings, on_ready=on_ready)
     except ServerStartError as error:
-        raise CommandError(str(error)) from None
+        raise CommandError(
+            str(error).partition("; ")[0],
+            why=f"the adapter was told to listen on {settings.listen}",
+            next_step="the same command with another --listen HOST:PORT",
+        ) from None
     if code:
         raise typer.Exit(code)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.choices import Format
-from kfadapter_grpc.cli.pipeline_file import STDIN, compiled
+from kfadapter_grpc.cli.pipeline_file import STDIN, PipelineFile, check_one_for_name, pipeline_files
 from kfadapter_grpc.cli.pipeline_view import print_receipt
 from kfadapter_grpc.cli.records import receipt_record
 
@@ -26,18 +27,44 @@ STDIN_DESCRIPTOR = 0
 """The file descriptor of the standard input."""
 
 
-def upload(options: ClientOptions, path: Path, request: UploadRequest, style: Format, *, function: str | None) -> None:
-    """Uploads a file."""
-    with compiled(path, function) as file:
-        if file == STDIN:
-            # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
-            with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
-                receipt = _send(options, stream, request)
-        else:
-            receipt = _send(options, file, request)
+def upload(
+    options: ClientOptions, path: Path, request: UploadRequest, style: Format, *, named: bool, function: str | None
+) -> None:
+    """Uploads a file; of a `.py` every pipeline in it, one after the other, unless `function` names one.
+
+    Args:
+        options: Where to.
+        path: The file.
+        request: How it is to be stored.
+        style: How to print what was made.
+        named: Whether the request's name was given; otherwise a `.py` is stored under its pipelines' own.
+        function: Which pipeline of a `.py` to take.
+
+    Raises:
+        CommandError: The file cannot be read or compiled.
+    """
+    with pipeline_files(path, function, options.timeout) as files:
+        if named:
+            check_one_for_name(files, path)
+        requests = [request if named else replace(request, name=file.name) for file in files]
+        receipts: list[UploadReceipt] = []
+        try:
+            receipts.extend(_upload(options, *each) for each in zip(files, requests, strict=True))
+        finally:  # what was stored is told, also when the next one is refused
+            if receipts:
+                _print(receipts, style, several=len(files) > 1)
+
+
+def _upload(options: ClientOptions, file: PipelineFile, request: UploadRequest) -> UploadReceipt:
+    if file.path == STDIN:
+        # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
+        with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
+            receipt = _send(options, stream, request)
+    else:
+        receipt = _send(options, file.path, request)
     if receipt.duplicate_check_skipped:
         output.note("note: this Kubeflow Pipelines keeps no tags, so nobody could look for an earlier upload")
-    _print(receipt, style)
+    return receipt
 
 
 def _send(options: ClientOptions, source: Path | BinaryIO, request: UploadRequest) -> UploadReceipt:
@@ -73,10 +100,15 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
         yield told
 
 
-def _print(receipt: UploadReceipt, style: Format) -> None:
+def _print(receipts: list[UploadReceipt], style: Format, *, several: bool) -> None:
     if style is Format.TABLE:
-        print_receipt(receipt)
+        for number, receipt in enumerate(receipts):
+            if number:
+                output.print_line("")
+            print_receipt(receipt)
     elif style is Format.NAME:
-        output.print_names([receipt.pipeline.name])
+        output.print_names(receipt.pipeline.name for receipt in receipts)
+    elif several:
+        output.print_document([receipt_record(receipt) for receipt in receipts], style)
     else:
-        output.print_document(receipt_record(receipt), style)
+        output.print_document(receipt_record(receipts[0]), style)

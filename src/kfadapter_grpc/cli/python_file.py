@@ -1,0 +1,133 @@
+"""A Python file and the pipelines that it compiles to, made by kfp in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.streams import utf8
+from kfadapter_grpc.cli.waiting import waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMPILE_SECONDS = 60.0
+"""How long a compilation may take: the file may import large libraries."""
+_PROGRAM = "kfadapter_grpc.embedded.compile_file"
+_RESULT = "result.json"
+_LAST_LINES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPipeline:
+    """A pipeline that was compiled: the file, the pipeline's own name, and the function that makes it."""
+
+    path: Path
+    name: str
+    function: str
+
+
+@contextmanager
+def compiled(path: Path, function: str | None, seconds: float | None) -> Iterator[list[CompiledPipeline]]:
+    """Compiles the pipelines of a file; what is made lasts as long as the block.
+
+    Args:
+        path: The file.
+        function: Which pipeline to compile; all of them if not given.
+        seconds: How long it may take, if more than `COMPILE_SECONDS`.
+
+    Raises:
+        CommandError: It cannot be compiled, or kfp is not installed.
+    """
+    if not kfp_is_installed():
+        raise CommandError(
+            f"{path} must be compiled first",
+            why="kfp, which compiles pipelines, is not installed",
+            next_step="pip install 'kfadapter-grpc[embedded]'",
+            exit_code=ExitCode.USAGE,
+        )
+    with tempfile.TemporaryDirectory(prefix="kfadapter-") as folder:
+        with waiting(f"compiling {utf8(str(path))}"):
+            pipelines = _compile(path, Path(folder), function or "", max(seconds or 0.0, COMPILE_SECONDS))
+        yield pipelines
+
+
+def kfp_is_installed() -> bool:
+    """Tells whether the SDK is there; a module `kfp` is no proof, as `kfp-pipeline-spec` alone brings one too."""
+    try:
+        distribution("kfp")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[CompiledPipeline]:
+    try:
+        code = _run([sys.executable, "-m", _PROGRAM, str(path.resolve()), str(folder), function], folder, seconds)
+        result = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
+    except subprocess.TimeoutExpired:
+        raise CommandError(
+            f"{path} was not compiled within {seconds:g} s",
+            why="the file runs while it is compiled, and did not come to its end",
+            next_step=f"see what it waits for, or the same command with --timeout {5 * seconds:g}",
+            exit_code=ExitCode.TIMED_OUT,
+        ) from None
+    except FileNotFoundError:
+        raise _not_compiled(path, f"its process ended without a result ({_how(code)}){_last_words(folder)}") from None
+    if "fault" in result:
+        raise _not_compiled(path, _told(result["fault"]))
+    return [CompiledPipeline(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
+
+
+def _run(command: list[str], folder: Path, seconds: float) -> int:
+    """Runs the compilation, and ends it with everything that it started when it takes too long, or Ctrl-C comes."""
+    environment = {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "1",  # nothing is left beside the user's file
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONSAFEPATH": "1",  # the working folder does not decide which modules kfp is made of
+    }
+    with (
+        (folder / "said").open("wb") as said,
+        subprocess.Popen(  # noqa: S603  the user's own file, which the user asked to compile
+            command, env=environment, stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True
+        ) as child,
+    ):
+        try:
+            return child.wait(seconds)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+
+
+def _not_compiled(path: Path, why: str) -> CommandError:
+    return CommandError(
+        f"{path} cannot be compiled", why=why, next_step="correct the file, then the same command again"
+    )
+
+
+def _told(fault: dict[str, str]) -> str:
+    """Puts the place before the words, as compilers do, and the line below."""
+    where = f"{fault['where']}: " if fault["where"] else ""
+    line = fault.get("line", "")
+    return f"{where}{fault['why']}" + (f"\n{line}" if line else "")
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _last_words(folder: Path) -> str:
+    lines = (folder / "said").read_text(encoding="utf-8", errors="replace").splitlines()
+    return "".join(f"\n{line}" for line in lines[-_LAST_LINES:] if line.strip())
