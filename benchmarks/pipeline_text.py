@@ -1,0 +1,69 @@
+"""Pipelines of any size, as KFP's compiler writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KIB = 1024
+"""Bytes in a KiB."""
+MIB = 1024 * KIB
+"""Bytes in a MiB."""
+
+_SOURCE = "\\n".join(f"    line_{number} = measure(step={number}, text='학습 training')" for number in range(24))
+_COMPONENT = """\
+  comp-step-{n}:
+    executorLabel: exec-step-{n}
+    inputDefinitions:
+      parameters:
+        rate:
+          defaultValue: 0.1
+          isOptional: true
+          parameterType: NUMBER_DOUBLE
+"""
+_EXECUTOR = """\
+    exec-step-{n}:
+      container:
+        args:
+        - --executor_input
+        - '{{{{$}}}}'
+        - --function_to_execute
+        - step_{n}
+        command:
+        - sh
+        - -c
+        - "\\ndef step_{n}(rate: float = 0.1):\\n%s\\n"
+        image: python:3.11-slim
+""".replace("%s", _SOURCE)
+_TASK = """\
+      step-{n}:
+        cachingOptions:
+          enableCache: true
+        componentRef:
+          name: comp-step-{n}
+        taskInfo:
+          name: step-{n}
+"""
+_PARTS = (("components:\n", _COMPONENT), ("deploymentSpec:\n  executors:\n", _EXECUTOR))
+_ROOT = "pipelineInfo:\n  name: benchmark\nroot:\n  dag:\n    tasks:\n"
+_END = "schemaVersion: 2.1.0\nsdkVersion: kfp-2.17.0\n"
+
+
+def pipeline_text(size: int) -> bytes:
+    """Writes a KFP v2 pipeline of exactly `size` bytes, as YAML: steps of about 2 kB each, and a comment to fill up."""
+    step = sum(len(part.format(n=0).encode()) for part in (_COMPONENT, _EXECUTOR, _TASK)) + 30
+    numbers = range(max(1, size // step))
+    pieces = [title + "".join(part.format(n=n) for n in numbers) for title, part in _PARTS]
+    tasks = "".join(_TASK.format(n=n) for n in numbers)
+    text = "".join((*pieces, _ROOT, tasks, _END)).encode()
+    return text + b"#" * (size - len(text) - 1) + b"\n"
+
+
+def write_pipeline(folder: Path, size: int) -> Path:
+    """Writes such a pipeline into a file of the folder, unless it is there."""
+    path = folder / f"{size}.yaml"
+    if not path.exists():
+        path.write_bytes(pipeline_text(size))
+    return path

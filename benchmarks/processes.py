@@ -1,0 +1,199 @@
+"""The processes that take part: started, waited for within bounds, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from benchmarks.caller import Outcome, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Self
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository."""
+PROGRAM = str(Path(sys.executable).parent / "kfadapter")
+"""The command line that is measured."""
+START_SECONDS = 60.0
+"""How long a process may take to be ready."""
+TASK_SECONDS = 400.0
+"""How long a task may take."""
+_STOP_SECONDS = 10.0
+_POLL_SECONDS = 0.002
+_SAID_BYTES = 2000
+_FOREIGN = ("KFADAPTER_", "KUBEFLOW_", "KF_")
+
+
+class BenchmarkError(Exception):
+    """A benchmark cannot go on; the text says why."""
+
+
+class Child:
+    """A process that is ended at the end of a `with` block.
+
+    Attributes:
+        pid: Its id.
+    """
+
+    def __init__(self, command: Sequence[str], home: Path) -> None:
+        """Starts it with an empty home folder; what it writes to stderr goes to a file, as in production."""
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(  # noqa: S603 - the project's own programs
+            command,
+            cwd=ROOT,
+            env=_environment(home),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which then ends the others
+        )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # what was not written yet, to a process that has ended
+            _pipe(self._process.stdin).close()
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        _pipe(self._process.stdout).close()
+        self._said.close()
+
+    def write(self, line: str) -> None:
+        """Writes a line to its stdin; if it has ended, reading its answer tells so."""
+        with contextlib.suppress(OSError):
+            _pipe(self._process.stdin).write(line + "\n")
+            _pipe(self._process.stdin).flush()
+
+    def read(self, seconds: float) -> str:
+        """Reads a line of its stdout.
+
+        Raises:
+            BenchmarkError: It ended instead, or took longer than `seconds`, and was killed.
+        """
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
+        line = _pipe(self._process.stdout).readline()
+        timer.cancel()
+        if not line:
+            self._process.wait()
+            raise BenchmarkError(f"a process ended, or took longer than {seconds:g} s: {self.said()}")
+        return line.rstrip("\n")
+
+    def finish(self, seconds: float) -> None:
+        """Waits until it has ended by itself.
+
+        Raises:
+            BenchmarkError: It failed, or took longer than `seconds`.
+        """
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        if code != 0:
+            raise BenchmarkError(f"a process that should have ended well did not ({code}): {self.said()}")
+
+    def said(self) -> str:
+        """The end of what it wrote to stderr."""
+        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _SAID_BYTES))
+        return self._said.read().decode(errors="replace").strip()
+
+    def alive(self) -> bool:
+        """Whether it is still running."""
+        return self._process.poll() is None
+
+
+class Caller(Child):
+    """A caller in a process of its own (`benchmarks.caller`)."""
+
+    def __init__(self, side: str, target: str, home: Path) -> None:
+        """Starts it and waits until it has imported what it needs."""
+        super().__init__([sys.executable, "-m", "benchmarks.caller", side, target], home)
+        self.read(START_SECONDS)
+
+    def do(self, method: str, *arguments: str, callers: int = 1, calls: int = 1) -> Outcome:
+        """Has it do a task.
+
+        Raises:
+            BenchmarkError: A call failed, or it took too long.
+        """
+        self.write(json.dumps(asdict(Task(method, arguments, callers, calls))))
+        answer: dict[str, Any] = json.loads(self.read(TASK_SECONDS))
+        if answer["error"]:
+            raise BenchmarkError(f"{method} failed: {answer['error']}")
+        return Outcome(tuple(answer["seconds"]), answer["wall"])
+
+
+class Adapter(Child):
+    """An adapter as in production: its log is JSON and goes to a file.
+
+    Attributes:
+        target: Its address.
+    """
+
+    def __init__(self, kfp_url: str, home: Path) -> None:
+        """Starts it in front of a KFP; does not wait."""
+        self.target = f"127.0.0.1:{_free_port()}"
+        serve = ["serve", "--listen", self.target, "--kfp-url", kfp_url, "--log-format", "json"]
+        super().__init__([PROGRAM, *serve], home)
+
+    def wait(self) -> None:
+        """Waits until it accepts connections.
+
+        Raises:
+            BenchmarkError: It ended, or did not in time.
+        """
+        host, port = self.target.split(":")
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+                return
+            if not self.alive() or time.monotonic() > deadline:
+                raise BenchmarkError(f"the adapter did not start: {self.said()}")
+            time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def stand_in(home: Path) -> Iterator[str]:
+    """Runs a stand-in for KFP; tells its URL."""
+    with Child([sys.executable, "-m", "benchmarks.stand_in"], home) as child:
+        yield child.read(START_SECONDS).removeprefix("ready ")
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Ours, without settings of the adapter or kfp that somebody left in it."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_FOREIGN)}
+    home.mkdir(exist_ok=True)
+    return {**kept, "HOME": str(home), "PYTHONUTF8": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _pipe(stream: IO[str] | None) -> IO[str]:
+    if stream is None:
+        raise TypeError("the process was started without this pipe")
+    return stream

@@ -1,0 +1,141 @@
+"""What a run found: rows with the figures of each side, and what is to be read from them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+RATE = "calls/s"
+"""The unit of rates: the more the better; of everything else less is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What was measured of one side.
+
+    Attributes:
+        side: Whose figure it is.
+        p50: The median.
+        p90: What nine of ten are at least as good as.
+        count: Of how many.
+    """
+
+    side: str
+    p50: float
+    p90: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the figures of a row say.
+
+    Attributes:
+        what: In words: "adapter / plain HTTP".
+        value: The ratio or difference.
+        unit: `x` for a ratio.
+        goal: What is aimed at (design section 12), in words; empty if nothing is.
+        met: Whether it is met; None without a goal.
+    """
+
+    what: str
+    value: float
+    unit: str
+    goal: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison.
+
+    Attributes:
+        benchmark: Which benchmark it belongs to.
+        what: What was done.
+        unit: Of its figures.
+        figures: One for each side.
+        findings: What they say.
+        chart: Whether the chart shows it.
+    """
+
+    benchmark: str
+    what: str
+    unit: str
+    figures: tuple[Figure, ...]
+    findings: tuple[Finding, ...] = ()
+    chart: bool = False
+
+    def p50(self, side: str) -> float:
+        """The median of one side."""
+        return next(figure.p50 for figure in self.figures if figure.side == side)
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A run.
+
+    Attributes:
+        facts: The machine, the versions, the date, the command.
+        rows: What was found.
+        failures: The benchmarks that failed, and why.
+    """
+
+    facts: dict[str, str]
+    rows: list[Row] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Writes them as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Reads what `write` wrote."""
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return cls(found["facts"], [_row(row) for row in found["rows"]], found["failures"])
+
+
+def _row(found: dict[str, Any]) -> Row:
+    figures = tuple(Figure(**one) for one in found.pop("figures"))
+    findings = tuple(Finding(**one) for one in found.pop("findings"))
+    return Row(**found, figures=figures, findings=findings)
+
+
+def figure(side: str, values: Iterable[float], *, scale: float = 1.0, more_is_better: bool = False) -> Figure:
+    """Sums measurements up, each multiplied by `scale`."""
+    ordered = sorted((value * scale for value in values), reverse=more_is_better)
+    return Figure(side, statistics.median(ordered), _nine_of_ten(ordered), len(ordered))
+
+
+def _nine_of_ten(ordered: Sequence[float]) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.9))]
+
+
+def ratio(row: Row, side: str, other: str, goal: str = "", *, at_most: float = 0, at_least: float = 0) -> Finding:
+    """Compares the medians of two sides."""
+    value = row.p50(side) / row.p50(other)
+    return Finding(f"{side} / {other}", value, "x", goal, _met(value, at_most, at_least))
+
+
+def added(row: Row, side: str, other: str, goal: str = "", *, at_most: float = 0) -> Finding:
+    """Tells how much more one side takes than another."""
+    value = row.p50(side) - row.p50(other)
+    return Finding(f"{side} - {other}", value, row.unit, goal, _met(value, at_most, 0))
+
+
+def absolute(row: Row, side: str, goal: str, *, at_most: float) -> Finding:
+    """Holds one side's median against a goal."""
+    value = row.p50(side)
+    return Finding(side, value, row.unit, goal, _met(value, at_most, 0))
+
+
+def _met(value: float, at_most: float, at_least: float) -> bool | None:
+    if not at_most and not at_least:
+        return None
+    return (not at_most or value <= at_most) and value >= at_least

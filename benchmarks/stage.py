@@ -1,0 +1,159 @@
+"""What the benchmarks share: servers and callers, started when first needed, ended together."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+from urllib.parse import urlencode
+
+from benchmarks.pipeline_text import write_pipeline
+from benchmarks.processes import Adapter, Caller, stand_in
+from benchmarks.sides import ADAPTER, HTTP, PAGE, SDK, HttpSide
+from kfadapter_grpc.embedded.process import start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+PREFIX = "kfadapter-benchmark-"
+"""Begins the names of the pipelines that are made in KFP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much of everything is done.
+
+    Attributes:
+        quick: Whether to leave out what takes long.
+        rounds: How often the sides take turns.
+        calls: How many small calls a caller makes in its turn.
+    """
+
+    quick: bool
+    rounds: int
+    calls: int
+
+
+FULL = Scale(quick=False, rounds=15, calls=60)
+"""For figures that are published."""
+QUICK = Scale(quick=True, rounds=3, calls=20)
+"""To see that everything works."""
+
+
+class Stage:
+    """The servers and callers of a run. A context manager: everything ends on leaving.
+
+    Attributes:
+        scale: How much of everything is done.
+        folder: For files of this run.
+        home: An empty home folder for all processes.
+    """
+
+    def __init__(self, kfp_url: str, scale: Scale, *, keep: bool = False) -> None:
+        """Takes the KFP at `kfp_url`, or starts an embedded one if that is empty; `keep` leaves pipelines there."""
+        self.scale = scale
+        self.folder = Path(tempfile.mkdtemp(prefix="kfadapter-benchmark-"))
+        self.home = self.folder / "home"
+        self._keep = keep
+        self._given_url = kfp_url.rstrip("/")
+        self._made: dict[Hashable, object] = {}
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.home.mkdir()
+        self._ends.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the KFP is an embedded one."""
+        return not self._given_url
+
+    def kfp_url(self) -> str:
+        """Where KFP is."""
+        return self._once("kfp", lambda: self._given_url or self._embedded_url())
+
+    def stand_in_url(self) -> str:
+        """Where the KFP is that answers at once."""
+        return self._once("stand-in", lambda: self._ends.enter_context(stand_in(self.home)))
+
+    def adapter(self, url: str) -> Adapter:
+        """The adapter in front of a KFP."""
+        return self._once(("adapter", url), lambda: self._ends.enter_context(self.borrowed_adapter(url)))
+
+    @contextmanager
+    def borrowed_adapter(self, url: str) -> Iterator[Adapter]:
+        """Another one, just started."""
+        with Adapter(url, self.home) as adapter:
+            adapter.wait()
+            yield adapter
+
+    def caller(self, side: str, url: str) -> Caller:
+        """A caller of one side of a KFP."""
+        return self._once((side, url), lambda: self._ends.enter_context(self._new_caller(side, url)))
+
+    @contextmanager
+    def borrowed_caller(self, adapter: Adapter) -> Iterator[Caller]:
+        """Another one, of such an adapter."""
+        with Caller(ADAPTER, adapter.target, self.home) as caller:
+            yield caller
+
+    def callers(self, url: str, *sides: str) -> dict[str, Caller]:
+        """A caller for each side of a KFP; without `sides`, for all."""
+        return {side: self.caller(side, url) for side in sides or (HTTP, SDK, ADAPTER)}
+
+    def kfp(self) -> HttpSide:
+        """KFP called from this process, to prepare and to tidy up; removes at the end what was made."""
+
+        def make() -> HttpSide:
+            side = HttpSide(self.kfp_url())
+            if not self._keep:
+                self._ends.callback(tidy, side)
+            return side
+
+        return self._once("setup", make)
+
+    def file(self, size: int) -> Path:
+        """A pipeline of so many bytes."""
+        return write_pipeline(self.folder, size)
+
+    def _embedded_url(self) -> str:
+        return self._ends.enter_context(start(self.folder / "kfp")).url
+
+    def _new_caller(self, side: str, url: str) -> Caller:
+        return Caller(side, self.adapter(url).target if side == ADAPTER else url, self.home)
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._made:
+            self._made[key] = make()
+        return cast("T", self._made[key])  # each key has its type
+
+
+def tidy(kfp: HttpSide) -> None:
+    """Removes what benchmarks have made, or says why it stays: the figures are not to be lost for it."""
+    try:
+        remove_pipelines(kfp)
+    except (OSError, http.client.HTTPException, RuntimeError) as error:
+        sys.stderr.write(f"benchmark: pipelines named {PREFIX}... are left in KFP: {error}\n")
+
+
+def remove_pipelines(kfp: HttpSide) -> None:
+    """Deletes the pipelines that benchmarks have made, also those of a run that was interrupted."""
+    predicate = {"operation": "IS_SUBSTRING", "key": "name", "string_value": PREFIX}
+    query = urlencode({"page_size": PAGE, "filter": json.dumps({"predicates": [predicate]})})
+    while found := kfp.json("GET", f"/pipelines?{query}").get("pipelines"):
+        for one in found:
+            kfp.send("DELETE", f"/pipelines/{one['pipeline_id']}?cascade=true")

@@ -1,0 +1,129 @@
+"""A stand-in for KFP that costs next to nothing: it answers at once, and reads uploads as fast as they come.
+
+With it in KFP's place a benchmark shows what the adapter itself costs. It keeps nothing and answers by the path alone:
+every pipeline is there, except those whose names begin with `new-`; every upload succeeds.
+
+Run as `python -m benchmarks.stand_in`; prints `ready URL`, ends when its stdin is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from urllib.parse import parse_qs, urlsplit
+
+NEW = "new-"
+"""Begins the names of pipelines that are not there yet."""
+PIPELINE_ID = "11111111-1111-4111-8111-111111111111"
+"""The id of the one pipeline."""
+VERSION_ID = "22222222-2222-4222-8222-222222222222"
+"""The id of its one version."""
+_CREATED_AT = "2026-01-01T00:00:00Z"
+_HEAD_END = b"\r\n\r\n"
+
+
+class _Connection(asyncio.Protocol):
+    """One connection that is kept; requests come one after the other."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._head = b""
+        self._body = bytearray()
+        self._missing = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Notes where answers go; asyncio has set TCP_NODELAY."""
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what came, and answers as soon as a request is complete."""
+        if self._missing:
+            self._take_body(data)
+            return
+        self._head += data
+        if _HEAD_END in self._head:
+            self._head, _, rest = self._head.partition(_HEAD_END)
+            self._missing = _content_length(self._head)
+            self._take_body(rest)
+
+    def _take_body(self, data: bytes) -> None:
+        self._missing -= len(data)
+        if _is_json(self._head):  # of anything else only the size is of interest
+            self._body += data
+        if not self._missing:
+            answer = _answer(self._head, bytes(self._body))
+            self._head = b""
+            self._body.clear()
+            if self._transport is not None:
+                self._transport.write(answer)
+
+
+def _content_length(head: bytes) -> int:
+    _, found, rest = head.lower().partition(b"\r\ncontent-length:")
+    return int(rest.split(b"\r\n", 1)[0]) if found else 0
+
+
+def _is_json(head: bytes) -> bool:
+    return head.startswith(b"POST ") and b"application/json" in head.lower()
+
+
+def _response(status: str, body: object) -> bytes:
+    data = json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+def _pipeline(name: str, tags: object) -> dict[str, object]:
+    """A pipeline as KFP 2.17 shows it."""
+    found: dict[str, object] = {"pipeline_id": PIPELINE_ID, "display_name": name, "name": name}
+    return found | {"created_at": _CREATED_AT} | ({"tags": tags} if tags else {})
+
+
+_VERSION = {**_pipeline("v", {}), "pipeline_version_id": VERSION_ID, "pipeline_spec": {}}
+_FOUND = _response("200 OK", {**_pipeline("instant", {}), "description": "Answers at once."})
+_LISTED = _response("200 OK", {"pipelines": [_pipeline("instant", {})], "total_size": 1})
+_NOT_THERE = "Failed to get a pipeline with name: ResourceNotFoundError: Namespace/Pipeline /new not found"
+_NOT_FOUND = _response("404 Not Found", {"code": 5, "message": _NOT_THERE, "details": []})
+_STORED_VERSION = _response("200 OK", _VERSION)
+_EMPTY = _response("200 OK", {})
+
+
+def _answer(head: bytes, body: bytes) -> bytes:
+    method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
+    if method == "GET":
+        return _read(target)
+    return _store(urlsplit(target).path, urlsplit(target).query, body) if method == "POST" else _EMPTY
+
+
+def _read(target: str) -> bytes:
+    if "/pipelines/names/" in target:
+        return _NOT_FOUND if f"/names/{NEW}" in target else _FOUND
+    if "/versions/" in target:
+        return _STORED_VERSION
+    if "/pipelines?" in target or target.endswith("/pipelines"):
+        return _LISTED
+    return _FOUND if "/pipelines/" in target else _EMPTY
+
+
+def _store(path: str, query: str, body: bytes) -> bytes:
+    if path.endswith("/upload_version"):
+        return _STORED_VERSION
+    if path.endswith("/upload"):
+        return _response("200 OK", _pipeline(parse_qs(query).get("name", [""])[0], {}))
+    sent = json.loads(body)
+    return _response("200 OK", _pipeline(sent["name"], sent.get("tags")))
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Connection, "127.0.0.1", 0)
+    sys.stdout.write(f"ready http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await loop.run_in_executor(None, sys.stdin.buffer.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
