@@ -14,6 +14,7 @@ import typer
 
 from kfadapter_grpc.cli.choices import DownloadFormat, Format, GraphFormat, IfExistsChoice, LogFormat, LogLevel
 from kfadapter_grpc.cli.client_options import ClientOptions
+from kfadapter_grpc.cli.completion import pipeline_names, version_names
 from kfadapter_grpc.cli.exit_codes import epilog
 from kfadapter_grpc.cli.guard import guarded, run_program
 from kfadapter_grpc.cli.streams import native_path, prepare_streams, utf8_arguments
@@ -42,9 +43,20 @@ Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; the adapter's own if not given.")
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
-PipelineName = Annotated[str, typer.Argument(metavar="NAME|ID", help="The pipeline; what looks like a UUID is an id.")]
+PipelineName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|ID", help="The pipeline; what looks like a UUID is an id.", autocompletion=pipeline_names
+    ),
+]
 Version = Annotated[
-    str, typer.Option("--version", metavar="NAME|ID", help="Which version; what looks like a UUID is an id.")
+    str,
+    typer.Option(
+        "--version",
+        metavar="NAME|ID",
+        help="Which version; what looks like a UUID is an id.",
+        autocompletion=version_names,
+    ),
 ]
 ById = Annotated[bool | None, typer.Option("--id/--name", help="Take it for an id, or for a name, in any case.")]
 OrderBy = Annotated[
@@ -76,7 +88,9 @@ Function = Annotated[
 Name = Annotated[
     str | None,
     typer.Option(
-        "--name", help="The pipeline's name; by default the file's without ending, of a .py the pipeline's own."
+        "--name",
+        help="The pipeline's name; by default the file's without ending, of a .py the pipeline's own.",
+        autocompletion=pipeline_names,
     ),
 ]
 VersionName = Annotated[str, typer.Option("--version-name", help="The version's name; numbered if not given.")]
@@ -250,10 +264,11 @@ def get(
     namespace: Namespace = None,
 ) -> None:
     """Show a pipeline, its latest version and the parameters."""
+    from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
-    pipelines.get(options, pipelines.reference(pipeline, by_id=by_id), output)
+    pipelines.get(options, references.reference(pipeline, by_id=by_id), output)
 
 
 @app.command("list")
@@ -304,10 +319,11 @@ def versions(
     namespace: Namespace = None,
 ) -> None:
     """List the versions of a pipeline, newest first."""
+    from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
-    ref = pipelines.reference(pipeline, by_id=by_id)
+    ref = references.reference(pipeline, by_id=by_id)
     pipelines.list_versions(options, ref, output, order_by=order_by, limit=limit)
 
 
@@ -327,10 +343,11 @@ def delete(
     namespace: Namespace = None,
 ) -> None:
     """Delete a pipeline and its versions."""
+    from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
-    ref = pipelines.reference(pipeline, by_id=by_id)
+    ref = references.reference(pipeline, by_id=by_id)
     pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
 
 
@@ -353,12 +370,12 @@ def download(
     namespace: Namespace = None,
 ) -> None:
     """Download a pipeline's file, of the latest version or of the one given."""
+    from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import download as command
-    from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
     command.download(
-        options, pipelines.reference(pipeline, by_id=by_id), pipelines.version_reference(version), to, output
+        options, references.reference(pipeline, by_id=by_id), references.version_reference(version), to, output
     )
 
 
@@ -381,11 +398,11 @@ def graph(
     namespace: Namespace = None,
 ) -> None:
     """Draw the tasks of a pipeline, in the terminal or for a document."""
+    from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import graph as command
-    from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
-    ref, version_ref = pipelines.reference(pipeline, by_id=by_id), pipelines.version_reference(version)
+    ref, version_ref = references.reference(pipeline, by_id=by_id), references.version_reference(version)
     command.graph(options, ref, version_ref, output, width=width, ascii_only=ascii_only)
 
 

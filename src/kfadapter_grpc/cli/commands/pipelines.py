@@ -16,33 +16,19 @@ from kfadapter_grpc.cli.column_widths import Step
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.pipeline_view import print_pipeline, shown_time
 from kfadapter_grpc.cli.records import deletion_record, pipeline_record, version_record
-from kfadapter_grpc.domain.models import PipelineRef, VersionRef, View
+from kfadapter_grpc.domain.models import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.models import DeleteResult, Pipeline, PipelineVersion
+    from kfadapter_grpc.domain.models import DeleteResult, Pipeline, PipelineRef, PipelineVersion
 
 SHORT_TIME = len("2026-01-31…")
 """The width of a time in a narrow table: its date, with the mark that something is cut."""
 SHORT_NAME = 16
 """The width that a name is broken at in a narrow table; where there is less room there is no table."""
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-
-
-def reference(text: str, *, by_id: bool | None) -> PipelineRef:
-    """Tells a name from an id: what looks like a UUID is an id, unless `by_id` says what it is."""
-    if by_id or (by_id is None and _UUID.fullmatch(text)):
-        return PipelineRef(pipeline_id=text)
-    return PipelineRef(name=text)
-
-
-def version_reference(text: str) -> VersionRef:
-    """Tells a version's name from its id: what looks like a UUID is an id; nothing is the latest version."""
-    return VersionRef(pipeline_version_id=text) if _UUID.fullmatch(text) else VersionRef(name=text)
 
 
 def get(options: ClientOptions, ref: PipelineRef, style: Format) -> None:

@@ -1,0 +1,110 @@
+"""Names for the shell's completion, asked of the adapter while somebody waits at the Tab key.
+
+It is quick or it offers nothing, and it never says a word: there is a half-typed command line where it would appear.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import typer  # noqa: TC002  Typer reads the annotations
+
+from kfadapter_grpc.cli.client_options import ClientOptions
+from kfadapter_grpc.cli.streams import utf8
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from kfadapter_grpc.client import Client
+
+SECONDS = 1.0
+"""How long the adapter has to answer."""
+MOST = 50
+"""How many names are offered."""
+_PAGE = 200
+_SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
+_STEERING = frozenset("\\`$\"'")
+"""With these, a name could make a shell run something: zsh's completion evaluates what it is offered."""
+_TO_QUOTE = re.compile(r"([^\w@%+=:,./-])")
+
+
+def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers the names of pipelines; none where an id is to be typed."""
+    if context.params.get("by_id"):
+        return []
+    wanted = utf8(incomplete)
+
+    def ask(client: Client) -> Iterable[str]:
+        page = client.list_page(name_contains=wanted, order_by="name", page_size=_PAGE)
+        return (pipeline.name for pipeline in page.items)
+
+    return _offered(context, wanted, ask)
+
+
+def version_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers the names of the versions of the pipeline that was typed before."""
+    from kfadapter_grpc.cli.references import reference  # noqa: PLC0415
+
+    # The option still lacks its value, so the words before it were not told apart: the first is the pipeline.
+    typed = context.params.get("pipeline") or next(iter(context.args), "")
+    if not typed:
+        return []
+    ref = reference(utf8(str(typed)), by_id=context.params.get("by_id"))
+
+    def ask(client: Client) -> Iterable[str]:
+        page = client.list_versions_page(ref.name, pipeline_id=ref.pipeline_id, page_size=_PAGE)
+        return (version.name for version in page.items)
+
+    return _offered(context, utf8(incomplete), ask)
+
+
+def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        with _options(context).client() as client:
+            found = [name for name in ask(client) if name.startswith(wanted) and _is_harmless(name)]
+    except Exception:  # noqa: BLE001  no adapter, no answer in time, no such pipeline: nothing to offer
+        return []
+    return [_spelled(name) for name in found[:MOST]]
+
+
+def _options(context: typer.Context) -> ClientOptions:
+    """Reads what stands on the line so far, behind the command before in front of it."""
+    options = ClientOptions(timeout=SECONDS)
+    for params in reversed([*_params(context)]):
+        options = options.override(params.get("target"), None, params.get("namespace"))
+    return options
+
+
+def _params(context: typer.Context) -> Iterator[dict[str, str | None]]:
+    yield context.params
+    if context.parent is not None:
+        yield context.parent.params
+
+
+def _is_harmless(name: str) -> bool:
+    return name.isprintable() and _STEERING.isdisjoint(name)
+
+
+def _spelled(name: str) -> str:
+    """Spells a name as it must be typed; only bash leaves that to the program, and only outside of quotes."""
+    if os.environ.get(_SHELL_VARIABLE) != "complete_bash" or _is_within_quotes():
+        return name
+    return _Spelled(_TO_QUOTE.sub(r"\\\1", name))
+
+
+def _is_within_quotes() -> bool:
+    words = os.environ.get("COMP_WORDS", "").split("\n")
+    cursor = int(os.environ.get("COMP_CWORD", "0"))
+    return words[cursor : cursor + 1] != [] and words[cursor].startswith(("'", '"'))
+
+
+class _Spelled(str):
+    """A name as bash needs it typed. Typer compares what is offered with what was typed: that has been done."""
+
+    __slots__ = ()
+
+    def startswith(self, *_: object) -> bool:
+        return True

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.cli.test_process import PROGRAM, environment
+
+from kfadapter.v1 import pipeline_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.client.fake_adapter import FakeAdapter
+
+SPELLING: dict[str, Callable[[str], str]] = {
+    "bash": lambda name: name.replace(" ", "\\ "),
+    "zsh": lambda name: '"{}"'.format(name.replace(":", r"\\:")),
+    "fish": lambda name: name,
+}
+SHELLS = tuple(SPELLING)
+
+
+def complete(target: str, shell: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Asks as the shell's completion does, with the cursor at the end of the last word."""
+    asked = {
+        "_KFADAPTER_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "\n".join(("kfadapter", *words)),
+        "COMP_CWORD": str(len(words)),
+        "_TYPER_COMPLETE_ARGS": " ".join(("kfadapter", *words)),
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    return subprocess.run(
+        PROGRAM, capture_output=True, text=True, env=environment(target, **asked), timeout=60, check=False
+    )
+
+
+def offered(target: str, shell: str, *words: str) -> list[str]:
+    """The names that a shell is offered; nothing else may be said."""
+    done = complete(target, shell, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.split("\n")[:-1]
+    if shell == "zsh":
+        return [] if lines == ["_files"] else "\n".join(lines)[len("_arguments '*: :((") : -len("))'")].split("\n")
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def stocked(fake: FakeAdapter, target: str) -> str:
+    """The address of an adapter with some pipelines."""
+    for name in ("train", "train-2", "my train", "훈련", "훈련 2", "a:b"):
+        fake.add(name)
+    fake.add_version("train", "v2 beta")
+    fake.add_version("train", "v1")
+    return target
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("word", "names"), [("tr", ["train", "train-2"]), ("x", []), ("훈", ["훈련", "훈련 2"]), ("a", ["a:b"])]
+)
+def test_names_of_pipelines(shell: str, word: str, names: list[str], stocked: str) -> None:
+    """What begins with what was typed is offered, in each shell's own spelling."""
+    assert offered(stocked, shell, "get", word) == [SPELLING[shell](name) for name in names]
+
+
+@pytest.mark.parametrize("words", ["versions", "delete", "download", "graph", "upload x.yaml --name"])
+def test_every_command_that_takes_a_name(words: str, stocked: str) -> None:
+    """Wherever a pipeline is named, its name is offered."""
+    assert offered(stocked, "bash", *words.split(), "train-") == ["train-2"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_names_of_versions(shell: str, stocked: str) -> None:
+    """`--version` offers the versions of the pipeline that stands before it."""
+    assert offered(stocked, shell, "download", "train", "--version", "v1") == [SPELLING[shell]("v1")]
+    assert offered(stocked, shell, "graph", "absent", "--version", "v") == []
+    assert offered(stocked, shell, "graph", "--version", "v") == []
+
+
+def test_bash_gets_what_can_be_pasted(stocked: str) -> None:
+    """A blank is escaped, also when what was typed has it escaped; within quotes it stays as it is."""
+    assert offered(stocked, "bash", "get", "my") == [r"my\ train"]
+    assert offered(stocked, "bash", "get", r"my\ t") == [r"my\ train"]
+    assert offered(stocked, "bash", "get", "'my t") == ["my train"]
+    assert offered(stocked, "bash", "graph", "train", "--version", "v2") == [r"v2\ beta"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_name_that_could_steer_a_shell_is_not_offered(shell: str, target: str, fake: FakeAdapter) -> None:
+    """Somebody else's pipeline cannot make the shell run anything, nor write into the terminal."""
+    for name in (r"\$(id)", "`id`", "$(id)", 'a"b', "a'b", "a\nb", "a\x1b[2Jb", "y"):
+        fake.add(f"x{name}")
+    assert offered(target, shell, "get", "x") == [SPELLING[shell]("xy")]
+
+
+def test_the_line_decides_where_to_ask(stocked: str, fake: FakeAdapter) -> None:
+    """--target and --namespace count, before the command and behind it, and win over the environment."""
+    for words in (
+        ("--target", stocked, "--namespace", "team-a", "get", "tr"),
+        ("get", "--target", stocked, "-n", "team-a", "tr"),
+        ("-n", "x", "get", f"--target={stocked}", "--namespace=team-a", "tr"),
+    ):
+        assert offered("127.0.0.1:1", "bash", *words) == ["train", "train-2"]
+        sent = fake.requests[-1]
+        assert isinstance(sent, pb.ListPipelinesRequest)
+        assert (sent.namespace, sent.name_contains) == ("team-a", "tr")
+
+
+def test_no_id_is_offered_a_name(stocked: str, fake: FakeAdapter) -> None:
+    """After --id nothing is asked for."""
+    assert offered(stocked, "bash", "get", "--id", "tr") == []
+    assert fake.calls == []
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nobody_there_is_no_noise(shell: str) -> None:
+    """Without an adapter nothing is offered, nothing is said, and nothing fails."""
+    assert offered("127.0.0.1:1", shell, "get", "tr") == []
+
+
+def test_a_silent_adapter_is_not_waited_for(stocked: str, fake: FakeAdapter) -> None:
+    """An adapter that does not answer is left alone after its second."""
+
+    def hold() -> None:
+        fake.hold.wait(30)
+
+    fake.on_call = hold
+    fake.hold.clear()
+    assert offered(stocked, "bash", "get", "tr") == []
+
+
+def test_no_more_names_than_can_be_read(target: str, fake: FakeAdapter) -> None:
+    """At most fifty names are offered."""
+    for number in range(60):
+        fake.add(f"p{number:02}")
+    assert offered(target, "bash", "get", "p") == [f"p{number:02}" for number in range(50)]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_can_be_shown(shell: str) -> None:
+    """`--show-completion SHELL` prints the script that asks in this way."""
+    done = subprocess.run(
+        [*PROGRAM, "--show-completion", shell],
+        capture_output=True,
+        text=True,
+        env=environment("", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"),
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"_KFADAPTER_COMPLETE=complete_{shell}" in done.stdout
+
+
+def test_bash_completes(stocked: str, tmp_path: Path) -> None:
+    """The real bash, with the script that is shown to it, fills the line."""
+    program = tmp_path / "kfadapter"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from kfadapter_grpc.cli import main; main()" "$@"\n')
+    program.chmod(0o755)
+    script = (
+        "source <(_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION=1 kfadapter --show-completion bash)\n"
+        "COMP_WORDS=(kfadapter get 훈) COMP_CWORD=2\n"
+        '_kfadapter_completion kfadapter; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment(stocked, PATH=path),
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("훈련\n훈련\\ 2\n", "")
