@@ -12,6 +12,7 @@ _MODULES = {
         "kfp_server_api",
         "urllib3",
         "grpc_reflection",
+        "httptools",
         "msgspec",
         "pydantic_settings",
         "structlog",

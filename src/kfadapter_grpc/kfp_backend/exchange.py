@@ -12,29 +12,20 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
-    from urllib3._base_connection import BaseHTTPConnection
+    from urllib3.connection import HTTPConnection
 
     from kfadapter_grpc.domain.call import Call
 
 
-class _Current(threading.local):
-    exchange: Exchange | None = None
-
-
-_current = _Current()
-
-
 class Exchange:
-    """One request and its answer, on this thread, for a call. Enter it around everything that uses the connection.
+    """One request and its answer for a call. Enter it around everything that uses the connection.
 
     Attributes:
         expired: Whether the deadline ended it.
@@ -48,7 +39,6 @@ class Exchange:
         self.expired = False
 
     def __enter__(self) -> Self:
-        _current.exchange = self
         self._alarm = self._alarms.set(self._call.remaining(), self._expire)
         self._forget = self._call.on_cancel(self._abort)
         return self
@@ -56,7 +46,6 @@ class Exchange:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _current.exchange = None
         with self._lock:
             self._connection = None
         self._forget()
@@ -84,36 +73,6 @@ class Exchange:
             if sock is not None:
                 # The base class's method: that of a TLS socket would take its TLS state away under the reader.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-def leave(connection: BaseHTTPConnection | None) -> None:
-    """Notes that the thread's exchange is done with a connection, before anybody else can get it."""
-    if _current.exchange is not None and connection is not None:
-        _current.exchange.forget(connection)
-
-
-def _note(connection: HTTPConnection) -> None:
-    if _current.exchange is not None:
-        _current.exchange.use(connection)
-
-
-class TrackedHTTPConnection(HTTPConnection):
-    """A connection that tells the thread's exchange that it is in use."""
-
-    def connect(self) -> None:
-        """Connects."""
-        _note(self)
-        super().connect()
-        _note(self)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - handed through as they are
-        """Sends a request."""
-        _note(self)
-        super().request(*args, **kwargs)
-
-
-class TrackedHTTPSConnection(TrackedHTTPConnection, HTTPSConnection):
-    """The same over TLS."""
 
 
 class Alarm:

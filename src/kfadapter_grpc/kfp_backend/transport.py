@@ -10,39 +10,20 @@ redirects are answers, not followed; only reads are repeated; an answer is read 
 
 from __future__ import annotations
 
-import http.client
 import random
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlencode
 
 import kfp_server_api
-import urllib3
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NameResolutionError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
 
 from kfadapter_grpc.domain.errors import CallCancelledError, KfpError, KfpTimeoutError, KfpUnavailableError
-from kfadapter_grpc.kfp_backend.exchange import (
-    AlarmClock,
-    Exchange,
-    TrackedHTTPConnection,
-    TrackedHTTPSConnection,
-    leave,
-)
+from kfadapter_grpc.kfp_backend.exchange import AlarmClock, Exchange
+from kfadapter_grpc.kfp_backend.http1 import AnswerReader, Connections, NotConnectedError, TlsError, request_head, send
 
 if TYPE_CHECKING:
-    from urllib3._base_connection import BaseHTTPConnection
-
     from kfadapter_grpc.domain.call import Call
 
 Query: TypeAlias = Sequence[tuple[str, str]]
@@ -54,7 +35,6 @@ _CONNECT_SECONDS = 5.0
 _READ_ATTEMPTS = 3
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
 _MAX_BACKOFF_SECONDS = 2.0
-_CHUNK_BYTES = 256 * 1024
 
 
 class NotSentError(KfpUnavailableError):
@@ -124,18 +104,6 @@ class TransportSettings:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = TrackedHTTPConnection
-
-    def _put_conn(self, conn: BaseHTTPConnection | None) -> None:
-        leave(conn)
-        super()._put_conn(conn)
-
-
-class _HTTPSPool(_HTTPPool, HTTPSConnectionPool):
-    ConnectionCls = TrackedHTTPSConnection
-
-
 class Transport:
     """Sends requests to one KFP. Safe to use from many threads; constructing it touches no network."""
 
@@ -143,18 +111,21 @@ class Transport:
         configuration = kfp_server_api.Configuration(host=settings.url)
         configuration.connection_pool_maxsize = settings.pool_size
         client = kfp_server_api.ApiClient(configuration)
-        self._url = configuration.host
-        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", **settings.headers}
+        self._connections = Connections(client.rest_client.pool_manager, configuration.host, settings.pool_size)
+        self._headers = {
+            "Host": self._connections.host,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            **settings.headers,
+        }
         self._connect_seconds = settings.connect_seconds
-        self._pools: urllib3.PoolManager = client.rest_client.pool_manager
-        self._pools.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
         self._alarms = AlarmClock()
         self._closed = threading.Event()
 
     def close(self) -> None:
         """Closes idle connections and ends waiting for repetitions."""
         self._closed.set()
-        self._pools.clear()
+        self._connections.close()
         self._alarms.close()
 
     def send(self, request: Request, call: Call) -> Answer:
@@ -192,15 +163,14 @@ class Transport:
             forget()
 
     def _send_once(self, request: Request, call: Call) -> Answer:
-        seconds = call.remaining()
         if call.cancelled:
             raise _cancelled()
-        if seconds <= 0:
+        if call.remaining() <= 0:
             raise _timed_out()
         with Exchange(call, self._alarms) as exchange:
             try:
-                answer = self._exchange(request, seconds, call.request_id)
-            except (HTTPError, OSError, http.client.HTTPException, ValueError) as error:
+                answer = self._exchange(request, exchange, call)
+            except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call) from error
             # A line that we have shut ourselves looks like the end of a head or body without a length.
             if call.cancelled:
@@ -209,75 +179,66 @@ class Transport:
                 raise _timed_out()
             return answer
 
-    def _exchange(self, request: Request, seconds: float, request_id: str) -> Answer:
-        headers = {**self._headers, "X-Request-Id": request_id}
-        if request.body is not None:
-            headers["Content-Type"] = request.content_type
-        if request.content_length is not None:
-            headers["Content-Length"] = str(request.content_length)
-        response = self._pools.urlopen(
-            request.method,
-            self._url + request.path + _query_string(request.query),
-            body=request.body,
-            headers=headers,
-            timeout=urllib3.Timeout(connect=min(self._connect_seconds, seconds), read=seconds),
-            # urllib3's own retries would repeat a DELETE; a redirect would carry our credentials elsewhere.
-            retries=False,
-            redirect=False,
-            preload_content=False,
-            decode_content=False,
-        )
-        complete = False
+    def _exchange(self, request: Request, exchange: Exchange, call: Call) -> Answer:
+        head = self._head(request, call)
+        connection = self._connections.open(exchange, min(self._connect_seconds, call.remaining()))
+        reader, kept = AnswerReader(), _Kept(request)
         try:
-            body, tail = _read(response, request)
-            complete = bool(body) or _tells_its_length(response)
-        finally:
-            if complete:
-                response.release_conn()
-            else:
-                response.close()
-        if not complete:
-            raise ConnectionError("the line was closed before the answer began")
+            send(connection.sock, head, request.body or b"")
+            reader.read(connection.sock, kept.take)
+        except BaseException:
+            connection.close()
+            raise
+        exchange.forget(connection)
+        if reader.reusable:
+            self._connections.keep(connection)
+        else:
+            connection.close()
+        return kept.answer(reader.status, reader.headers)
+
+    def _head(self, request: Request, call: Call) -> bytes:
+        headers = {**self._headers, "X-Request-Id": call.request_id}
+        if request.body is not None:
+            length = len(request.body) if isinstance(request.body, bytes) else request.content_length
+            headers |= {"Content-Type": request.content_type, "Content-Length": str(length)}
+        target = self._connections.path + request.path + _query_string(request.query)
+        return request_head(request.method, target, headers)
+
+
+class _Kept:
+    """The body of an answer, or, beyond `keep`, its two ends."""
+
+    def __init__(self, request: Request) -> None:
+        self._limit = request.limit
+        self._room = request.keep or request.limit
+        self._size = 0
+        self._head, self._tail = bytearray(), b""
+
+    def take(self, piece: bytes) -> None:
+        """Takes the next piece."""
+        self._size += len(piece)
+        if self._size > self._limit:
+            text = f"Kubeflow Pipelines answered with more than {self._limit} bytes"
+            raise AnswerTooLargeError(text, metadata={"limit_bytes": str(self._limit)})
+        fits = self._room - len(self._head)
+        self._head += piece[:fits]
+        if len(piece) > fits:
+            self._tail = (self._tail + piece[fits:])[-self._room :]
+
+    def answer(self, status: int, headers: Mapping[str, str]) -> Answer:
+        """Makes the answer of it."""
         return Answer(
-            status=response.status,
-            body=body,
-            tail=tail,
-            content_type=response.headers.get("Content-Type", ""),
-            location=response.headers.get("Location", ""),
-            retry_after=_seconds(response.headers.get("Retry-After", "")),
+            status=status,
+            body=bytes(self._head),
+            tail=self._tail,
+            content_type=headers.get("content-type", ""),
+            location=headers.get("location", ""),
+            retry_after=_seconds(headers.get("retry-after", "")),
         )
 
 
 def _query_string(query: Query) -> str:
     return "?" + urlencode(query) if query else ""
-
-
-def _read(response: urllib3.BaseHTTPResponse, request: Request) -> tuple[bytes, bytes]:
-    """Reads the body: all of it, or, beyond `keep`, its two ends."""
-    head, tail, size = bytearray(), b"", 0
-    room = request.keep or request.limit
-    for chunk in _chunks(response):
-        size += len(chunk)
-        if size > request.limit:
-            text = f"Kubeflow Pipelines answered with more than {request.limit} bytes"
-            raise AnswerTooLargeError(text, metadata={"limit_bytes": str(request.limit)})
-        fits = room - len(head)
-        head += chunk[:fits]
-        if len(chunk) > fits:
-            tail = (tail + chunk[fits:])[-room:]
-    return bytes(head), tail
-
-
-def _tells_its_length(response: urllib3.BaseHTTPResponse) -> bool:
-    """Whether an empty body is meant, and not a line that was closed within the head."""
-    return (
-        bool(response.headers.keys() & {"Content-Length", "Transfer-Encoding"})
-        or response.status == HTTPStatus.NO_CONTENT
-    )
-
-
-def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    return iter(lambda: response.read(_CHUNK_BYTES), b"")
 
 
 def _seconds(value: str) -> float | None:
@@ -297,10 +258,10 @@ def _translate(error: Exception, exchange: Exchange, call: Call) -> Exception:
     """Tells what a fault of the connection means for the call."""
     if call.cancelled:
         return _cancelled()
-    if exchange.expired or isinstance(error, ReadTimeoutError) or call.remaining() <= 0:
+    if exchange.expired or call.remaining() <= 0:
         return _timed_out()
-    if isinstance(error, SSLError):
+    if isinstance(error, TlsError):
         return NotSentError("Kubeflow Pipelines' certificate or TLS settings are not accepted; see the adapter's log")
-    if isinstance(error, (NewConnectionError, NameResolutionError, ConnectTimeoutError)):
+    if isinstance(error, NotConnectedError):
         return NotSentError("Kubeflow Pipelines cannot be reached: it does not accept connections; try again later")
     return KfpUnavailableError("the connection to Kubeflow Pipelines broke before the answer was complete")

@@ -1,0 +1,233 @@
+"""HTTP/1.1 to one KFP: connections that are kept, requests that are written, answers that are read.
+
+urllib3 makes the connections, with the SDK's TLS settings. What goes over them is written and read here, with llhttp as
+the parser: urllib3's and http.client's own way took three quarters of the processor time of a short call.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import httptools
+from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable, Mapping
+
+    import urllib3
+    from urllib3.connection import HTTPConnection
+
+    from kfadapter_grpc.kfp_backend.exchange import Exchange
+
+MAX_HEAD_BYTES = 64 * 1024
+"""The longest head of an answer."""
+_FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
+_READ_BYTES = 128 * 1024
+_SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
+
+
+class NotConnectedError(ConnectionError):
+    """There is no connection."""
+
+
+class TlsError(NotConnectedError):
+    """One of the two sides does not accept the other's certificate or TLS settings."""
+
+
+class BrokenAnswerError(ConnectionError):
+    """The line was closed before the answer was complete, or what came is no answer of HTTP/1.1."""
+
+
+class Connections:
+    """Connections to one KFP that wait to be used again. Safe to use from many threads; making it opens none."""
+
+    def __init__(self, pools: urllib3.PoolManager, url: str, most_idle: int) -> None:
+        """Connects to `url` as `pools` says, and keeps up to `most_idle` connections."""
+        parsed = parse_url(url)
+        self._pools = pools
+        self._url = url
+        self._most_idle = most_idle
+        self._idle: deque[HTTPConnection] = deque()
+        self._closed = False
+        self.host = parsed.netloc or ""
+        self.path = parsed.path or ""
+
+    def open(self, exchange: Exchange, seconds: float) -> HTTPConnection:
+        """Takes a connection that is kept, or connects within `seconds`; the exchange can break it off from here on.
+
+        Raises:
+            NotConnectedError: That did not work.
+            ConnectionAbortedError: The exchange was broken off.
+        """
+        connection = self._try_idle()
+        if connection is not None:
+            exchange.use(connection)
+            return connection
+        return self._connected(self._new(), exchange, seconds)
+
+    def keep(self, connection: HTTPConnection) -> None:
+        """Has a connection that is free again wait for its next use."""
+        if self._closed or len(self._idle) >= self._most_idle:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Closes the connections that wait; those in use are closed when they are free."""
+        self._closed = True
+        while self._idle:
+            with suppress(IndexError):  # somebody else was faster
+                self._idle.pop().close()
+
+    def _try_idle(self) -> HTTPConnection | None:
+        """Takes the connection that was used last, unless the server has closed it meanwhile."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if connection.is_connected:
+                return connection
+            connection.close()
+
+    def _connected(self, connection: HTTPConnection, exchange: Exchange, seconds: float) -> HTTPConnection:
+        try:
+            exchange.use(connection)
+            connection.timeout = seconds
+            connection.connect()
+            exchange.use(connection)  # which raises if it was broken off while there was no socket to shut
+            connection.sock.settimeout(None)  # an exchange ends at its deadline; a timeout would cost a poll each time
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, ssl.SSLError):
+                raise TlsError from error
+            if isinstance(error, (HTTPError, OSError, ValueError)):
+                raise NotConnectedError from error
+            raise
+        return connection
+
+    def _new(self) -> HTTPConnection:
+        pool = self._pools.connection_from_url(self._url)
+        return pool._new_conn()  # type: ignore[return-value] # noqa: SLF001 - urllib3 has no public way to get one
+
+
+def send(sock: socket.socket, head: bytes, body: bytes | Iterable[bytes]) -> None:
+    """Sends a request.
+
+    A server that has answered already, because it does not want the rest, and hung up, is not an error here: what it
+    said can still be read.
+    """
+    with suppress(BrokenPipeError, ConnectionResetError):
+        if isinstance(body, bytes):
+            sock.sendall(head + body)
+            return
+        sock.sendall(head)
+        for piece in body:
+            sock.sendall(piece)
+
+
+def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    """Writes the head of a request.
+
+    Raises:
+        ValueError: There is a control character or a letter in it that HTTP has no place for.
+    """
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if not all(line.isprintable() for line in lines):
+        message = "a header or path of a request to KFP holds a control character"
+        raise ValueError(message)
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class AnswerReader:
+    """Reads one answer.
+
+    Attributes:
+        headers: The headers, their names in lower case.
+        reusable: Whether the connection can be used again; known once all is read.
+    """
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.reusable = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._pieces: list[bytes] = []
+        self._head_bytes = 0
+        self._has_head = False
+        self._has_body = False
+        self._complete = False
+
+    @property
+    def status(self) -> int:
+        """The status of the answer."""
+        return self._parser.get_status_code()
+
+    def read(self, sock: socket.socket, take: Callable[[bytes], None]) -> None:
+        """Reads the whole answer, and hands its body on piece by piece.
+
+        Raises:
+            BrokenAnswerError: The answer is not whole, or it is none.
+        """
+        size = _FIRST_READ_BYTES
+        while not self._complete:
+            data = sock.recv(size)
+            if not data:
+                self._end()
+                return
+            self._feed(data)
+            size = _READ_BYTES
+            pieces, self._pieces = self._pieces, []
+            for piece in pieces:
+                take(piece)
+
+    def _feed(self, data: bytes) -> None:
+        if not self._has_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.reusable = False
+            if not self._complete:
+                message = "what came is no answer of HTTP/1.1"
+                raise BrokenAnswerError(message) from error
+        if not self._has_head and self._head_bytes > MAX_HEAD_BYTES:
+            message = f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes"
+            raise BrokenAnswerError(message)
+
+    def _end(self) -> None:
+        """Takes note that the line was closed: for an answer that does not tell its length, this is the end."""
+        tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
+        if not self._has_head or tells_its_length or not self._has_body:
+            message = "the line was closed before the answer was complete"
+            raise BrokenAnswerError(message)
+        self._complete = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header, from the parser."""
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """Takes note of the end of the head, from the parser."""
+        self._has_head = self.status >= _FIRST_FINAL_STATUS
+
+    def on_body(self, data: bytes) -> None:
+        """Takes a piece of the body, from the parser."""
+        self._has_body = True
+        self._pieces.append(data)
+
+    def on_message_begin(self) -> None:
+        """Takes note of what follows the answer, from the parser: nobody has asked for that."""
+        self.reusable = False
+
+    def on_message_complete(self) -> None:
+        """Takes note of the end, from the parser; interim answers (`100 Continue`) go before the one that counts."""
+        if self.status < _FIRST_FINAL_STATUS:
+            self.headers.clear()
+        elif not self._complete:
+            self._complete = True
+            self.reusable = self._parser.should_keep_alive()

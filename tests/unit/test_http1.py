@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kfadapter_grpc.kfp_backend.http1 import MAX_HEAD_BYTES, AnswerReader, BrokenAnswerError, request_head, send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Name: caf\xe9\r\n\r\nhello"
+
+
+@contextmanager
+def answering(*pieces: bytes, close: bool = True) -> Iterator[socket.socket]:
+    """Has the other side of a connection say something, piece by piece."""
+    ours, theirs = socket.socketpair()
+
+    def speak() -> None:
+        with suppress(OSError):  # who has heard enough hangs up
+            for piece in pieces:
+                theirs.sendall(piece)
+            if close:
+                theirs.shutdown(socket.SHUT_WR)
+
+    speaker = threading.Thread(target=speak)
+    with ours, theirs:
+        ours.settimeout(30)
+        speaker.start()
+        yield ours
+        ours.close()
+        speaker.join(30)
+
+
+def read(*pieces: bytes, close: bool = True) -> tuple[AnswerReader, bytes]:
+    """Reads what the other side says."""
+    reader, body = AnswerReader(), bytearray()
+    with answering(*pieces, close=close) as sock:
+        reader.read(sock, body.extend)
+    return reader, bytes(body)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_an_answer_in_pieces(size: int) -> None:
+    """However it is cut on its way, status, headers and body are the same, and the connection can be used again."""
+    pieces = [OK[start : start + size] for start in range(0, len(OK), size)]
+    reader, body = read(*pieces, close=False)
+    assert (reader.status, reader.headers["x-name"], body, reader.reusable) == (200, "café", b"hello", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "body", "reusable"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n", b"abcde", True),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", b"a", False),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na", b"a", False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b"", True),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"", True),
+        (b"HTTP/1.1 100 Continue\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", b"a", True),
+        (OK + b"HTTP/1.1 200 OK\r\n", b"hello", False),
+        (OK + b"what is this", b"hello", False),
+    ],
+    ids=["chunked", "no length", "1.0", "close", "204", "empty", "interim", "two answers", "surplus"],
+)
+def test_the_ways_to_end_an_answer(answer: bytes, body: bytes, reusable: bool) -> None:
+    """Every form of HTTP/1.1 is read to its end; a connection that holds more, or ends, is not used again."""
+    reader, got = read(answer)
+    assert (got, reader.reusable) == (body, reusable)
+    assert "x" not in reader.headers
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 2 * MAX_HEAD_BYTES,
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * MAX_HEAD_BYTES,
+    ],
+    ids=["nothing", "half a head", "no body", "interim only", "half a body", "half in chunks", "two lengths", "upgrade",
+         "not HTTP", "long header", "many headers"],
+)  # fmt: skip
+def test_what_is_no_answer(answer: bytes) -> None:
+    """What is cut off, or is something else, is an error and not an answer."""
+    with pytest.raises(BrokenAnswerError):
+        read(answer)
+
+
+def test_an_answer_before_the_end_of_the_request() -> None:
+    """A server that refuses and hangs up before all is sent is heard."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            theirs.sendall(OK)
+        send(ours, b"POST / HTTP/1.1\r\n\r\n", [b"x" * 1_000_000] * 3)
+        reader = AnswerReader()
+        reader.read(ours, lambda _: None)
+    assert reader.status == 200
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\x7f", "이름"])
+def test_a_header_cannot_add_another(value: str) -> None:
+    """Control characters, and letters that a header cannot hold, never get onto the line."""
+    with pytest.raises(ValueError, match=r"control character|latin-1"):
+        request_head("GET", "/", {"X": value})
