@@ -260,7 +260,8 @@ def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: 
     """Nothing is sent, the exit code is 2, and stderr says what is wrong."""
     ended = kfadapter(*arguments)
     assert (ended.code, ended.out, fake.calls) == (ExitCode.USAGE, "", [])
-    assert "Error" in ended.err
+    assert [line.partition(":")[0] for line in ended.err.splitlines()] == ["error", "why", "next"]
+    assert ended.err.splitlines()[2].endswith(" --help")
 
 
 @pytest.mark.parametrize(("command", "id_field"), [("list", "pipeline_id"), ("versions", "pipeline_version_id")])

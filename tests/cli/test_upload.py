@@ -127,7 +127,7 @@ def test_a_refusal_is_told(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) 
     fake.failures = [PipelineExistsError("a pipeline named 'train' exists")]
     ended = kfadapter("upload", str(file), "--if-exists", "fail")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
-    assert "--if-exists new-version" in ended.err
+    assert f"next:  kfadapter --target {kfadapter.target} upload {file} --if-exists new-version\n" in ended.err
 
 
 @pytest.mark.parametrize(

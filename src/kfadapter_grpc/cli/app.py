@@ -17,6 +17,7 @@ from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.completion import pipeline_names, version_names
 from kfadapter_grpc.cli.exit_codes import epilog
 from kfadapter_grpc.cli.guard import guarded, run_program
+from kfadapter_grpc.cli.program import Program
 from kfadapter_grpc.cli.streams import native_path, prepare_streams, utf8_arguments
 
 DISTRIBUTION = "kfadapter-grpc"
@@ -24,6 +25,7 @@ DISTRIBUTION = "kfadapter-grpc"
 
 app = typer.Typer(
     name="kfadapter",
+    cls=Program,
     help="Uploads, finds, shows and deletes pipelines of Kubeflow Pipelines through a kfadapter server.",
     epilog=epilog(),
     no_args_is_help=True,
@@ -412,7 +414,7 @@ def health(
     context: typer.Context,
     service: Annotated[
         str,
-        typer.Argument(metavar="[SERVICE]", help="A service's full name, or 'kfp'; the server itself if not given."),
+        typer.Argument(metavar="SERVICE", help="A service's full name, or 'kfp'; the server itself if not given."),
     ] = "",
     *,
     target: Target = None,
