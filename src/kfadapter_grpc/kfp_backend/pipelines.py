@@ -30,6 +30,7 @@ from kfadapter_grpc.kfp_backend.gateway import (
     no_version_yet,
 )
 from kfadapter_grpc.kfp_backend.pages import KfpPage, gather
+from kfadapter_grpc.kfp_backend.spec import summary_weight
 from kfadapter_grpc.kfp_backend.uploads import Uploader
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
         UploadRequest,
         UploadResult,
     )
-    from kfadapter_grpc.domain.spec import SpecSummary
     from kfadapter_grpc.spool import SpoolPlace
 
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "pipeline_id": "id", "pipeline_version_id": "id"}
@@ -271,9 +271,4 @@ def _pipeline_weight(item: Pipeline) -> int:
 
 def _version_weight(item: PipelineVersion) -> int:
     texts = len(item.description) + len(item.name) + len(item.display_name) + len(item.code_source_url)
-    return 200 + 4 * texts + 140 * len(item.tags) + (_spec_weight(item.spec) if item.spec else 0)
-
-
-def _spec_weight(spec: SpecSummary) -> int:
-    parameters = sum(80 + 4 * (len(p.name) + len(p.description) + len(repr(p.default))) for p in spec.parameters)
-    return 100 + 4 * len(spec.description) + parameters
+    return 200 + 4 * texts + 140 * len(item.tags) + (summary_weight(item.spec) if item.spec else 0)
