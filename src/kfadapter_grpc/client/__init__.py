@@ -8,6 +8,7 @@ with Client("127.0.0.1:50051") as client:
 """
 
 from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE, Client
+from kfadapter_grpc.client.download import DownloadReceipt
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.upload import UploadReceipt
@@ -72,6 +73,7 @@ __all__ = [
     "DeadlineError",
     "DeleteResult",
     "DeleteVersionResult",
+    "DownloadReceipt",
     "DrainingError",
     "FieldViolation",
     "HealthStatus",
