@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.graph.layout import DOCUMENT, in_order
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
 _ENTITIES = {
     "#": "#35;", '"': "#quot;", "&": "#amp;", "<": "#lt;", ">": "#gt;", "`": "#96;", "\\": "#92;",
-    "*": "#42;", "_": "#95;", "~": "#126;", "$": "#36;", "%": "#37;", "|": "#124;", ";": "#59;", "@": "#64;",
+    "*": "#42;", "~": "#126;", "$": "#36;", "%": "#37;", "|": "#124;", ";": "#59;", "@": "#64;",
 }  # fmt: skip
+_MARKDOWN = re.compile(r"(?<![^\W_])_|_(?![^\W_])|(?<=^\d)\.|(?<=^\d\d)\.|^[-+]")
+"""What Markdown would read: underscores at the borders of words, and the beginning of a list."""
 
 
 def mermaid(graph: Graph) -> str:
@@ -45,4 +48,5 @@ def _label(node: Node, colon: str, comma: str) -> str:
 
 def _escaped(text: str) -> str:
     """Writes characters that Mermaid, its Markdown or HTML would read as entities, as Mermaid spells them."""
-    return "".join(_ENTITIES.get(char, char) for char in text)
+    plain = "".join(_ENTITIES.get(char, char) for char in text)
+    return _MARKDOWN.sub(lambda found: f"#{ord(found[0])};", plain)

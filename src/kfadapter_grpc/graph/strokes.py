@@ -19,7 +19,7 @@ _HEAD = 7.0
 
 @dataclass(slots=True)
 class Strokes:
-    """What is drawn: lines, and the heads of arrows."""
+    """What is drawn: for each wire a path, so that what is drawn twice looks as if drawn once; and heads of arrows."""
 
     paths: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ def strokes(
     falls = _falls(wires)
     drawn = Strokes()
     for wire in wires:
-        drawn.paths += [_path(wire, start, end, scale, falls) for start, end in _pairs(wire)]
+        drawn.paths.append("".join(_path(wire, start, end, scale, falls) for start, end in _pairs(wire)))
         drawn.heads += [_head(scale.x(end.x), scale.tip(end)) for end in wire.ends if end.arrow]
     return drawn
 
