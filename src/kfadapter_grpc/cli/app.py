@@ -60,6 +60,15 @@ Version = Annotated[
         autocompletion=version_names,
     ),
 ]
+OneVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--version",
+        metavar="NAME|ID",
+        help="Only this version; what looks like a UUID is an id.",
+        autocompletion=version_names,
+    ),
+]
 ById = Annotated[bool | None, typer.Option("--id/--name", help="Take it for an id, or for a name, in any case.")]
 OrderBy = Annotated[
     str,
@@ -148,7 +157,7 @@ def dev(
     ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.WARNING,
 ) -> None:
-    """Start an embedded Kubeflow Pipelines and an adapter on this machine."""
+    """Start an embedded KFP and an adapter on this machine."""
     from kfadapter_grpc.cli.commands import dev as command
 
     command.dev(port, kfp_port, data, log_level.value)
@@ -259,18 +268,23 @@ def get(
     context: typer.Context,
     pipeline: PipelineName,
     *,
+    version: OneVersion = None,
     by_id: ById = None,
     output: Output = Format.TABLE,
     target: Target = None,
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show a pipeline, its latest version and the parameters."""
+    """Show a pipeline: parameters, artifacts, tasks, versions."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
-    pipelines.get(options, references.reference(pipeline, by_id=by_id), output)
+    ref = references.reference(pipeline, by_id=by_id)
+    if version is None:
+        pipelines.get(options, ref, output)
+    else:
+        pipelines.get_version(options, ref, references.one_version(version), output)
 
 
 @app.command("list")
@@ -335,6 +349,7 @@ def delete(
     context: typer.Context,
     pipeline: PipelineName,
     *,
+    version: OneVersion = None,
     by_id: ById = None,
     force: Annotated[bool, typer.Option("--force", help="Even if it has more than one version.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Succeed if there is none.")] = False,
@@ -344,13 +359,17 @@ def delete(
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Delete a pipeline and its versions."""
+    """Delete a pipeline and its versions, or one version."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
     ref = references.reference(pipeline, by_id=by_id)
-    pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
+    if version is None:
+        pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
+    else:
+        one = references.one_version(version)
+        pipelines.delete_version(options, ref, one, output, allow_missing=allow_missing, yes=yes)
 
 
 @app.command()
@@ -371,7 +390,7 @@ def download(
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Download a pipeline's file, of the latest version or of the one given."""
+    """Download a pipeline's file: the latest version, or another."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import download as command
 
