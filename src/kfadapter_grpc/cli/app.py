@@ -5,7 +5,6 @@ imported when it runs: `kfadapter --help` loads neither gRPC nor Rich.
 """
 # ruff: noqa: PLC0415
 
-import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -125,6 +124,8 @@ def _program() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         sys.stdout.write(f"kfadapter {importlib.metadata.version(DISTRIBUTION)}\n")
         raise typer.Exit
 
