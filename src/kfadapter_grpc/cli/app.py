@@ -385,7 +385,10 @@ def download(
         Path | None, typer.Option("--to", metavar="FILE", parser=native_path, help="Write to a file, not to stdout.")
     ] = None,
     output: Annotated[
-        DownloadFormat, typer.Option("--output", "-o", help="How to write it; json is what KFP holds, byte by byte.")
+        DownloadFormat,
+        typer.Option(
+            "--output", "-o", help="How to write it; json is what KFP holds, byte by byte; yaml takes a second per MB."
+        ),
     ] = DownloadFormat.YAML,
     target: Target = None,
     timeout: Timeout = None,
