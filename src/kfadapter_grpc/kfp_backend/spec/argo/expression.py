@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 _PIECE = re.compile(
     r"""(?P<quote>["'])\{\{(?P<quoted>[^{}]*)\}\}(?P=quote) | \{\{(?P<bare>[^{}]*)\}\}
-      | (?P<text>"[^"]*"|'[^']*') | \s*(?P<both>&&|\|\|)\s* | (?P<not>!(?!=))\s*""",
+      | (?P<text>"[^"]*"|'[^']*') | [ \t\n]{0,8}(?P<both>&&|\|\|)[ \t\n]{0,8} | (?P<not>!(?!=))[ ]?""",
     re.VERBOSE,
 )
 _OUTPUT = re.compile(r"(?:tasks|steps)\.([^.\s]+)\.outputs\.(?:parameters|artifacts)\.(\S+)")
