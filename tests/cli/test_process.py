@@ -356,6 +356,32 @@ def test_a_terminal_is_asked_before_a_deletion(
     assert b"Delete the pipeline 'train' with 1 version?" in seen
 
 
+@pytest.mark.parametrize("more", [(), ("--version", "train")], ids=["pipeline", "version"])
+def test_a_question_without_an_answer_deletes_nothing(more: tuple[str, ...], target: str, fake: FakeAdapter) -> None:
+    """The end of the input, Ctrl-D, is a no: exit code 7, and nothing is asked of the adapter but what there is."""
+    fake.add("train")
+    ended, seen = in_terminal(target, "delete", "train", *more, typed=b"\x04")
+    assert (ended, b"Traceback" in seen, "train" in fake.pipelines) == (ExitCode.CANCELLED, False, True)
+    assert not {"Delete", "DeleteVersion"} & {*fake.calls}
+
+
+def test_ctrl_c_at_a_question(target: str, fake: FakeAdapter) -> None:
+    """Ctrl-C at a question is exit code 130, as everywhere."""
+    fake.add("train")
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "delete", "train"], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(target)
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        while b"version?" not in seen:
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == ExitCode.INTERRUPTED
+    os.close(ours)
+    assert "train" in fake.pipelines
+
+
 def test_yes_is_not_asked(target: str, fake: FakeAdapter) -> None:
     """With --yes a terminal is not asked, and neither is it when the adapter would refuse anyway."""
     fake.add("train")
