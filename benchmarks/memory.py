@@ -43,7 +43,7 @@ def _idle(stage: Stage) -> Row:
         caller.do("get", "instant")
     pids = {ADAPTER: stage.adapter(url).pid, SDK: callers[SDK].pid, HTTP: callers[HTTP].pid}
     figures = tuple(figure(side, [memory_use(pid).resident]) for side, pid in pids.items())
-    row = Row("memory", "idle: the server; the two others' callers", "MiB RSS", figures)
+    row = Row("memory", "Idle: the server, and the two others' callers", "MiB RSS", figures)
     return replace(row, findings=(ratio(row, ADAPTER, SDK),))
 
 
