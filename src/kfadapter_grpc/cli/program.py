@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
-from typing_extensions import override
 
 from kfadapter_grpc.cli import invocation
 from kfadapter_grpc.cli.exit_codes import ExitCode
@@ -22,7 +21,6 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 class Program(TyperGroup):
     """The group of all commands."""
 
-    @override
     def main(
         self,
         args: Sequence[str] | None = None,
