@@ -26,10 +26,10 @@ class Program(TyperGroup):
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,
-        standalone_mode: bool = True,
+        standalone_mode: bool = True,  # noqa: ARG002  this group always exits by itself
         windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
+        **extra: Any,  # noqa: ANN401  as Typer has it
+    ) -> Any:  # noqa: ANN401
         """Runs a command line, and exits with what it ends with."""
         words = sys.argv[1:] if args is None else list(args)
         invocation.remember(words)
