@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "tests" / "data" / "pipelines").glob("*.yaml"), *(ROOT / "examples").glob("*.yaml")])
-SPEC = {"root": {"값": "1e-3", "y": "두 줄\n  둘째\n", "none": None}, "pipelineInfo": {"name": "x", "share": 1.0, "i": 7}}
+SPEC = {
+    "root": {"값": "1e-3", "y": "두 줄\n  둘째\n", "none": None},
+    "pipelineInfo": {"name": "x", "share": 1.0, "i": 7},
+}
 PLATFORM: dict[str, object] = {"platforms": {"kubernetes": {}}}
 JSON = b"\n---\n".join(json.dumps(one, ensure_ascii=False).encode() for one in (SPEC, PLATFORM))
 YAML = """\
