@@ -102,7 +102,7 @@ def test_every_task_is_named(tasks: tuple[Task, ...], width: int, style: object)
     if lines is not None:
         told = "\n".join(lines)
         assert all(any(middle_cut(title, cells, chosen.mark) in told for cells in LABELS) for title in _titles(graph))
-    assert len([line for line in outline(graph, width, "*") if line.lstrip().startswith("*")]) == len(_titles(graph))
+    assert len([line for line in outline(graph, width, ASCII) if line.lstrip().startswith("*")]) == len(_titles(graph))
 
 
 @patient
@@ -111,7 +111,7 @@ def test_no_line_is_too_long(tasks: tuple[Task, ...], width: int) -> None:
     """Whatever a file holds, nothing is wider than the terminal, steers it, or fails."""
     graph = graph_of(tasks)
     for style in (UNICODE, ASCII):
-        lines = (try_text(graph, width, style) or []) + outline(graph, width, style.bullet)
+        lines = (try_text(graph, width, style) or []) + outline(graph, width, style)
         assert max(map(cell_len, lines), default=0) <= width
         assert all(line.isprintable() or "\u200d" in line or not line.isascii() for line in lines)
 

@@ -59,7 +59,7 @@ def _print_text(tasks: Graph, width: int, style: Style) -> None:
     lines = try_text(tasks, width, style)
     if lines is None:
         output.note(f"too wide to draw in {width} columns, so here is a list; --width N or -o svg draws it")
-        lines = outline(tasks, width, style.bullet)
+        lines = outline(tasks, width, style)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
