@@ -219,6 +219,13 @@ def test_a_terminal_gets_style_unless_no_color(target: str, fake: FakeAdapter) -
     assert b"\x1b" not in in_terminal(target, "list", NO_COLOR="1")[1]
 
 
+def test_names_cannot_steer_a_terminal(target: str, fake: FakeAdapter) -> None:
+    """Where a person looks, a name's controls are shown; a program gets the name as it is."""
+    fake.add("\x1b[2Jtrain")
+    assert b"\\x1b[2Jtrain" in in_terminal(target, "list", "-o", "name")[1]
+    assert run(target, "list", "-o", "name").stdout == b"\x1b[2Jtrain\n"
+
+
 def test_a_terminal_without_utf8_gets_ascii(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
     """Where the encoding is ASCII nothing fails: Korean is shown as escapes, JSON stays valid."""
     fake.add("훈련", description="설명")
