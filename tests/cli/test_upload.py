@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -238,6 +239,8 @@ def test_what_a_file_offers_is_found(source: str, names: list[str], kfadapter: K
         ),
         ("def f(:\n", "{path}:1: SyntaxError: invalid syntax\n       def f(:"),
         ("import no_such_module\n", "{path}:1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("x = 1\0\n", "why:   {path}: SyntaxError: source code string cannot contain null bytes"),
+        ("raise ValueError('x' * 10_000)\n", "x…\n       raise ValueError('x' * 10_000)\n"),
         ("import sys\nsys.exit('enough')\n", "{path}:2: it ends the program while it is read: exit code enough"),
         ("x = 1\n", "no function in it is decorated with @dsl.pipeline"),
         (
@@ -246,7 +249,7 @@ def test_what_a_file_offers_is_found(source: str, names: list[str], kfadapter: K
         ),
         (COMPONENT + "\n@dsl.pipeline\ndef p():\n    alone(x=1)\n", "{path}:9: TypeError: alone() got an unexpected"),
     ],
-    ids=["raise", "syntax", "import", "exit", "none", "hard-exit", "pipeline"],
+    ids=["raise", "syntax", "import", "null", "long", "exit", "none", "hard-exit", "pipeline"],
 )
 def test_a_py_that_cannot_be_compiled(
     source: str, why: str, kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path
@@ -295,6 +298,30 @@ def test_a_py_that_never_ends(kfadapter: Kfadapter, tmp_path: Path, monkeypatch:
     assert (ended.code, ended.out) == (ExitCode.TIMED_OUT, "")
     assert "was not compiled within 1 s" in ended.err
     assert "--timeout 5" in ended.err
+
+
+@needs_kfp
+def test_what_a_file_starts_ends_with_it(kfadapter: Kfadapter, two: Path, tmp_path: Path) -> None:
+    """A process that the file leaves behind goes when the file is compiled: the other end of its pipe is closed."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    two.write_text(f"import os, time\nopen({str(pipe)!r}, 'w')\nheld = os.open({str(pipe)!r}, os.O_WRONLY)\n"
+                   f"if os.fork() == 0:\n    time.sleep(600)\n{TWO_PIPELINES}")  # fmt: skip
+    with os.fdopen(reader, "rb", 0) as end:
+        os.set_blocking(reader, True)
+        assert kfadapter("upload", str(two), "-o", "name").out == "first-one\nsecond-one\n"
+        assert end.read() == b""
+
+
+@needs_kfp
+def test_only_the_end_of_what_a_file_says_is_kept(kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """However much a file prints, it is compiled to its end, and what it said last is told."""
+    path = tmp_path / "chatty.py"
+    path.write_text("import os\nfor _ in range(100): print('y' * 100_000)\nprint('z', flush=True)\nos._exit(7)\n")
+    ended = kfadapter("upload", str(path))
+    assert ended.err.splitlines()[-3].strip() == "z"
+    assert len(ended.err) < 50_000
 
 
 def test_without_kfp_a_py_says_what_to_install(

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -22,12 +23,15 @@ from kfadapter_grpc.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
 COMPILE_SECONDS = 60.0
 """How long a compilation may take: the file may import large libraries."""
 _PROGRAM = "kfadapter_grpc.embedded.compile_file"
 _RESULT = "result.json"
 _LAST_LINES = 3
+_SAID_BYTES = 16 * 1024
+_SAID_SECONDS = 1.0  # a process that left the group may go on speaking
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def kfp_is_installed() -> bool:
 
 def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[CompiledPipeline]:
     try:
-        code = _run([sys.executable, "-m", _PROGRAM, str(path.resolve()), str(folder), function], folder, seconds)
+        code, said = _run([sys.executable, "-m", _PROGRAM, str(path.resolve()), str(folder), function], seconds)
         result = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
     except subprocess.TimeoutExpired:
         raise CommandError(
@@ -85,31 +89,62 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Co
             exit_code=ExitCode.TIMED_OUT,
         ) from None
     except FileNotFoundError:
-        raise _not_compiled(path, f"its process ended without a result ({_how(code)}){_last_words(folder)}") from None
+        raise _not_compiled(path, f"its process ended without a result ({_how(code)}){_last_words(said)}") from None
     if "fault" in result:
         raise _not_compiled(path, _told(result["fault"]))
     return [CompiledPipeline(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
 
 
-def _run(command: list[str], folder: Path, seconds: float) -> int:
-    """Runs the compilation, and ends it with everything that it started when it takes too long, or Ctrl-C comes."""
-    environment = {
+def _run(command: list[str], seconds: float) -> tuple[int, bytes]:
+    """Runs the compilation, and ends everything that it started when it is over, takes too long, or Ctrl-C comes.
+
+    Returns:
+        Its exit code, and the end of what it said.
+    """
+    said = _Said()
+    with said.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user asked to compile
+        command, env=_environment(), stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+    ) as child:  # fmt: skip
+        try:
+            code = child.wait(seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+    return code, said.end()
+
+
+def _environment() -> dict[str, str]:
+    return {
         **os.environ,
         "PYTHONDONTWRITEBYTECODE": "1",  # nothing is left beside the user's file
         "PYTHONIOENCODING": "utf-8",
         "PYTHONSAFEPATH": "1",  # the working folder does not decide which modules kfp is made of
     }
-    with (
-        (folder / "said").open("wb") as said,
-        subprocess.Popen(  # noqa: S603  the user's own file, which the user asked to compile
-            command, env=environment, stdin=subprocess.PIPE, stdout=said, stderr=said, start_new_session=True
-        ) as child,
-    ):
-        try:
-            return child.wait(seconds)
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            raise
+
+
+class _Said:
+    """The end of what processes say; the rest is dropped, however much it is.
+
+    Attributes:
+        writer: What they write to; to be closed once they are started.
+    """
+
+    def __init__(self) -> None:
+        reader, writer = os.pipe()
+        self.writer = os.fdopen(writer, "wb")
+        self._bytes = b""
+        self._thread = threading.Thread(target=self._listen, args=(os.fdopen(reader, "rb", 0),), daemon=True)
+        self._thread.start()
+
+    def end(self) -> bytes:
+        """Tells the last of it, once all have ended, or have had their time for that."""
+        self._thread.join(_SAID_SECONDS)
+        return self._bytes
+
+    def _listen(self, reader: FileIO) -> None:
+        with reader:
+            while data := reader.read(_SAID_BYTES):
+                self._bytes = (self._bytes + data)[-_SAID_BYTES:]
 
 
 def _not_compiled(path: Path, why: str) -> CommandError:
@@ -127,6 +162,6 @@ def _how(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _last_words(folder: Path) -> str:
-    lines = (folder / "said").read_text(encoding="utf-8", errors="replace").splitlines()
+def _last_words(said: bytes) -> str:
+    lines = said.decode("utf-8", "replace").splitlines()
     return "".join(f"\n{line}" for line in lines[-_LAST_LINES:] if line.strip())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+_LONGEST_FAULT = 4000
 RESULT = "result.json"
 """What the file that tells the result is called."""
 
@@ -106,9 +108,10 @@ def _fault(error: BaseException, path: Path) -> dict[str, str]:
     if isinstance(error, SystemExit):
         return {"why": f"it ends the program while it is read: exit code {error.code}", "where": _place(error, path)}
     if isinstance(error, SyntaxError):
-        where = f"{error.filename}:{error.lineno}"
+        where = f"{error.filename or path}" + (f":{error.lineno}" if error.lineno else "")
         return {"why": f"{type(error).__name__}: {error.msg}", "where": where, "line": (error.text or "").strip()}
     told = "".join(traceback.format_exception_only(error)).strip()
+    told = told if len(told) <= _LONGEST_FAULT else f"{told[:_LONGEST_FAULT]}…"
     return {"why": told, "where": _place(error, path), "line": _line(error, path)}
 
 
@@ -128,8 +131,11 @@ def _line(error: BaseException, path: Path) -> str:
     return next((frame.line or "" for frame in reversed([*_own_frames(error, path)])), "")
 
 
-def _end_with_stdin() -> None:
-    """Ends this process, and what it started, when its standard input ends; the file itself gets an empty one."""
+def _end_with_stdin(folder: Path) -> None:
+    """Ends this process, and what it started, when its standard input ends; the file itself gets an empty one.
+
+    Whoever wanted the results is gone then, so the folder for them goes, too.
+    """
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -138,6 +144,7 @@ def _end_with_stdin() -> None:
     def watch() -> None:
         while os.read(lifeline, 1):
             pass
+        shutil.rmtree(folder, ignore_errors=True)
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
@@ -145,7 +152,7 @@ def _end_with_stdin() -> None:
 
 def main(path: Path, folder: Path, function: str) -> None:
     """Compiles, and writes down what came of it."""
-    _end_with_stdin()
+    _end_with_stdin(folder)
     result: dict[str, object]
     try:
         result = {"pipelines": compile_file(path, folder, function)}
