@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, drips, head, resets, sends, stalls
+from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, answers, drips, head, resets, sends, stalls
 
 from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.kfp_backend import http1
 from kfadapter_grpc.kfp_backend.transport import (
     AnswerTooLargeError,
     NotSentError,
@@ -110,6 +111,51 @@ def test_writes_are_never_repeated(kfp: ScriptedKfp, transport: Transport, metho
         transport.send(Request(method, "/x"), Call("r", 10))
     assert not isinstance(caught.value, NotSentError)
     assert len(kfp.requests) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_server_that_hangs_up_behind_an_answer_breaks_no_call(
+    kfp: ScriptedKfp, transport: Transport, method: str
+) -> None:
+    """However a closed connection and the next request cross on their way, reads and writes go through."""
+    kfp.on(method, "/x", sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", then_close=True))
+    for number in range(100):
+        assert transport.send(Request(method, "/x"), Call(f"r{number}", 30)).status == 200
+
+
+def test_only_reads_take_a_connection_that_is_kept(kfp: ScriptedKfp, transport: Transport) -> None:
+    """Reads share a connection; a write, which is never repeated, gets a fresh one in place of the oldest."""
+    seen: list[object] = []
+
+    def note(connection: Connection, received: Received) -> bool:
+        seen.append(connection.sock)
+        return OK(connection, received)
+
+    kfp.on("GET", "/x", note).on("POST", "/x", note)
+    for method in ("GET", "GET", "POST", "GET", "POST"):
+        transport.send(Request(method, "/x"), Call("r", 30))
+    first, second, third, fourth, fifth = seen
+    assert first is second
+    assert second is not third
+    assert third is fourth
+    assert fourth is not fifth
+
+
+def test_a_connection_that_waited_long_is_not_used(
+    kfp: ScriptedKfp, transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network may have forgotten a connection that was silent for long; a fresh one is made."""
+    seen: list[object] = []
+
+    def note(connection: Connection, received: Received) -> bool:
+        seen.append(connection.sock)
+        return OK(connection, received)
+
+    kfp.on("GET", "/x", note)
+    transport.send(Request("GET", "/x"), Call("r", 30))
+    monkeypatch.setattr(http1, "MAX_IDLE_SECONDS", 0.0)
+    transport.send(Request("GET", "/x"), Call("r", 30))
+    assert seen[0] is not seen[1]
 
 
 def test_repeating_is_bounded(kfp: ScriptedKfp, transport: Transport) -> None:

@@ -7,6 +7,7 @@ the parser: urllib3's and http.client's own way took three quarters of the proce
 from __future__ import annotations
 
 import ssl
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 * 1024
 """How much of an answer may come at a stretch that is no body: a head, trailers, what frames a chunk."""
+MAX_IDLE_SECONDS = 60.0
+"""How long a connection waits for its next use: some networks forget one that is silent for longer, and say nothing."""
 _FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
 _READ_BYTES = 128 * 1024
 _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
@@ -52,20 +55,25 @@ class Connections:
         self._pools = pools
         self._url = url
         self._most_idle = most_idle
-        self._idle: deque[HTTPConnection] = deque()
+        self._idle: deque[tuple[HTTPConnection, float]] = deque()
         self._closed = False
         self.host = parsed.netloc or ""
         self.path = parsed.path or ""
 
-    def open(self, exchange: Exchange, seconds: float) -> HTTPConnection:
+    def open(self, exchange: Exchange, seconds: float, *, fresh: bool) -> HTTPConnection:
         """Takes a connection that is kept, or connects within `seconds`; the exchange can break it off from here on.
+
+        A server may close a connection that is kept just when the next request is on its way. What comes of such a
+        request cannot be known, so one that must not be repeated is better sent over a fresh connection, in place of
+        the one that has waited longest.
 
         Raises:
             NotConnectedError: That did not work.
             ConnectionAbortedError: The exchange was broken off.
         """
-        connection = self._try_idle()
-        if connection is not None:
+        if fresh:
+            self._drop_oldest()
+        elif (connection := self._try_idle()) is not None:
             exchange.use(connection)
             return connection
         return self._connected(self._new(), exchange, seconds)
@@ -75,23 +83,27 @@ class Connections:
         if self._closed or len(self._idle) >= self._most_idle:
             connection.close()
         else:
-            self._idle.append(connection)
+            self._idle.append((connection, time.monotonic()))
 
     def close(self) -> None:
         """Closes the connections that wait; those in use are closed when they are free."""
         self._closed = True
         while self._idle:
             with suppress(IndexError):  # somebody else was faster
-                self._idle.pop().close()
+                self._idle.pop()[0].close()
+
+    def _drop_oldest(self) -> None:
+        with suppress(IndexError):
+            self._idle.popleft()[0].close()
 
     def _try_idle(self) -> HTTPConnection | None:
-        """Takes the connection that was used last, unless the server has closed it meanwhile."""
+        """Takes the connection that was used last, unless the server has closed it meanwhile, or it is too old."""
         while True:
             try:
-                connection = self._idle.pop()
+                connection, since = self._idle.pop()
             except IndexError:
                 return None
-            if connection.is_connected:
+            if connection.is_connected and time.monotonic() - since < MAX_IDLE_SECONDS:
                 return connection
             connection.close()
 

@@ -5,7 +5,8 @@ host, TLS settings and connection pool; its generated methods are passed by, bec
 and know no deadline for a call as a whole.
 
 Rules kept here: a request ends at the deadline of its call, or when the caller goes, whatever the server does;
-redirects are answers, not followed; only reads are repeated; an answer is read up to a limit.
+redirects are answers, not followed; only reads are repeated; a write, and what is repeated, goes over a connection that has
+just been made; an answer is read up to a limit.
 """
 
 from __future__ import annotations
@@ -155,14 +156,14 @@ class Transport:
         attempts = _READ_ATTEMPTS if request.repeatable else 1
         for attempt in range(1, attempts):
             try:
-                answer = self._send_once(request, call)
+                answer = self._send_once(request, call, fresh=attempt > 1)
             except KfpUnavailableError:
                 if not self._wait(attempt, None, call):
                     raise
                 continue
             if answer.status not in _RETRY_STATUS or not self._wait(attempt, answer.retry_after, call):
                 return answer
-        return self._send_once(request, call)
+        return self._send_once(request, call, fresh=True)
 
     def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
         """Waits before the next attempt; False if there is no time for one."""
@@ -176,14 +177,14 @@ class Transport:
         finally:
             forget()
 
-    def _send_once(self, request: Request, call: Call) -> Answer:
+    def _send_once(self, request: Request, call: Call, *, fresh: bool) -> Answer:
         if call.cancelled:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
         with Exchange(call, self._alarms) as exchange:
             try:
-                answer = self._exchange(request, exchange, call)
+                answer = self._exchange(request, exchange, call, fresh=fresh)
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call) from error
             # A line that we have shut ourselves looks like the end of a head or body without a length.
@@ -193,9 +194,10 @@ class Transport:
                 raise _timed_out()
             return answer
 
-    def _exchange(self, request: Request, exchange: Exchange, call: Call) -> Answer:
+    def _exchange(self, request: Request, exchange: Exchange, call: Call, *, fresh: bool) -> Answer:
         head = self._head(request, call)
-        connection = self._connections.open(exchange, min(self._connect_seconds, call.remaining()))
+        seconds = min(self._connect_seconds, call.remaining())
+        connection = self._connections.open(exchange, seconds, fresh=fresh)
         reader, kept = AnswerReader(), _Kept(request)
         try:
             send(connection.sock, head, request.body or b"")
