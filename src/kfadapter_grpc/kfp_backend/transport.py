@@ -5,8 +5,8 @@ host, TLS settings and connection pool; its generated methods are passed by, bec
 and know no deadline for a call as a whole.
 
 Rules kept here: a request ends at the deadline of its call, or when the caller goes, whatever the server does;
-redirects are answers, not followed; only reads are repeated; a write, and what is repeated, goes over a connection that has
-just been made; an answer is read up to a limit.
+redirects are answers, not followed; only reads are repeated; a write, and what is repeated, goes over a connection
+that has just been made; an answer is read up to a limit.
 """
 
 from __future__ import annotations
