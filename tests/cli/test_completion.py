@@ -110,7 +110,7 @@ def test_bash_gets_what_can_be_pasted(stocked: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_name_that_could_steer_a_shell_is_not_offered(shell: str, target: str, fake: FakeAdapter) -> None:
     """Somebody else's pipeline cannot make the shell run anything, nor write into the terminal."""
-    for name in (r"\$(id)", "`id`", "$(id)", 'a"b', "a'b", "a\nb", "a\x1b[2Jb", "y"):
+    for name in (r"\$(id)", "`id`", "$(id)", 'a"b', "a'b", "a\nb", "a\x1b[2Jb", "--force", "y"):
         fake.add(f"x{name}")
     assert offered(target, shell, "get", "x") == [SPELLING[shell]("xy")]
 

@@ -89,7 +89,8 @@ def _params(context: typer.Context) -> Iterator[dict[str, str | None]]:
 
 
 def _is_harmless(name: str) -> bool:
-    return name.isprintable() and _STEERING.isdisjoint(name)
+    """Tells whether a name can be typed as it is; one like `--force` would be taken for an option."""
+    return name.isprintable() and _STEERING.isdisjoint(name) and not name.startswith("-")
 
 
 def join_bash_words(environment: MutableMapping[str, str]) -> None:
