@@ -110,9 +110,17 @@ def test_bash_gets_what_can_be_pasted(stocked: str) -> None:
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_name_that_could_steer_a_shell_is_not_offered(shell: str, target: str, fake: FakeAdapter) -> None:
     """Somebody else's pipeline cannot make the shell run anything, nor write into the terminal."""
-    for name in (r"\$(id)", "`id`", "$(id)", 'a"b', "a'b", "a\nb", "a\x1b[2Jb", "--force", "y"):
+    for name in (r"\$(id)", "`id`", "$(id)", 'a"b', "a'b", "a\nb", "a\x1b[2Jb", "y"):
         fake.add(f"x{name}")
     assert offered(target, shell, "get", "x") == [SPELLING[shell]("xy")]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_name_that_looks_like_an_option_is_not_offered(shell: str, target: str, fake: FakeAdapter) -> None:
+    """Whoever took it from the list would give the command an option that nobody meant."""
+    fake.add("--force")
+    fake.add("force")
+    assert offered(target, shell, "delete", "") == [SPELLING[shell]("force")]
 
 
 def test_the_line_decides_where_to_ask(stocked: str, fake: FakeAdapter) -> None:
