@@ -31,7 +31,7 @@ _PROGRAM = "kfadapter_grpc.embedded.compile_file"
 _RESULT = "result.json"
 _LAST_LINES = 3
 _SAID_BYTES = 16 * 1024
-_SAID_SECONDS = 1.0  # a process that left the group may go on speaking
+_SAID_SECONDS = 10.0  # a process that left the group may go on speaking
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +89,19 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Co
             exit_code=ExitCode.TIMED_OUT,
         ) from None
     except FileNotFoundError:
-        raise _not_compiled(path, f"its process ended without a result ({_how(code)}){_last_words(said)}") from None
+        raise _not_compiled(
+            path, f"its process ended without a result ({_how(code)}){_last_words(said.end())}"
+        ) from None
     if "fault" in result:
         raise _not_compiled(path, _told(result["fault"]))
     return [CompiledPipeline(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
 
 
-def _run(command: list[str], seconds: float) -> tuple[int, bytes]:
+def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
     """Runs the compilation, and ends everything that it started when it is over, takes too long, or Ctrl-C comes.
 
     Returns:
-        Its exit code, and the end of what it said.
+        Its exit code, and what it said.
     """
     said = _Said()
     with said.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user asked to compile
@@ -110,7 +112,7 @@ def _run(command: list[str], seconds: float) -> tuple[int, bytes]:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-    return code, said.end()
+    return code, said
 
 
 def _environment() -> dict[str, str]:
