@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+import typer
 from tests.client.fake_adapter import bare_status
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -233,3 +234,28 @@ def test_every_exit_code_is_in_the_help(kfadapter: Kfadapter) -> None:
     assert set(MEANINGS) == set(ExitCode)
     for code, meaning in MEANINGS.items():
         assert f"{code.value:>5}  {meaning}" in ended.out
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1", "http://127.0.0.1:50051", "a b:1", "::1:50051", "host:port"])
+def test_a_target_that_is_no_address(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a mistake in the command line, told before anybody is asked."""
+    with pytest.raises(typer.BadParameter, match="HOST:PORT"):
+        ClientOptions(target).client()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "target", ["localhost:1", "[::1]:1", "dns:///kfadapter.ml:50051", "unix:/tmp/x", "ml.svc:50051"]
+)
+def test_a_target_that_is_one(target: str) -> None:
+    """Every form of an address that gRPC knows is taken."""
+    ClientOptions(target).client().close()
+
+
+def test_another_server_is_not_told_to_be_started(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where something else listens, or nothing can, the next step is to look at the address."""
+    error = CannotConnectError(
+        "cannot connect to x:1", metadata={"target": "x:1", "cause": "Trying to connect an http1.x server"}
+    )
+    assert report(error) is ExitCode.CANNOT_CONNECT
+    assert "next:  check HOST:PORT" in capsys.readouterr().err

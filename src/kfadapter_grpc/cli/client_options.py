@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
+
+
+_ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):\d{1,5}|unix:\S+")
+"""HOST:PORT with the schemes that gRPC resolves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,14 @@ class ClientOptions:
         )
 
     def client(self) -> Client:
-        """Makes the client."""
+        """Makes the client.
+
+        Raises:
+            BadParameter: The target is no address.
+        """
         from kfadapter_grpc.client import Client  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
+        if self.target and not _ADDRESS.fullmatch(self.target):
+            message = f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
+            raise typer.BadParameter(message)
         return Client(self.target, timeout=self.timeout, namespace=self.namespace)

@@ -11,14 +11,15 @@ from grpc import StatusCode
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.hints import HINTS
-from kfadapter_grpc.cli.invocation import Invocation, Step, again
+from kfadapter_grpc.cli.invocation import Invocation, Step, again, do
 from kfadapter_grpc.cli.report import print_parts
-from kfadapter_grpc.client import CallFailedError
+from kfadapter_grpc.client import CallFailedError, CannotConnectError
 from kfadapter_grpc.domain.errors import AdapterError
 
 DEBUG_VARIABLE = "KFADAPTER_DEBUG"
 """Set to anything, it shows where an error comes from."""
 
+_ANOTHER_SERVER = do("check HOST:PORT of --target: what is there, if anything, does not answer as an adapter does")
 _EXIT_CODES = {
     StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     StatusCode.UNAVAILABLE: ExitCode.CANNOT_CONNECT,
@@ -46,7 +47,7 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
         traceback.print_exception(error)
     invocation = invocation or Invocation()
     if isinstance(error, AdapterError):
-        print_parts(error.message, _why(error), invocation.spell(HINTS[error.reason]))
+        print_parts(error.message, _why(error), invocation.spell(_next_step(error)))
         return exit_code(error)
     if not isinstance(error, CommandError):
         error = _in_words(error)
@@ -73,6 +74,12 @@ def _in_words(error: Exception) -> CommandError:
         why=f"{type(error).__name__}: {error}",
         next_step=f"{DEBUG_VARIABLE}=1 before the same command shows where; please report that",
     )
+
+
+def _next_step(error: AdapterError) -> Step:
+    cause = error.metadata.get("cause", "refused")
+    taken = error.reason == CannotConnectError.reason and "refused" not in cause
+    return _ANOTHER_SERVER if taken else HINTS[error.reason]
 
 
 def _why(error: AdapterError) -> str:

@@ -43,7 +43,11 @@ class TlsError(NotConnectedError):
 
 
 class BrokenAnswerError(ConnectionError):
-    """The line was closed before the answer was complete, or what came is no answer of HTTP/1.1."""
+    """The line was closed before the answer was complete."""
+
+
+class NotHttpError(BrokenAnswerError):
+    """What came is no answer of HTTP/1.1."""
 
 
 class Connections:
@@ -202,12 +206,12 @@ class AnswerReader:
             self.reusable = False
             if not self._complete:
                 message = "what came is no answer of HTTP/1.1"
-                raise BrokenAnswerError(message) from error
+                raise NotHttpError(message) from error
         if self._pieces:
             self._bytes_without_body = 0
         elif not self._complete and self._bytes_without_body > MAX_HEAD_BYTES:
             message = f"more than {MAX_HEAD_BYTES} bytes of the answer came at a stretch that are no body"
-            raise BrokenAnswerError(message)
+            raise NotHttpError(message)
 
     def _end(self) -> None:
         """Takes note that the line was closed: for an answer that does not tell its length, this is the end."""

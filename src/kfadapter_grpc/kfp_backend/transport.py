@@ -22,7 +22,15 @@ import kfp_server_api
 
 from kfadapter_grpc.domain.errors import CallCancelledError, KfpError, KfpTimeoutError, KfpUnavailableError
 from kfadapter_grpc.kfp_backend.exchange import AlarmClock, Exchange
-from kfadapter_grpc.kfp_backend.http1 import AnswerReader, Connections, NotConnectedError, TlsError, request_head, send
+from kfadapter_grpc.kfp_backend.http1 import (
+    AnswerReader,
+    Connections,
+    NotConnectedError,
+    NotHttpError,
+    TlsError,
+    request_head,
+    send,
+)
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.call import Call
@@ -285,4 +293,8 @@ def _translate(error: Exception, exchange: Exchange, call: Call) -> Exception:
         return NotSentError("Kubeflow Pipelines' certificate or TLS settings are not accepted; see the adapter's log")
     if isinstance(error, NotConnectedError):
         return NotSentError("Kubeflow Pipelines cannot be reached: it does not accept connections; try again later")
+    if isinstance(error, NotHttpError):
+        return KfpUnavailableError(
+            "what answers at the address of Kubeflow Pipelines does not speak HTTP/1.1; check KFADAPTER_KFP_URL"
+        )
     return KfpUnavailableError("the connection to Kubeflow Pipelines broke before the answer was complete")
