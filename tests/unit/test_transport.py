@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
 import time
+import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import urllib3
 from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, answers, drips, head, resets, sends, stalls
 
 from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, KfpTimeoutError, KfpUnavailableError
 from kfadapter_grpc.kfp_backend import http1
+from kfadapter_grpc.kfp_backend.exchange import AlarmClock, Exchange
 from kfadapter_grpc.kfp_backend.transport import (
     AnswerTooLargeError,
     NotSentError,
@@ -220,6 +225,50 @@ def test_what_is_not_http_is_an_error_of_ours(kfp: ScriptedKfp, transport: Trans
     kfp.on("POST", "/x", sends(garbage, then_close=True))
     with pytest.raises(AdapterError):
         transport.send(Request("POST", "/x"), Call("r", 2))
+
+
+@pytest.fixture
+def connections(kfp: ScriptedKfp) -> Iterator[http1.Connections]:
+    """Connections to it."""
+    with urllib3.PoolManager() as pools:
+        made = http1.Connections(pools, kfp.url, 4)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def clock() -> Iterator[AlarmClock]:
+    """What ends an exchange."""
+    made = AlarmClock()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_connecting_in_no_time_leaves_no_socket(
+    connections: http1.Connections, clock: AlarmClock, seconds: float
+) -> None:
+    """A deadline that passes just before the line is opened leaves no socket to the garbage collector."""
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always", ResourceWarning)
+        with Exchange(Call("r", 30), clock) as exchange, suppress(http1.NotConnectedError):
+            connections.open(exchange, seconds, fresh=True).close()
+        gc.collect()
+    assert not [str(each.message) for each in left if "laddr=('0.0.0.0', 0)" in str(each.message)]
+
+
+def test_a_kept_connection_that_nobody_needs_any_more_is_closed(
+    connections: http1.Connections, clock: AlarmClock
+) -> None:
+    """A call that ends just when it takes a kept connection closes it."""
+    with Exchange(Call("r", 30), clock) as exchange:
+        kept = connections.open(exchange, 10, fresh=True)
+    connections.keep(kept)
+    over = Call("r", 30)
+    over.cancel()
+    with Exchange(over, clock) as exchange, pytest.raises(ConnectionAbortedError):
+        connections.open(exchange, 10, fresh=False)
+    assert kept.sock is None
 
 
 def test_importing_and_constructing_is_silent() -> None:

@@ -31,6 +31,7 @@ MAX_IDLE_SECONDS = 60.0
 """How long a connection waits for its next use: some networks forget one that is silent for longer, and say nothing."""
 _FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
 _READ_BYTES = 128 * 1024
+_LEAST_CONNECT_SECONDS = 0.001  # with less than none urllib3 raises, and leaves its socket open
 _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
 
 
@@ -78,7 +79,11 @@ class Connections:
         if fresh:
             self._drop_oldest()
         elif (connection := self._try_idle()) is not None:
-            exchange.use(connection)
+            try:
+                exchange.use(connection)
+            except ConnectionAbortedError:
+                connection.close()
+                raise
             return connection
         return self._connected(self._new(), exchange, seconds)
 
@@ -114,7 +119,7 @@ class Connections:
     def _connected(self, connection: HTTPConnection, exchange: Exchange, seconds: float) -> HTTPConnection:
         try:
             exchange.use(connection)
-            connection.timeout = seconds
+            connection.timeout = max(seconds, _LEAST_CONNECT_SECONDS)
             connection.connect()
             exchange.use(connection)  # which raises if it was broken off while there was no socket to shut
             connection.sock.settimeout(None)  # an exchange ends at its deadline; a timeout would cost a poll each time
