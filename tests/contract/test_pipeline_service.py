@@ -12,7 +12,7 @@ import grpc
 import pytest
 import yaml
 from google.protobuf.json_format import MessageToDict
-from tests.scripted_kfp import ScriptedKfp, answers
+from tests.scripted_kfp import ScriptedKfp, answers, stalls
 from tests.transcripts import PIPELINES
 
 from kfadapter.v1 import common_pb2
@@ -325,12 +325,18 @@ def test_one_version(stub: PipelineServiceStub, name: str) -> None:
     assert failure(partial(get, name=name)).reason == "VERSION_NOT_FOUND"
 
 
-def test_a_deadline_of_a_millisecond(stub: PipelineServiceStub) -> None:
+def test_a_deadline_of_a_millisecond(serve: Serve) -> None:
     """DEADLINE_EXCEEDED, and the server goes on."""
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.Get(pb.GetPipelineRequest(name="x"), timeout=0.001)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert failure(lambda: stub.Get(pb.GetPipelineRequest(name="x"))).reason == "PIPELINE_NOT_FOUND"
+    with ScriptedKfp() as kfp:
+        kfp.on("GET", "", stalls())
+        backend = connect(kfp.url)
+        stub = serve(PipelineServicer(backend.pipelines, UploadLimits())).stub
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Get(pb.GetPipelineRequest(name="x"), timeout=0.001)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        kfp.first("GET", "", answers(503))
+        assert failure(lambda: stub.Get(pb.GetPipelineRequest(name="x"))).reason == "KFP_UNAVAILABLE"
+        backend.close()
 
 
 def test_a_client_that_goes_away_in_the_middle(adapter: Running, tmp_path: Path, name: str) -> None:
