@@ -40,7 +40,13 @@ def test_kill_in_a_stream_of_uploads(tmp_path: Path) -> None:
     first.stop()
 
     with start(tmp_path) as second:
-        assert {each.name for each in tmp_path.iterdir()} == {"lock", "kfp.sqlite", "kfp.sqlite-shm", "kfp.sqlite-wal"}
+        assert {each.name for each in tmp_path.iterdir()} == {
+            "lock",
+            "runs",
+            "kfp.sqlite",
+            "kfp.sqlite-shm",
+            "kfp.sqlite-wal",
+        }
         caller = Caller(second.url)
         expected = caller.get(f"/pipelines/{_reference(caller)}/versions").json["pipeline_versions"]
         assert isinstance(expected, list)

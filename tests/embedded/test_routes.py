@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
 
-@pytest.mark.parametrize("path", ["/runs", "/experiments", "/recurringruns", "/pipelines/", "/pipelines/names/a/b"])
+@pytest.mark.parametrize("path", ["/jobs", "/runs/", "/runs/a/b", "/pipelines/", "/pipelines/names/a/b"])
 def test_unknown_routes(caller: Caller, path: str) -> None:
     """What is not there is 404 in the words of KFP's gateway."""
     reply = caller.get(path)
