@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Parameters: TypeAlias = Mapping[str, object]
 """Values of parameters, as JSON holds them."""
+_MAX_FILE_NAME = 200
 
 
 class State(str, enum.Enum):
@@ -109,6 +110,11 @@ class Executor(Protocol):
 
 def log_path(folder: Path, task_name: str) -> Path:
     """Tells where the log of a task lies: inside `folder`, whatever the name is made of."""
+    from hashlib import sha256  # noqa: PLC0415
     from urllib.parse import quote  # noqa: PLC0415
 
-    return folder / "logs" / f"{quote(task_name, safe='')[:200]}.log"
+    name = quote(task_name, safe="")
+    if len(name) > _MAX_FILE_NAME:
+        # What begins alike, as deep loops do, must not share a log.
+        name = f"{name[:_MAX_FILE_NAME]}-{sha256(task_name.encode()).hexdigest()[:16]}"
+    return folder / "logs" / f"{name}.log"

@@ -1,7 +1,8 @@
-"""An environment of a run's own, laid over this server's: packages that a run installs stay in it.
+"""An environment of a task's own, laid over this server's: packages that a task installs stay in it.
 
-It sees everything that is installed for this server, needs no download and about a tenth of a second. Components
-that KFP compiled install packages where they run (`pip install`), which would otherwise be the server's environment.
+It sees everything that is installed for this server, needs no download, and takes next to no time and space. Components
+that KFP compiled install packages where they run (`pip install`), which would otherwise be the server's environment;
+and two tasks may want different versions of a package, as they may in containers of their own.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _MISLEADING = {
     "__PYVENV_LAUNCHER__",
 }
 _OWN_SETTINGS = "KFADAPTER_"
+# All of them, lest another one on the PATH installs elsewhere.
+_PIP_NAMES = ("pip", "pip3", f"pip{sys.version_info.major}.{sys.version_info.minor}")
 _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 
 
@@ -79,8 +82,8 @@ def make_overlay(folder: Path) -> Overlay:
     (purelib / "kfadapter_below.pth").write_text(f"import site; {below}\n", encoding="utf-8")
     if importlib.util.find_spec("pip") is None:
         subprocess.run([overlay.python, "-m", "ensurepip"], check=True, capture_output=True)  # noqa: S603  # its own
-    script = folder / "bin" / "pip"
-    if not script.exists():
+    for name in _PIP_NAMES:
+        script = folder / "bin" / name
         script.write_text(_PIP, encoding="utf-8")
         script.chmod(0o755)
     return overlay

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .execution import State
-from .overlay import make_overlay
 from .runner_component import ComponentRunner, Place
 from .runner_dag import Outcome, run_pipeline
 from .runner_family import VARIABLE, end_family
@@ -35,8 +34,9 @@ if TYPE_CHECKING:
     from .runner_spec import Pipeline
     from .yaml_documents import JsonValue
 
-TEMPORARY = ("environment", "scratch")
-"""The folders of a run that nobody needs once it is over."""
+SCRATCH = "scratch"
+"""The folder of a run that nobody needs once it is over."""
+_RESULTS = ("logs", "outputs", "workspace")
 MAX_REPORTED_CHARACTERS = 64 << 10
 """A longer output parameter is not reported; the tasks after it get it whole."""
 
@@ -132,22 +132,28 @@ def execute(order: Order, channel: Channel, stopped: threading.Event, mark: str)
 
 
 def _run(order: Order, pipeline: Pipeline, channel: Channel, stopped: threading.Event, mark: str) -> Outcome:
+    # A run that is tried again begins anew.
+    for name in (*_RESULTS, SCRATCH):
+        shutil.rmtree(order.folder / name, ignore_errors=True)
     names = _names(order, pipeline)
-    environment, scratch = (order.folder / one for one in TEMPORARY)
-    variables = make_overlay(environment).variables(os.environ)
-    place = Place(order.folder, scratch, variables, mark, max(2, os.cpu_count() or 2))
+    place = Place(order.folder, order.folder / SCRATCH, os.environ, mark, max(2, os.cpu_count() or 2))
     leaf = ComponentRunner(place, report=channel.task, stopped=stopped, names=names)
     return run_pipeline(pipeline, order.parameters, leaf, report=channel.task, stopped=stopped, names=names)
 
 
 def _names(order: Order, pipeline: Pipeline) -> dict[str, str]:
     """What KFP's placeholders for the run stand for."""
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    workspace = order.folder / "workspace"
+    workspace.mkdir(exist_ok=True)
     return {
         "pipeline_job_name": pipeline.name,
         "pipeline_job_resource_name": pipeline.name,
         "pipeline_job_uuid": order.run_id,
         "pipeline_root": str(order.folder / "outputs"),
-        "pipeline_job_create_time_utc": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "pipeline_job_create_time_utc": now,
+        "pipeline_job_schedule_time_utc": now,
+        "workspace_path": str(workspace),
     }
 
 
@@ -155,8 +161,7 @@ def _end_with_parent(folder: Path, mark: str) -> None:
     while os.read(0, 1 << 10):
         pass
     end_family(f"{mark}/")
-    for name in TEMPORARY:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

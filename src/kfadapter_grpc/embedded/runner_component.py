@@ -1,4 +1,4 @@
-"""Executes single tasks: Python components as commands in the run's environment, and imports."""
+"""Executes single tasks: Python components as commands, each in an environment of its own, and imports."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from .execution import State, TaskReport, log_path
+from .overlay import make_overlay
 from .runner_dag import Outcome
 from .runner_failure import why
 from .runner_family import VARIABLE, end_family
@@ -49,14 +50,14 @@ class Place:
     Attributes:
         folder: The run's folder.
         scratch: A folder for what nobody needs afterwards.
-        variables: The environment variables of the tasks.
+        outside: The environment variables of this process.
         mark: What the run's processes are known by.
         at_once: How many tasks run at once.
     """
 
     folder: Path
     scratch: Path
-    variables: Mapping[str, str]
+    outside: Mapping[str, str]
     mark: str
     at_once: int
 
@@ -149,14 +150,15 @@ class _Attempt:
     def _execute(self, command: list[str], log: TaskLog) -> int:
         """Runs the command to its end and all that it has started; its exit code."""
         mark = f"{self.place.mark}/{self.number}/"
-        folder = self.place.scratch / f"{self.number}"
-        folder.mkdir(parents=True)
+        folder, work = self.place.scratch / f"{self.number}", self.place.scratch / f"{self.number}" / "work"
+        work.mkdir(parents=True)
         self.outputs.mkdir(parents=True)
-        variables = {**self.place.variables, **self.body.environment, "TMPDIR": str(folder), VARIABLE: mark}
+        own = {**self.body.environment, "TMPDIR": str(work), VARIABLE: mark}
+        variables = {**make_overlay(folder / "environment").variables(self.place.outside), **own}
         try:
             process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
                 command,
-                cwd=folder,
+                cwd=work,
                 env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

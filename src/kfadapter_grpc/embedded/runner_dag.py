@@ -7,6 +7,7 @@ a task is in the end, a command or an import, is the business of a `Leaf`.
 from __future__ import annotations
 
 import json
+import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -218,7 +219,8 @@ class _Walk:
             if (value := _value(source, values, done)) is not None
         }
         constants = {name: one.value for name, one in task.parameters.items() if isinstance(one, Constant)}
-        parameters = {**plain, **{name: filled(one, plain, self._names) for name, one in constants.items()}}
+        names = {**self._names, "pipeline_task_name": task.name, "pipeline_task_uuid": str(uuid.uuid4())}
+        parameters = {**plain, **{name: filled(one, plain, names) for name, one in constants.items()}}
         artifacts = {name: _artifacts(source, values, done) for name, source in task.artifacts.items()}
         return Values(parameters, {name: one for name, one in artifacts.items() if one})
 

@@ -1,7 +1,11 @@
-"""The log of a task: what its command writes, in a file that cannot grow without bound."""
+"""The log of a task: what its command writes, in a file that cannot grow without bound.
+
+A disk that is full costs the rest of the log, and nothing else: the task goes on.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,15 +33,19 @@ class TaskLog:
         self._tail = (self._tail + text)[-TAIL_BYTES:]
         begin, rest = text[: max(0, self._left)], text[max(0, self._left) :]
         self._left -= len(begin)
-        self._file.write(begin)
+        self._put(begin)
         if rest and not self._beyond:
-            self._file.write(b"\n[kfadapter: the log is full here; its end follows when the task is over]\n")
+            self._put(b"\n[kfadapter: the log is full here; its end follows when the task is over]\n")
         self._beyond += len(rest)
+
+    def _put(self, text: bytes) -> None:
+        with suppress(OSError):
+            self._file.write(text)
 
     def note(self, text: str) -> None:
         """Adds a line of the runner's own; it is no part of the `tail`."""
         if self._left > 0:
-            self._file.write(f"[kfadapter: {text}]\n".encode(errors="replace"))
+            self._put(f"[kfadapter: {text}]\n".encode(errors="replace"))
 
     @property
     def tail(self) -> str:
@@ -46,11 +54,12 @@ class TaskLog:
 
     def close(self) -> None:
         """Writes the end, if it is not there yet, and closes the file."""
-        with self._file:
-            if self._beyond:
-                kept = self._tail[-self._beyond :]
-                missing = self._beyond - len(kept)
-                self._file.write(f"[kfadapter: {missing} bytes were left out]\n".encode() + kept)
+        if self._beyond:
+            kept = self._tail[-self._beyond :]
+            missing = self._beyond - len(kept)
+            self._put(f"[kfadapter: {missing} bytes were left out]\n".encode() + kept)
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> TaskLog:  # noqa: PYI034  # typing.Self is newer than Python 3.10
         return self

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from .execution import Artifact, State, TaskReport
-from .runner import TEMPORARY
+from .runner import SCRATCH
 from .runner_family import VARIABLE, end_family
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class _Run:
 
     def __init__(self, job: Job, command: Sequence[str], report: Callable[[str, TaskReport], None]) -> None:
         self.job = job
+        self._folder = job.folder.absolute()
         self._command = command
         self._report = report
         self._mark = uuid.uuid4().hex
@@ -166,7 +167,7 @@ class _Run:
         finally:
             self._over.set()
             end_family(f"{self._mark}/")
-            self._clean()
+            shutil.rmtree(self._folder / SCRATCH, ignore_errors=True)
         if self._end and state is not State.SUCCEEDED:
             state, error = self._end.state, self._end.error
         self._end_tasks(state, error)
@@ -190,7 +191,7 @@ class _Run:
                     os.killpg(self._child.pid, number)
 
     def _follow(self) -> tuple[State, str]:
-        spec = self.job.folder / _SPEC
+        spec = self._folder / _SPEC
         spec.write_bytes(self.job.spec)
         with self._lock:
             if self._end:
@@ -214,7 +215,7 @@ class _Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            cwd=self.job.folder,
+            cwd=self._folder,
             env={**settings, "PYTHONSAFEPATH": "1", VARIABLE: f"{self._mark}/"},
         )
 
@@ -223,7 +224,7 @@ class _Run:
             "run_id": self.job.run_id,
             "spec": str(spec),
             "parameters": dict(self.job.parameters),
-            "folder": str(self.job.folder),
+            "folder": str(self._folder),
             "caching": self.job.caching,
         }
         # A child that has ended already is told from by its silence.
@@ -263,10 +264,6 @@ class _Run:
         for name in reversed(self._active):
             ended = State.FAILED if state is State.SUCCEEDED else state
             self._report(self.job.run_id, TaskReport(name, ended, error))
-
-    def _clean(self) -> None:
-        for name in TEMPORARY:
-            shutil.rmtree(self.job.folder / name, ignore_errors=True)
 
 
 @dataclass
