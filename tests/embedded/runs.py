@@ -32,3 +32,10 @@ def a_run(caller: Caller, **fields: object) -> str:
     made = try_run(caller, **fields)
     assert made.status == 200, made.text
     return made["run_id"]
+
+
+def tasks_of(run: dict[str, object]) -> dict[str, dict[str, object]]:
+    """The tasks of a run as it is served, by name."""
+    details = run["run_details"]
+    assert isinstance(details, dict)
+    return {task["display_name"]: task for task in details["task_details"]}

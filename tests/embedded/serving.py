@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from tests.embedded.conftest import Caller
+from tests.embedded.fake_executor import FakeExecutor
 
 from kfadapter_grpc.embedded.application import application
 from kfadapter_grpc.embedded.no_executor import NoExecutor
@@ -83,3 +84,23 @@ def _listening(store: Store, folder: Path, control: RunControl) -> Iterator[str]
         server.should_exit = True
         thread.join(30)
         listener.close()
+
+
+@dataclass(frozen=True)
+class Told(Serving):
+    """A server whose executor does as it is told."""
+
+    executor: FakeExecutor
+
+
+@contextlib.contextmanager
+def told(folder: Path, *, most_file_bytes: int = GIB, clock: Callable[[], float] = time.time) -> Iterator[Told]:
+    """Serves with an executor that does as it is told."""
+    made: list[FakeExecutor] = []
+
+    def make(observer: Observer) -> Executor:
+        made.append(FakeExecutor(observer))
+        return made[0]
+
+    with serving(folder, make, most_file_bytes=most_file_bytes, clock=clock) as running:
+        yield Told(running.caller, running.store, running.control, running.progress, made[0])

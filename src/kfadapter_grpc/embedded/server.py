@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from .application import application
-from .no_executor import NoExecutor
 from .run_control import RunControl
 from .run_folders import RunFolders
 from .run_progress import RunProgress
+from .runner_pool import RunnerPool
 from .store import Store
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.applications import Starlette
-
-    from .execution import Executor
 
 # Go's own limit for the request line and headers: KFP takes filters with thousands of ids.
 _MAX_HEADER_BYTES = 1 << 20
@@ -114,7 +112,7 @@ def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[RunContro
     """Executes the runs of a store for as long as the block runs."""
     folders = RunFolders(folder / "runs")
     progress = RunProgress(store, folders)
-    executor = _executor(progress, limits)
+    executor = RunnerPool(progress, most_at_once=limits.runs_at_once)
     control = RunControl(store, folders, executor, most_file_bytes=limits.file_bytes)
     try:
         control.resume()
@@ -122,10 +120,6 @@ def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[RunContro
     finally:
         progress.close()
         executor.close()
-
-
-def _executor(_progress: RunProgress, _limits: Limits) -> Executor:
-    return NoExecutor()
 
 
 class _Server(uvicorn.Server):
