@@ -96,7 +96,7 @@ class ComponentRunner:
                 if failures:
                     log.note(f"attempt {failures + 1} of {task.retry.times + 1}")
                 number = next(self._numbers)
-                outcome = _Attempt(self._place, number, name, component, values).outcome(log)
+                outcome = _Attempt(self._place, number, name, component, values, self._stopped).outcome(log)
                 if outcome.state is State.SUCCEEDED or failures == task.retry.times:
                     return self._unless_stopped(outcome)
                 if self._stopped.wait(task.retry.pause(failures + 1)):
@@ -117,6 +117,7 @@ class _Attempt:
     name: str
     component: Component
     values: Values
+    stopped: threading.Event
 
     @property
     def outputs(self) -> Path:
@@ -166,6 +167,9 @@ class _Attempt:
             )
         except ValueError as error:
             raise ValueFaultError(f"its command cannot be started: {error}") from None
+        if self.stopped.is_set():
+            # The signal that stops a run went to those who were there, and this one may have come later.
+            process.terminate()
         code = _followed(process, log, lambda: end_family(mark))
         shutil.rmtree(folder, ignore_errors=True)
         return code
