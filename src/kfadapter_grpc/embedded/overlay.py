@@ -11,7 +11,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import sysconfig
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,9 @@ _MISLEADING = {
     "__PYVENV_LAUNCHER__",
 }
 _OWN_SETTINGS = "KFADAPTER_"
+_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 # All of them, lest another one on the PATH installs elsewhere.
-_PIP_NAMES = ("pip", "pip3", f"pip{sys.version_info.major}.{sys.version_info.minor}")
+_PIP_NAMES = ("pip", "pip3", f"pip{_VERSION}")
 _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 
 
@@ -77,7 +77,7 @@ def make_overlay(folder: Path) -> Overlay:
     """
     venv.EnvBuilder(clear=True, symlinks=True, with_pip=False).create(folder)
     overlay = Overlay(folder)
-    purelib = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
+    purelib = folder / "lib" / f"python{_VERSION}" / "site-packages"
     below = "; ".join(f"site.addsitedir({one!r})" for one in _package_folders())
     (purelib / "kfadapter_below.pth").write_text(f"import site; {below}\n", encoding="utf-8")
     if importlib.util.find_spec("pip") is None:

@@ -1,9 +1,10 @@
 """`python -m kfadapter_grpc.embedded.runner`: executes one run, in a process of its own.
 
-It reads one line of JSON from its standard input: `run_id`, `spec` (the path of a file), `parameters` and `folder`. Its
-standard output is lines of JSON: `{"task": NAME, "state": ..., "error": ..., "parameters": {...}, "artifacts": [...]}`
-whenever a task begins or ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ...}`. SIGTERM ends it early,
-without a last line. When its standard input is closed, its parent is gone, and it ends itself and all that it started.
+It reads one line of JSON from its standard input: `run_id`, `spec` (the path of a file), `parameters`, `folder` and
+`caching`, which makes no difference yet: nothing is ever taken from an earlier run. Its standard output is lines of
+JSON: `{"task": NAME, "state": ..., "error": ..., "parameters": {...}, "artifacts": [...]}` whenever a task begins or
+ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ...}`. SIGTERM ends it early, without a last line. When its
+standard input is closed, its parent is gone, and it ends itself and all that it started.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class _Reader:
         if token["string"] is not None:
             return re.sub(r"\\(.)", r"\1", token["string"][1:-1])
         if token["number"] is not None:
-            return float(token["number"])
+            return int(token["number"]) if token["number"].lstrip("-").isdecimal() else float(token["number"])
         if token["word"] in _WORDS:
             return _WORDS[token["word"]]
         if token["word"] in _CONVERSIONS and self._takes("("):
