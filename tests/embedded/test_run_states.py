@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.transcripts import JsonObject
 
+    from kfadapter_grpc.embedded.execution import Job
+
 PLAYS = json.loads((DATA / "transcripts" / "run_states.json").read_text(encoding="utf-8"))["plays"]
 
 
@@ -160,6 +162,20 @@ def test_termination_while_it_waits(server: Told) -> None:
     server.executor.end(other, State.CANCELED)
     run = server.caller.get(f"/runs/{other}").json
     assert (run["state"], "run_details" in run) == ("FAILED", False)
+
+
+def test_termination_before_it_is_submitted(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A termination that overtakes the run on its way to the executor is told to it afterwards."""
+    submit = server.executor.submit
+
+    def slow(job: Job) -> None:
+        assert server.caller.call("POST", f"/runs/{job.run_id}:terminate").status == 200
+        server.executor.terminated.clear()
+        submit(job)
+
+    monkeypatch.setattr(server.executor, "submit", slow)
+    run_id = a_run(server.caller)
+    assert server.executor.terminated == [run_id]
 
 
 def test_retry(server: Told) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from .bodies import rfc3339, to_json, without_empty
 from .cron import CronError, check_cron
 from .errors import context, invalid_input
 from .json_requests import flag_field, integer_field, object_field, text_field
+from .moments import read_moment
 from .parameters import check_parameters
 from .records import NewRecurringRun
 from .run_requests import DEFAULT_SERVICE_ACCOUNT, find_experiment, find_pipeline, runtime_config
@@ -84,10 +84,9 @@ def _moment(text: str) -> str:
     if not text:
         return ""
     try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return rfc3339(read_moment(text))
+    except (ValueError, OverflowError):
         raise invalid_input(f"invalid google.protobuf.Timestamp value {text!r}") from None
-    return rfc3339(int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()))
 
 
 def _is_enabled(body: dict[str, object]) -> bool:

@@ -164,6 +164,10 @@ class RunControl:
             self._store.progress.end(run.id, State.FAILED, f"no folder can be made for it: {error.strerror}")
             return
         self._executor.submit(Job(run.id, spec.encode(), json.loads(run.config.parameters), folder))
+        now = self._store.runs.try_get(run.id)
+        if now is None or now.state is State.CANCELING:
+            # Asked for before the executor knew of it.
+            self._executor.terminate(run.id)
 
     def _check_room(self) -> None:
         used, largest = self._store.runs.file_size(), self._store.runs.try_largest()

@@ -41,8 +41,8 @@ class RunProgress:
     def run_ended(self, run_id: str, state: State, error: str) -> None:
         """The run is over."""
         closing, size = self._closing.is_set(), self._folders.size(run_id)
-        self._durably(lambda: self._store.progress.end(run_id, state, error, if_started=closing))
         self._durably(lambda: self._store.runs.keep_file_size(run_id, size))
+        self._durably(lambda: self._store.progress.end(run_id, state, error, if_started=closing))
         if self._store.runs.try_get(run_id) is None:
             self._folders.remove(run_id)
 

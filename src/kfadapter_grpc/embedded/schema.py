@@ -78,6 +78,7 @@ _RUNS: Final = """
     CREATE INDEX runs_of_experiments ON runs (experiment_id, created_at, id);
     CREATE INDEX runs_by_state ON runs (state, submission);
     CREATE INDEX runs_by_submission ON runs (submission);
+    CREATE INDEX runs_by_size ON runs (file_bytes);
     CREATE INDEX runs_by_spec ON runs (spec_digest);
     CREATE TABLE tasks (
         run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
