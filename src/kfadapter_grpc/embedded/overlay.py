@@ -74,6 +74,9 @@ def make_overlay(folder: Path) -> Overlay:
 
     Args:
         folder: Where; what is there is replaced.
+
+    Raises:
+        OSError: it cannot be made there, or there is no pip to be had.
     """
     venv.EnvBuilder(clear=True, symlinks=True, with_pip=False).create(folder)
     overlay = Overlay(folder)
@@ -81,12 +84,20 @@ def make_overlay(folder: Path) -> Overlay:
     below = "; ".join(f"site.addsitedir({one!r})" for one in _package_folders())
     (purelib / "kfadapter_below.pth").write_text(f"import site; {below}\n", encoding="utf-8")
     if importlib.util.find_spec("pip") is None:
-        subprocess.run([overlay.python, "-m", "ensurepip"], check=True, capture_output=True)  # noqa: S603  # its own
+        _install_pip(overlay)
     for name in _PIP_NAMES:
         script = folder / "bin" / name
         script.write_text(_PIP, encoding="utf-8")
         script.chmod(0o755)
     return overlay
+
+
+def _install_pip(overlay: Overlay) -> None:
+    """Installs the pip that Python brings along, for a server without one."""
+    command = [overlay.python, "-m", "ensurepip"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  # its own Python
+    if done.returncode:
+        raise OSError(f"there is no pip, and Python brings none along: {done.stderr.strip()[-500:]}")
 
 
 def _package_folders() -> list[str]:

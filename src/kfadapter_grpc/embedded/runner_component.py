@@ -82,26 +82,28 @@ class ComponentRunner:
 
     def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
         """Executes a task, again and again as its retry policy says."""
+        with TaskLog(log_path(self._place.folder, name)) as log:
+            if isinstance(component.body, Importer):
+                self._report(TaskReport(name, State.RUNNING))
+                return _imported(component.body, component, values, self._names, log)
+            for failures in range(task.retry.times):
+                outcome = self._attempt(name, failures, component, values, log)
+                if outcome.state is not State.FAILED:
+                    return outcome
+                log.note(f"attempt {failures + 1} of {task.retry.times + 1} failed: {outcome.error}")
+                if self._stopped.wait(task.retry.pause(failures + 1)):
+                    return Outcome(State.CANCELED)
+            return self._attempt(name, task.retry.times, component, values, log)
+
+    def _attempt(self, name: str, failures: int, component: Component, values: Values, log: TaskLog) -> Outcome:
+        """Executes a task once, as soon as there is room."""
         with self._room:
             if self._stopped.is_set():
                 return Outcome(State.CANCELED)
-            self._report(TaskReport(name, State.RUNNING))
-            if isinstance(component.body, Importer):
-                return _imported(component.body, component, values, self._names)
-            return self._with_retries(name, task, component, values)
-
-    def _with_retries(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
-        with TaskLog(log_path(self._place.folder, name)) as log:
-            for failures in range(task.retry.times + 1):
-                if failures:
-                    log.note(f"attempt {failures + 1} of {task.retry.times + 1}")
-                number = next(self._numbers)
-                outcome = _Attempt(self._place, number, name, component, values, self._stopped).outcome(log)
-                if outcome.state is State.SUCCEEDED or failures == task.retry.times:
-                    return self._unless_stopped(outcome)
-                if self._stopped.wait(task.retry.pause(failures + 1)):
-                    return Outcome(State.CANCELED)
-        raise AssertionError
+            if not failures:
+                self._report(TaskReport(name, State.RUNNING))
+            attempt = _Attempt(self._place, next(self._numbers), name, component, values, self._stopped)
+            return self._unless_stopped(attempt.outcome(log))
 
     def _unless_stopped(self, outcome: Outcome) -> Outcome:
         failed = outcome.state is State.FAILED
@@ -274,7 +276,9 @@ def _file_name(task: str) -> str:
     return re.sub(r"[^\w.-]+", "-", task)[-60:]
 
 
-def _imported(importer: Importer, component: Component, values: Values, names: Mapping[str, str]) -> Outcome:
+def _imported(
+    importer: Importer, component: Component, values: Values, names: Mapping[str, str], log: TaskLog
+) -> Outcome:
     """Imports an artifact: nothing is copied, and what lies on this machine must be there."""
     uri = importer.uri or as_text(values.parameters.get(importer.uri_parameter, ""))
     parts = urlsplit(uri)
@@ -282,6 +286,7 @@ def _imported(importer: Importer, component: Component, values: Values, names: M
         uri = unquote(parts.path) if parts.scheme else uri
         if not Path(uri).exists():
             return _failed(f"it imports {uri}, and there is no such file on this machine")
+    log.note(f"imports {uri}; nothing is copied")
     metadata = mapping(filled(importer.metadata, values.parameters, names))
     made = {name: (RuntimeArtifact(name, kind, uri, metadata),) for name, kind in component.output_artifacts.items()}
     return Outcome(State.SUCCEEDED, values=Values(artifacts=made))

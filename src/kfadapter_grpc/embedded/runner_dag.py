@@ -7,6 +7,7 @@ a task is in the end, a command or an import, is the business of a `Leaf`.
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from .runner_spec import Component, Loop, Pipeline, Source, Task
     from .yaml_documents import JsonValue
 
-_MOST_AT_ONCE = 32
-"""So many tasks of one DAG, and iterations of one loop, are under way at once; the rest wait."""
+# So many tasks of one DAG, and iterations of one loop, are under way at once; the rest wait. Loops may be nested.
+_MOST_TASKS = 32
+_MOST_ITERATIONS = max(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class _Walk:
         done: dict[str, Outcome] = {}
         waiting = dict(dag.tasks)
         running: dict[Future[Outcome], str] = {}
-        with ThreadPoolExecutor(_width(len(waiting))) as threads:
+        with ThreadPoolExecutor(_width(len(waiting), _MOST_TASKS)) as threads:
             while waiting or running:
                 for name in [one for one, task in waiting.items() if task.depends_on <= done.keys()]:
                     running[threads.submit(self._task, waiting.pop(name), values, done, path)] = name
@@ -183,7 +185,8 @@ class _Walk:
         def run(index: int) -> Outcome:
             return self._iteration(task, component, iterations[index], f"{name}[{index}]")
 
-        with ThreadPoolExecutor(_width(len(iterations), loop.at_once)) as threads:
+        limit = min(loop.at_once or _MOST_ITERATIONS, _MOST_ITERATIONS)
+        with ThreadPoolExecutor(_width(len(iterations), limit)) as threads:
             outcomes = list(threads.map(run, range(len(iterations))))
         return self._ended(name, _loop_outcome(outcomes, component))
 
@@ -225,9 +228,9 @@ class _Walk:
         return Values(parameters, {name: one for name, one in artifacts.items() if one})
 
 
-def _width(count: int, limit: int = 0) -> int:
+def _width(count: int, limit: int) -> int:
     """How many of so many things run side by side."""
-    return max(1, min(count, limit or _MOST_AT_ONCE, _MOST_AT_ONCE))
+    return max(1, min(count, limit))
 
 
 def _value(source: Source, values: Values, done: Mapping[str, Outcome]) -> JsonValue:
