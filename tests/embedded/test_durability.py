@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ import pytest
 import urllib3
 from tests.embedded.conftest import HELLO, Caller
 from tests.embedded.runs import a_pipeline, a_run
+from tests.embedded.serving import told
 from tests.transcripts import PIPELINES
 
 from kfadapter_grpc.embedded.process import start
+from kfadapter_grpc.embedded.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +127,19 @@ def test_end_in_the_middle_of_runs(tmp_path: Path, kill: bool) -> None:  # a par
         _until(caller, running[0], "FAILED")
         assert caller.call("DELETE", f"/runs/{running[0]}").status == 200
         assert not (tmp_path / "runs" / running[0]).exists()
+
+
+def test_data_of_an_older_version(tmp_path: Path) -> None:
+    """What was written before there were runs is still there, and can be run."""
+    connection = sqlite3.connect(tmp_path / "kfp.sqlite")
+    connection.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1")
+    connection.execute("INSERT INTO pipelines VALUES ('p', 'Old', 'old', 'Old', '', 1700000000, '{}')")
+    connection.execute("INSERT INTO versions VALUES ('v', 'p', '1', '1', '1', '', '', 1700000000, '{}')")
+    spec = '{"pipelineInfo":{"name":"old"},"root":{"dag":{}},"schemaVersion":"2.1.0"}'
+    connection.execute("INSERT INTO specs VALUES ('v', ?)", (spec,))
+    connection.commit()
+    connection.close()
+    with told(tmp_path) as server:
+        assert server.caller.get("/pipelines/names/old")["pipeline_id"] == "p"
+        a_run(server.caller, pipeline_version_reference={"pipeline_id": "p"})
+        assert server.executor.jobs[0].spec == spec.encode()

@@ -275,7 +275,7 @@ def test_end_of_the_server(server: Told) -> None:
 def test_disk_that_is_full_for_a_while(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be written down at first is written down later."""
     run_id = a_run(server.caller)
-    faults = iter([sqlite3.OperationalError("database or disk is full")] * 3)
+    faults = iter([sqlite3.OperationalError("database or disk is full")] * 20)
     end = server.store.progress.end
 
     def fail_at_first(*arguments: object, **named: object) -> None:
@@ -283,7 +283,7 @@ def test_disk_that_is_full_for_a_while(server: Told, monkeypatch: pytest.MonkeyP
             raise fault
         end(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("kfadapter_grpc.embedded.run_progress._RETRY_SECONDS", (0.001,) * 5)
+    monkeypatch.setattr("kfadapter_grpc.embedded.run_progress._RETRY_SECONDS", (0.001,) * 3)
     monkeypatch.setattr(server.store.progress, "end", fail_at_first)
     server.executor.end(run_id, State.SUCCEEDED)
     assert server.caller.get(f"/runs/{run_id}")["state"] == "SUCCEEDED"

@@ -45,9 +45,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = int(text) if text.isdecimal() else 0
     if count < 1:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
     return count
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,15 +43,18 @@ class RunProgress:
         """The run is over."""
         closing, size = self._closing.is_set(), self._folders.size(run_id)
         self._durably(lambda: self._store.runs.keep_file_size(run_id, size))
-        self._durably(lambda: self._store.progress.end(run_id, state, error, if_started=closing))
+        self._durably(lambda: self._store.progress.end(run_id, state, error, if_started=closing), for_ever=True)
         if self._store.runs.try_get(run_id) is None:
             self._folders.remove(run_id)
 
-    def _durably(self, write: Callable[[], None]) -> None:
-        for seconds in _RETRY_SECONDS:
+    def _durably(self, write: Callable[[], None], *, for_ever: bool = False) -> None:
+        """Writes, again and again if need be; `for_ever` means until the server ends."""
+        more = repeat(_RETRY_SECONDS[-1]) if for_ever else ()
+        for seconds in chain(_RETRY_SECONDS, more):
             try:
                 return write()
-            except sqlite3.Error as error:
+            except sqlite3.OperationalError as error:
                 _log.warning("cannot write how a run goes on: %s", error)
-                self._closing.wait(seconds)
+                if self._closing.wait(seconds):
+                    break
         return write()
