@@ -199,3 +199,37 @@ def test_observer_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert watcher.wait_end("run") == (State.SUCCEEDED, "")
     pool.close()
     assert "a run's progress could not be kept" in caplog.text
+
+
+class _Insistent(Watcher):
+    """An observer that submits a run again as soon as it has failed."""
+
+    pool: RunnerPool
+    jobs: list[Job]
+
+    def run_ended(self, run_id: str, state: State, error: str) -> None:
+        if self.jobs:
+            self.pool.submit(self.jobs.pop())
+        else:
+            super().run_ended(run_id, state, error)
+
+
+def test_submitted_again_at_once(tmp_path: Path) -> None:
+    """A run may be submitted again by whoever hears of its end, and is executed each time."""
+    watcher = _Insistent()
+    watcher.pool = RunnerPool(watcher, most_at_once=2, command=FAKE)
+    job = Job("run", b"{}", {"play": [("say", {"run": "FAILED", "error": "again"})]}, tmp_path)
+    watcher.jobs = [job] * 4
+    watcher.pool.submit(job)
+    assert watcher.wait_end("run") == (State.FAILED, "again")
+    assert watcher.started == ["run"] * 5
+    watcher.pool.close()
+
+
+def test_parameters_that_are_no_json(stage: Stage) -> None:
+    """A run that cannot even be handed to its runner fails, and the pool goes on."""
+    stage.pool.submit(Job("run", b"{}", {"x": object()}, stage.folder))
+    state, error = stage.end()
+    assert (state, error) == (State.FAILED, "this server could not run it; its own log says why")
+    stage.play("next", DONE)
+    assert stage.end("next") == (State.SUCCEEDED, "")

@@ -115,14 +115,17 @@ class RunnerPool:
 
     def _execute(self, run: _Run) -> None:
         run_id = run.job.run_id
+        self._report(self._observer.run_started, run_id)
         try:
-            self._report(self._observer.run_started, run_id)
             state, error = run.execute()
-            self._report(self._observer.run_ended, run_id, state, error)
-        finally:
-            with self._lock:
-                del self._running[run_id]
-                self._fill()
+        except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the run must not go on for ever
+            _log.exception("a run could not be executed")
+            state, error = State.FAILED, "this server could not run it; its own log says why"
+        # Whoever hears of the end may submit the run again at once.
+        with self._lock:
+            del self._running[run_id]
+            self._fill()
+        self._report(self._observer.run_ended, run_id, state, error)
 
     def _report_task(self, run_id: str, report: TaskReport) -> None:
         self._report(self._observer.task_changed, run_id, report)
