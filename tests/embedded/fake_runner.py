@@ -31,12 +31,21 @@ def _wait_for_file(path: str) -> None:
         pause.wait(0.01)
 
 
+def _say_at_sigterm(message: object) -> None:
+    def end(_number: int, _frame: object) -> None:
+        _say(message)
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, end)
+
+
 _STEPS: dict[str, Callable[[Any], object]] = {
     "say": _say,
     "raw": lambda text: print(text, flush=True),  # noqa: T201
     "complain": lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
     "touch": lambda path: Path(path).touch(),
     "wait for": _wait_for_file,
+    "at SIGTERM say": _say_at_sigterm,
     "ignore SIGTERM": lambda _: signal.signal(signal.SIGTERM, signal.SIG_IGN),
     "forever": lambda _: signal.pause(),
     "exit": sys.exit,

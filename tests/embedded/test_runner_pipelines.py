@@ -483,6 +483,13 @@ NO_PIPELINES = [
 ]
 
 
+@pytest.mark.parametrize("spec", [b"{", b"[" * 100_000])
+def test_spec_that_is_no_json(tmp_path: Path, spec: bytes) -> None:
+    """What is no JSON, or nested without end, fails the run in words."""
+    state, error = run(spec, tmp_path).ends["run"]
+    assert (state, error.partition(":")[0]) == (State.FAILED, "the pipeline's spec cannot be read")
+
+
 @pytest.mark.parametrize(("document", "error"), NO_PIPELINES)
 def test_spec_that_is_none(tmp_path: Path, document: object, error: str) -> None:
     """What is no pipeline fails the run in words."""

@@ -133,6 +133,16 @@ def test_terminate(stage: Stage) -> None:
     assert stage.end("next") == (State.SUCCEEDED, "")
 
 
+def test_failure_that_comes_of_the_termination(stage: Stage) -> None:
+    """A task that fails because its run is terminated is CANCELED, whatever its runner says at that moment."""
+    failed = {"task": "a", "state": "FAILED", "error": "signal 15"}
+    stage.play("run", ("at SIGTERM say", failed), RUNNING, FOREVER)
+    stage.watcher.wait_task("a", State.RUNNING)
+    stage.pool.terminate("run")
+    assert stage.end() == (State.CANCELED, "")
+    assert [report.state for report in stage.watcher.reports] == [State.RUNNING, State.CANCELED]
+
+
 def test_terminate_a_stubborn_runner(stage: Stage) -> None:
     """A runner that ignores SIGTERM is killed."""
     stage.play("run", ("ignore SIGTERM", ""), RUNNING, FOREVER)

@@ -122,7 +122,7 @@ def execute(order: Order, channel: Channel, stopped: threading.Event, mark: str)
         mark: What the run's processes are known by.
     """
     try:
-        pipeline = read_pipeline(load_json(order.spec.read_bytes()))
+        pipeline = read_pipeline(_document(order.spec))
         if reason := refusal(pipeline):
             return Outcome(State.FAILED, reason)
         return _run(order, pipeline, channel, stopped, mark)
@@ -130,6 +130,13 @@ def execute(order: Order, channel: Channel, stopped: threading.Event, mark: str)
         return Outcome(State.FAILED, str(error))
     except OSError as error:
         return Outcome(State.FAILED, f"this server could not run it: {error}")
+
+
+def _document(path: Path) -> JsonValue:
+    try:
+        return load_json(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"the pipeline's spec cannot be read: {error}") from None
 
 
 def _run(order: Order, pipeline: Pipeline, channel: Channel, stopped: threading.Event, mark: str) -> Outcome:

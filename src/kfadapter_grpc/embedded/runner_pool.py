@@ -246,6 +246,9 @@ class _Run:
         return last
 
     def _task(self, report: TaskReport) -> None:
+        if self._end and report.state is not State.SUCCEEDED:
+            # What a run does while it is being ended is the ending's doing: `_end_tasks` has the right words for it.
+            return
         if report.state is State.RUNNING:
             self._active[report.name] = None
         else:
