@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfadapter_grpc.embedded.execution import State, log_path
+from kfadapter_grpc.embedded.runner_component import _argument
 from kfadapter_grpc.embedded.runner_condition import ConditionError, holds
 from kfadapter_grpc.embedded.runner_dag import Outcome, run_pipeline
 from kfadapter_grpc.embedded.runner_failure import why
@@ -146,6 +147,31 @@ def test_placeholders() -> None:
     assert filled("{{$.pipeline_job_name}} {{$.unknown}}", {}, {"pipeline_job_name": "p"}) == "p {{$.unknown}}"
     with pytest.raises(ValueFaultError, match="'c', which has no value"):
         filled("<{{$.inputs.parameters['c']}}>", parameters, {})
+
+
+PIP = "python3 -m pip install --quiet --no-warn-script-location"
+START = '"$0" "$@"'
+KFP = """'kfp==2.9.0' '--no-deps' 'typing-extensions>=3.7.4,<5; python_version<"3.9"'"""
+INDEX = "--index-url http://localhost/x --trusted-host http://localhost/x"
+COMMANDS = [
+    (f"fi\n\nPIP_DISABLE_PIP_VERSION_CHECK=1 {PIP} {KFP} && {START}\n", f"fi\n\n{START}\n"),
+    (f"{PIP}     'kfp==2.0.1' && {START}", START),
+    (f"{PIP} 'numpy'  &&  {PIP} {KFP} && {START}", f"{PIP} 'numpy'  &&  {START}"),
+    (
+        f"{PIP} {INDEX} 'numpy' 'kfp==2.5.0'  &&  {PIP} {INDEX} {KFP} && {START}",
+        f"{PIP} {INDEX} 'numpy' 'kfp==2.5.0'  &&  {START}",
+    ),
+    (f"{PIP} 'kfp==2.5.0'  &&  {PIP} {KFP} && {START}", f"{PIP} 'kfp==2.5.0'  &&  {START}"),
+    (f'python3 -m venv "$tmp/venv" && {PIP} {KFP} && {START}',) * 2,
+    ("{{$}}", "INPUT"),
+    ("print('{{$}}')",) * 2,
+]
+
+
+@pytest.mark.parametrize(("part", "executed"), COMMANDS)
+def test_only_the_compilers_own_kfp_is_not_installed(part: str, executed: str) -> None:
+    """What a command installs for its user stays; the kfp that it was compiled with is this server's here."""
+    assert _argument(part, "INPUT") == executed
 
 
 FAILURES = [

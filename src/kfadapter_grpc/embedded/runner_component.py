@@ -34,9 +34,12 @@ MAX_INPUT_BYTES = (128 << 10) - 1
 """Linux's limit for one argument; KFP's components take all their inputs in one."""
 MAX_OUTPUT_BYTES = 16 << 20
 """How large the outputs of a task may be as JSON, artifacts' contents aside."""
-# Components install the kfp that they were compiled with. The one of this server is there already, and does.
+# The last thing that components do before they begin is to install the kfp that they were compiled with. The one of
+# this server is there already, and does. What a user asked for, another kfp among it, is installed.
 _INSTALLS_KFP = re.compile(
-    r"(?:PIP_DISABLE_PIP_VERSION_CHECK=1 )?python3 -m pip install [^&\n]*'kfp==[^'&\n]+' '--no-deps'[^&\n]*&& "
+    r"""(?:PIP_DISABLE_PIP_VERSION_CHECK=1\ )?python3\ -m\ pip\ install(?:\ +--\S+(?:\ +[^\s'-][^\s']*)?)*
+    \ +'kfp==[^']+'(?:\ +'--no-deps')?(?:\ +'typing-extensions[^']*')?\ *&&\ +(?="\$0"\ "\$@")""",
+    re.VERBOSE,
 )
 _WHOLE_INPUT = "{{$}}"
 _PIECE = 1 << 16
