@@ -94,7 +94,7 @@ def make_overlay(folder: Path) -> Overlay:
 
 def _install_pip(overlay: Overlay) -> None:
     """Installs the pip that Python brings along, for a server without one."""
-    command = [overlay.python, "-m", "ensurepip"]
+    command = [str(overlay.python), "-m", "ensurepip"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  # its own Python
     if done.returncode:
         raise OSError(f"there is no pip, and Python brings none along: {done.stderr.strip()[-500:]}")
