@@ -14,7 +14,7 @@ from .errors import UploadError
 from .execution import log_path
 from .progress_store import WHOLE
 from .records import OVER
-from .run_bodies import pod_names, task_id
+from .task_bodies import pod_names, task_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
