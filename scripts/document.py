@@ -1,4 +1,4 @@
-"""Writes the documents that are made from the code: docs/errors.md and docs/settings.md.
+"""Writes the documents that are made from the code: docs/errors.md, docs/settings.md and docs/reference/.
 
 document.py            write them
 document.py --check    fail if what is committed differs
@@ -9,13 +9,22 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs by its path
+
+from scripts import api_reference, cli_reference
 
 from kfadapter_grpc.domain.errors import AdapterError, all_error_classes
 from kfadapter_grpc.kfp_backend.error_table import ROWS, Row
 from kfadapter_grpc.settings import setting_rows
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
 PROTO = ROOT / "protos" / "kfadapter" / "v1" / "errors.proto"
 
 ERRORS_HEAD = """# Errors
@@ -81,6 +90,16 @@ def settings_page() -> str:
     return SETTINGS_HEAD + "".join(rows)
 
 
+def all_pages() -> dict[Path, str]:
+    """All pages by their paths."""
+    return {
+        DOCS / "errors.md": errors_page(),
+        DOCS / "settings.md": settings_page(),
+        **{REFERENCE / "api" / name: text for name, text in api_reference.pages().items()},
+        **{REFERENCE / "cli" / name: text for name, text in cli_reference.pages().items()},
+    }
+
+
 def _reason_line(cls: type[AdapterError], comment: str) -> str:
     text = comment[0].upper() + comment[1:]
     return f"| `{cls.reason}` | {cls.code.name} | {text} |\n"
@@ -97,15 +116,25 @@ def _case_line(row: Row) -> str:
 
 def main() -> int:
     """Writes or checks the pages."""
-    pages = {DOCS / "errors.md": errors_page(), DOCS / "settings.md": settings_page()}
-    if "--check" not in sys.argv[1:]:
-        for path, text in pages.items():
-            path.write_text(text, "utf-8")
-        return 0
-    old = [path.name for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
-    if old:
-        sys.stderr.write(f"document: not current: {', '.join(old)}; run scripts/document.py\n")
-    return 1 if old else 0
+    pages = all_pages()
+    gone = [path for path in REFERENCE.rglob("*.md") if path not in pages]
+    if "--check" in sys.argv[1:]:
+        return check(pages, gone)
+    for path, text in pages.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    for path in gone:
+        path.unlink()
+    return 0
+
+
+def check(pages: Mapping[Path, str], gone: Sequence[Path]) -> int:
+    """Names the pages that differ from what is committed, and those that nothing makes any more."""
+    old = [path for path, text in pages.items() if not path.exists() or path.read_text("utf-8") != text]
+    names = ", ".join(str(path.relative_to(ROOT)) for path in (*old, *gone))
+    if names:
+        sys.stderr.write(f"document: not current: {names}; run scripts/document.py\n")
+    return 1 if names else 0
 
 
 if __name__ == "__main__":

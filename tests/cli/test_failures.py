@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 from tests.client.fake_adapter import bare_status
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from kfadapter.v1 import errors_pb2
+from kfadapter_grpc.cli.app import app
+from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.exit_codes import MEANINGS, ExitCode
 from kfadapter_grpc.cli.failures import DEBUG_VARIABLE, exit_code, report
 from kfadapter_grpc.cli.hints import HINTS
+from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, again, do, other
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.domain.errors import AdapterError, FieldViolation, InvalidFieldError, all_error_classes
 
@@ -38,7 +44,6 @@ EXIT_CODES = {
     "DRAINING": 3,
     "KFP_TIMEOUT": 6,
     "UNSUPPORTED_BY_KFP": 8,
-    "NOT_IMPLEMENTED": 8,
     "KFP_ERROR": 8,
     "INTERNAL": 8,
     "CANCELLED": 7,
@@ -74,12 +79,80 @@ def test_a_foreign_status_has_the_exit_code_of_its_kind(status: grpc.StatusCode,
     assert exit_code(CallFailedError("x", status=status, request_id="", metadata={})) is code
 
 
+CONTRACT = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118
+
+
 def test_every_reason_has_a_hint() -> None:
-    """Whatever reason the contract knows, or the client adds, somebody who meets it is told what to do next."""
-    contract = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}  # noqa: SIM118
-    client = {CannotConnectError.reason, DeadlineError.reason, CallFailedError.reason}
-    assert set(HINTS) == contract | client
-    assert all(HINTS.values())
+    """Whatever reason the contract knows, or the client adds, has a hint."""
+    assert set(HINTS) == CONTRACT | {CannotConnectError.reason, DeadlineError.reason, CallFailedError.reason}
+
+
+def error_of(reason: str) -> AdapterError:
+    """An error with this reason; where no class gives it yet, one that is made up."""
+    if reason == CallFailedError.reason:
+        return CallFailedError("x", status=grpc.StatusCode.UNKNOWN, request_id="r", metadata={})
+    known = {cls.reason: cls for cls in CLASSES}
+    made_up = type("MadeUpError", (AdapterError,), {"reason": reason, "code": grpc.StatusCode.UNKNOWN})
+    error = known.get(reason, made_up)("it is wrong", request_id="r")
+    assert isinstance(error, AdapterError)
+    return error
+
+
+DELETE = ["delete", "훈련 '2'"]
+UPLOAD = ["upload", "a b.yaml", "--version-name", "v", "--request-id=r", "--if-exists", "fail", "--target=h:1"]
+GET = ["get", "--timeout", "1", "--name", "--", "-x"]
+ONLY = {"PIPELINE_EXISTS": [UPLOAD], "PIPELINE_HAS_VERSIONS": [DELETE]}
+"""The commands that get an error, where not all do."""
+CASES = [(reason, typed) for reason in sorted(HINTS) for typed in ONLY.get(reason, [DELETE, UPLOAD, GET])]
+
+
+@pytest.mark.parametrize(("reason", "typed"), CASES, ids=[f"{reason}-{typed[0]}" for reason, typed in CASES])
+def test_every_reason_has_a_next_step_that_works(
+    reason: str, typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every error has its three parts, and where the next step is a command, a shell and the program understand it."""
+    pipeline = {"delete": typed[1], "get": typed[-1]}.get(typed[0], "")
+    step = HINTS[reason]
+    report(error_of(reason), Invocation(tuple(typed), pipeline, ClientOptions("h:1")))
+    what, why, *after = capsys.readouterr().err.splitlines()
+    assert (what.partition(":")[0], why.partition(":")[0], after[0][:7]) == ("error", "why", "next:  ")
+    assert len(after[0]) > len("next:  ")
+    if step != do(step.words):
+        program, *words = shlex.split(after[0].removeprefix("next:  "))
+        assert program == "kfadapter"
+        if not step.manual:
+            understand(words)
+        assert not step.again or typed[-1 if pipeline else 1] in words
+
+
+def understand(words: list[str]) -> None:
+    """Reads a command line as the program does, and runs nothing; fails for one that is wrong."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    with group.make_context("kfadapter", list(words)) as context:
+        command = group.get_command(context, context._protected_args[0])
+        assert command is not None
+        command.make_context("command", [*context._protected_args[1:], *context.args], parent=context)
+
+
+def test_the_same_command_again_is_spelled_as_it_was_typed() -> None:
+    """What is added replaces what was there and stands before `--`; what a shell would break is quoted."""
+    typed = Invocation(("upload", "내 파일.yaml", "--timeout=1", "--name", "a'b", "--", "x"))
+    assert (
+        typed.spell(again("--timeout", "9")) == """kfadapter upload '내 파일.yaml' --name 'a'"'"'b' --timeout 9 -- x"""
+    )
+    assert typed.spell(again(without="--name")) == "kfadapter upload '내 파일.yaml' --timeout=1 -- x"
+    piped = Invocation(("upload", "-", "--name", "x"))
+    assert piped.spell(again("--force", words="y")) == "the same command again with --force\ny"
+
+
+def test_another_command_goes_to_the_same_adapter(kfadapter: Kfadapter) -> None:
+    """The next step keeps --target and --namespace, and names the pipeline, quoted for the shell."""
+    fields = {"pipeline": "내 것", "target": "h:1", "namespace": "team a"}
+    spelled = Invocation.current(fields).spell(other("versions", PIPELINE))
+    assert spelled == "kfadapter --target h:1 --namespace 'team a' versions '내 것'"
+    ended = kfadapter("get", "absent", "-n", "x")
+    assert f"next:  kfadapter --target {kfadapter.target} --namespace x list\n" in ended.err
 
 
 def test_an_error_has_three_parts(kfadapter: Kfadapter) -> None:
@@ -87,10 +160,12 @@ def test_an_error_has_three_parts(kfadapter: Kfadapter) -> None:
     ended = kfadapter("get", "absent")
     assert ended.code == ExitCode.NOT_FOUND
     assert ended.out == ""
-    what, why, step = ended.err.splitlines()
-    assert what == "error: no pipeline is named 'absent'"
-    assert why == "why:   PIPELINE_NOT_FOUND, request req-1"
-    assert step.startswith("next:  kfadapter list")
+    assert ended.err.splitlines() == [
+        "error: no pipeline is named 'absent'",
+        "why:   PIPELINE_NOT_FOUND, request req-1",
+        f"next:  kfadapter --target {kfadapter.target} list",
+        "       shows the pipelines there are; --namespace looks in another namespace",
+    ]
 
 
 def test_several_wrong_fields_are_all_told(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
@@ -99,6 +174,7 @@ def test_several_wrong_fields_are_all_told(kfadapter: Kfadapter, fake: FakeAdapt
     ended = kfadapter("get", "x")
     assert ended.code == ExitCode.REFUSED
     assert "name: is empty; tags: too many" in ended.err
+    assert "next:  kfadapter get --help\n       tells what is allowed\n" in ended.err
 
 
 def test_nobody_there() -> None:
@@ -109,7 +185,7 @@ def test_nobody_there() -> None:
     assert ended.code == ExitCode.CANNOT_CONNECT
     assert "cannot connect to 127.0.0.1:1" in ended.err
     assert "refused" in ended.err
-    assert "kfadapter dev" in ended.err
+    assert "next:  kfadapter dev --port 1\n" in ended.err
 
 
 def test_a_foreign_server_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
@@ -123,7 +199,12 @@ def test_a_foreign_server_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: 
 def test_a_file_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """An error of the operating system becomes words, not a traceback."""
     assert report(PermissionError(13, "Permission denied", "x.yaml")) is ExitCode.REFUSED
-    assert capsys.readouterr().err.startswith("error: Permission denied: 'x.yaml'\nwhy:   EACCES\nnext:")
+    assert capsys.readouterr().err == (
+        "error: Permission denied: 'x.yaml'\n"
+        "why:   EACCES\n"
+        "next:  the same command again\n"
+        "       once that is seen to\n"
+    )
 
 
 def test_a_fault_of_the_program_is_told_in_three_parts(

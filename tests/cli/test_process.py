@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 import pytest
+from rich.cells import cell_len
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.cli.app import DISTRIBUTION
@@ -66,11 +67,13 @@ def started(
             process.kill()
 
 
-def in_terminal(target: str, *arguments: str, typed: bytes = b"", **more: str) -> tuple[int, bytes]:
+def in_terminal(
+    target: str, *arguments: str, typed: bytes = b"", program: str = PROGRAM[-1], **more: str
+) -> tuple[int, bytes]:
     """Runs the command line with a terminal for all streams; tells the exit code and what the terminal got."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*PROGRAM, *arguments],
+        [sys.executable, "-c", program, *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -106,7 +109,10 @@ def test_version_needs_no_command() -> None:
 
 def test_all_commands_can_be_loaded_without_the_extras() -> None:
     """Where only the client is installed every command can still say what it needs."""
-    extras = "pydantic_settings structlog msgspec grpc_reflection httptools kfp_server_api urllib3 kfp starlette uvicorn"
+    extras = (
+        "pydantic_settings structlog msgspec grpc_reflection httptools kfp_server_api urllib3 "
+        "kfp starlette uvicorn python_multipart"
+    )
     program = (
         "import importlib, pkgutil, sys\n"
         f"sys.modules.update(dict.fromkeys({extras.split()!r}))\n"
@@ -154,6 +160,23 @@ def test_a_terminal_without_room_for_columns_gets_blocks(target: str, fake: Fake
         assert "…" not in shown
 
 
+@pytest.mark.parametrize("columns", [100, 60, 40, 25])
+def test_a_pipeline_fits_into_the_terminal(columns: int, target: str, fake: FakeAdapter) -> None:
+    """No line of a pipeline is wider than the terminal, however wide its characters, or ends with blanks."""
+    spec = pb.PipelineSpecSummary(
+        parameters=[pb.Parameter(name="긴_이름의_매개변수", type=pb.PARAMETER_TYPE_STRUCT, description="설명 " * 30)],
+        tasks=[pb.Task(name="데이터를-만든다", condition="손실 < 1 " * 8, tasks=[pb.Task(name="학습-" * 20)])],
+    )
+    fake.add("훈련", spec, description="모델을 학습한다 " * 10)
+    fake.add_version("훈련", "두 번째 버전", spec)
+    for more in ((), ("--version", "두 번째 버전")):
+        lines = in_terminal(target, "get", "훈련", *more, COLUMNS=str(columns), NO_COLOR="1")[1].decode().splitlines()
+        assert len(lines) > 10
+        told = [line for line in lines if "kfadapter " not in line]
+        assert [line for line in told if cell_len(line) > columns] == []
+        assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_help_loads_neither_grpc_nor_rich() -> None:
     """The help is cheap: the large libraries are loaded by the commands that need them."""
     program = (
@@ -194,6 +217,13 @@ def test_a_terminal_gets_style_unless_no_color(target: str, fake: FakeAdapter) -
     fake.add("train")
     assert b"\x1b[1mNAME" in in_terminal(target, "list")[1]
     assert b"\x1b" not in in_terminal(target, "list", NO_COLOR="1")[1]
+
+
+def test_names_cannot_steer_a_terminal(target: str, fake: FakeAdapter) -> None:
+    """Where a person looks, a name's controls are shown; a program gets the name as it is."""
+    fake.add("\x1b[2Jtrain")
+    assert b"\\x1b[2Jtrain" in in_terminal(target, "list", "-o", "name")[1]
+    assert run(target, "list", "-o", "name").stdout == b"\x1b[2Jtrain\n"
 
 
 def test_a_terminal_without_utf8_gets_ascii(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
@@ -243,7 +273,7 @@ def test_output_that_cannot_be_written_is_told(
         check=False,
     )
     assert done.returncode == ExitCode.REFUSED
-    assert [part for part in _parts(done.stderr) if part != "why"] == ["error", "next"]
+    assert [part for part in _parts(done.stderr) if not part.startswith(" ")] == ["error", "why", "next"]
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "<&-"])
@@ -333,6 +363,31 @@ def test_a_terminal_is_asked_before_a_deletion(
     ended, seen = in_terminal(target, "delete", "train", typed=answer)
     assert (ended, len(fake.pipelines)) == (code, left)
     assert b"Delete the pipeline 'train' with 1 version?" in seen
+
+
+@pytest.mark.parametrize("more", [(), ("--version", "train")], ids=["pipeline", "version"])
+def test_a_question_without_an_answer_deletes_nothing(more: tuple[str, ...], target: str, fake: FakeAdapter) -> None:
+    """The end of the input, Ctrl-D, is a no: exit code 7, and nothing is asked of the adapter but what there is."""
+    fake.add("train")
+    ended, seen = in_terminal(target, "delete", "train", *more, typed=b"\x04")
+    assert (ended, b"Traceback" in seen, "train" in fake.pipelines) == (ExitCode.CANCELLED, False, True)
+    assert not {"Delete", "DeleteVersion"} & {*fake.calls}
+
+
+def test_ctrl_c_at_a_question(target: str, fake: FakeAdapter) -> None:
+    """Ctrl-C at a question is exit code 130, as everywhere."""
+    fake.add("train")
+    program = (
+        "import builtins\n"
+        "def interrupted(*_):\n"
+        "    raise KeyboardInterrupt\n"
+        "builtins.input = interrupted\n"
+        "from kfadapter_grpc.cli import main\n"
+        "main()"
+    )
+    ended, seen = in_terminal(target, "delete", "train", program=program)
+    assert (ended, b"version?" in seen, b"Traceback" in seen) == (ExitCode.INTERRUPTED, True, False)
+    assert "train" in fake.pipelines
 
 
 def test_yes_is_not_asked(target: str, fake: FakeAdapter) -> None:

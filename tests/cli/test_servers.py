@@ -77,7 +77,7 @@ def test_dev_names_the_port_that_is_taken(
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
     user = "the adapter" if flag == "--port" else "the embedded KFP"
     assert f"error: port {taken_port}, which {user} would listen on, is in use\n" in ended.err
-    assert f"another {flag};" in ended.err
+    assert f"{flag} 0\n       takes a free one\n" in ended.err
     assert not data.exists()
 
 
@@ -114,7 +114,7 @@ def test_a_file_in_the_way_is_told(below: str, kfadapter: Kfadapter, tmp_path: P
     assert ended.err == (
         f"error: {file} is a file, not a folder\n"
         f"why:   the data folder would be {file / below}\n"
-        "next:  the same command with another --data\n"
+        "next:  the same command with another folder for --data\n"
     )
 
 

@@ -127,7 +127,7 @@ def test_a_refusal_is_told(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) 
     fake.failures = [PipelineExistsError("a pipeline named 'train' exists")]
     ended = kfadapter("upload", str(file), "--if-exists", "fail")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
-    assert "--if-exists new-version" in ended.err
+    assert f"next:  kfadapter --target {kfadapter.target} upload {file} --if-exists new-version\n" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -275,6 +275,14 @@ def test_what_a_file_prints_is_no_data(kfadapter: Kfadapter, two: Path) -> None:
     """A file that prints while it is read does not spoil what the command prints."""
     two.write_text("print('hello')\n" + TWO_PIPELINES)
     assert kfadapter("upload", str(two), "-o", "name").out == "first-one\nsecond-one\n"
+
+
+@needs_kfp
+def test_a_file_sees_no_arguments_but_its_own_name(kfadapter: Kfadapter, two: Path) -> None:
+    """A file that writes to its first argument when it is run as a script does not write to what is ours."""
+    two.write_text(f"import sys\nassert sys.argv == [{str(two)!r}]\nassert not sys.stdin.read()\n{TWO_PIPELINES}")
+    ended = kfadapter("upload", str(two), "-o", "name")
+    assert (ended.code, ended.err) == (0, "")
 
 
 @needs_kfp

@@ -185,7 +185,8 @@ def test_dev_ends_with_its_kfp(tmp_path: Path) -> None:
         assert err == (
             "error: the embedded Kubeflow Pipelines ended unexpectedly (signal 9)\n"
             "why:   it left no word\n"
-            f"next:  start it again: what was stored is kept in {tmp_path}\n"
+            f"next:  kfadapter dev --port 0 --kfp-port 0 --data {tmp_path}\n"
+            f"       what was stored is kept in {tmp_path}\n"
         )
         assert not _answers(running.target)
 
@@ -199,7 +200,7 @@ def test_dev_tells_the_last_words_of_its_kfp(tmp_path: Path, monkeypatch: pytest
         assert running.process.returncode == ExitCode.REFUSED
         assert "ended unexpectedly (signal 6)\nwhy:   " in err
         assert ", line " in err
-        assert len(err.splitlines()) == LAST_LINES + 2
+        assert len(err.splitlines()) == LAST_LINES + 3
 
 
 def test_dev_keeps_its_data(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_one_folder_is_for_one_dev(tmp_path: Path) -> None:
         second = first.run("dev", "--port", "0", "--kfp-port", "0", "--data", str(tmp_path))
         assert (second.returncode, second.stdout) == (ExitCode.REFUSED, b"")
         assert f"the data folder {tmp_path} is in use".encode() in second.stderr
-        assert b"next:  stop the other kfadapter dev, or the same command with another --data" in second.stderr
+        assert b"next:  stop the other kfadapter dev, or name another folder with --data" in second.stderr
         assert first.printed("list", "-o", "json") == "[]\n"
 
 

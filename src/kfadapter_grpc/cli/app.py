@@ -5,7 +5,7 @@ imported when it runs: `kfadapter --help` loads neither gRPC nor Rich.
 """
 # ruff: noqa: PLC0415
 
-import importlib.metadata
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,9 +14,10 @@ import typer
 
 from kfadapter_grpc.cli.choices import DownloadFormat, Format, GraphFormat, IfExistsChoice, LogFormat, LogLevel
 from kfadapter_grpc.cli.client_options import ClientOptions
-from kfadapter_grpc.cli.completion import pipeline_names, version_names
+from kfadapter_grpc.cli.completion import join_bash_words, pipeline_names, version_names
 from kfadapter_grpc.cli.exit_codes import epilog
 from kfadapter_grpc.cli.guard import guarded, run_program
+from kfadapter_grpc.cli.program import Program
 from kfadapter_grpc.cli.streams import native_path, prepare_streams, utf8_arguments
 
 DISTRIBUTION = "kfadapter-grpc"
@@ -24,6 +25,7 @@ DISTRIBUTION = "kfadapter-grpc"
 
 app = typer.Typer(
     name="kfadapter",
+    cls=Program,
     help="Uploads, finds, shows and deletes pipelines of Kubeflow Pipelines through a kfadapter server.",
     epilog=epilog(),
     no_args_is_help=True,
@@ -55,6 +57,15 @@ Version = Annotated[
         "--version",
         metavar="NAME|ID",
         help="Which version; what looks like a UUID is an id.",
+        autocompletion=version_names,
+    ),
+]
+OneVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--version",
+        metavar="NAME|ID",
+        help="Only this version; what looks like a UUID is an id.",
         autocompletion=version_names,
     ),
 ]
@@ -109,11 +120,14 @@ def main() -> None:
 
 def _program() -> None:
     prepare_streams()
+    join_bash_words(os.environ)
     app(utf8_arguments(sys.argv[1:]), prog_name="kfadapter")
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         sys.stdout.write(f"kfadapter {importlib.metadata.version(DISTRIBUTION)}\n")
         raise typer.Exit
 
@@ -146,7 +160,7 @@ def dev(
     ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.WARNING,
 ) -> None:
-    """Start an embedded Kubeflow Pipelines and an adapter on this machine."""
+    """Start an embedded KFP and an adapter on this machine."""
     from kfadapter_grpc.cli.commands import dev as command
 
     command.dev(port, kfp_port, data, log_level.value)
@@ -257,18 +271,23 @@ def get(
     context: typer.Context,
     pipeline: PipelineName,
     *,
+    version: OneVersion = None,
     by_id: ById = None,
     output: Output = Format.TABLE,
     target: Target = None,
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show a pipeline, its latest version and the parameters."""
+    """Show a pipeline: parameters, artifacts, tasks, versions."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
-    pipelines.get(options, references.reference(pipeline, by_id=by_id), output)
+    ref = references.reference(pipeline, by_id=by_id)
+    if version is None:
+        pipelines.get(options, ref, output)
+    else:
+        pipelines.get_version(options, ref, references.one_version(version), output)
 
 
 @app.command("list")
@@ -333,6 +352,7 @@ def delete(
     context: typer.Context,
     pipeline: PipelineName,
     *,
+    version: OneVersion = None,
     by_id: ById = None,
     force: Annotated[bool, typer.Option("--force", help="Even if it has more than one version.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Succeed if there is none.")] = False,
@@ -342,13 +362,17 @@ def delete(
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Delete a pipeline and its versions."""
+    """Delete a pipeline and its versions, or one version."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
     ref = references.reference(pipeline, by_id=by_id)
-    pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
+    if version is None:
+        pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
+    else:
+        one = references.one_version(version)
+        pipelines.delete_version(options, ref, one, output, allow_missing=allow_missing, yes=yes)
 
 
 @app.command()
@@ -363,13 +387,16 @@ def download(
         Path | None, typer.Option("--to", metavar="FILE", parser=native_path, help="Write to a file, not to stdout.")
     ] = None,
     output: Annotated[
-        DownloadFormat, typer.Option("--output", "-o", help="How to write it; json is what KFP holds, byte by byte.")
+        DownloadFormat,
+        typer.Option(
+            "--output", "-o", help="How to write it; json is what KFP holds, byte by byte; yaml takes a second per MB."
+        ),
     ] = DownloadFormat.YAML,
     target: Target = None,
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Download a pipeline's file, of the latest version or of the one given."""
+    """Download a pipeline's file: the latest version, or another."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import download as command
 
@@ -412,7 +439,7 @@ def health(
     context: typer.Context,
     service: Annotated[
         str,
-        typer.Argument(metavar="[SERVICE]", help="A service's full name, or 'kfp'; the server itself if not given."),
+        typer.Argument(metavar="SERVICE", help="A service's full name, or 'kfp'; the server itself if not given."),
     ] = "",
     *,
     target: Target = None,

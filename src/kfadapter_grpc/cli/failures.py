@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import traceback
 
 from grpc import StatusCode
@@ -12,7 +11,8 @@ from grpc import StatusCode
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.hints import HINTS
-from kfadapter_grpc.cli.text import plain
+from kfadapter_grpc.cli.invocation import Invocation, Step, again
+from kfadapter_grpc.cli.report import print_parts
 from kfadapter_grpc.client import CallFailedError
 from kfadapter_grpc.domain.errors import AdapterError
 
@@ -35,16 +35,23 @@ def exit_code(error: AdapterError) -> ExitCode:
     return _EXIT_CODES.get(status, ExitCode.REFUSED)
 
 
-def report(error: Exception) -> ExitCode:
-    """Prints an error, with its traceback where KFADAPTER_DEBUG is set, and tells the exit code."""
+def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
+    """Prints an error, with its traceback where KFADAPTER_DEBUG is set, and tells the exit code.
+
+    Args:
+        error: What a command raised.
+        invocation: The command, for the next step; None where there was none yet.
+    """
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
+    invocation = invocation or Invocation()
     if isinstance(error, AdapterError):
-        _print(error.message, _why(error), HINTS[error.reason])
+        print_parts(error.message, _why(error), invocation.spell(HINTS[error.reason]))
         return exit_code(error)
     if not isinstance(error, CommandError):
         error = _in_words(error)
-    _print(error.what, error.why, error.next_step)
+    step = error.next_step
+    print_parts(error.what, error.why, invocation.spell(step) if isinstance(step, Step) else step)
     return error.exit_code
 
 
@@ -53,7 +60,7 @@ def _in_words(error: Exception) -> CommandError:
     if isinstance(error, OSError):
         what = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror or str(error)
         why = errno.errorcode.get(error.errno or 0, type(error).__name__)
-        return CommandError(what, why=why, next_step="see to it, then the same command again")
+        return CommandError(what, why=why, next_step=again(words="once that is seen to"))
     if isinstance(error, UnicodeEncodeError):
         return CommandError(
             "a text is not UTF-8",
@@ -73,17 +80,3 @@ def _why(error: AdapterError) -> str:
     told = f" ({cause})" if cause and cause not in error.message else ""
     request = f", request {error.request_id}" if error.request_id else ""
     return f"{error.reason}{told}{request}"
-
-
-def _print(what: str, why: str, next_step: str) -> None:
-    lines = [f"error: {_block(what)}"]
-    if why:
-        lines.append(f"why:   {_block(why)}")
-    if next_step:
-        lines.append(f"next:  {_block(next_step)}")
-    sys.stderr.write("\n".join(lines) + "\n")
-
-
-def _block(text: str) -> str:
-    """Keeps the lines of a text below each other."""
-    return "\n       ".join(plain(line) for line in text.splitlines())

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, ParamSpec, cast
 
 import typer
 
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.invocation import Invocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 P = ParamSpec("P")
 
@@ -22,7 +23,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        code = _run(functools.partial(command, *args, **kwargs))
+        code = _run(functools.partial(command, *args, **kwargs), kwargs)
         if code is not ExitCode.OK:
             raise typer.Exit(code)
 
@@ -41,7 +42,7 @@ def _flushed(program: Callable[[], object]) -> None:
         sys.stdout.flush()
 
 
-def _run(command: Callable[[], None]) -> ExitCode:
+def _run(command: Callable[[], None], arguments: Mapping[str, object] | None = None) -> ExitCode:
     try:
         command()
         sys.stdout.flush()
@@ -49,13 +50,16 @@ def _run(command: Callable[[], None]) -> ExitCode:
         _discard_output()
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except (typer.Exit, typer.Abort, typer.BadParameter):
+    except typer.BadParameter as error:
+        error.ctx = error.ctx or cast("typer.Context | None", (arguments or {}).get("context"))
+        raise
+    except (typer.Exit, typer.Abort):
         raise
     except Exception as error:  # noqa: BLE001  nothing unexpected may end in a traceback
         from kfadapter_grpc.cli.failures import report  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
         _give_up_full_output()
-        return report(error)
+        return report(error, Invocation.current(arguments or {}))
     return ExitCode.OK
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli import python_file
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.streams import utf8
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
         raise CommandError(
             "--function is for .py files only",
             why=f"{path} is not compiled but sent as it is",
-            next_step="the same command without --function",
+            next_step=again(without="--function"),
             exit_code=ExitCode.USAGE,
         )
     else:
@@ -111,6 +112,6 @@ def several(files: list[PipelineFile], path: Path, why: str) -> CommandError:
     return CommandError(
         f"{path} holds {len(files)} pipelines: {listed}",
         why=why,
-        next_step=f"the same command with --function {files[0].function}",
+        next_step=again("--function", files[0].function),
         exit_code=ExitCode.USAGE,
     )

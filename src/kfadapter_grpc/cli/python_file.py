@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.streams import utf8
 from kfadapter_grpc.cli.waiting import waiting
 
@@ -80,7 +81,7 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Co
         raise CommandError(
             f"{path} was not compiled within {seconds:g} s",
             why="the file runs while it is compiled, and did not come to its end",
-            next_step=f"see what it waits for, or the same command with --timeout {5 * seconds:g}",
+            next_step=again("--timeout", f"{5 * seconds:g}", words="gives it more time, if it only is slow"),
             exit_code=ExitCode.TIMED_OUT,
         ) from None
     except FileNotFoundError:
@@ -112,9 +113,7 @@ def _run(command: list[str], folder: Path, seconds: float) -> int:
 
 
 def _not_compiled(path: Path, why: str) -> CommandError:
-    return CommandError(
-        f"{path} cannot be compiled", why=why, next_step="correct the file, then the same command again"
-    )
+    return CommandError(f"{path} cannot be compiled", why=why, next_step=again(words="once the file is corrected"))
 
 
 def _told(fault: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.pipeline_file import STDIN, default_name
 from kfadapter_grpc.cli.streams import utf8
 from kfadapter_grpc.domain.models import IfExists, UploadRequest
@@ -75,7 +76,7 @@ def _chosen_name(path: Path, name: str | None) -> str:
         raise CommandError(
             "the pipeline has no name",
             why="the standard input has none of its own, as a file has",
-            next_step="the same command with --name NAME",
+            next_step=again("--name", "NAME", words="with a name of your choice"),
             exit_code=ExitCode.USAGE,
         )
     return utf8(default_name(path))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.extras import require
+from kfadapter_grpc.cli.invocation import Step, again, do
 from kfadapter_grpc.embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class KfpWatch:
             raise CommandError(
                 f"the embedded Kubeflow Pipelines ended unexpectedly ({how})",
                 why=_last_lines(self._kfp.last_words()),
-                next_step=f"start it again: what was stored is kept in {self._folder}",
+                next_step=again(words=f"what was stored is kept in {self._folder}"),
             )
 
     def _watch(self) -> None:
@@ -117,7 +118,7 @@ def check_folder(folder: Path) -> None:
             raise CommandError(
                 f"{path} is a file, not a folder" if path.exists() else f"{path} is a link to nothing",
                 why=f"the data folder would be {folder}",
-                next_step="the same command with another --data",
+                next_step=do("the same command with another folder for --data"),
             )
 
 
@@ -131,7 +132,7 @@ def check_ports(port: int, kfp_port: int) -> None:
         raise CommandError(
             f"port {port} cannot be the adapter's and the embedded KFP's",
             why="--port and --kfp-port are the same",
-            next_step="the same command with another --kfp-port; --kfp-port 0 takes a free one",
+            next_step=again("--kfp-port", "0", words="takes a free one"),
             exit_code=ExitCode.USAGE,
         )
     _check_port(port, "--port", "the adapter")
@@ -148,7 +149,7 @@ def _check_port(port: int, flag: str, user: str) -> None:
             raise CommandError(
                 f"port {port}, which {user} would listen on, " + ("is in use" if taken else "cannot be used"),
                 why=error.strerror or str(error),
-                next_step=f"the same command with another {flag}; {flag} 0 takes a free one",
+                next_step=again(flag, "0", words="takes a free one"),
             ) from None
 
 
@@ -197,10 +198,10 @@ def _last_lines(said: str) -> str:
     return "\n".join(lines[-LAST_LINES:]) or "it left no word"
 
 
-def _way_out(cause: str) -> str:
+def _way_out(cause: str) -> Step:
     if "is in use by process" in cause:
-        return "stop the other kfadapter dev, or the same command with another --data"
-    return "the same command with another --data, or see to what is told above"
+        return do("stop the other kfadapter dev, or name another folder with --data")
+    return again(words="once that is seen to, or with another folder for --data")
 
 
 def _ready(address: str, *, kfp_url: str, folder: Path, watch: KfpWatch) -> None:

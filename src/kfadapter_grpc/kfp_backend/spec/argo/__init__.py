@@ -1,0 +1,1 @@
+"""Reads Argo Workflows, which is what KFP v1 compiles to."""

@@ -1,0 +1,1 @@
+"""Reads the pipeline specs of KFP v2."""

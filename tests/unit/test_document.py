@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+import pytest
+from scripts import api_reference, cli_reference
+
+from kfadapter_grpc.cli.app import app
+from kfadapter_grpc.cli.exit_codes import MEANINGS
+from kfadapter_grpc.contract import METHODS, SERVICES
+
+LINK = re.compile(r"\]\(([^)#]*)#([^)]+)\)")
+
+
+@pytest.fixture(scope="module")
+def api() -> dict[str, str]:
+    """The pages of the API reference."""
+    return api_reference.pages()
+
+
+@pytest.fixture(scope="module")
+def cli() -> dict[str, str]:
+    """The pages of the command line's reference."""
+    return cli_reference.pages()
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that GitHub and the site give to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    names = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+    assert len(names) == len(set(names)), "two headings have one anchor"
+    return set(names)
+
+
+def test_every_rpc_is_described(api: dict[str, str]) -> None:
+    """Each RPC of the contract has its heading, its full name, and a row on the page that lists all."""
+    text = "".join(api.values())
+    for path, method in METHODS.items():
+        assert f"\n### {method.name}\n\n`{path.removeprefix('/')}`\n" in text
+        assert f"| [`{method.name}`](" in api["README.md"]
+    for service in SERVICES:
+        assert f"\n## {service.rpartition('.')[2]}\n" in api["README.md"]
+
+
+def test_links_within_the_api_lead_somewhere(api: dict[str, str]) -> None:
+    """Each link to a message, an enum or an RPC has its heading on the page that it names."""
+    known = {name: anchors(page) for name, page in api.items()}
+    followed = 0
+    for name, page in api.items():
+        for target, anchor in LINK.findall(page):
+            assert anchor in known[PurePosixPath(target or name).name], f"{name}: {target}#{anchor}"
+            followed += 1
+    assert followed > len(METHODS)
+
+
+def test_messages_show_their_fields(api: dict[str, str]) -> None:
+    """A field has its number, its type with a link, and its comment on one line; maps, oneofs and lists are told."""
+    page = api["pipeline.md"]
+    assert "| `latest_version` | 8 | [`PipelineVersion`](#pipelineversion) | The latest version" in page
+    assert "| `tags` | 7 | map of `string` to `string` |" in page
+    assert "| `version_count` | 9 | optional `int32` |" in page
+    assert "| `pipeline_id` | 1 | one of `pipeline`: `string` |" in page
+    assert "| repeated [`Parameter`](#parameter) |" in page
+
+
+def test_errors_of_an_rpc_are_a_list(api: dict[str, str]) -> None:
+    """The errors in an RPC's comment become a list of code and reason."""
+    assert "\n**[Errors](../../errors.md)**\n\n- `NOT_FOUND` / `PIPELINE_NOT_FOUND`: " in api["pipeline.md"]
+
+
+def test_every_command_has_its_page(cli: dict[str, str]) -> None:
+    """Each command has a page with its usage, and a row on the page that lists all."""
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert set(cli) == {"README.md", *(f"{name}.md" for name in names)}
+    for name in names:
+        assert f"```text\nkfadapter {name}" in cli[f"{name}.md"]
+        assert f"| [`{name}`]({name}.md) | " in cli["README.md"]
+
+
+def test_options_are_written_as_they_are_typed(cli: dict[str, str]) -> None:
+    """An option has its short form, what it takes and its default; a bar does not end the cell."""
+    assert "| `-o, --output table\\|json\\|yaml\\|name` | " in cli["get.md"]
+    assert "[default: table] |\n" in cli["get.md"]
+    assert "| `NAME\\|ID` | The pipeline" in cli["get.md"]
+
+
+def test_every_exit_code_is_listed(cli: dict[str, str]) -> None:
+    """The table of exit codes is whole."""
+    for code, meaning in MEANINGS.items():
+        assert f"| {code.value} | {meaning} |\n" in cli["README.md"]
