@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfadapter_grpc.embedded.execution import State, log_path
-from kfadapter_grpc.embedded.runner_component import _argument
-from kfadapter_grpc.embedded.runner_condition import ConditionError, holds
-from kfadapter_grpc.embedded.runner_dag import Outcome, run_pipeline
-from kfadapter_grpc.embedded.runner_failure import why
-from kfadapter_grpc.embedded.runner_family import VARIABLE, end_family
-from kfadapter_grpc.embedded.runner_log import TaskLog
-from kfadapter_grpc.embedded.runner_refusals import refusal
-from kfadapter_grpc.embedded.runner_spec import Component, Task, load_json, read_pipeline
-from kfadapter_grpc.embedded.runner_values import ValueFaultError, Values, converted, filled, picked
+from kfadapter_grpc.embedded.runner.component import _argument
+from kfadapter_grpc.embedded.runner.condition import ConditionError, holds
+from kfadapter_grpc.embedded.runner.dag import Outcome, run_pipeline
+from kfadapter_grpc.embedded.runner.failure import why
+from kfadapter_grpc.embedded.runner.family import VARIABLE, end_family
+from kfadapter_grpc.embedded.runner.log import TaskLog
+from kfadapter_grpc.embedded.runner.refusals import refusal
+from kfadapter_grpc.embedded.runner.spec import Component, Task, load_json, read_pipeline
+from kfadapter_grpc.embedded.runner.values import ValueFaultError, Values, converted, filled, picked
 
 if TYPE_CHECKING:
     from kfadapter_grpc.embedded.yaml_documents import JsonValue

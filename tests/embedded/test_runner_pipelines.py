@@ -19,7 +19,7 @@ import pytest
 from tests.embedded.run_file import Watcher, run, served_spec
 
 from kfadapter_grpc.embedded.execution import Job, State, TaskReport, log_path
-from kfadapter_grpc.embedded.runner_log import LOG_BYTES, TAIL_BYTES
+from kfadapter_grpc.embedded.runner.log import LOG_BYTES, TAIL_BYTES
 from kfadapter_grpc.embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:

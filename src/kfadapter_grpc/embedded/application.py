@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -61,16 +62,37 @@ def application(store: Store, folder: Path, control: RunControl) -> Starlette:
 class _NoForeignPages:
     """Refuses what a browser sends on behalf of a page from elsewhere.
 
-    This server knows no users: without this, any page that someone on this machine looks at could upload pipelines.
+    This server knows no users: without this, any page that someone on this machine looks at could upload pipelines, or
+    read the logs of runs.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origin = Headers(scope=scope).get("origin", "")
-        foreign = bool(origin) and urlsplit(origin).hostname not in _THIS_MACHINE
+        headers = Headers(scope=scope)
+        origin, host = headers.get("origin", ""), headers.get("host", "")
+        # A name in `Host` may be one that somebody made point to this machine, to have a browser read from it.
+        foreign = (origin and _host(origin) not in _THIS_MACHINE) or (host and not _is_address(_host(f"//{host}")))
         await (_refused_page if foreign else self._app)(scope, receive, send)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host is named by its address, or as localhost."""
+    if host in _THIS_MACHINE:
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _health(_request: Request) -> Response:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from .execution import Artifact, State, TaskReport
-from .runner import SCRATCH
-from .runner_family import VARIABLE, end_family
+from .runner.family import VARIABLE, end_family
+from .runner.run import SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .runner_spec import Container, mapping
+from .spec import Container, mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .runner_spec import Component, Pipeline
-    from .yaml_documents import JsonValue
+    from kfadapter_grpc.embedded.yaml_documents import JsonValue
+
+    from .spec import Component, Pipeline
 
 _ELSEWHERE = "Run it on Kubeflow Pipelines on Kubernetes: set KFADAPTER_KFP_URL to its address, nothing else changes"
 _EXECUTOR = "kfp.dsl.executor_main"

@@ -1,4 +1,4 @@
-"""`python -m kfadapter_grpc.embedded.runner`: executes one run, in a process of its own.
+"""Executes one run, in a process of its own.
 
 It reads one line of JSON from its standard input: `run_id`, `spec` (the path of a file), `parameters`, `folder` and
 `caching`, which makes no difference yet: nothing is ever taken from an earlier run. Its standard output is lines of
@@ -21,19 +21,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .execution import State
-from .runner_component import ComponentRunner, Place
-from .runner_dag import Outcome, run_pipeline
-from .runner_family import VARIABLE, end_family
-from .runner_refusals import refusal
-from .runner_spec import SpecError, load_json, mapping, read_pipeline
+from kfadapter_grpc.embedded.execution import State
+
+from .component import ComponentRunner, Place
+from .dag import Outcome, run_pipeline
+from .family import VARIABLE, end_family
+from .refusals import refusal
+from .spec import SpecError, load_json, mapping, read_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .execution import TaskReport
-    from .runner_spec import Pipeline
-    from .yaml_documents import JsonValue
+    from kfadapter_grpc.embedded.execution import TaskReport
+    from kfadapter_grpc.embedded.yaml_documents import JsonValue
+
+    from .spec import Pipeline
 
 SCRATCH = "scratch"
 """The folder of a run that nobody needs once it is over."""
@@ -173,7 +175,3 @@ def _end_with_parent(folder: Path, mark: str) -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

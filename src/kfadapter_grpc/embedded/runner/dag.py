@@ -13,17 +13,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from .execution import Artifact, State, TaskReport
-from .runner_condition import ConditionError, holds
-from .runner_spec import Constant, Dag, FinalStatus, ParentInput, SpecError, TaskOutput
-from .runner_values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled, picked
+from kfadapter_grpc.embedded.execution import Artifact, State, TaskReport
+
+from .condition import ConditionError, holds
+from .spec import Constant, Dag, FinalStatus, ParentInput, SpecError, TaskOutput
+from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled, picked
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping
 
-    from .runner_spec import Component, Loop, Pipeline, Source, Task
-    from .yaml_documents import JsonValue
+    from kfadapter_grpc.embedded.yaml_documents import JsonValue
+
+    from .spec import Component, Loop, Pipeline, Source, Task
 
 # So many tasks of one DAG, and iterations of one loop, are under way at once; the rest wait. Loops may be nested.
 _MOST_TASKS = 32

@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from .execution import State, TaskReport, log_path
+from kfadapter_grpc.embedded.execution import State, TaskReport, log_path
+
+from .dag import Outcome
+from .failure import why
+from .family import VARIABLE, end_family
+from .log import TaskLog
 from .overlay import make_overlay
-from .runner_dag import Outcome
-from .runner_failure import why
-from .runner_family import VARIABLE, end_family
-from .runner_log import TaskLog
-from .runner_spec import Container, Importer, load_json, mapping
-from .runner_values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled
+from .spec import Container, Importer, load_json, mapping
+from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from .runner_spec import Component, Task
-    from .yaml_documents import JsonValue
+    from kfadapter_grpc.embedded.yaml_documents import JsonValue
+
+    from .spec import Component, Task
 
 MAX_INPUT_BYTES = (128 << 10) - 1
 """Linux's limit for one argument; KFP's components take all their inputs in one."""

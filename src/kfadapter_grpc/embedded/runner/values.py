@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .yaml_documents import JsonValue
+    from kfadapter_grpc.embedded.yaml_documents import JsonValue
 
 _PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\[(?P<quote>['\"])(?P<name>.+?)(?P=quote)\]\}\}")
 _NAMED_PLACEHOLDER = re.compile(r"\{\{\$\.(?P<name>[a-z_]+)\}\}")
