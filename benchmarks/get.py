@@ -48,10 +48,17 @@ def _one_caller(stage: Stage, name: str) -> Row:
 
 
 def _many_callers(stage: Stage, name: str) -> Row:
+    calls = stage.scale.calls
     sides = {
-        side: partial(caller.do, "get", name, callers=CALLERS, calls=stage.scale.calls)
+        side: partial(caller.do, "get", name, callers=CALLERS, calls=calls)
         for side, caller in stage.callers(stage.kfp_url()).items()
     }
+    sdk = stage.caller(SDK, stage.kfp_url())
+    sides[SDK_WHOLE] = partial(sdk.do, "get_whole", name, callers=CALLERS, calls=calls)
     row = rates("get", f"Get by name, {CALLERS} callers", take_turns(sides, stage.scale.rounds), chart=True)
-    findings = (ratio(row, ADAPTER, SDK, "at least 1.5 x", at_least=1.5), ratio(row, ADAPTER, HTTP))
+    findings = (
+        ratio(row, ADAPTER, SDK, "at least 1.5 x", at_least=1.5),
+        ratio(row, ADAPTER, SDK_WHOLE),
+        ratio(row, ADAPTER, HTTP),
+    )
     return replace(row, findings=findings)

@@ -103,7 +103,7 @@ class Stage:
 
     def caller(self, side: str, url: str) -> Caller:
         """A caller of one side of a KFP."""
-        return self._once((side, url), lambda: self._ends.enter_context(self._new_caller(side, url)))
+        return self._once(("caller", side, url), lambda: self._ends.enter_context(self._new_caller(side, url)))
 
     @contextmanager
     def borrowed_caller(self, adapter: Adapter) -> Iterator[Caller]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SIZES = (1, 8, 30)
 """In MiB."""
-_ROUNDS = {1: 7, 8: 3, 30: 2}
+_ROUNDS = {1: 9, 8: 5, 30: 4}
 _SINK_ROUNDS = {1: 9, 8: 5, 30: 3}
 
 

@@ -26,6 +26,8 @@ UPLOAD_SECONDS = 60.0
 """Default deadline of an upload, before its size is known."""
 UPLOAD_SECONDS_PER_MB = 2.0
 """What each MB (10^6 bytes) of an upload adds to its default deadline."""
+DOWNLOAD_SECONDS = 60.0
+"""Default deadline of a download until KFP has answered; sending has a further one, as an upload of the size has."""
 
 
 class CallKind(enum.Enum):
@@ -68,15 +70,22 @@ class RpcMethod:
 
     @property
     def default_seconds(self) -> float:
-        """The deadline of a call that brings none; an upload's grows with its size."""
+        """The deadline of a call that brings none; that of an upload or a download grows with its size."""
         if self.client_streaming:
             return UPLOAD_SECONDS
+        if self.server_streaming:
+            return DOWNLOAD_SECONDS
         return READ_SECONDS if self.read_only else WRITE_SECONDS
 
 
 def upload_seconds(size: int) -> float:
     """The default deadline of an upload of `size` bytes."""
     return UPLOAD_SECONDS + UPLOAD_SECONDS_PER_MB * size / 1_000_000
+
+
+def download_seconds(size: int) -> float:
+    """How long a download of `size` bytes may take from the first to the last byte, if the caller sets no deadline."""
+    return upload_seconds(size)
 
 
 def _method(descriptor: MethodDescriptor) -> RpcMethod:

@@ -82,10 +82,11 @@ def test_not_serving(kfadapter: Kfadapter, health: Health) -> None:
     health.drain()
     ended = kfadapter("health")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "NOT_SERVING\n")
-    what, why, step = ended.err.splitlines()
+    what, why, step, words = ended.err.splitlines()
     assert what == f"error: {kfadapter.target} does not serve"
     assert why.startswith("why:   NOT_SERVING: ")
-    assert step.startswith("next:  ")
+    assert step == f"next:  kfadapter --target {kfadapter.target} health kfp"
+    assert words.endswith("tells whether KFP answers; then the same command again")
     assert kfadapter("health", SERVICES[0]).err.startswith(f"error: {SERVICES[0]} does not serve\n")
 
 
@@ -104,7 +105,8 @@ def test_an_unknown_service(kfadapter: Kfadapter) -> None:
     ended = kfadapter("health", "서비스")
     assert (ended.code, ended.out) == (ExitCode.NOT_FOUND, "")
     assert f"{kfadapter.target} has no service '서비스'" in ended.err
-    assert "kfadapter health kfp" in ended.err
+    assert f"next:  kfadapter --target {kfadapter.target} health\n" in ended.err
+    assert "kfp" in ended.err
 
 
 def test_nobody_there() -> None:

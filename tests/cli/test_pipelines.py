@@ -76,6 +76,113 @@ def test_get_shows_the_pipeline_and_its_parameters(
     ]
 
 
+TASKS = [
+    pb.Task(
+        name="학습",
+        kind=pb.TASK_KIND_CONTAINER,
+        image=f"r.io/a/fit@sha256:{'0' * 64}",
+        resources=pb.TaskResources(cpu_request="1", cpu_limit="2", memory_limit="4G", accelerator_type="gpu"),
+        kubernetes_extras=[pb.KubernetesExtra(kind="secretAsEnv", name="s3")],
+        max_retries=2,
+    ),
+    pb.Task(
+        name="good-enough",
+        kind=pb.TASK_KIND_CONDITION,
+        depends_on=["학습"],
+        condition="loss < 1",
+        tasks=[pb.Task(name="report", kind=pb.TASK_KIND_CONTAINER, image="python:3.11")],
+    ),
+]
+
+
+@pytest.fixture
+def whole(spec: pb.PipelineSpecSummary) -> pb.PipelineSpecSummary:
+    """A spec in which there is something of everything."""
+    spec.tasks.extend(TASKS)
+    spec.input_artifacts.add(name="rows", type="system.Dataset", is_list=True)
+    spec.output_artifacts.add(name="model", type="system.Model", description="모델")
+    spec.output_parameters.add(name="loss", type=pb.PARAMETER_TYPE_NUMBER_DOUBLE)
+    spec.unknown_parts.extend(f"root.x{number}" for number in range(10))
+    return spec
+
+
+def test_get_shows_what_is_inside(kfadapter: Kfadapter, fake: FakeAdapter, whole: pb.PipelineSpecSummary) -> None:
+    """Artifacts, the outline of the tasks, what they need, images, and what the adapter did not understand."""
+    fake.add("train", whole)
+    head, _, artifacts, outputs, tasks, needs = kfadapter("get", "train").out.split("\n\n")
+    assert "Images        r.io/a/fit@sha256:000000000000\n              python:3.11\n" in head
+    assert "Unknown       this adapter does not know: root.x0, root.x1" in head
+    assert "root.x7, and 2 more (-o json tells all)" in head
+    assert [line.split() for line in artifacts.splitlines()] == [
+        ["INPUT", "ARTIFACT", "TYPE", "NEEDED"],
+        ["rows", "list", "of", "Dataset", "required"],
+    ]
+    assert [line.split() for line in outputs.splitlines()] == [
+        ["OUTPUT", "TYPE", "DESCRIPTION"],
+        ["model", "Model", "모델"],
+        ["loss", "double"],
+    ]
+    assert tasks.splitlines() == ["TASKS", "• 학습", "• good-enough: if loss < 1; after 학습", "  • report"]
+    assert needs.splitlines() == [
+        "TASK   NEEDS",
+        "학습   CPU 1 to 2, memory up to 4G, 1 x gpu, secret as env s3, 2 retries",
+    ]
+
+
+def test_get_shows_the_newest_versions(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Five versions are shown with their time, and a command that lists the rest, quoted for the shell."""
+    fake.add("내 것")
+    for number in range(2, 8):
+        fake.add_version("내 것", str(number))
+    *_, table = kfadapter("get", "내 것", "-n", "x").out.split("\n\n")
+    head, *rows, rest = table.splitlines()
+    assert head.split() == ["VERSION", "ID", "CREATED", "DESCRIPTION"]
+    assert len(rows) == 5
+    assert "2025-10-09 08:55:02 UTC" in rows[2]
+    assert rest == f"and 2 more: kfadapter --target {kfadapter.target} --namespace x versions '내 것'"
+    assert fake.calls == ["Get", "ListVersions"]
+    record = json.loads(kfadapter("get", "내 것", "-o", "json").out)
+    assert [version["name"] for version in record["versions"]] == ["내 것", "2", "3", "4", "5"]
+
+
+def test_get_one_version(kfadapter: Kfadapter, fake: FakeAdapter, whole: pb.PipelineSpecSummary) -> None:
+    """`--version` shows that version and what is inside it, in every format."""
+    fake.add("train", whole)
+    fake.add_version("train", "2")
+    shown = kfadapter("get", "train", "--version", "train").out
+    fields = dict(line.split(maxsplit=1) for line in shown.partition("\n\n")[0].splitlines()[:1])
+    assert (fields["Version"], "TASKS\n• 학습\n" in shown) == ("train", True)
+    record = json.loads(kfadapter("get", "train", "--version", fields["Version"], "-o", "json").out)
+    assert (record["name"], record["spec"]["tasks"][1]["condition"]) == ("train", "loss < 1")
+    assert kfadapter("get", "train", "--version", "2", "-o", "name").out == "2\n"
+    assert kfadapter("get", "train", "--version", "3").code == ExitCode.NOT_FOUND
+    assert kfadapter("get", "train", "--version", "").code == ExitCode.USAGE
+
+
+def test_delete_one_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """`--version` deletes that version only; a missing one is an error, unless it is allowed to be missing."""
+    fake.add("train")
+    fake.add_version("train", "2")
+    assert kfadapter("delete", "train", "--version", "2").out == "deleted version 2 of the pipeline named 'train'\n"
+    assert [version.name for version in fake.versions["train"]] == ["train"]
+    assert kfadapter("delete", "train", "--version", "2").code == ExitCode.NOT_FOUND
+    allowed = kfadapter("delete", "train", "--version", "2", "--allow-missing")
+    assert (allowed.code, allowed.out) == (0, "")
+    assert allowed.err == "there was no version named '2' of a pipeline named 'train'\n"
+    record = json.loads(kfadapter("delete", "train", "--version", "train", "-o", "json").out)
+    assert record == {"pipeline_version_id": "11111111-0000-4000-8000-000000000000", "name": "train"}
+    assert kfadapter("delete", "train", "--version", "").code == ExitCode.USAGE
+    assert "train" in fake.pipelines
+
+
+def test_what_a_list_does_not_tell_is_null(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """A list of versions knows neither tags nor checksums, and does not say that there are none."""
+    fake.add("train")
+    (record,) = json.loads(kfadapter("versions", "train", "-o", "json").out)
+    assert {key for key, value in record.items() if value is None} == {"display_name", "tags", "sha256", "spec"}
+    assert record["description"] == ""
+
+
 def test_korean_keeps_its_columns(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
     """A wide character takes two columns, so what follows it stands where it stands in every row."""
     fake.add("train", spec)

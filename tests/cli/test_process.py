@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 import pytest
+from rich.cells import cell_len
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.cli.app import DISTRIBUTION
@@ -155,6 +156,23 @@ def test_a_terminal_without_room_for_columns_gets_blocks(target: str, fake: Fake
         assert blocks[arguments[0] == "get"][0] == first
         assert shown.split().count("for") >= 5
         assert "…" not in shown
+
+
+@pytest.mark.parametrize("columns", [100, 60, 40, 25])
+def test_a_pipeline_fits_into_the_terminal(columns: int, target: str, fake: FakeAdapter) -> None:
+    """No line of a pipeline is wider than the terminal, however wide its characters, or ends with blanks."""
+    spec = pb.PipelineSpecSummary(
+        parameters=[pb.Parameter(name="긴_이름의_매개변수", type=pb.PARAMETER_TYPE_STRUCT, description="설명 " * 30)],
+        tasks=[pb.Task(name="데이터를-만든다", condition="손실 < 1 " * 8, tasks=[pb.Task(name="학습-" * 20)])],
+    )
+    fake.add("훈련", spec, description="모델을 학습한다 " * 10)
+    fake.add_version("훈련", "두 번째 버전", spec)
+    for more in ((), ("--version", "두 번째 버전")):
+        lines = in_terminal(target, "get", "훈련", *more, COLUMNS=str(columns), NO_COLOR="1")[1].decode().splitlines()
+        assert len(lines) > 10
+        told = [line for line in lines if "kfadapter " not in line]
+        assert max(map(cell_len, told)) <= columns
+        assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_help_loads_neither_grpc_nor_rich() -> None:

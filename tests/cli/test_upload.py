@@ -278,6 +278,14 @@ def test_what_a_file_prints_is_no_data(kfadapter: Kfadapter, two: Path) -> None:
 
 
 @needs_kfp
+def test_a_file_sees_no_arguments_but_its_own_name(kfadapter: Kfadapter, two: Path) -> None:
+    """A file that writes to its first argument when it is run as a script does not write to what is ours."""
+    two.write_text(f"import sys\nassert sys.argv == [{str(two)!r}]\nassert not sys.stdin.read()\n{TWO_PIPELINES}")
+    ended = kfadapter("upload", str(two), "-o", "name")
+    assert (ended.code, ended.err) == (0, "")
+
+
+@needs_kfp
 def test_a_py_that_never_ends(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that does not come to its end is ended, and the error says after which time."""
     monkeypatch.setattr(python_file, "COMPILE_SECONDS", 1.0)

@@ -7,7 +7,7 @@ import threading
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -78,7 +78,12 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
         call_metadata: The metadata of the last call.
         time_remaining: The deadline of the last call when it arrived.
         chunks: The sizes of the last upload's chunks.
-        hold: While it is clear, Get does not answer.
+        file: What is downloaded.
+        download_info: What is announced of it, if not the truth.
+        announces: Whether a download begins with what is announced of it.
+        download_ended: Is set when a download is over, for the caller too.
+        late_failures: What the next downloads end with, behind all bytes.
+        hold: While it is clear, Get does not answer, and Download does not end.
         on_call: Is called when a call arrives.
     """
 
@@ -91,6 +96,11 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
         self.call_metadata: dict[str, str | bytes] = {}
         self.time_remaining: float | None = None
         self.chunks: list[int] = []
+        self.file = b'{"pipelineInfo": {"name": "x"}}'
+        self.download_info: pb.DownloadInfo | None = None
+        self.announces = True
+        self.download_ended = threading.Event()
+        self.late_failures: list[grpc.Status] = []
         self.hold = threading.Event()
         self.hold.set()
         self.on_call: Callable[[], None] = lambda: None
@@ -230,11 +240,22 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
     def Download(
         self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadPipelineResponse]:
-        """Is not offered."""
-        return self._refuse("Download", context)
-
-    def _refuse(self, method: str, context: grpc.ServicerContext) -> NoReturn:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not offered")
+        """Sends the file that was set, and then fails as was set."""
+        self._begin("Download", request, context)
+        found = self._find(request.name, request.pipeline_id, context)
+        if request.WhichOneof("version"):
+            self._find_version(found, request.version_name, request.pipeline_version_id, context)
+        info = self.download_info or pb.DownloadInfo(
+            total_bytes=len(self.file), sha256=hashlib.sha256(self.file).hexdigest()
+        )
+        context.add_callback(self.download_ended.set)
+        if self.announces:
+            yield pb.DownloadPipelineResponse(info=info)
+        for begin in range(0, len(self.file), 1000):
+            yield pb.DownloadPipelineResponse(chunk=self.file[begin : begin + 1000])
+        if self.late_failures:
+            context.abort_with_status(self.late_failures.pop(0))
+        self.hold.wait(30)
 
     def _begin(self, method: str, request: Message, context: grpc.ServicerContext) -> None:
         self.calls.append(method)

@@ -166,7 +166,15 @@ def test_the_public_names() -> None:
         "Pipeline",
         "PipelineFormat",
     }
-    own = {"Client", "UploadReceipt", "DEFAULT_TARGET", "TARGET_VARIABLE", "CallFailedError", "CannotConnectError"}
+    own = {
+        "Client",
+        "DownloadReceipt",
+        "UploadReceipt",
+        "DEFAULT_TARGET",
+        "TARGET_VARIABLE",
+        "CallFailedError",
+        "CannotConnectError",
+    }
     shared = {
         "PipelineVersion",
         "SpecSummary",

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer, PipelineServiceStub
-from kfadapter_grpc.domain.errors import NotImplementedYetError
+from kfadapter_grpc.domain.errors import UnsupportedByKfpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,23 +70,23 @@ class Scripted(PipelineServiceServicer):
 
     def List(self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext) -> NoReturn:
         """Not scripted."""
-        raise NotImplementedYetError("not scripted")
+        raise UnsupportedByKfpError("not scripted")
 
     def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> NoReturn:
         """Not scripted."""
-        raise NotImplementedYetError("not scripted")
+        raise UnsupportedByKfpError("not scripted")
 
     def ListVersions(self, request: pb.ListPipelineVersionsRequest, context: grpc.ServicerContext) -> NoReturn:
         """Not scripted."""
-        raise NotImplementedYetError("not scripted")
+        raise UnsupportedByKfpError("not scripted")
 
     def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> NoReturn:
         """Not scripted."""
-        raise NotImplementedYetError("not scripted")
+        raise UnsupportedByKfpError("not scripted")
 
     def DeleteVersion(self, request: pb.DeletePipelineVersionRequest, context: grpc.ServicerContext) -> NoReturn:
         """Not scripted."""
-        raise NotImplementedYetError("not scripted")
+        raise UnsupportedByKfpError("not scripted")
 
 
 @dataclass

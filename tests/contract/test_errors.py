@@ -55,7 +55,6 @@ ROWS: dict[type[AdapterError], Row] = {
     errors.DrainingError: Row(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_after=0.5),
     errors.KfpTimeoutError: Row(grpc.StatusCode.DEADLINE_EXCEEDED, "KFP_TIMEOUT"),
     errors.UnsupportedByKfpError: Row(grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_KFP"),
-    errors.NotImplementedYetError: Row(grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED"),
     errors.KfpError: Row(grpc.StatusCode.INTERNAL, "KFP_ERROR"),
     errors.InternalError: Row(grpc.StatusCode.INTERNAL, "INTERNAL"),
     errors.CallCancelledError: Row(grpc.StatusCode.CANCELLED, "CANCELLED"),

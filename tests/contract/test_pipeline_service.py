@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+import yaml
 from google.protobuf.json_format import MessageToDict
 from tests.scripted_kfp import ScriptedKfp, answers
 from tests.transcripts import PIPELINES
@@ -257,9 +258,31 @@ def test_page_tokens_belong_to_their_listing(stub: PipelineServiceStub, name: st
         assert (error.reason, fields(error)) == ("INVALID_PAGE_TOKEN", ["page_token"])
 
 
-def test_what_is_not_offered_yet_says_so(stub: PipelineServiceStub) -> None:
-    """Download is UNIMPLEMENTED, with a reason and what to use instead."""
-    assert failure(lambda: list(stub.Download(pb.DownloadPipelineRequest(name="x")))).reason == "NOT_IMPLEMENTED"
+def test_what_was_uploaded_is_downloaded(stub: PipelineServiceStub, name: str) -> None:
+    """The latest version, one by name and one by id; the download can be uploaded as it is."""
+    first = upload(stub, name, version_name="Alpha")
+    upload(stub, name, (PIPELINES / "kubernetes_platform.yaml").read_bytes())
+
+    def download(**which: str) -> bytes:
+        messages = list(stub.Download(pb.DownloadPipelineRequest(**which), timeout=60))
+        return b"".join(message.chunk for message in messages[1:])
+
+    latest = download(name=name)
+    assert list(yaml.safe_load_all(latest)) == list(
+        yaml.safe_load_all((PIPELINES / "kubernetes_platform.yaml").read_bytes())
+    )
+    by_name = download(pipeline_id=first.pipeline.pipeline_id, version_name="alpha")
+    assert list(yaml.safe_load_all(by_name)) == list(yaml.safe_load_all(HELLO))
+    assert download(name=name, pipeline_version_id=first.version.pipeline_version_id) == by_name
+    upload(stub, name, latest)
+    assert list(yaml.safe_load_all(download(name=name))) == list(yaml.safe_load_all(latest))
+    for which, reason in (
+        ({"name": name, "version_name": "beta"}, "VERSION_NOT_FOUND"),
+        ({"name": name, "pipeline_version_id": UNKNOWN_ID}, "VERSION_NOT_FOUND"),
+        ({"name": f"{name}-absent"}, "PIPELINE_NOT_FOUND"),
+        ({"pipeline_id": UNKNOWN_ID, "pipeline_version_id": UNKNOWN_ID}, "PIPELINE_NOT_FOUND"),
+    ):
+        assert failure(partial(download, **which)).reason == reason
 
 
 def test_one_version(stub: PipelineServiceStub, name: str) -> None:

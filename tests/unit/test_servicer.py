@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from kfadapter_grpc.domain.models import (
     Page,
     PageRequest,
     Pipeline,
+    PipelineDownload,
     PipelineFile,
     PipelineFilter,
     PipelineRef,
@@ -37,6 +40,8 @@ from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kfadapter_grpc.domain.call import Call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PipelineService"]
@@ -77,6 +82,13 @@ class FakeRepository:
         """Keeps what it was asked and the bytes."""
         self.asked += [request, file.stream.read(), file.size, file.sha256, file.kind, call.remaining()]
         return UploadResult(PIPELINE, VERSION, pipeline_created=False, version_created=True)
+
+    @contextmanager
+    def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> Iterator[PipelineDownload]:
+        """Answers with some bytes, and notes when they are not needed any more."""
+        self.asked += [ref, version, call.remaining()]
+        yield PipelineDownload(io.BytesIO(b"{}" * 200_000), 400_000, b"\x01" * 32)
+        self.asked += ["closed", call.remaining()]
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
         """Says that three versions went."""
@@ -123,6 +135,21 @@ def _unary(server: grpc_testing.Server, method: str, request: object) -> object:
     response, _, code, details = rpc.termination()
     assert code is StatusCode.OK, details
     return response
+
+
+def test_download_tells_size_and_checksum_first(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """The first message tells what follows, the others hold the bytes; a caller without deadline gets a longer one."""
+    request = pb.DownloadPipelineRequest(name="이름", version_name="2")
+    rpc = server.invoke_unary_stream(SERVICE.methods_by_name["Download"], (), request, None)
+    first, *others = [rpc.take_response() for _ in range(3)]
+    assert first.info == pb.DownloadInfo(total_bytes=400_000, sha256="01" * 32)
+    assert b"".join(message.chunk for message in others) == b"{}" * 200_000
+    assert rpc.termination()[1] is StatusCode.OK
+    ref, version, before, closed, after = repository.asked
+    assert (ref, version, closed) == (PipelineRef("", "이름", "from-settings"), VersionRef(name="2"), "closed")
+    assert isinstance(before, float)
+    assert isinstance(after, float)
+    assert after > before
 
 
 def test_get_shows_everything(server: grpc_testing.Server, repository: FakeRepository) -> None:

@@ -114,8 +114,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a fault of the adapter. Report it with the request id."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 33
     """CANCELLED: the caller went away; nobody sees this but the log."""
-    ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 34
-    """UNIMPLEMENTED: this version of the adapter does not offer the RPC yet."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, independent of the wording of its message."""
@@ -200,6 +198,4 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 32
 """INTERNAL: a fault of the adapter. Report it with the request id."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 33
 """CANCELLED: the caller went away; nobody sees this but the log."""
-ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 34
-"""UNIMPLEMENTED: this version of the adapter does not offer the RPC yet."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -46,7 +46,8 @@ class PipelineServiceStub(object):
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
     A call without a deadline gets one: 10 s for reads, 30 s for deletions, 60 s and 2 s per MB for Upload (of
-    `total_bytes`, or of the largest file that is taken where that is not set).
+    `total_bytes`, or of the largest file that is taken where that is not set), and for Download 60 s to the first message
+    and, from there on, 60 s and 2 s per MB.
 
     Two limits are gRPC's own, so their errors carry no reason: a message of more than 4 MiB, and metadata of more than
     16 KiB, are RESOURCE_EXHAUSTED. Send smaller chunks.
@@ -121,7 +122,8 @@ class PipelineServiceServicer(object):
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
     A call without a deadline gets one: 10 s for reads, 30 s for deletions, 60 s and 2 s per MB for Upload (of
-    `total_bytes`, or of the largest file that is taken where that is not set).
+    `total_bytes`, or of the largest file that is taken where that is not set), and for Download 60 s to the first message
+    and, from there on, 60 s and 2 s per MB.
 
     Two limits are gRPC's own, so their errors carry no reason: a message of more than 4 MiB, and metadata of more than
     16 KiB, are RESOURCE_EXHAUSTED. Send smaller chunks.
@@ -243,7 +245,9 @@ class PipelineServiceServicer(object):
         The first message tells the size and the checksum of the bytes that follow. They are one JSON document, or the
         pipeline spec and the platform spec separated by a line `---`; both are valid YAML, hold the same pipeline as the
         uploaded file, and can be uploaded as they are. They are not the uploaded bytes: comments, order and layout of the
-        file are not kept by KFP.
+        file are not kept by KFP. A stream that is cut ends with an error; compare size and checksum all the same.
+
+        The adapter holds the bytes on its disk until all are read or the call is over, so read on, or cancel the call.
 
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
@@ -325,7 +329,8 @@ class PipelineService(object):
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
     A call without a deadline gets one: 10 s for reads, 30 s for deletions, 60 s and 2 s per MB for Upload (of
-    `total_bytes`, or of the largest file that is taken where that is not set).
+    `total_bytes`, or of the largest file that is taken where that is not set), and for Download 60 s to the first message
+    and, from there on, 60 s and 2 s per MB.
 
     Two limits are gRPC's own, so their errors carry no reason: a message of more than 4 MiB, and metadata of more than
     16 KiB, are RESOURCE_EXHAUSTED. Send smaller chunks.

@@ -5,7 +5,6 @@ imported when it runs: `kfadapter --help` loads neither gRPC nor Rich.
 """
 # ruff: noqa: PLC0415
 
-import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +56,15 @@ Version = Annotated[
         "--version",
         metavar="NAME|ID",
         help="Which version; what looks like a UUID is an id.",
+        autocompletion=version_names,
+    ),
+]
+OneVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--version",
+        metavar="NAME|ID",
+        help="Only this version; what looks like a UUID is an id.",
         autocompletion=version_names,
     ),
 ]
@@ -116,6 +124,8 @@ def _program() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         sys.stdout.write(f"kfadapter {importlib.metadata.version(DISTRIBUTION)}\n")
         raise typer.Exit
 
@@ -148,7 +158,7 @@ def dev(
     ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.WARNING,
 ) -> None:
-    """Start an embedded Kubeflow Pipelines and an adapter on this machine."""
+    """Start an embedded KFP and an adapter on this machine."""
     from kfadapter_grpc.cli.commands import dev as command
 
     command.dev(port, kfp_port, data, log_level.value)
@@ -259,18 +269,23 @@ def get(
     context: typer.Context,
     pipeline: PipelineName,
     *,
+    version: OneVersion = None,
     by_id: ById = None,
     output: Output = Format.TABLE,
     target: Target = None,
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show a pipeline, its latest version and the parameters."""
+    """Show a pipeline: parameters, artifacts, tasks, versions."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
-    pipelines.get(options, references.reference(pipeline, by_id=by_id), output)
+    ref = references.reference(pipeline, by_id=by_id)
+    if version is None:
+        pipelines.get(options, ref, output)
+    else:
+        pipelines.get_version(options, ref, references.one_version(version), output)
 
 
 @app.command("list")
@@ -335,6 +350,7 @@ def delete(
     context: typer.Context,
     pipeline: PipelineName,
     *,
+    version: OneVersion = None,
     by_id: ById = None,
     force: Annotated[bool, typer.Option("--force", help="Even if it has more than one version.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Succeed if there is none.")] = False,
@@ -344,13 +360,17 @@ def delete(
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Delete a pipeline and its versions."""
+    """Delete a pipeline and its versions, or one version."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
     options = _options(context).override(target, timeout, namespace)
     ref = references.reference(pipeline, by_id=by_id)
-    pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
+    if version is None:
+        pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
+    else:
+        one = references.one_version(version)
+        pipelines.delete_version(options, ref, one, output, allow_missing=allow_missing, yes=yes)
 
 
 @app.command()
@@ -371,7 +391,7 @@ def download(
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Download a pipeline's file, of the latest version or of the one given."""
+    """Download a pipeline's file: the latest version, or another."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import download as command
 

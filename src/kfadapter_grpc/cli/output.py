@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.domain.spec import Json
 
+_TRAILING_BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 _WIDE = 100_000
 """Columns that a pipe has: lines are never broken for a program that reads them."""
 
@@ -50,9 +52,24 @@ def note(text: str) -> None:
 def print_document(value: Json, style: Format) -> None:
     """Prints a value as JSON or YAML."""
     if style is Format.YAML:
-        sys.stdout.write(yaml.safe_dump(value, allow_unicode=_is_utf8(), sort_keys=False))
+        sys.stdout.write(yaml.safe_dump(value, allow_unicode=is_utf8(), sort_keys=False))
     else:
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not _is_utf8()) + "\n")
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not is_utf8()) + "\n")
+
+
+def print_heading(text: str) -> None:
+    """Prints a title as tables have it."""
+    _print(Text(text, style="bold"))
+
+
+def width(least: int) -> int:
+    """Tells how long lines may be, at least so long; in a pipe they need not end."""
+    return max(console(sys.stdout).width, least)
+
+
+def encodable(text: str) -> str:
+    """Writes characters that stdout lacks as it would, so that their width is known."""
+    return text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
 
 
 def print_line(text: str) -> None:
@@ -79,7 +96,7 @@ def print_table(
         steps: Which columns give way where the terminal is narrow. What is left out or cut is marked.
         cut: The titles of the columns that are cut where they are too narrow; the others are broken into lines.
     """
-    cells = [[one_line(cell) for cell in row] for row in rows]
+    cells = [[encodable(one_line(cell)) for cell in row] for row in rows]
     natural = {title: max(map(cell_len, (title, *column))) for title, *column in zip(head, *cells, strict=True)}
     widths = try_fit(natural, steps, console(sys.stdout).width, cell_len(_mark()))
     if widths is None:
@@ -118,7 +135,7 @@ def _cut(text: str, width: int) -> str:
 
 def _mark() -> str:
     """Stands for what there is no room for."""
-    return "…" if _is_utf8() else "..."
+    return "…" if is_utf8() else "..."
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
@@ -128,19 +145,17 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in fields:
         if value:
-            table.add_row(Text(name), Text("\n".join(plain(line) for line in value.splitlines())))
+            table.add_row(Text(name), Text("\n".join(encodable(plain(line)) for line in value.splitlines())))
     _print(table)
 
 
-def _print(table: Table) -> None:
+def _print(what: Table | Text) -> None:
     screen = console(sys.stdout)
     with screen.capture() as captured:
-        screen.print(table)
-    text = captured.get()
-    if not sys.stdout.isatty():
-        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
-    sys.stdout.write(text)
+        screen.print(what)
+    sys.stdout.write("".join(_TRAILING_BLANKS.sub(r"\1", line) + "\n" for line in captured.get().splitlines()))
 
 
-def _is_utf8() -> bool:
+def is_utf8() -> bool:
+    """Tells whether stdout takes every character."""
     return sys.stdout.encoding.lower().replace("-", "").startswith("utf")

@@ -1,28 +1,26 @@
-"""A pipeline as a person reads it: what it is, and what a run of it needs."""
+"""Pipelines, versions and receipts as a person reads them."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.column_widths import Step
-from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.cli.spec_view import print_spec, spec_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from kfadapter_grpc.client import UploadReceipt
     from kfadapter_grpc.domain.models import Pipeline, PipelineVersion
-    from kfadapter_grpc.domain.spec import Parameter, SpecSummary
 
-_FORMATS = {
-    PipelineFormat.KFP_V2: "KFP v2",
-    PipelineFormat.ARGO_V1: "KFP v1 (Argo Workflow)",
-    PipelineFormat.UNKNOWN: "unknown",
-}
-_NUMBERS = {ParameterType.NUMBER_INTEGER: "integer", ParameterType.NUMBER_DOUBLE: "double"}
+SHORT_TIME = len("2026-01-31…")
+"""The width of a time in a narrow table: its date, with the mark that something is cut."""
+SHORT_NAME = 16
+"""The width that a name is broken at in a narrow table; where there is less room there is no table."""
+
+_VERSION_HEAD = ("VERSION", "ID", "CREATED", "DESCRIPTION")
 
 
 def shown_time(moment: datetime | None) -> str:
@@ -30,32 +28,61 @@ def shown_time(moment: datetime | None) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
 
 
-def print_pipeline(pipeline: Pipeline) -> None:
-    """Prints a pipeline, its latest version and the parameters of that."""
+def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], command_for_more: str) -> None:
+    """Prints a pipeline, what is inside its latest version, and its newest versions.
+
+    Args:
+        pipeline: The pipeline in full.
+        newest: Its newest versions.
+        command_for_more: Lists all of them.
+    """
     latest = pipeline.latest_version
     spec = latest.spec if latest else None
     output.print_fields(
         [
             ("Name", pipeline.name),
-            ("Display name", pipeline.display_name if pipeline.display_name != pipeline.name else ""),
+            ("Display name", _other_than(pipeline.name, pipeline.display_name)),
             ("Id", pipeline.pipeline_id),
             ("Namespace", pipeline.namespace),
             ("Description", pipeline.description or (spec.description if spec else "")),
             ("Created", shown_time(pipeline.created_at)),
             ("Tags", _tags(pipeline.tags)),
             ("Versions", "" if pipeline.version_count is None else str(pipeline.version_count)),
-            *_version_fields(latest),
-            ("Format", _format(spec) if spec else ""),
-            ("Parameters", "none" if spec and not spec.parameters else ""),
+            *_latest_fields(latest),
+            *spec_fields(spec),
         ]
     )
-    if spec and spec.parameters:
+    print_spec(spec)
+    if len(newest) > 1:
         output.print_line("")
-        output.print_table(
-            ("PARAMETER", "TYPE", "DEFAULT", "NEEDED", "DESCRIPTION"),
-            [_row(item) for item in spec.parameters],
-            steps=(Step("DESCRIPTION", 16), Step("DEFAULT", 12), Step("PARAMETER", 16)),
-        )
+        _print_rows(_VERSION_HEAD, _version_rows(newest), (Step("DESCRIPTION", 16), Step("ID", 0)))
+        _print_rest((pipeline.version_count or 0) - len(newest), command_for_more)
+
+
+def print_version(version: PipelineVersion, pipeline: str) -> None:
+    """Prints a version and what is inside it.
+
+    Args:
+        version: The version with its spec.
+        pipeline: What its pipeline was called by whoever asked.
+    """
+    spec = version.spec
+    output.print_fields(
+        [
+            ("Version", version.name),
+            ("Display name", _other_than(version.name, version.display_name)),
+            ("Version id", version.pipeline_version_id),
+            ("Pipeline", _other_than(version.pipeline_id, pipeline)),
+            ("Pipeline id", version.pipeline_id),
+            ("Description", version.description or (spec.description if spec else "")),
+            ("Created", shown_time(version.created_at)),
+            ("Tags", _tags(version.tags)),
+            ("SHA-256", version.sha256),
+            ("Source", version.code_source_url),
+            *spec_fields(spec),
+        ]
+    )
+    print_spec(spec)
 
 
 def print_receipt(receipt: UploadReceipt) -> None:
@@ -73,28 +100,54 @@ def print_receipt(receipt: UploadReceipt) -> None:
     )
 
 
-def _version_fields(latest: PipelineVersion | None) -> list[tuple[str, str]]:
+def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
+    """Prints pipelines, one on a row."""
+    rows = [(p.name, p.pipeline_id, shown_time(p.created_at), p.description) for p in pipelines]
+    _print_rows(("NAME", "ID", "CREATED", "DESCRIPTION"), rows)
+
+
+def print_versions(versions: Sequence[PipelineVersion]) -> None:
+    """Prints versions, one on a row."""
+    _print_rows(_VERSION_HEAD, _version_rows(versions))
+
+
+def _version_rows(versions: Sequence[PipelineVersion]) -> list[tuple[str, str, str, str]]:
+    return [(v.name, v.pipeline_version_id, shown_time(v.created_at), v.description) for v in versions]
+
+
+def _print_rows(
+    head: tuple[str, str, str, str], rows: Sequence[Sequence[str]], first_steps: Sequence[Step] = ()
+) -> None:
+    name, _, created, description = head
+    steps = (
+        *first_steps,
+        Step(description, 12),
+        Step(description, 0),
+        Step(created, SHORT_TIME),
+        Step(created, 0),
+        Step(name, SHORT_NAME),
+    )
+    output.print_table(head, rows, steps=steps, cut=(created, description))
+
+
+def _print_rest(count: int, command: str) -> None:
+    if count > 0:
+        output.print_line(f"and {count} more: {command}")
+
+
+def _latest_fields(latest: PipelineVersion | None) -> list[tuple[str, str]]:
     if latest is None:
         return [("Latest", "no version yet")]
     return [
         ("Latest", f"{latest.name}, {shown_time(latest.created_at)}" if latest.created_at else latest.name),
         ("Latest id", latest.pipeline_version_id),
+        ("SHA-256", latest.sha256),
         ("Source", latest.code_source_url),
     ]
 
 
-def _format(spec: SpecSummary) -> str:
-    told = ", ".join(
-        part for part in (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version) if part
-    )
-    return f"{_FORMATS[spec.format]} ({told})" if told else _FORMATS[spec.format]
-
-
-def _row(parameter: Parameter) -> tuple[str, str, str, str, str]:
-    kind = _NUMBERS.get(parameter.type) or parameter.type.value.lower().replace("_", " ") or parameter.declared_type
-    default = json.dumps(parameter.default, ensure_ascii=False) if parameter.has_default else ""
-    needed = "optional" if parameter.optional or parameter.has_default else "required"
-    return parameter.name, kind, default, needed, parameter.description
+def _other_than(name: str, text: str) -> str:
+    return "" if text == name else text
 
 
 def _tags(tags: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Pipelines as JSON and YAML show them: the proto's field names, every key always there."""
+"""Pipelines as JSON and YAML show them: the proto's field names, every key always there, null for what is unknown."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.domain.spec import Json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from kfadapter_grpc.client import UploadReceipt
-    from kfadapter_grpc.domain.models import DeleteResult, Pipeline, PipelineVersion
+    from kfadapter_grpc.domain.models import DeleteResult, DeleteVersionResult, Pipeline, PipelineVersion
     from kfadapter_grpc.domain.spec import Parameter, SpecSummary, Task
 
 Record = dict[str, Json]
+_NOT_LISTED = ("display_name", "tags", "sha256", "spec")
+"""What lists of versions leave out to be cheap (`VIEW_BASIC` in the contract)."""
 
 
 def pipeline_record(pipeline: Pipeline) -> Record:
@@ -47,6 +50,21 @@ def version_record(version: PipelineVersion) -> Record:
         "code_source_url": version.code_source_url,
         "spec": _spec(version.spec) if version.spec else None,
     }
+
+
+def listed_version_record(version: PipelineVersion) -> Record:
+    """Shows a version of a list, of which the adapter tells less: what is not known is null, not empty."""
+    return version_record(version) | dict.fromkeys(_NOT_LISTED)
+
+
+def pipeline_with_versions_record(pipeline: Pipeline, newest: Sequence[PipelineVersion]) -> Record:
+    """Shows a pipeline with its newest versions."""
+    return pipeline_record(pipeline) | {"versions": [listed_version_record(version) for version in newest]}
+
+
+def version_deletion_record(result: DeleteVersionResult) -> Record:
+    """Shows which version a deletion removed."""
+    return {"pipeline_version_id": result.pipeline_version_id, "name": result.name}
 
 
 def receipt_record(receipt: UploadReceipt) -> Record:

@@ -8,6 +8,7 @@ with Client("127.0.0.1:50051") as client:
 """
 
 from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE, Client
+from kfadapter_grpc.client.download import DownloadReceipt
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.upload import UploadReceipt
@@ -27,7 +28,6 @@ from kfadapter_grpc.domain.errors import (
     KfpTimeoutError,
     KfpUnavailableError,
     NameContestedError,
-    NotImplementedYetError,
     OverloadedError,
     PermissionDeniedError,
     PipelineExistsError,
@@ -73,6 +73,7 @@ __all__ = [
     "DeadlineError",
     "DeleteResult",
     "DeleteVersionResult",
+    "DownloadReceipt",
     "DrainingError",
     "FieldViolation",
     "HealthStatus",
@@ -88,7 +89,6 @@ __all__ = [
     "KfpUnavailableError",
     "KubernetesExtra",
     "NameContestedError",
-    "NotImplementedYetError",
     "OverloadedError",
     "Page",
     "Parameter",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -11,9 +12,10 @@ from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client import health as health_check
 from kfadapter_grpc.client import messages
 from kfadapter_grpc.client.connection import Connection, new_request_id
+from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
 from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
-from kfadapter_grpc.contract import upload_seconds
+from kfadapter_grpc.contract import DOWNLOAD_SECONDS, download_seconds, upload_seconds
 from kfadapter_grpc.domain.errors import AdapterError, DrainingError, InvalidFieldError, KfpUnavailableError
 from kfadapter_grpc.domain.models import IfExists, UploadRequest, View
 
@@ -341,6 +343,60 @@ class Client:
             finally:
                 stream.stop()
         return messages.upload_receipt(reply, metadata.request_id)
+
+    def download(
+        self,
+        name: str = "",
+        *,
+        to: str | os.PathLike[str] | BinaryIO,
+        pipeline_id: str = "",
+        version_name: str = "",
+        pipeline_version_id: str = "",
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> DownloadReceipt:
+        """Downloads the file of a version, the latest unless one is named, as KFP holds it: as JSON.
+
+        The file holds the pipeline that was uploaded, not its bytes, and can be uploaded as it is. Size and checksum
+        are compared with what the adapter announced. The download is begun anew, at most twice, when the adapter goes
+        away before any bytes arrived.
+
+        Args:
+            name: The pipeline's name.
+            to: A path, where the file appears once it is complete, in place of one that is there; or a stream, which is
+                written to as the bytes come, and not closed.
+            pipeline_id: The pipeline's id, instead of its name.
+            version_name: The version's name; letter case does not count.
+            pipeline_version_id: Its id, instead.
+            progress: Is called with the bytes received so far and the total.
+
+        Raises:
+            PipelineNotFoundError: There is no such pipeline.
+            VersionNotFoundError: It has no such version, or none at all.
+            ChecksumMismatchError: What arrived is not what was announced.
+            OSError: The file cannot be written.
+        """
+        request = pipeline_pb2.DownloadPipelineRequest(
+            **_one_of(name, pipeline_id),
+            **_one_version_of(version_name, pipeline_version_id),
+            namespace=self._namespace,
+        )
+        if isinstance(to, (str, os.PathLike)):
+            with replaced(Path(to)) as file:
+                return self._receive(request, Reception(file, progress), _REPEATS)
+        return self._receive(request, Reception(to, progress), _REPEATS)
+
+    def _receive(
+        self, request: pipeline_pb2.DownloadPipelineRequest, reception: Reception, repeats: int
+    ) -> DownloadReceipt:
+        seconds = DOWNLOAD_SECONDS + download_seconds(UNKNOWN_SIZE_BYTES)
+        with closing(self._connection.server_stream(self._connection.pipelines.Download, request, seconds)) as stream:
+            try:
+                return reception.take(stream)
+            except (CannotConnectError, DrainingError) as error:
+                if reception.begun or repeats == 0:
+                    raise
+                time.sleep(min(error.retry_after or 0.0, _MAX_PAUSE_SECONDS))
+        return self._receive(request, reception, repeats - 1)
 
     def _upload_path(
         self,

@@ -14,7 +14,7 @@ from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
 from kfadapter_grpc.contract import METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from kfadapter_grpc.contract import RpcMethod
 
@@ -128,6 +128,25 @@ class Connection:
             return rpc(request, timeout=timeout, metadata=((REQUEST_ID_KEY, request_id),))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+
+    def server_stream(
+        self, rpc: grpc.UnaryStreamMultiCallable[Request, Reply], request: Request, seconds: float
+    ) -> Generator[Reply, None, None]:
+        """Makes a call with one request and a stream of answers, within `seconds` unless a timeout was set.
+
+        The call ends when the iterator is closed.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        request_id = new_request_id()
+        answers = rpc(request, timeout=self._seconds(seconds), metadata=((REQUEST_ID_KEY, request_id),))
+        try:
+            yield from answers
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+        finally:
+            answers.cancel()
 
     def client_stream(
         self, rpc: grpc.StreamUnaryMultiCallable[Request, Reply], requests: Iterator[Request], seconds: float

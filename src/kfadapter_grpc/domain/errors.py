@@ -228,13 +228,6 @@ class UnsupportedByKfpError(AdapterError):
     reason = "UNSUPPORTED_BY_KFP"
 
 
-class NotImplementedYetError(AdapterError):
-    """This version of the adapter does not offer the RPC yet."""
-
-    code = StatusCode.UNIMPLEMENTED
-    reason = "NOT_IMPLEMENTED"
-
-
 class KfpError(AdapterError):
     """KFP failed, or answered something that it should not."""
 

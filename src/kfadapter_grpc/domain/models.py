@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,6 +157,29 @@ class PipelineFile:
     size: int
     sha256: bytes
     kind: FileKind
+
+
+class ByteStream(Protocol):
+    """Bytes that are read from the first to the last."""
+
+    def read(self, size: int, /) -> bytes:
+        """Reads the next `size` bytes; fewer at the end, none behind it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineDownload:
+    """The file of a version as KFP holds it: JSON, of one document or two.
+
+    Attributes:
+        stream: The bytes, at the first one. They belong to the one who made the stream.
+        size: In bytes.
+        sha256: The checksum of the bytes, 32 bytes.
+    """
+
+    stream: ByteStream
+    size: int
+    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.models import (
         DeleteResult,
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
         Page,
         PageRequest,
         Pipeline,
+        PipelineDownload,
         PipelineFile,
         PipelineFilter,
         PipelineRef,
@@ -40,6 +43,10 @@ class PipelineRepository(Protocol):
 
     def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
         """Stores a file as a new pipeline or a new version."""
+        ...
+
+    def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> AbstractContextManager[PipelineDownload]:
+        """Gets the file of a version, the latest where none is named; it is good for the block."""
         ...
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:

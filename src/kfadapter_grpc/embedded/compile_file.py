@@ -61,6 +61,7 @@ def _run_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # where a component looks for its own source
     sys.path.insert(0, str(path.parent))  # as Python does for a script
+    sys.argv = [str(path)]  # what stands there now is nothing that the file may write to
     spec.loader.exec_module(module)
     return module
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import quote
 
 from kfadapter_grpc.kfp_backend import wire
-from kfadapter_grpc.kfp_backend.transport import Answer, Request, Transport
+from kfadapter_grpc.kfp_backend.transport import Answer, Request, Sink, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +28,9 @@ _V2 = "/apis/v2beta1"
 _CHUNK_BYTES = 256 * 1024
 _HEAD_BYTES = 256 * 1024
 """More than what stands before a spec: names and descriptions of at most 64 KiB each."""
+MAX_FETCHED_BYTES = 256 * 1024 * 1024
+"""More than any version takes as JSON: KFP's 32 MiB with each `<` written as `\\u003c`, and some more."""
+_ERROR_BYTES = 16 * 1024
 
 
 class Operation(enum.Enum):
@@ -168,6 +171,12 @@ class KfpApi:
         path = f"{_versions(pipeline_id)}/{_segment(version_id)}"
         answer = self._send(Operation.GET_VERSION, Request("GET", path, keep=_HEAD_BYTES), call)
         return _version_of(answer)
+
+    def fetch_version(self, pipeline_id: str, version_id: str, into: Sink, call: Call) -> None:
+        """Gets a version with its spec, as the bytes that KFP answers."""
+        path = f"{_versions(pipeline_id)}/{_segment(version_id)}"
+        request = Request("GET", path, keep=_ERROR_BYTES, limit=MAX_FETCHED_BYTES, into=into)
+        self._send(Operation.GET_VERSION, request, call)
 
     def list_versions(self, pipeline_id: str, query: ListQuery, call: Call) -> wire.VersionListJson:
         """Lists versions; KFP sends all their specs, which are skipped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.errors import AdapterError
@@ -10,6 +11,9 @@ from kfadapter_grpc.kfp_backend.api import KfpApi, KfpFailureError, NotAnApiErro
 from kfadapter_grpc.kfp_backend.gateway import Gateway
 from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
 from kfadapter_grpc.kfp_backend.transport import Transport, TransportSettings
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.spool import SpoolPlace
 
 _PROBE_SECONDS = 3.0
 
@@ -21,10 +25,11 @@ class KfpBackend:
         pipelines: The pipelines and their versions.
     """
 
-    def __init__(self, settings: TransportSettings) -> None:
+    def __init__(self, settings: TransportSettings, place: SpoolPlace) -> None:
+        """Will ask the KFP of `settings`, and keep what is on its way from there in `place`."""
         self._transport = Transport(settings)
         self._api = KfpApi(self._transport)
-        self.pipelines = KfpPipelineRepository(Gateway(self._api))
+        self.pipelines = KfpPipelineRepository(Gateway(self._api), place)
 
     def is_alive(self) -> bool:
         """Asks KFP whether it is well; waits for at most 3 s."""

@@ -78,6 +78,12 @@ def no_such_version(context: Context) -> errors.VersionNotFoundError:
     return errors.VersionNotFoundError(text, metadata=context.values, resource_name=context.resource)
 
 
+def no_version_yet(pipeline_id: str, ref: PipelineRef) -> errors.VersionNotFoundError:
+    """The error for a pipeline without versions."""
+    text = f"pipeline {ref} has no version yet; upload one"
+    return errors.VersionNotFoundError(text, metadata={"pipeline_id": pipeline_id}, resource_name="latest")
+
+
 def equals(key: str, value: str) -> dict[str, str]:
     """A predicate of a filter."""
     return {"operation": "EQUALS", "key": key, "string_value": value}
@@ -195,6 +201,17 @@ class Gateway:
                 break
             items, _ = next(pages, ([], 0))
         return max(newest, key=lambda item: version_number(item.name), default=None), total
+
+    def latest_version_or_raise(self, pipeline_id: str, ref: PipelineRef, call: Call) -> PipelineVersion:
+        """Tells the latest version, without its spec.
+
+        Raises:
+            VersionNotFoundError: There is none; `ref` says of which pipeline.
+        """
+        latest, _ = self.latest_version(pipeline_id, call)
+        if latest is None:
+            raise no_version_yet(pipeline_id, ref)
+        return latest
 
     def find_version(self, pipeline_id: str, ref: VersionRef, call: Call) -> VersionJson:
         """Finds a version of a pipeline by id or by name, without its spec.

@@ -19,6 +19,7 @@ from kfadapter_grpc.domain.models import (
     View,
 )
 from kfadapter_grpc.kfp_backend.api import ListQuery
+from kfadapter_grpc.kfp_backend.downloads import Downloader
 from kfadapter_grpc.kfp_backend.gateway import (
     MAX_FULL_PAGE,
     Gateway,
@@ -26,6 +27,7 @@ from kfadapter_grpc.kfp_backend.gateway import (
     context_of_version,
     equals,
     explained,
+    no_version_yet,
 )
 from kfadapter_grpc.kfp_backend.pages import KfpPage, gather
 from kfadapter_grpc.kfp_backend.spec import summary_weight
@@ -33,16 +35,19 @@ from kfadapter_grpc.kfp_backend.uploads import Uploader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.models import (
         Order,
         PageRequest,
+        PipelineDownload,
         PipelineFile,
         PipelineFilter,
         UploadRequest,
         UploadResult,
     )
+    from kfadapter_grpc.spool import SpoolPlace
 
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "pipeline_id": "id", "pipeline_version_id": "id"}
 _LATEST_ATTEMPTS = 3
@@ -52,10 +57,12 @@ _LATEST_ATTEMPTS = 3
 class KfpPipelineRepository:
     """The `PipelineRepository` before KFP. Safe to use from many threads."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, place: SpoolPlace) -> None:
+        """Asks KFP through `gateway`, and keeps what is on its way in `place`."""
         self._gateway = gateway
         self._api = gateway.api
         self._uploader = Uploader(gateway)
+        self._downloader = Downloader(gateway, place)
 
     def get(self, ref: PipelineRef, view: View, call: Call) -> Pipeline:
         """Gets one pipeline; FULL costs two further calls."""
@@ -84,6 +91,10 @@ class KfpPipelineRepository:
         """Stores a file as a new pipeline or a new version."""
         return self._uploader.upload(request, file, call)
 
+    def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> AbstractContextManager[PipelineDownload]:
+        """Gets the file of a version, the latest where none is named; good for the block."""
+        return self._downloader.download(ref, version, call)
+
     def get_version(self, ref: PipelineRef, version: VersionRef, call: Call) -> PipelineVersion:
         """Gets one version with its spec summary; the latest where none is named."""
         pipeline_id = ref.pipeline_id or self._gateway.find(ref, call).pipeline_id
@@ -92,8 +103,7 @@ class KfpPipelineRepository:
             return self._get_summarized(pipeline_id, version_id, call)
         latest, _ = self._get_latest(pipeline_id, call)
         if latest is None:
-            text = f"pipeline {ref} has no version yet; upload one"
-            raise errors.VersionNotFoundError(text, metadata={"pipeline_id": pipeline_id}, resource_name="latest")
+            raise no_version_yet(pipeline_id, ref)
         return latest
 
     def _get_latest(self, pipeline_id: str, call: Call) -> tuple[PipelineVersion | None, int]:

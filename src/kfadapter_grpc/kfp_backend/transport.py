@@ -14,7 +14,7 @@ import random
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlencode
 
 import kfp_server_api
@@ -45,6 +45,18 @@ class AnswerTooLargeError(KfpError):
     """The answer is larger than the limit of the request."""
 
 
+class Sink(Protocol):
+    """Takes bodies that are too large to be kept in memory."""
+
+    def write(self, chunk: bytes) -> None:
+        """Appends bytes."""
+        ...
+
+    def clear(self) -> None:
+        """Forgets what came so far: another answer begins."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request to KFP.
@@ -58,6 +70,7 @@ class Request:
         content_length: Of an iterable body.
         keep: How many bytes of a longer answer to keep at either end; the middle is read and dropped. 0: keep all.
         limit: The answer's greatest size.
+        into: Gets the body of every answer as it comes, as a whole; what it holds counts once `send` has returned.
     """
 
     method: str
@@ -68,6 +81,7 @@ class Request:
     content_length: int | None = None
     keep: int = 0
     limit: int = MAX_ANSWER_BYTES
+    into: Sink | None = None
 
     @property
     def repeatable(self) -> bool:
@@ -213,6 +227,9 @@ class _Kept:
         self._room = request.keep or request.limit
         self._size = 0
         self._head, self._tail = bytearray(), b""
+        self._into = request.into
+        if self._into is not None:
+            self._into.clear()
 
     def take(self, piece: bytes) -> None:
         """Takes the next piece."""
@@ -220,6 +237,8 @@ class _Kept:
         if self._size > self._limit:
             text = f"Kubeflow Pipelines answered with more than {self._limit} bytes"
             raise AnswerTooLargeError(text, metadata={"limit_bytes": str(self._limit)})
+        if self._into is not None:
+            self._into.write(piece)
         fits = self._room - len(self._head)
         self._head += piece[:fits]
         if len(piece) > fits:

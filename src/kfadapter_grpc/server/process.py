@@ -57,11 +57,12 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
         # 2. KFP, without asking it for anything yet.
-        backend = stages.enter_context(closing(connect(settings.kfp_url, pool_size=_pool_size(settings))))
+        limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
+        backend = connect(settings.kfp_url, pool_size=_pool_size(settings), place=limits.place)
+        stages.enter_context(closing(backend))
         # 3. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
         # 4. The server with health and reflection.
-        limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
         servicer = PipelineServicer(backend.pipelines, limits, settings.namespace)
         server = stages.enter_context(AdapterServer(settings, servicer, backend.is_alive))
         log.info("serving", address=server.address, kfp_url=settings.kfp_url)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DeleteVersionResult,
         Page,
         Pipeline,
+        PipelineDownload,
         PipelineFile,
         PipelineVersion,
         UploadResult,
@@ -162,6 +163,16 @@ def upload_response(result: UploadResult, file: PipelineFile) -> pb.UploadPipeli
         sha256=file.sha256.hex(),
         duplicate_check_skipped=result.duplicate_check_skipped,
     )
+
+
+def download_info(file: PipelineDownload) -> pb.DownloadPipelineResponse:
+    """What is known of a download before its bytes."""
+    return pb.DownloadPipelineResponse(info=pb.DownloadInfo(total_bytes=file.size, sha256=file.sha256.hex()))
+
+
+def download_chunk(chunk: bytes) -> pb.DownloadPipelineResponse:
+    """The next bytes of a download."""
+    return pb.DownloadPipelineResponse(chunk=chunk)
 
 
 def delete_response(result: DeleteResult) -> pb.DeletePipelineResponse:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
-from kfadapter_grpc.contract import upload_seconds
-from kfadapter_grpc.domain.errors import NotImplementedYetError
+from kfadapter_grpc.contract import download_seconds, upload_seconds
 from kfadapter_grpc.interceptors import caller_seconds, current_call
 from kfadapter_grpc.services import messages, requests
 from kfadapter_grpc.upload import UploadLimits, received
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 
     from kfadapter.v1 import pipeline_pb2 as pb
     from kfadapter_grpc.domain.repository import PipelineRepository
+
+DOWNLOAD_CHUNK_BYTES = 256 * 1024
+"""How many bytes of a download go into one message."""
 
 
 class PipelineServicer(PipelineServiceServicer):
@@ -88,9 +90,16 @@ class PipelineServicer(PipelineServiceServicer):
         result = self._pipelines.delete_version(ref, version, call, allow_missing=request.allow_missing)
         return messages.delete_version_response(result)
 
-    def Download(self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext) -> NoReturn:
-        """Not offered yet."""
-        raise NotImplementedYetError(
-            "Download is not offered by this version of the adapter; download the file from Kubeflow Pipelines",
-            metadata={"method": "Download"},
-        )
+    def Download(
+        self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DownloadPipelineResponse]:
+        """Downloads the pipeline of a version: size and checksum first, then the bytes."""
+        ref = requests.pipeline_ref(request, self._namespace)
+        version = requests.version_ref(request, required=False)
+        call = current_call(context)
+        with self._pipelines.download(ref, version, call) as file:
+            if caller_seconds(context) is None:
+                call.extend(download_seconds(file.size))
+            yield messages.download_info(file)
+            while chunk := file.stream.read(DOWNLOAD_CHUNK_BYTES):
+                yield messages.download_chunk(chunk)

@@ -65,7 +65,7 @@ _IF_EXISTS = {
 }
 
 
-NamesVersion: TypeAlias = pb.GetPipelineVersionRequest | pb.DeletePipelineVersionRequest
+NamesVersion: TypeAlias = pb.GetPipelineVersionRequest | pb.DeletePipelineVersionRequest | pb.DownloadPipelineRequest
 
 
 class NamesPipeline(Protocol):

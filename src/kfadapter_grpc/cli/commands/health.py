@@ -9,6 +9,7 @@ from grpc import StatusCode
 
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.invocation import again, other
 from kfadapter_grpc.client import CallFailedError, HealthStatus
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _unknown(target: str, service: str) -> CommandError:
     return CommandError(
         f"{target} has no service '{service}'",
         why="NOT_FOUND",
-        next_step=f"kfadapter health, which asks for the server itself, or kfadapter health {KFP_NAME}",
+        next_step=other("health", words=f"asks for the server itself; the name {KFP_NAME} asks for KFP"),
         exit_code=ExitCode.NOT_FOUND,
     )
 
@@ -56,10 +57,10 @@ def _not_serving(target: str, service: str) -> CommandError:
         return CommandError(
             f"Kubeflow Pipelines does not answer {target}",
             why="NOT_SERVING: the adapter asks it every few seconds",
-            next_step="see that KFP runs, and that the adapter's --kfp-url is right; its log tells when KFP answers",
+            next_step=again(words="in a moment; if it stays like this, the adapter's --kfp-url may be wrong"),
         )
     return CommandError(
         f"{service or target} does not serve",
         why="NOT_SERVING: the adapter is shutting down, or it needs KFP (--ready-needs-kfp), which does not answer",
-        next_step=f"the same command again in a moment; kfadapter health {KFP_NAME} tells whether KFP answers",
+        next_step=other("health", KFP_NAME, words="tells whether KFP answers; then the same command again"),
     )

@@ -12,35 +12,67 @@ import typer
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.choices import Format
-from kfadapter_grpc.cli.column_widths import Step
 from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.pipeline_view import print_pipeline, shown_time
-from kfadapter_grpc.cli.records import deletion_record, pipeline_record, version_record
+from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, other
+from kfadapter_grpc.cli.pipeline_view import print_pipeline, print_pipelines, print_version, print_versions
+from kfadapter_grpc.cli.records import (
+    deletion_record,
+    listed_version_record,
+    pipeline_record,
+    pipeline_with_versions_record,
+    version_deletion_record,
+    version_record,
+)
 from kfadapter_grpc.domain.models import View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.models import DeleteResult, Pipeline, PipelineRef, PipelineVersion
+    from kfadapter_grpc.domain.models import DeleteResult, Pipeline, PipelineRef, PipelineVersion, VersionRef
 
-SHORT_TIME = len("2026-01-31…")
-"""The width of a time in a narrow table: its date, with the mark that something is cut."""
-SHORT_NAME = 16
-"""The width that a name is broken at in a narrow table; where there is less room there is no table."""
+NEWEST = 5
+"""How many versions are shown with a pipeline."""
 
 
 def get(options: ClientOptions, ref: PipelineRef, style: Format) -> None:
-    """Shows one pipeline with its latest version."""
+    """Shows one pipeline with its latest version and the names of the newest ones."""
     with options.client() as client:
         pipeline = client.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
+        newest = () if style is Format.NAME else _newest(client, pipeline)
     if style is Format.TABLE:
-        print_pipeline(pipeline)
+        every = Invocation(pipeline=pipeline.name, options=options).spell(other("versions", PIPELINE))
+        print_pipeline(pipeline, newest, every)
     elif style is Format.NAME:
         output.print_names([pipeline.name])
     else:
-        output.print_document(pipeline_record(pipeline), style)
+        output.print_document(pipeline_with_versions_record(pipeline, newest), style)
+
+
+def get_version(options: ClientOptions, ref: PipelineRef, version: VersionRef, style: Format) -> None:
+    """Shows one version of a pipeline."""
+    with options.client() as client:
+        found = client.get_version(
+            ref.name,
+            pipeline_id=ref.pipeline_id,
+            version_name=version.name,
+            pipeline_version_id=version.pipeline_version_id,
+        )
+    if style is Format.TABLE:
+        print_version(found, ref.name)
+    elif style is Format.NAME:
+        output.print_names([found.name])
+    else:
+        output.print_document(version_record(found), style)
+
+
+def _newest(client: Client, pipeline: Pipeline) -> Sequence[PipelineVersion]:
+    """Asks for the newest versions, unless the latest is all there is."""
+    latest = pipeline.latest_version
+    if latest is None or pipeline.version_count == 1:
+        return () if latest is None else (latest,)
+    return client.list_versions_page(pipeline_id=pipeline.pipeline_id, page_size=NEWEST).items
 
 
 def list_pipelines(
@@ -85,6 +117,30 @@ def delete(
     _print_deletion(result, ref, style)
 
 
+def delete_version(
+    options: ClientOptions, ref: PipelineRef, version: VersionRef, style: Format, *, allow_missing: bool, yes: bool
+) -> None:
+    """Deletes one version of a pipeline, after asking where somebody can answer."""
+    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        _ask(f"Delete the version {version} of the pipeline {ref}?")
+    with options.client() as client:
+        result = client.delete_version(
+            ref.name,
+            pipeline_id=ref.pipeline_id,
+            version_name=version.name,
+            pipeline_version_id=version.pipeline_version_id,
+            allow_missing=allow_missing,
+        )
+    if style in (Format.JSON, Format.YAML):
+        output.print_document(version_deletion_record(result), style)
+    elif not result.pipeline_version_id:
+        output.note(f"there was no version {version} of a pipeline {ref}")
+    elif style is Format.NAME:
+        output.print_names([result.name])
+    else:
+        output.print_line(f"deleted version {result.name} of the pipeline {ref}")
+
+
 def moment(text: str) -> datetime:
     """Reads a date or a time as ISO 8601 writes it; without a zone it is UTC, as all times that are printed.
 
@@ -114,6 +170,10 @@ def _confirm(client: Client, ref: PipelineRef, *, force: bool, allow_missing: bo
         if count > 1 and not force:
             return
         question = f"Delete the pipeline '{pipeline.name}' with {_versions(count)}?"
+    _ask(question)
+
+
+def _ask(question: str) -> None:
     if not typer.confirm(question, err=True):
         output.note("nothing was deleted")
         raise typer.Exit(ExitCode.CANCELLED)
@@ -122,36 +182,23 @@ def _confirm(client: Client, ref: PipelineRef, *, force: bool, allow_missing: bo
 def _print_pipelines(pipelines: Iterable[Pipeline], style: Format) -> None:
     if style is Format.NAME:
         output.print_names(pipeline.name for pipeline in pipelines)
-    elif style is Format.TABLE:
-        rows = [(p.name, p.pipeline_id, shown_time(p.created_at), p.description) for p in pipelines]
-        _print_rows(("NAME", "ID", "CREATED", "DESCRIPTION"), rows, "no pipelines")
-    else:
+    elif style is not Format.TABLE:
         output.print_document([pipeline_record(pipeline) for pipeline in pipelines], style)
+    elif found := list(pipelines):
+        print_pipelines(found)
+    else:
+        output.note("no pipelines")
 
 
 def _print_versions(versions: Iterable[PipelineVersion], style: Format) -> None:
     if style is Format.NAME:
         output.print_names(version.name for version in versions)
-    elif style is Format.TABLE:
-        rows = [(v.name, v.pipeline_version_id, shown_time(v.created_at), v.description) for v in versions]
-        _print_rows(("VERSION", "ID", "CREATED", "DESCRIPTION"), rows, "no versions")
+    elif style is not Format.TABLE:
+        output.print_document([listed_version_record(version) for version in versions], style)
+    elif found := list(versions):
+        print_versions(found)
     else:
-        output.print_document([version_record(version) for version in versions], style)
-
-
-def _print_rows(head: tuple[str, ...], rows: list[tuple[str, str, str, str]], nothing: str) -> None:
-    if rows:
-        name, _, created, description = head
-        steps = (
-            Step(description, 12),
-            Step(description, 0),
-            Step(created, SHORT_TIME),
-            Step(created, 0),
-            Step(name, SHORT_NAME),
-        )
-        output.print_table(head, rows, steps=steps, cut=(created, description))
-    else:
-        output.note(nothing)
+        output.note("no versions")
 
 
 def _print_deletion(result: DeleteResult, ref: PipelineRef, style: Format) -> None:

@@ -1,0 +1,156 @@
+"""What is inside a version as a person reads it: parameters, artifacts, tasks, and what these need."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.column_widths import Step
+from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.graph import ASCII, UNICODE, graph_of, outline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kfadapter_grpc.domain.spec import Artifact, Parameter, SpecSummary, Task, TaskResources
+
+LEAST_WIDTH = 20
+"""Where the terminal is narrower than this, the lines of the tasks are as long as this."""
+MOST_UNKNOWN = 8
+"""How many parts are named that were not understood; `-o json` names all."""
+
+_FORMATS = {
+    PipelineFormat.KFP_V2: "KFP v2",
+    PipelineFormat.ARGO_V1: "KFP v1, an Argo Workflow",
+    PipelineFormat.UNKNOWN: "unknown",
+}
+_NUMBERS = {ParameterType.NUMBER_INTEGER: "integer", ParameterType.NUMBER_DOUBLE: "double"}
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_DIGEST = re.compile(r"(@sha256:[0-9a-f]{12})[0-9a-f]+$")
+
+
+def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
+    """Tells in lines what needs no table."""
+    if spec is None:
+        return []
+    return [
+        ("Format", _format(spec)),
+        ("Images", "\n".join(_images(spec.tasks))),
+        ("Unknown", _unknown(spec.unknown_parts)),
+        ("Parameters", "" if spec.parameters else "none"),
+    ]
+
+
+def print_spec(spec: SpecSummary | None) -> None:
+    """Prints a table for each kind of thing that is there, each behind an empty line."""
+    if spec is None:
+        return
+    _print_table(
+        ("PARAMETER", "TYPE", "DEFAULT", "NEEDED", "DESCRIPTION"),
+        [_parameter_row(one) for one in spec.parameters],
+        (Step("DESCRIPTION", 16), Step("DEFAULT", 12), Step("PARAMETER", 16)),
+    )
+    _print_table(
+        ("INPUT ARTIFACT", "TYPE", "NEEDED", "DESCRIPTION"),
+        [(one.name, _artifact_type(one), _needed(one.optional), one.description) for one in spec.input_artifacts],
+        (Step("DESCRIPTION", 16), Step("INPUT ARTIFACT", 16)),
+    )
+    _print_table(("OUTPUT", "TYPE", "DESCRIPTION"), _output_rows(spec), (Step("DESCRIPTION", 16), Step("OUTPUT", 16)))
+    _print_tasks(spec.tasks)
+    _print_table(("TASK", "NEEDS"), list(_needs(spec.tasks)), (Step("NEEDS", 16), Step("TASK", 16)))
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequence[Step]) -> None:
+    """Prints a table without the columns in which there is nothing."""
+    if rows:
+        filled = [title for title, *cells in zip(head, *rows, strict=True) if any(cells)]
+        kept = [[cell for title, cell in zip(head, row, strict=True) if title in filled] for row in rows]
+        output.print_line("")
+        output.print_table(filled, kept, steps=[step for step in steps if step.title in filled])
+
+
+def _print_tasks(tasks: Sequence[Task]) -> None:
+    if tasks:
+        style = UNICODE if output.is_utf8() else ASCII
+        output.print_line("")
+        output.print_heading("TASKS")
+        for line in outline(graph_of(tasks, output.encodable), output.width(LEAST_WIDTH), style.bullet):
+            sys.stdout.write(f"{line}\n")
+
+
+def _format(spec: SpecSummary) -> str:
+    told = ", ".join(
+        part for part in (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version) if part
+    )
+    return f"{_FORMATS[spec.format]} ({told})" if told else _FORMATS[spec.format]
+
+
+def _all(tasks: Sequence[Task]) -> Iterator[Task]:
+    for task in tasks:
+        yield task
+        yield from _all(task.tasks)
+
+
+def _images(tasks: Sequence[Task]) -> list[str]:
+    """Tells every image once, in the order of the tasks, without the tail of a digest."""
+    return list(dict.fromkeys(_DIGEST.sub(r"\1", task.image) for task in _all(tasks) if task.image))
+
+
+def _unknown(parts: Sequence[str]) -> str:
+    if not parts:
+        return ""
+    more = len(parts) - MOST_UNKNOWN
+    told = ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (-o json tells all)" if more > 0 else "")
+    return f"this adapter does not know: {told}"
+
+
+def _parameter_row(parameter: Parameter) -> tuple[str, str, str, str, str]:
+    default = json.dumps(parameter.default, ensure_ascii=False) if parameter.has_default else ""
+    needed = _needed(parameter.optional or parameter.has_default)
+    return parameter.name, _parameter_type(parameter), default, needed, parameter.description
+
+
+def _parameter_type(parameter: Parameter) -> str:
+    return _NUMBERS.get(parameter.type) or parameter.type.value.lower().replace("_", " ") or parameter.declared_type
+
+
+def _needed(optional: bool) -> str:
+    return "optional" if optional else "required"
+
+
+def _artifact_type(artifact: Artifact) -> str:
+    kind = artifact.type.removeprefix("system.")
+    return f"list of {kind}" if artifact.is_list else kind
+
+
+def _output_rows(spec: SpecSummary) -> list[tuple[str, str, str]]:
+    artifacts = [(one.name, _artifact_type(one), one.description) for one in spec.output_artifacts]
+    return artifacts + [(one.name, _parameter_type(one), one.description) for one in spec.output_parameters]
+
+
+def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
+    """Tells what tasks ask of the cluster, for those that ask for something."""
+    for task in _all(tasks):
+        told = list(_resources(task.resources)) if task.resources else []
+        told += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]
+        if task.max_retries:
+            told.append("1 retry" if task.max_retries == 1 else f"{task.max_retries} retries")
+        if told:
+            yield task.display_name or task.name, ", ".join(told)
+
+
+def _resources(resources: TaskResources) -> Iterator[str]:
+    yield from _bounds("CPU", resources.cpu_request, resources.cpu_limit)
+    yield from _bounds("memory", resources.memory_request, resources.memory_limit)
+    if resources.accelerator_type or resources.accelerator_count:
+        yield f"{resources.accelerator_count or '1'} x {resources.accelerator_type or 'accelerator'}"
+
+
+def _bounds(name: str, request: str, limit: str) -> Iterator[str]:
+    if request and limit and request != limit:
+        yield f"{name} {request} to {limit}"
+    elif request or limit:
+        yield f"{name} {request or f'up to {limit}'}"

@@ -1,0 +1,207 @@
+"""Gives every box and line its place, in cells of a terminal; boxes with others inside come from the inside out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from kfadapter_grpc.graph.layers import GAP, parts
+from kfadapter_grpc.graph.part import Size, placed_part
+from kfadapter_grpc.graph.words import end_cut, middle_cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from kfadapter_grpc.graph.model import Graph, Node
+    from kfadapter_grpc.graph.part import Wire
+
+FRAME = 4
+"""Columns that a box is wider than what is in it."""
+_TITLE_FRAME = 6
+_LEAST_LABEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a layout must fit into.
+
+    Attributes:
+        width: How many columns there are.
+        label: How many columns the words in a box may take.
+        mark: Stands for what is cut off.
+        must_fit: Whether a wider layout is of no use.
+    """
+
+    width: int
+    label: int
+    mark: str = "…"
+    must_fit: bool = False
+
+    @property
+    def inside(self) -> Fit:
+        """What is left inside a box."""
+        return replace(self, width=self.width - FRAME)
+
+    @property
+    def room(self) -> int:
+        """How many columns words may take."""
+        return max(min(self.label, self.width - FRAME), _LEAST_LABEL)
+
+
+DOCUMENT = Fit(width=150, label=60)
+"""What a picture in a document should fit into, where it has a choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box in its place.
+
+    Attributes:
+        x: The column of its left border.
+        y: The row of its upper border.
+        width: Columns, borders included.
+        height: Rows, borders included.
+        lines: What it says, a line each; of a box with others inside, the first stands in the upper border.
+        node: What it stands for.
+        depth: How many boxes it is inside of.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    lines: tuple[str, ...]
+    node: Node
+    depth: int = 0
+
+    @property
+    def is_group(self) -> bool:
+        """Whether others are inside it."""
+        return bool(self.node.inside.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Boxes, from the outside in, and lines."""
+
+    width: int = 0
+    height: int = 0
+    boxes: tuple[Box, ...] = ()
+    wires: tuple[Wire, ...] = ()
+
+    def moved(self, x: int, y: int, deeper: int = 0) -> Layout:
+        """Moves all to another place."""
+        boxes = tuple(replace(box, x=box.x + x, y=box.y + y, depth=box.depth + deeper) for box in self.boxes)
+        return replace(self, boxes=boxes, wires=tuple(wire.moved(x, y) for wire in self.wires))
+
+
+def layout(graph: Graph, fit: Fit) -> Layout:
+    """Lays a graph out.
+
+    Where it need not fit it may become wider than asked for; its `width` tells.
+
+    Raises:
+        TooWideError: It must fit and does not.
+    """
+    drawn = [_drawn(node, fit) for node in graph.nodes]
+    found = []
+    for part in parts(len(graph.nodes), graph.edges):
+        inside = set(part)
+        edges = [edge for edge in graph.edges if edge[0] in inside] if len(part) > 1 else []
+        found.append(_part(part, edges, drawn, fit))
+    return _shelved(found, fit.width)
+
+
+def in_order(graph: Graph, fit: Fit) -> Graph:
+    """Sorts tasks as their boxes stand in a layout: from top to bottom, then from left to right."""
+    places = {id(box.node): (box.y, box.x) for box in layout(graph, fit).boxes}
+    return _sorted(graph, places)
+
+
+def _sorted(graph: Graph, places: Mapping[int, tuple[int, int]]) -> Graph:
+    order = sorted(range(len(graph.nodes)), key=lambda number: places[id(graph.nodes[number])])
+    new = {old: number for number, old in enumerate(order)}
+    nodes = [replace(graph.nodes[old], inside=_sorted(graph.nodes[old].inside, places)) for old in order]
+    return replace(graph, nodes=tuple(nodes), edges=tuple(sorted((new[up], new[down]) for up, down in graph.edges)))
+
+
+def _drawn(node: Node, fit: Fit) -> Layout:
+    """Draws one box with what is inside it, at the origin."""
+    return _group(node, fit) if node.inside.nodes else _task(node, fit)
+
+
+def _task(node: Node, fit: Fit) -> Layout:
+    words = (end_cut(word, fit.room, fit.mark) for word in node.words)
+    lines = (middle_cut(node.title, fit.room, fit.mark), *words)
+    width = _odd(max(map(cell_len, lines)) + FRAME)
+    return _single(Box(0, 0, width, len(lines) + 2, lines, node))
+
+
+def _group(node: Node, fit: Fit) -> Layout:
+    inner = layout(node.inside, fit.inside)
+    lines = _heading(node, max(fit.width - _TITLE_FRAME - 1, _LEAST_LABEL), fit)
+    width = _odd(max(inner.width + FRAME, max(map(cell_len, lines)) + _TITLE_FRAME))
+    box = Box(0, 0, width, inner.height + len(lines) + 1, lines, node)
+    return _joined([_single(box), inner.moved((width - inner.width) // 2, len(lines), deeper=1)])
+
+
+def _heading(node: Node, room: int, fit: Fit) -> tuple[str, ...]:
+    """Says what a group is in its border, or below that where it is too long."""
+    whole = f"{node.title}: {', '.join(node.words)}" if node.words else node.title
+    room = min(room, max(fit.label, _LEAST_LABEL))
+    if cell_len(whole) <= room:
+        return (whole,)
+    return (middle_cut(node.title, room, fit.mark), *(end_cut(word, room, fit.mark) for word in node.words))
+
+
+def _single(box: Box) -> Layout:
+    return Layout(box.width, box.height, (box,))
+
+
+def _odd(width: int) -> int:
+    """Gives a box a middle column."""
+    return width | 1
+
+
+def _part(part: Sequence[int], edges: Sequence[tuple[int, int]], drawn: Sequence[Layout], fit: Fit) -> Layout:
+    """Lays out nodes that hang together."""
+    sizes = {node: Size(drawn[node].boxes[0].width, drawn[node].height) for node in part}
+    placed = placed_part(part, edges, sizes, fit.width, must_fit=fit.must_fit)
+    moved = [_stretched(drawn[node], placed.widths[node]).moved(*placed.corners[node]) for node in part]
+    joined = _joined([*moved, Layout(wires=placed.wires)])
+    return replace(joined, width=placed.width, height=placed.height)
+
+
+def _stretched(drawn: Layout, width: int) -> Layout:
+    """Makes a box wider, as many lines need."""
+    box, *rest = drawn.boxes
+    if box.width >= width:
+        return drawn
+    inside = replace(drawn, boxes=tuple(rest)).moved((width - box.width) // 2, 0)
+    return _joined([_single(replace(box, width=width)), inside])
+
+
+def _joined(some: Iterable[Layout]) -> Layout:
+    """Puts layouts that are in their places together."""
+    kept = list(some)
+    return Layout(
+        max(one.width for one in kept),
+        max(one.height for one in kept),
+        tuple(box for one in kept for box in one.boxes),
+        tuple(wire for one in kept for wire in one.wires),
+    )
+
+
+def _shelved(found: Sequence[Layout], limit: int) -> Layout:
+    """Puts parts beside each other as long as there is room, then below."""
+    x = y = height = 0
+    placed = [Layout()]
+    for one in found:
+        if x and x + one.width > limit:
+            x, y = 0, y + height
+            height = 0
+        placed.append(replace(one.moved(x, y), width=x + one.width, height=y + one.height))
+        x, height = x + one.width + GAP, max(height, one.height)
+    return _joined(placed)

@@ -1,0 +1,71 @@
+"""The tasks as an indented list, for where a picture does not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from kfadapter_grpc.graph.words import cut_off
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.graph.model import Graph, Node
+
+_INDENT = 2
+_LEAST_ROOM = 16
+"""So many columns are left for words; what lies deeper is not indented further."""
+
+
+def outline(graph: Graph, width: int, bullet: str) -> list[str]:
+    """Lists tasks with what they wait for; lines that are too long go on below their beginning.
+
+    Args:
+        graph: The tasks.
+        width: How wide a line may be; at least 20.
+        bullet: Stands before each task.
+    """
+    return list(_lines(graph, width, bullet, 0))
+
+
+def sentences(graph: Graph) -> Iterator[str]:
+    """Says each task on a line, those inside others behind these."""
+    for node in graph.nodes:
+        yield _sentence(node)
+        yield from sentences(node.inside)
+
+
+def _lines(graph: Graph, width: int, bullet: str, depth: int) -> Iterator[str]:
+    indent = " " * max(min(_INDENT * depth, width - _LEAST_ROOM - 2), 0)
+    for node in graph.nodes:
+        lead = f"{indent}{bullet} "
+        for line in _folded(_sentence(node), width - cell_len(lead)):
+            yield (lead + line).rstrip()
+            lead = " " * cell_len(lead)
+        yield from _lines(node.inside, width, bullet, depth + 1)
+
+
+def _sentence(node: Node) -> str:
+    """Says a task on one line."""
+    told = [word for word in node.words if word.removeprefix("after ") not in node.after]
+    if node.after:
+        told.append(f"after {', '.join(node.after)}")
+    return f"{node.title}: {'; '.join(told)}" if told else node.title
+
+
+def _folded(text: str, width: int) -> Iterator[str]:
+    """Breaks a text into lines, between words where that can be."""
+    line = ""
+    for word in text.split():
+        joined = f"{line} {word}" if line else word
+        if cell_len(joined) <= width:
+            line = joined
+            continue
+        if line:
+            yield line
+        line = word
+        while cell_len(line) > width:
+            head, line = cut_off(line, width)
+            yield head
+    yield line

@@ -1,0 +1,151 @@
+"""The picture in characters: boxes and lines on a canvas of cells."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from kfadapter_grpc.graph.layout import Fit, layout
+from kfadapter_grpc.graph.part import TooWideError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kfadapter_grpc.graph.layout import Box, Layout
+    from kfadapter_grpc.graph.model import Graph
+    from kfadapter_grpc.graph.part import Wire
+
+LABELS = (48, 28, 16, 8)
+"""How wide the words in boxes may be; the first width for which all fits is taken."""
+_UP, _RIGHT, _DOWN, _LEFT = 1, 2, 4, 8
+_ACROSS, _ALONG = _LEFT | _RIGHT, _UP | _DOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """The characters of a picture.
+
+    Attributes:
+        lines: For each set of directions (bits: up 1, right 2, down 4, left 8) the character that has them.
+        group: The corners of a box with others inside: upper left, upper right, lower left, lower right.
+        arrow: The head of a line.
+        mark: Stands for what is cut off.
+        bullet: Stands before each task of a list.
+    """
+
+    lines: str
+    group: str
+    arrow: str
+    mark: str
+    bullet: str
+
+
+UNICODE = Style(lines=" │─└││┌├─┘─┴┐┤┬┼", group="╭╮╰╯", arrow="▼", mark="…", bullet="•")
+ASCII = Style(lines=" |-+||++-+-+++++", group="++++", arrow="v", mark="...", bullet="*")
+
+
+def try_text(graph: Graph, width: int, style: Style) -> list[str] | None:
+    """Draws a graph as lines that are no wider than `width`; None if that cannot be."""
+    for label in LABELS:
+        with suppress(TooWideError):
+            found = layout(graph, Fit(width, label, style.mark, must_fit=True))
+            if found.width <= width:
+                return draw(found, style)
+    return None
+
+
+def draw(found: Layout, style: Style) -> list[str]:
+    """Draws a layout; where two lines cross, the one that goes down lies above the other, which is interrupted."""
+    canvas = _Canvas(found.width, found.height, style)
+    for box in found.boxes:
+        canvas.box(box)
+    for wire in found.wires:
+        canvas.wire(wire)
+    return canvas.lines()
+
+
+class _Canvas:
+    """Cells that know which lines run through them."""
+
+    def __init__(self, width: int, height: int, style: Style) -> None:
+        self._style = style
+        self._cells = [[" "] * width for _ in range(height)]
+        self._lines: dict[tuple[int, int], list[int]] = {}
+        self._arrows: list[tuple[int, int]] = []
+
+    def box(self, box: Box) -> None:
+        """Draws the frame of a box and what it says."""
+        right, bottom = box.x + box.width - 1, box.y + box.height - 1
+        corners = ((box.x, box.y), (right, box.y), (box.x, bottom), (right, bottom))
+        for start, end in ((0, 1), (2, 3), (0, 2), (1, 3)):
+            self._straight(corners[start], corners[end])
+        if box.is_group:
+            for (x, y), char in zip(corners, self._style.group, strict=True):
+                self._put(x, y, char)
+            self._put(box.x + 2, box.y, f" {box.lines[0]} ")
+            for number, line in enumerate(box.lines[1:], 1):
+                self._put(box.x + 3, box.y + number, line)
+            return
+        for number, line in enumerate(box.lines):
+            self._put(box.x + (box.width - cell_len(line)) // 2, box.y + 1 + number, line)
+
+    def wire(self, wire: Wire) -> None:
+        """Draws lines."""
+        if wire.bus is None:
+            (start,), (end,) = wire.starts, wire.ends
+            self._straight(start, (end.x, end.y))
+        else:
+            columns = [x for x, _ in wire.starts] + [end.x for end in wire.ends]
+            paths: dict[tuple[int, int], int] = {}
+            self._add(paths, (min(columns), wire.bus), (max(columns), wire.bus))
+            for x, y in wire.starts:
+                self._add(paths, (x, y), (x, wire.bus))
+            for end in wire.ends:
+                self._add(paths, (end.x, wire.bus), (end.x, end.y))
+            self._keep(paths)
+        self._arrows += [(end.x, end.y) for end in wire.ends if end.arrow]
+
+    def lines(self) -> list[str]:
+        """Puts the cells together."""
+        for (x, y), masks in self._lines.items():
+            if self._cells[y][x] == " ":
+                self._cells[y][x] = self._style.lines[_seen(masks)]
+        for x, y in self._arrows:
+            self._cells[y][x] = self._style.arrow
+        return ["".join(row).rstrip() for row in self._cells]
+
+    def _straight(self, start: tuple[int, int], end: tuple[int, int]) -> None:
+        paths: dict[tuple[int, int], int] = {}
+        self._add(paths, start, end)
+        self._keep(paths)
+
+    def _keep(self, paths: dict[tuple[int, int], int]) -> None:
+        for cell, mask in paths.items():
+            self._lines.setdefault(cell, []).append(mask)
+
+    def _add(self, paths: dict[tuple[int, int], int], start: tuple[int, int], end: tuple[int, int]) -> None:
+        """Adds a straight line, to the right or down."""
+        (x, y), (right, bottom) = start, end
+        for column in range(x, right):
+            paths[column, y] = paths.get((column, y), 0) | _RIGHT
+            paths[column + 1, y] = paths.get((column + 1, y), 0) | _LEFT
+        for row in range(y, bottom):
+            paths[x, row] = paths.get((x, row), 0) | _DOWN
+            paths[x, row + 1] = paths.get((x, row + 1), 0) | _UP
+
+    def _put(self, x: int, y: int, text: str) -> None:
+        """Writes a text; wide characters take the cells behind them."""
+        self._cells[y][x : x + cell_len(text)] = [text] + [""] * (cell_len(text) - 1)
+
+
+def _seen(masks: Sequence[int]) -> int:
+    """Tells which directions are seen: all, but of two lines that cross only the one that goes down."""
+    if sorted(masks) == sorted((_ACROSS, _ALONG)):
+        return _ALONG
+    seen = 0
+    for mask in masks:
+        seen |= mask
+    return seen

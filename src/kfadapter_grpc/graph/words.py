@@ -1,0 +1,103 @@
+"""What a box says."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+
+from kfadapter_grpc.domain.spec import TaskKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.domain.spec import Task
+
+_KINDS = {TaskKind.IMPORTER: "importer", TaskKind.EXIT_HANDLER: "finally"}
+_GROUPS = {TaskKind.DAG: "empty group", TaskKind.CONDITION: "empty condition", TaskKind.LOOP: "empty loop"}
+_NUMBER = re.compile(r"-\d+$")
+_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
+"""Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
+_TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0xFFFE, 0xFFFF}
+"""Characters that turn the direction of a text round, and two that XML forbids."""
+
+
+def name_words(task: Task) -> str:
+    """Names a task as people do."""
+    return task.display_name or task.name or "(no name)"
+
+
+def kind_words(task: Task) -> Iterator[str]:
+    """Says what is special about a task, each on a line of its own."""
+    if task.kind in _KINDS:
+        yield _KINDS[task.kind]
+    elif not task.tasks and task.kind in _GROUPS:
+        yield _GROUPS[task.kind]
+    if component := _component(task):
+        yield f"runs {component}"
+    if task.condition or task.kind is TaskKind.CONDITION:
+        yield f"if {task.condition or '...'}"
+    if task.loop_items or task.kind is TaskKind.LOOP:
+        yield f"for each of {task.loop_items or '...'}{_parallelism(task)}"
+
+
+def one_line(text: str) -> str:
+    """Puts a text on one line, and shows what would steer a terminal instead of sending it."""
+    return "".join(_shown(char) for char in " ".join(text.split()))
+
+
+def middle_cut(text: str, cells: int, mark: str) -> str:
+    """Shortens a name to so many cells; its end stays, as it often holds the number."""
+    room = cells - cell_len(mark)
+    if cell_len(text) <= cells:
+        return text
+    if room < 5:  # noqa: PLR2004  less than three characters in front tell nothing
+        return end_cut(text, cells, mark)
+    tail = _tail(text, room // 3)
+    return set_cell_size(text, room - cell_len(tail)).rstrip() + mark + tail
+
+
+def end_cut(text: str, cells: int, mark: str) -> str:
+    """Shortens a text to so many cells."""
+    if cell_len(text) <= cells:
+        return text
+    room = cells - cell_len(mark)
+    return set_cell_size(text, room).rstrip() + mark if room > 0 else set_cell_size(mark, max(cells, 0))
+
+
+def cut_off(text: str, cells: int) -> tuple[str, str]:
+    """Divides a text after so many cells; at least one character is cut off, and marks stay where they belong."""
+    end = 1
+    while end < len(text) and (cell_len(text[: end + 1]) <= cells or not cell_len(text[end])):
+        end += 1
+    return text[:end], text[end:]
+
+
+def _tail(text: str, cells: int) -> str:
+    """Takes as much of the end of a text as fits; it starts with no mark that belongs to the character before it."""
+    for start in range(max(len(text) - cells, 0), len(text)):
+        tail = text[start:]
+        if cell_len(tail) <= cells and cell_len(tail[0]) and text[start - 1] != "\u200d":
+            return tail
+    return ""
+
+
+def _component(task: Task) -> str:
+    """Names the component or template that a task runs, where the task's own names do not say it already."""
+    if task.tasks or task.kind not in (TaskKind.CONTAINER, TaskKind.UNKNOWN):
+        return ""
+    component = task.component.removeprefix("comp-")
+    known = {task.name, task.display_name, _NUMBER.sub("", task.name)}
+    return "" if {component, _NUMBER.sub("", component)} & known else component
+
+
+def _parallelism(task: Task) -> str:
+    return f", {task.loop_parallelism} at once" if task.loop_parallelism else ""
+
+
+def _shown(char: str) -> str:
+    if unicodedata.category(char) in _UNSEEN or ord(char) in _TURNING:
+        return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return char

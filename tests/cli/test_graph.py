@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter_grpc.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Kfadapter
+    from tests.client.fake_adapter import FakeAdapter
+
+PROGRAM = Path(sys.executable).parent / "kfadapter"
+CONTAINER = pb.TASK_KIND_CONTAINER
+PICTURE = """\
+      ┌───────┐
+      │ load  │
+      └───┬───┘
+    ┌─────┴─────┐
+    ▼           ▼
+┌───────┐  ┌─────────┐
+│ clean │  │ measure │
+└───┬───┘  └────┬────┘
+    └─────┬─────┘
+          ▼
+      ┌───────┐
+      │ 학습  │
+      └───────┘
+"""
+
+
+@pytest.fixture
+def spec() -> pb.PipelineSpecSummary:
+    """A spec with a fork and a join."""
+    return pb.PipelineSpecSummary(
+        name="training",
+        tasks=[
+            pb.Task(name="load", kind=CONTAINER),
+            pb.Task(name="clean", kind=CONTAINER, depends_on=["load"]),
+            pb.Task(name="measure", kind=CONTAINER, depends_on=["load"]),
+            pb.Task(name="학습", kind=CONTAINER, depends_on=["clean", "measure"]),
+        ],
+    )
+
+
+@pytest.fixture
+def train(fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> str:
+    """The name of a pipeline with that spec."""
+    fake.add("train", spec)
+    return "train"
+
+
+def test_the_picture(kfadapter: Kfadapter, train: str) -> None:
+    """Boxes, a fork and a join; stdout holds nothing else, and no escape codes."""
+    ended = kfadapter("graph", train)
+    assert (ended.code, ended.out, ended.err) == (0, PICTURE, "")
+
+
+def test_ascii(kfadapter: Kfadapter, train: str) -> None:
+    """Frames and lines are ASCII if that is asked for; names stay as they are."""
+    out = kfadapter("graph", train, "--ascii").out
+    assert "    +-----+-----+\n    v           v\n" in out
+    assert out.replace("학습", "").isascii()
+
+
+def test_a_narrow_terminal_gets_a_list(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """What does not fit is listed, and stderr says why and what draws it."""
+    tasks = [pb.Task(name=f"a{number}", kind=CONTAINER) for number in range(30)]
+    tasks += [pb.Task(name=f"b{n}", kind=CONTAINER, depends_on=[f"a{n}", f"a{(n + 7) % 30}"]) for n in range(30)]
+    fake.add("wide", pb.PipelineSpecSummary(tasks=tasks))
+    ended = kfadapter("graph", "wide", "--width", "40")
+    assert ended.code == 0
+    assert "• b0: after a0, a7\n" in ended.out
+    assert ended.err == "too wide to draw in 40 columns, so here is a list; --width N or -o svg draws it\n"
+    assert "* b0: after a0, a7\n" in kfadapter("graph", "wide", "--width", "40", "--ascii").out
+
+
+def test_documents(kfadapter: Kfadapter, train: str) -> None:
+    """SVG, Mermaid and DOT go to stdout as they are."""
+    drawn = kfadapter("graph", train, "-o", "svg").out
+    assert drawn.startswith("<svg ")
+    assert "<title>training, version train</title>" in drawn
+    assert "  t1 --> t2\n" in kfadapter("graph", train, "-o", "mermaid").out
+    assert "  t1 -> t2;\n" in kfadapter("graph", train, "-o", "dot").out
+
+
+def test_the_version_that_was_asked_for(kfadapter: Kfadapter, fake: FakeAdapter, train: str) -> None:
+    """The latest version is drawn, unless another one is named; one that is not there is an error."""
+    fake.add_version(train, "2", pb.PipelineSpecSummary(tasks=[pb.Task(name="new", kind=CONTAINER)]))
+    assert "new" in kfadapter("graph", train).out
+    assert kfadapter("graph", train, "--version", "train").out == PICTURE
+    assert kfadapter("graph", train, "--version", "3").code == ExitCode.NOT_FOUND
+    assert kfadapter("graph", "absent").code == ExitCode.NOT_FOUND
+
+
+def test_no_tasks(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Of a file without tasks there is nothing to draw, which is said; a document is empty but whole."""
+    fake.add("empty", pb.PipelineSpecSummary())
+    fake.add("unknown")
+    for name in ("empty", "unknown"):
+        ended = kfadapter("graph", name)
+        assert (ended.code, ended.out, ended.err) == (0, "", f"version '{name}' has no tasks that could be drawn\n")
+        assert kfadapter("graph", name, "-o", "mermaid").out == "flowchart TD\n"
+
+
+def test_what_was_not_understood_is_said(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
+    """A picture that may lack something says so."""
+    spec.unknown_parts.append("root.dag.tasks.odd")
+    fake.add("odd", spec)
+    ended = kfadapter("graph", "odd")
+    assert ended.out == PICTURE
+    assert ended.err == "not understood, so perhaps missing here: root.dag.tasks.odd\n"
+
+
+def test_a_file_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """Control characters in a file are shown, not sent."""
+    fake.add("evil", pb.PipelineSpecSummary(tasks=[pb.Task(name="\x1b[2Jgone", kind=CONTAINER)]))
+    for form in ("text", "svg", "mermaid", "dot"):
+        assert "\x1b" not in kfadapter("graph", "evil", "-o", form).out
+
+
+@pytest.mark.parametrize("form", ["text", "svg", "mermaid", "dot"])
+def test_a_terminal_without_korean(target: str, train: str, form: str) -> None:
+    """Where stdout is ASCII, all is written in ASCII, and no line of a box becomes longer than the others."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [PROGRAM, "--target", target, "graph", train, "-o", form],
+        capture_output=True, env=environment, check=True, timeout=60,
+    )  # fmt: skip
+    told = done.stdout.decode("ascii")
+    shown = {"text": "| \\ud559\\uc2b5", "svg": ">&#54617;&#49845;<", "mermaid": "#54617;#49845;", "dot": "&#54617;"}
+    assert shown[form] in told
+
+
+@pytest.mark.parametrize("arguments", [["--width", "19"], ["--width", "x"], ["-o", "png"]])
+def test_wrong_options(kfadapter: Kfadapter, train: str, arguments: list[str]) -> None:
+    """A width below 20 and a form that there is not are usage errors."""
+    assert kfadapter("graph", train, *arguments).code == ExitCode.USAGE
+
+
+def test_the_width_is_the_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a terminal its columns count, in a pipe 80."""
+    from kfadapter_grpc.cli.commands import graph  # noqa: PLC0415
+
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert graph._width() == 50
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert graph._width() == 80
+
+
+class Terminal(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        """Is one."""
+        return True

@@ -1,0 +1,107 @@
+"""The graph of a spec, and the words of its boxes."""
+
+from __future__ import annotations
+
+import pytest
+from tests.graph.shapes import group, task
+
+from kfadapter_grpc.domain.spec import Task, TaskKind
+from kfadapter_grpc.graph import graph_of
+from kfadapter_grpc.graph.words import cut_off, end_cut, middle_cut, one_line
+
+
+def test_edges_are_the_dependencies() -> None:
+    """Each dependency of the file is an edge, once."""
+    graph = graph_of((task("a"), task("b", "a", "a"), task("c", "b", "a")))
+    assert graph.edges == ((0, 1), (0, 2), (1, 2))
+
+
+def test_what_is_not_there_is_named() -> None:
+    """A dependency on a task that the file does not have is told in the box and in the list."""
+    (node,) = graph_of((task("a", "ghost"),)).nodes
+    assert node.words == ("after ghost (not there)",)
+    assert node.after == ("ghost (not there)",)
+
+
+def test_circles_are_opened_and_named() -> None:
+    """In a circle one edge is left out and told in words; a task that waits for itself is one."""
+    graph = graph_of((task("a", "b"), task("b", "a"), task("c", "c")))
+    assert len(graph.edges) == 1
+    assert [node.words for node in graph.nodes] == [(), ("after a (in a circle)",), ("after c (in a circle)",)]
+
+
+def test_long_chains_need_no_recursion() -> None:
+    """A chain of 5000 tasks, named in the wrong order, is no trouble."""
+    tasks = [task(f"t{number}", f"t{number + 1}") for number in range(5000)]
+    assert len(graph_of(tasks).edges) == 4999
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (task("a"), ()),
+        (task("a", component="comp-a-2"), ()),
+        (task("a-2", component="comp-a"), ()),
+        (task("a", component="comp-other"), ("runs other",)),
+        (task("a", kind=TaskKind.IMPORTER), ("importer",)),
+        (task("a", kind=TaskKind.EXIT_HANDLER), ("finally",)),
+        (group("a", tasks=()), ("empty group",)),
+        (group("a", tasks=(task("b"),)), ()),
+        (Task("a", condition="x > 1"), ("if x > 1",)),
+        (Task("a", kind=TaskKind.LOOP, loop_items="[1]", tasks=(task("b"),)), ("for each of [1]",)),
+        (Task("a", loop_items="xs", loop_parallelism=2), ("for each of xs, 2 at once",)),
+        (Task("a", kind=TaskKind.CONDITION, tasks=(task("b"),)), ("if ...",)),
+    ],
+)
+def test_words_of_a_box(shown: Task, words: tuple[str, ...]) -> None:
+    """A box says what is special about a task, and nothing that its name says already."""
+    assert graph_of((shown,)).nodes[0].words == words
+
+
+def test_display_names_are_shown() -> None:
+    """People see the display names, also where another task waits for one."""
+    first, second = graph_of((Task("a", display_name="데이터"), Task("b", depends_on=("a",)))).nodes
+    assert (first.title, second.after) == ("데이터", ("데이터",))
+    assert graph_of((Task(""),)).nodes[0].title == "(no name)"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\n b\tc", "a b c"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\u202eabc", "\\u202eabc"),
+        ("\ud800", "\\ud800"),
+        ("한글", "한글"),
+    ],
+)
+def test_nothing_steers_a_terminal(text: str, shown: str) -> None:
+    """What would move a cursor, turn a text round or break a line is shown instead."""
+    assert one_line(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "cells", "shown"),
+    [
+        ("train-model-12", 14, "train-model-12"),
+        ("train-model-12", 13, "train-mo…l-12"),
+        ("train-model-12", 5, "trai…"),
+        ("train-model-12", 1, "…"),
+        ("데이터-준비-12", 11, "데이터-…-12"),
+    ],
+)
+def test_names_are_cut_in_the_middle(text: str, cells: int, shown: str) -> None:
+    """The end of a name stays where there is room, as numbers stand there."""
+    assert middle_cut(text, cells, "…") == shown
+
+
+def test_texts_are_cut_at_the_end() -> None:
+    """A wide character that does not fit whole is left out; a mark that is too wide is cut itself."""
+    assert end_cut("한국어", 4, "…") == "한…"
+    assert end_cut("abcdef", 2, "...") == ".."
+
+
+def test_marks_stay_with_their_characters() -> None:
+    """An accent that is a character of its own never begins a line."""
+    assert cut_off("e\u0301e\u0301", 1) == ("e\u0301", "e\u0301")
+    assert cut_off("한국", 1) == ("한", "국")

@@ -1,0 +1,373 @@
+"""Downloads: the very bytes of KFP's answer, as one document or two, or an exact error; nothing is left on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.old_kfp import OldKfp
+from tests.repository.conftest import call, pipeline_file
+from tests.repository.test_faults import FOUND, GONE, ID, VERSION, VERSION_JSON
+from tests.scripted_kfp import ScriptedKfp, answers, head, resets, sends, stalls
+from tests.transcripts import load
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.models import FileKind, PipelineFile, PipelineRef, UploadRequest, VersionRef
+from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.kfp_backend.json_ranges import Range
+from kfadapter_grpc.kfp_backend.splice import Splice
+from kfadapter_grpc.spool import SpoolPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+
+REF, VERSION_REF = PipelineRef(pipeline_id=ID), VersionRef(VERSION)
+GET = rf"/pipelines/{ID}/versions/{VERSION}$"
+SPEC = {"pipelineInfo": {"name": "이름"}, "root": {"dag": {}}, "schemaVersion": "2.1.0"}
+PLATFORM: dict[str, object] = {"platforms": {"kubernetes": {}}}
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What was downloaded, read to the end."""
+
+    data: bytes
+    size: int
+    sha256: bytes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where downloads are kept on their way."""
+    return tmp_path
+
+
+@pytest.fixture
+def spooling(scripted: ScriptedKfp, folder: Path) -> Iterator[KfpPipelineRepository]:
+    """The repository before the scripted KFP, which keeps nothing in memory."""
+    backend = connect(scripted.url, place=SpoolPlace(memory_bytes=0, directory=folder))
+    yield backend.pipelines
+    backend.close()
+
+
+def download(
+    repository: KfpPipelineRepository, ref: PipelineRef = REF, version: VersionRef = VERSION_REF, step: int = 64 * 1024
+) -> Downloaded:
+    """Downloads a version."""
+    with repository.download(ref, version, call()) as file:
+        data = b"".join(iter(lambda: file.stream.read(step), b""))
+        return Downloaded(data, file.size, file.sha256)
+
+
+def version_json(spec: object, **more: object) -> bytes:
+    """KFP's answer for a version."""
+    return json.dumps({**VERSION_JSON, "pipeline_spec": spec, **more}, ensure_ascii=False).encode()
+
+
+def documents(data: bytes) -> list[object]:
+    """What a file says, as any reader of YAML understands it."""
+    return list(yaml.safe_load_all(data))
+
+
+WRAPPER = {"pipeline_spec": SPEC, "platform_spec": PLATFORM}
+SHAPES: dict[str, tuple[object, list[object] | None]] = {
+    "a bare spec": (SPEC, [SPEC]),
+    "a wrapper": (WRAPPER, [SPEC, PLATFORM]),
+    "a wrapper the other way round": (dict(reversed(WRAPPER.items())), [SPEC, PLATFORM]),
+    "a wrapper with an empty platform spec": ({**WRAPPER, "platform_spec": {}}, [SPEC]),
+    "a wrapper with null": ({**WRAPPER, "platform_spec": None}, [SPEC]),
+    "a wrapper without platform spec": ({"pipeline_spec": SPEC}, [SPEC]),
+    "a Workflow": ({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}, None),
+    "a spec with a member of a wrapper": ({**SPEC, "pipeline_spec": {}}, [{**SPEC, "pipeline_spec": {}}]),
+    "an empty spec": ({}, [{}]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("before", [True, False], ids=["facts before the spec", "facts behind the spec"])
+def test_every_shape_of_answer(
+    scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path, shape: str, before: bool
+) -> None:
+    """Whatever the order of keys: one document, or two with a line between, with size and checksum of just these."""
+    spec, expected = SHAPES[shape]
+    facts: dict[str, object] = dict(VERSION_JSON)
+    whole = {**facts, "pipeline_spec": spec} if before else {"pipeline_spec": spec, **facts}
+    scripted.on("GET", GET, answers(200, whole))
+    found = download(spooling)
+    assert documents(found.data) == (expected or [spec])
+    assert found.data.count(b"\n---\n") == len(expected or [spec]) - 1
+    assert (found.size, found.sha256) == (len(found.data), hashlib.sha256(found.data).digest())
+    assert not list(folder.iterdir())
+
+
+def test_bytes_are_those_of_kfp(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """Escapes as Go writes them, white space and the order of keys stay as they are."""
+    raw = b'{ "root" : {"z":"\\u003ca \\u0026\\u2028b","a":1.50e3} ,\n "pipelineInfo":{"name":"\xed\x95\x9c"}}'
+    body = b'{"pipeline_spec": ' + raw + b', "pipeline_id": "' + ID.encode() + b'"}'
+    scripted.on("GET", GET, answers(200, body))
+    assert download(spooling, step=7).data == raw
+
+
+def test_recorded_answers(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """What KFP 2.17 and 2.5 answered when they were recorded comes out as the documents it holds."""
+    seen = 0
+    for name in ("versions", "seams", "kfp-2.5/versions"):
+        for step in load(name).steps:
+            answer = step.response.get("json")
+            spec = answer.get("pipeline_spec") if isinstance(answer, dict) else None
+            if not isinstance(spec, dict) or not isinstance(answer, dict):
+                continue
+            scripted.first("GET", GET, answers(200, {**answer, "pipeline_id": ID}))
+            wrapped = spec if "pipeline_spec" in spec else {"pipeline_spec": spec}
+            assert documents(download(spooling).data) == list(wrapped.values())
+            seen += 1
+    assert seen > 10
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (version_json(SPEC)[:-1], "ends too early|missing"),
+        (version_json(SPEC)[:-30], "no JSON"),
+        (version_json(SPEC) + b"{}", "something follows"),
+        (b"", "missing"),
+        (b"[]", "missing"),
+        (b'{"pipeline_id": "' + ID.encode() + b'", "pipeline_spec": {"a": [}}', "brackets"),
+        (version_json(None), "no pipeline spec"),
+        (version_json("text"), "no pipeline spec"),
+        (version_json([SPEC]), "no pipeline spec"),
+        (version_json({"pipeline_spec": 1}), "no pipeline spec"),
+        (version_json({"pipeline_spec": SPEC, "platform_spec": "x"}), "no pipeline spec"),
+        (json.dumps(VERSION_JSON).encode(), "no pipeline spec"),
+        (version_json({"x": "\\"}).replace(b"\\\\", b"\xff"), "UTF-8"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error(
+    scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path, body: bytes, fault: str
+) -> None:
+    """What is cut, garbled or without a spec is KFP_ERROR with what is known, before any byte goes out."""
+    scripted.on("GET", GET, answers(200, body))
+    with pytest.raises(errors.KfpError, match=fault):
+        download(spooling)
+    assert not list(folder.iterdir())
+
+
+WHOLE = version_json(SPEC)
+CUT = head(200, {"Content-Length": str(len(WHOLE) + 5)}) + WHOLE
+CHUNKED = head(200, {"Transfer-Encoding": "chunked"}) + f"{len(WHOLE):x}\r\n".encode() + WHOLE
+
+
+@pytest.mark.parametrize("cut", [CUT, CHUNKED], ids=["by length", "chunked"])
+def test_a_line_that_breaks_is_tried_again_from_the_start(
+    scripted: ScriptedKfp, spooling: KfpPipelineRepository, cut: bytes
+) -> None:
+    """After a cut body the read is repeated, and nothing of the first attempt is left in the second one's bytes."""
+    again = answers(200, version_json({**SPEC, "again": True}))
+    scripted.on("GET", GET, sends(cut, then_close=True), answers(503), again)
+    assert documents(download(spooling).data) == [{**SPEC, "again": True}]
+    assert len(scripted.requests) == 3
+
+
+def test_a_line_that_stays_broken_is_told(scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path) -> None:
+    """After three attempts it is KFP_UNAVAILABLE."""
+    scripted.on("GET", GET, resets(CUT))
+    with pytest.raises(errors.KfpUnavailableError):
+        download(spooling)
+    assert len(scripted.requests) == 3
+    assert not list(folder.iterdir())
+
+
+def test_a_connection_is_used_again(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """Two downloads, one connection: a body that was read to its end leaves the line fit for the next request."""
+    sockets: list[object] = []
+    whole = answers(200, version_json(SPEC))
+    scripted.on("GET", GET, lambda line, received: sockets.append(line.sock) or whole(line, received))  # type: ignore[func-returns-value]
+    assert download(spooling) == download(spooling)
+    assert sockets[0] is sockets[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, errors.KfpRejectedCredentialsError),
+        (403, errors.KfpRejectedCredentialsError),
+        (500, errors.KfpError),
+        (503, errors.KfpUnavailableError),
+    ],
+)
+def test_what_kfp_refuses(
+    scripted: ScriptedKfp, spooling: KfpPipelineRepository, status: int, error: type[errors.AdapterError]
+) -> None:
+    """KFP's refusals mean what they mean for other calls, also when they come with a long body."""
+    scripted.on("GET", GET, answers(status, {"code": 2, "message": "x" * 100_000, "details": []}))
+    with pytest.raises(error):
+        download(spooling)
+
+
+def test_a_page_for_people_is_no_answer(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """A login page with status 200 is not taken for a version."""
+    scripted.on("GET", GET, answers(200, b"<html></html>", content_type="text/html"))
+    with pytest.raises(errors.AdapterError):
+        download(spooling)
+
+
+def test_what_is_not_there(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """No such version, no such pipeline, and a version of another pipeline are told apart as for other calls."""
+    gone = answers(404, {"code": 5, "message": "x", "details": [{"message": f"PipelineVersion {VERSION} not found"}]})
+    scripted.on("GET", GET, gone, gone, answers(200, version_json(SPEC, pipeline_id=VERSION)))
+    scripted.on("GET", rf"/pipelines/{ID}$", FOUND, GONE)
+    with pytest.raises(errors.VersionNotFoundError):
+        download(spooling)
+    with pytest.raises(errors.PipelineNotFoundError):
+        download(spooling)
+    with pytest.raises(errors.VersionNotFoundError):
+        download(spooling)
+
+
+def test_the_latest_that_vanishes_is_looked_for_again(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """When somebody deletes the latest version in between, the one that is latest then is downloaded."""
+    other = VERSION.replace("2222-", "3333-", 1)
+    listed = [answers(200, {"versions": [{"id": one, "name": "p"}], "total_size": 1}) for one in (other, VERSION)]
+    gone = answers(404, {"code": 5, "message": "x", "details": [{"message": f"PipelineVersion {other} not found"}]})
+    scripted.on("GET", r"/apis/v1beta1/", *listed).on("GET", f"{other}$", gone)
+    scripted.on("GET", GET, answers(200, version_json(SPEC)))
+    assert documents(download(spooling, version=VersionRef()).data) == [SPEC]
+
+
+def test_without_versions(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """Of a pipeline without versions there is nothing to download."""
+    scripted.on("GET", r"/apis/v1beta1/", answers(200, {}))
+    with pytest.raises(errors.VersionNotFoundError, match="no version yet"):
+        download(spooling, version=VersionRef())
+
+
+def test_an_answer_without_end_is_given_up(
+    scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the limit the answer is dropped, and the disk is free again."""
+    monkeypatch.setattr("kfadapter_grpc.kfp_backend.api.MAX_FETCHED_BYTES", 100_000)
+    scripted.on("GET", GET, answers(200, version_json({"x": "y" * 200_000})))
+    with pytest.raises(errors.KfpError, match="more than 100000 bytes"):
+        download(spooling)
+    assert not list(folder.iterdir())
+
+
+def test_a_silent_kfp_ends_with_the_deadline(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """A body that stops coming holds the download no longer than its deadline."""
+    scripted.on("GET", GET, stalls(CUT))
+    with pytest.raises(errors.KfpTimeoutError), spooling.download(REF, VERSION_REF, call(0.5)):
+        pass
+
+
+def test_a_caller_who_goes_ends_it(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """A caller who goes away while KFP answers ends the read."""
+    the_call = call(60)
+    stalling = stalls(CUT)
+    scripted.on("GET", GET, lambda line, received: the_call.cancel() or stalling(line, received))  # type: ignore[func-returns-value]
+    with pytest.raises(errors.CallCancelledError), spooling.download(REF, VERSION_REF, the_call):
+        pass
+
+
+def test_a_full_disk_tells_no_paths(scripted: ScriptedKfp, folder: Path) -> None:
+    """A fault of the disk is the adapter's, and its folder is not told."""
+    scripted.on("GET", GET, answers(200, version_json(SPEC)))
+    backend = connect(scripted.url, place=SpoolPlace(memory_bytes=0, directory=folder / "missing"))
+    with pytest.raises(errors.InternalError) as caught:
+        download(backend.pipelines)
+    backend.close()
+    assert str(folder) not in caught.value.message
+
+
+@pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc/self/fd")
+def test_no_descriptor_is_left(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+    """After successes, failures and an error inside the block no file stays open."""
+    bad = answers(200, b"{")
+    scripted.on("GET", GET, answers(200, version_json(SPEC)), bad, answers(200, version_json(SPEC)), bad)
+    download(spooling)
+    before = len(list(DESCRIPTORS.iterdir()))
+    with pytest.raises(errors.KfpError):
+        download(spooling)
+    with pytest.raises(ZeroDivisionError), spooling.download(REF, VERSION_REF, call()):
+        raise ZeroDivisionError
+    with pytest.raises(errors.KfpError):
+        download(spooling)
+    assert len(list(DESCRIPTORS.iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "all_parameter_types",
+        "argo_v1_workflow",
+        "container_step",
+        "fails_with_exit_handler",
+        "hello_world",
+        "kubernetes_platform",
+        "parallel_squares",
+        "sleeps",
+        "train_and_report",
+    ],
+)
+@pytest.mark.parametrize("old", [False, True], ids=["2.17", "2.5"])
+def test_what_goes_up_comes_down(embedded_url: str, name: str, stem: str, old: bool) -> None:
+    """Uploaded, downloaded, uploaded again as it is, downloaded again: the same pipeline, by name, id and as latest."""
+    with OldKfp(embedded_url) as old_kfp:
+        backend = connect(old_kfp.url if old else embedded_url)
+        try:
+            made = backend.pipelines.upload(UploadRequest(name), pipeline_file(stem), call())
+            ref = PipelineRef(pipeline_id=made.pipeline.pipeline_id)
+            first = download(backend.pipelines, ref, VersionRef(made.version.pipeline_version_id))
+            uploaded = documents(pipeline_file(stem).stream.read())
+            assert list(map(_told, documents(first.data))) == list(map(_told, uploaded))
+            assert first == download(backend.pipelines, PipelineRef(name=name), VersionRef(name=made.version.name))
+            again = backend.pipelines.upload(UploadRequest(name), _as_file(first), call())
+            assert again.version.pipeline_version_id != made.version.pipeline_version_id
+            latest = download(backend.pipelines, PipelineRef(name=name), VersionRef())
+            assert documents(latest.data) == documents(first.data)
+        finally:
+            backend.close()
+
+
+@given(st.binary(max_size=60), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=4), st.data())
+def test_a_splice_is_its_parts(source: bytes, pairs: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Read in steps of any size, it gives the ranges and texts in order, and full steps up to the end."""
+    parts: list[Range | bytes] = [SPLICED_TEXT]
+    for pair in pairs:
+        begin, end = sorted(min(one, len(source)) for one in pair)
+        parts += [Range(begin, end, b""), SPLICED_TEXT]
+    expected = b"".join(part if isinstance(part, bytes) else source[part.begin : part.end] for part in parts)
+    step = data.draw(st.integers(1, 50))
+    splice = Splice(io.BytesIO(source), parts)
+    pieces = list(iter(lambda: splice.read(step), b""))
+    assert b"".join(pieces) == expected
+    assert all(len(piece) == step for piece in pieces[:-1])
+
+
+SPLICED_TEXT = b"\n---\n"
+
+
+def _told(document: object) -> object:
+    """Of a Workflow, what it tells: KFP reads it into Go's types, which write what is not set as null or empty."""
+    return _without_empty(document) if isinstance(document, dict) and document.get("kind") == "Workflow" else document
+
+
+def _without_empty(value: object) -> object:
+    if isinstance(value, dict):
+        kept = {key: _without_empty(one) for key, one in value.items()}
+        return {key: one for key, one in kept.items() if one not in (None, "", {}, [])}
+    return [_without_empty(one) for one in value] if isinstance(value, list) else value
+
+
+def _as_file(downloaded: Downloaded) -> PipelineFile:
+    return PipelineFile(io.BytesIO(downloaded.data), downloaded.size, downloaded.sha256, FileKind.JSON)
