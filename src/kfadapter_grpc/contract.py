@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from kfadapter.v1 import pipeline_pb2
+from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
-_FILES: tuple[FileDescriptor, ...] = (pipeline_pb2.DESCRIPTOR,)
+_FILES: tuple[FileDescriptor, ...] = (
+    pipeline_pb2.DESCRIPTOR,
+    run_pb2.DESCRIPTOR,
+    experiment_pb2.DESCRIPTOR,
+    recurring_run_pb2.DESCRIPTOR,
+)
 
 READ_SECONDS = 10.0
 """Default deadline of a call without side effects."""

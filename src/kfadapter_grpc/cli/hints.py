@@ -11,6 +11,7 @@ HINTS: dict[str, Step] = {
     "PIPELINE_NOT_FOUND": other("list", words="shows the pipelines there are; --namespace looks in another namespace"),
     "VERSION_NOT_FOUND": other("versions", PIPELINE, words="shows the versions there are"),
     "RUN_NOT_FOUND": do("check the run's id; a deleted run cannot be found again"),
+    "TASK_NOT_FOUND": do("check the task's name; it may not have begun yet"),
     "EXPERIMENT_NOT_FOUND": do("check the experiment's name or id, and --namespace"),
     "RECURRING_RUN_NOT_FOUND": do("check the recurring run's id, and --namespace"),
     "PIPELINE_EXISTS": again("--if-exists", "new-version", words="adds a version; --name makes another pipeline"),

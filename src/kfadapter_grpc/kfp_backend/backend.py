@@ -29,7 +29,7 @@ class KfpBackend:
         """Will ask the KFP of `settings`, and keep what is on its way from there in `place`."""
         self._transport = Transport(settings)
         self._api = KfpApi(self._transport)
-        self.pipelines = KfpPipelineRepository(Gateway(self._api), place)
+        self.pipelines = KfpPipelineRepository(Gateway(self._api.pipelines), place)
 
     def is_alive(self) -> bool:
         """Asks KFP whether it is well; waits for at most 3 s."""

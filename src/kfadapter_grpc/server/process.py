@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
     from typing_extensions import Self
 
+    from kfadapter_grpc.kfp_backend import KfpBackend
+    from kfadapter_grpc.services import Servicer
     from kfadapter_grpc.settings import Settings
 
 ABANDON_SECONDS = 2.0
@@ -63,8 +65,8 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         # 3. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
         # 4. The server with health and reflection.
-        servicer = PipelineServicer(backend.pipelines, limits, settings.namespace)
-        server = stages.enter_context(AdapterServer(settings, servicer, backend.is_alive))
+        servicers = _servicers(backend, limits, settings.namespace)
+        server = stages.enter_context(AdapterServer(settings, servicers, backend.is_alive))
         log.info("serving", address=server.address, kfp_url=settings.kfp_url)
         if on_ready is not None:
             on_ready(server.address)
@@ -123,6 +125,11 @@ class StopSignals:
 
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def _servicers(backend: KfpBackend, limits: UploadLimits, namespace: str) -> list[Servicer]:
+    """Who answers the calls; one for each service of the contract."""
+    return [PipelineServicer(backend.pipelines, limits, namespace)]
 
 
 def _pool_size(settings: Settings) -> int:
