@@ -104,13 +104,15 @@ def _method(descriptor: MethodDescriptor) -> RpcMethod:
     )
 
 
-METHODS: dict[str, RpcMethod] = {
-    method.path: method
-    for file in _FILES
-    for service in file.services_by_name.values()
-    for method in map(_method, service.methods)
-}
+_DESCRIPTORS: tuple[MethodDescriptor, ...] = tuple(
+    method for file in _FILES for service in file.services_by_name.values() for method in service.methods
+)
+
+METHODS: dict[str, RpcMethod] = {method.path: method for method in map(_method, _DESCRIPTORS)}
 """Every RPC of the contract by its path."""
+
+METHOD_OF_REQUEST: dict[str, RpcMethod] = {one.input_type.full_name: _method(one) for one in _DESCRIPTORS}
+"""The RPC that a message asks for, by the message's full name: no two RPCs share a request."""
 
 SERVICES: tuple[str, ...] = tuple(dict.fromkeys(method.service for method in METHODS.values()))
 """The full names of the services."""

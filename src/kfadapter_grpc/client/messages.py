@@ -179,7 +179,7 @@ def pipeline_version(message: pipeline_pb2.PipelineVersion) -> PipelineVersion:
         name=message.name,
         display_name=message.display_name,
         description=message.description,
-        created_at=_moment(message, message.created_at),
+        created_at=moment(message, "created_at"),
         tags=dict(message.tags),
         sha256=message.sha256,
         code_source_url=message.code_source_url,
@@ -194,7 +194,7 @@ def pipeline(message: pipeline_pb2.Pipeline) -> Pipeline:
         name=message.name,
         display_name=message.display_name,
         description=message.description,
-        created_at=_moment(message, message.created_at),
+        created_at=moment(message, "created_at"),
         namespace=message.namespace,
         tags=dict(message.tags),
         latest_version=pipeline_version(message.latest_version) if message.HasField("latest_version") else None,
@@ -253,5 +253,7 @@ def upload_receipt(message: pipeline_pb2.UploadPipelineResponse, request_id: str
     )
 
 
-def _moment(message: Message, stamp: Timestamp) -> datetime | None:
-    return stamp.ToDatetime(timezone.utc) if message.HasField("created_at") else None
+def moment(message: Message, field: str) -> datetime | None:
+    """Reads a time of a message, in UTC; None where it is not set."""
+    stamp: Timestamp = getattr(message, field)
+    return stamp.ToDatetime(timezone.utc) if message.HasField(field) else None

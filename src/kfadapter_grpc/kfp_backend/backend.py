@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.errors import AdapterError
 from kfadapter_grpc.kfp_backend.api import KfpApi, KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp_backend.experiments import KfpExperimentRepository
 from kfadapter_grpc.kfp_backend.gateway import Gateway
 from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
 from kfadapter_grpc.kfp_backend.transport import Transport, TransportSettings
@@ -23,6 +24,7 @@ class KfpBackend:
 
     Attributes:
         pipelines: The pipelines and their versions.
+        experiments: The experiments.
     """
 
     def __init__(self, settings: TransportSettings, place: SpoolPlace) -> None:
@@ -30,6 +32,7 @@ class KfpBackend:
         self._transport = Transport(settings)
         self._api = KfpApi(self._transport)
         self.pipelines = KfpPipelineRepository(Gateway(self._api.pipelines), place)
+        self.experiments = KfpExperimentRepository(self._api.experiments)
 
     def is_alive(self) -> bool:
         """Asks KFP whether it is well; waits for at most 3 s."""

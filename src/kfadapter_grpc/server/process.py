@@ -17,6 +17,7 @@ from kfadapter_grpc.kfp_backend import connect
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS, AdapterServer
 from kfadapter_grpc.server.log_writer import LogWriter
 from kfadapter_grpc.server.memory import return_large_blocks
+from kfadapter_grpc.services.experiment import ExperimentServicer
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 
@@ -129,7 +130,10 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 def _servicers(backend: KfpBackend, limits: UploadLimits, namespace: str) -> list[Servicer]:
     """Who answers the calls; one for each service of the contract."""
-    return [PipelineServicer(backend.pipelines, limits, namespace)]
+    return [
+        PipelineServicer(backend.pipelines, limits, namespace),
+        ExperimentServicer(backend.experiments, namespace),
+    ]
 
 
 def _pool_size(settings: Settings) -> int:

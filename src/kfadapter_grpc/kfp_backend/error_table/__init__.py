@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend.error_table import experiments, general, pipelines, recurring_runs, runs
+from kfadapter_grpc.kfp_backend.error_table.experiments import NO_SUCH_EXPERIMENT
 from kfadapter_grpc.kfp_backend.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
 from kfadapter_grpc.kfp_backend.error_table.row import (
     KFP_FILE_LIMIT,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KFP_FILE_LIMIT",
     "KFP_PACKET_LIMIT",
+    "NO_SUCH_EXPERIMENT",
     "NO_SUCH_PIPELINE",
     "NO_SUCH_VERSION",
     "ROWS",

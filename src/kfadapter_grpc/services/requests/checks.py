@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from kfadapter.v1 import common_pb2
 from kfadapter_grpc.domain.errors import FieldViolation, InvalidFieldError
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class Checks:
             self.add(name, "is not a time between the years 1 and 9999")
             return None
         return moment
+
+    def archived(self, name: str, value: common_pb2.StorageState.ValueType) -> bool:
+        """Reads whether what is put away is asked for; it is not where nothing is said."""
+        if value not in common_pb2.StorageState.values():
+            self.add(name, f"{value} is not a state; use STORAGE_STATE_AVAILABLE or STORAGE_STATE_ARCHIVED")
+        return value == common_pb2.STORAGE_STATE_ARCHIVED
 
     def raise_any(self) -> None:
         """Raises one error for all that is wrong.
