@@ -37,6 +37,11 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         400,
         b"Invalid input error: PipelineVersion.Name length cannot exceed 127\n",
     ),
+    "400 for an experiment's name": (
+        Operation.CREATE_EXPERIMENT,
+        400,
+        b'{"code": 3, "message": "Invalid input error: Experiment.Name length cannot exceed 128"}',
+    ),
     "400 with words of its own": (
         Operation.UPLOAD,
         400,

@@ -49,6 +49,7 @@ from kfadapter_grpc.domain.errors import (
     VersionExistsError,
     VersionNotFoundError,
 )
+from kfadapter_grpc.domain.experiments import Experiment
 from kfadapter_grpc.domain.models import (
     DeleteResult,
     DeleteVersionResult,
@@ -56,6 +57,7 @@ from kfadapter_grpc.domain.models import (
     Page,
     Pipeline,
     PipelineVersion,
+    StorageState,
     View,
 )
 from kfadapter_grpc.domain.spec import (
@@ -86,6 +88,7 @@ __all__ = [
     "DeleteVersionResult",
     "DownloadReceipt",
     "DrainingError",
+    "Experiment",
     "ExperimentExistsError",
     "ExperimentNotFoundError",
     "FieldViolation",
@@ -121,6 +124,7 @@ __all__ = [
     "RunNotFoundError",
     "RunNotRetryableError",
     "SpecSummary",
+    "StorageState",
     "Task",
     "TaskKind",
     "TaskNotFoundError",

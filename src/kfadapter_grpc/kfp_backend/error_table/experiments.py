@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend.api import Operation
+from kfadapter_grpc.kfp_backend.error_table.general import COUNTS_BYTES
 from kfadapter_grpc.kfp_backend.error_table.row import Row
 
 NO_SUCH_EXPERIMENT = "there is no experiment {subject}; check the spelling and the namespace, or list the experiments"
@@ -29,6 +30,15 @@ ROWS: tuple[Row, ...] = (
         errors.ExperimentExistsError,
         "there is an experiment {subject} already; use it, or choose another name",
         ("experiments: same name again", "kfp-2.5/experiments: same name again"),
+    ),
+    Row(
+        (Operation.CREATE_EXPERIMENT,),
+        (400, 500),
+        r"length cannot exceed|Data too long",
+        errors.InvalidFieldError,
+        "the experiment's name is too long: " + COUNTS_BYTES,
+        ("fault: 400 for an experiment's name",),
+        field="name",
     ),
 )
 """The cases, in the order in which they are tried."""

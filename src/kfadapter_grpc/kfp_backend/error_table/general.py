@@ -12,6 +12,10 @@ NOT_ALLOWED = (
     "Kubeflow Pipelines does not let the adapter do this (403) {subject}: "
     "the adapter's operator must grant it the permission, or the namespace is the wrong one"
 )
+COUNTS_BYTES = (
+    "Kubeflow Pipelines counts bytes of UTF-8, not characters, and a Korean character is 3 bytes, so that 42 of them "
+    "fit; shorten it. Kubeflow Pipelines says: {said}"
+)
 
 FIRST: tuple[Row, ...] = (
     Row(
@@ -60,6 +64,15 @@ FIRST: tuple[Row, ...] = (
             "multi_user: list runs without a namespace",
         ),
         field="namespace",
+    ),
+    Row(
+        (),
+        (400,),
+        r"[Ii]nvalid (page|package) token|page token does not match",
+        errors.InvalidPageTokenError,
+        "the page token is not one of this listing; start again without a token",
+        ("pipelines: bad token", "pipelines: token with another sort"),
+        field="page_token",
     ),
 )
 """Those that go before all others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend.api import Operation
-from kfadapter_grpc.kfp_backend.error_table.general import NOT_ALLOWED, NOT_KNOWN
+from kfadapter_grpc.kfp_backend.error_table.general import COUNTS_BYTES, NOT_ALLOWED, NOT_KNOWN
 from kfadapter_grpc.kfp_backend.error_table.row import Row, Seen
 
 _O = Operation
@@ -12,10 +12,6 @@ _UPLOADS = (_O.UPLOAD, _O.UPLOAD_VERSION)
 _WITH_PIPELINE = (_O.GET_PIPELINE, _O.GET_BY_NAME, _O.DELETE_PIPELINE, _O.LIST_VERSIONS, _O.CHEAP_VERSIONS)
 _BLURRED_UPLOAD = r"^Failed to create a pipeline( version)?$"
 
-_COUNTS_BYTES = (
-    "Kubeflow Pipelines counts bytes of UTF-8, not characters, and a Korean character is 3 bytes, so that 42 of them "
-    "fit; shorten it. Kubeflow Pipelines says: {said}"
-)
 NO_SUCH_PIPELINE = "there is no pipeline {subject}; check the spelling and the namespace, or list the pipelines"
 NO_SUCH_VERSION = "there is no version {subject} of the pipeline; ListVersions tells which there are"
 _BAD_FILE = "Kubeflow Pipelines does not take the file as a pipeline: {said}"
@@ -78,15 +74,6 @@ ROWS: tuple[Row, ...] = (
         ("pipelines: delete with a version left",),
     ),
     Row(
-        (_O.LIST_PIPELINES, _O.LIST_VERSIONS, _O.CHEAP_VERSIONS),
-        (400,),
-        r"[Ii]nvalid (page|package) token|page token does not match",
-        errors.InvalidPageTokenError,
-        "the page token is not one of this listing; start again without a token",
-        ("pipelines: bad token", "pipelines: token with another sort"),
-        field="page_token",
-    ),
-    Row(
         (_O.LIST_PIPELINES, _O.LIST_VERSIONS),
         (400,),
         r'unrecognized field \\?"tags\.',
@@ -143,7 +130,7 @@ ROWS: tuple[Row, ...] = (
         (400,),
         r"\bPipeline\.Name length cannot exceed",
         errors.InvalidFieldError,
-        "the pipeline's name is too long: " + _COUNTS_BYTES,
+        "the pipeline's name is too long: " + COUNTS_BYTES,
         ("bad_uploads: name of 300 characters",),
         field="metadata.name",
     ),
@@ -152,7 +139,7 @@ ROWS: tuple[Row, ...] = (
         (400,),
         r"\bPipelineVersion\.Name length cannot exceed",
         errors.InvalidFieldError,
-        "the version's name (the pipeline's, if a first version was given none) is too long: " + _COUNTS_BYTES,
+        "the version's name (the pipeline's, if a first version was given none) is too long: " + COUNTS_BYTES,
         ("fault: 400 for a version's name of 128 bytes",),
         field="metadata.version_name",
     ),
