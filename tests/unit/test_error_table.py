@@ -47,6 +47,11 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         400,
         json.dumps({"error_message": "the file is cursed", "error_details": _STACK}).encode(),
     ),
+    "404 for the runs of an experiment": (
+        Operation.LIST_RUNS,
+        404,
+        b'{"code": 5, "message": "Failed to list runs", "details": [{"message": "Experiment 1-2-3 not found"}]}',
+    ),
     "404 of another server": (Operation.GET_PIPELINE, 404, b"404 page not found"),
 }
 """What a server that misbehaves may answer; the fault tests of the repository play them over a real line."""
@@ -143,15 +148,16 @@ def test_all_faults_are_used() -> None:
 @pytest.mark.parametrize(
     "scenario",
     [
-        *("pipelines", "versions", "bad_uploads", "multi_user", "experiments"),
-        *("kfp-2.5/pipelines", "kfp-2.5/versions", "kfp-2.5/experiments"),
+        *("pipelines", "versions", "bad_uploads", "multi_user", "experiments", "runs"),
+        *("kfp-2.5/pipelines", "kfp-2.5/versions", "kfp-2.5/experiments", "kfp-2.5/runs"),
     ],
 )
 def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
     """No failure that was recorded falls through to KFP_ERROR, except those that we never cause."""
     never_caused = re.compile(
         "bad tags|filter |sort by|negative page|field has another|no multipart|no pipeline id|wrong ext|name of 128"
-        "|tags and display|v1beta1 without|^no name$"
+        "|tags and display|v1beta1 without|^no name$|^no display name$|^no pipeline$"
+        "|^terminate again$"  # which is no failure: the run is over, or stopping
     )
     for step in json.loads((DATA / "transcripts" / f"{scenario}.json").read_text("utf-8"))["steps"]:
         operation = next(

@@ -17,6 +17,13 @@ LINE_START = "kfadapter: "
 MAX_DESCRIPTION_BYTES = 255
 """What KFP keeps of a run's description, the line with the labels included."""
 
+ORIGIN_LABEL = "_from"
+"""The label that says from which version a run was started where KFP itself does not know it."""
+ORIGIN_CHARACTERS = 43
+"""How long its value is."""
+RESERVED_PREFIX = "_"
+"""Begins the keys of the adapter's own labels."""
+
 
 def with_labels(description: str, labels: Mapping[str, str]) -> str:
     """A description for KFP that holds the labels; `split_labels` gives both back as they were."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         View,
     )
     from kfadapter_grpc.domain.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter
+    from kfadapter_grpc.domain.runs import CreateRun, Run, RunFilter
 
 
 class PipelineRepository(Protocol):
@@ -95,6 +96,42 @@ class ExperimentRepository(Protocol):
 
     def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
         """Deletes an experiment; tells whether there was one."""
+        ...
+
+
+class RunRepository(Protocol):
+    """Keeps runs. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def create(self, request: CreateRun, call: Call) -> Run:
+        """Starts a run, once for each request id; or only checks whether one could be started."""
+        ...
+
+    def get(self, run_id: str, view: View, call: Call) -> Run:
+        """Gets one run."""
+        ...
+
+    def list(self, where: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
+        """Lists runs, without their tasks."""
+        ...
+
+    def terminate(self, run_id: str, wait_seconds: float, call: Call) -> Run:
+        """Stops a run, and waits for at most `wait_seconds` until it is over."""
+        ...
+
+    def retry(self, run_id: str, call: Call) -> Run:
+        """Runs a failed run again."""
+        ...
+
+    def archive(self, run_id: str, call: Call) -> Run:
+        """Puts a run away."""
+        ...
+
+    def unarchive(self, run_id: str, call: Call) -> Run:
+        """Takes a run back."""
+        ...
+
+    def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Deletes a run; tells whether there was one."""
         ...
 
 
