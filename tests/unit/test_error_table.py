@@ -148,8 +148,8 @@ def test_all_faults_are_used() -> None:
 @pytest.mark.parametrize(
     "scenario",
     [
-        *("pipelines", "versions", "bad_uploads", "multi_user", "experiments", "runs"),
-        *("kfp-2.5/pipelines", "kfp-2.5/versions", "kfp-2.5/experiments", "kfp-2.5/runs"),
+        *("pipelines", "versions", "bad_uploads", "multi_user", "experiments", "runs", "recurring_runs"),
+        *("kfp-2.5/pipelines", "kfp-2.5/versions", "kfp-2.5/experiments", "kfp-2.5/runs", "kfp-2.5/recurring_runs"),
     ],
 )
 def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:

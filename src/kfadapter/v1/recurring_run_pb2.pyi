@@ -31,7 +31,8 @@ class CronSchedule(_message.Message):
     START_AT_FIELD_NUMBER: _builtins.int
     END_AT_FIELD_NUMBER: _builtins.int
     cron: _builtins.str
-    """Six fields, seconds first (`0 0 4 * * *` is daily at four), or five without them. In KFP's time zone, UTC unless its
+    """Six fields, seconds first (`0 0 4 * * *` is daily at four), or five as crontab has them, which get second `0` (KFP
+    itself would take the first of five for the second). Or a word of KFP's, `@daily`. In KFP's time zone, UTC unless its
     operator chose another.
     """
     @_builtins.property

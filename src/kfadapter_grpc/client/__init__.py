@@ -60,6 +60,7 @@ from kfadapter_grpc.domain.models import (
     StorageState,
     View,
 )
+from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
 from kfadapter_grpc.domain.spec import (
     Artifact,
     KubernetesExtra,
@@ -83,6 +84,7 @@ __all__ = [
     "CannotConnectError",
     "ChecksumMismatchError",
     "Client",
+    "CronSchedule",
     "DeadlineError",
     "DeleteResult",
     "DeleteVersionResult",
@@ -95,6 +97,7 @@ __all__ = [
     "HealthStatus",
     "IfExists",
     "InternalError",
+    "IntervalSchedule",
     "InvalidFieldError",
     "InvalidPageTokenError",
     "InvalidPipelineFileError",
@@ -119,6 +122,7 @@ __all__ = [
     "PipelineHasVersionsError",
     "PipelineNotFoundError",
     "PipelineVersion",
+    "RecurringRun",
     "RecurringRunNotFoundError",
     "RequestIdReusedError",
     "RunNotFoundError",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.domain.errors import InvalidFieldError
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
     from kfadapter_grpc.client.connection import Connection
 
 
@@ -32,3 +34,13 @@ def at_most_one(what: str, **given: str) -> dict[str, str]:
     if len(fields) > 1:
         raise InvalidFieldError.of(what, f"give only one of {' and '.join(fields)}")
     return fields
+
+
+def set_at_most_one(message: Message, what: str, **given: str) -> None:
+    """Sets a oneof of a request, as `at_most_one` tells it.
+
+    Raises:
+        InvalidFieldError: Several are given.
+    """
+    for key, value in at_most_one(what, **given).items():
+        setattr(message, key, value)

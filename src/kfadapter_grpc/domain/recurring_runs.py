@@ -68,9 +68,9 @@ class CreateRecurringRun:
     Attributes:
         pipeline: Which pipeline.
         version: Which version; the latest where none is named.
-        experiment: Which experiment.
         schedule: When runs are started.
-        parameters: The values for its runs.
+        experiment: In which experiment; None for the default one.
+        parameters: The values for its runs; whole numbers may be floats.
         display_name: What people see; one is made where it is empty.
         description: What it is for.
         max_concurrency: How many of its runs there may be at once.
@@ -82,8 +82,8 @@ class CreateRecurringRun:
 
     pipeline: PipelineRef
     version: VersionRef
-    experiment: ExperimentRef
     schedule: Schedule
+    experiment: ExperimentRef | None = None
     parameters: Mapping[str, Json] = field(default_factory=dict)
     display_name: str = ""
     description: str = ""

@@ -7,7 +7,13 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
+from kfadapter_grpc.domain.experiments import (
+    DEFAULT_EXPERIMENT,
+    CreateExperiment,
+    Experiment,
+    ExperimentFilter,
+    ExperimentRef,
+)
 from kfadapter_grpc.domain.models import Page, StorageState
 from kfadapter_grpc.kfp_backend.api import ListQuery
 from kfadapter_grpc.kfp_backend.error_table import NO_SUCH_EXPERIMENT, Context
@@ -114,6 +120,23 @@ class KfpExperimentRepository:
         if len(exact) > 1 and len(own) != 1:
             raise _ambiguous(ref, exact)
         return next(iter(own or exact), None)
+
+    def id_of(self, ref: ExperimentRef | None, namespace: str, call: Call) -> str:
+        """Tells the id of the experiment for something new; empty where KFP must choose, which several users' cannot.
+
+        Args:
+            ref: Which one; None means the default one.
+            namespace: Where the default one is looked for.
+            call: The call.
+
+        Raises:
+            ExperimentNotFoundError: There is no such experiment.
+            AmbiguousNameError: There are several of the name.
+        """
+        if ref is not None:
+            return self.get(ref, call).experiment_id
+        default = self.try_find(ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=namespace), call)
+        return default.experiment_id if default else ""
 
     def list(self, where: ExperimentFilter, page: PageRequest, call: Call) -> Page[Experiment]:
         """Lists experiments; the filters are KFP's, and what its LIKE lets through is compared exactly afterwards."""

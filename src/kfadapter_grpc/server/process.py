@@ -19,6 +19,8 @@ from kfadapter_grpc.server.log_writer import LogWriter
 from kfadapter_grpc.server.memory import return_large_blocks
 from kfadapter_grpc.services.experiment import ExperimentServicer
 from kfadapter_grpc.services.pipeline import PipelineServicer
+from kfadapter_grpc.services.recurring_run import RecurringRunServicer
+from kfadapter_grpc.services.run import RunServicer
 from kfadapter_grpc.upload import UploadLimits
 
 if TYPE_CHECKING:
@@ -132,7 +134,9 @@ def _servicers(backend: KfpBackend, limits: UploadLimits, namespace: str) -> lis
     """Who answers the calls; one for each service of the contract."""
     return [
         PipelineServicer(backend.pipelines, limits, namespace),
+        RunServicer(backend.runs, namespace),
         ExperimentServicer(backend.experiments, namespace),
+        RecurringRunServicer(backend.recurring_runs, namespace),
     ]
 
 

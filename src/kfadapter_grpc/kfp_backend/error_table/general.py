@@ -54,13 +54,22 @@ FIRST: tuple[Row, ...] = (
     Row(
         (),
         (400,),
-        r"empty (namespace )?in multi-user mode",
+        r"Experiment id can not be empty in multi-user mode",
+        errors.InvalidFieldError,
+        "there is no experiment named 'Default' in the namespace, and this Kubeflow Pipelines, which serves several "
+        "users, has none to fall back on; say which experiment is meant",
+        ("multi_user: run without an experiment",),
+        field="experiment",
+    ),
+    Row(
+        (),
+        (400,),
+        r"empty namespace in multi-user mode",
         errors.InvalidFieldError,
         "this Kubeflow Pipelines serves several users: say which namespace is meant, or have the adapter's operator "
         "configure one (KFADAPTER_NAMESPACE)",
         (
             "multi_user: experiment without a namespace",
-            "multi_user: run without an experiment",
             "multi_user: list runs without a namespace",
         ),
         field="namespace",

@@ -42,7 +42,7 @@ ROWS: tuple[Row, ...] = (
         ("runs: retry a run that is not failed", "kfp-2.5/runs: retry a run that is not failed"),
     ),
     Row(
-        (_O.CREATE_RUN, _O.LIST_RUNS),
+        (_O.CREATE_RUN, _O.LIST_RUNS, _O.CREATE_RECURRING_RUN),
         (404,),
         r"Experiment \S+ not found",
         errors.ExperimentNotFoundError,
@@ -50,7 +50,7 @@ ROWS: tuple[Row, ...] = (
         ("runs: unknown experiment", "kfp-2.5/runs: unknown experiment", "fault: 404 for the runs of an experiment"),
     ),
     Row(
-        (_O.CREATE_RUN,),
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
         (500,),
         r"PipelineVersion \S+ not found",
         errors.VersionNotFoundError,
@@ -58,7 +58,7 @@ ROWS: tuple[Row, ...] = (
         ("runs: unknown version", "kfp-2.5/runs: unknown version"),
     ),
     Row(
-        (_O.CREATE_RUN,),
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
         (400,),
         r"is not optional, yet has neither default value",
         errors.ParameterMissingError,
@@ -67,7 +67,7 @@ ROWS: tuple[Row, ...] = (
         field="parameters",
     ),
     Row(
-        (_O.CREATE_RUN,),
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
         (400,),
         r"parameter\(s\) provided are not required by pipeline",
         errors.ParameterUnknownError,
@@ -76,7 +76,7 @@ ROWS: tuple[Row, ...] = (
         field="parameters",
     ),
     Row(
-        (_O.CREATE_RUN,),
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
         (400,),
         r"input parameter \S+ requires type",
         errors.ParameterTypeError,
