@@ -257,6 +257,7 @@ WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
     "a part of a second": ({"pipeline_id": ID, "interval": {"interval": "90.5s"}}, ["interval.interval"]),
     "backwards": ({"pipeline_id": ID, "interval": {"interval": "-60s"}}, ["interval.interval"]),
     "a thousand years": ({"pipeline_id": ID, "interval": {"interval": "31557600000s"}}, ["interval.interval"]),
+    "before all times": ({"pipeline_id": ID, "cron": {**CRON, "start_at": "1969-01-01T00:00:00Z"}}, ["cron.start_at"]),
     "an end before the start": (
         {"pipeline_id": ID, "cron": {**CRON, "start_at": "2027-01-01T00:00:00Z", "end_at": "2026-01-01T00:00:00Z"}},
         ["cron.end_at"],

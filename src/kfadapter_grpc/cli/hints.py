@@ -28,7 +28,7 @@ HINTS: dict[str, Step] = {
     "PARAMETER_TYPE": other("get", PIPELINE, words="shows the type of each parameter"),
     "PIPELINE_HAS_VERSIONS": again("--force", words="deletes all versions with it"),
     "RUN_NOT_RETRYABLE": do("start a new run; only a failed one can be retried"),
-    "AMBIGUOUS_NAME": other("list", "--contains", PIPELINE, words="shows the ids; an id is never ambiguous"),
+    "AMBIGUOUS_NAME": do("name it by its id, which is never ambiguous; the ids are told above"),
     "KFP_REJECTED_CREDENTIALS": do("tell the adapter's operator: Kubeflow Pipelines does not accept its credentials"),
     "NAME_CONTESTED": again(words="or choose the name: --version-name NAME"),
     "UPLOAD_TOO_LARGE": do("make the file smaller: large data belong into artifacts, not into the pipeline"),

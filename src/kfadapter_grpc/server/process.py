@@ -68,8 +68,8 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         # 3. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
         # 4. The server with health and reflection.
-        servicers = _servicers(backend, limits, settings.namespace)
-        server = stages.enter_context(AdapterServer(settings, servicers, backend.is_alive))
+        served = servicers(backend, limits, settings.namespace)
+        server = stages.enter_context(AdapterServer(settings, served, backend.is_alive))
         log.info("serving", address=server.address, kfp_url=settings.kfp_url)
         if on_ready is not None:
             on_ready(server.address)
@@ -130,7 +130,7 @@ class StopSignals:
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-def _servicers(backend: KfpBackend, limits: UploadLimits, namespace: str) -> list[Servicer]:
+def servicers(backend: KfpBackend, limits: UploadLimits, namespace: str) -> list[Servicer]:
     """Who answers the calls; one for each service of the contract."""
     return [
         PipelineServicer(backend.pipelines, limits, namespace),

@@ -28,7 +28,7 @@ ROWS: tuple[Row, ...] = (
         (409,),
         "",
         errors.ExperimentExistsError,
-        "there is an experiment {subject} already; use it, or choose another name",
+        "there is an experiment {subject} already (letter case does not count); use it, or choose another name",
         ("experiments: same name again", "kfp-2.5/experiments: same name again"),
     ),
     Row(

@@ -28,7 +28,7 @@ class CronJson(msgspec.Struct, omit_defaults=True):
 class PeriodicJson(msgspec.Struct, omit_defaults=True):
     """Starts by the clock."""
 
-    interval_second: str = "0"
+    interval_second: str | int = "0"
     start_time: datetime | None = None
     end_time: datetime | None = None
 
@@ -72,7 +72,7 @@ class RecurringRunJson(msgspec.Struct):
     pipeline_version_reference: _ReferenceJson = msgspec.field(default_factory=_ReferenceJson)
     runtime_config: _RuntimeConfigJson = msgspec.field(default_factory=_RuntimeConfigJson)
     service_account: str = ""
-    max_concurrency: str = "0"
+    max_concurrency: str | int = "0"
     trigger: TriggerJson = msgspec.field(default_factory=TriggerJson)
     mode: str = ""
     no_catchup: bool = False
@@ -149,5 +149,6 @@ def _seconds(moment: datetime | None) -> datetime | None:
     return moment.astimezone(timezone.utc).replace(microsecond=0) if moment else None
 
 
-def _number(text: str) -> int:
-    return int(text) if text.lstrip("-").isdecimal() else 0
+def _number(told: str | int) -> int:
+    text = str(told)
+    return int(text) if text.isdecimal() else 0

@@ -116,6 +116,9 @@ def _bounds(
 ) -> tuple[datetime | None, datetime | None]:
     start_at = checks.time(schedule, f"{name}.start_at", "start_at")
     end_at = checks.time(schedule, f"{name}.end_at", "end_at")
+    for field, moment in (("start_at", start_at), ("end_at", end_at)):
+        if moment and moment.timestamp() < 1:
+            checks.add(f"{name}.{field}", "is not after 1970, which Kubeflow Pipelines takes for no time")
     if start_at and end_at and start_at >= end_at:
         checks.add(f"{name}.end_at", "is not after start_at, so that nothing would ever be started")
     return start_at, end_at
