@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.parameters import check_parameters
+from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +33,10 @@ def checked_parameters(version: PipelineVersion, given: Mapping[str, Json]) -> M
     spec = version.spec
     if spec is None:
         return check_parameters((), given, complete=False)
-    return check_parameters(spec.parameters, given, complete=_tells_all_parameters(spec))
+    declared = spec.parameters
+    if spec.format is PipelineFormat.ARGO_V1:  # its types are the author's words, and KFP takes texts for all of them
+        declared = tuple(replace(one, type=ParameterType.UNKNOWN) for one in declared)
+    return check_parameters(declared, given, complete=_tells_all_parameters(spec))
 
 
 def _tells_all_parameters(spec: SpecSummary) -> bool:
