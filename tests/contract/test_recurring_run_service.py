@@ -8,8 +8,7 @@ import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 from tests.contract.running import failure
-from tests.repository.played import placed, played
-from tests.repository.test_recurring_runs import PIPELINE, VERSION, with_pipeline
+from tests.repository.played import PIPELINE, VERSION, placed, played, with_pipeline
 from tests.scripted_kfp import ScriptedKfp, answers
 
 from kfadapter.v1 import recurring_run_pb2 as pb

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.repository.conftest import call
-from tests.repository.played import placed, played
-from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, head, resets, sends, stalls
+from tests.repository.played import BROKEN, placed, played, query_of
+from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
@@ -28,12 +27,6 @@ ONE = rf"/experiments/{ID}$"
 CREATE = r"/experiments$"
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 EXP = Experiment(ID, "exp", "실험", MADE, None, StorageState.AVAILABLE)
-BROKEN: dict[str, Behaviour] = {
-    "a reset": resets(),
-    "a reset in the head": resets(b"HTTP/1.1 200 OK\r\nContent-Le"),
-    "half an answer": sends(head(200, {"Content-Length": "500"}) + b'{"experiment_id"', then_close=True),
-    "503": answers(503),
-}
 
 
 @pytest.fixture
@@ -56,11 +49,6 @@ def experiment_json(number: int = 0, **fields: object) -> dict[str, object]:
 def listing(*items: dict[str, object], **fields: object) -> Behaviour:
     """A list of experiments."""
     return answers(200, {"experiments": list(items), "total_size": len(items), **fields})
-
-
-def query_of(path: str) -> dict[str, str]:
-    """The query of a request."""
-    return {key: values[0] for key, values in parse_qs(urlsplit(path).query).items()}
 
 
 def predicates_of(path: str) -> list[dict[str, str]]:
@@ -224,7 +212,7 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpExperimentReposi
     """Where it cannot be known that the experiment is ours, the fault is told."""
     scripted.on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
-        kfp.create(CreateExperiment("exp", "d"), call(2))
+        kfp.create(CreateExperiment("exp", "d"), call())
     assert len(scripted.paths("POST")) == 1
 
 

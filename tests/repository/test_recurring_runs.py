@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.repository.conftest import call
-from tests.repository.played import placed, played, step
-from tests.repository.test_experiments import BROKEN, query_of
+from tests.repository.played import (
+    BROKEN,
+    PIPELINE,
+    VERSION,
+    placed,
+    played,
+    query_of,
+    recorded_version,
+    with_pipeline,
+)
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
 
 from kfadapter_grpc.domain import errors
@@ -32,7 +40,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp_backend.recurring_runs import KfpRecurringRunRepository
 
 ID = placed("RR")
-PIPELINE, VERSION = placed("PIPELINE"), placed("VERSION")
 EXPERIMENT = placed("uuid")
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 LIST = r"/recurringruns(\?|$)"
@@ -66,23 +73,6 @@ def kfp(scripted: ScriptedKfp) -> Iterator[KfpRecurringRunRepository]:
     backend = connect(scripted.url)
     yield backend.recurring_runs
     backend.close()
-
-
-def with_pipeline(scripted: ScriptedKfp) -> ScriptedKfp:
-    """Has KFP know the recorded pipeline, its one version, and the default experiment."""
-    version = {"id": VERSION, "name": "rec", "created_at": "2026-01-02T03:04:05Z"}
-    scripted.on("GET", "v1beta1/pipeline_versions", answers(200, {"versions": [version], "total_size": 1}))
-    scripted.on("GET", rf"/versions/{VERSION}$", _recorded_version())
-    scripted.on("GET", r"/pipelines/names/rec", answers(200, {"pipeline_id": PIPELINE, "name": "rec"}))
-    scripted.on("GET", rf"/pipelines/{PIPELINE}$", answers(200, {"pipeline_id": PIPELINE, "name": "rec"}))
-    return scripted.on("GET", r"/experiments\?", played("default experiment exists", "experiments"))
-
-
-def _recorded_version() -> Behaviour:
-    listed = step("its version", "recurring_runs").response["json"]
-    text = json.dumps(listed["pipeline_versions"][0])  # type: ignore[index,call-overload]
-    text = text.replace("{PIPELINE}", PIPELINE).replace("{VERSION}", VERSION).replace("{time}", "2026-01-02T03:04:05Z")
-    return answers(200, text.encode())
 
 
 def made(**fields: object) -> dict[str, object]:
@@ -265,7 +255,7 @@ def test_what_it_needs_is_looked_up_before(scripted: ScriptedKfp, kfp: KfpRecurr
 def test_a_version_that_goes_meanwhile(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
     """KFP says 500 to it; a look afterwards makes VERSION_NOT_FOUND of that."""
     gone = answers(404, {"code": 5, "message": f"ResourceNotFoundError: PipelineVersion {VERSION} not found"})
-    scripted.on("GET", rf"/versions/{VERSION}$", _recorded_version(), gone)
+    scripted.on("GET", rf"/versions/{VERSION}$", recorded_version(), gone)
     with_pipeline(scripted).on("POST", CREATE, answers(500, {"code": 13, "message": "Internal Server Error"}))
     with pytest.raises(errors.VersionNotFoundError):
         kfp.create(WANTED, call())
@@ -336,14 +326,14 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpRecurringRunRepo
     """Where it cannot be known which one is ours, the fault is told."""
     with_pipeline(scripted).on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
-        kfp.create(WANTED, call(3))
+        kfp.create(WANTED, call())
     assert len(scripted.paths("POST")) == 1
 
 
 def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
     """After the deadline it is looked, too, in time of the adapter's own."""
     with_pipeline(scripted).on("POST", CREATE, stalls()).on("GET", LIST, listing(made()))
-    assert kfp.create(WANTED, call(2)).recurring_run_id == ID
+    assert kfp.create(WANTED, call(5)).recurring_run_id == ID
 
 
 @pytest.mark.parametrize("fault", BROKEN)
