@@ -61,6 +61,7 @@ from kfadapter_grpc.domain.models import (
     View,
 )
 from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
+from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunState, RunStateChange, RunTask
 from kfadapter_grpc.domain.spec import (
     Artifact,
     KubernetesExtra,
@@ -125,8 +126,14 @@ __all__ = [
     "RecurringRun",
     "RecurringRunNotFoundError",
     "RequestIdReusedError",
+    "Run",
+    "RunArtifact",
     "RunNotFoundError",
     "RunNotRetryableError",
+    "RunOutput",
+    "RunState",
+    "RunStateChange",
+    "RunTask",
     "SpecSummary",
     "StorageState",
     "Task",

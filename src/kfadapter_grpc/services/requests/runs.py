@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.domain.labels import (
@@ -16,13 +16,7 @@ from kfadapter_grpc.domain.labels import (
 from kfadapter_grpc.domain.runs import MAX_RUN_NAME_BYTES, CreateRun, RunFilter, RunState
 from kfadapter_grpc.services.requests import refs
 from kfadapter_grpc.services.requests.checks import Checks
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from google.protobuf.struct_pb2 import Struct, Value
-
-    from kfadapter_grpc.domain.spec import Json
+from kfadapter_grpc.services.requests.values import json_object
 
 MAX_WAIT_SECONDS = 3600
 """How long Terminate waits at most."""
@@ -83,7 +77,7 @@ def create(request: pb.CreateRunRequest, default_namespace: str) -> CreateRun:
         pipeline=refs.pipeline_ref(checks, request, namespace),
         version=refs.version_ref(checks, request),
         experiment=refs.try_experiment_ref(checks, request, namespace),
-        parameters=json_object(request.parameters),
+        parameters=json_object(checks, "parameters", request.parameters),
         display_name=request.display_name,
         description=request.description,
         labels=dict(request.labels),
@@ -130,20 +124,6 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
     )
     checks.raise_any()
     return where
-
-
-def json_object(message: Struct) -> Mapping[str, Json]:
-    """Reads a JSON object. Numbers that JSON does not have, NaN for instance, stay what they are."""
-    return {name: _json(one) for name, one in message.fields.items()}
-
-
-def _json(message: Value) -> Json:
-    kind = message.WhichOneof("kind")
-    if kind == "struct_value":
-        return json_object(message.struct_value)
-    if kind == "list_value":
-        return [_json(one) for one in message.list_value.values]
-    return None if kind in {None, "null_value"} else cast("Json", getattr(message, kind))
 
 
 def _check_run_id(checks: Checks, value: str) -> None:
