@@ -180,7 +180,7 @@ class Run(_message.Message):
     recurring_run_id: _builtins.str
     """The recurring run that made it; empty if a caller did."""
     etag: _builtins.str
-    """Names this condition of the run: it changes whenever the run's state, tasks or archiving change. For `known_etags`."""
+    """Names this condition of the run: it changes whenever the run's state, tasks or archiving change."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """The parameters that it was given; what it was not given has the default of the version."""
@@ -207,7 +207,7 @@ class Run(_message.Message):
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunTask]:
-        """Its tasks, in the order in which they began; only with VIEW_FULL, and in a watch that asks for them."""
+        """Its tasks, in the order in which they began; only with VIEW_FULL. KFP's own nodes, such as drivers, are left out."""
 
     def __init__(
         self,
@@ -356,7 +356,7 @@ class RunArtifact(_message.Message):
     """Where it lies."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """What is known of it, metrics among others."""
+        """What is known of it, metrics among others. Where KFP tells only numbers of artifacts, they are in `artifact_ids`."""
 
     def __init__(
         self,
@@ -438,7 +438,10 @@ class CreateRunRequest(_message.Message):
     create_experiment: _builtins.bool
     """Make the experiment if there is none of this name."""
     caching_enabled: _builtins.bool
-    """Whether results of earlier runs may be used again. Not set: as the pipeline's tasks say. Only `false` can be asked for."""
+    """Whether results of earlier runs may be used again. Not set: as the pipeline's tasks say. Only `false` can be asked
+    for. KFP has no such switch, so the run is started from a copy of the version's spec without caching; the run tells
+    the version all the same, for which up to 67 of the description's 255 bytes are taken.
+    """
     service_account: _builtins.str
     """The Kubernetes service account that its tasks get. Empty means KFP's own."""
     namespace: _builtins.str
@@ -450,7 +453,7 @@ class CreateRunRequest(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Small texts of the caller's own, by which runs can be found again. They are kept in KFP, in the last line of the
-        description.
+        description. A key is not empty and does not begin with `_`.
         """
 
     def __init__(
@@ -698,8 +701,8 @@ class TerminateRunRequest(_message.Message):
     """KFP's id. Needed."""
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """How long to wait until it has stopped, at most until the call's deadline. Not set: not at all. The answer is the run as it
-        is then, over or not.
+        """How long to wait until it has stopped: at most an hour, and at most until the call's deadline. Not set: not at all.
+        The answer is the run as it is then, over or not.
         """
 
     def __init__(

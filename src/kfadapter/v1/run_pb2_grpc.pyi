@@ -56,7 +56,8 @@ class RunServiceStub:
 
     Parameters are checked against the version's declaration before KFP is asked; all that is wrong is told at once,
     one field violation for each parameter. With a `request_id` the call is safe to repeat: the id of the run follows
-    from it, and a repeated call returns the run that the first one made.
+    from it, and a repeated call returns the run that the first one made. (If two adapters ask KFP for it at the same
+    moment there is one run, but KFP may begin a second workflow that belongs to no run.)
 
     Errors:
     - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
@@ -67,6 +68,7 @@ class RunServiceStub:
     - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
     - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
     - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run before. Use a new one.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be switched off for a KFP v1 pipeline. Leave it out.
     """
     Get: _grpc.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.Run]
     """Gets one run.
@@ -147,7 +149,8 @@ class RunServiceAsyncStub(RunServiceStub):
 
     Parameters are checked against the version's declaration before KFP is asked; all that is wrong is told at once,
     one field violation for each parameter. With a `request_id` the call is safe to repeat: the id of the run follows
-    from it, and a repeated call returns the run that the first one made.
+    from it, and a repeated call returns the run that the first one made. (If two adapters ask KFP for it at the same
+    moment there is one run, but KFP may begin a second workflow that belongs to no run.)
 
     Errors:
     - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
@@ -158,6 +161,7 @@ class RunServiceAsyncStub(RunServiceStub):
     - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
     - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
     - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run before. Use a new one.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be switched off for a KFP v1 pipeline. Leave it out.
     """
     Get: _aio.UnaryUnaryMultiCallable[_run_pb2.GetRunRequest, _run_pb2.Run]  # type: ignore[assignment]
     """Gets one run.
@@ -241,7 +245,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Parameters are checked against the version's declaration before KFP is asked; all that is wrong is told at once,
         one field violation for each parameter. With a `request_id` the call is safe to repeat: the id of the run follows
-        from it, and a repeated call returns the run that the first one made.
+        from it, and a repeated call returns the run that the first one made. (If two adapters ask KFP for it at the same
+        moment there is one run, but KFP may begin a second workflow that belongs to no run.)
 
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
@@ -252,6 +257,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
         - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
         - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run before. Use a new one.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be switched off for a KFP v1 pipeline. Leave it out.
         """
 
     @_abc_1.abstractmethod
