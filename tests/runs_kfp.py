@@ -77,7 +77,7 @@ class RunsKfp:
         self._lock = threading.RLock()
         self.server = ScriptedKfp()
         for method in ("GET", "POST", "DELETE"):
-            self.server.on(method, "^/", self._serve)
+            self.server.on(method, "^/", self.serve)
 
     @property
     def url(self) -> str:
@@ -100,7 +100,8 @@ class RunsKfp:
         self.runs[str(run["run_id"])] = run
         return str(run["run_id"])
 
-    def _serve(self, connection: Connection, received: Received) -> bool:
+    def serve(self, connection: Connection, received: Received) -> bool:
+        """Answers a request as KFP does."""
         parts = urlsplit(received.path)
         path, query = unquote(parts.path), dict(parse_qsl(parts.query))
         for method, pattern, serve in self._routes():

@@ -278,6 +278,7 @@ def test_a_request_id_with_another_content(
         {"experiment": ExperimentRef(DEFAULT)},
         {"experiment": ExperimentRef(name="Default")},
         {"parameters": {"i": 3, "s": "값"}},
+        {"parameters": {"s": "값", "i": 3.0}},
         {"service_account": "pipeline-runner"},
         {"display_name": "이름"},
     ],
@@ -287,6 +288,17 @@ def test_the_same_content_in_other_words(kfp: RunsKfp, runs: KfpRunRepository, c
     runs.create(replace(REPEATABLE, display_name="이름"), call())
     assert runs.create(replace(REPEATABLE, **change), call()).run_id == RUN  # type: ignore[arg-type]
     assert len(kfp.posts()) == 1
+
+
+def test_large_and_small_numbers_are_the_same_after_kfp(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """However KFP writes a number, it is compared as what it is."""
+    wanted = replace(REPEATABLE, parameters={"s": "값", "f": 1e20, "d": {"x": [1.0, 2.5e-7, True]}})
+    runs.create(wanted, call())
+    kfp.runs[RUN]["runtime_config"] = {"parameters": {"s": "값", "f": 10**20, "d": {"x": [1, 0.00000025, True]}}}
+    assert runs.create(wanted, call()).run_id == RUN
+    kfp.runs[RUN]["runtime_config"] = {"parameters": {"s": "값", "f": 10**20, "d": {"x": [1, 0.00000025, 1]}}}
+    with pytest.raises(errors.RequestIdReusedError):
+        runs.create(wanted, call())
 
 
 def test_namespaces_have_their_own_request_ids(kfp: RunsKfp, runs: KfpRunRepository) -> None:
@@ -333,6 +345,32 @@ def test_a_fault_before_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository
     assert len(kfp.posts()) == 1
     assert runs.create(REPEATABLE, call()).run_id == RUN
     assert list(kfp.runs) == [RUN]
+
+
+LOOK = rf"/runs/{RUN}$"
+
+
+@pytest.mark.parametrize("fault", [name for name in BREAKS if name not in {"silence", "409"}])
+def test_a_fault_of_the_first_look(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+    """Nothing is started before it is known that there is no run; a copy of the call starts it."""
+    kfp.server.first("GET", LOOK, *[BREAKS[fault]] * 3)
+    with pytest.raises(errors.AdapterError):
+        runs.create(REPEATABLE, call())
+    assert kfp.posts() == []
+    kfp.server.first("GET", LOOK, kfp.serve)
+    assert runs.create(REPEATABLE, call()).run_id == RUN
+
+
+@pytest.mark.parametrize("fault", [name for name in BREAKS if name not in {"silence", "409"}])
+def test_a_fault_of_the_look_after_a_fault(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+    """What broke first is told, with what to do; a copy of the call finds the run."""
+    kfp.faults = [Fault(stored=True, behaviour=resets())]
+    kfp.server.first("GET", LOOK, kfp.serve, *[BREAKS[fault]] * 3)
+    with pytest.raises(errors.KfpUnavailableError, match="same request_id"):
+        runs.create(REPEATABLE, call())
+    kfp.server.first("GET", LOOK, kfp.serve)
+    assert runs.create(REPEATABLE, call()).run_id == RUN
+    assert len(kfp.posts()) == 1
 
 
 @pytest.mark.parametrize(("request_id", "advice"), [("r-1", "same request_id"), ("", "look for")])

@@ -271,6 +271,14 @@ def test_terminate_waits(scripted: ScriptedKfp, before_scripted: KfpRunRepositor
     assert len(scripted.paths("GET")) == 3
 
 
+def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """A KFP that comes back within the wait tells the end."""
+    scripted.on("POST", "/runs/", DONE)
+    away = [answers(503, b"upstream")] * 6
+    scripted.on("GET", ONE, _served("CANCELING"), *away, _served("FAILED", finished_at=AT))
+    assert before_scripted.terminate(RUN, 60, call(90)).state is RunState.FAILED
+
+
 @pytest.mark.parametrize(("wait_seconds", "budget"), [(0.3, 60), (600, 5)])
 def test_terminate_waits_no_longer_than_it_may(
     scripted: ScriptedKfp, before_scripted: KfpRunRepository, wait_seconds: float, budget: float
@@ -432,6 +440,16 @@ def test_runs_of_an_experiment_that_is_not_there(runs: KfpRunRepository, ref: Ex
     """EXPERIMENT_NOT_FOUND, though a KFP may only say that there are no runs."""
     with pytest.raises(errors.ExperimentNotFoundError):
         _list(runs, experiment=ref)
+
+
+def test_a_kfp_that_says_that_the_experiment_is_not_there(
+    scripted: ScriptedKfp, before_scripted: KfpRunRepository
+) -> None:
+    """The error names the experiment."""
+    scripted.on("GET", "/runs", refused(404, 5, f"Experiment {NOBODY} not found"))
+    with pytest.raises(errors.ExperimentNotFoundError) as caught:
+        _list(before_scripted, experiment=ExperimentRef(NOBODY))
+    assert caught.value.resource_name == NOBODY
 
 
 def test_an_experiment_without_runs(kfp: RunsKfp, runs: KfpRunRepository) -> None:

@@ -17,7 +17,6 @@ from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.experiments import DEFAULT_EXPERIMENT, CreateExperiment, ExperimentRef
 from kfadapter_grpc.domain.labels import ORIGIN_LABEL, split_labels, with_labels
 from kfadapter_grpc.domain.models import PipelineRef, VersionRef
-from kfadapter_grpc.domain.parameters import whole_numbers
 from kfadapter_grpc.domain.request_ids import run_id_for
 from kfadapter_grpc.domain.runs import MAX_RUN_NAME_BYTES, Run
 from kfadapter_grpc.kfp_backend.error_table import Context
@@ -284,7 +283,16 @@ def _as_it_would_be(request: CreateRun, plan: _Plan) -> Run:
 
 def _canonical(parameters: Mapping[str, Json]) -> str:
     """Parameters as a text that is the same for the same values; 7 and 7.0 are, 1 and true are not."""
-    return json.dumps({name: whole_numbers(value) for name, value in parameters.items()}, sort_keys=True)
+    return json.dumps({name: _as_doubles(value) for name, value in parameters.items()}, sort_keys=True)
+
+
+def _as_doubles(value: Json) -> Json:
+    """The same value with every number as a double, which all numbers of JSON are."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [_as_doubles(item) for item in value]
+    return {key: _as_doubles(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _context(run_id: str) -> Context:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timezone
 from typing import TYPE_CHECKING
@@ -81,10 +82,12 @@ class KfpRunRepository:
         """Lists runs; the filters that KFP does not know, or not exactly, are applied to what it answers."""
         experiment_id = self._experiment_id(where, call)
         predicates = tuple(_predicates(where))
+        values = {"experiment_id": experiment_id} if experiment_id else {}
+        context = Context(resource=experiment_id, values=values)
 
         def fetch(size: int, token: str) -> KfpPage[Run]:
             query = ListQuery(size, token, _sort(page.order), predicates)
-            with explained():
+            with explained(context):
                 found = self._api.list(query, experiment_id, where.namespace, call)
             matching = [run for run in map(_told, found.runs) if _matches(where, run)]
             return KfpPage(matching, found.next_page_token, found.total_size)
@@ -187,7 +190,8 @@ class KfpRunRepository:
             while not _told(found).state.is_over and (left := end - time.monotonic()) > 0:
                 if gone.wait(min(pause, left)):
                     raise errors.CallCancelledError("the caller went away")
-                found = self._get(found.run_id, call)
+                with suppress(errors.KfpUnavailableError):  # it may come back while there is time
+                    found = self._get(found.run_id, call)
                 pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
         finally:
             forget()
