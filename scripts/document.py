@@ -37,7 +37,7 @@ the message), BadRequest (one violation for each wrong field), ResourceInfo (wha
 Two failures are gRPC's own and carry no reason: messages over 4 MiB and metadata over 16 KiB (RESOURCE_EXHAUSTED).
 
 This page is made by `scripts/document.py` from `protos/kfadapter/v1/errors.proto` and
-`src/kfadapter_grpc/kfp_backend/error_table.py`.
+`src/kfadapter_grpc/kfp_backend/error_table/`.
 
 ## Reasons
 

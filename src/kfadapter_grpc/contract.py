@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from kfadapter.v1 import pipeline_pb2
+from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
-_FILES: tuple[FileDescriptor, ...] = (pipeline_pb2.DESCRIPTOR,)
+_FILES: tuple[FileDescriptor, ...] = (
+    pipeline_pb2.DESCRIPTOR,
+    run_pb2.DESCRIPTOR,
+    experiment_pb2.DESCRIPTOR,
+    recurring_run_pb2.DESCRIPTOR,
+)
 
 READ_SECONDS = 10.0
 """Default deadline of a call without side effects."""
@@ -99,13 +104,15 @@ def _method(descriptor: MethodDescriptor) -> RpcMethod:
     )
 
 
-METHODS: dict[str, RpcMethod] = {
-    method.path: method
-    for file in _FILES
-    for service in file.services_by_name.values()
-    for method in map(_method, service.methods)
-}
+_DESCRIPTORS: tuple[MethodDescriptor, ...] = tuple(
+    method for file in _FILES for service in file.services_by_name.values() for method in service.methods
+)
+
+METHODS: dict[str, RpcMethod] = {method.path: method for method in map(_method, _DESCRIPTORS)}
 """Every RPC of the contract by its path."""
+
+METHOD_OF_REQUEST: dict[str, RpcMethod] = {one.input_type.full_name: _method(one) for one in _DESCRIPTORS}
+"""The RPC that a message asks for, by the message's full name: no two RPCs share a request."""
 
 SERVICES: tuple[str, ...] = tuple(dict.fromkeys(method.service for method in METHODS.values()))
 """The full names of the services."""

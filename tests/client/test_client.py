@@ -186,7 +186,9 @@ def test_the_public_names() -> None:
     }
     faults = {cls.__name__ for cls in all_error_classes()}
     graph = {"Artifact", "KubernetesExtra", "Task", "TaskKind", "TaskResources"}
-    assert set(kfadapter_grpc.client.__all__) == models | graph | own | shared | faults
+    runs = {"CronSchedule", "Experiment", "IntervalSchedule", "RecurringRun", "StorageState"}
+    runs |= {"Run", "RunArtifact", "RunOutput", "RunState", "RunStateChange", "RunTask"}
+    assert set(kfadapter_grpc.client.__all__) == models | graph | runs | own | shared | faults
     assert all(hasattr(kfadapter_grpc.client, name) for name in kfadapter_grpc.client.__all__)
 
 

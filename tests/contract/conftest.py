@@ -11,20 +11,20 @@ import pytest
 import structlog
 from tests.contract.running import Running
 
-from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer, PipelineServiceStub
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kfadapter_grpc.services import Servicer
+
 
 class Serve(Protocol):
     """Starts a server with a servicer, and settings that differ from the defaults."""
 
-    def __call__(
-        self, servicer: PipelineServiceServicer, probe: Callable[[], bool] = ..., **settings: object
-    ) -> Running:
+    def __call__(self, servicer: Servicer, probe: Callable[[], bool] = ..., **settings: object) -> Running:
         """Returns the server, and a caller that is connected to it."""
         ...
 
@@ -51,11 +51,9 @@ def serve() -> Iterator[Serve]:
     """Starts real servers on free loopback ports; they stop when the test is over."""
     with ExitStack() as stack:
 
-        def start(
-            servicer: PipelineServiceServicer, probe: Callable[[], bool] = lambda: True, **settings: object
-        ) -> Running:
+        def start(servicer: Servicer, probe: Callable[[], bool] = lambda: True, **settings: object) -> Running:
             loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", **settings})
-            server = stack.enter_context(AdapterServer(loaded, servicer, probe))
+            server = stack.enter_context(AdapterServer(loaded, [servicer], probe))
             channel = stack.enter_context(grpc.insecure_channel(server.address, _OWN_CONNECTION))
             return Running(server, channel, PipelineServiceStub(channel))
 

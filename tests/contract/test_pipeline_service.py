@@ -6,7 +6,7 @@ import hashlib
 import time
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 import pytest
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from tests.contract.running import Running
 
     from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
-    from kfadapter_grpc.services.requests import ListRequest
+
+_ListRequest: TypeAlias = pb.ListPipelinesRequest | pb.ListPipelineVersionsRequest
 
 HELLO = (PIPELINES / "hello_world.yaml").read_bytes()
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
@@ -75,7 +76,7 @@ def upload(stub: PipelineServiceStub, name: str, data: bytes = HELLO, **fields: 
     return stub.Upload(iter(messages), timeout=60)
 
 
-def _list(stub: PipelineServiceStub, request: ListRequest) -> object:
+def _list(stub: PipelineServiceStub, request: _ListRequest) -> object:
     return stub.List(request) if isinstance(request, pb.ListPipelinesRequest) else stub.ListVersions(request)
 
 
@@ -225,7 +226,7 @@ def test_a_pipeline_must_be_named(stub: PipelineServiceStub) -> None:
         (pb.ListPipelineVersionsRequest(name="x", view=7), "view"),  # type: ignore[arg-type]
     ],
 )
-def test_wrong_list_requests(stub: PipelineServiceStub, request_: ListRequest, field: str) -> None:
+def test_wrong_list_requests(stub: PipelineServiceStub, request_: _ListRequest, field: str) -> None:
     """Page size, order, filters and view are checked before KFP is asked."""
     error = failure(lambda: _list(stub, request_))
     assert (error.reason, fields(error)) == ("INVALID_FIELD", [field])

@@ -210,7 +210,7 @@ def test_port_in_use(capfd: pytest.CaptureFixture[str]) -> None:
     """A port in use is named, with what to do; gRPC writes nothing of its own."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        server = AdapterServer(Settings.load(listen=address), Scripted(), lambda: True)
+        server = AdapterServer(Settings.load(listen=address), [Scripted()], lambda: True)
         with pytest.raises(ServerStartError) as caught:
             server.start()
         server.stop()
@@ -221,7 +221,7 @@ def test_port_in_use(capfd: pytest.CaptureFixture[str]) -> None:
 def test_address_of_another_machine() -> None:
     """An address that this machine does not have is refused with the reason."""
     settings = Settings.load(listen="192.0.2.1:50051", insecure_listen=True)
-    server = AdapterServer(settings, Scripted(), lambda: True)
+    server = AdapterServer(settings, [Scripted()], lambda: True)
     with pytest.raises(ServerStartError, match=r"^192\.0\.2\.1:50051 cannot be listened on \(.+\); choose another"):
         server.start()
     server.stop()
@@ -229,8 +229,8 @@ def test_address_of_another_machine() -> None:
 
 def test_two_servers_do_not_share_a_port() -> None:
     """The second server on a port fails where gRPC would let both listen."""
-    with AdapterServer(Settings.load(listen="127.0.0.1:0"), Scripted(), lambda: True) as first:
-        second = AdapterServer(Settings.load(listen=first.address), Scripted(), lambda: True)
+    with AdapterServer(Settings.load(listen="127.0.0.1:0"), [Scripted()], lambda: True) as first:
+        second = AdapterServer(Settings.load(listen=first.address), [Scripted()], lambda: True)
         with pytest.raises(ServerStartError):
             second.start()
         second.stop()

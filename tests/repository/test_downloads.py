@@ -258,7 +258,7 @@ def test_an_answer_without_end_is_given_up(
     scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the limit the answer is dropped, and the disk is free again."""
-    monkeypatch.setattr("kfadapter_grpc.kfp_backend.api.MAX_FETCHED_BYTES", 100_000)
+    monkeypatch.setattr("kfadapter_grpc.kfp_backend.api.pipelines.MAX_FETCHED_BYTES", 100_000)
     scripted.on("GET", GET, answers(200, version_json({"x": "y" * 200_000})))
     with pytest.raises(errors.KfpError, match="more than 100000 bytes"):
         download(spooling)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.repository.conftest import call, pipeline_file
-from tests.scripted_kfp import Behaviour, answers
-from tests.transcripts import Step, load
+from tests.repository.played import played
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.models import PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
@@ -18,7 +15,7 @@ from kfadapter_grpc.domain.models import PageRequest, PipelineFilter, PipelineRe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.scripted_kfp import ScriptedKfp
+    from tests.scripted_kfp import Behaviour, ScriptedKfp
 
     from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
 
@@ -32,16 +29,8 @@ CHEAP = r"/apis/v1beta1/"
 UPLOAD = r"/pipelines/upload\?"
 
 
-def _step(note: str, transcript: str = "multi_user") -> Step:
-    return next(step for step in load(transcript).steps if step.note == note)
-
-
 def _played(note: str, transcript: str = "multi_user") -> Behaviour:
-    """Answers as KFP did in this step, with ids and times in the places that the recording leaves open."""
-    response = _step(note, transcript).response
-    text = json.dumps(response["json"]).replace("{time}", "2026-01-02T03:04:05Z")
-    text = re.sub(r"\{([A-Za-z0-9]+)\}", lambda match: str(uuid.uuid5(uuid.NAMESPACE_OID, match[1])), text)
-    return answers(int(str(response["status"])), text.encode(), content_type=str(response["content_type"]))
+    return played(note, transcript)
 
 
 UNKNOWN_NAME = _played("get unknown name", "pipelines")

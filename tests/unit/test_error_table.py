@@ -37,10 +37,20 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         400,
         b"Invalid input error: PipelineVersion.Name length cannot exceed 127\n",
     ),
+    "400 for an experiment's name": (
+        Operation.CREATE_EXPERIMENT,
+        400,
+        b'{"code": 3, "message": "Invalid input error: Experiment.Name length cannot exceed 128"}',
+    ),
     "400 with words of its own": (
         Operation.UPLOAD,
         400,
         json.dumps({"error_message": "the file is cursed", "error_details": _STACK}).encode(),
+    ),
+    "404 for the runs of an experiment": (
+        Operation.LIST_RUNS,
+        404,
+        b'{"code": 5, "message": "Failed to list runs", "details": [{"message": "Experiment 1-2-3 not found"}]}',
     ),
     "404 of another server": (Operation.GET_PIPELINE, 404, b"404 page not found"),
 }
@@ -58,6 +68,26 @@ _OPERATIONS = (
     ("GET", r"/pipelines$", Operation.LIST_PIPELINES),
     ("GET", r"/pipelines/", Operation.GET_PIPELINE),
     ("DELETE", r"/pipelines/", Operation.DELETE_PIPELINE),
+    ("POST", r"/runs$", Operation.CREATE_RUN),
+    ("GET", r"/runs$", Operation.LIST_RUNS),
+    ("GET", r"/runs/", Operation.GET_RUN),
+    ("DELETE", r"/runs/", Operation.DELETE_RUN),
+    ("POST", r"/runs/.*:terminate$", Operation.TERMINATE_RUN),
+    ("POST", r"/runs/.*:retry$", Operation.RETRY_RUN),
+    ("POST", r"/runs/.*:archive$", Operation.ARCHIVE_RUN),
+    ("POST", r"/runs/.*:unarchive$", Operation.UNARCHIVE_RUN),
+    ("POST", r"/experiments$", Operation.CREATE_EXPERIMENT),
+    ("GET", r"/experiments$", Operation.LIST_EXPERIMENTS),
+    ("GET", r"/experiments/", Operation.GET_EXPERIMENT),
+    ("DELETE", r"/experiments/", Operation.DELETE_EXPERIMENT),
+    ("POST", r"/experiments/.*:archive$", Operation.ARCHIVE_EXPERIMENT),
+    ("POST", r"/experiments/.*:unarchive$", Operation.UNARCHIVE_EXPERIMENT),
+    ("POST", r"/recurringruns$", Operation.CREATE_RECURRING_RUN),
+    ("GET", r"/recurringruns$", Operation.LIST_RECURRING_RUNS),
+    ("GET", r"/recurringruns/", Operation.GET_RECURRING_RUN),
+    ("DELETE", r"/recurringruns/", Operation.DELETE_RECURRING_RUN),
+    ("POST", r"/recurringruns/.*:enable$", Operation.ENABLE_RECURRING_RUN),
+    ("POST", r"/recurringruns/.*:disable$", Operation.DISABLE_RECURRING_RUN),
 )
 
 PROOFS = [(row, proof) for row in ROWS for proof in row.proof]
@@ -116,13 +146,18 @@ def test_all_faults_are_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "scenario", ["pipelines", "versions", "bad_uploads", "multi_user", "kfp-2.5/pipelines", "kfp-2.5/versions"]
+    "scenario",
+    [
+        *("pipelines", "versions", "bad_uploads", "multi_user", "experiments", "runs", "recurring_runs"),
+        *("kfp-2.5/pipelines", "kfp-2.5/versions", "kfp-2.5/experiments", "kfp-2.5/runs", "kfp-2.5/recurring_runs"),
+    ],
 )
 def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
-    """No failure that was recorded about pipelines falls through to KFP_ERROR, except those that we never cause."""
+    """No failure that was recorded falls through to KFP_ERROR, except those that we never cause."""
     never_caused = re.compile(
         "bad tags|filter |sort by|negative page|field has another|no multipart|no pipeline id|wrong ext|name of 128"
-        "|tags and display|v1beta1 without"
+        "|tags and display|v1beta1 without|^no name$|^no display name$|^no pipeline$"
+        "|^terminate again$"  # which is no failure: the run is over, or stopping
     )
     for step in json.loads((DATA / "transcripts" / f"{scenario}.json").read_text("utf-8"))["steps"]:
         operation = next(

@@ -27,19 +27,8 @@ GENERATED = ROOT / "src" / "kfadapter" / "v1"
 BASE_DEPENDENCIES = {"grpc", "grpc_health", "google", "typer", "click", "rich", "yaml", "kfadapter"}
 """What a plain installation brings, without the extras `server` and `embedded`."""
 
-REASONS_OF_LATER = {
-    "RUN_NOT_FOUND",
-    "EXPERIMENT_NOT_FOUND",
-    "RECURRING_RUN_NOT_FOUND",
-    "EXPERIMENT_EXISTS",
-    "PARAMETER_MISSING",
-    "PARAMETER_UNKNOWN",
-    "PARAMETER_TYPE",
-    "RUN_NOT_RETRYABLE",
-    "AMBIGUOUS_NAME",
-    "UNAUTHENTICATED",
-}
-"""Reasons of the contract that nothing gives yet: they belong to runs, experiments and authentication."""
+REASONS_OF_LATER = {"UNAUTHENTICATED"}
+"""Reasons of the contract that nothing gives yet: they belong to authentication."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tests.transcripts import PIPELINES
 from tests.unit.spec_outline import outline, served, summary_of
 
 from kfadapter_grpc.client import messages as client_messages
-from kfadapter_grpc.services import messages
+from kfadapter_grpc.services.messages import pipelines as messages
 
 if TYPE_CHECKING:
     from pathlib import Path

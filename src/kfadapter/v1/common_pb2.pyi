@@ -39,3 +39,27 @@ VIEW_BASIC: View.ValueType  # 1
 VIEW_FULL: View.ValueType  # 2
 """Everything, at the price of further calls to Kubeflow Pipelines."""
 Global___View: _TypeAlias = View  # noqa: Y015
+
+class _StorageState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StorageStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StorageState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STORAGE_STATE_UNSPECIFIED: _StorageState.ValueType  # 0
+    """KFP does not say."""
+    STORAGE_STATE_AVAILABLE: _StorageState.ValueType  # 1
+    """It is not."""
+    STORAGE_STATE_ARCHIVED: _StorageState.ValueType  # 2
+    """It is."""
+
+class StorageState(_StorageState, metaclass=_StorageStateEnumTypeWrapper):
+    """Whether a run or an experiment is put away."""
+
+STORAGE_STATE_UNSPECIFIED: StorageState.ValueType  # 0
+"""KFP does not say."""
+STORAGE_STATE_AVAILABLE: StorageState.ValueType  # 1
+"""It is not."""
+STORAGE_STATE_ARCHIVED: StorageState.ValueType  # 2
+"""It is."""
+Global___StorageState: _TypeAlias = StorageState  # noqa: Y015

@@ -114,6 +114,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a fault of the adapter. Report it with the request id."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 33
     """CANCELLED: the caller went away; nobody sees this but the log."""
+    ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 35
+    """NOT_FOUND: the run has no such task, or it has not begun. Get with VIEW_FULL tells which tasks there are."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, independent of the wording of its message."""
@@ -198,4 +200,6 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 32
 """INTERNAL: a fault of the adapter. Report it with the request id."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 33
 """CANCELLED: the caller went away; nobody sees this but the log."""
+ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 35
+"""NOT_FOUND: the run has no such task, or it has not begun. Get with VIEW_FULL tells which tasks there are."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

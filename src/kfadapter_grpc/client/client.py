@@ -14,6 +14,9 @@ from kfadapter_grpc.client import messages
 from kfadapter_grpc.client.connection import Connection, new_request_id
 from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
 from kfadapter_grpc.client.errors import CannotConnectError
+from kfadapter_grpc.client.experiments import ExperimentCalls
+from kfadapter_grpc.client.recurring_runs import RecurringRunCalls
+from kfadapter_grpc.client.runs import RunCalls
 from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
 from kfadapter_grpc.contract import DOWNLOAD_SECONDS, download_seconds, upload_seconds
 from kfadapter_grpc.domain.errors import AdapterError, DrainingError, InvalidFieldError, KfpUnavailableError
@@ -40,7 +43,7 @@ _MAX_PAUSE_SECONDS = 2.0
 _OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 
 
-class Client:
+class Client(RunCalls, ExperimentCalls, RecurringRunCalls):
     """Calls an adapter. Safe to use from several threads; close it, or use it in a `with` statement.
 
     Nothing is sent before the first call. Every call has a deadline. Calls that only read are repeated by gRPC
@@ -57,8 +60,8 @@ class Client:
             timeout: Seconds that each call may take; by default what the contract says for each kind of call.
             namespace: The namespace of all calls; empty means the adapter's own.
         """
-        self._connection = Connection(target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET, timeout)
-        self._namespace = namespace
+        address = target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
+        super().__init__(Connection(address, timeout), namespace)
 
     @property
     def target(self) -> str:
@@ -98,7 +101,7 @@ class Client:
         request = pipeline_pb2.GetPipelineRequest(
             **_one_of(name, pipeline_id), view=messages.VIEWS[view], namespace=self._namespace
         )
-        return messages.pipeline(self._connection.unary("Get", self._connection.pipelines.Get, request))
+        return messages.pipeline(self._connection.unary(self._connection.pipelines.Get, request))
 
     def list(
         self,
@@ -153,7 +156,7 @@ class Client:
             tags=tags,
             namespace=self._namespace,
         )
-        return messages.pipeline_page(self._connection.unary("List", self._connection.pipelines.List, request))
+        return messages.pipeline_page(self._connection.unary(self._connection.pipelines.List, request))
 
     def list_versions(
         self,
@@ -206,7 +209,7 @@ class Client:
             namespace=self._namespace,
         )
         rpc = self._connection.pipelines.ListVersions
-        return messages.version_page(self._connection.unary("ListVersions", rpc, request))
+        return messages.version_page(self._connection.unary(rpc, request))
 
     def get_version(
         self, name: str = "", *, pipeline_id: str = "", version_name: str = "", pipeline_version_id: str = ""
@@ -229,7 +232,7 @@ class Client:
             namespace=self._namespace,
         )
         rpc = self._connection.pipelines.GetVersion
-        return messages.pipeline_version(self._connection.unary("GetVersion", rpc, request))
+        return messages.pipeline_version(self._connection.unary(rpc, request))
 
     def delete_version(
         self,
@@ -261,7 +264,7 @@ class Client:
             namespace=self._namespace,
         )
         rpc = self._connection.pipelines.DeleteVersion
-        return messages.delete_version_result(self._connection.unary("DeleteVersion", rpc, request))
+        return messages.delete_version_result(self._connection.unary(rpc, request))
 
     def delete(
         self, name: str = "", *, pipeline_id: str = "", force: bool = False, allow_missing: bool = False
@@ -281,7 +284,7 @@ class Client:
         request = pipeline_pb2.DeletePipelineRequest(
             **_one_of(name, pipeline_id), force=force, allow_missing=allow_missing, namespace=self._namespace
         )
-        return messages.delete_result(self._connection.unary("Delete", self._connection.pipelines.Delete, request))
+        return messages.delete_result(self._connection.unary(self._connection.pipelines.Delete, request))
 
     def upload(
         self,

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 
 from kfadapter.v1 import pipeline_pb2, pipeline_pb2_grpc
 from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
-from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.contract import METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
+
+    from google.protobuf.message import Message
 
     from kfadapter_grpc.contract import RpcMethod
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound="Message")
 Reply = TypeVar("Reply")
+Stub = TypeVar("Stub")
 
 MARGIN_SECONDS = 2.0
 """What the client waits longer than the adapter, so that the adapter's own, exact error arrives."""
@@ -75,7 +78,7 @@ class Connection:
         self._lock = threading.Lock()
         self._closed = False
         self._channel: grpc.Channel | None = None
-        self._stub: pipeline_pb2_grpc.PipelineServiceStub | None = None
+        self._stubs: dict[object, object] = {}
 
     @property
     def channel(self) -> grpc.Channel:
@@ -94,27 +97,36 @@ class Connection:
         Raises:
             RuntimeError: The connection was closed.
         """
+        return self.stub(pipeline_pb2_grpc.PipelineServiceStub)
+
+    def stub(self, kind: Callable[[grpc.Channel], Stub]) -> Stub:
+        """The stub of a service, by its class; connects when a stub is first used.
+
+        Raises:
+            RuntimeError: The connection was closed.
+        """
         with self._lock:
             channel = self._open()
-            if self._stub is None:
-                self._stub = pipeline_pb2_grpc.PipelineServiceStub(channel)
-            return self._stub
+            made = self._stubs.get(kind)
+            if made is None:
+                made = self._stubs[kind] = kind(channel)
+            return cast("Stub", made)
 
     def close(self) -> None:
         """Closes the channel and ends its calls. Harmless when repeated."""
         with self._lock:
             self._closed = True
-            channel, self._channel, self._stub = self._channel, None, None
+            channel, self._channel, self._stubs = self._channel, None, {}
         if channel is not None:
             channel.close()
 
-    def unary(self, name: str, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
-        """Makes a call with one request and one answer.
+    def unary(self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
+        """Makes a call with one request and one answer; it may take what the contract says of the request's RPC.
 
         Raises:
             AdapterError: The call failed.
         """
-        return self.call(rpc, request, rpc_method(name).default_seconds + MARGIN_SECONDS)
+        return self.call(rpc, request, METHOD_OF_REQUEST[request.DESCRIPTOR.full_name].default_seconds + MARGIN_SECONDS)
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float) -> Reply:
         """Makes a call that is not the contract's, within `seconds` unless a timeout was set.

@@ -33,7 +33,7 @@ from kfadapter_grpc.domain.spec import (
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
-    from google.protobuf.struct_pb2 import Value
+    from google.protobuf.struct_pb2 import Struct, Value
 
     from kfadapter_grpc.domain.models import UploadRequest
     from kfadapter_grpc.domain.spec import Json
@@ -63,8 +63,8 @@ _TYPES = {
 }
 
 
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """Puts a moment on the wire; one without time zone is local time.
+def timestamp(moment: datetime | None, field: str = "created_after") -> Timestamp | None:
+    """Puts a moment on the wire, for a field of a request; one without time zone is local time.
 
     Raises:
         InvalidFieldError: In UTC it lies outside of the years 1 to 9999.
@@ -75,7 +75,7 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     try:
         stamp.FromDatetime(moment.astimezone(timezone.utc))
     except (OverflowError, ValueError):
-        raise InvalidFieldError.of("created_after", "must lie in the years 1 to 9999 UTC") from None
+        raise InvalidFieldError.of(field, "must lie in the years 1 to 9999 UTC") from None
     return stamp
 
 
@@ -93,6 +93,11 @@ def json_value(value: Value) -> Json:
     if kind == "bool_value":
         return value.bool_value
     return value.string_value if kind == "string_value" else None
+
+
+def json_object(struct: Struct) -> dict[str, Json]:
+    """Tells the JSON object; whole numbers are ints again."""
+    return {key: json_value(struct.fields[key]) for key in sorted(struct.fields)}
 
 
 def parameter(message: pipeline_pb2.Parameter) -> Parameter:
@@ -179,7 +184,7 @@ def pipeline_version(message: pipeline_pb2.PipelineVersion) -> PipelineVersion:
         name=message.name,
         display_name=message.display_name,
         description=message.description,
-        created_at=_moment(message, message.created_at),
+        created_at=moment(message, "created_at"),
         tags=dict(message.tags),
         sha256=message.sha256,
         code_source_url=message.code_source_url,
@@ -194,7 +199,7 @@ def pipeline(message: pipeline_pb2.Pipeline) -> Pipeline:
         name=message.name,
         display_name=message.display_name,
         description=message.description,
-        created_at=_moment(message, message.created_at),
+        created_at=moment(message, "created_at"),
         namespace=message.namespace,
         tags=dict(message.tags),
         latest_version=pipeline_version(message.latest_version) if message.HasField("latest_version") else None,
@@ -253,5 +258,7 @@ def upload_receipt(message: pipeline_pb2.UploadPipelineResponse, request_id: str
     )
 
 
-def _moment(message: Message, stamp: Timestamp) -> datetime | None:
-    return stamp.ToDatetime(timezone.utc) if message.HasField("created_at") else None
+def moment(message: Message, field: str) -> datetime | None:
+    """Reads a time of a message, in UTC; None where it is not set."""
+    stamp: Timestamp = getattr(message, field)
+    return stamp.ToDatetime(timezone.utc) if message.HasField(field) else None

@@ -84,6 +84,38 @@ class VersionNotFoundError(AdapterError):
     resource_type = "pipeline version"
 
 
+class RunNotFoundError(AdapterError):
+    """No run has this id."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "RUN_NOT_FOUND"
+    resource_type = "run"
+
+
+class TaskNotFoundError(AdapterError):
+    """The run has no such task, or it has not begun."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "TASK_NOT_FOUND"
+    resource_type = "task"
+
+
+class ExperimentNotFoundError(AdapterError):
+    """No experiment has this id or name."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "EXPERIMENT_NOT_FOUND"
+    resource_type = "experiment"
+
+
+class RecurringRunNotFoundError(AdapterError):
+    """No recurring run has this id."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "RECURRING_RUN_NOT_FOUND"
+    resource_type = "recurring run"
+
+
 class PipelineExistsError(AdapterError):
     """A pipeline of this name exists."""
 
@@ -98,6 +130,14 @@ class VersionExistsError(AdapterError):
     code = StatusCode.ALREADY_EXISTS
     reason = "VERSION_EXISTS"
     resource_type = "pipeline version"
+
+
+class ExperimentExistsError(AdapterError):
+    """An experiment of this name exists."""
+
+    code = StatusCode.ALREADY_EXISTS
+    reason = "EXPERIMENT_EXISTS"
+    resource_type = "experiment"
 
 
 class RequestIdReusedError(AdapterError):
@@ -153,12 +193,48 @@ class InvalidPageTokenError(AdapterError):
     reason = "INVALID_PAGE_TOKEN"
 
 
+class ParameterMissingError(AdapterError):
+    """A parameter without default has no value."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "PARAMETER_MISSING"
+
+
+class ParameterUnknownError(AdapterError):
+    """The pipeline declares no such parameter."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "PARAMETER_UNKNOWN"
+
+
+class ParameterTypeError(AdapterError):
+    """A parameter's value is not of the declared type."""
+
+    code = StatusCode.INVALID_ARGUMENT
+    reason = "PARAMETER_TYPE"
+
+
 class PipelineHasVersionsError(AdapterError):
     """The pipeline has more than one version, and `force` is not set."""
 
     code = StatusCode.FAILED_PRECONDITION
     reason = "PIPELINE_HAS_VERSIONS"
     resource_type = "pipeline"
+
+
+class RunNotRetryableError(AdapterError):
+    """The run did not fail, or KFP no longer holds what it takes to retry it."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "RUN_NOT_RETRYABLE"
+    resource_type = "run"
+
+
+class AmbiguousNameError(AdapterError):
+    """Several resources have this name."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "AMBIGUOUS_NAME"
 
 
 class KfpRejectedCredentialsError(AdapterError):

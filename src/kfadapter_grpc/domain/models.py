@@ -41,6 +41,14 @@ class IfExists(enum.Enum):
     SKIP_IF_SAME = "skip-if-same"
 
 
+class StorageState(enum.Enum):
+    """Whether a run or an experiment is put away; the values are KFP's."""
+
+    UNKNOWN = ""
+    AVAILABLE = "AVAILABLE"
+    ARCHIVED = "ARCHIVED"
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineVersion:
     """One version of a pipeline. `created_at` is in UTC; `sha256` is lower-case hex or empty."""

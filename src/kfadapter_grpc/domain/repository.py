@@ -1,4 +1,4 @@
-"""What the services ask of whoever keeps the pipelines."""
+"""What the services ask of whoever keeps the pipelines, experiments and runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.domain.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
     from kfadapter_grpc.domain.models import (
         DeleteResult,
         DeleteVersionResult,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         VersionRef,
         View,
     )
+    from kfadapter_grpc.domain.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter
+    from kfadapter_grpc.domain.runs import CreateRun, Run, RunFilter
 
 
 class PipelineRepository(Protocol):
@@ -65,4 +68,96 @@ class PipelineRepository(Protocol):
 
     def list_versions(self, ref: PipelineRef, view: View, page: PageRequest, call: Call) -> Page[PipelineVersion]:
         """Lists the versions of a pipeline."""
+        ...
+
+
+class ExperimentRepository(Protocol):
+    """Keeps experiments. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def create(self, request: CreateExperiment, call: Call) -> Experiment:
+        """Makes an experiment."""
+        ...
+
+    def get(self, ref: ExperimentRef, call: Call) -> Experiment:
+        """Gets one experiment."""
+        ...
+
+    def list(self, where: ExperimentFilter, page: PageRequest, call: Call) -> Page[Experiment]:
+        """Lists experiments."""
+        ...
+
+    def archive(self, experiment_id: str, call: Call) -> Experiment:
+        """Puts an experiment away."""
+        ...
+
+    def unarchive(self, experiment_id: str, call: Call) -> Experiment:
+        """Takes an experiment back."""
+        ...
+
+    def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Deletes an experiment; tells whether there was one."""
+        ...
+
+
+class RunRepository(Protocol):
+    """Keeps runs. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def create(self, request: CreateRun, call: Call) -> Run:
+        """Starts a run, once for each request id; or only checks whether one could be started."""
+        ...
+
+    def get(self, run_id: str, view: View, call: Call) -> Run:
+        """Gets one run."""
+        ...
+
+    def list(self, where: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
+        """Lists runs, without their tasks."""
+        ...
+
+    def terminate(self, run_id: str, wait_seconds: float, call: Call) -> Run:
+        """Stops a run, and waits for at most `wait_seconds` until it is over."""
+        ...
+
+    def retry(self, run_id: str, call: Call) -> Run:
+        """Runs a failed run again."""
+        ...
+
+    def archive(self, run_id: str, call: Call) -> Run:
+        """Puts a run away."""
+        ...
+
+    def unarchive(self, run_id: str, call: Call) -> Run:
+        """Takes a run back."""
+        ...
+
+    def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Deletes a run; tells whether there was one."""
+        ...
+
+
+class RecurringRunRepository(Protocol):
+    """Keeps recurring runs. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def create(self, request: CreateRecurringRun, call: Call) -> RecurringRun:
+        """Makes a recurring run."""
+        ...
+
+    def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Gets one recurring run."""
+        ...
+
+    def list(self, where: RecurringRunFilter, page: PageRequest, call: Call) -> Page[RecurringRun]:
+        """Lists recurring runs."""
+        ...
+
+    def enable(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Switches a recurring run on."""
+        ...
+
+    def disable(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Switches a recurring run off."""
+        ...
+
+    def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Deletes a recurring run; tells whether there was one."""
         ...

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.errors import AdapterError
 from kfadapter_grpc.kfp_backend.api import KfpApi, KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp_backend.experiments import KfpExperimentRepository
 from kfadapter_grpc.kfp_backend.gateway import Gateway
 from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+from kfadapter_grpc.kfp_backend.recurring_runs import KfpRecurringRunRepository
+from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
 from kfadapter_grpc.kfp_backend.transport import Transport, TransportSettings
 
 if TYPE_CHECKING:
@@ -23,13 +26,20 @@ class KfpBackend:
 
     Attributes:
         pipelines: The pipelines and their versions.
+        experiments: The experiments.
+        runs: The runs.
+        recurring_runs: The recurring runs.
     """
 
     def __init__(self, settings: TransportSettings, place: SpoolPlace) -> None:
         """Will ask the KFP of `settings`, and keep what is on its way from there in `place`."""
         self._transport = Transport(settings)
         self._api = KfpApi(self._transport)
-        self.pipelines = KfpPipelineRepository(Gateway(self._api), place)
+        gateway = Gateway(self._api.pipelines)
+        self.pipelines = KfpPipelineRepository(gateway, place)
+        self.experiments = KfpExperimentRepository(self._api.experiments)
+        self.runs = KfpRunRepository(self._api.runs, gateway, self.pipelines, self.experiments)
+        self.recurring_runs = KfpRecurringRunRepository(self._api.recurring_runs, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:
         """Asks KFP whether it is well; waits for at most 3 s."""

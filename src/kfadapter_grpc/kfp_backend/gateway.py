@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.models import PipelineRef
-from kfadapter_grpc.kfp_backend.api import KfpApi, KfpFailureError, ListQuery, NotAnApiError, Operation
+from kfadapter_grpc.kfp_backend.api import KfpFailureError, ListQuery, NotAnApiError, Operation
 from kfadapter_grpc.kfp_backend.error_table import (
     KFP_FILE_LIMIT,
     KFP_PACKET_LIMIT,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.domain.models import PipelineVersion, VersionRef
+    from kfadapter_grpc.kfp_backend.api import PipelineApi
     from kfadapter_grpc.kfp_backend.wire import PipelineJson, VersionJson, VersionListJson
 
 MAX_KFP_PAGE = 200
@@ -92,7 +93,7 @@ def equals(key: str, value: str) -> dict[str, str]:
 class Gateway:
     """Finds pipelines and versions in KFP."""
 
-    def __init__(self, api: KfpApi) -> None:
+    def __init__(self, api: PipelineApi) -> None:
         self.api = api
         self._cheap_list_gone_until = 0.0
 

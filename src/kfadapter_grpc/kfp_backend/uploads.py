@@ -7,9 +7,8 @@ After a write of unknown outcome we look before we answer, and undo what is ours
 
 from __future__ import annotations
 
-import threading
 import uuid
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from kfadapter_grpc.kfp_backend.api import KfpFailureError, UploadForm
 from kfadapter_grpc.kfp_backend.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
 from kfadapter_grpc.kfp_backend.gateway import Gateway, equals, explained, spare_call, version_number
 from kfadapter_grpc.kfp_backend.transport import NotSentError
+from kfadapter_grpc.kfp_backend.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ class Uploader:
         self._api = gateway.api
         self._keeps_tags = True
         self._has_names = True
-        self._turns = _Turns()
+        self._turns = Turns()
 
     def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
         """Stores a file as a new pipeline or a new version."""
@@ -328,37 +328,6 @@ class Uploader:
         if version is None:
             raise _of_unknown_outcome(broken, _REPEAT) from broken
         return version
-
-
-class _Turns:
-    """Lets one upload at a time through for each key."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._taken: set[tuple[str, ...]] = set()
-
-    @contextmanager
-    def taken(self, key: tuple[str, ...], call: Call) -> Iterator[None]:
-        """Waits for the turn, no longer than the call lives."""
-        forget = call.on_cancel(self._wake)
-        with self._condition:
-            while key in self._taken:
-                if call.cancelled:
-                    raise errors.CallCancelledError("the caller went away")
-                if not self._condition.wait(max(0.0, call.remaining())) and call.remaining() <= 0:
-                    raise errors.KfpTimeoutError("another upload of the same request is not over; try again later")
-            self._taken.add(key)
-        try:
-            yield
-        finally:
-            forget()
-            with self._condition:
-                self._taken.discard(key)
-                self._condition.notify_all()
-
-    def _wake(self) -> None:
-        with self._condition:
-            self._condition.notify_all()
 
 
 def _turns(request: UploadRequest) -> Iterator[tuple[str, ...]]:

@@ -12,20 +12,20 @@ import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE  # type: ignore[import-untyped]
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
 
-from kfadapter.v1.pipeline_pb2_grpc import add_PipelineServiceServicer_to_server
 from kfadapter_grpc.contract import SERVICES
 from kfadapter_grpc.health import Health, HealthMonitor
 from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, layers
 from kfadapter_grpc.server.reflection import add_reflection
+from kfadapter_grpc.services import add_servicer
 from kfadapter_grpc.settings import split_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
+    from kfadapter_grpc.services import Servicer
     from kfadapter_grpc.settings import Settings
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -72,12 +72,12 @@ class AdapterServer:
         address: Where it listens, HOST:PORT; with the bound port once it has started.
     """
 
-    def __init__(self, settings: Settings, pipelines: PipelineServiceServicer, probe: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, servicers: Sequence[Servicer], probe: Callable[[], bool]) -> None:
         """Builds the server; it listens when it is started.
 
         Args:
             settings: What it was told.
-            pipelines: Answers the calls of the PipelineService.
+            servicers: Answer the calls of the services, each of its own.
             probe: Tells whether KFP answers, within a few seconds.
         """
         bounds = Bounds(settings.max_unary_calls, settings.max_uploads, settings.max_streams)
@@ -90,7 +90,7 @@ class AdapterServer:
         self._stopping = threading.Event()
         calls = CallInterceptor(layers(self.admission))
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
-        self._add_services(pipelines)
+        self._add_services(servicers)
 
     def __enter__(self) -> Self:
         self.start()
@@ -141,8 +141,9 @@ class AdapterServer:
         self._health.servicer.close()
         self._threads.shutdown(wait=False)
 
-    def _add_services(self, pipelines: PipelineServiceServicer) -> None:
-        add_PipelineServiceServicer_to_server(pipelines, self._server)
+    def _add_services(self, servicers: Sequence[Servicer]) -> None:
+        for servicer in servicers:
+            add_servicer(servicer, self._server)
         add_HealthServicer_to_server(self._health.servicer, self._server)
         if self._settings.reflection:
             add_reflection((*SERVICES, HEALTH_SERVICE), self._server)

@@ -17,7 +17,10 @@ from kfadapter_grpc.kfp_backend import connect
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS, AdapterServer
 from kfadapter_grpc.server.log_writer import LogWriter
 from kfadapter_grpc.server.memory import return_large_blocks
+from kfadapter_grpc.services.experiment import ExperimentServicer
 from kfadapter_grpc.services.pipeline import PipelineServicer
+from kfadapter_grpc.services.recurring_run import RecurringRunServicer
+from kfadapter_grpc.services.run import RunServicer
 from kfadapter_grpc.upload import UploadLimits
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
     from typing_extensions import Self
 
+    from kfadapter_grpc.kfp_backend import KfpBackend
+    from kfadapter_grpc.services import Servicer
     from kfadapter_grpc.settings import Settings
 
 ABANDON_SECONDS = 2.0
@@ -63,8 +68,8 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         # 3. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
         # 4. The server with health and reflection.
-        servicer = PipelineServicer(backend.pipelines, limits, settings.namespace)
-        server = stages.enter_context(AdapterServer(settings, servicer, backend.is_alive))
+        served = servicers(backend, limits, settings.namespace)
+        server = stages.enter_context(AdapterServer(settings, served, backend.is_alive))
         log.info("serving", address=server.address, kfp_url=settings.kfp_url)
         if on_ready is not None:
             on_ready(server.address)
@@ -123,6 +128,16 @@ class StopSignals:
 
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def servicers(backend: KfpBackend, limits: UploadLimits, namespace: str) -> list[Servicer]:
+    """Who answers the calls; one for each service of the contract."""
+    return [
+        PipelineServicer(backend.pipelines, limits, namespace),
+        RunServicer(backend.runs, namespace),
+        ExperimentServicer(backend.experiments, namespace),
+        RecurringRunServicer(backend.recurring_runs, namespace),
+    ]
 
 
 def _pool_size(settings: Settings) -> int:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
 from kfadapter_grpc.contract import download_seconds, upload_seconds
 from kfadapter_grpc.interceptors import caller_seconds, current_call
-from kfadapter_grpc.services import messages, requests
+from kfadapter_grpc.services.messages import pipelines as messages
+from kfadapter_grpc.services.requests import pages
+from kfadapter_grpc.services.requests import pipelines as requests
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:
@@ -33,13 +35,13 @@ class PipelineServicer(PipelineServiceServicer):
     def Get(self, request: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
         """Gets one pipeline by id or by name."""
         ref = requests.pipeline_ref(request, self._namespace)
-        return messages.pipeline(self._pipelines.get(ref, requests.view(request.view), current_call(context)))
+        return messages.pipeline(self._pipelines.get(ref, pages.view(request.view), current_call(context)))
 
     def List(self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext) -> pb.ListPipelinesResponse:
         """Lists pipelines."""
         where = requests.pipeline_filter(request, self._namespace)
-        page = self._pipelines.list(where, requests.page(request, "pipeline_id"), current_call(context))
-        return messages.pipelines_page(page, requests.next_page_token(page.next_token, request))
+        page = self._pipelines.list(where, pages.page(request, "name", "pipeline_id"), current_call(context))
+        return messages.pipelines_page(page, pages.next_page_token(page.next_token, request))
 
     def Upload(
         self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
@@ -70,9 +72,9 @@ class PipelineServicer(PipelineServiceServicer):
     ) -> pb.ListPipelineVersionsResponse:
         """Lists the versions of a pipeline."""
         ref = requests.pipeline_ref(request, self._namespace)
-        page = requests.page(request, "pipeline_version_id")
-        found = self._pipelines.list_versions(ref, requests.view(request.view), page, current_call(context))
-        return messages.versions_page(found, requests.next_page_token(found.next_token, request))
+        page = pages.page(request, "name", "pipeline_version_id")
+        found = self._pipelines.list_versions(ref, pages.view(request.view), page, current_call(context))
+        return messages.versions_page(found, pages.next_page_token(found.next_token, request))
 
     def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> pb.PipelineVersion:
         """Gets one version of a pipeline with its spec summary."""

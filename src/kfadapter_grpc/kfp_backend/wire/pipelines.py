@@ -1,18 +1,17 @@
-"""KFP's JSON as types: what is decoded here is used, everything else is skipped without being built."""
+"""Pipelines and versions in KFP's JSON."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
 
-from kfadapter_grpc.domain.errors import KfpError
 from kfadapter_grpc.domain.models import RESERVED_TAG_PREFIX, Pipeline, PipelineVersion
 from kfadapter_grpc.kfp_backend import tags
 from kfadapter_grpc.kfp_backend.spec import summarize
+from kfadapter_grpc.kfp_backend.wire.answers import decode, known_time
 
 T = TypeVar("T")
 
@@ -142,65 +141,6 @@ class CheapVersionListJson(msgspec.Struct):
     next_page_token: str = ""
 
 
-class _Detail(msgspec.Struct):
-    message: str = ""
-
-
-class _ErrorJson(msgspec.Struct):
-    """Both shapes of an error's body."""
-
-    error_message: str = ""
-    code: int | None = None
-    message: str = ""
-    details: list[_Detail] = []
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What KFP says of a failure.
-
-    Attributes:
-        status: The HTTP status.
-        text: Its words without stack traces: the innermost message, at most 500 characters.
-        full_text: The whole chain of messages, for telling cases apart.
-        code: The gRPC code in the body, where there is one.
-        retry_after: Seconds, where the answer tells them.
-    """
-
-    status: int
-    text: str
-    full_text: str = field(repr=False, default="")
-    code: int | None = None
-    retry_after: float | None = None
-
-
-def failure(status: int, body: bytes, retry_after: float | None) -> Failure:
-    """Reads the body of an answer that is not a success."""
-    try:
-        parsed = msgspec.json.decode(body, type=_ErrorJson)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        is_page = body.lstrip().startswith(b"<")
-        text = "" if is_page else " ".join(body[:500].decode("utf-8", "replace").split())
-        return Failure(status, text, text, retry_after=retry_after)
-    full = parsed.error_message or parsed.message
-    inner = parsed.details[0].message if parsed.details and parsed.details[0].message else full
-    chain = full if inner in full else f"{full}: {inner}"
-    return Failure(status, inner[:500], chain[:4000], parsed.code, retry_after)
-
-
-def decode(body: bytes, kind: type[T]) -> T:
-    """Decodes an answer.
-
-    Raises:
-        KfpError: It is not what KFP should answer.
-    """
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        text = f"Kubeflow Pipelines gave an answer that cannot be understood ({error}); is this its API address?"
-        raise KfpError(text) from error
-
-
 def decode_around_spec(head: bytes, tail: bytes, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
     """Decodes an answer of which the middle was dropped: what stands before the first version's spec, and its tags.
 
@@ -220,11 +160,6 @@ def decode_around_spec(head: bytes, tail: bytes, closing: bytes, kind: type[T]) 
     found = _TAGS.search(tail)
     tags_json = found.group(1) if found else b"{}"
     return decode(head[: spec.start()] + closing if spec else head, kind), decode(tags_json, dict[str, str])
-
-
-def known_time(moment: datetime | None) -> datetime | None:
-    """KFP says 1970 where it means that there is no time."""
-    return moment.astimezone(timezone.utc) if moment and moment.timestamp() > 0 else None
 
 
 def visible(all_tags: dict[str, str]) -> dict[str, str]:

@@ -1,19 +1,14 @@
-"""Makes messages of what the repository answers."""
+"""Makes messages of pipelines and versions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Value
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat, TaskKind
+from kfadapter_grpc.services.messages.values import timestamp, value
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from kfadapter_grpc.domain.models import (
         DeleteResult,
         DeleteVersionResult,
@@ -24,7 +19,7 @@ if TYPE_CHECKING:
         PipelineVersion,
         UploadResult,
     )
-    from kfadapter_grpc.domain.spec import Artifact, Json, Parameter, SpecSummary, Task, TaskResources
+    from kfadapter_grpc.domain.spec import Artifact, Parameter, SpecSummary, Task, TaskResources
 
 _FORMATS = {
     PipelineFormat.UNKNOWN: pb.PIPELINE_FORMAT_UNSPECIFIED,
@@ -45,7 +40,7 @@ def pipeline(item: Pipeline) -> pb.Pipeline:
         name=item.name,
         display_name=item.display_name,
         description=item.description,
-        created_at=_timestamp(item.created_at),
+        created_at=timestamp(item.created_at),
         namespace=item.namespace,
         tags=item.tags,
         version_count=item.version_count,
@@ -63,7 +58,7 @@ def version(item: PipelineVersion) -> pb.PipelineVersion:
         name=item.name,
         display_name=item.display_name,
         description=item.description,
-        created_at=_timestamp(item.created_at),
+        created_at=timestamp(item.created_at),
         tags=item.tags,
         sha256=item.sha256,
         code_source_url=item.code_source_url,
@@ -93,7 +88,7 @@ def parameter(item: Parameter) -> pb.Parameter:
     return pb.Parameter(
         name=item.name,
         type=_TYPES[item.type],
-        default_value=_value(item.default) if item.has_default else None,
+        default_value=value(item.default) if item.has_default else None,
         optional=item.optional,
         description=item.description,
         declared_type=item.declared_type,
@@ -185,15 +180,3 @@ def delete_response(result: DeleteResult) -> pb.DeletePipelineResponse:
 def delete_version_response(result: DeleteVersionResult) -> pb.DeletePipelineVersionResponse:
     """What a deletion removed."""
     return pb.DeletePipelineVersionResponse(pipeline_version_id=result.pipeline_version_id, name=result.name)
-
-
-def _value(value: Json) -> Value:
-    return ParseDict(value, Value())  # type: ignore[arg-type] # its stub knows objects only; a Value takes any JSON
-
-
-def _timestamp(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message

@@ -1,90 +1,29 @@
-"""KFP's REST API, one method per endpoint that is used: typed answers, or `KfpFailureError` with what KFP said.
-
-Nothing is decided here; what a failure means to a caller is `error_table`'s business.
-"""
+"""KFP's endpoints for pipelines and their versions, those for uploads among them."""
 
 from __future__ import annotations
 
-import enum
 import json
 import secrets
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter_grpc.kfp_backend import wire
-from kfadapter_grpc.kfp_backend.transport import Answer, Request, Sink, Transport
+from kfadapter_grpc.kfp_backend.api.asking import V2, ApiArea, ListQuery, Operation, segment
+from kfadapter_grpc.kfp_backend.transport import Answer, Request, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.models import PipelineFile
+    from kfadapter_grpc.kfp_backend.api.asking import Predicate
 
-T = TypeVar("T")
-
-_V2 = "/apis/v2beta1"
 _CHUNK_BYTES = 256 * 1024
 _HEAD_BYTES = 256 * 1024
 """More than what stands before a spec: names and descriptions of at most 64 KiB each."""
 MAX_FETCHED_BYTES = 256 * 1024 * 1024
 """More than any version takes as JSON: KFP's 32 MiB with each `<` written as `\\u003c`, and some more."""
 _ERROR_BYTES = 16 * 1024
-
-
-class Operation(enum.Enum):
-    """What was asked of KFP; rows of the error table name it."""
-
-    HEALTH = "health"
-    GET_PIPELINE = "get pipeline"
-    GET_BY_NAME = "get pipeline by name"
-    LIST_PIPELINES = "list pipelines"
-    CREATE_PIPELINE = "create pipeline"
-    DELETE_PIPELINE = "delete pipeline"
-    UPLOAD = "upload pipeline"
-    UPLOAD_VERSION = "upload version"
-    GET_VERSION = "get version"
-    LIST_VERSIONS = "list versions"
-    CHEAP_VERSIONS = "list versions, v1beta1"
-    DELETE_VERSION = "delete version"
-
-
-class KfpFailureError(Exception):
-    """KFP refused, or failed; never leaves kfp_backend."""
-
-    def __init__(self, operation: Operation, failure: wire.Failure) -> None:
-        super().__init__(f"{operation.value}: {failure}")
-        self.operation = operation
-        self.failure = failure
-
-
-class NotAnApiError(Exception):
-    """What answered is not KFP's API: a redirect, or a page for people; never leaves kfp_backend."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(f"{answer.status} {answer.content_type} {answer.location}")
-        self.answer = answer
-
-
-@dataclass(frozen=True, slots=True)
-class ListQuery:
-    """How to list: KFP's own page size (at most 200), token, `field [desc]`, and filter predicates."""
-
-    page_size: int
-    page_token: str = ""
-    sort_by: str = ""
-    predicates: tuple[Mapping[str, str], ...] = ()
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """As query parameters; what is empty is left out."""
-        pairs = [
-            ("page_size", str(self.page_size)),
-            ("page_token", self.page_token),
-            ("sort_by", self.sort_by),
-            ("filter", _filter_text(self.predicates) if self.predicates else ""),
-        ]
-        return [(key, value) for key, value in pairs if value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,84 +52,75 @@ class UploadForm:
         return [(key, value) for key, value in pairs if value]
 
 
-class KfpApi:
+class PipelineApi(ApiArea):
     """The endpoints. Safe to use from many threads."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def health(self, call: Call) -> None:
-        """Asks whether the server is well."""
-        self._get(Operation.HEALTH, Request("GET", f"{_V2}/healthz"), dict[str, object], call)
 
     def get_pipeline(self, pipeline_id: str, call: Call) -> wire.PipelineJson:
         """Gets a pipeline by id."""
-        request = Request("GET", f"{_V2}/pipelines/{_segment(pipeline_id)}")
-        return self._get(Operation.GET_PIPELINE, request, wire.PipelineJson, call)
+        request = Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
+        return self._ask(Operation.GET_PIPELINE, request, wire.PipelineJson, call)
 
     def get_pipeline_by_name(self, name: str, namespace: str, call: Call) -> wire.PipelineJson:
         """Gets a pipeline by name; names that do not fit into a path must be listed for."""
         query = (("namespace", namespace),) if namespace else ()
-        request = Request("GET", f"{_V2}/pipelines/names/{_segment(name)}", query)
-        return self._get(Operation.GET_BY_NAME, request, wire.PipelineJson, call)
+        request = Request("GET", f"{V2}/pipelines/names/{segment(name)}", query)
+        return self._ask(Operation.GET_BY_NAME, request, wire.PipelineJson, call)
 
     def list_pipelines(self, query: ListQuery, namespace: str, call: Call) -> wire.PipelineListJson:
         """Lists pipelines."""
         pairs = [*query.pairs(), ("namespace", namespace)] if namespace else query.pairs()
-        request = Request("GET", f"{_V2}/pipelines", pairs)
-        return self._get(Operation.LIST_PIPELINES, request, wire.PipelineListJson, call)
+        request = Request("GET", f"{V2}/pipelines", pairs)
+        return self._ask(Operation.LIST_PIPELINES, request, wire.PipelineListJson, call)
 
     def create_pipeline(self, body: Mapping[str, object], call: Call) -> wire.PipelineJson:
         """Makes a pipeline without a version."""
-        request = Request("POST", f"{_V2}/pipelines", body=json.dumps(body).encode())
-        return self._get(Operation.CREATE_PIPELINE, request, wire.PipelineJson, call)
+        request = Request("POST", f"{V2}/pipelines", body=json.dumps(body).encode())
+        return self._ask(Operation.CREATE_PIPELINE, request, wire.PipelineJson, call)
 
     def delete_pipeline(self, pipeline_id: str, call: Call, *, cascade: bool) -> None:
         """Deletes a pipeline; without `cascade` only one that has no versions."""
         query = (("cascade", "true"),) if cascade else ()
-        request = Request("DELETE", f"{_V2}/pipelines/{_segment(pipeline_id)}", query)
-        self._get(Operation.DELETE_PIPELINE, request, dict[str, object], call)
+        request = Request("DELETE", f"{V2}/pipelines/{segment(pipeline_id)}", query)
+        self._ask(Operation.DELETE_PIPELINE, request, dict[str, object], call)
 
     def upload(self, form: UploadForm, file: PipelineFile, call: Call) -> wire.PipelineJson:
         """Makes a pipeline with its first version, which gets the pipeline's name."""
-        request = _multipart(f"{_V2}/pipelines/upload", form, file)
-        return self._get(Operation.UPLOAD, request, wire.PipelineJson, call)
+        request = _multipart(f"{V2}/pipelines/upload", form, file)
+        return self._ask(Operation.UPLOAD, request, wire.PipelineJson, call)
 
     def upload_version(self, form: UploadForm, file: PipelineFile, call: Call) -> wire.VersionJson:
         """Makes a version. The answer holds its whole spec again, which is dropped unread."""
-        request = _multipart(f"{_V2}/pipelines/upload_version", form, file)
+        request = _multipart(f"{V2}/pipelines/upload_version", form, file)
         return _version_of(self._send(Operation.UPLOAD_VERSION, request, call))
 
     def get_version(self, pipeline_id: str, version_id: str, call: Call) -> wire.FullVersionJson:
         """Gets a version with its spec."""
-        request = Request("GET", f"{_versions(pipeline_id)}/{_segment(version_id)}")
-        return self._get(Operation.GET_VERSION, request, wire.FullVersionJson, call)
+        request = Request("GET", f"{_versions(pipeline_id)}/{segment(version_id)}")
+        return self._ask(Operation.GET_VERSION, request, wire.FullVersionJson, call)
 
     def get_version_facts(self, pipeline_id: str, version_id: str, call: Call) -> wire.VersionJson:
         """Gets a version; its spec is dropped unread."""
-        path = f"{_versions(pipeline_id)}/{_segment(version_id)}"
+        path = f"{_versions(pipeline_id)}/{segment(version_id)}"
         answer = self._send(Operation.GET_VERSION, Request("GET", path, keep=_HEAD_BYTES), call)
         return _version_of(answer)
 
     def fetch_version(self, pipeline_id: str, version_id: str, into: Sink, call: Call) -> None:
         """Gets a version with its spec, as the bytes that KFP answers."""
-        path = f"{_versions(pipeline_id)}/{_segment(version_id)}"
+        path = f"{_versions(pipeline_id)}/{segment(version_id)}"
         request = Request("GET", path, keep=_ERROR_BYTES, limit=MAX_FETCHED_BYTES, into=into)
         self._send(Operation.GET_VERSION, request, call)
 
     def list_versions(self, pipeline_id: str, query: ListQuery, call: Call) -> wire.VersionListJson:
         """Lists versions; KFP sends all their specs, which are skipped."""
         request = Request("GET", _versions(pipeline_id), query.pairs())
-        return self._get(Operation.LIST_VERSIONS, request, wire.VersionListJson, call)
+        return self._ask(Operation.LIST_VERSIONS, request, wire.VersionListJson, call)
 
     def list_full_versions(self, pipeline_id: str, query: ListQuery, call: Call) -> wire.FullVersionListJson:
         """Lists versions with their specs."""
         request = Request("GET", _versions(pipeline_id), query.pairs())
-        return self._get(Operation.LIST_VERSIONS, request, wire.FullVersionListJson, call)
+        return self._ask(Operation.LIST_VERSIONS, request, wire.FullVersionListJson, call)
 
-    def find_version(
-        self, pipeline_id: str, predicates: tuple[Mapping[str, str], ...], call: Call
-    ) -> wire.VersionJson | None:
+    def find_version(self, pipeline_id: str, predicates: tuple[Predicate, ...], call: Call) -> wire.VersionJson | None:
         """Finds one version by a filter; its spec is dropped unread."""
         query = ListQuery(page_size=1, predicates=predicates)
         request = Request("GET", _versions(pipeline_id), query.pairs(), keep=_HEAD_BYTES)
@@ -207,36 +137,16 @@ class KfpApi:
         """Lists versions without specs, display names and tags: fast."""
         key = [("resource_key.type", "PIPELINE"), ("resource_key.id", pipeline_id)]
         request = Request("GET", "/apis/v1beta1/pipeline_versions", [*key, *query.pairs()])
-        return self._get(Operation.CHEAP_VERSIONS, request, wire.CheapVersionListJson, call)
+        return self._ask(Operation.CHEAP_VERSIONS, request, wire.CheapVersionListJson, call)
 
     def delete_version(self, pipeline_id: str, version_id: str, call: Call) -> None:
         """Deletes a version."""
-        request = Request("DELETE", f"{_versions(pipeline_id)}/{_segment(version_id)}")
-        self._get(Operation.DELETE_VERSION, request, dict[str, object], call)
-
-    def _get(self, operation: Operation, request: Request, kind: type[T], call: Call) -> T:
-        return wire.decode(self._send(operation, request, call).body, kind)
-
-    def _send(self, operation: Operation, request: Request, call: Call) -> Answer:
-        answer = self._transport.send(request, call)
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise KfpFailureError(operation, wire.failure(answer.status, answer.body, answer.retry_after))
-        if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
-            raise NotAnApiError(answer)
-        return answer
-
-
-def _filter_text(predicates: tuple[Mapping[str, str], ...]) -> str:
-    """A filter as JSON. KFP unescapes it as a URL once more than it should, so no `%` and no `+` may stand in it."""
-    return json.dumps({"predicates": predicates}).replace("%", "\\u0025").replace("+", "\\u002b")
-
-
-def _segment(value: str) -> str:
-    return quote(value, safe="")
+        request = Request("DELETE", f"{_versions(pipeline_id)}/{segment(version_id)}")
+        self._ask(Operation.DELETE_VERSION, request, dict[str, object], call)
 
 
 def _versions(pipeline_id: str) -> str:
-    return f"{_V2}/pipelines/{_segment(pipeline_id)}/versions"
+    return f"{V2}/pipelines/{segment(pipeline_id)}/versions"
 
 
 def _version_of(answer: Answer) -> wire.VersionJson:

@@ -1,0 +1,63 @@
+"""KFP's endpoints for runs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.kfp_backend.api.asking import V2, ApiArea, ListQuery, Operation, segment
+from kfadapter_grpc.kfp_backend.transport import Request
+from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kfadapter_grpc.domain.call import Call
+
+_RUNS = f"{V2}/runs"
+
+
+class RunApi(ApiArea):
+    """The endpoints. Safe to use from many threads."""
+
+    def create(self, body: Mapping[str, object], call: Call) -> RunJson:
+        """Starts a run."""
+        request = Request("POST", _RUNS, body=json.dumps(body).encode())
+        return self._ask(Operation.CREATE_RUN, request, RunJson, call)
+
+    def get(self, run_id: str, call: Call) -> RunJson:
+        """Gets a run with its tasks."""
+        return self._ask(Operation.GET_RUN, Request("GET", _run(run_id)), RunJson, call)
+
+    def list(self, query: ListQuery, experiment_id: str, namespace: str, call: Call) -> RunListJson:
+        """Lists runs, with their tasks and inline specs: of an experiment, or else of a namespace."""
+        scope = [("experiment_id", experiment_id)] if experiment_id else [("namespace", namespace)] if namespace else []
+        request = Request("GET", _RUNS, [*query.pairs(), *scope])
+        return self._ask(Operation.LIST_RUNS, request, RunListJson, call)
+
+    def terminate(self, run_id: str, call: Call) -> None:
+        """Asks a run to stop."""
+        self._change(Operation.TERMINATE_RUN, run_id, "terminate", call)
+
+    def retry(self, run_id: str, call: Call) -> None:
+        """Runs a failed run again."""
+        self._change(Operation.RETRY_RUN, run_id, "retry", call)
+
+    def archive(self, run_id: str, call: Call) -> None:
+        """Puts a run away."""
+        self._change(Operation.ARCHIVE_RUN, run_id, "archive", call)
+
+    def unarchive(self, run_id: str, call: Call) -> None:
+        """Takes a run back."""
+        self._change(Operation.UNARCHIVE_RUN, run_id, "unarchive", call)
+
+    def delete(self, run_id: str, call: Call) -> None:
+        """Deletes a run."""
+        self._ask(Operation.DELETE_RUN, Request("DELETE", _run(run_id)), dict[str, object], call)
+
+    def _change(self, operation: Operation, run_id: str, verb: str, call: Call) -> None:
+        self._ask(operation, Request("POST", f"{_run(run_id)}:{verb}", body=b"{}"), dict[str, object], call)
+
+
+def _run(run_id: str) -> str:
+    return f"{_RUNS}/{segment(run_id)}"

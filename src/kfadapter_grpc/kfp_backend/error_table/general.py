@@ -1,0 +1,100 @@
+"""Cases that do not depend on what was asked of KFP."""
+
+from __future__ import annotations
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.kfp_backend.error_table.row import Row
+
+NOT_KNOWN = (
+    "Kubeflow Pipelines does not accept the credentials of the adapter (401): its operator must configure valid ones"
+)
+NOT_ALLOWED = (
+    "Kubeflow Pipelines does not let the adapter do this (403) {subject}: "
+    "the adapter's operator must grant it the permission, or the namespace is the wrong one"
+)
+COUNTS_BYTES = (
+    "Kubeflow Pipelines counts bytes of UTF-8, not characters, and a Korean character is 3 bytes, so that 42 of them "
+    "fit; shorten it. Kubeflow Pipelines says: {said}"
+)
+
+FIRST: tuple[Row, ...] = (
+    Row(
+        (),
+        (401,),
+        "",
+        errors.KfpRejectedCredentialsError,
+        NOT_KNOWN,
+        ("multi_user: list team-a as nobody", "fault: 401"),
+    ),
+    Row(
+        (),
+        (403,),
+        "",
+        errors.KfpRejectedCredentialsError,
+        NOT_ALLOWED,
+        ("multi_user: list team-a as bob", "fault: 403"),
+    ),
+    Row(
+        (),
+        (429, 502, 503, 504),
+        "",
+        errors.KfpUnavailableError,
+        "Kubeflow Pipelines, or a proxy before it, cannot serve now (HTTP {status}); try again later",
+        ("fault: 429", "fault: 503"),
+    ),
+    Row(
+        (),
+        (414, 431),
+        "",
+        errors.InvalidFieldError,
+        "the names, texts and tags together are too long for a URL of Kubeflow Pipelines or a proxy before it; "
+        "shorten them",
+        ("fault: 414", "fault: 431"),
+    ),
+    Row(
+        (),
+        (400,),
+        r"Experiment id can not be empty in multi-user mode",
+        errors.InvalidFieldError,
+        "there is no experiment named 'Default' in the namespace, and this Kubeflow Pipelines, which serves several "
+        "users, has none to fall back on; say which experiment is meant",
+        ("multi_user: run without an experiment",),
+        field="experiment",
+    ),
+    Row(
+        (),
+        (400,),
+        r"empty namespace in multi-user mode",
+        errors.InvalidFieldError,
+        "this Kubeflow Pipelines serves several users: say which namespace is meant, or have the adapter's operator "
+        "configure one (KFADAPTER_NAMESPACE)",
+        (
+            "multi_user: experiment without a namespace",
+            "multi_user: list runs without a namespace",
+        ),
+        field="namespace",
+    ),
+    Row(
+        (),
+        (400,),
+        r"[Ii]nvalid (page|package) token|page token does not match",
+        errors.InvalidPageTokenError,
+        "the page token is not one of this listing; start again without a token",
+        ("pipelines: bad token", "pipelines: token with another sort"),
+        field="page_token",
+    ),
+)
+"""Those that go before all others."""
+
+LAST: tuple[Row, ...] = (
+    Row(
+        (),
+        (404, 405),
+        "",
+        errors.KfpError,
+        "Kubeflow Pipelines does not know the address that it was asked for (HTTP {status}); "
+        "the adapter's operator should check KFADAPTER_KFP_URL",
+        ("fault: 404 of another server",),
+    ),
+)
+"""Those that stand behind all others."""

@@ -1,0 +1,301 @@
+"""Runs, kept by KFP."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timezone
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.experiments import ExperimentRef
+from kfadapter_grpc.domain.labels import LINE_START, label_text
+from kfadapter_grpc.domain.models import Page, PipelineRef, StorageState, VersionRef, View
+from kfadapter_grpc.domain.runs import Run, RunState
+from kfadapter_grpc.kfp_backend.api import ListQuery
+from kfadapter_grpc.kfp_backend.error_table import Context
+from kfadapter_grpc.kfp_backend.gateway import explained
+from kfadapter_grpc.kfp_backend.pages import KfpPage, gather
+from kfadapter_grpc.kfp_backend.run_creation import RunCreator
+from kfadapter_grpc.kfp_backend.run_tasks import tasks_of, why_failed
+from kfadapter_grpc.kfp_backend.transport import NotSentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.domain.models import Order, PageRequest
+    from kfadapter_grpc.domain.repository import ExperimentRepository, PipelineRepository
+    from kfadapter_grpc.domain.runs import CreateRun, RunFilter
+    from kfadapter_grpc.kfp_backend.api import Predicate, RunApi
+    from kfadapter_grpc.kfp_backend.gateway import Gateway
+    from kfadapter_grpc.kfp_backend.wire.runs import RunJson
+
+_SORT_KEYS = {"created_at": "created_at", "finished_at": "finished_at", "display_name": "name", "run_id": "id"}
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+_PAUSE_FACTOR = 1.5
+_MARGIN_SECONDS = 0.5
+"""What is left of a call's time for its last look and the answer."""
+_WITHOUT_NAME = (
+    errors.PipelineNotFoundError,
+    errors.VersionNotFoundError,
+    errors.ExperimentNotFoundError,
+    errors.KfpRejectedCredentialsError,
+)
+"""Where a name is left empty: what it names is gone, or is somebody else's."""
+
+
+class KfpRunRepository:
+    """The `RunRepository` before KFP. Safe to use from many threads."""
+
+    def __init__(
+        self, api: RunApi, gateway: Gateway, pipelines: PipelineRepository, experiments: ExperimentRepository
+    ) -> None:
+        self._api = api
+        self._gateway = gateway
+        self._experiments = experiments
+        self._creator = RunCreator(api, gateway, pipelines, experiments)
+
+    def create(self, request: CreateRun, call: Call) -> Run:
+        """Starts a run, once for each request id."""
+        return self._creator.create(request, call)
+
+    def get(self, run_id: str, view: View, call: Call) -> Run:
+        """Gets one run; FULL costs up to three further calls, for names."""
+        found = self._get(run_id, call)
+        if view is View.BASIC:
+            return _told(found)
+        run = found.to_domain(why_failed(found), tasks_of(found))
+        return replace(
+            run,
+            pipeline_name=self._name_of(lambda: self._pipeline_name(run, call)),
+            pipeline_version_name=self._name_of(lambda: self._version_name(run, call)),
+            experiment_name=self._name_of(lambda: self._experiment_name(run, call)),
+        )
+
+    def list(self, where: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
+        """Lists runs; the filters that KFP does not know, or not exactly, are applied to what it answers."""
+        experiment_id = self._experiment_id(where, call)
+        predicates = tuple(_predicates(where))
+        values = {"experiment_id": experiment_id} if experiment_id else {}
+        context = Context(resource=experiment_id, values=values)
+
+        def fetch(size: int, token: str) -> KfpPage[Run]:
+            query = ListQuery(size, token, _sort(page.order), predicates)
+            with explained(context):
+                found = self._api.list(query, experiment_id, where.namespace, call)
+            matching = [run for run in map(_told, found.runs) if _matches(where, run)]
+            return KfpPage(matching, found.next_page_token, found.total_size)
+
+        result = gather(fetch, _weight, page.size, page.token)
+        if where.experiment is not None and not (page.token or result.items or result.next_token):
+            self._experiments.get(where.experiment, call)  # KFP may not say that it is not there
+        return replace(result, total_size=None) if _is_inexact(where) else result
+
+    def terminate(self, run_id: str, wait_seconds: float, call: Call) -> Run:
+        """Stops a run, and waits for its end; one that is over or stopping is left as it is."""
+        try:
+            with explained(_context(run_id)):
+                self._api.terminate(run_id, call)
+        except NotSentError:
+            raise
+        except (errors.KfpError, errors.KfpUnavailableError):
+            found = self._get(run_id, call)
+            if not _is_ending(found):
+                raise
+        else:
+            found = self._get(run_id, call)
+        return _told(self._until_over(found, wait_seconds, call))
+
+    def retry(self, run_id: str, call: Call) -> Run:
+        """Runs a failed run again, from the tasks that failed."""
+        try:
+            with explained(_context(run_id)):
+                self._api.retry(run_id, call)
+        except NotSentError:
+            raise
+        except errors.RunNotRetryableError as error:
+            found = self._get(run_id, call)
+            if found.state != RunState.FAILED.value:
+                raise _not_failed(found) from error
+            raise
+        except errors.KfpUnavailableError:
+            found = self._get(run_id, call)
+            if found.state not in {RunState.PENDING.value, RunState.RUNNING.value}:
+                raise
+            return _told(found)
+        return _told(self._get(run_id, call))
+
+    def archive(self, run_id: str, call: Call) -> Run:
+        """Puts a run away."""
+        return self._store(run_id, StorageState.ARCHIVED, self._api.archive, call)
+
+    def unarchive(self, run_id: str, call: Call) -> Run:
+        """Takes a run back."""
+        return self._store(run_id, StorageState.AVAILABLE, self._api.unarchive, call)
+
+    def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Deletes a run; after a broken answer, looks whether it is gone."""
+        try:
+            self._delete(run_id, call)
+        except errors.RunNotFoundError:
+            if allow_missing:
+                return False
+            raise
+        return True
+
+    def _delete(self, run_id: str, call: Call) -> None:
+        try:
+            with explained(_context(run_id)):
+                self._api.delete(run_id, call)
+        except NotSentError:
+            raise
+        except errors.KfpUnavailableError:
+            try:
+                self._get(run_id, call)
+            except errors.RunNotFoundError:
+                return
+            raise
+
+    def _store(self, run_id: str, wanted: StorageState, change: Callable[[str, Call], None], call: Call) -> Run:
+        """Puts away or takes back; after a failure, looks whether it is done."""
+        try:
+            with explained(_context(run_id)):
+                change(run_id, call)
+        except NotSentError:
+            raise
+        except (errors.KfpError, errors.KfpUnavailableError):
+            found = _told(self._get(run_id, call))
+            if found.storage_state is not wanted:
+                raise
+            return found
+        return _told(self._get(run_id, call))
+
+    def _get(self, run_id: str, call: Call) -> RunJson:
+        with explained(_context(run_id)):
+            return self._api.get(run_id, call)
+
+    def _until_over(self, found: RunJson, wait_seconds: float, call: Call) -> RunJson:
+        """Asks now and then until a run is over, or there is no more time for it."""
+        end = time.monotonic() + min(wait_seconds, call.remaining() - _MARGIN_SECONDS)
+        gone = threading.Event()
+        forget = call.on_cancel(gone.set)
+        pause = _FIRST_PAUSE_SECONDS
+        try:
+            while not _told(found).state.is_over and (left := end - time.monotonic()) > 0:
+                if gone.wait(min(pause, left)):
+                    raise errors.CallCancelledError("the caller went away")
+                with suppress(errors.KfpUnavailableError):  # it may come back while there is time
+                    found = self._get(found.run_id, call)
+                pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
+        finally:
+            forget()
+        return found
+
+    # --- names --------------------------------------------------------------------------------------------------
+
+    def _name_of(self, look: Callable[[], str]) -> str:
+        try:
+            return look()
+        except _WITHOUT_NAME:
+            return ""
+
+    def _pipeline_name(self, run: Run, call: Call) -> str:
+        ref = PipelineRef(pipeline_id=run.pipeline_id)
+        return self._gateway.find(ref, call).to_domain().name if run.pipeline_id else ""
+
+    def _version_name(self, run: Run, call: Call) -> str:
+        if not (run.pipeline_id and run.pipeline_version_id):
+            return ""
+        return self._gateway.find_version(run.pipeline_id, VersionRef(run.pipeline_version_id), call).to_domain().name
+
+    def _experiment_name(self, run: Run, call: Call) -> str:
+        return self._experiments.get(ExperimentRef(run.experiment_id), call).name if run.experiment_id else ""
+
+    def _experiment_id(self, where: RunFilter, call: Call) -> str:
+        if where.experiment is None:
+            return ""
+        return where.experiment.experiment_id or self._experiments.get(where.experiment, call).experiment_id
+
+
+def _told(run: RunJson) -> Run:
+    return run.to_domain(why_failed(run))
+
+
+def _is_ending(run: RunJson) -> bool:
+    state = _told(run).state
+    return state.is_over or state is RunState.CANCELING
+
+
+def _context(run_id: str) -> Context:
+    return Context(subject=f"with id {run_id}", resource=run_id, values={"run_id": run_id})
+
+
+def _not_failed(run: RunJson) -> errors.RunNotRetryableError:
+    return errors.RunNotRetryableError(
+        f"run {run.run_id} is {run.state}; only a failed run can be retried. Start a new run",
+        metadata={"run_id": run.run_id, "state": run.state},
+        resource_name=run.run_id,
+    )
+
+
+def _sort(order: Order) -> str:
+    return _SORT_KEYS[order.field] + (" desc" if order.descending else " asc")
+
+
+def _is_inexact(where: RunFilter) -> bool:
+    """Whether KFP's total counts runs that do not match."""
+    return bool(where.display_name_contains or where.labels or where.pipeline_id or where.pipeline_version_id)
+
+
+def _matches(where: RunFilter, run: Run) -> bool:
+    """Compares exactly what KFP compares loosely or not at all."""
+    return (
+        where.display_name_contains in run.display_name
+        and where.labels.items() <= run.labels.items()
+        and where.pipeline_id.lower() in {"", run.pipeline_id.lower()}
+        and where.pipeline_version_id.lower() in {"", run.pipeline_version_id.lower()}
+    )
+
+
+def _predicates(where: RunFilter) -> list[Predicate]:
+    operation = "EQUALS" if where.archived else "NOT_EQUALS"
+    predicates: list[Predicate] = [
+        {"operation": operation, "key": "storage_state", "string_value": StorageState.ARCHIVED.value}
+    ]
+    if where.states:
+        states = sorted(state.value for state in where.states)
+        predicates.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
+    predicates += [_after(key, at) for key, at in _moments(where).items() if at is not None]
+    if where.display_name_contains:
+        predicates.append(_holds("display_name", where.display_name_contains))
+    return predicates + [_holds("description", text) for text in _label_texts(where)]
+
+
+def _moments(where: RunFilter) -> dict[str, datetime | None]:
+    return {"created_at": where.created_after, "finished_at": where.finished_after}
+
+
+def _after(key: str, at: datetime) -> Predicate:
+    moment = at.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    return {"operation": "GREATER_THAN", "key": key, "timestamp_value": moment}
+
+
+def _holds(key: str, text: str) -> Predicate:
+    return {"operation": "IS_SUBSTRING", "key": key, "string_value": text}
+
+
+def _label_texts(where: RunFilter) -> list[str]:
+    """What stands in the description of every run that has the labels. KFP's LIKE takes backslashes for its own."""
+    texts = [label_text(key, value) for key, value in sorted(where.labels.items())]
+    return [text for text in texts if "\\" not in text] or ([LINE_START] if texts else [])
+
+
+def _weight(item: Run) -> int:
+    texts = len(item.description) + len(item.display_name) + len(item.error) + len(item.service_account)
+    return 500 + 4 * texts + 4 * len(json.dumps([item.parameters, item.labels])) + 80 * len(item.state_history)

@@ -1,0 +1,77 @@
+"""Reads KFP's answers, whatever they are about, and what it says of failures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TypeVar
+
+import msgspec
+
+from kfadapter_grpc.domain.errors import KfpError
+
+T = TypeVar("T")
+
+
+class _Detail(msgspec.Struct):
+    message: str = ""
+
+
+class _ErrorJson(msgspec.Struct):
+    """Both shapes of an error's body."""
+
+    error_message: str = ""
+    code: int | None = None
+    message: str = ""
+    details: list[_Detail] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What KFP says of a failure.
+
+    Attributes:
+        status: The HTTP status.
+        text: Its words without stack traces: the innermost message, at most 500 characters.
+        full_text: The whole chain of messages, for telling cases apart.
+        code: The gRPC code in the body, where there is one.
+        retry_after: Seconds, where the answer tells them.
+    """
+
+    status: int
+    text: str
+    full_text: str = field(repr=False, default="")
+    code: int | None = None
+    retry_after: float | None = None
+
+
+def failure(status: int, body: bytes, retry_after: float | None) -> Failure:
+    """Reads the body of an answer that is not a success."""
+    try:
+        parsed = msgspec.json.decode(body, type=_ErrorJson)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        is_page = body.lstrip().startswith(b"<")
+        text = "" if is_page else " ".join(body[:500].decode("utf-8", "replace").split())
+        return Failure(status, text, text, retry_after=retry_after)
+    full = parsed.error_message or parsed.message
+    inner = parsed.details[0].message if parsed.details and parsed.details[0].message else full
+    chain = full if inner in full else f"{full}: {inner}"
+    return Failure(status, inner[:500], chain[:4000], parsed.code, retry_after)
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """Decodes an answer.
+
+    Raises:
+        KfpError: It is not what KFP should answer.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = f"Kubeflow Pipelines gave an answer that cannot be understood ({error}); is this its API address?"
+        raise KfpError(text) from error
+
+
+def known_time(moment: datetime | None) -> datetime | None:
+    """KFP says 1970 where it means that there is no time."""
+    return moment.astimezone(timezone.utc) if moment and moment.timestamp() > 0 else None

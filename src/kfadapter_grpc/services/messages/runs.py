@@ -1,0 +1,82 @@
+"""Makes messages of runs and their tasks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kfadapter.v1 import run_pb2 as pb
+from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.services.messages.experiments import STORAGE_STATES
+from kfadapter_grpc.services.messages.values import struct, timestamp, value
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.models import Page
+    from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunStateChange, RunTask
+
+_STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.value or 'UNSPECIFIED'}") for state in RunState}
+
+
+def run(item: Run) -> pb.Run:
+    """A run."""
+    return pb.Run(
+        run_id=item.run_id,
+        display_name=item.display_name,
+        state=_STATES[item.state],
+        error=item.error,
+        pipeline_id=item.pipeline_id,
+        pipeline_name=item.pipeline_name,
+        pipeline_version_id=item.pipeline_version_id,
+        pipeline_version_name=item.pipeline_version_name,
+        experiment_id=item.experiment_id,
+        experiment_name=item.experiment_name,
+        parameters=struct(item.parameters) if item.parameters else None,
+        description=item.description,
+        labels=item.labels,
+        created_at=timestamp(item.created_at),
+        finished_at=timestamp(item.finished_at),
+        scheduled_at=timestamp(item.scheduled_at),
+        state_history=map(_change, item.state_history),
+        tasks=map(_task, item.tasks),
+        service_account=item.service_account,
+        storage_state=STORAGE_STATES[item.storage_state],
+        recurring_run_id=item.recurring_run_id,
+        etag=item.etag,
+    )
+
+
+def runs_page(page: Page[Run], next_page_token: str) -> pb.ListRunsResponse:
+    """A page of runs."""
+    return pb.ListRunsResponse(runs=map(run, page.items), next_page_token=next_page_token, total_size=page.total_size)
+
+
+def delete_response(run_id: str, *, deleted: bool) -> pb.DeleteRunResponse:
+    """What a deletion removed."""
+    return pb.DeleteRunResponse(run_id=run_id if deleted else "")
+
+
+def _change(item: RunStateChange) -> pb.RunStateChange:
+    return pb.RunStateChange(state=_STATES[item.state], at=timestamp(item.at), error=item.error)
+
+
+def _task(item: RunTask) -> pb.RunTask:
+    return pb.RunTask(
+        name=item.name,
+        task_id=item.task_id,
+        state=_STATES[item.state],
+        error=item.error,
+        started_at=timestamp(item.started_at),
+        finished_at=timestamp(item.finished_at),
+        pod_name=item.pod_name,
+        state_history=map(_change, item.state_history),
+        outputs=map(_output, item.outputs),
+    )
+
+
+def _output(item: RunOutput) -> pb.RunOutput:
+    if item.artifact is not None:
+        return pb.RunOutput(name=item.name, artifact=_artifact(item.artifact))
+    return pb.RunOutput(name=item.name, value=value(item.value))
+
+
+def _artifact(item: RunArtifact) -> pb.RunArtifact:
+    return pb.RunArtifact(type=item.type, uri=item.uri, metadata=struct(item.metadata) if item.metadata else None)

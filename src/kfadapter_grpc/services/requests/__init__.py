@@ -1,0 +1,1 @@
+"""Reads requests: a module for each area, and what they share: `checks`, `pages`, `refs`."""

@@ -1,0 +1,69 @@
+"""The RunService."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kfadapter.v1.run_pb2_grpc import RunServiceServicer
+from kfadapter_grpc.contract import WRITE_SECONDS
+from kfadapter_grpc.interceptors import caller_seconds, current_call
+from kfadapter_grpc.services.messages import runs as messages
+from kfadapter_grpc.services.requests import pages
+from kfadapter_grpc.services.requests import runs as requests
+
+if TYPE_CHECKING:
+    import grpc
+
+    from kfadapter.v1 import run_pb2 as pb
+    from kfadapter_grpc.domain.repository import RunRepository
+
+
+class RunServicer(RunServiceServicer):
+    """Answers the calls of `kfadapter.v1.RunService`."""
+
+    def __init__(self, runs: RunRepository, default_namespace: str = "") -> None:
+        self._runs = runs
+        self._namespace = default_namespace
+
+    def Create(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Starts a run."""
+        wanted = requests.create(request, self._namespace)
+        return messages.run(self._runs.create(wanted, current_call(context)))
+
+    def Get(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Gets one run."""
+        run_id = requests.run_id(request)
+        return messages.run(self._runs.get(run_id, pages.view(request.view), current_call(context)))
+
+    def List(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.ListRunsResponse:
+        """Lists runs."""
+        where = requests.run_filter(request.filter, self._namespace)
+        page = pages.page(request, "finished_at", "display_name", "run_id")
+        found = self._runs.list(where, page, current_call(context))
+        return messages.runs_page(found, pages.next_page_token(found.next_token, request))
+
+    def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Stops a run, and waits for its end if asked to."""
+        run_id, wait_seconds = requests.terminate(request)
+        call = current_call(context)
+        if wait_seconds and caller_seconds(context) is None:
+            call.extend(WRITE_SECONDS + wait_seconds)
+        return messages.run(self._runs.terminate(run_id, wait_seconds, call))
+
+    def Retry(self, request: pb.RetryRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Runs a failed run again."""
+        return messages.run(self._runs.retry(requests.run_id(request), current_call(context)))
+
+    def Archive(self, request: pb.ArchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Puts a run away."""
+        return messages.run(self._runs.archive(requests.run_id(request), current_call(context)))
+
+    def Unarchive(self, request: pb.UnarchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Takes a run back from the archive."""
+        return messages.run(self._runs.unarchive(requests.run_id(request), current_call(context)))
+
+    def Delete(self, request: pb.DeleteRunRequest, context: grpc.ServicerContext) -> pb.DeleteRunResponse:
+        """Deletes a run."""
+        run_id = requests.run_id(request)
+        deleted = self._runs.delete(run_id, current_call(context), allow_missing=request.allow_missing)
+        return messages.delete_response(run_id, deleted=deleted)

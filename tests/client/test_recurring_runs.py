@@ -1,0 +1,194 @@
+"""The client's calls about recurring runs, before a servicer that keeps what it was asked."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.protobuf.json_format import MessageToDict
+from typing_extensions import override
+
+from kfadapter.v1 import recurring_run_pb2 as pb
+from kfadapter.v1 import recurring_run_pb2_grpc
+from kfadapter_grpc.client import Client, CronSchedule, IntervalSchedule, InvalidFieldError, RecurringRun
+from kfadapter_grpc.services.messages.recurring_runs import recurring_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.message import Message
+
+MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+ID = "00000000-0000-4000-8000-000000000001"
+RECURRING = RecurringRun(
+    ID,
+    "매일",
+    enabled=True,
+    schedule=CronSchedule("0 0 4 * * *", MADE),
+    max_concurrency=3,
+    parameters={"n": 7, "half": 0.5, "text": "7", "deep": {"list": [1, None, True]}},
+    created_at=MADE,
+    namespace="team-a",
+)
+
+
+class FakeRecurringRuns(recurring_run_pb2_grpc.RecurringRunServiceServicer):
+    """Answers with one recurring run, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[Message] = []
+        self.item = RECURRING
+
+    @override
+    def Create(self, request: pb.CreateRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
+        """Makes one."""
+        return self._answer(request)
+
+    @override
+    def Get(self, request: pb.GetRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
+        """Gets it."""
+        return self._answer(request)
+
+    @override
+    def List(self, request: pb.ListRecurringRunsRequest, context: grpc.ServicerContext) -> pb.ListRecurringRunsResponse:
+        """Lists it on two pages."""
+        token = "" if request.page_token else "more"
+        return pb.ListRecurringRunsResponse(recurring_runs=[self._answer(request)], next_page_token=token)
+
+    @override
+    def Enable(self, request: pb.EnableRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
+        """Switches it on."""
+        return self._answer(request)
+
+    @override
+    def Disable(self, request: pb.DisableRecurringRunRequest, context: grpc.ServicerContext) -> pb.RecurringRun:
+        """Switches it off."""
+        return self._answer(request)
+
+    @override
+    def Delete(
+        self, request: pb.DeleteRecurringRunRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteRecurringRunResponse:
+        """Deletes it, unless it may be missing."""
+        self._answer(request)
+        return pb.DeleteRecurringRunResponse(recurring_run_id="" if request.allow_missing else ID)
+
+    def _answer(self, request: Message) -> pb.RecurringRun:
+        self.requests.append(request)
+        return recurring_run(self.item)
+
+
+@pytest.fixture
+def fake() -> FakeRecurringRuns:
+    """The servicer."""
+    return FakeRecurringRuns()
+
+
+@pytest.fixture
+def client(fake: FakeRecurringRuns) -> Iterator[Client]:
+    """A client of a server with it, for the namespace `team-a`."""
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+        recurring_run_pb2_grpc.add_RecurringRunServiceServicer_to_server(fake, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with Client(f"127.0.0.1:{port}", namespace="team-a") as made:
+            yield made
+        server.stop(None).wait(10)
+
+
+def _asked(fake: FakeRecurringRuns) -> list[object]:
+    return [MessageToDict(request, preserving_proto_field_name=True) for request in fake.requests]
+
+
+def test_create(client: Client, fake: FakeRecurringRuns) -> None:
+    """All arguments are sent; in the answer, whole numbers are ints again."""
+    made = client.create_recurring_run(
+        "학습",
+        version_name="2",
+        experiment_id=ID,
+        schedule=CronSchedule("0 0 4 * * *", MADE, MADE + timedelta(days=1)),
+        parameters={"n": 7, "deep": {"list": [1, None]}},
+        display_name="매일",
+        description="설명",
+        max_concurrency=3,
+        catch_up=True,
+        enabled=False,
+        service_account="runner",
+    )
+    assert (made, repr(made.parameters["n"])) == (RECURRING, "7")
+    assert _asked(fake) == [
+        {
+            "pipeline_name": "학습",
+            "version_name": "2",
+            "experiment_id": ID,
+            "cron": {"cron": "0 0 4 * * *", "start_at": "2026-01-02T03:04:05Z", "end_at": "2026-01-03T03:04:05Z"},
+            "parameters": {"n": 7.0, "deep": {"list": [1.0, None]}},
+            "display_name": "매일",
+            "description": "설명",
+            "max_concurrency": 3,
+            "catch_up": True,
+            "disabled": True,
+            "service_account": "runner",
+            "namespace": "team-a",
+        }
+    ]
+
+
+def test_an_interval(client: Client, fake: FakeRecurringRuns) -> None:
+    """It comes back as it was sent."""
+    schedule = IntervalSchedule(timedelta(days=1, seconds=30), end_at=MADE)
+    fake.item = RecurringRun(ID, schedule=schedule)
+    assert client.create_recurring_run(pipeline_id=ID, schedule=schedule) == RecurringRun(ID, schedule=schedule)
+    assert _asked(fake) == [
+        {
+            "pipeline_id": ID,
+            "interval": {"interval": "86430s", "end_at": "2026-01-02T03:04:05Z"},
+            "max_concurrency": 1,
+            "namespace": "team-a",
+        }
+    ]
+
+
+def test_what_the_wire_cannot_hold(client: Client, fake: FakeRecurringRuns) -> None:
+    """Two names for one thing and times out of range are refused before anything is sent."""
+    daily = CronSchedule("@daily")
+    early = CronSchedule("@daily", datetime.min.replace(tzinfo=timezone(timedelta(hours=9))))
+    with pytest.raises(InvalidFieldError, match="only one of pipeline_name and pipeline_id"):
+        client.create_recurring_run("x", pipeline_id=ID, schedule=daily)
+    with pytest.raises(InvalidFieldError, match="only one of experiment_name and experiment_id"):
+        client.list_recurring_runs_page(experiment_name="x", experiment_id=ID)
+    with pytest.raises(InvalidFieldError, match="start_at"):
+        client.create_recurring_run("x", schedule=early)
+    assert fake.requests == []
+
+
+def test_list_goes_on_to_the_end(client: Client, fake: FakeRecurringRuns) -> None:
+    """Page after page is asked for, with the same filters."""
+    listed = client.list_recurring_runs(experiment_name="실험", order_by="display_name", page_size=1)
+    assert list(listed) == [RECURRING, RECURRING]
+    wanted = {"page_size": 1, "order_by": "display_name", "experiment_name": "실험", "namespace": "team-a"}
+    assert _asked(fake) == [wanted, {**wanted, "page_token": "more"}]
+
+
+def test_what_is_named_by_id(client: Client, fake: FakeRecurringRuns) -> None:
+    """Get, Enable and Disable return the recurring run; Delete says whether there was one."""
+    assert client.get_recurring_run(ID) == client.enable_recurring_run(ID) == client.disable_recurring_run(ID)
+    assert client.delete_recurring_run(ID)
+    assert not client.delete_recurring_run(ID, allow_missing=True)
+    assert [type(request).__name__ for request in fake.requests] == [
+        "GetRecurringRunRequest",
+        "EnableRecurringRunRequest",
+        "DisableRecurringRunRequest",
+        "DeleteRecurringRunRequest",
+        "DeleteRecurringRunRequest",
+    ]
+
+
+def test_one_without_schedule(client: Client, fake: FakeRecurringRuns) -> None:
+    """KFP keeps such; the client says None."""
+    fake.item = RecurringRun(ID)
+    assert client.get_recurring_run(ID).schedule is None

@@ -1,0 +1,59 @@
+"""A server as the process builds it answers every RPC of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+import pytest
+from tests.contract.running import told
+from tests.scripted_kfp import ScriptedKfp
+
+from kfadapter_grpc.contract import METHODS, CallKind, RpcMethod
+from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.server.process import servicers
+from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.upload import UploadLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+Send: TypeAlias = Callable[..., object]
+Stream: TypeAlias = "Callable[..., Iterable[object]]"
+
+
+@pytest.fixture(scope="module")
+def channel() -> Iterator[grpc.Channel]:
+    """A caller of a server with all servicers, before a KFP that knows nothing."""
+    with ScriptedKfp() as kfp:
+        backend = connect(kfp.url)
+        settings = Settings.load(config=None, listen="127.0.0.1:0")
+        served = servicers(backend, UploadLimits(), "")
+        with (
+            AdapterServer(settings, served, backend.is_alive) as server,
+            grpc.insecure_channel(server.address) as made,
+        ):
+            yield made
+        backend.close()
+
+
+def _call(channel: grpc.Channel, method: RpcMethod) -> object:
+    if method.kind is CallKind.UPLOAD:
+        upload: Send = channel.stream_unary(method.path, request_serializer=bytes)
+        return upload(iter([b""]), timeout=30)
+    if method.kind is CallKind.STREAM:
+        stream: Stream = channel.unary_stream(method.path, request_serializer=bytes)
+        return list(stream(b"", timeout=30))
+    unary: Send = channel.unary_unary(method.path, request_serializer=bytes)
+    return unary(b"", timeout=30)
+
+
+@pytest.mark.parametrize("path", METHODS)
+def test_every_rpc_is_served(channel: grpc.Channel, path: str) -> None:
+    """An empty request is refused for what it lacks, or because this KFP knows nothing: there is a servicer."""
+    with pytest.raises(grpc.RpcError) as caught:
+        _call(channel, METHODS[path])
+    assert told(caught.value).reason in {"INVALID_FIELD", "INVALID_UPLOAD", "KFP_ERROR"}

@@ -1,0 +1,372 @@
+"""Recurring runs before a KFP that answers as recorded, and before one that misbehaves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.repository.conftest import call
+from tests.repository.played import (
+    BROKEN,
+    PIPELINE,
+    VERSION,
+    placed,
+    played,
+    query_of,
+    recorded_version,
+    with_pipeline,
+)
+from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.experiments import ExperimentRef
+from kfadapter_grpc.domain.models import Order, PageRequest, PipelineRef, VersionRef
+from kfadapter_grpc.domain.recurring_runs import (
+    CreateRecurringRun,
+    CronSchedule,
+    IntervalSchedule,
+    RecurringRun,
+    RecurringRunFilter,
+)
+from kfadapter_grpc.kfp_backend import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.kfp_backend.recurring_runs import KfpRecurringRunRepository
+
+ID = placed("RR")
+EXPERIMENT = placed("uuid")
+MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+LIST = r"/recurringruns(\?|$)"
+CREATE = r"/recurringruns$"
+ONE = r"/recurringruns/[^:]+$"
+DAILY = CronSchedule("0 0 4 * * *")
+WANTED = CreateRecurringRun(
+    PipelineRef(PIPELINE), VersionRef(), DAILY, parameters={"recipient": "cron"}, display_name="rr", catch_up=True
+)
+FOUND = RecurringRun(
+    ID,
+    "rr",
+    enabled=True,
+    schedule=DAILY,
+    max_concurrency=1,
+    catch_up=True,
+    pipeline_id=PIPELINE,
+    pipeline_version_id=VERSION,
+    experiment_id=EXPERIMENT,
+    parameters={"recipient": "cron"},
+    created_at=MADE,
+    updated_at=MADE,
+    namespace="kubeflow",
+    service_account="pipeline-runner",
+)
+
+
+@pytest.fixture
+def kfp(scripted: ScriptedKfp) -> Iterator[KfpRecurringRunRepository]:
+    """The repository before the scripted KFP."""
+    backend = connect(scripted.url)
+    yield backend.recurring_runs
+    backend.close()
+
+
+def made(**fields: object) -> dict[str, object]:
+    """The recurring run that is asked for, as KFP shows it, made just now."""
+    now = datetime.now(timezone.utc).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    return {
+        "recurring_run_id": ID,
+        "display_name": "rr",
+        "pipeline_version_reference": {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION},
+        "runtime_config": {"parameters": {"recipient": "cron"}},
+        "max_concurrency": "1",
+        "trigger": {"cron_schedule": {"cron": "0 0 4 * * *"}},
+        "mode": "ENABLE",
+        "created_at": now,
+        **fields,
+    }
+
+
+def listing(*items: dict[str, object], **fields: object) -> Behaviour:
+    """A page of recurring runs."""
+    return answers(200, {"recurringRuns": list(items), "total_size": len(items), **fields})
+
+
+def sent(scripted: ScriptedKfp) -> dict[str, object]:
+    """What KFP was told to make; nothing else was posted."""
+    (request,) = [one for one in scripted.requests if one.method == "POST"]
+    body: dict[str, object] = json.loads(request.body)
+    return body
+
+
+@pytest.mark.parametrize("transcript", ["recurring_runs", "kfp-2.5/recurring_runs"])
+def test_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, transcript: str) -> None:
+    """Create, Get, Disable, Enable, List and Delete, with what both KFPs answered."""
+    with_pipeline(scripted).on("POST", CREATE, played("create, cron", transcript))
+    assert kfp.create(WANTED, call()) == FOUND
+    assert sent(scripted) == {
+        "display_name": "rr",
+        "pipeline_version_reference": {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION},
+        "runtime_config": {"parameters": {"recipient": "cron"}},
+        "max_concurrency": "1",
+        "mode": "ENABLE",
+        "trigger": {"cron_schedule": {"cron": "0 0 4 * * *"}},
+        "experiment_id": EXPERIMENT,
+    }
+    scripted.on("GET", ONE, *(played(note, transcript) for note in ("get", "get disabled", "get")))
+    scripted.on("POST", ":disable", played("disable", transcript)).on("POST", ":enable", played("enable", transcript))
+    assert kfp.get(ID, call()) == FOUND
+    assert not kfp.disable(ID, call()).enabled
+    assert kfp.enable(ID, call()).enabled
+    scripted.on("DELETE", ONE, played("delete", transcript), played("delete again", transcript))
+    assert kfp.delete(ID, call(), allow_missing=False)
+    with pytest.raises(errors.RecurringRunNotFoundError, match=ID):
+        kfp.delete(ID, call(), allow_missing=False)
+    assert not kfp.delete(ID, call(), allow_missing=True)
+
+
+def test_a_list_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """KFP spells this list's key in its own way; schedules of both kinds, and none, are read."""
+    scripted.on("GET", LIST, played("list", "kfp-2.5/recurring_runs"))
+    page = kfp.list(RecurringRunFilter(), PageRequest(10, order=Order("created_at", descending=False)), call())
+    first, second = page.items
+    assert first == FOUND
+    assert (second.schedule, second.enabled) == (IntervalSchedule(timedelta(hours=1)), False)
+    assert (second.max_concurrency, second.parameters) == (2, {})
+    assert query_of(scripted.paths("GET")[0])["sort_by"] == "created_at asc"
+    scripted.first("GET", LIST, played("list", "recurring_runs"))
+    assert None in [item.schedule for item in kfp.list(RecurringRunFilter(), PageRequest(), call()).items]
+
+
+def test_everything_is_sent(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """What KFP is told holds all fields; its 64-bit numbers are texts, its times whole seconds in UTC."""
+    with_pipeline(scripted).on("POST", CREATE, played("create, periodic", "recurring_runs"))
+    scripted.first("GET", r"/experiments/", answers(200, {"experiment_id": "e-1", "display_name": "e"}))
+    seoul = timezone(timedelta(hours=9))
+    request = CreateRecurringRun(
+        PipelineRef(name="rec", namespace="team-a"),
+        VersionRef(),
+        IntervalSchedule(timedelta(hours=1), datetime(2030, 1, 1, 9, 0, 0, 999, tzinfo=seoul)),
+        experiment=ExperimentRef("e-1"),
+        parameters={"recipient": "세계"},
+        display_name="이름",
+        description="설명",
+        max_concurrency=2,
+        enabled=False,
+        service_account="runner",
+        namespace="team-a",
+    )
+    kfp.create(request, call())
+    assert sent(scripted) == {
+        "display_name": "이름",
+        "description": "설명",
+        "pipeline_version_reference": {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION},
+        "runtime_config": {"parameters": {"recipient": "세계"}},
+        "service_account": "runner",
+        "max_concurrency": "2",
+        "trigger": {"periodic_schedule": {"interval_second": "3600", "start_time": "2030-01-01T00:00:00Z"}},
+        "mode": "DISABLE",
+        "no_catchup": True,
+        "experiment_id": "e-1",
+        "namespace": "team-a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("schedule", "name"),
+    [(DAILY, "rec (0 0 4 * * *)"), (IntervalSchedule(timedelta(seconds=90)), "rec (every 0:01:30)")],
+    ids=["cron", "interval"],
+)
+def test_a_name_is_made(
+    scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, schedule: CronSchedule | IntervalSchedule, name: str
+) -> None:
+    """Without a display name it is the pipeline's with the schedule."""
+    with_pipeline(scripted).on("POST", CREATE, played("create, cron", "recurring_runs"))
+    kfp.create(replace(WANTED, display_name="", schedule=schedule), call())
+    assert sent(scripted)["display_name"] == name
+
+
+def test_a_long_name_is_cut(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """The made name fits into KFP's column, and no character is cut in two."""
+    long = {"pipeline_id": PIPELINE, "name": "파" * 128}
+    with_pipeline(scripted).first("GET", rf"/pipelines/{PIPELINE}$", answers(200, long))
+    scripted.on("POST", CREATE, played("create, cron", "recurring_runs"))
+    kfp.create(replace(WANTED, display_name=""), call())
+    name = str(sent(scripted)["display_name"])
+    assert len(name.encode()) <= 255
+    assert name.endswith("파 (0 0 4 * * *)")
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+WRONG: dict[str, tuple[dict[str, Json], type[errors.AdapterError], set[str]]] = {
+    "unknown": ({"recipient": "x", "nope": 1}, errors.ParameterUnknownError, {"parameters.nope"}),
+    "ill-typed": ({"recipient": 7.0}, errors.ParameterTypeError, {"parameters.recipient"}),
+    "both": (
+        {"recipient": True, "reciptent": "x"},
+        errors.ParameterUnknownError,
+        {"parameters.recipient", "parameters.reciptent"},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_parameters_are_checked_before(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, what: str) -> None:
+    """As for runs: all that is wrong is told, and KFP is not told to make anything."""
+    parameters, error, fields = WRONG[what]
+    with_pipeline(scripted)
+    with pytest.raises(error) as caught:
+        kfp.create(replace(WANTED, parameters=parameters), call())
+    assert {violation.field for violation in caught.value.violations} == fields
+    assert scripted.paths("POST") == []
+
+
+def test_a_cron_that_only_kfp_judges(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """KFP's words reach the caller, with the field."""
+    with_pipeline(scripted).on("POST", CREATE, played("bad cron", "recurring_runs"))
+    with pytest.raises(errors.InvalidFieldError, match="not a supported format") as caught:
+        kfp.create(WANTED, call())
+    assert [violation.field for violation in caught.value.violations] == ["cron.cron"]
+
+
+ABSENT: dict[str, tuple[CreateRecurringRun, type[errors.AdapterError]]] = {
+    "pipeline": (replace(WANTED, pipeline=PipelineRef(name="absent")), errors.PipelineNotFoundError),
+    "version": (replace(WANTED, version=VersionRef(name="absent")), errors.VersionNotFoundError),
+    "experiment": (replace(WANTED, experiment=ExperimentRef(name="absent")), errors.ExperimentNotFoundError),
+}
+
+
+@pytest.mark.parametrize("what", ABSENT)
+def test_what_it_needs_is_looked_up_before(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, what: str) -> None:
+    """Whatever is not there is named exactly, and KFP is not told to make anything."""
+    request, error = ABSENT[what]
+    scripted.on("GET", r"/pipelines/names/absent", played("get unknown name", "pipelines"))
+    scripted.on("GET", r"/versions\?", answers(200, {}))
+    with_pipeline(scripted)
+    with pytest.raises(error):
+        kfp.create(request, call())
+    assert scripted.paths("POST") == []
+
+
+def test_a_version_that_goes_meanwhile(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """KFP says 500 to it; a look afterwards makes VERSION_NOT_FOUND of that."""
+    gone = answers(404, {"code": 5, "message": f"ResourceNotFoundError: PipelineVersion {VERSION} not found"})
+    scripted.on("GET", rf"/versions/{VERSION}$", recorded_version(), gone)
+    with_pipeline(scripted).on("POST", CREATE, answers(500, {"code": 13, "message": "Internal Server Error"}))
+    with pytest.raises(errors.VersionNotFoundError):
+        kfp.create(WANTED, call())
+
+
+def test_a_fault_of_kfp_is_kfps(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """A 500 with everything in its place stays KFP_ERROR."""
+    with_pipeline(scripted).on("POST", CREATE, answers(500, {"code": 13, "message": "the disk is full"}))
+    with pytest.raises(errors.KfpError, match="the disk is full"):
+        kfp.create(WANTED, call())
+
+
+def test_without_a_default_experiment_kfp_chooses(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """A single user's KFP has a default of its own; one for several users refuses, and says which field is needed."""
+    scripted.on("GET", r"/experiments\?", answers(200, {}))
+    with_pipeline(scripted).on(
+        "POST", CREATE, played("create, cron", "recurring_runs"), played("run without an experiment", "multi_user")
+    )
+    kfp.create(WANTED, call())
+    assert "experiment_id" not in sent(scripted)
+    with pytest.raises(errors.InvalidFieldError) as caught:
+        kfp.create(WANTED, call())
+    assert [violation.field for violation in caught.value.violations] == ["experiment"]
+
+
+UNKNOWN: dict[str, Callable[[KfpRecurringRunRepository], object]] = {
+    "get": lambda kfp: kfp.get(ID, call()),
+    "enable": lambda kfp: kfp.enable(ID, call()),
+    "disable": lambda kfp: kfp.disable(ID, call()),
+}
+
+
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_what_is_not_there(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, what: str) -> None:
+    """It is RECURRING_RUN_NOT_FOUND."""
+    unknown = played("get unknown", "recurring_runs")
+    scripted.on("GET", ONE, unknown).on("POST", r":(en|dis)able$", unknown)
+    with pytest.raises(errors.RecurringRunNotFoundError) as caught:
+        UNKNOWN[what](kfp)
+    assert caught.value.resource_name == ID
+
+
+# --- broken answers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, fault: str) -> None:
+    """It is never sent again; the one that was made meanwhile and is what was asked for is ours."""
+    others = [
+        made(recurring_run_id="old", created_at="2026-01-02T03:04:05Z"),
+        made(recurring_run_id="off", mode="DISABLE"),
+        made(recurring_run_id="bare", runtime_config={}),
+        made(recurring_run_id="hourly", trigger={"periodic_schedule": {"interval_second": "3600"}}),
+        made(recurring_run_id="without", trigger={}),
+        made(recurring_run_id="other", pipeline_version_reference={"pipeline_id": PIPELINE}),
+    ]
+    with_pipeline(scripted).on("POST", CREATE, BROKEN[fault]).on("GET", LIST, listing(*others, made()))
+    assert kfp.create(WANTED, call()).recurring_run_id == ID
+    assert len(scripted.paths("POST")) == 1
+
+
+@pytest.mark.parametrize(
+    "found",
+    [answers(200, {}), listing(made(), made(recurring_run_id="second")), answers(503)],
+    ids=["nothing", "two", "KFP is away"],
+)
+def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, found: Behaviour) -> None:
+    """Where it cannot be known which one is ours, the fault is told."""
+    with_pipeline(scripted).on("POST", CREATE, resets()).on("GET", LIST, found)
+    with pytest.raises(errors.KfpUnavailableError):
+        kfp.create(WANTED, call())
+    assert len(scripted.paths("POST")) == 1
+
+
+def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """After the deadline it is looked, too, in time of the adapter's own."""
+    with_pipeline(scripted).on("POST", CREATE, stalls()).on("GET", LIST, listing(made()))
+    assert kfp.create(WANTED, call(5)).recurring_run_id == ID
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, fault: str) -> None:
+    """What is gone afterwards was deleted; what is there was not, and the fault is told."""
+    scripted.on("DELETE", ONE, BROKEN[fault])
+    scripted.on("GET", ONE, played("get unknown", "recurring_runs"), answers(200, made()))
+    assert kfp.delete(ID, call(), allow_missing=False)
+    with pytest.raises(errors.KfpUnavailableError):
+        kfp.delete(ID, call(), allow_missing=True)
+    assert len(scripted.paths("DELETE")) == 2
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_switch_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, fault: str) -> None:
+    """Whether it was switched is seen from the recurring run."""
+    scripted.on("POST", r":(en|dis)able$", BROKEN[fault]).on("GET", ONE, answers(200, made()))
+    assert kfp.enable(ID, call()).enabled
+    with pytest.raises(errors.KfpUnavailableError):
+        kfp.disable(ID, call())
+    assert len(scripted.paths("POST")) == 2
+
+
+# --- lists --------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_an_experiment(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """The experiment is looked up, by name too: KFP would answer an unknown one with an empty list."""
+    scripted.on("GET", r"/experiments\?", played("list by name", "experiments"), answers(200, {}))
+    scripted.on("GET", LIST, listing(made()))
+    where = RecurringRunFilter(ExperimentRef(name="exp", namespace="team-a"), "team-a")
+    assert kfp.list(where, PageRequest(), call()).total_size == 1
+    query = query_of(scripted.paths("GET")[-1])
+    assert (query["experiment_id"], query["namespace"]) == (placed("EXPERIMENT"), "team-a")
+    with pytest.raises(errors.ExperimentNotFoundError):
+        kfp.list(where, PageRequest(), call())

@@ -1,0 +1,438 @@
+"""A run is started once for each request id, whatever becomes of the line, and as it was asked for."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.repository.conftest import call
+from tests.runs_kfp import (
+    DEFAULT,
+    EXPERIMENT,
+    NAME,
+    NOBODY,
+    OLDER,
+    PIPELINE,
+    VERSION,
+    Fault,
+    RunsKfp,
+    refused,
+    spec_of,
+)
+from tests.scripted_kfp import answers, resets, sends, stalls
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.experiments import ExperimentRef
+from kfadapter_grpc.domain.labels import ORIGIN_LABEL, split_labels
+from kfadapter_grpc.domain.models import PipelineRef, VersionRef
+from kfadapter_grpc.domain.request_ids import run_id_for
+from kfadapter_grpc.domain.runs import CreateRun, RunState
+from kfadapter_grpc.kfp_backend import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.scripted_kfp import Connection, Received
+
+    from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
+
+WANTED = CreateRun(PipelineRef(name=NAME), VersionRef(), parameters={"s": "값", "i": 3.0})
+REPEATABLE = replace(WANTED, request_id="r-1")
+RUN = run_id_for("r-1")
+
+
+@pytest.fixture
+def kfp() -> Iterator[RunsKfp]:
+    """A KFP that keeps runs."""
+    kfp = RunsKfp()
+    with kfp.server:
+        yield kfp
+
+
+@pytest.fixture
+def runs(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
+    """The repository before it."""
+    backend = connect(kfp.url)
+    yield backend.runs
+    backend.close()
+
+
+@pytest.fixture
+def others(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
+    """The repository of another adapter before the same KFP."""
+    backend = connect(kfp.url)
+    yield backend.runs
+    backend.close()
+
+
+def test_the_latest_version_with_typed_parameters(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """KFP gets the version's id, whole numbers as such, and a name; the answer is the run."""
+    run = runs.create(WANTED, call())
+    (body,) = kfp.posts()
+    assert body["pipeline_version_reference"] == {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION}
+    assert json.dumps(body["runtime_config"]) == json.dumps({"parameters": {"s": "값", "i": 3}})
+    assert (run.pipeline_id, run.pipeline_version_id, run.state) == (PIPELINE, VERSION, RunState.PENDING)
+    assert run.display_name.startswith(f"{NAME} 20")
+    assert str(uuid.UUID(run.run_id)) == body["run_id"]
+    assert "experiment_id" not in body
+    assert "description" not in body
+
+
+def test_everything_that_can_be_said(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Ids or names, the experiment, description, labels and the service account reach KFP, and come back."""
+    wanted = replace(
+        WANTED,
+        pipeline=PipelineRef(PIPELINE),
+        version=VersionRef(name="1"),
+        experiment=ExperimentRef(name="실험"),
+        display_name="이름",
+        description="설명",
+        labels={"team": "비전"},
+        service_account="trainer",
+    )
+    run = runs.create(wanted, call())
+    assert kfp.posts()[0]["description"] == '설명\nkfadapter: {"team":"비전"}'
+    assert (run.display_name, run.description, run.labels) == ("이름", "설명", {"team": "비전"})
+    assert (run.experiment_id, run.service_account, run.pipeline_version_id) == (EXPERIMENT, "trainer", OLDER)
+
+
+def test_a_name_is_made_of_a_pipeline_that_was_named_by_id(runs: KfpRunRepository) -> None:
+    """Its name is looked up."""
+    assert runs.create(replace(WANTED, pipeline=PipelineRef(PIPELINE)), call()).display_name.startswith(f"{NAME} ")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"pipeline": PipelineRef(name="없음")}, errors.PipelineNotFoundError),
+        ({"pipeline": PipelineRef(NOBODY)}, errors.PipelineNotFoundError),
+        ({"version": VersionRef(NOBODY)}, errors.VersionNotFoundError),
+        ({"version": VersionRef(name="3")}, errors.VersionNotFoundError),
+        ({"experiment": ExperimentRef(NOBODY)}, errors.ExperimentNotFoundError),
+        ({"experiment": ExperimentRef(name="없음")}, errors.ExperimentNotFoundError),
+        ({"parameters": {"s": "x", "nope": 1.0}}, errors.ParameterUnknownError),
+        ({"parameters": {"s": 1.0}}, errors.ParameterTypeError),
+        ({"parameters": {}}, errors.ParameterMissingError),
+    ],
+)
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_what_cannot_be_started(
+    kfp: RunsKfp,
+    runs: KfpRunRepository,
+    change: dict[str, object],
+    error: type[errors.AdapterError],
+    validate_only: bool,
+) -> None:
+    """Nothing is started; the error is the same whether it was only to be checked or not."""
+    with pytest.raises(error):
+        runs.create(replace(WANTED, validate_only=validate_only, **change), call())  # type: ignore[arg-type]
+    assert kfp.runs == {}
+
+
+def test_a_missing_experiment_is_named(runs: KfpRunRepository) -> None:
+    """The error is about the experiment, not about the run that KFP was asked for."""
+    with pytest.raises(errors.ExperimentNotFoundError) as caught:
+        runs.create(replace(WANTED, experiment=ExperimentRef(NOBODY)), call())
+    assert caught.value.resource_name == NOBODY
+
+
+def test_a_version_that_goes_meanwhile(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """KFP's 500 becomes VERSION_NOT_FOUND of that version."""
+    text = f"Failed to fetch a pipeline version: PipelineVersion {VERSION} not found"
+    gone = answers(500, {"code": 13, "message": text, "details": [{"message": "Internal Server Error"}]})
+    kfp.faults = [Fault(stored=False, behaviour=gone)]
+    with pytest.raises(errors.VersionNotFoundError, match="somebody deleted it"):
+        runs.create(WANTED, call())
+
+
+def test_an_experiment_is_made_on_demand(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Only if that is asked for, and not by a check."""
+    wanted = replace(WANTED, experiment=ExperimentRef(name="새 실험"), create_experiment=True)
+    assert runs.create(replace(wanted, validate_only=True), call()).experiment_id == ""
+    assert "새 실험" not in kfp.experiments.values()
+    run = runs.create(wanted, call())
+    assert kfp.experiments[run.experiment_id] == "새 실험"
+
+
+def test_a_namespace_has_a_default_experiment_of_its_own(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Where there are namespaces KFP has no default, so the experiment named Default is looked for."""
+    assert runs.create(replace(WANTED, namespace="team-a"), call()).experiment_id == DEFAULT
+    kfp.experiments.clear()
+    with pytest.raises(errors.ExperimentNotFoundError, match="named 'Default'"):
+        runs.create(replace(WANTED, namespace="team-a"), call())
+
+
+def test_a_check_starts_nothing(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """The answer is the run as it would be, without state and times."""
+    run = runs.create(replace(REPEATABLE, validate_only=True, labels={"a": "b"}), call())
+    assert kfp.posts() == []
+    assert (run.run_id, run.pipeline_version_id, run.parameters) == (RUN, VERSION, {"s": "값", "i": 3})
+    assert (run.labels, run.state, run.created_at) == ({"a": "b"}, RunState.UNKNOWN, None)
+
+
+def test_a_platform_spec_is_no_obstacle(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Parameters are checked against the pipeline spec inside of the wrapper."""
+    kfp.spec = spec_of("kubernetes_platform")
+    with pytest.raises(errors.ParameterUnknownError):
+        runs.create(replace(WANTED, parameters={"nope": 1.0}), call())
+
+
+# --- caching ----------------------------------------------------------------------------------------------------
+
+
+def test_without_caching(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """KFP gets the spec with caching switched off in every task; the run still tells what it was started from."""
+    run = runs.create(replace(WANTED, caching=False, description="설명", labels={"a": "b"}), call())
+    (body,) = kfp.posts()
+    assert '"enableCache": true' in json.dumps(kfp.spec)
+    assert '"enableCache": true' not in json.dumps(body["pipeline_spec"])
+    assert "pipeline_version_reference" not in body
+    assert (run.pipeline_id, run.pipeline_version_id) == (PIPELINE, VERSION)
+    assert (run.description, run.labels) == ("설명", {"a": "b"})
+    assert ORIGIN_LABEL in split_labels(str(body["description"]))[1]
+
+
+def test_a_workflow_has_no_such_switch(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """UNSUPPORTED_BY_KFP for a KFP v1 pipeline."""
+    kfp.spec = spec_of("argo_v1_workflow")
+    with pytest.raises(errors.UnsupportedByKfpError, match="v1"):
+        runs.create(replace(WANTED, caching=False, parameters={"b": "3"}), call())
+
+
+def test_a_workflows_parameters_are_texts(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Its names are checked, its types are only words of the author."""
+    kfp.spec = spec_of("argo_v1_workflow")
+    assert runs.create(replace(WANTED, parameters={"b": "3"}), call()).parameters == {"b": "3"}
+    with pytest.raises(errors.ParameterUnknownError):
+        runs.create(replace(WANTED, parameters={"b": "3", "nope": "3"}), call())
+
+
+# --- request ids ------------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_request_is_the_same_run(kfp: RunsKfp, runs: KfpRunRepository, others: KfpRunRepository) -> None:
+    """The id follows from the request id; a copy finds the run, in whichever adapter."""
+    first = runs.create(REPEATABLE, call())
+    assert first.run_id == RUN
+    assert runs.create(REPEATABLE, call()) == others.create(REPEATABLE, call()) == first
+    assert len(kfp.posts()) == 1
+
+
+def test_a_repeated_request_after_all_is_gone(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Nor does it matter that a newer version is there, or that pipeline and experiment are gone."""
+    wanted = replace(REPEATABLE, experiment=ExperimentRef(name="실험"))
+    first = runs.create(replace(wanted, version=VersionRef()), call())
+    kfp.versions.clear()
+    kfp.experiments.clear()
+    assert runs.create(wanted, call()) == first
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"parameters": {"s": "다른 값", "i": 3.0}}, "parameters"),
+        ({"parameters": {"s": "값", "i": 3.0, "b": True}}, "parameters"),
+        ({"parameters": {"s": "값"}}, "parameters"),
+        ({"version": VersionRef(OLDER)}, "version"),
+        ({"version": VersionRef(name="1")}, "version"),
+        ({"pipeline": PipelineRef(NOBODY)}, "pipeline"),
+        ({"experiment": ExperimentRef(name="실험")}, "experiment"),
+        ({"experiment": ExperimentRef(EXPERIMENT)}, "experiment"),
+        ({"display_name": "다른 이름"}, "display_name"),
+        ({"description": "다른 설명"}, "description"),
+        ({"labels": {"a": "b"}}, "labels"),
+        ({"service_account": "other"}, "service_account"),
+        ({"caching": False}, "caching_enabled"),
+    ],
+)
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_a_request_id_with_another_content(
+    kfp: RunsKfp,
+    runs: KfpRunRepository,
+    change: dict[str, object],
+    named: str,
+    validate_only: bool,
+) -> None:
+    """REQUEST_ID_REUSED, which names what differs."""
+    runs.create(replace(REPEATABLE, display_name="이름"), call())
+    with pytest.raises(errors.RequestIdReusedError) as caught:
+        runs.create(
+            replace(REPEATABLE, validate_only=validate_only, **{"display_name": "이름", **change}),  # type: ignore[arg-type]
+            call(),
+        )
+    assert caught.value.metadata["different"] == named
+    assert len(kfp.posts()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pipeline": PipelineRef(PIPELINE.upper())},
+        {"version": VersionRef(VERSION)},
+        {"version": VersionRef(name="2")},
+        {"experiment": ExperimentRef(DEFAULT)},
+        {"experiment": ExperimentRef(name="Default")},
+        {"parameters": {"i": 3, "s": "값"}},
+        {"parameters": {"s": "값", "i": 3.0}},
+        {"service_account": "pipeline-runner"},
+        {"display_name": "이름"},
+    ],
+)
+def test_the_same_content_in_other_words(kfp: RunsKfp, runs: KfpRunRepository, change: dict[str, object]) -> None:
+    """What means the same run is the same request."""
+    runs.create(replace(REPEATABLE, display_name="이름"), call())
+    assert runs.create(replace(REPEATABLE, **change), call()).run_id == RUN  # type: ignore[arg-type]
+    assert len(kfp.posts()) == 1
+
+
+def test_large_and_small_numbers_are_the_same_after_kfp(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """However KFP writes a number, it is compared as what it is."""
+    wanted = replace(REPEATABLE, parameters={"s": "값", "f": 1e20, "d": {"x": [1.0, 2.5e-7, True]}})
+    runs.create(wanted, call())
+    kfp.runs[RUN]["runtime_config"] = {"parameters": {"s": "값", "f": 10**20, "d": {"x": [1, 0.00000025, True]}}}
+    assert runs.create(wanted, call()).run_id == RUN
+    kfp.runs[RUN]["runtime_config"] = {"parameters": {"s": "값", "f": 10**20, "d": {"x": [1, 0.00000025, 1]}}}
+    with pytest.raises(errors.RequestIdReusedError):
+        runs.create(wanted, call())
+
+
+def test_namespaces_have_their_own_request_ids(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """The same request id in two namespaces makes two runs."""
+    ids = {runs.create(replace(REPEATABLE, namespace=one), call()).run_id for one in ("", "team-a", "team-b")}
+    assert len(ids) == 3
+    assert ids == set(kfp.runs)
+
+
+BREAKS = {
+    "reset": resets(),
+    "closed": sends(b"", then_close=True),
+    "half a head": sends(b"HTTP/1.1 200 OK\r\n", then_close=True),
+    "half a body": sends(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{", then_close=True),
+    "500": refused(500, 13, "Internal Server Error"),
+    "400": refused(400, 3, "no"),
+    "409": refused(409, 6, "no"),
+    "404": answers(404, b"404 page not found"),
+    "429": answers(429, b"slow down"),
+    "502": answers(502, b"<html>bad gateway</html>", content_type="text/html"),
+    "503": answers(503, b"<html>upstream</html>", content_type="text/html"),
+    "nonsense": answers(200, b"{"),
+    "a web page": answers(200, b"<html>login</html>", content_type="text/html"),
+    "silence": stalls(),
+}
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+    """Whatever is answered, looking finds the run, and that is the answer; a copy finds it, too."""
+    kfp.faults = [Fault(stored=True, behaviour=BREAKS[fault])]
+    run = runs.create(REPEATABLE, call(5 if fault == "silence" else 20))
+    assert run.run_id == RUN
+    assert runs.create(REPEATABLE, call()).run_id == RUN
+    assert len(kfp.posts()) == 1
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_fault_before_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+    """An error, nothing is sent again by itself, and a copy of the call starts the run."""
+    kfp.faults = [Fault(stored=False, behaviour=BREAKS[fault])]
+    with pytest.raises(errors.AdapterError):
+        runs.create(REPEATABLE, call(5 if fault == "silence" else 20))
+    assert len(kfp.posts()) == 1
+    assert runs.create(REPEATABLE, call()).run_id == RUN
+    assert list(kfp.runs) == [RUN]
+
+
+LOOK = rf"/runs/{RUN}$"
+
+
+@pytest.mark.parametrize("fault", [name for name in BREAKS if name not in {"silence", "409"}])
+def test_a_fault_of_the_first_look(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+    """Nothing is started before it is known that there is no run; a copy of the call starts it."""
+    kfp.server.first("GET", LOOK, *[BREAKS[fault]] * 3)
+    with pytest.raises(errors.AdapterError):
+        runs.create(REPEATABLE, call())
+    assert kfp.posts() == []
+    kfp.server.first("GET", LOOK, kfp.serve)
+    assert runs.create(REPEATABLE, call()).run_id == RUN
+
+
+@pytest.mark.parametrize("fault", [name for name in BREAKS if name not in {"silence", "409"}])
+def test_a_fault_of_the_look_after_a_fault(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+    """What broke first is told, with what to do; a copy of the call finds the run."""
+    kfp.faults = [Fault(stored=True, behaviour=resets())]
+    kfp.server.first("GET", LOOK, kfp.serve, *[BREAKS[fault]] * 3)
+    with pytest.raises(errors.KfpUnavailableError, match="same request_id"):
+        runs.create(REPEATABLE, call())
+    kfp.server.first("GET", LOOK, kfp.serve)
+    assert runs.create(REPEATABLE, call()).run_id == RUN
+    assert len(kfp.posts()) == 1
+
+
+@pytest.mark.parametrize(("request_id", "advice"), [("r-1", "same request_id"), ("", "look for")])
+def test_an_unknown_outcome_is_said(kfp: RunsKfp, runs: KfpRunRepository, request_id: str, advice: str) -> None:
+    """The error says that nobody knows, what to do, and the id that the run would have."""
+    kfp.faults = [Fault(stored=False, behaviour=resets())]
+    with pytest.raises(errors.KfpUnavailableError, match=advice) as caught:
+        runs.create(replace(WANTED, request_id=request_id), call())
+    assert caught.value.metadata["run_id"] == kfp.posts()[0]["run_id"]
+
+
+def test_without_a_request_id_a_broken_answer_is_looked_after_all_the_same(
+    kfp: RunsKfp, runs: KfpRunRepository
+) -> None:
+    """The adapter chooses the id of every run, so it can look."""
+    kfp.faults = [Fault(stored=True, behaviour=resets())]
+    assert runs.create(WANTED, call()).run_id in kfp.runs
+    assert len(kfp.posts()) == 1
+
+
+def _once(actions: Iterator[Callable[[], object]]) -> None:
+    """Does the next thing, or nothing if all are done."""
+    action = next(actions, None)
+    if action:
+        action()
+
+
+def test_ten_copies_at_once_from_two_adapters(kfp: RunsKfp, runs: KfpRunRepository, others: KfpRunRepository) -> None:
+    """One run, and all ten get it, though both adapters have looked before either has asked KFP for it."""
+    both_have_looked = threading.Barrier(2)
+    looks = iter([both_have_looked.wait] * 2)
+    kfp.before_look = lambda: _once(looks)
+    with ThreadPoolExecutor(10) as pool:
+        calls = [pool.submit(one.create, REPEATABLE, call()) for one in (runs, others) for _ in range(5)]
+        assert {one.result().run_id for one in calls} == {RUN}
+    assert list(kfp.runs) == [RUN]
+    assert len(kfp.posts()) == 2
+
+
+def test_two_contents_at_once_from_two_adapters(kfp: RunsKfp, runs: KfpRunRepository, others: KfpRunRepository) -> None:
+    """One wins, the other one is told that the request id is taken."""
+    both_have_looked = threading.Barrier(2)
+    looks = iter([both_have_looked.wait] * 2)
+    kfp.before_look = lambda: _once(looks)
+    other = replace(REPEATABLE, parameters={"s": "다른 값"})
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(runs.create, REPEATABLE, call()), pool.submit(others.create, other, call())]
+        failures = [one.exception() for one in calls]
+    assert [type(one) for one in failures if one] == [errors.RequestIdReusedError]
+    assert list(kfp.runs) == [RUN]
+
+
+def test_a_caller_who_goes_away(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """CANCELLED ends the call; whether the run was started, a copy of the call tells."""
+    mine = call()
+
+    def goes_away(connection: Connection, received: Received) -> bool:
+        mine.cancel()
+        return stalls()(connection, received)
+
+    kfp.faults = [Fault(stored=True, behaviour=goes_away)]
+    with pytest.raises(errors.CallCancelledError):
+        runs.create(REPEATABLE, mine)
+    assert runs.create(REPEATABLE, call()).run_id == RUN
+    assert len(kfp.posts()) == 1

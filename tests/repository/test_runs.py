@@ -1,0 +1,465 @@
+"""Runs are found, stopped, retried, put away and deleted, and what KFP blurs is told exactly."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.repository.conftest import call
+from tests.runs_kfp import AT, DEFAULT, EXPERIMENT, NAME, NOBODY, OLDER, PIPELINE, VERSION, RunsKfp, refused
+from tests.scripted_kfp import answers, resets
+from tests.transcripts import load
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.experiments import ExperimentRef
+from kfadapter_grpc.domain.models import Order, PageRequest, StorageState, View
+from kfadapter_grpc.domain.runs import RunFilter, RunState
+from kfadapter_grpc.kfp_backend import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp
+
+    from kfadapter_grpc.domain.runs import Run
+    from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
+
+FROM_PIPELINE = {"pipeline_version_reference": {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION}}
+RUN = "77777777-7777-4777-8777-777777777777"
+ONE = rf"/runs/{RUN}$"
+DONE = answers(200, {})
+NOT_ARCHIVED = {"operation": "NOT_EQUALS", "key": "storage_state", "string_value": "ARCHIVED"}
+
+
+@pytest.fixture
+def kfp() -> Iterator[RunsKfp]:
+    """A KFP that keeps runs."""
+    kfp = RunsKfp()
+    with kfp.server:
+        yield kfp
+
+
+@pytest.fixture
+def runs(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
+    """The repository before it."""
+    backend = connect(kfp.url)
+    yield backend.runs
+    backend.close()
+
+
+@pytest.fixture
+def before_scripted(scripted: ScriptedKfp) -> Iterator[KfpRunRepository]:
+    """The repository before a KFP that does what the test tells it."""
+    backend = connect(scripted.url)
+    yield backend.runs
+    backend.close()
+
+
+def _served(state: str = "RUNNING", **fields: object) -> Behaviour:
+    return answers(200, {"run_id": RUN, "display_name": "r", "state": state, "storage_state": "AVAILABLE", **fields})
+
+
+def _played(note: str, transcript: str = "runs") -> Behaviour:
+    """Answers as KFP did in this step, with ids and times in the places that the recording leaves open."""
+    response = next(step for step in load(transcript).steps if step.note == note).response
+    text = json.dumps(response["json"]).replace("{time}", AT)
+    text = re.sub(r"\{([A-Za-z0-9]+)\}", lambda match: str(uuid.uuid5(uuid.NAMESPACE_OID, match[1])), text)
+    return answers(int(str(response["status"])), text.encode(), content_type=str(response["content_type"]))
+
+
+# --- one run ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_as_kfp_served_it(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """One call tells ids, state, history, times and parameters; 1970 is no time."""
+    scripted.on("GET", ONE, _played("get"))
+    run = before_scripted.get(RUN, View.BASIC, call())
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    assert (run.display_name, run.description, run.labels) == ("r2", "설명", {})
+    assert (run.state, run.error, run.storage_state) == (RunState.PENDING, "", StorageState.AVAILABLE)
+    assert (run.created_at, run.scheduled_at, run.finished_at) == (moment, moment, None)
+    assert run.parameters == {"recipient": "서울", "times": 3}
+    assert [change.state for change in run.state_history] == [RunState.PENDING]
+    assert run.pipeline_version_id == str(uuid.uuid5(uuid.NAMESPACE_OID, "VERSION"))
+    assert run.service_account == "pipeline-runner"
+    assert len(scripted.requests) == 1
+
+
+def test_a_full_run_has_names_and_tasks(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """BASIC has neither, and both have the same etag."""
+    task = {"display_name": "train", "task_id": "1", "state": "FAILED", "error": {"message": "boom"}}
+    run_id = kfp.add(**FROM_PIPELINE, experiment_id=EXPERIMENT, state="FAILED", run_details={"task_details": [task]})
+    basic, full = (runs.get(run_id, view, call()) for view in (View.BASIC, View.FULL))
+    assert (full.pipeline_name, full.pipeline_version_name, full.experiment_name) == (NAME, "2", "실험")
+    assert [one.name for one in full.tasks] == ["train"]
+    assert (basic.pipeline_name, basic.tasks) == ("", ())
+    assert basic.error == full.error == "task 'train' failed: boom"
+    assert basic.etag == full.etag != ""
+
+
+def test_names_of_what_is_gone(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """A run outlives its pipeline and its experiment; the names are empty."""
+    reference = {"pipeline_id": NOBODY, "pipeline_version_id": NOBODY}
+    run_id = kfp.add(pipeline_version_reference=reference, experiment_id=NOBODY)
+    run = runs.get(run_id, View.FULL, call())
+    assert (run.pipeline_id, run.pipeline_name, run.pipeline_version_name) == (NOBODY, "", "")
+    assert run.experiment_name == ""
+
+
+def test_a_run_from_a_file(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """It has no pipeline, and its spec is passed over."""
+    run = runs.get(kfp.add(pipeline_spec={"root": {}}), View.FULL, call())
+    assert (run.pipeline_id, run.pipeline_version_id, run.pipeline_name) == ("", "", "")
+
+
+OPERATIONS: dict[str, Callable[[KfpRunRepository, str], object]] = {
+    "get": lambda runs, run_id: runs.get(run_id, View.BASIC, call()),
+    "terminate": lambda runs, run_id: runs.terminate(run_id, 0, call()),
+    "retry": lambda runs, run_id: runs.retry(run_id, call()),
+    "archive": lambda runs, run_id: runs.archive(run_id, call()),
+    "unarchive": lambda runs, run_id: runs.unarchive(run_id, call()),
+    "delete": lambda runs, run_id: runs.delete(run_id, call(), allow_missing=False),
+}
+WRITES = [name for name in OPERATIONS if name != "get"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_run_that_is_not_there(runs: KfpRunRepository, operation: str) -> None:
+    """RUN_NOT_FOUND, which names it."""
+    with pytest.raises(errors.RunNotFoundError) as caught:
+        OPERATIONS[operation](runs, RUN)
+    assert caught.value.resource_name == RUN
+
+
+@pytest.mark.parametrize("operation", ["archive", "unarchive"])
+def test_a_kfp_that_does_not_say_that_there_is_none(
+    scripted: ScriptedKfp, before_scripted: KfpRunRepository, operation: str
+) -> None:
+    """It is looked afterwards."""
+    scripted.on("POST", "/runs/", DONE).on("GET", ONE, refused(404, 5, f"Run {RUN} not found"))
+    with pytest.raises(errors.RunNotFoundError):
+        OPERATIONS[operation](before_scripted, RUN)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_stranger(scripted: ScriptedKfp, before_scripted: KfpRunRepository, operation: str) -> None:
+    """KFP's 403 is told as such, for every call."""
+    played = _played("terminate as bob", "multi_user")
+    scripted.on("GET", "/runs/", played).on("POST", "/runs/", played).on("DELETE", "/runs/", played)
+    with pytest.raises(errors.KfpRejectedCredentialsError):
+        OPERATIONS[operation](before_scripted, RUN)
+
+
+AS_IF_DONE = {"terminate": "CANCELING", "retry": "RUNNING", "archive": "RUNNING", "unarchive": "RUNNING"}
+
+
+@pytest.mark.parametrize("operation", AS_IF_DONE)
+def test_a_broken_answer_to_what_was_done(
+    scripted: ScriptedKfp, before_scripted: KfpRunRepository, operation: str
+) -> None:
+    """Looking shows that it was, so it is a success; nothing is sent twice."""
+    stored = "ARCHIVED" if operation == "archive" else "AVAILABLE"
+    scripted.on("POST", "/runs/", resets()).on("GET", ONE, _served(AS_IF_DONE[operation], storage_state=stored))
+    OPERATIONS[operation](before_scripted, RUN)
+    assert len(scripted.paths("POST")) == 1
+
+
+@pytest.mark.parametrize("operation", AS_IF_DONE)
+def test_a_broken_answer_to_what_was_not_done(
+    scripted: ScriptedKfp, before_scripted: KfpRunRepository, operation: str
+) -> None:
+    """Looking shows that it was not, and what broke is told; nothing is sent twice."""
+    stored = "AVAILABLE" if operation == "archive" else "ARCHIVED"
+    state = "FAILED" if operation == "retry" else "RUNNING"
+    scripted.on("POST", "/runs/", resets()).on("GET", ONE, _served(state, storage_state=stored))
+    with pytest.raises(errors.KfpUnavailableError):
+        OPERATIONS[operation](before_scripted, RUN)
+    assert len(scripted.paths("POST")) == 1
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_no_kfp_at_all(operation: str) -> None:
+    """KFP_UNAVAILABLE."""
+    backend = connect("http://127.0.0.1:1")
+    with pytest.raises(errors.KfpUnavailableError):
+        OPERATIONS[operation](backend.runs, RUN)
+    backend.close()
+
+
+# --- delete, archive, retry -------------------------------------------------------------------------------------
+
+
+def test_delete(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """It tells whether there was one."""
+    run_id = kfp.add()
+    assert runs.delete(run_id, call(), allow_missing=False) is True
+    assert runs.delete(run_id, call(), allow_missing=True) is False
+    assert kfp.runs == {}
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_broken_delete(scripted: ScriptedKfp, before_scripted: KfpRunRepository, gone: bool) -> None:
+    """It is looked whether the run is gone."""
+    found = refused(404, 5, f"Run {RUN} not found") if gone else _served()
+    scripted.on("DELETE", ONE, resets()).on("GET", ONE, found)
+    if gone:
+        assert before_scripted.delete(RUN, call(), allow_missing=False)
+    else:
+        with pytest.raises(errors.KfpUnavailableError):
+            before_scripted.delete(RUN, call(), allow_missing=False)
+    assert len(scripted.paths("DELETE")) == 1
+
+
+def test_archive_and_back(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """The answer is the run as it is then, also when it was so before."""
+    run_id = kfp.add()
+    assert runs.archive(run_id, call()).storage_state is StorageState.ARCHIVED
+    assert runs.archive(run_id, call()).storage_state is StorageState.ARCHIVED
+    assert runs.unarchive(run_id, call()).storage_state is StorageState.AVAILABLE
+
+
+def test_retry(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """A failed run runs again."""
+    assert runs.retry(kfp.add(state="FAILED", finished_at=AT), call()).state is RunState.RUNNING
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "SUCCEEDED", "CANCELING"])
+def test_retry_of_what_did_not_fail(kfp: RunsKfp, runs: KfpRunRepository, state: str) -> None:
+    """RUN_NOT_RETRYABLE, which tells the state."""
+    with pytest.raises(errors.RunNotRetryableError, match=f"is {state}; only a failed run") as caught:
+        runs.retry(kfp.add(state=state), call())
+    assert caught.value.metadata["state"] == state
+
+
+def test_retry_of_a_run_whose_workflow_is_gone(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """It did fail, but KFP cannot: the text says what may be."""
+    scripted.on("POST", "/runs/", _played("retry a run that is not failed")).on("GET", ONE, _served("FAILED"))
+    with pytest.raises(errors.RunNotRetryableError, match="no longer holds its workflow"):
+        before_scripted.retry(RUN, call())
+
+
+# --- terminate --------------------------------------------------------------------------------------------------
+
+
+def test_terminate(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """The answer is the run as it is then."""
+    assert runs.terminate(kfp.add(state="RUNNING"), 0, call()).state is RunState.CANCELING
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
+def test_terminate_of_what_is_over_or_stopping(kfp: RunsKfp, runs: KfpRunRepository, state: str) -> None:
+    """It is left as it is, which is no error, though KFP says 400."""
+    assert runs.terminate(kfp.add(state=state), 0, call()).state is RunState(state)
+
+
+def test_terminate_that_kfp_refuses(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """A refusal while the run goes on is an error, in KFP's words."""
+    scripted.on("POST", "/runs/", refused(500, 13, "etcd is away")).on("GET", ONE, _served("RUNNING"))
+    with pytest.raises(errors.KfpError, match="etcd is away"):
+        before_scripted.terminate(RUN, 0, call())
+
+
+def test_terminate_waits(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """Until the run is over; here that is seen at the third look."""
+    scripted.on("POST", "/runs/", DONE)
+    scripted.on("GET", ONE, _served("CANCELING"), _served("CANCELING"), _served("FAILED", finished_at=AT))
+    assert before_scripted.terminate(RUN, 60, call()).state is RunState.FAILED
+    assert len(scripted.paths("GET")) == 3
+
+
+def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """A KFP that comes back within the wait tells the end."""
+    scripted.on("POST", "/runs/", DONE)
+    away = [answers(503, b"upstream")] * 6
+    scripted.on("GET", ONE, _served("CANCELING"), *away, _served("FAILED", finished_at=AT))
+    assert before_scripted.terminate(RUN, 60, call(90)).state is RunState.FAILED
+
+
+@pytest.mark.parametrize(("wait_seconds", "budget"), [(0.3, 60), (600, 5)])
+def test_terminate_waits_no_longer_than_it_may(
+    scripted: ScriptedKfp, before_scripted: KfpRunRepository, wait_seconds: float, budget: float
+) -> None:
+    """A run that does not stop is told as it is, within the wait and within the call's own time."""
+    scripted.on("POST", "/runs/", DONE).on("GET", ONE, _served("CANCELING"))
+    assert before_scripted.terminate(RUN, wait_seconds, call(budget)).state is RunState.CANCELING
+
+
+def test_a_caller_who_goes_away_is_not_waited_for(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """The wait ends at once."""
+    mine = call(600)
+
+    def goes_away(connection: Connection, received: Received) -> bool:
+        kept = _served("CANCELING")(connection, received)
+        mine.cancel()
+        return kept
+
+    scripted.on("POST", "/runs/", DONE).on("GET", ONE, goes_away)
+    with pytest.raises(errors.CallCancelledError):
+        before_scripted.terminate(RUN, 600, mine)
+
+
+# --- lists ------------------------------------------------------------------------------------------------------
+
+
+def _list(runs: KfpRunRepository, **where: object) -> list[Run]:
+    return list(runs.list(RunFilter(**where), PageRequest(), call()).items)  # type: ignore[arg-type]
+
+
+def _predicates(kfp: RunsKfp) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(kfp.queries()[-1]["filter"])["predicates"]
+    return found
+
+
+def test_a_recorded_list(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """It is read as KFP wrote it, and so is an empty one, which is `{}`."""
+    scripted.on("GET", "/runs", _played("list of the experiment"), answers(200, {}))
+    assert [run.display_name for run in _list(before_scripted)] == ["r2", "r1"]
+    assert before_scripted.list(RunFilter(), PageRequest(), call()).total_size == 0
+
+
+def test_what_kfp_is_asked(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Whatever KFP can filter by, it does, and archived runs are left out unless they are wanted."""
+    moment = datetime(2026, 5, 6, 7, 8, 9, 123, tzinfo=timezone.utc)
+    where = RunFilter(
+        experiment=ExperimentRef(name="실험"),
+        states=frozenset({RunState.FAILED, RunState.CANCELED}),
+        created_after=moment,
+        finished_after=moment,
+        display_name_contains="50%_+",
+        labels={"team": "비전", "odd": 'a"b'},
+        archived=True,
+        namespace="team-a",
+    )
+    runs.list(where, PageRequest(7, order=Order("display_name", descending=False)), call())
+    query = kfp.queries()[-1]
+    assert (query["experiment_id"], query["sort_by"], query["page_size"]) == (EXPERIMENT, "name asc", "7")
+    assert "namespace" not in query
+    assert _predicates(kfp) == [
+        {"operation": "EQUALS", "key": "storage_state", "string_value": "ARCHIVED"},
+        {"operation": "IN", "key": "state", "string_values": {"values": ["CANCELED", "FAILED"]}},
+        {"operation": "GREATER_THAN", "key": "created_at", "timestamp_value": "2026-05-06T07:08:09Z"},
+        {"operation": "GREATER_THAN", "key": "finished_at", "timestamp_value": "2026-05-06T07:08:09Z"},
+        {"operation": "IS_SUBSTRING", "key": "display_name", "string_value": "50%_+"},
+        {"operation": "IS_SUBSTRING", "key": "description", "string_value": '"team":"비전"'},
+    ]
+
+
+def test_the_least_that_kfp_is_asked(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Runs that are not archived, of the namespace, the newest first."""
+    _list(runs, namespace="team-a")
+    assert kfp.queries() == [
+        {
+            "page_size": "100",
+            "sort_by": "created_at desc",
+            "namespace": "team-a",
+            "filter": json.dumps({"predicates": [NOT_ARCHIVED]}),
+        }
+    ]
+
+
+@pytest.mark.parametrize("value", ['a"b', "a\\b"])
+def test_labels_that_kfp_cannot_look_for(kfp: RunsKfp, runs: KfpRunRepository, value: str) -> None:
+    """Backslashes mean something else to LIKE, so KFP is asked for runs with labels, and they are compared here."""
+    wanted = kfp.add(description=f"kfadapter: {json.dumps({'k': value})}")
+    kfp.add(description='kfadapter: {"k":"other"}')
+    assert [run.run_id for run in _list(runs, labels={"k": value})] == [wanted]
+    assert _predicates(kfp)[-1]["string_value"] == "kfadapter: "
+
+
+def test_what_kfp_compares_loosely_is_compared_exactly(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Letter case and wildcards of the name, labels in the description; the total is not known then."""
+    wanted = kfp.add(display_name="Train_1", description='x\nkfadapter: {"a":"1","b":"2"}')
+    kfp.add(display_name="train_1", description='kfadapter: {"a":"1"}')
+    kfp.add(display_name="TrainX1", description='say "a":"1"')
+    assert [run.run_id for run in _list(runs, display_name_contains="Train_")] == [wanted]
+    assert len(_list(runs, labels={"a": "1"})) == 2
+    page = runs.list(RunFilter(labels={"a": "1", "b": "2"}), PageRequest(), call())
+    assert [run.run_id for run in page.items] == [wanted]
+    assert page.total_size is None
+
+
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [
+        ({"pipeline_id": PIPELINE.upper()}, 2),
+        ({"pipeline_version_id": OLDER}, 1),
+        ({"pipeline_id": PIPELINE, "pipeline_version_id": VERSION}, 1),
+        ({"pipeline_id": NOBODY}, 0),
+    ],
+)
+def test_runs_of_a_pipeline_or_a_version(
+    kfp: RunsKfp, runs: KfpRunRepository, where: dict[str, object], count: int
+) -> None:
+    """KFP cannot look for them, so run after run is read."""
+    kfp.add(**FROM_PIPELINE)
+    kfp.add(pipeline_version_reference={"pipeline_id": PIPELINE, "pipeline_version_id": OLDER})
+    kfp.add(pipeline_version_reference={"pipeline_id": EXPERIMENT, "pipeline_version_id": DEFAULT})
+    kfp.add()
+    assert len(_list(runs, **where)) == count
+
+
+def test_a_scan_is_bounded_and_goes_on(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """A page may be short, even empty; its token leads on, and every run is found once."""
+    wanted = {kfp.add(**FROM_PIPELINE) if number % 60 == 59 else kfp.add() for number in range(180)} & {
+        run_id for run_id, run in kfp.runs.items() if "pipeline_version_reference" in run
+    }
+    found, pages, token = [], 0, ""
+    while True:
+        page = runs.list(RunFilter(pipeline_id=PIPELINE), PageRequest(1, token), call())
+        found += [run.run_id for run in page.items]
+        pages, token = pages + 1, page.next_token
+        if not token:
+            break
+    assert len(found) == len(set(found)) == len(wanted) == 3
+    assert pages > 3
+
+
+def test_pages(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Tokens lead from page to page, and KFP's total is told where it is exact."""
+    wanted = [kfp.add(display_name=f"r{number}") for number in range(5)]
+    first = runs.list(RunFilter(), PageRequest(2), call())
+    rest = runs.list(RunFilter(), PageRequest(1000, first.next_token), call())
+    assert [run.run_id for run in (*first.items, *rest.items)] == wanted
+    assert (first.total_size, rest.next_token) == (5, "")
+
+
+def test_lists_have_no_tasks_but_say_why_a_run_failed(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """The words come with the run, the tasks with Get."""
+    task = {"display_name": "train", "state": "FAILED", "error": {"message": "boom"}}
+    kfp.add(state="FAILED", run_details={"task_details": [task]})
+    (run,) = _list(runs)
+    assert (run.error, run.tasks) == ("task 'train' failed: boom", ())
+
+
+@pytest.mark.parametrize("ref", [ExperimentRef(NOBODY), ExperimentRef(name="없음")])
+def test_runs_of_an_experiment_that_is_not_there(runs: KfpRunRepository, ref: ExperimentRef) -> None:
+    """EXPERIMENT_NOT_FOUND, though a KFP may only say that there are no runs."""
+    with pytest.raises(errors.ExperimentNotFoundError):
+        _list(runs, experiment=ref)
+
+
+def test_a_kfp_that_says_that_the_experiment_is_not_there(
+    scripted: ScriptedKfp, before_scripted: KfpRunRepository
+) -> None:
+    """The error names the experiment."""
+    scripted.on("GET", "/runs", refused(404, 5, f"Experiment {NOBODY} not found"))
+    with pytest.raises(errors.ExperimentNotFoundError) as caught:
+        _list(before_scripted, experiment=ExperimentRef(NOBODY))
+    assert caught.value.resource_name == NOBODY
+
+
+def test_an_experiment_without_runs(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """No runs, no error."""
+    kfp.add(experiment_id=DEFAULT)
+    assert _list(runs, experiment=ExperimentRef(EXPERIMENT)) == []
+
+
+def test_several_users_need_a_namespace(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+    """INVALID_FIELD, which says so."""
+    scripted.on("GET", "/runs", _played("list runs without a namespace", "multi_user"))
+    with pytest.raises(errors.InvalidFieldError, match="namespace"):
+        _list(before_scripted)

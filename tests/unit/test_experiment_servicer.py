@@ -1,0 +1,178 @@
+"""The servicer of experiments alone, under grpcio-testing: message in, one repository call, message out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import grpc_testing
+import pytest
+from grpc import StatusCode
+
+from kfadapter.v1 import common_pb2
+from kfadapter.v1 import experiment_pb2 as pb
+from kfadapter_grpc.domain.errors import InvalidFieldError
+from kfadapter_grpc.domain.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
+from kfadapter_grpc.domain.models import Order, Page, PageRequest, StorageState
+from kfadapter_grpc.services.experiment import ExperimentServicer
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.call import Call
+
+SERVICE = pb.DESCRIPTOR.services_by_name["ExperimentService"]
+ID = "00000000-0000-4000-8000-000000000001"
+MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+EXPERIMENT = Experiment(ID, "실험", "설명", MADE, None, StorageState.ARCHIVED, "team-a")
+
+
+@dataclass
+class FakeRepository:
+    """Keeps what it was asked, and answers with the same things always."""
+
+    asked: list[object] = field(default_factory=list)
+
+    def create(self, request: CreateExperiment, call: Call) -> Experiment:
+        """Answers with the experiment."""
+        self.asked += [request]
+        assert call.remaining() > 0
+        return EXPERIMENT
+
+    def get(self, ref: ExperimentRef, call: Call) -> Experiment:
+        """Answers with the experiment."""
+        self.asked += [ref]
+        assert not call.cancelled
+        return EXPERIMENT
+
+    def list(self, where: ExperimentFilter, page: PageRequest, call: Call) -> Page[Experiment]:
+        """Answers with a page that has a next one."""
+        self.asked += [where, page]
+        assert not call.cancelled
+        return Page((EXPERIMENT,), "kfp-token", 450)
+
+    def archive(self, experiment_id: str, call: Call) -> Experiment:
+        """Answers with the experiment."""
+        self.asked += ["archive", experiment_id]
+        assert not call.cancelled
+        return EXPERIMENT
+
+    def unarchive(self, experiment_id: str, call: Call) -> Experiment:
+        """Answers with the experiment."""
+        self.asked += ["unarchive", experiment_id]
+        assert not call.cancelled
+        return EXPERIMENT
+
+    def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Says that there was one, unless there may be none."""
+        self.asked += [experiment_id, allow_missing]
+        assert not call.cancelled
+        return not allow_missing
+
+
+@pytest.fixture
+def repository() -> FakeRepository:
+    """The repository that the servicer asks."""
+    return FakeRepository()
+
+
+@pytest.fixture
+def server(repository: FakeRepository) -> grpc_testing.Server:
+    """The servicer without any interceptor."""
+    servicer = ExperimentServicer(repository, "from-settings")
+    return grpc_testing.server_from_dictionary({SERVICE: servicer}, grpc_testing.strict_real_time())
+
+
+def _unary(server: grpc_testing.Server, method: str, request: object) -> object:
+    rpc = server.invoke_unary_unary(SERVICE.methods_by_name[method], (), request, 5)
+    response, _, code, details = rpc.termination()
+    assert code is StatusCode.OK, details
+    return response
+
+
+MESSAGE = pb.Experiment(
+    experiment_id=ID,
+    name="실험",
+    description="설명",
+    storage_state=common_pb2.STORAGE_STATE_ARCHIVED,
+    namespace="team-a",
+)
+MESSAGE.created_at.FromDatetime(MADE)
+
+
+def test_create_passes_everything(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """All fields reach the repository; a time that is not known is not set in the answer."""
+    request = pb.CreateExperimentRequest(name="실험", description="여러\n줄", allow_existing=True, namespace="team-a")
+    assert _unary(server, "Create", request) == MESSAGE
+    _unary(server, "Create", pb.CreateExperimentRequest(name="x"))
+    assert repository.asked == [
+        CreateExperiment("실험", "여러\n줄", allow_existing=True, namespace="team-a"),
+        CreateExperiment("x", namespace="from-settings"),
+    ]
+
+
+def test_get_by_id_and_by_name(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """Either names the experiment, in the namespace of the request or else the configured one."""
+    assert _unary(server, "Get", pb.GetExperimentRequest(name="실험", namespace="team-b")) == MESSAGE
+    assert _unary(server, "Get", pb.GetExperimentRequest(experiment_id=ID)) == MESSAGE
+    assert repository.asked == [ExperimentRef("", "실험", "team-b"), ExperimentRef(ID, "", "from-settings")]
+
+
+def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """Filters, size and order reach the repository; its token comes back with the next request only."""
+    request = pb.ListExperimentsRequest(
+        page_size=5000, order_by="name", name_contains="이", storage_state=common_pb2.STORAGE_STATE_ARCHIVED
+    )
+    first = _unary(server, "List", request)
+    assert repository.asked == [
+        ExperimentFilter("이", archived=True, namespace="from-settings"),
+        PageRequest(1000, "", Order("name", descending=False)),
+    ]
+    assert isinstance(first, pb.ListExperimentsResponse)
+    assert (list(first.experiments), first.total_size) == ([MESSAGE], 450)
+    request.page_token = first.next_page_token
+    _unary(server, "List", request)
+    assert repository.asked[-1] == PageRequest(1000, "kfp-token", Order("name", descending=False))
+
+
+def test_what_is_changed_is_named_by_id(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """Archive, Unarchive and Delete take the id; the answer says what went."""
+    assert _unary(server, "Archive", pb.ArchiveExperimentRequest(experiment_id=ID)) == MESSAGE
+    assert _unary(server, "Unarchive", pb.UnarchiveExperimentRequest(experiment_id=ID)) == MESSAGE
+    gone = _unary(server, "Delete", pb.DeleteExperimentRequest(experiment_id=ID))
+    none = _unary(server, "Delete", pb.DeleteExperimentRequest(experiment_id=ID, allow_missing=True))
+    assert (gone, none) == (pb.DeleteExperimentResponse(experiment_id=ID), pb.DeleteExperimentResponse())
+    assert repository.asked == ["archive", ID, "unarchive", ID, ID, False, ID, True]
+
+
+WRONG: dict[str, tuple[str, object, list[str]]] = {
+    "all of Create": (
+        "Create",
+        pb.CreateExperimentRequest(name=" \n", description="설" * 86, namespace="No"),
+        ["name", "name", "description", "namespace"],
+    ),
+    "a long name": ("Create", pb.CreateExperimentRequest(name="x" * 129), ["name"]),
+    "a NUL": ("Create", pb.CreateExperimentRequest(name="x", description="a\0b"), ["description"]),
+    "nothing named": ("Get", pb.GetExperimentRequest(), ["experiment"]),
+    "an empty name": ("Get", pb.GetExperimentRequest(name=""), ["experiment"]),
+    "no id": ("Get", pb.GetExperimentRequest(experiment_id="x"), ["experiment_id"]),
+    "an empty id": ("Archive", pb.ArchiveExperimentRequest(), ["experiment_id"]),
+    "a path": ("Unarchive", pb.UnarchiveExperimentRequest(experiment_id="../x"), ["experiment_id"]),
+    "a name as id": ("Delete", pb.DeleteExperimentRequest(experiment_id="exp"), ["experiment_id"]),
+    "a size below 0": ("List", pb.ListExperimentsRequest(page_size=-1), ["page_size"]),
+    "another order": ("List", pb.ListExperimentsRequest(order_by="description"), ["order_by"]),
+    "no such state": ("List", pb.ListExperimentsRequest(storage_state=7), ["storage_state"]),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
+    """Every wrong field is named, all at once, and the repository is not asked."""
+    method, request, fields = WRONG[what]
+    with pytest.raises(InvalidFieldError) as caught:
+        getattr(ExperimentServicer(repository), method)(request, _Context())
+    assert [violation.field for violation in caught.value.violations] == fields
+    assert repository.asked == []
+
+
+class _Context:
+    """Is not asked for anything before the request is read."""

@@ -1,0 +1,116 @@
+"""Parameters of a run are checked against the pipeline's declaration, all at once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.parameters import MOST_VIOLATIONS, check_parameters
+from kfadapter_grpc.domain.spec import Json, Parameter, ParameterType
+
+_T = ParameterType
+
+
+def _one(kind: ParameterType, *, has_default: bool = False, optional: bool = False) -> Parameter:
+    return Parameter("p", kind, kind.value, has_default=has_default, optional=optional)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "sent"),
+    [
+        (_T.NUMBER_INTEGER, 7.0, 7),
+        (_T.NUMBER_INTEGER, -7, -7),
+        (_T.NUMBER_INTEGER, 2.0**53, 2**53),
+        (_T.NUMBER_DOUBLE, 0.5, 0.5),
+        (_T.NUMBER_DOUBLE, 3.0, 3),
+        (_T.STRING, "서울", "서울"),
+        (_T.STRING, "", ""),
+        (_T.BOOLEAN, False, False),
+        (_T.LIST, [1.0, [2.0, "x"], {"k": 3.0}], [1, [2, "x"], {"k": 3}]),
+        (_T.LIST, [], []),
+        (_T.STRUCT, {"a": {"b": [1.0, 1.5, True, None]}}, {"a": {"b": [1, 1.5, True, None]}}),
+        (_T.UNKNOWN, "anything", "anything"),
+    ],
+)
+def test_a_value_of_the_declared_type_is_taken(kind: ParameterType, given: Json, sent: Json) -> None:
+    """Whole numbers are ints for KFP, inside of lists and objects, too, as a Struct knows only 7.0."""
+    result = check_parameters([_one(kind)], {"p": given})["p"]
+    assert repr(result) == repr(sent)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "says"),
+    [
+        (_T.NUMBER_INTEGER, 7.5, "the number 7.5; the pipeline declares a whole number"),
+        (_T.NUMBER_INTEGER, "7", "the text '7'"),
+        (_T.NUMBER_INTEGER, True, "the truth value true"),
+        (_T.NUMBER_INTEGER, math.inf, "inf"),
+        (_T.NUMBER_INTEGER, 2.0**53 + 2, r"2\^53"),
+        (_T.NUMBER_DOUBLE, False, "a number"),
+        (_T.NUMBER_DOUBLE, math.nan, "JSON"),
+        (_T.STRING, 7.0, "the number 7; the pipeline declares a text"),
+        (_T.STRING, None, "null"),
+        (_T.BOOLEAN, 1.0, "true or false"),
+        (_T.BOOLEAN, "true", "true or false"),
+        (_T.LIST, {}, "an object; the pipeline declares a list"),
+        (_T.LIST, [[math.inf]], "JSON"),
+        (_T.STRUCT, [], "a list; the pipeline declares an object"),
+        (_T.STRUCT, {"a": {"b": math.nan}}, "JSON"),
+        (_T.TASK_FINAL_STATUS, {}, "set by Kubeflow Pipelines itself"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(kind: ParameterType, given: Json, says: str) -> None:
+    """PARAMETER_TYPE, and the text says what came and what is wanted."""
+    with pytest.raises(errors.ParameterTypeError, match=says) as caught:
+        check_parameters([_one(kind)], {"p": given})
+    assert [violation.field for violation in caught.value.violations] == ["parameters.p"]
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [_one(_T.STRING, has_default=True), _one(_T.STRING, optional=True), _one(_T.TASK_FINAL_STATUS)],
+)
+def test_what_may_be_left_out(left_out: Parameter) -> None:
+    """A default, an optional parameter and the status that KFP sets itself need no value."""
+    assert check_parameters([left_out], {}) == {}
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """One error has a violation for each wrong parameter, whatever is wrong with it."""
+    declared = [Parameter("recipient", _T.STRING), Parameter("times", _T.NUMBER_INTEGER), Parameter("seed", _T.STRING)]
+    with pytest.raises(errors.ParameterUnknownError) as caught:
+        check_parameters(declared, {"recipent": "x", "times": "three"})
+    told = {violation.field: violation.description for violation in caught.value.violations}
+    assert set(told) == {"parameters.recipent", "parameters.times", "parameters.recipient", "parameters.seed"}
+    assert "did you mean 'recipient'?" in told["parameters.recipent"]
+    assert caught.value.metadata == {"parameters": "recipent, times, recipient, seed"}
+
+
+def test_missing_alone_is_missing() -> None:
+    """PARAMETER_MISSING where nothing else is wrong."""
+    with pytest.raises(
+        errors.ParameterMissingError, match=r"parameters\.p: has no value and no default; give it a tex"
+    ):
+        check_parameters([_one(_T.STRING)], {})
+
+
+def test_an_unknown_name_with_nothing_like_it() -> None:
+    """The text lists what there is, or says that there is nothing."""
+    with pytest.raises(errors.ParameterUnknownError, match=r"it has p$"):
+        check_parameters([_one(_T.STRING, has_default=True)], {"나": 1.0})
+    with pytest.raises(errors.ParameterUnknownError, match="declares no parameters"):
+        check_parameters([], {"x": 1.0})
+
+
+def test_what_is_not_known_to_be_all_is_left_to_kfp() -> None:
+    """Where the declaration may not be complete, other names are passed on as they are."""
+    assert check_parameters([_one(_T.STRING, optional=True)], {"x": [1.0]}, complete=False) == {"x": [1]}
+
+
+def test_very_many_wrong_parameters() -> None:
+    """So many are told that a person can read them."""
+    with pytest.raises(errors.ParameterUnknownError) as caught:
+        check_parameters([], {f"p{number}": 1.0 for number in range(10_000)})
+    assert len(caught.value.violations) == MOST_VIOLATIONS

@@ -1,0 +1,292 @@
+"""The servicer of recurring runs alone, under grpcio-testing: message in, one repository call, message out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import grpc_testing
+import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
+from grpc import StatusCode
+
+from kfadapter.v1 import recurring_run_pb2 as pb
+from kfadapter_grpc.domain.errors import InvalidFieldError
+from kfadapter_grpc.domain.experiments import ExperimentRef
+from kfadapter_grpc.domain.models import Order, Page, PageRequest, PipelineRef, VersionRef
+from kfadapter_grpc.domain.recurring_runs import (
+    CreateRecurringRun,
+    CronSchedule,
+    IntervalSchedule,
+    RecurringRun,
+    RecurringRunFilter,
+)
+from kfadapter_grpc.services.recurring_run import RecurringRunServicer
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.call import Call
+
+SERVICE = pb.DESCRIPTOR.services_by_name["RecurringRunService"]
+ID = "00000000-0000-4000-8000-000000000001"
+MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+LATER = datetime(2027, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+RECURRING = RecurringRun(
+    ID,
+    "매일",
+    enabled=True,
+    schedule=CronSchedule("0 0 4 * * *", MADE, LATER),
+    max_concurrency=3,
+    catch_up=True,
+    pipeline_id="p-id",
+    pipeline_version_id="v-id",
+    experiment_id="e-id",
+    parameters={"n": 7, "text": "7", "deep": {"list": [1, None, True]}},
+    description="설명",
+    created_at=MADE,
+    updated_at=LATER,
+    namespace="team-a",
+    service_account="runner",
+    error="것",
+)
+SHOWN = {
+    "recurring_run_id": ID,
+    "display_name": "매일",
+    "enabled": True,
+    "cron": {"cron": "0 0 4 * * *", "start_at": "2026-01-02T03:04:05Z", "end_at": "2027-01-02T03:04:05Z"},
+    "max_concurrency": 3,
+    "catch_up": True,
+    "pipeline_id": "p-id",
+    "pipeline_version_id": "v-id",
+    "experiment_id": "e-id",
+    "parameters": {"n": 7.0, "text": "7", "deep": {"list": [1.0, None, True]}},
+    "description": "설명",
+    "created_at": "2026-01-02T03:04:05Z",
+    "updated_at": "2027-01-02T03:04:05Z",
+    "namespace": "team-a",
+    "service_account": "runner",
+    "error": "것",
+}
+
+
+@dataclass
+class FakeRepository:
+    """Keeps what it was asked, and answers with the same things always."""
+
+    asked: list[object] = field(default_factory=list)
+    item: RecurringRun = RECURRING
+
+    def create(self, request: CreateRecurringRun, call: Call) -> RecurringRun:
+        """Answers with the recurring run."""
+        self.asked += [request]
+        assert call.remaining() > 0
+        return self.item
+
+    def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Answers with the recurring run."""
+        self.asked += ["get", recurring_run_id]
+        assert not call.cancelled
+        return self.item
+
+    def list(self, where: RecurringRunFilter, page: PageRequest, call: Call) -> Page[RecurringRun]:
+        """Answers with a page that has a next one."""
+        self.asked += [where, page]
+        assert not call.cancelled
+        return Page((self.item,), "kfp-token", 450)
+
+    def enable(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Answers with the recurring run."""
+        self.asked += ["enable", recurring_run_id]
+        assert not call.cancelled
+        return self.item
+
+    def disable(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Answers with the recurring run."""
+        self.asked += ["disable", recurring_run_id]
+        assert not call.cancelled
+        return self.item
+
+    def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Says that there was one, unless there may be none."""
+        self.asked += [recurring_run_id, allow_missing]
+        assert not call.cancelled
+        return not allow_missing
+
+
+@pytest.fixture
+def repository() -> FakeRepository:
+    """The repository that the servicer asks."""
+    return FakeRepository()
+
+
+@pytest.fixture
+def server(repository: FakeRepository) -> grpc_testing.Server:
+    """The servicer without any interceptor."""
+    servicer = RecurringRunServicer(repository, "from-settings")
+    return grpc_testing.server_from_dictionary({SERVICE: servicer}, grpc_testing.strict_real_time())
+
+
+def _unary(server: grpc_testing.Server, method: str, request: object) -> object:
+    rpc = server.invoke_unary_unary(SERVICE.methods_by_name[method], (), request, 5)
+    response, _, code, details = rpc.termination()
+    assert code is StatusCode.OK, details
+    return response
+
+
+def _shown(response: object) -> object:
+    return MessageToDict(response, preserving_proto_field_name=True)  # type: ignore[arg-type]
+
+
+def _request(**fields: object) -> pb.CreateRecurringRunRequest:
+    return ParseDict(fields, pb.CreateRecurringRunRequest())
+
+
+def test_create_passes_everything(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """All fields reach the repository, and come back as they were."""
+    request = _request(
+        pipeline_name="학습",
+        version_name="2",
+        experiment_id=ID,
+        cron={"cron": " 0 0  4 * * *", "start_at": "2026-01-02T03:04:05Z", "end_at": "2027-01-02T03:04:05Z"},
+        parameters={"n": 7, "deep": {"list": [1, None]}},
+        display_name="매일",
+        description="설명",
+        max_concurrency=10,
+        catch_up=True,
+        disabled=True,
+        service_account="runner",
+        namespace="team-a",
+    )
+    assert _shown(_unary(server, "Create", request)) == SHOWN
+    assert repository.asked == [
+        CreateRecurringRun(
+            PipelineRef(name="학습", namespace="team-a"),
+            VersionRef(name="2"),
+            CronSchedule("0 0 4 * * *", MADE, LATER),
+            ExperimentRef(ID, namespace="team-a"),
+            {"n": 7.0, "deep": {"list": [1.0, None]}},
+            "매일",
+            "설명",
+            10,
+            catch_up=True,
+            enabled=False,
+            service_account="runner",
+            namespace="team-a",
+        )
+    ]
+
+
+def test_create_has_defaults(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """The latest version, the default experiment, one run at once, switched on, in the configured namespace."""
+    repository.item = RecurringRun(ID, schedule=IntervalSchedule(timedelta(seconds=90)))
+    shown = _shown(_unary(server, "Create", _request(pipeline_id=ID, interval={"interval": "90s"})))
+    assert shown == {"recurring_run_id": ID, "interval": {"interval": "90s"}, "parameters": {}}
+    pipeline = PipelineRef(ID, namespace="from-settings")
+    schedule = IntervalSchedule(timedelta(seconds=90))
+    assert repository.asked == [CreateRecurringRun(pipeline, VersionRef(), schedule, namespace="from-settings")]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("0 4 * * *", "0 0 4 * * *"), ("*/5 * * * 1-5", "0 */5 * * * 1-5"), ("@daily", "@daily"), ("1 2 3 4 5 6",) * 2],
+)
+def test_five_fields_are_those_of_crontab(
+    server: grpc_testing.Server, repository: FakeRepository, given: str, kept: str
+) -> None:
+    """KFP would read the minute as the second, so the second is set; six fields and words stay as they are."""
+    _unary(server, "Create", _request(pipeline_id=ID, cron={"cron": given}))
+    (asked,) = repository.asked
+    assert isinstance(asked, CreateRecurringRun)
+    assert asked.schedule == CronSchedule(kept)
+
+
+def test_one_without_schedule_is_shown(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """KFP keeps such, made elsewhere: no schedule is set then."""
+    repository.item = RecurringRun(ID)
+    response = _unary(server, "Get", pb.GetRecurringRunRequest(recurring_run_id=ID))
+    assert isinstance(response, pb.RecurringRun)
+    assert response.WhichOneof("schedule") is None
+
+
+def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """Experiment, size and order reach the repository; its token comes back with the next request only."""
+    request = pb.ListRecurringRunsRequest(page_size=5000, order_by="display_name", experiment_name="실험")
+    first = _unary(server, "List", request)
+    order = Order("display_name", descending=False)
+    experiment = ExperimentRef(name="실험", namespace="from-settings")
+    assert repository.asked == [RecurringRunFilter(experiment, "from-settings"), PageRequest(1000, "", order)]
+    assert isinstance(first, pb.ListRecurringRunsResponse)
+    assert ([_shown(item) for item in first.recurring_runs], first.total_size) == ([SHOWN], 450)
+    request.page_token = first.next_page_token
+    _unary(server, "List", request)
+    assert repository.asked[-1] == PageRequest(1000, "kfp-token", order)
+
+
+def test_what_is_changed_is_named_by_id(server: grpc_testing.Server, repository: FakeRepository) -> None:
+    """Enable, Disable and Delete take the id; the answer says what went."""
+    assert _shown(_unary(server, "Enable", pb.EnableRecurringRunRequest(recurring_run_id=ID))) == SHOWN
+    assert _shown(_unary(server, "Disable", pb.DisableRecurringRunRequest(recurring_run_id=ID))) == SHOWN
+    gone = _unary(server, "Delete", pb.DeleteRecurringRunRequest(recurring_run_id=ID))
+    none = _unary(server, "Delete", pb.DeleteRecurringRunRequest(recurring_run_id=ID, allow_missing=True))
+    assert (gone, none) == (pb.DeleteRecurringRunResponse(recurring_run_id=ID), pb.DeleteRecurringRunResponse())
+    assert repository.asked == ["enable", ID, "disable", ID, ID, False, ID, True]
+
+
+CRON = {"cron": "0 0 4 * * *"}
+WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
+    "everything": (
+        {"display_name": "이" * 86, "description": "\0", "max_concurrency": 11, "namespace": "No"},
+        ["pipeline", "schedule", "display_name", "description", "namespace", "max_concurrency"],
+    ),
+    "below one": ({"pipeline_id": ID, "cron": CRON, "max_concurrency": -1}, ["max_concurrency"]),
+    "empty names": (
+        {"pipeline_name": "", "version_name": "", "experiment_name": "", "cron": CRON},
+        ["pipeline", "version", "experiment"],
+    ),
+    "no ids": (
+        {"pipeline_id": "p", "pipeline_version_id": "v", "experiment_id": "e", "cron": CRON},
+        ["pipeline_id", "pipeline_version_id", "experiment_id"],
+    ),
+    "a blank name": ({"pipeline_id": ID, "cron": CRON, "display_name": " "}, ["display_name"]),
+    "four fields": ({"pipeline_id": ID, "cron": {"cron": "0 4 * *"}}, ["cron.cron"]),
+    "seven fields": ({"pipeline_id": ID, "cron": {"cron": "0 0 4 * * * 2027"}}, ["cron.cron"]),
+    "no fields": ({"pipeline_id": ID, "cron": {}}, ["cron.cron"]),
+    "a cron without end": ({"pipeline_id": ID, "cron": {"cron": "0 " * 5 + "1," * 100}}, ["cron.cron"]),
+    "no interval": ({"pipeline_id": ID, "interval": {}}, ["interval.interval"]),
+    "below a second": ({"pipeline_id": ID, "interval": {"interval": "0.5s"}}, ["interval.interval"]),
+    "a part of a second": ({"pipeline_id": ID, "interval": {"interval": "90.5s"}}, ["interval.interval"]),
+    "backwards": ({"pipeline_id": ID, "interval": {"interval": "-60s"}}, ["interval.interval"]),
+    "a thousand years": ({"pipeline_id": ID, "interval": {"interval": "31557600000s"}}, ["interval.interval"]),
+    "before all times": ({"pipeline_id": ID, "cron": {**CRON, "start_at": "1969-01-01T00:00:00Z"}}, ["cron.start_at"]),
+    "an end before the start": (
+        {"pipeline_id": ID, "cron": {**CRON, "start_at": "2027-01-01T00:00:00Z", "end_at": "2026-01-01T00:00:00Z"}},
+        ["cron.end_at"],
+    ),
+    "an end at the start": (
+        {
+            "pipeline_id": ID,
+            "interval": {"interval": "60s", "start_at": "2027-01-01T00:00:00Z", "end_at": "2027-01-01T00:00:00Z"},
+        },
+        ["interval.end_at"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
+    """Every wrong field is named, all at once, and the repository is not asked."""
+    fields, violations = WRONG[what]
+    with pytest.raises(InvalidFieldError) as caught:
+        RecurringRunServicer(repository).Create(_request(**fields), None)  # type: ignore[arg-type]
+    assert [violation.field for violation in caught.value.violations] == violations
+    assert repository.asked == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_json_is_told(repository: FakeRepository, number: float) -> None:
+    """A Struct may hold numbers of which JSON knows nothing."""
+    request = _request(pipeline_id=ID, cron=CRON)
+    request.parameters.fields["x"].number_value = number
+    with pytest.raises(InvalidFieldError) as caught:
+        RecurringRunServicer(repository).Create(request, None)  # type: ignore[arg-type]
+    assert [violation.field for violation in caught.value.violations] == ["parameters"]

@@ -1,0 +1,250 @@
+"""Of the nodes of a run's workflow people are told those that they know, and of a failure the words that matter."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from tests.transcripts import DATA
+
+from kfadapter_grpc.domain.runs import RunArtifact, RunOutput, RunState
+from kfadapter_grpc.kfp_backend.run_tasks import tasks_of, why_failed
+from kfadapter_grpc.kfp_backend.wire.runs import RunJson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+AT = "2026-01-02T03:04:{:02d}Z"
+NOT_OVER = "0001-01-01T00:00:00Z"
+
+
+def _recorded(title: str) -> list[RunJson]:
+    """A run as it was served while its workflow moved on."""
+    plays = json.loads((DATA / "transcripts" / "run_states.json").read_text("utf-8"))["plays"]
+    play = next(one for one in plays if one["title"] == title)
+    text = json.dumps([step["run"] for step in play["steps"]]).replace("{time}", AT.format(5))
+    return msgspec.json.decode(text, type=list[RunJson])
+
+
+def _node(
+    name: str,
+    state: str = "SUCCEEDED",
+    error: str = "",
+    *,
+    start: int = 1,
+    end: int = 2,
+    below: str = "",
+    pod: str = "",
+) -> dict[str, object]:
+    return {
+        "display_name": name,
+        "task_id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {pod}")),
+        "state": state,
+        "create_time": AT.format(0),
+        "start_time": AT.format(start),
+        "end_time": AT.format(end) if end else NOT_OVER,
+        "pod_name": pod,
+        "child_tasks": [{"pod_name": one} for one in below.split()],
+        **({"error": {"code": 2, "message": error}} if error else {}),
+    }
+
+
+def _run(*nodes: Mapping[str, object], state: str = "FAILED", **fields: object) -> RunJson:
+    body = {"run_id": "r", "state": state, "run_details": {"task_details": nodes}, **fields}
+    return msgspec.convert(body, RunJson)
+
+
+def _names(run: RunJson) -> list[str]:
+    return [task.name for task in tasks_of(run)]
+
+
+@pytest.mark.parametrize("title", ["succeeds", "fails", "error", "terminated while running"])
+def test_recorded_runs(title: str) -> None:
+    """Of a real run's nodes `greet` is the task; the driver and the whole are not; before it begins there is none."""
+    for run in _recorded(title):
+        assert _names(run) == (["greet"] if run.nodes else [])
+
+
+def test_a_recorded_run_as_it_goes_on() -> None:
+    """The task has the state, the times and the history that KFP tells; 1970 and the year 1 are no times."""
+    _, _, running, over = _recorded("succeeds")
+    (task,) = tasks_of(running)
+    assert (task.state, task.finished_at) == (RunState.RUNNING, None)
+    assert task.started_at is not None
+    (task,) = tasks_of(over)
+    assert [change.state for change in task.state_history] == [RunState.RUNNING, RunState.SUCCEEDED]
+    assert task.finished_at is not None
+    assert running.to_domain("").finished_at is None
+    assert over.to_domain("").finished_at is not None
+
+
+def test_recorded_failures() -> None:
+    """KFP gives no reason for them; the answer says which task it was, and nothing is said where nothing failed."""
+    told = [why_failed(run) for run in _recorded("fails")]
+    assert told == ["", "", "task 'greet' failed; Kubeflow Pipelines does not say why; its log may", ""]
+
+
+def test_kfps_own_nodes_on_a_cluster() -> None:
+    """Drivers, containers, the root, the groups of a loop and the workflow itself are no tasks; a loop is one."""
+    run = _run(
+        _node("p-x7k2d", below="p-x7k2d-1"),
+        _node("root-driver"),
+        _node("root"),
+        _node("train-driver"),
+        _node("train", below="p-x7k2d-3"),
+        _node("executor", pod="p-x7k2d-3"),
+        _node("for-loop-1"),
+        _node("iteration-driver"),
+        _node("iteration-iterations"),
+        _node("iteration-iterations(0:0)"),
+        _node("iteration-item-driver"),
+        _node("iteration-item"),
+        state="SUCCEEDED",
+    )
+    assert sorted(_names(run)) == ["for-loop-1", "train"]
+
+
+def test_tasks_that_are_named_like_kfps_own() -> None:
+    """A task `bus-driver` has a driver of its own, and so has a task `executor`."""
+    names = ("bus-driver", "bus-driver-driver", "executor", "executor-driver", "hello")
+    run = _run(*map(_node, names), _node("hello-2", below="hello-2-a"))
+    assert sorted(_names(run)) == ["bus-driver", "executor", "hello", "hello-2"]
+
+
+def test_the_order_is_that_in_which_they_began() -> None:
+    """What has not begun is last."""
+    run = _run(_node("c", "PENDING", start=0, end=0), _node("b", start=2), _node("a", start=3))
+    assert _names(run) == ["b", "a", "c"]
+    assert tasks_of(run)[-1].started_at is None
+
+
+def test_the_runs_own_words_come_first() -> None:
+    """What KFP says of the run is told, whatever its tasks say."""
+    run = _run(_node("train", "FAILED", "boom"), error={"code": 2, "message": "workflow was stopped"})
+    assert why_failed(run) == "workflow was stopped"
+
+
+def test_the_task_that_failed_first_is_told() -> None:
+    """Of several the first, and rather a task than the group that failed because of it."""
+    run = _run(
+        _node("group", "FAILED", "child 'train' failed", end=3, below="x"),
+        _node("report", "FAILED", "no file", end=9),
+        _node("train", "FAILED", "ValueError: 모양", end=4),
+    )
+    assert why_failed(run) == "task 'train' failed: ValueError: 모양"
+
+
+def test_words_are_worth_more_than_time() -> None:
+    """A failure without words is told only if there is none with words."""
+    run = _run(_node("train", "FAILED", end=3), _node("report", "FAILED", "no file", end=9))
+    assert why_failed(run) == "task 'report' failed: no file"
+
+
+def test_a_driver_that_failed() -> None:
+    """It is why its task failed, and the task is shown though it never began."""
+    run = _run(_node("train-driver", "FAILED", "no such secret"), _node("root", "FAILED", end=8))
+    (task,) = tasks_of(run)
+    assert (task.name, task.state, task.error) == ("train", RunState.FAILED, "no such secret")
+    assert why_failed(run) == "task 'train' could not be started: no such secret"
+
+
+def test_a_task_whose_driver_failed() -> None:
+    """The words of the driver are the task's."""
+    run = _run(_node("train-driver", "FAILED", "no such secret"), _node("train", "FAILED"))
+    (task,) = tasks_of(run)
+    assert task.error == "could not be started: no such secret"
+
+
+def test_a_container_that_failed() -> None:
+    """Its words belong to the task above it."""
+    run = _run(_node("train", "FAILED", below="p-1"), _node("executor", "FAILED", "exit code 137", pod="p-1"))
+    (task,) = tasks_of(run)
+    assert (task.name, task.error) == ("train", "exit code 137")
+    assert why_failed(run) == "task 'train' failed: exit code 137"
+
+
+@pytest.mark.parametrize("name", ["root-driver", "root", "root-driver-dag", "executor", "iteration-item-driver"])
+def test_a_failure_that_belongs_to_no_task(name: str) -> None:
+    """No error of KFP's own nodes is lost."""
+    run = _run(_node(name, "FAILED", "no quota"))
+    assert tasks_of(run) == []
+    assert why_failed(run) == "the run failed: no quota"
+
+
+def test_a_failure_of_which_nothing_is_known() -> None:
+    """Something is said all the same."""
+    assert why_failed(_run()).startswith("the run failed; Kubeflow Pipelines does not say why")
+
+
+def test_words_in_the_history() -> None:
+    """They are read where the task itself has none."""
+    history = [{"state": "FAILED", "error": {"message": "evicted"}}]
+    (task,) = tasks_of(_run({**_node("train", "FAILED"), "state_history": history}))
+    assert task.error == "evicted"
+    assert task.state_history[0].error == "evicted"
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "RUNNING", "CANCELED", "CANCELING", "", "FROM_THE_FUTURE"])
+def test_only_a_failed_run_failed(state: str) -> None:
+    """A task may fail without the run: it is retried, or an exit handler runs on."""
+    assert why_failed(_run(_node("train", "FAILED", "boom"), state=state)) == ""
+
+
+def test_nodes_that_contain_each_other() -> None:
+    """Whatever KFP says, the answer comes."""
+    run = _run(
+        _node("iteration-item", "FAILED", "x", below="b", pod="a"),
+        _node("iteration-iterations", "FAILED", below="a", pod="b"),
+    )
+    assert why_failed(run) == "the run failed: x"
+
+
+def test_outputs() -> None:
+    """Values and artifacts where the embedded KFP tells them, KFP's numbers of artifacts elsewhere."""
+    told = {
+        "parameters": {"loss": 0.5, "name": "모델"},
+        "artifacts": [{"name": "m", "type": "system.Metrics", "uri": "file:///m", "metadata": {"accuracy": 0.9}}],
+    }
+    node = {**_node("train"), "outputs": {"m": {"artifact_ids": ["1"]}, "d": {"artifact_ids": ["2", 3]}}}
+    (task,) = tasks_of(_run({**node, "kfadapter_outputs": told}))
+    assert task.outputs == (
+        RunOutput("loss", value=0.5),
+        RunOutput("name", value="모델"),
+        RunOutput("m", artifact=RunArtifact("system.Metrics", "file:///m", {"accuracy": 0.9})),
+        RunOutput("d", artifact=RunArtifact(metadata={"artifact_ids": ["2", "3"]})),
+    )
+
+
+# --- etags ------------------------------------------------------------------------------------------------------
+
+
+def test_an_etag_names_a_condition() -> None:
+    """The same run has the same one, whatever the order of its nodes, and with outputs told or not."""
+    one, other = _node("a"), {**_node("b"), "kfadapter_outputs": {"parameters": {"x": 1}}}
+    same = [_run(one, other), _run(other, one), _run(one, _node("b")), _run(one, other, display_name="renamed")]
+    assert len({run.etag() for run in same}) == 1
+
+
+def test_an_etag_changes() -> None:
+    """State, history, archiving, end and error of a run, and state, error and times of its tasks make another one."""
+    different = [
+        _run(_node("a")),
+        _run(_node("a"), state="RUNNING"),
+        _run(_node("a"), storage_state="ARCHIVED"),
+        _run(_node("a"), finished_at=AT.format(9)),
+        _run(_node("a"), error={"message": "x"}),
+        _run(_node("a"), state_history=[{"state": "PENDING"}]),
+        _run(_node("a", "FAILED")),
+        _run(_node("a", error="x")),
+        _run(_node("a", end=7)),
+        _run(),
+    ]
+    assert len({run.etag() for run in different}) == len(different)
+
+
+def test_recorded_runs_change_their_etags() -> None:
+    """Each recorded step of a run that moved has its own."""
+    assert len({run.etag() for run in _recorded("fails")}) == len(_recorded("fails"))
