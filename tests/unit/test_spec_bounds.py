@@ -17,7 +17,7 @@ from kfadapter_grpc.client import messages as client_messages
 from kfadapter_grpc.domain.errors import KfpError
 from kfadapter_grpc.kfp_backend.spec import summarize, summary_weight
 from kfadapter_grpc.kfp_backend.spec.order import in_order, without_circles
-from kfadapter_grpc.services import messages
+from kfadapter_grpc.services.messages import pipelines as messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
