@@ -245,7 +245,8 @@ class PipelineServiceServicer(object):
         The first message tells the size and the checksum of the bytes that follow. They are one JSON document, or the
         pipeline spec and the platform spec separated by a line `---`; both are valid YAML, hold the same pipeline as the
         uploaded file, and can be uploaded as they are. They are not the uploaded bytes: comments, order and layout of the
-        file are not kept by KFP. A stream that is cut ends with an error; compare size and checksum all the same.
+        file are not kept by KFP, which also writes empty parts, such as `status`, into an Argo Workflow. A stream
+        that is cut ends with an error; compare size and checksum all the same.
 
         The adapter holds the bytes on its disk until all are read or the call is over, so read on, or cancel the call.
 
