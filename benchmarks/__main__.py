@@ -24,7 +24,10 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str]) -> int:
     """Runs what was asked for; tells the exit code, 1 if a benchmark failed."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.quick and options.markdown:
+        parser.error("--markdown keeps the figures of a whole run; --quick measures smaller loads")
     if options.from_json is not None:
         write_document(Results.read(options.from_json))
         return 0

@@ -18,7 +18,7 @@ def facts() -> dict[str, str]:
         "Date": datetime.now(timezone.utc).date().isoformat(),
         "CPU": f"{len(os.sched_getaffinity(0))} x {_value('/proc/cpuinfo', 'model name')}",
         "Memory": f"{int(_value('/proc/meminfo', 'MemTotal').split()[0]) / _KIB_PER_GIB:.1f} GiB",
-        "System": f"{platform.system()} {platform.release()}",
+        "System": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "Python": platform.python_version(),
     }
     return found | {package: version(package) for package in _PACKAGES}

@@ -417,7 +417,7 @@ def graph(
     output: Annotated[GraphFormat, typer.Option("--output", "-o", help="How to draw it.")] = GraphFormat.TEXT,
     width: Annotated[
         int | None,
-        typer.Option("--width", min=20, metavar="N", help="Columns of the text; the terminal's if not given."),
+        typer.Option("--width", min=20, metavar="N", help="Columns of the text; the terminal's, or 80 in a pipe."),
     ] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw the text with ASCII characters only.")] = False,
     target: Target = None,
