@@ -61,7 +61,8 @@ def test_signal_during_an_upload(tmp_path: Path) -> None:
     """A file that takes long to read does not keep a server from ending."""
     slow = HELLO.read_bytes() + b"\n---\nplatforms: {kubernetes: {a: [" + b"x," * 900_000 + b"]}}"
     head = (
-        f"POST /apis/v2beta1/pipelines/upload?name=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(slow) + 95}\r\n"
+        f"POST /apis/v2beta1/pipelines/upload?name=x HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Length: {len(slow) + 95}\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         '--b\r\nContent-Disposition: form-data; name="uploadfile"; filename="p.yaml"\r\n\r\n'
     )
