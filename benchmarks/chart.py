@@ -98,7 +98,7 @@ class _Scale:
         for tick in self._ticks:
             x, kind = self.x(tick), "one" if tick == 1 else "grid"
             yield f'<line class="{kind}" x1="{x:.1f}" y1="{_TOP - 8}" x2="{x:.1f}" y2="{bottom}"/>'
-            yield f'<text class="quiet" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g} x</text>'
+            yield f'<text class="quiet" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>'
 
 
 def _frame(height: int) -> Iterator[str]:

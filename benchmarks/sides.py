@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from benchmarks.multipart import Multipart
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 HTTP = "plain HTTP"
@@ -209,5 +210,5 @@ class AdapterSide:
         return sum(len(message.chunk) for message in self._stub.Download(request, timeout=CALL_SECONDS))
 
 
-SIDES = {HTTP: HttpSide, SDK: SdkSide, ADAPTER: AdapterSide}
+SIDES: dict[str, Callable[[str], Side]] = {HTTP: HttpSide, SDK: SdkSide, ADAPTER: AdapterSide}
 """How to make each side, from the URL of KFP or the adapter's address."""

@@ -36,7 +36,7 @@ _ANYTHING = {"{uuid}": _UUID, "{time}": _TIME, "{stack}": r".+"}
 _PLACEHOLDER = re.compile(r"\{[A-Z][A-Z0-9_]*\}")
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9+/]+=*")
 _FREE_KEYS = {"commit_sha", "tag_name"}
-_LISTS = ("pipelines", "pipeline_versions", "versions")
+_LISTS = ("pipelines", "pipeline_versions", "versions", "experiments", "runs", "recurringRuns")
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,8 @@ class Replayer:
         text = json.dumps(step.request["json"], ensure_ascii=False)
         if step.path == "/apis/v2beta1/pipelines":
             text = re.sub(r'(?<="name": ")[^"]+', lambda match: self._named(match[0]), text)
+        for chosen in set(_PLACEHOLDER.findall(text)) - self._bound.keys():
+            self._bound[chosen] = str(uuid.uuid4())
         return self._filled(text).encode(), {"content-type": "application/json"}
 
     def _file(self, step: Step) -> bytes:

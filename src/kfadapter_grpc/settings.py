@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     )
     upload_dir: Path | None = Field(
         default=None,
-        description="Existing folder for uploads on their way, on a real disk; the system's temporary one if not set.",
+        description="Existing folder for files on their way, on a real disk; the system's temporary one if not set.",
     )
     grace_seconds: float = Field(
         default=25.0, ge=0, le=3_600, description="Seconds that running calls get to finish when the server stops."

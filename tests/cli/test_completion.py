@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.client.fake_adapter import FakeAdapter
 
+PATIENT = "from kfadapter_grpc.cli import completion, main; completion.SECONDS = 60.0; main()"
+"""The program, which also on a busy machine waits until the adapter has answered."""
 SPELLING: dict[str, Callable[[str], str]] = {
     "bash": lambda name: name.replace(" ", "\\ "),
     "zsh": lambda name: '"{}"'.format(name.replace(":", r"\\:")),
@@ -23,17 +26,23 @@ SPELLING: dict[str, Callable[[str], str]] = {
 SHELLS = tuple(SPELLING)
 
 
-def complete(target: str, shell: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Asks as the shell's completion does, with the cursor at the end of the last word."""
+def complete(target: str, shell: str, *words: str, program: str = PATIENT) -> subprocess.CompletedProcess[str]:
+    """Asks as the shell's completion does, with the cursor at the end of the last word; bash splits at `:` and `=`."""
+    pieces = ["kfadapter", *(piece for word in words for piece in re.split("([:=]+)", word) if piece)]
     asked = {
         "_KFADAPTER_COMPLETE": f"complete_{shell}",
-        "COMP_WORDS": "\n".join(("kfadapter", *words)),
-        "COMP_CWORD": str(len(words)),
+        "COMP_WORDS": "\n".join(pieces),
+        "COMP_CWORD": str(len(pieces) - 1),
         "_TYPER_COMPLETE_ARGS": " ".join(("kfadapter", *words)),
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
     return subprocess.run(
-        PROGRAM, capture_output=True, text=True, env=environment(target, **asked), timeout=60, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment(target, **asked),
+        timeout=100,
+        check=False,
     )
 
 
@@ -78,6 +87,16 @@ def test_names_of_versions(shell: str, stocked: str) -> None:
     assert offered(stocked, shell, "download", "train", "--version", "v1") == [SPELLING[shell]("v1")]
     assert offered(stocked, shell, "graph", "absent", "--version", "v") == []
     assert offered(stocked, shell, "graph", "--version", "v") == []
+
+
+def test_bash_goes_on_behind_a_colon(target: str, fake: FakeAdapter) -> None:
+    """To bash a colon ends a word, so what stands before it is not offered again."""
+    for name in ("team:train:a", "team:train b", "other"):
+        fake.add(name)
+    assert offered(target, "bash", "get", "te") == ["team:train:a", r"team:train\ b"]
+    assert offered(target, "bash", "get", "team:tr") == ["train:a", r"train\ b"]
+    assert offered(target, "bash", "get", "team:") == ["train:a", r"train\ b"]
+    assert offered(target, "bash", "get", "team:train:") == ["a"]
 
 
 def test_bash_gets_what_can_be_pasted(stocked: str) -> None:
@@ -129,7 +148,8 @@ def test_a_silent_adapter_is_not_waited_for(stocked: str, fake: FakeAdapter) -> 
 
     fake.on_call = hold
     fake.hold.clear()
-    assert offered(stocked, "bash", "get", "tr") == []
+    done = complete(stocked, "bash", "get", "tr", program="from kfadapter_grpc.cli import main; main()")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
 def test_no_more_names_than_can_be_read(target: str, fake: FakeAdapter) -> None:
@@ -157,7 +177,7 @@ def test_the_script_can_be_shown(shell: str) -> None:
 def test_bash_completes(stocked: str, tmp_path: Path) -> None:
     """The real bash, with the script that is shown to it, fills the line."""
     program = tmp_path / "kfadapter"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from kfadapter_grpc.cli import main; main()" "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{PATIENT}" "$@"\n')
     program.chmod(0o755)
     script = (
         "source <(_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION=1 kfadapter --show-completion bash)\n"

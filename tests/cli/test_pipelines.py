@@ -306,6 +306,26 @@ def test_data_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter)
     assert "\x1b" not in kfadapter("get", "train").out
 
 
+@pytest.mark.parametrize("char", ["\x9b", "\x7f", "\u202e", "\u2066", "\u061c", "\u2028"])
+def test_data_cannot_turn_a_line_round(kfadapter: Kfadapter, fake: FakeAdapter, char: str) -> None:
+    """C1 controls, and what turns the direction of a text or breaks a line, are shown, too."""
+    fake.add("train", description=f"a{char}b")
+    shown = char.encode("unicode_escape").decode()
+    for command in ("list", "get"):
+        out = kfadapter(command, *["train"][: command == "get"]).out
+        assert char not in out
+        assert f"a{shown}b" in out or char == "\u2028"  # at which a table's cell goes on behind a blank
+
+
+def test_json_holds_no_controls(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """JSON escapes all control characters, also those that it need not, and says the same."""
+    description = "a\x1b\x7f\x85\x9bb 설명"
+    fake.add("train", description=description)
+    out = kfadapter("get", "train", "-o", "json").out
+    assert not {"\x1b", "\x7f", "\x85", "\x9b"} & set(out)
+    assert json.loads(out)["description"] == description
+
+
 def test_long_lines_are_not_broken_for_pipes(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     """Where stdout is no terminal a row stays one line, however long, without trailing spaces."""
     fake.add("train", description="word " * 200)

@@ -67,11 +67,13 @@ def started(
             process.kill()
 
 
-def in_terminal(target: str, *arguments: str, typed: bytes = b"", **more: str) -> tuple[int, bytes]:
+def in_terminal(
+    target: str, *arguments: str, typed: bytes = b"", program: str = PROGRAM[-1], **more: str
+) -> tuple[int, bytes]:
     """Runs the command line with a terminal for all streams; tells the exit code and what the terminal got."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*PROGRAM, *arguments],
+        [sys.executable, "-c", program, *arguments],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -171,7 +173,7 @@ def test_a_pipeline_fits_into_the_terminal(columns: int, target: str, fake: Fake
         lines = in_terminal(target, "get", "훈련", *more, COLUMNS=str(columns), NO_COLOR="1")[1].decode().splitlines()
         assert len(lines) > 10
         told = [line for line in lines if "kfadapter " not in line]
-        assert max(map(cell_len, told)) <= columns
+        assert [line for line in told if cell_len(line) > columns] == []
         assert [line for line in lines if line != line.rstrip()] == []
 
 
@@ -215,6 +217,13 @@ def test_a_terminal_gets_style_unless_no_color(target: str, fake: FakeAdapter) -
     fake.add("train")
     assert b"\x1b[1mNAME" in in_terminal(target, "list")[1]
     assert b"\x1b" not in in_terminal(target, "list", NO_COLOR="1")[1]
+
+
+def test_names_cannot_steer_a_terminal(target: str, fake: FakeAdapter) -> None:
+    """Where a person looks, a name's controls are shown; a program gets the name as it is."""
+    fake.add("\x1b[2Jtrain")
+    assert b"\\x1b[2Jtrain" in in_terminal(target, "list", "-o", "name")[1]
+    assert run(target, "list", "-o", "name").stdout == b"\x1b[2Jtrain\n"
 
 
 def test_a_terminal_without_utf8_gets_ascii(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
@@ -354,6 +363,31 @@ def test_a_terminal_is_asked_before_a_deletion(
     ended, seen = in_terminal(target, "delete", "train", typed=answer)
     assert (ended, len(fake.pipelines)) == (code, left)
     assert b"Delete the pipeline 'train' with 1 version?" in seen
+
+
+@pytest.mark.parametrize("more", [(), ("--version", "train")], ids=["pipeline", "version"])
+def test_a_question_without_an_answer_deletes_nothing(more: tuple[str, ...], target: str, fake: FakeAdapter) -> None:
+    """The end of the input, Ctrl-D, is a no: exit code 7, and nothing is asked of the adapter but what there is."""
+    fake.add("train")
+    ended, seen = in_terminal(target, "delete", "train", *more, typed=b"\x04")
+    assert (ended, b"Traceback" in seen, "train" in fake.pipelines) == (ExitCode.CANCELLED, False, True)
+    assert not {"Delete", "DeleteVersion"} & {*fake.calls}
+
+
+def test_ctrl_c_at_a_question(target: str, fake: FakeAdapter) -> None:
+    """Ctrl-C at a question is exit code 130, as everywhere."""
+    fake.add("train")
+    program = (
+        "import builtins\n"
+        "def interrupted(*_):\n"
+        "    raise KeyboardInterrupt\n"
+        "builtins.input = interrupted\n"
+        "from kfadapter_grpc.cli import main\n"
+        "main()"
+    )
+    ended, seen = in_terminal(target, "delete", "train", program=program)
+    assert (ended, b"version?" in seen, b"Traceback" in seen) == (ExitCode.INTERRUPTED, True, False)
+    assert "train" in fake.pipelines
 
 
 def test_yes_is_not_asked(target: str, fake: FakeAdapter) -> None:

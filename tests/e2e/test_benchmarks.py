@@ -18,9 +18,9 @@ from tests.e2e.conftest import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECONDS = 300
+SECONDS = 600
 """How long a run may take; it usually takes a few seconds."""
-RUN = ("get", "own_cost", "list_versions", "upload")
+RUN = ("startup", "memory", "own_cost", "get", "list_versions", "upload", "download")
 
 
 def run_benchmarks(temporary: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,19 +49,20 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return Results.read(folder / "found.json")
 
 
-@pytest.mark.timeout(SECONDS)
+@pytest.mark.timeout(SECONDS + 60)
 def test_every_benchmark_finds_figures(results: Results) -> None:
     """A quick run has figures of all sides for every benchmark that it was asked for, and no failure."""
     assert results.failures == {}
     assert {row.benchmark for row in results.rows} == set(RUN)
-    for row in results.rows:
+    compared = [row for row in results.rows if row.chart]
+    for row in compared:
         assert {HTTP, ADAPTER} <= {figure.side for figure in row.figures}, row.what
         assert all(figure.p50 > 0 and figure.p90 > 0 for figure in row.figures), row.what
-    compared = {row.benchmark for row in results.rows if any(figure.side == SDK for figure in row.figures)}
-    assert compared == set(RUN) - {"own_cost"}
+    with_sdk = {row.benchmark for row in compared if any(figure.side == SDK for figure in row.figures)}
+    assert with_sdk == {"get", "list_versions", "upload", "download"}
 
 
-@pytest.mark.timeout(SECONDS)
+@pytest.mark.timeout(SECONDS + 60)
 def test_the_page_is_written_from_the_figures(results: Results, tmp_path: Path) -> None:
     """The page gets every row and every goal between its markers, keeps the text around them, and can be rewritten."""
     page = tmp_path / "benchmarks.md"
@@ -77,7 +78,7 @@ def test_the_page_is_written_from_the_figures(results: Results, tmp_path: Path) 
     assert page.read_text() == first
 
 
-@pytest.mark.timeout(SECONDS)
+@pytest.mark.timeout(SECONDS + 60)
 def test_the_chart_is_a_picture(results: Results, tmp_path: Path) -> None:
     """The chart is an SVG with a bar for each side of each comparison, all of it within the picture."""
     shutil.copy(ROOT / "docs" / "benchmarks.md", tmp_path)
@@ -91,7 +92,7 @@ def test_the_chart_is_a_picture(results: Results, tmp_path: Path) -> None:
         assert float(one.attrib["x"]) + float(one.attrib["width"]) <= float(picture.attrib["width"])
 
 
-@pytest.mark.timeout(SECONDS)
+@pytest.mark.timeout(SECONDS + 60)
 def test_a_kfp_that_is_not_there(tmp_path: Path) -> None:
     """Where KFP cannot be reached the benchmark fails by its name, the run ends with exit code 1 and leaves nothing."""
     done = run_benchmarks(tmp_path, "--only", "get", "--kfp-url", "http://127.0.0.1:9")

@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING
 
+import pytest
 import urllib3
 from tests.embedded.conftest import HELLO, Caller
+from tests.embedded.runs import a_pipeline, a_run
+from tests.embedded.serving import told
+from tests.transcripts import PIPELINES
 
 from kfadapter_grpc.embedded.process import start
+from kfadapter_grpc.embedded.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +47,13 @@ def test_kill_in_a_stream_of_uploads(tmp_path: Path) -> None:
     first.stop()
 
     with start(tmp_path) as second:
-        assert {each.name for each in tmp_path.iterdir()} == {"lock", "kfp.sqlite", "kfp.sqlite-shm", "kfp.sqlite-wal"}
+        assert {each.name for each in tmp_path.iterdir()} == {
+            "lock",
+            "runs",
+            "kfp.sqlite",
+            "kfp.sqlite-shm",
+            "kfp.sqlite-wal",
+        }
         caller = Caller(second.url)
         expected = caller.get(f"/pipelines/{_reference(caller)}/versions").json["pipeline_versions"]
         assert isinstance(expected, list)
@@ -69,3 +82,64 @@ def test_restart(tmp_path: Path) -> None:
         caller = Caller(second.url)
         assert caller.get(f"/pipelines/{kept['pipeline_id']}").json == kept.json
         assert caller.get("/pipelines").json["total_size"] == 1
+
+
+def _until(caller: Caller, run_id: str, *states: str) -> dict[str, object]:
+    """The run, as soon as it is in one of these states."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        run = caller.get(f"/runs/{run_id}").json
+        if run["state"] in states:
+            return run
+        time.sleep(0.05)
+    raise AssertionError(f"{run_id} is {run['state']}")
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_end_in_the_middle_of_runs(tmp_path: Path, kill: bool) -> None:  # a parameter of the test
+    """After a kill -9, or an orderly end, in the middle of runs, these have failed, and those that waited go on."""
+    sleeps = (PIPELINES / "sleeps.yaml").read_bytes()
+    first = start(tmp_path)
+    caller = Caller(first.url)
+    long = a_pipeline(caller, sleeps)
+    running = [
+        a_run(caller, pipeline_version_reference=long, runtime_config={"parameters": {"seconds": 600}})
+        for _ in range(os.cpu_count() or 1)
+    ]
+    waiting = a_run(caller)
+    for run_id in running:
+        _until(caller, run_id, "RUNNING")
+    assert caller.get(f"/runs/{waiting}")["state"] == "PENDING"
+    if kill:
+        os.kill(first.pid, signal.SIGKILL)
+    first.stop()
+
+    with start(tmp_path) as second:
+        caller = Caller(second.url)
+        for run_id in running:
+            run = caller.get(f"/runs/{run_id}").json
+            assert run["state"] == "FAILED"
+            assert "was stopped" in str(run["error"])
+        assert _until(caller, waiting, "SUCCEEDED", "FAILED")["state"] == "SUCCEEDED"
+        assert caller.call("POST", f"/runs/{running[0]}:retry").status == 200
+        _until(caller, running[0], "RUNNING")
+        assert caller.call("POST", f"/runs/{running[0]}:terminate").status == 200
+        _until(caller, running[0], "FAILED")
+        assert caller.call("DELETE", f"/runs/{running[0]}").status == 200
+        assert not (tmp_path / "runs" / running[0]).exists()
+
+
+def test_data_of_an_older_version(tmp_path: Path) -> None:
+    """What was written before there were runs is still there, and can be run."""
+    connection = sqlite3.connect(tmp_path / "kfp.sqlite")
+    connection.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1")
+    connection.execute("INSERT INTO pipelines VALUES ('p', 'Old', 'old', 'Old', '', 1700000000, '{}')")
+    connection.execute("INSERT INTO versions VALUES ('v', 'p', '1', '1', '1', '', '', 1700000000, '{}')")
+    spec = '{"pipelineInfo":{"name":"old"},"root":{"dag":{}},"schemaVersion":"2.1.0"}'
+    connection.execute("INSERT INTO specs VALUES ('v', ?)", (spec,))
+    connection.commit()
+    connection.close()
+    with told(tmp_path) as server:
+        assert server.caller.get("/pipelines/names/old")["pipeline_id"] == "p"
+        a_run(server.caller, pipeline_version_reference={"pipeline_id": "p"})
+        assert server.executor.jobs[0].spec == spec.encode()

@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.conftest import Caller, unique
 
+from kfadapter_grpc.embedded.database import Database
 from kfadapter_grpc.embedded.errors import KfpError
 from kfadapter_grpc.embedded.listing import PIPELINES, VERSIONS, parse_listing
+from kfadapter_grpc.embedded.pipeline_store import NameTakenError, PipelineStore
 from kfadapter_grpc.embedded.records import NewPipeline, NewVersion
-from kfadapter_grpc.embedded.store import NameTakenError, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from kfadapter_grpc.embedded.pages import Page
     from kfadapter_grpc.embedded.records import Pipeline, Version
-    from kfadapter_grpc.embedded.store import Page
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> PipelineStore:
     """An empty store whose clock goes on by a second every third time it is read."""
     ticks = iter(range(10**9))
-    return Store(tmp_path / "kfp.sqlite", clock=lambda: 1_700_000_000 + next(ticks) // 3)
+    return PipelineStore(Database(tmp_path / "kfp.sqlite"), lambda: 1_700_000_000 + next(ticks) // 3)
 
 
 def predicate(operation: str, key: str, **value: object) -> dict[str, object]:
@@ -33,7 +34,7 @@ def predicate(operation: str, key: str, **value: object) -> dict[str, object]:
     return {"operation": operation, "key": key, **value}
 
 
-def names(store: Store, *predicates: dict[str, object], sort_by: str = "name") -> list[str]:
+def names(store: PipelineStore, *predicates: dict[str, object], sort_by: str = "name") -> list[str]:
     """The names of the pipelines that a filter finds."""
     query = {"filter": json.dumps({"predicates": predicates}), "sort_by": sort_by, "page_size": "200"}
     return [each.name for each in store.list_pipelines(parse_listing(PIPELINES, query)).items]
@@ -50,7 +51,7 @@ def refusal(query: dict[str, str]) -> str:
 @pytest.mark.parametrize(
     "sort_by", ["", "created_at desc", "name", "name desc", "id", "display_name desc", "description"]
 )
-def test_pages_of_pipelines(store: Store, sort_by: str) -> None:
+def test_pages_of_pipelines(store: PipelineStore, sort_by: str) -> None:
     """Paging through 450 pipelines gives each once though some of them, those that tokens name too, are deleted."""
     for number in range(450):
         store.create_pipeline(NewPipeline(f"P{number:03}", f"Shown {number % 7}", f"d{number % 5}"))
@@ -62,7 +63,7 @@ def test_pages_of_pipelines(store: Store, sort_by: str) -> None:
 
 
 @pytest.mark.parametrize("sort_by", ["created_at", "name desc"])
-def test_pages_of_versions(store: Store, sort_by: str) -> None:
+def test_pages_of_versions(store: PipelineStore, sort_by: str) -> None:
     """Paging through 450 versions gives each once though some of them are deleted, and none of another pipeline."""
     pipeline, other = (store.create_pipeline(NewPipeline(name, name)) for name in ("one", "other"))
     for number in range(450):
@@ -108,7 +109,7 @@ def _nth_page(
     return page({"page_size": "200", "page_token": token}).items
 
 
-def test_order(store: Store) -> None:
+def test_order(store: PipelineStore) -> None:
     """Times are sorted with ties broken by id, names without regard to letter case, both ways."""
     made = [store.create_pipeline(NewPipeline(name, name)) for name in ("b", "A", "c", "D", "ä", "Ä2", "한글")]
     by_time = sorted(made, key=lambda each: (each.created_at, each.id))
@@ -118,7 +119,7 @@ def test_order(store: Store) -> None:
     assert names(store, sort_by="NAME DESC") == ["한글", "Ä2", "ä", "D", "c", "b", "A"]
 
 
-def test_text_filters(store: Store) -> None:
+def test_text_filters(store: PipelineStore) -> None:
     """Text is compared without regard to letter case; in IS_SUBSTRING `_` and `%` stand for anything."""
     for name in ("Alpha", "alphabet", "beta_1", "betaX1", "100%"):
         store.create_pipeline(NewPipeline(name, f"shown {name}", f"Description of {name}"))
@@ -142,7 +143,7 @@ def test_text_filters(store: Store) -> None:
     assert names(store, predicate("IN", "name", string_values={"values": []})) == []
 
 
-def test_several_conditions(store: Store) -> None:
+def test_several_conditions(store: PipelineStore) -> None:
     """All conditions must hold, several on one field too."""
     for name in ("ab", "bc", "abc"):
         store.create_pipeline(NewPipeline(name, name))
@@ -150,7 +151,7 @@ def test_several_conditions(store: Store) -> None:
     assert names(store, *both) == ["abc"]
 
 
-def test_time_filters(store: Store) -> None:
+def test_time_filters(store: PipelineStore) -> None:
     """Times are compared by the second, in whatever form and zone they are sent."""
     for number in range(9):
         store.create_pipeline(NewPipeline(f"p{number}", "x"))
@@ -164,14 +165,14 @@ def test_time_filters(store: Store) -> None:
     assert names(store, predicate("LESS_THAN_EQUALS", "created_at", long_value="1700000000"))[-1] == "p2"
 
 
-def test_id_filters(store: Store) -> None:
+def test_id_filters(store: PipelineStore) -> None:
     """Ids can be asked for under both of their names."""
     first, second = (store.create_pipeline(NewPipeline(name, name)) for name in "ab")
     assert names(store, predicate("EQUALS", "id", string_value=first.id)) == ["a"]
     assert names(store, predicate("IN", "pipeline_id", string_values={"values": [first.id, second.id]})) == ["a", "b"]
 
 
-def test_tag_filters(store: Store) -> None:
+def test_tag_filters(store: PipelineStore) -> None:
     """Conditions on tags hold for the key and its value; several must all hold."""
     store.create_pipeline(NewPipeline("a", "a", tags={"team": "ml", "env": "prod"}))
     store.create_pipeline(NewPipeline("b", "b", tags={"team": "ml", "ml": "team"}))
@@ -181,7 +182,7 @@ def test_tag_filters(store: Store) -> None:
     assert names(store, predicate("EQUALS", "tags.team", string_value="team")) == []
 
 
-def test_page_of_a_filter(store: Store) -> None:
+def test_page_of_a_filter(store: PipelineStore) -> None:
     """A token carries order and filter on; tags are sent again; total_size counts what the filter finds."""
     for number in range(6):
         store.create_pipeline(NewPipeline(f"x{number}", "x", tags={"even": str(number % 2 == 0)}))
@@ -245,7 +246,7 @@ def test_bad_queries(query: dict[str, str], words: str) -> None:
     assert words in refusal(query)
 
 
-def test_most_of_everything(store: Store) -> None:
+def test_most_of_everything(store: PipelineStore) -> None:
     """The largest filters that are taken do not trouble the database; larger ones are refused."""
     values = [str(number) for number in range(10_000)]
     longest = predicate("IS_SUBSTRING", "description", string_value="한" * 10_000)
@@ -257,7 +258,7 @@ def test_most_of_everything(store: Store) -> None:
     assert "longer than 10000" in refusal(one(json.dumps(predicate("IS_SUBSTRING", "name", string_value="x" * 10_001))))
 
 
-def test_token_of_another_list(store: Store) -> None:
+def test_token_of_another_list(store: PipelineStore) -> None:
     """A token of pipelines does not list versions, and one that was tampered with lists nothing."""
     for name in "ab":
         store.create_pipeline(NewPipeline(name, name))
@@ -277,7 +278,7 @@ def test_token_of_another_list(store: Store) -> None:
         assert refusal({"page_token": forged}) == "Invalid page token"
 
 
-def test_second_decoding_of_filters(store: Store) -> None:
+def test_second_decoding_of_filters(store: PipelineStore) -> None:
     """As with KFP a filter is decoded as a URL once more: a plus must come as %2B, or it is a space."""
     store.create_pipeline(NewPipeline("a+b", "x"))
     assert names(store, predicate("EQUALS", "name", string_value="a+b")) == []
@@ -309,7 +310,7 @@ def _race(call: Callable[[int], int]) -> list[int]:
     return sorted(found)
 
 
-def test_half_made_pipeline(store: Store) -> None:
+def test_half_made_pipeline(store: PipelineStore) -> None:
     """A pipeline and its first version are made together or not at all."""
     store.create_pipeline(NewPipeline("taken", "x"))
     with pytest.raises(NameTakenError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
 
-@pytest.mark.parametrize("path", ["/runs", "/experiments", "/recurringruns", "/pipelines/", "/pipelines/names/a/b"])
+@pytest.mark.parametrize("path", ["/jobs", "/runs/", "/runs/a/b", "/pipelines/", "/pipelines/names/a/b"])
 def test_unknown_routes(caller: Caller, path: str) -> None:
     """What is not there is 404 in the words of KFP's gateway."""
     reply = caller.get(path)
@@ -31,11 +31,22 @@ def test_unknown_methods(caller: Caller, method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "status"), [("https://example.org", 403), ("null", 403), ("http://localhost:3000", 200)]
+    ("origin", "status"),
+    [("https://example.org", 403), ("null", 403), ("http://[", 403), ("http://localhost:3000", 200)],
 )
 def test_foreign_pages(caller: Caller, origin: str, status: int) -> None:
     """A page from elsewhere in a browser on this machine can do nothing here."""
     reply = caller.pool.request("GET", f"{caller.url}/apis/v2beta1/healthz", headers={"origin": origin})
+    assert reply.status == status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("rebound.example.org:8888", 403), ("[", 403), ("localhost", 200), ("127.0.0.1:1", 200), ("[::1]:8888", 200)],
+)
+def test_names_of_this_machine(caller: Caller, host: str, status: int) -> None:
+    """A name that somebody made point to this machine is refused; its addresses and localhost are not."""
+    reply = caller.pool.request("GET", f"{caller.url}/apis/v2beta1/healthz", headers={"host": host})
     assert reply.status == status
 
 

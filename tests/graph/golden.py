@@ -34,7 +34,7 @@ def _texts(name: str) -> str:
         for width in WIDTHS:
             lines = try_text(graph, width, style) or ["too wide"]
             drawn.append(f"=== {width} columns, {characters}\n" + "\n".join(lines))
-    drawn.append("=== a list, 60 columns\n" + "\n".join(outline(graph, 60, UNICODE.bullet)))
+    drawn.append("=== a list, 60 columns\n" + "\n".join(outline(graph, 60, UNICODE)))
     return "\n".join(drawn) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from tests.graph.shapes import SHAPES
@@ -16,6 +16,9 @@ from kfadapter_grpc.graph import ASCII, UNICODE, Graph, dot, graph_of, mermaid, 
 from kfadapter_grpc.graph.layout import DOCUMENT, Box, Fit, layout
 from kfadapter_grpc.graph.text import LABELS
 from kfadapter_grpc.graph.words import middle_cut
+
+patient = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+"""How long it takes to make up a pipeline says nothing."""
 
 
 def _pipeline(draw: st.DrawFn, prefix: str, depth: int) -> tuple[Task, ...]:
@@ -63,6 +66,7 @@ def any_tasks(draw: st.DrawFn, depth: int = 2) -> tuple[Task, ...]:
     )
 
 
+@patient
 @given(pipelines(), st.sampled_from([40, 60, 80, 200]))
 def test_lines_show_all_edges_and_no_others(tasks: tuple[Task, ...], width: int) -> None:
     """Who follows the lines from box to box finds exactly the dependencies of the file."""
@@ -78,6 +82,7 @@ def test_lines_of_larger_pipelines(seed: int) -> None:
     assert edges_seen(layout(graph, Fit(100, 48))) == edges_of(graph)
 
 
+@patient
 @given(pipelines())
 def test_boxes_do_not_overlap(tasks: tuple[Task, ...]) -> None:
     """Two boxes are beside each other, or one is inside the other."""
@@ -87,6 +92,7 @@ def test_boxes_do_not_overlap(tasks: tuple[Task, ...]) -> None:
             assert _apart(box, other) or _inside(box, other) or _inside(other, box)
 
 
+@patient
 @given(pipelines(), st.integers(20, 130), st.sampled_from([UNICODE, ASCII]))
 def test_every_task_is_named(tasks: tuple[Task, ...], width: int, style: object) -> None:
     """A picture and a list have the name of each task, or its beginning and end."""
@@ -96,19 +102,21 @@ def test_every_task_is_named(tasks: tuple[Task, ...], width: int, style: object)
     if lines is not None:
         told = "\n".join(lines)
         assert all(any(middle_cut(title, cells, chosen.mark) in told for cells in LABELS) for title in _titles(graph))
-    assert len([line for line in outline(graph, width, "*") if line.lstrip().startswith("*")]) == len(_titles(graph))
+    assert len([line for line in outline(graph, width, ASCII) if line.lstrip().startswith("*")]) == len(_titles(graph))
 
 
+@patient
 @given(any_tasks(), st.integers(20, 130))
 def test_no_line_is_too_long(tasks: tuple[Task, ...], width: int) -> None:
     """Whatever a file holds, nothing is wider than the terminal, steers it, or fails."""
     graph = graph_of(tasks)
     for style in (UNICODE, ASCII):
-        lines = (try_text(graph, width, style) or []) + outline(graph, width, style.bullet)
+        lines = (try_text(graph, width, style) or []) + outline(graph, width, style)
         assert max(map(cell_len, lines), default=0) <= width
         assert all(line.isprintable() or "\u200d" in line or not line.isascii() for line in lines)
 
 
+@patient
 @given(any_tasks())
 def test_frames_are_straight(tasks: tuple[Task, ...]) -> None:
     """Where wide characters stand in a box, its right border stays where it is."""
@@ -117,6 +125,7 @@ def test_frames_are_straight(tasks: tuple[Task, ...]) -> None:
         assert all(cell_len(line) <= box.width - 4 for line in box.lines)
 
 
+@patient
 @given(any_tasks())
 def test_documents_are_written(tasks: tuple[Task, ...]) -> None:
     """SVG, Mermaid and DOT can be written of whatever a file holds."""

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from tests.graph.shapes import SHAPES, loop, task
 
 from kfadapter_grpc.domain.spec import Task
-from kfadapter_grpc.graph import ASCII, UNICODE, graph_of, outline, svg, try_text
+from kfadapter_grpc.graph import ASCII, UNICODE, dot, graph_of, mermaid, outline, svg, try_text
 
 
 def _nested(levels: int) -> Task:
@@ -41,7 +41,7 @@ def test_what_cannot_fit_is_not_drawn() -> None:
     tasks = [*(task(name) for name in sources), *(task(f"b{n}", sources[n], sources[n - 7]) for n in range(30))]
     graph = graph_of(tasks)
     assert try_text(graph, 40, UNICODE) is None
-    assert "• b0: after a0, a23" in outline(graph, 40, UNICODE.bullet)
+    assert "• b0: after a0, a23" in outline(graph, 40, UNICODE)
 
 
 def test_deep_nesting() -> None:
@@ -51,7 +51,7 @@ def test_deep_nesting() -> None:
     assert lines is not None
     assert max(map(cell_len, lines)) <= 120
     assert try_text(graph, 60, UNICODE) is None
-    assert [line.strip() for line in outline(graph, 60, "*")].count("* deep") == 1
+    assert [line.strip() for line in outline(graph, 60, ASCII)].count("* deep") == 1
 
 
 def test_joins_are_seen() -> None:
@@ -86,13 +86,24 @@ def test_korean_keeps_its_columns() -> None:
 
 def test_long_names_are_broken_in_a_list() -> None:
     """A list leaves nothing out: what is too long goes on in the next line."""
-    lines = outline(graph_of((task("x" * 50, "y"),)), 30, "*")
+    lines = outline(graph_of((task("x" * 50, "y"),)), 30, ASCII)
     assert [line[:2] for line in lines] == ["* ", "  ", "  "]
     assert "".join(line[2:] for line in lines).startswith("x" * 50)
     assert lines[-1].endswith("after y (not there)")
 
 
+def test_items_of_a_loop_are_cut() -> None:
+    """Thousands of items are told by the first ones, in pictures, lists and documents alike."""
+    graph = graph_of((loop("each", items=str(list(range(5000))), tasks=(task("a"),)),))
+    forms = ["\n".join(try_text(graph, 80, UNICODE) or []), "\n".join(outline(graph, 80, UNICODE))]
+    forms += [svg(graph, "x"), mermaid(graph), dot(graph)]
+    for form in forms:
+        assert "each of [0, 1, 2" in form
+        assert "…" in form
+        assert ", 99, " not in form
+
+
 def test_nothing_is_drawn_of_nothing() -> None:
     """A pipeline without tasks has an empty picture."""
     assert try_text(graph_of(()), 80, UNICODE) == []
-    assert outline(graph_of(()), 80, "*") == []
+    assert outline(graph_of(()), 80, ASCII) == []

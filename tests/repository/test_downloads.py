@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.old_kfp import OldKfp
-from tests.repository.conftest import call, pipeline_file
+from tests.repository.conftest import call
 from tests.repository.test_faults import FOUND, GONE, ID, VERSION, VERSION_JSON
 from tests.scripted_kfp import ScriptedKfp, answers, head, resets, sends, stalls
-from tests.transcripts import load
+from tests.transcripts import PIPELINES, load
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.models import FileKind, PipelineFile, PipelineRef, UploadRequest, VersionRef
@@ -35,6 +36,7 @@ REF, VERSION_REF = PipelineRef(pipeline_id=ID), VersionRef(VERSION)
 GET = rf"/pipelines/{ID}/versions/{VERSION}$"
 SPEC = {"pipelineInfo": {"name": "이름"}, "root": {"dag": {}}, "schemaVersion": "2.1.0"}
 PLATFORM: dict[str, object] = {"platforms": {"kubernetes": {}}}
+ROOT = Path(__file__).parents[2]
 DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -306,37 +308,40 @@ def test_no_descriptor_is_left(scripted: ScriptedKfp, spooling: KfpPipelineRepos
 
 
 @pytest.mark.parametrize(
-    "stem",
-    [
-        "all_parameter_types",
-        "argo_v1_workflow",
-        "container_step",
-        "fails_with_exit_handler",
-        "hello_world",
-        "kubernetes_platform",
-        "parallel_squares",
-        "sleeps",
-        "train_and_report",
-    ],
+    "path",
+    sorted([*PIPELINES.glob("*.yaml"), *(ROOT / "examples").glob("*.yaml")]),
+    ids=lambda path: path.stem,
 )
 @pytest.mark.parametrize("old", [False, True], ids=["2.17", "2.5"])
-def test_what_goes_up_comes_down(embedded_url: str, name: str, stem: str, old: bool) -> None:
+def test_what_goes_up_comes_down(embedded_url: str, name: str, path: Path, old: bool) -> None:
     """Uploaded, downloaded, uploaded again as it is, downloaded again: the same pipeline, by name, id and as latest."""
     with OldKfp(embedded_url) as old_kfp:
         backend = connect(old_kfp.url if old else embedded_url)
         try:
-            made = backend.pipelines.upload(UploadRequest(name), pipeline_file(stem), call())
+            made = backend.pipelines.upload(UploadRequest(name), _file(path.read_bytes(), FileKind.YAML), call())
             ref = PipelineRef(pipeline_id=made.pipeline.pipeline_id)
             first = download(backend.pipelines, ref, VersionRef(made.version.pipeline_version_id))
-            uploaded = documents(pipeline_file(stem).stream.read())
+            uploaded = documents(path.read_bytes())
             assert list(map(_told, documents(first.data))) == list(map(_told, uploaded))
             assert first == download(backend.pipelines, PipelineRef(name=name), VersionRef(name=made.version.name))
-            again = backend.pipelines.upload(UploadRequest(name), _as_file(first), call())
+            again = backend.pipelines.upload(UploadRequest(name), _file(first.data, FileKind.JSON), call())
             assert again.version.pipeline_version_id != made.version.pipeline_version_id
             latest = download(backend.pipelines, PipelineRef(name=name), VersionRef())
             assert documents(latest.data) == documents(first.data)
         finally:
             backend.close()
+
+
+def test_unusual_characters_go_up_again(embedded_url: str, name: str) -> None:
+    """What YAML cannot hold as it is comes down as escapes, and goes up again as the same text."""
+    info = {"name": "x", "description": "\x7f\x85\x9f\u2028\u2029\ufeff 한글"}
+    document = {"pipelineInfo": info, "root": {"dag": {}}, "schemaVersion": "2.1.0"}
+    data = json.dumps(document).encode()
+    with closing(connect(embedded_url)) as backend:
+        for _ in range(3):
+            backend.pipelines.upload(UploadRequest(name), _file(data, FileKind.JSON), call())
+            data = download(backend.pipelines, PipelineRef(name=name), VersionRef()).data
+            assert documents(data) == [document]
 
 
 @given(st.binary(max_size=60), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=4), st.data())
@@ -369,5 +374,5 @@ def _without_empty(value: object) -> object:
     return [_without_empty(one) for one in value] if isinstance(value, list) else value
 
 
-def _as_file(downloaded: Downloaded) -> PipelineFile:
-    return PipelineFile(io.BytesIO(downloaded.data), downloaded.size, downloaded.sha256, FileKind.JSON)
+def _file(data: bytes, kind: FileKind) -> PipelineFile:
+    return PipelineFile(io.BytesIO(data), len(data), hashlib.sha256(data).digest(), kind)

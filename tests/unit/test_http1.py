@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Name: caf\xe9\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
 
 
 @contextmanager
@@ -74,6 +75,21 @@ def test_the_ways_to_end_an_answer(answer: bytes, body: bytes, reusable: bool) -
     assert "x" not in reader.headers
 
 
+def test_a_second_answer_changes_nothing() -> None:
+    """What follows the answer, however complete it is, has no say in status, headers and body."""
+    reader, body = read(OK + b"HTTP/1.1 500 X\r\nX-Name: evil\r\nX: y\r\nContent-Length: 3\r\n\r\nabc")
+    assert (reader.status, reader.headers["x-name"], body, reader.reusable) == (200, "café", b"hello", False)
+    assert "x" not in reader.headers
+
+
+def test_trailers_are_no_headers() -> None:
+    """Headers behind a body in chunks are read past; they change none of those in front of it."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    reader, body = read(head + b"1\r\na\r\n0\r\nContent-Type: b\r\nX: y\r\n\r\n")
+    assert (reader.status, reader.headers["content-type"], body, reader.reusable) == (200, "a", b"a", True)
+    assert "x" not in reader.headers
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -88,9 +104,13 @@ def test_the_ways_to_end_an_answer(answer: bytes, body: bytes, reusable: bool) -
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 2 * MAX_HEAD_BYTES,
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * MAX_HEAD_BYTES,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * MAX_HEAD_BYTES,
+        CHUNKED + b"0\r\n" + b"X: y\r\n" * MAX_HEAD_BYTES,
+        CHUNKED + b"0\r\nX: " + b"y" * 4 * MAX_HEAD_BYTES,
+        CHUNKED + b"1;" + b"y" * 4 * MAX_HEAD_BYTES,
     ],
     ids=["nothing", "half a head", "no body", "interim only", "half a body", "half in chunks", "two lengths", "upgrade",
-         "not HTTP", "long header", "many headers"],
+         "not HTTP", "long header", "many headers", "interim flood", "many trailers", "long trailer", "long extension"],
 )  # fmt: skip
 def test_what_is_no_answer(answer: bytes) -> None:
     """What is cut off, or is something else, is an error and not an answer."""

@@ -541,7 +541,9 @@ class KubernetesExtra(_message.Message):
     kind: _builtins.str
     """What it is, as the platform spec names it (`pvcMount`, `secretAsEnv`), or the Workflow does (`volumeMounts`)."""
     name: _builtins.str
-    """The name of the object, or where it comes from; empty where it has none (`nodeSelector`)."""
+    """The name of the object, where it comes from, or what a plain setting says (`Always` of `imagePullPolicy`); empty
+    where there is none (`nodeSelector`).
+    """
     def __init__(
         self,
         *,

@@ -5,6 +5,7 @@ imported when it runs: `kfadapter --help` loads neither gRPC nor Rich.
 """
 # ruff: noqa: PLC0415
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ import typer
 
 from kfadapter_grpc.cli.choices import DownloadFormat, Format, GraphFormat, IfExistsChoice, LogFormat, LogLevel
 from kfadapter_grpc.cli.client_options import ClientOptions
-from kfadapter_grpc.cli.completion import pipeline_names, version_names
+from kfadapter_grpc.cli.completion import join_bash_words, pipeline_names, version_names
 from kfadapter_grpc.cli.exit_codes import epilog
 from kfadapter_grpc.cli.guard import guarded, run_program
 from kfadapter_grpc.cli.program import Program
@@ -119,6 +120,7 @@ def main() -> None:
 
 def _program() -> None:
     prepare_streams()
+    join_bash_words(os.environ)
     app(utf8_arguments(sys.argv[1:]), prog_name="kfadapter")
 
 
@@ -385,7 +387,10 @@ def download(
         Path | None, typer.Option("--to", metavar="FILE", parser=native_path, help="Write to a file, not to stdout.")
     ] = None,
     output: Annotated[
-        DownloadFormat, typer.Option("--output", "-o", help="How to write it; json is what KFP holds, byte by byte.")
+        DownloadFormat,
+        typer.Option(
+            "--output", "-o", help="How to write it; json is what KFP holds, byte by byte; yaml takes a second per MB."
+        ),
     ] = DownloadFormat.YAML,
     target: Target = None,
     timeout: Timeout = None,

@@ -15,7 +15,7 @@ from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.streams import utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 
     from kfadapter_grpc.client import Client
 
@@ -25,6 +25,10 @@ MOST = 50
 """How many names are offered."""
 _PAGE = 200
 _SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
+_WORDS = "COMP_WORDS"
+_CURSOR = "COMP_CWORD"
+_BREAKS = frozenset(":=")
+"""What bash takes words apart at, besides blanks."""
 _STEERING = frozenset("\\`$\"'")
 """With these, a name could make a shell run something: zsh's completion evaluates what it is offered."""
 _TO_QUOTE = re.compile(r"([^\w@%+=:,./-])")
@@ -67,7 +71,7 @@ def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterab
             found = [name for name in ask(client) if name.startswith(wanted) and _is_harmless(name)]
     except Exception:  # noqa: BLE001  no adapter, no answer in time, no such pipeline: nothing to offer
         return []
-    return [_spelled(name) for name in found[:MOST]]
+    return [_spelled(name, wanted) for name in found[:MOST]]
 
 
 def _options(context: typer.Context) -> ClientOptions:
@@ -88,17 +92,41 @@ def _is_harmless(name: str) -> bool:
     return name.isprintable() and _STEERING.isdisjoint(name)
 
 
-def _spelled(name: str) -> str:
+def join_bash_words(environment: MutableMapping[str, str]) -> None:
+    """Puts together what bash takes apart: to it `:` and `=` are words of their own, as in `--target host:50051`."""
+    if not _is_bash(environment):
+        return
+    words: list[str] = []
+    cursor = int(environment.get(_CURSOR, "0"))
+    split = False
+    for index, word in enumerate(environment.get(_WORDS, "").split("\n")):
+        separator = word != "" and _BREAKS.issuperset(word)
+        if words and (separator or split):
+            words[-1] += word
+        else:
+            words.append(word)
+        split = separator
+        if index == cursor:
+            environment[_CURSOR] = str(len(words) - 1)
+    environment[_WORDS] = "\n".join(words)
+
+
+def _spelled(name: str, wanted: str) -> str:
     """Spells a name as it must be typed; only bash leaves that to the program, and only outside of quotes."""
-    if os.environ.get(_SHELL_VARIABLE) != "complete_bash" or _is_within_quotes():
+    if not _is_bash(os.environ) or _is_within_quotes():
         return name
-    return _Spelled(_TO_QUOTE.sub(r"\\\1", name))
+    begun = max(wanted.rfind(char) for char in _BREAKS) + 1  # bash goes on behind it
+    return _Spelled(_TO_QUOTE.sub(r"\\\1", name[begun:]))
+
+
+def _is_bash(environment: Mapping[str, str]) -> bool:
+    return environment.get(_SHELL_VARIABLE) == "complete_bash"
 
 
 def _is_within_quotes() -> bool:
-    words = os.environ.get("COMP_WORDS", "").split("\n")
-    cursor = int(os.environ.get("COMP_CWORD", "0"))
-    return words[cursor : cursor + 1] != [] and words[cursor].startswith(("'", '"'))
+    words = os.environ.get(_WORDS, "").split("\n")
+    cursor = int(os.environ.get(_CURSOR, "0"))
+    return cursor < len(words) and words[cursor].startswith(("'", '"'))
 
 
 class _Spelled(str):

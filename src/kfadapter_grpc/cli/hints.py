@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kfadapter_grpc.cli.invocation import PIPELINE, Step, again, do, other, start
+from kfadapter_grpc.cli.invocation import PIPELINE, Step, again, do, manual, other, start
 
 PATIENT_SECONDS = "120"
 """The deadline of a second attempt."""
@@ -18,7 +18,7 @@ HINTS: dict[str, Step] = {
     "VERSION_EXISTS": again(without="--version-name", words="takes the next number for a name"),
     "EXPERIMENT_EXISTS": do("use the experiment that exists, or choose another name"),
     "REQUEST_ID_REUSED": again(without="--request-id", words="is a new request; an id belongs to one content for ever"),
-    "INVALID_FIELD": do("correct what is named above; the command's --help tells what is allowed"),
+    "INVALID_FIELD": manual("tells what is allowed"),
     "INVALID_UPLOAD": do("check that the file is not empty; kfadapter payload FILE prints the right messages"),
     "INVALID_PIPELINE_FILE": do("correct the file, or compile it anew with the kfp SDK, then the same command again"),
     "CHECKSUM_MISMATCH": again(words="the file changed while it was read, or on its way"),
@@ -44,6 +44,6 @@ HINTS: dict[str, Step] = {
     "CANCELLED": again(words="if it was not meant to end"),
     "CANNOT_CONNECT": start("starts an adapter on this machine; --target HOST:PORT names another one"),
     "DEADLINE": again("--timeout", PATIENT_SECONDS, words="gives it more time"),
-    "CALL_FAILED": do("check that --target is a kfadapter and not another server"),
+    "CALL_FAILED": do("check that --target is a kfadapter; one that is newer may need a newer client, too"),
 }
 """What to do next, by the reason of an error."""

@@ -33,6 +33,7 @@ class Step:
         options: What is added to the same command; what it had of them is replaced.
         without: Which option the same command is to lose.
         start: Whether an adapter is to be started.
+        manual: Whether the help of the failed command tells more.
     """
 
     words: str = ""
@@ -41,6 +42,7 @@ class Step:
     options: tuple[str, ...] = ()
     without: str = ""
     start: bool = False
+    manual: bool = False
 
 
 def again(*options: str, words: str = "", without: str = "") -> Step:
@@ -51,6 +53,11 @@ def again(*options: str, words: str = "", without: str = "") -> Step:
 def other(*command: str, words: str = "") -> Step:
     """Makes a step of another command towards the same adapter."""
     return Step(words, command=command)
+
+
+def manual(words: str) -> Step:
+    """Makes a step that reads the help of the command that failed."""
+    return Step(words, manual=True)
 
 
 def start(words: str) -> Step:
@@ -76,11 +83,13 @@ class Invocation:
         words: What was typed behind the program's name; empty where nobody typed.
         pipeline: The pipeline that was named, if any.
         options: Which adapter was meant.
+        command: The command's name behind the program's, as `kfadapter get`.
     """
 
     words: tuple[str, ...] = ()
     pipeline: str = ""
     options: ClientOptions = field(default_factory=ClientOptions)
+    command: str = PROGRAM
 
     @classmethod
     def current(cls, arguments: Mapping[str, object]) -> Invocation:
@@ -89,7 +98,8 @@ class Invocation:
         common = getattr(context, "obj", None)
         options = common if isinstance(common, ClientOptions) else ClientOptions()
         options = options.override(_text(arguments, "target"), None, _text(arguments, "namespace"))
-        return cls(_typed.get(), _text(arguments, "pipeline"), options)
+        command = str(getattr(context, "command_path", PROGRAM))
+        return cls(_typed.get(), _text(arguments, "pipeline"), options, command)
 
     def spell(self, step: Step) -> str:
         """Writes a step down: the command on a line of its own, the words below it."""
@@ -97,6 +107,8 @@ class Invocation:
             command = self._again(step)
         elif step.start:
             command = self._start()
+        elif step.manual:
+            command = f"{self.command} --help"
         elif step.command:
             command = self._other(step.command)
         else:

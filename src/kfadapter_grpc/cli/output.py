@@ -16,7 +16,7 @@ from rich.text import Text
 
 from kfadapter_grpc.cli.choices import Format
 from kfadapter_grpc.cli.column_widths import GAP, Step, try_fit
-from kfadapter_grpc.cli.text import one_line, plain
+from kfadapter_grpc.cli.text import one_line, plain, plain_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ def print_document(value: Json, style: Format) -> None:
     if style is Format.YAML:
         sys.stdout.write(yaml.safe_dump(value, allow_unicode=is_utf8(), sort_keys=False))
     else:
-        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not is_utf8()) + "\n")
+        sys.stdout.write(plain_json(json.dumps(value, indent=2, ensure_ascii=not is_utf8())) + "\n")
 
 
 def print_heading(text: str) -> None:
@@ -78,9 +78,10 @@ def print_line(text: str) -> None:
 
 
 def print_names(names: Iterable[str]) -> None:
-    """Prints one name on each line, each as soon as it is known."""
+    """Prints one name on each line, each as soon as it is known; programs get it as it is."""
+    shown = plain if sys.stdout.isatty() else str
     for name in names:
-        sys.stdout.write(name + "\n")
+        sys.stdout.write(shown(name) + "\n")
 
 
 def print_table(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
-from typing_extensions import override
 
 from kfadapter_grpc.cli import invocation
 from kfadapter_grpc.cli.exit_codes import ExitCode
@@ -22,16 +21,15 @@ _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 class Program(TyperGroup):
     """The group of all commands."""
 
-    @override
     def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,
-        standalone_mode: bool = True,
+        standalone_mode: bool = True,  # noqa: ARG002  this group always exits by itself
         windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
+        **extra: Any,  # noqa: ANN401  as Typer has it
+    ) -> Any:  # noqa: ANN401
         """Runs a command line, and exits with what it ends with."""
         words = sys.argv[1:] if args is None else list(args)
         invocation.remember(words)

@@ -77,7 +77,7 @@ def _print_tasks(tasks: Sequence[Task]) -> None:
         style = UNICODE if output.is_utf8() else ASCII
         output.print_line("")
         output.print_heading("TASKS")
-        for line in outline(graph_of(tasks, output.encodable), output.width(LEAST_WIDTH), style.bullet):
+        for line in outline(graph_of(tasks, output.encodable), output.width(LEAST_WIDTH), style):
             sys.stdout.write(f"{line}\n")
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-_CONTROL = "Cc"
+_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of a text round: with them, a name could look like another one."""
+_UNESCAPED_BY_JSON = re.compile("[\x7f-\x9f]")
 
 
 def plain(text: str) -> str:
     r"""Shows control characters instead of sending them (`\x1b` for an escape), so that no data can move a cursor."""
-    return "".join(_shown(char) if unicodedata.category(char) == _CONTROL else char for char in text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(char) if _steers(char) else char for char in text)
 
 
 def one_line(text: str) -> str:
@@ -17,5 +24,14 @@ def one_line(text: str) -> str:
     return plain(" ".join(text.split()))
 
 
+def plain_json(text: str) -> str:
+    """Writes the control characters that stand in a JSON text, which JSON allows, as its escapes; it says the same."""
+    return _UNESCAPED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _steers(char: str) -> bool:
+    return char in _TURNING or unicodedata.category(char) in _STEERING
+
+
 def _shown(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")

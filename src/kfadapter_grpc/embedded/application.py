@@ -1,10 +1,8 @@
-"""All routes of the embedded KFP in one application.
-
-Experiments, runs and recurring runs get modules of their own beside `pipeline_routes`; their routes are added here.
-"""
+"""All routes of the embedded KFP in one application."""
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from . import pipeline_routes, upload_routes
+from . import experiment_routes, pipeline_routes, recurring_run_routes, run_logs, run_routes, upload_routes
 from .errors import KfpError, UploadError, internal, json_response, unknown_route
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from .run_control import RunControl
     from .store import Store
 
 _log = logging.getLogger(__name__)
@@ -35,19 +34,24 @@ _refused_page = PlainTextResponse("pages from elsewhere may not use this server\
 _HEALTH = {"commit_sha": "unknown", "tag_name": "unknown", "multi_user": False, "pipeline_store": "database"}
 
 
-def application(store: Store, folder: Path) -> Starlette:
+def application(store: Store, folder: Path, control: RunControl) -> Starlette:
     """Makes the application.
 
     Args:
         store: where everything is kept.
         folder: where larger temporary files may go.
+        control: what is done with runs.
     """
     # The fixed paths of uploads come before the pattern that would take them for ids.
     routes = [
         Route("/apis/v2beta1/healthz", _health, methods=["GET"]),
         Route("/apis/v1beta1/healthz", _health, methods=["GET"]),
-        *upload_routes.routes(store, folder),
-        *pipeline_routes.routes(store),
+        *upload_routes.routes(store.pipelines, folder),
+        *pipeline_routes.routes(store.pipelines),
+        *experiment_routes.routes(store),
+        *run_logs.routes(store, control.folders),
+        *run_routes.routes(store, control),
+        *recurring_run_routes.routes(store),
     ]
     handlers = {KfpError: _refusal, UploadError: _refusal, HTTPException: _no_route, Exception: _fault}
     app = Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_NoForeignPages)])
@@ -58,16 +62,37 @@ def application(store: Store, folder: Path) -> Starlette:
 class _NoForeignPages:
     """Refuses what a browser sends on behalf of a page from elsewhere.
 
-    This server knows no users: without this, any page that someone on this machine looks at could upload pipelines.
+    This server knows no users: without this, any page that someone on this machine looks at could upload pipelines, or
+    read the logs of runs.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origin = Headers(scope=scope).get("origin", "")
-        foreign = bool(origin) and urlsplit(origin).hostname not in _THIS_MACHINE
+        headers = Headers(scope=scope)
+        origin, host = headers.get("origin", ""), headers.get("host", "")
+        # A name in `Host` may be one that somebody made point to this machine, to have a browser read from it.
+        foreign = (origin and _host(origin) not in _THIS_MACHINE) or (host and not _is_address(_host(f"//{host}")))
         await (_refused_page if foreign else self._app)(scope, receive, send)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host is named by its address, or as localhost."""
+    if host in _THIS_MACHINE:
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _health(_request: Request) -> Response:

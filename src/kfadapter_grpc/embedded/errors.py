@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _INVALID_ARGUMENT, _NOT_FOUND, _ALREADY_EXISTS, _UNIMPLEMENTED, _INTERNAL = 3, 5, 6, 12, 13
+_RESOURCE_EXHAUSTED, _FAILED_PRECONDITION, _ABORTED = 8, 9, 10
+_INTERNAL_REASON = "Internal Server Error"
 _HTTP_STATUS = {
     _INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     _NOT_FOUND: HTTPStatus.NOT_FOUND,
     _ALREADY_EXISTS: HTTPStatus.CONFLICT,
+    _RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    _FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
+    _ABORTED: HTTPStatus.CONFLICT,
     _UNIMPLEMENTED: HTTPStatus.METHOD_NOT_ALLOWED,
     _INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -65,9 +70,29 @@ def already_exists(reason: str) -> KfpError:
     return KfpError(_ALREADY_EXISTS, reason, f"Already exist error: {reason}")
 
 
+def bad_request(reason: str, cause: str) -> KfpError:
+    """What the caller wants does not go with the state of things; KFP calls it so, and answers 409."""
+    return KfpError(_ABORTED, reason, f"BadRequestError: {reason}: {cause}")
+
+
+def failed_precondition(reason: str, cause: str) -> KfpError:
+    """Something else has to be done first."""
+    return KfpError(_FAILED_PRECONDITION, reason, f"FailedPreconditionError: {reason}: {cause}")
+
+
+def exhausted(reason: str) -> KfpError:
+    """There is no room for more; no answer of KFP's, but of this machine's."""
+    return KfpError(_RESOURCE_EXHAUSTED, reason, f"ResourceExhaustedError: {reason}")
+
+
+def internal_because(cause: str) -> KfpError:
+    """What KFP takes for a fault of its own, with the cause in the text only."""
+    return KfpError(_INTERNAL, _INTERNAL_REASON, f"InternalServerError: {cause}")
+
+
 def internal() -> KfpError:
     """A fault of this server; what it was goes to the log only."""
-    return KfpError(_INTERNAL, "Internal Server Error")
+    return KfpError(_INTERNAL, _INTERNAL_REASON)
 
 
 @contextlib.contextmanager
@@ -130,7 +155,7 @@ def raise_missing(kind: str, item_id: str, layer: str) -> NoReturn:
     """Raises KFP's 404 for an id, worded as the layer that looked for it does.
 
     Args:
-        kind: "Pipeline" or "PipelineVersion".
+        kind: for example "Pipeline".
         item_id: the id that was not found.
         layer: the words of the layer, for example "Failed to get a pipeline with id X".
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_plus
 
 from .errors import invalid_input, invalid_input_because
+from .moments import read_moment
 from .texts import sound_text
 
 if TYPE_CHECKING:
@@ -282,12 +282,11 @@ def _string(value: object) -> str:
 
 def _seconds(value: object) -> int:
     try:
-        moment = datetime.fromisoformat(re.sub(r"\.[0-9]+", "", _string(value)).replace("Z", "+00:00"))
-    except ValueError:
+        return read_moment(_string(value))
+    except (ValueError, OverflowError):
         raise invalid_input(
             f"failed to parse filter spec: proto: invalid google.protobuf.Timestamp value {value!r}"
         ) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
 
 
 def _many(read: Callable[[object], Scalar]) -> Callable[[object], tuple[Scalar, ...]]:

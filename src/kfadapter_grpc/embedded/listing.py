@@ -76,6 +76,84 @@ VERSIONS = Model(
     {**_COMMON_FIELDS, "pipeline_version_id": "UUID", "status": "Status"},
     {**_COMMON_COLUMNS, "Status": "'ready'"},
 )
+EXPERIMENTS = Model(
+    "Experiment",
+    "experiments",
+    "experiments",
+    {
+        "id": "UUID",
+        "experiment_id": "UUID",
+        "name": "Name",
+        "display_name": "Name",
+        "created_at": "CreatedAtInSec",
+        "last_run_created_at": "LastRunCreatedAtInSec",
+        "description": "Description",
+        "namespace": "Namespace",
+        "storage_state": "StorageState",
+    },
+    {
+        "UUID": "id",
+        "Name": "name_key",
+        "CreatedAtInSec": "created_at",
+        "LastRunCreatedAtInSec": "last_run_created_at",
+        "Description": "fold(description)",
+        "Namespace": "''",
+        "StorageState": "fold(storage_state)",
+    },
+)
+RUNS = Model(
+    "Run",
+    "runs",
+    "run_details",
+    {
+        "id": "UUID",
+        "run_id": "UUID",
+        "name": "DisplayName",
+        "display_name": "DisplayName",
+        "created_at": "CreatedAtInSec",
+        "scheduled_at": "ScheduledAtInSec",
+        "finished_at": "FinishedAtInSec",
+        "description": "Description",
+        "storage_state": "StorageState",
+        "experiment_id": "ExperimentUUID",
+        "namespace": "Namespace",
+        "state": "State",
+    },
+    {
+        # A run's id may be anything.
+        "UUID": "id_key",
+        "DisplayName": "fold(display_name)",
+        "CreatedAtInSec": "created_at",
+        "ScheduledAtInSec": "scheduled_at",
+        "FinishedAtInSec": "finished_at",
+        "Description": "fold(description)",
+        "StorageState": "fold(storage_state)",
+        "ExperimentUUID": "experiment_id",
+        "Namespace": "''",
+        "State": "fold(state)",
+    },
+)
+RECURRING_RUNS = Model(
+    "Job",
+    "recurring runs",
+    "jobs",
+    {
+        "id": "UUID",
+        "recurring_run_id": "UUID",
+        "name": "DisplayName",
+        "display_name": "DisplayName",
+        "created_at": "CreatedAtInSec",
+        "updated_at": "UpdatedAtInSec",
+        "description": "Description",
+    },
+    {
+        "UUID": "id",
+        "DisplayName": "fold(display_name)",
+        "CreatedAtInSec": "created_at",
+        "UpdatedAtInSec": "updated_at",
+        "Description": "fold(description)",
+    },
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from .pipeline_schema import try_pipeline_spec, try_platform_spec
 from .yaml_documents import YamlError, mappings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import BinaryIO
 
@@ -75,19 +76,43 @@ def read_spec(text: BinaryIO) -> str:
     Raises:
         NoPipelineError: it is no pipeline.
     """
-    return json.dumps(_read(text), ensure_ascii=False, separators=(",", ":"))
+    return _written(_read(text))
+
+
+def sent_spec(document: dict[str, JsonValue]) -> str:
+    """The specification that KFP serves for one that was sent as JSON, as compact JSON text.
+
+    Args:
+        document: a pipeline spec, or an object of `pipeline_spec` and `platform_spec`.
+
+    Raises:
+        NoPipelineError: it is no pipeline.
+    """
+    parts = [document.get("pipeline_spec"), document.get("platform_spec")]
+    documents = parts if parts[0] else [document]
+    return _written(_of(each for each in documents if isinstance(each, dict)))
+
+
+def _written(spec: JsonValue) -> str:
+    return json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
 
 
 def _read(text: BinaryIO) -> JsonValue:
     specs = _Specs()
     try:
-        for number, document in enumerate(mappings(text)):
-            if number == 0 and (workflow := try_workflow(document)):
-                return workflow
-            _take(specs, document)
+        return _of(mappings(text), specs)
     except YamlError as error:
         words = "failed to parse pipeline spec YAML" if specs.pipeline is None else "unable to decode yaml document"
         raise NoPipelineError(f"{words}: {error}") from error
+
+
+def _of(documents: Iterable[dict[str, JsonValue]], specs: _Specs | None = None) -> JsonValue:
+    """What KFP serves for these documents; `specs` is filled as they are read."""
+    specs = specs or _Specs()
+    for number, document in enumerate(documents):
+        if number == 0 and (workflow := try_workflow(document)):
+            return workflow
+        _take(specs, document)
     if specs.pipeline is None:
         raise NoPipelineError(_UNKNOWN)
     if specs.platform is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
@@ -10,12 +9,12 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from . import tags as tag_rules
-from .bodies import list_tail, pipeline_body, to_json, v1beta1_version_body, version_body
+from .bodies import list_body, pipeline_body, streamed_list, v1beta1_version_body, version_body
 from .errors import already_exists, context, invalid_input, json_response, json_text_response, raise_missing
+from .json_requests import json_body, text_field
 from .listing import PIPELINES, VERSIONS, parse_listing
+from .pipeline_store import HasVersionsError, NameTakenError
 from .records import NewPipeline
-from .store import HasVersionsError, NameTakenError
-from .texts import sound_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,18 +22,17 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from .pages import Page
+    from .pipeline_store import PipelineStore
     from .records import Version
-    from .store import Page, Store
 
 MAX_PIPELINE_NAME = 128
-# gRPC's own limit, behind KFP's gateway.
-_MAX_JSON_BODY = 4 << 20
 _PIPELINES = "/apis/v2beta1/pipelines"
 _PIPELINE = f"{_PIPELINES}/{{pipeline_id}}"
 _VERSION = f"{_PIPELINE}/versions/{{version_id}}"
 
 
-def routes(store: Store) -> list[Route]:
+def routes(store: PipelineStore) -> list[Route]:
     """The routes over a store."""
     handlers = _Handlers(store)
     return [
@@ -55,21 +53,21 @@ def routes(store: Store) -> list[Route]:
 class _Handlers:
     """The routes' functions; those that are not async run in threads, because the store blocks."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: PipelineStore) -> None:
         self._store = store
 
     def list_pipelines(self, request: Request) -> Response:
         page = self._store.list_pipelines(parse_listing(PIPELINES, request.query_params))
         items = [pipeline_body(each) for each in page.items]
-        return json_response(_list_body("pipelines", items, page))
+        return json_response(list_body("pipelines", items, page))
 
     async def create_pipeline(self, request: Request) -> Response:
-        body = await _json_body(request)
-        name, display_name = _text(body, "name"), _text(body, "display_name")
+        body = await json_body(request)
+        name, display_name = text_field(body, "name"), text_field(body, "display_name")
         new = NewPipeline(
             name=name or display_name,
             display_name=display_name or name,
-            description=_text(body, "description"),
+            description=text_field(body, "description"),
             tags=_tags(body) or {},
         )
         with context("Failed to create a pipeline due to server error"):
@@ -102,9 +100,9 @@ class _Handlers:
 
     async def update_pipeline(self, request: Request) -> Response:
         pipeline_id = request.path_params["pipeline_id"]
-        body = await _json_body(request)
+        body = await json_body(request)
         with context(f"Failed to update pipeline {pipeline_id}. Check error stack"):
-            display_name, tags = _text(body, "display_name"), _tags(body)
+            display_name, tags = text_field(body, "display_name"), _tags(body)
             pipeline = await run_in_threadpool(self._store.try_update_pipeline, pipeline_id, display_name, tags)
             if pipeline is None:
                 raise_missing("Pipeline", pipeline_id, f"Failed to get a pipeline with id {pipeline_id}")
@@ -133,7 +131,7 @@ class _Handlers:
             self._require_pipeline_of_list(pipeline_id)
         page = self._store.list_versions(pipeline_id, listing)
         if not page.items:
-            return json_response(_list_body("pipeline_versions", [], page))
+            return json_response(list_body("pipeline_versions", [], page))
         return StreamingResponse(self._version_list(page), media_type="application/json")
 
     def list_versions_v1beta1(self, request: Request) -> Response:
@@ -146,7 +144,7 @@ class _Handlers:
         with context(words):
             self._require_pipeline_of_list(pipeline_id)
         page = self._store.list_versions(pipeline_id, listing)
-        return json_response(_list_body("versions", [v1beta1_version_body(each) for each in page.items], page))
+        return json_response(list_body("versions", [v1beta1_version_body(each) for each in page.items], page))
 
     def get_version(self, request: Request) -> Response:
         version_id = request.path_params["version_id"]
@@ -159,9 +157,9 @@ class _Handlers:
 
     async def update_version(self, request: Request) -> Response:
         version_id = request.path_params["version_id"]
-        body = await _json_body(request)
+        body = await json_body(request)
         with context(f"Failed to update pipeline version {version_id}. Check error stack"):
-            display_name, tags = _text(body, "display_name"), _tags(body)
+            display_name, tags = text_field(body, "display_name"), _tags(body)
             version = await run_in_threadpool(self._store.try_update_version, version_id, display_name, tags)
             spec = await run_in_threadpool(self._store.try_spec, version_id)
             if version is None or spec is None:
@@ -185,41 +183,10 @@ class _Handlers:
                 raise_missing("Pipeline", pipeline_id, f"Failed to get a pipeline with id {pipeline_id}")
 
     def _version_list(self, page: Page[Version]) -> Iterator[str]:
-        """The body of a list of versions, one version at a time: 200 large specs are not held at once."""
-        separator = '{"pipeline_versions":['
-        for version in page.items:
-            spec = self._store.try_spec(version.id)
-            if spec is not None:  # deleted since the page was read
-                yield separator + version_body(version, spec)
-                separator = ","
-        start = "]," if separator == "," else "{"
-        yield start + to_json(list_tail(page.total_size, page.next_page_token))[1:]
-
-
-def _list_body(name: str, items: list[dict[str, object]], page: Page[object]) -> dict[str, object]:
-    return {**({name: items} if items else {}), **list_tail(page.total_size, page.next_page_token)}
-
-
-async def _json_body(request: Request) -> dict[str, object]:
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > _MAX_JSON_BODY:
-            raise invalid_input(f"the body is larger than {_MAX_JSON_BODY} bytes")
-    try:
-        body = json.loads(raw or b"{}")
-    except (ValueError, RecursionError):
-        raise invalid_input("the body is no JSON") from None
-    if not isinstance(body, dict):
-        raise invalid_input("the body is no JSON object")
-    return body
-
-
-def _text(body: dict[str, object], name: str) -> str:
-    value = body.get(name) or ""
-    if not isinstance(value, str):
-        raise invalid_input(f"invalid value for string field {name}")
-    return sound_text(value)
+        items = ((version, self._store.try_spec(version.id)) for version in page.items)
+        # Without a spec: deleted since the page was read.
+        texts = (version_body(version, spec) for version, spec in items if spec is not None)
+        return streamed_list("pipeline_versions", texts, page)
 
 
 def _tags(body: dict[str, object]) -> dict[str, str] | None:

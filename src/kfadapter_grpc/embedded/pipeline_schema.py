@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, cast
 
 from google.protobuf import json_format
 
+from .texts import go_number
+
 if TYPE_CHECKING:
     from types import ModuleType
 
     from google.protobuf.message import Message
 
     from .yaml_documents import JsonValue
-
-# Beyond this Go writes numbers with an exponent, so there is no shorter form to make.
-_LARGEST_PLAIN_NUMBER = 1e21
 
 
 def try_pipeline_spec(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
@@ -43,9 +42,7 @@ def as_go_numbers(value: JsonValue) -> JsonValue:
         return {key: as_go_numbers(each) for key, each in value.items()}
     if isinstance(value, list):
         return [as_go_numbers(each) for each in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_PLAIN_NUMBER:
-        return int(value)
-    return value
+    return go_number(value) if isinstance(value, float) else value
 
 
 def _through_message(name: str, document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:

@@ -22,7 +22,8 @@ READY_SECONDS = 20.0
 TAIL_BYTES = 8 * 1024
 """How much of what an embedded KFP said last is kept."""
 _READY = b"ready "
-_STOP_SECONDS = 5.0
+# Runs are ended first, with all that they have started.
+_STOP_SECONDS = 10.0
 _TAIL_SECONDS = 1.0
 
 

@@ -10,11 +10,16 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from .application import application
+from .run_control import RunControl
+from .run_folders import RunFolders
+from .run_progress import RunProgress
+from .runner_pool import RunnerPool
 from .store import Store
 
 if TYPE_CHECKING:
@@ -68,7 +73,20 @@ def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return address
 
 
-def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool) -> None:
+@dataclass(frozen=True)
+class Limits:
+    """What runs may use.
+
+    Attributes:
+        runs_at_once: how many are executed at a time; the others wait.
+        file_bytes: how much the files of all runs may take before new runs are refused.
+    """
+
+    runs_at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
+    file_bytes: int = 5 << 30
+
+
+def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limits: Limits) -> None:
     """Serves until a signal asks for the end, or the parent is gone.
 
     Prints one line to stdout when requests are answered: `ready http://HOST:PORT`.
@@ -77,15 +95,31 @@ def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool) -> N
         listener: a bound socket.
         folder: the data folder, held by this process.
         exit_with_parent: also end when stdin is closed, which happens when its other end dies.
+        limits: what runs may use.
 
     Raises:
         StoreError: the folder holds data that cannot be used.
     """
-    with contextlib.closing(Store(folder / "kfp.sqlite")) as store:
-        server = _Server(application(store, folder), listener)
+    with contextlib.closing(Store(folder / "kfp.sqlite")) as store, _executing(store, folder, limits) as control:
+        server = _Server(application(store, folder, control), listener)
         if exit_with_parent:
             threading.Thread(target=_end_with_stdin, daemon=True).start()
         asyncio.run(server.serve(sockets=[listener]))
+
+
+@contextlib.contextmanager
+def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[RunControl]:
+    """Executes the runs of a store for as long as the block runs."""
+    folders = RunFolders(folder / "runs")
+    progress = RunProgress(store, folders)
+    executor = RunnerPool(progress, most_at_once=limits.runs_at_once)
+    control = RunControl(store, folders, executor, most_file_bytes=limits.file_bytes)
+    try:
+        control.resume()
+        yield control
+    finally:
+        progress.close()
+        executor.close()
 
 
 class _Server(uvicorn.Server):

@@ -18,8 +18,8 @@ from .errors import TooLongError, UploadError, json_response, json_text_response
 from .multipart_file import NoFileError, received_file
 from .pipeline_file import NoPipelineError, UnreadableFileError, open_pipeline_file, read_spec
 from .pipeline_routes import MAX_PIPELINE_NAME
+from .pipeline_store import NameTakenError, PipelineGoneError
 from .records import NewPipeline, NewVersion
-from .store import NameTakenError, PipelineGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from .multipart_file import ReceivedFile
-    from .store import Store
+    from .pipeline_store import PipelineStore
 
     _Creator: TypeAlias = Callable[[QueryParams, ReceivedFile], Response]
 
@@ -42,7 +42,7 @@ _NEW_PIPELINE = "Failed to create a pipeline and a pipeline version"
 _NEW_VERSION = "Failed to create a pipeline version"
 
 
-def routes(store: Store, folder: Path) -> list[Route]:
+def routes(store: PipelineStore, folder: Path) -> list[Route]:
     """The routes over a store.
 
     Args:
@@ -57,7 +57,7 @@ def routes(store: Store, folder: Path) -> list[Route]:
 
 
 class _Handlers:
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: PipelineStore, folder: Path) -> None:
         self._store = store
         self._folder = folder
         self._readers = anyio.CapacityLimiter(_READ_AT_ONCE)

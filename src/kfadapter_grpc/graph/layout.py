@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from kfadapter_grpc.graph.layers import GAP, parts
-from kfadapter_grpc.graph.part import Size, placed_part
+from kfadapter_grpc.graph.part import placed_part
+from kfadapter_grpc.graph.plan import Size
 from kfadapter_grpc.graph.words import end_cut, middle_cut
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.graph.layout import DOCUMENT, in_order
+from kfadapter_grpc.graph.words import end_cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ def _lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Iterator[str]:
 
 
 def _label(node: Node, colon: str, comma: str) -> str:
-    words = comma.join(map(_escaped, node.words))
+    words = comma.join(_escaped(end_cut(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words)
     return _escaped(node.title) + (colon + words if words else "")
 
 

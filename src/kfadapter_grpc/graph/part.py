@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.graph.columns import Row, columns
-from kfadapter_grpc.graph.crossings import untangled
 from kfadapter_grpc.graph.lanes import lanes
 from kfadapter_grpc.graph.layers import GAP, layers
-from kfadapter_grpc.graph.nets import nets
-from kfadapter_grpc.graph.ports import pins, width_for
+from kfadapter_grpc.graph.plan import LANE_GAP, Plan
+from kfadapter_grpc.graph.ports import pins
 from kfadapter_grpc.graph.tracks import tracks
 
 if TYPE_CHECKING:
@@ -20,24 +17,15 @@ if TYPE_CHECKING:
     from kfadapter_grpc.graph.lanes import Lanes
     from kfadapter_grpc.graph.layers import Edge
     from kfadapter_grpc.graph.nets import Net
+    from kfadapter_grpc.graph.plan import Size
     from kfadapter_grpc.graph.tracks import Run
 
-_LANE_GAP = 1
-"""Cells beside a line that passes a row."""
 _RESERVES = (0, 6, 12, 24, 40)
 """How many columns of a row are tried to be left to lines that pass."""
 
 
 class TooWideError(Exception):
     """A part does not fit into the width that it must fit into."""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Columns and rows of a box."""
-
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +95,13 @@ def placed_part(
         TooWideError: It must fit and does not.
     """
     found = _layered(nodes, edges, sizes, limit)
-    if must_fit and _widest(found, sizes, _LANE_GAP) > limit:
+    if must_fit and _widest(found, sizes, LANE_GAP) > limit:
         raise TooWideError
-    plan = _Plan(found, sizes)
+    plan = Plan(found, sizes)
     if must_fit and plan.width > limit:
         raise TooWideError
-    plan.draw(limit)
-    return plan.placed()
+    plan.place(limit)
+    return _Drawing(plan).placed()
 
 
 def _layered(nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Size], limit: int) -> Lanes:
@@ -128,89 +116,53 @@ def _layered(nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Si
 
 def _widest(found: Lanes, sizes: Mapping[int, Size], gap: int) -> int:
     """Tells how wide the widest row is, if each line that passes takes one column, and each box a gap."""
-    widths = [1 + _LANE_GAP if node is None else sizes[node].width + gap for node in found.nodes]
+    widths = [1 + LANE_GAP if node is None else sizes[node].width + gap for node in found.nodes]
     return max(sum(widths[item] for item in row) for row in found.rows) - gap
 
 
-class _Plan:
-    """A part on its way to its places."""
+class _Drawing:
+    """A part whose rows are drawn from top to bottom, with the lines below each."""
 
-    def __init__(self, found: Lanes, sizes: Mapping[int, Size]) -> None:
-        self.sizes = sizes
-        self.lanes = found
-        self.rows = found.rows
-        self.passing = frozenset(item for item, node in enumerate(found.nodes) if node is None)
-        self.nets = [nets(links, self.passing) for links in found.links]
-        self.entering = Counter(item for channel in self.nets for net in channel for item in net.bottoms)
-        leaving = Counter(item for channel in self.nets for net in channel for item in net.tops)
-        self.widths = {
-            item: self._width(node, max(self.entering[item], leaving[item])) for item, node in enumerate(found.nodes)
-        }
-        self.middles: dict[int, int] = {}
-        self.wires: list[Wire] = []
-        self.tops: list[int] = []
-
-    @property
-    def width(self) -> int:
-        """The least width of all rows."""
-        return max(self._row(row).width for row in self.rows)
-
-    def _width(self, node: int | None, ports: int) -> int:
-        return width_for(ports) if node is None else max(width_for(ports) + 2, self.sizes[node].width)
-
-    def _height(self, item: int) -> int:
-        node = self.lanes.nodes[item]
-        return 1 if node is None else self.sizes[node].height
-
-    def _row(self, items: Sequence[int]) -> Row:
-        halves = [self.widths[item] // 2 for item in items]
-        steps = [halves[0]]
-        for place in range(1, len(items)):
-            lane = items[place] in self.passing or items[place - 1] in self.passing
-            steps.append(halves[place - 1] + halves[place] + 1 + (_LANE_GAP if lane else GAP))
-        return Row(tuple(items), tuple(steps), halves[-1])
-
-    def draw(self, limit: int) -> None:
-        """Draws the rows from top to bottom, with the lines below each."""
-        self.rows = untangled(self.lanes)
-        self.middles = columns([self._row(row) for row in self.rows], self.lanes.links, self.passing, limit)
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._wires: list[Wire] = []
+        self._tops: list[int] = []
         y = 0
-        for number, row in enumerate(self.rows):
-            self.tops.append(y)
-            height = max(self._height(item) for item in row)
+        for number, row in enumerate(plan.rows):
+            self._tops.append(y)
             self._merge(number, y)
-            y += height
-            if number < len(self.nets):
-                y += self._channel(number, y)
-        self.tops.append(y)
+            y += max(plan.height(item) for item in row)
+            y += self._channel(number, y) if number < len(plan.nets) else 0
+        self._height = y
 
     def _merge(self, number: int, y: int) -> None:
         """Joins the lines that enter one passing line."""
-        for item in self.rows[number]:
-            if item in self.passing and self.entering[item] > 1:
-                half = self.widths[item] // 2
-                middle = self.middles[item]
+        for item in self._plan.rows[number]:
+            if self._plan.is_merged(item):
+                half = self._plan.widths[item] // 2
+                middle = self._plan.middles[item]
                 starts = tuple((column, y - 1) for column in range(middle - half, middle + half + 1, 2))
-                self.wires.append(Wire(starts, y, (End(middle, y, arrow=False),)))
+                self._wires.append(Wire(starts, y, (End(middle, y, arrow=False),)))
 
     def _channel(self, number: int, y: int) -> int:
         """Draws the lines between two rows; tells how many rows of cells they take."""
-        channel = self.nets[number]
-        reach = {item: self._reach(item) for row in self.rows[number : number + 2] for item in row}
-        found = pins(channel, self.middles, reach, self.passing)
-        runs = tracks(found, self._columns())
+        channel = self._plan.nets[number]
+        reach = {item: self._plan.reach(item) for row in self._plan.rows[number : number + 2] for item in row}
+        found = pins(channel, self._plan.middles, reach, self._plan.passing)
+        runs = tracks(found, self._plan.columns)
         arrows = y + max((row + 1 for _, row in runs), default=0)
         levels = {(run.net, run.from_run): y + row for run, row in runs}
         for run, _ in runs:
-            self.wires.append(self._run(number, run, levels, arrows))
+            self._wires.append(self._run(number, run, levels, arrows))
         for place, (net, pin) in enumerate(zip(channel, found, strict=True)):
             if (place, False) not in levels:
-                self.wires.append(Wire(self._starts(number, net, pin.tops), None, self._ends(net, pin.bottoms, arrows)))
+                starts, ends = self._starts(number, net, pin.tops), self._ends(net, pin.bottoms, arrows)
+                self._wires.append(Wire(starts, None, ends))
         return arrows - y + 1 if channel else 0
 
     def _run(self, number: int, run: Run, levels: Mapping[tuple[int, bool], int], arrows: int) -> Wire:
         """Draws a net that runs across, or the half of one."""
-        net = self.nets[number][run.net]
+        net = self._plan.nets[number][run.net]
         if run.from_run:
             starts: tuple[tuple[int, int], ...] = ((run.tops[0], levels[run.net, True]),)
         else:
@@ -221,37 +173,33 @@ class _Plan:
             ends = self._ends(net, run.bottoms, arrows)
         return Wire(starts, levels[run.net, run.from_run], ends)
 
-    def _columns(self) -> int:
-        return max(self.middles[item] + self.widths[item] // 2 for row in self.rows for item in row) + 1
-
-    def _reach(self, item: int) -> int:
-        """Tells how far from its middle lines may enter or leave an item."""
-        return self.widths[item] // 2 - (item not in self.passing)
-
     def _starts(self, number: int, net: Net, columns: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        top = self.tops[number]
-        found = []
-        for item, column in zip(net.tops, columns, strict=True):
-            merged = item in self.passing and self.entering[item] > 1
-            above = top - 1 + merged if item in self.passing else top + self._height(item) - 1
-            found.append((column, above))
-        return tuple(found)
+        return tuple(
+            (column, self._tops[number] + self._foot(item)) for item, column in zip(net.tops, columns, strict=True)
+        )
+
+    def _foot(self, item: int) -> int:
+        """Tells in which row of an item lines begin: in a box's lower border, or where a passing line came in."""
+        if item in self._plan.passing:
+            return 0 if self._plan.is_merged(item) else -1
+        return self._plan.height(item) - 1
 
     def _ends(self, net: Net, columns: Sequence[int], y: int) -> tuple[End, ...]:
         return tuple(
-            End(column, y, arrow=item not in self.passing) for item, column in zip(net.bottoms, columns, strict=True)
+            End(column, y, arrow=item not in self._plan.passing)
+            for item, column in zip(net.bottoms, columns, strict=True)
         )
 
     def placed(self) -> Placed:
         """Tells the places, with nothing left of the first column."""
-        found = Placed(height=self.tops[-1])
-        for number, row in enumerate(self.rows):
+        found = Placed(height=self._height)
+        for number, row in enumerate(self._plan.rows):
             for item in row:
-                node = self.lanes.nodes[item]
+                node = self._plan.lanes.nodes[item]
                 if node is not None:
-                    found.corners[node] = (self.middles[item] - self.widths[item] // 2, self.tops[number])
-                    found.widths[node] = self.widths[item]
-        return _trimmed(found, self.wires)
+                    found.corners[node] = (self._plan.middles[item] - self._plan.widths[item] // 2, self._tops[number])
+                    found.widths[node] = self._plan.widths[item]
+        return _trimmed(found, self._wires)
 
 
 def _trimmed(found: Placed, wires: Sequence[Wire]) -> Placed:

@@ -72,7 +72,7 @@ def svg(graph: Graph, title: str) -> str:
         [
             f'<svg xmlns="{_NAMESPACE}" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">',
             f"  <title>{escape(one_line(title))}</title>",
-            f"  <desc>{escape('. '.join(sentences(graph)) or 'no tasks')}</desc>",
+            f"  <desc>{escape('. '.join(sentences(graph, DOCUMENT.mark)) or 'no tasks')}</desc>",
             _STYLE,
             f'  <rect class="page" width="{width}" height="{height}" rx="8"/>',
             f'  <g transform="translate({MARGIN} {MARGIN})">',

@@ -2,7 +2,7 @@
 
 KFP answers with the version as JSON, in which `pipeline_spec` is a pipeline spec, a Workflow, or a wrapper around a
 pipeline spec and a platform spec. The file is made of the very bytes of these values: one JSON document, or two of
-them with a line `---` between.
+them with a line `---` between. Only what YAML cannot hold is written as an escape.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kfadapter_grpc.domain.models import PipelineDownload, PipelineRef, VersionR
 from kfadapter_grpc.kfp_backend.gateway import context_of_version, explained, no_such_version
 from kfadapter_grpc.kfp_backend.json_ranges import JsonReader, Range
 from kfadapter_grpc.kfp_backend.splice import Splice
+from kfadapter_grpc.kfp_backend.yaml_safe import YamlSafe
 from kfadapter_grpc.spool import Spool, disk_faults
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ class Downloader:
                 # KFP finds a version by its id alone, whichever pipeline the path names.
                 raise no_such_version(context_of_version(pipeline_id, version))
             parts = _parts(spool, found)
-            size, sha256 = _measured(Splice(spool.stream, parts), call)
-            yield PipelineDownload(Splice(spool.stream, parts), size, sha256)
+            size, sha256 = _measured(YamlSafe(Splice(spool.stream, parts)), call)
+            yield PipelineDownload(YamlSafe(Splice(spool.stream, parts)), size, sha256)
 
     def _fetch(self, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
         """Gets KFP's answer for the version, and tells the pipeline's id."""
@@ -175,7 +176,7 @@ def _text(spool: Spool, where: Range, limit: int) -> bytes:
     return Splice(spool.stream, [where]).read(limit + 1) if where.end - where.begin <= limit else b""
 
 
-def _measured(stream: Splice, call: Call) -> tuple[int, bytes]:
+def _measured(stream: YamlSafe, call: Call) -> tuple[int, bytes]:
     """Tells size and SHA-256 of a stream."""
     digest, size = hashlib.sha256(), 0
     while chunk := stream.read(_DIGEST_BYTES):

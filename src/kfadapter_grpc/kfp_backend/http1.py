@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp_backend.exchange import Exchange
 
 MAX_HEAD_BYTES = 64 * 1024
-"""The longest head of an answer."""
+"""How much of an answer may come at a stretch that is no body: a head, trailers, what frames a chunk."""
 _FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
 _READ_BYTES = 128 * 1024
 _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
@@ -148,24 +148,21 @@ class AnswerReader:
     """Reads one answer.
 
     Attributes:
-        headers: The headers, their names in lower case.
+        status: The status; known once all is read.
+        headers: The headers, their names in lower case, without those that follow the body.
         reusable: Whether the connection can be used again; known once all is read.
     """
 
     def __init__(self) -> None:
+        self.status = 0
         self.headers: dict[str, str] = {}
         self.reusable = False
         self._parser = httptools.HttpResponseParser(self)
         self._pieces: list[bytes] = []
-        self._head_bytes = 0
+        self._bytes_without_body = 0
         self._has_head = False
         self._has_body = False
         self._complete = False
-
-    @property
-    def status(self) -> int:
-        """The status of the answer."""
-        return self._parser.get_status_code()
 
     def read(self, sock: socket.socket, take: Callable[[bytes], None]) -> None:
         """Reads the whole answer, and hands its body on piece by piece.
@@ -186,8 +183,7 @@ class AnswerReader:
                 take(piece)
 
     def _feed(self, data: bytes) -> None:
-        if not self._has_head:
-            self._head_bytes += len(data)
+        self._bytes_without_body += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -195,8 +191,10 @@ class AnswerReader:
             if not self._complete:
                 message = "what came is no answer of HTTP/1.1"
                 raise BrokenAnswerError(message) from error
-        if not self._has_head and self._head_bytes > MAX_HEAD_BYTES:
-            message = f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes"
+        if self._pieces:
+            self._bytes_without_body = 0
+        elif not self._complete and self._bytes_without_body > MAX_HEAD_BYTES:
+            message = f"more than {MAX_HEAD_BYTES} bytes of the answer came at a stretch that are no body"
             raise BrokenAnswerError(message)
 
     def _end(self) -> None:
@@ -208,17 +206,21 @@ class AnswerReader:
         self._complete = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Takes a header, from the parser."""
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        """Takes a header, from the parser; one behind the head is a trailer, or belongs to another answer."""
+        if not self._has_head:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """Takes note of the end of the head, from the parser."""
-        self._has_head = self.status >= _FIRST_FINAL_STATUS
+        if not self._has_head:
+            self.status = self._parser.get_status_code()
+            self._has_head = self.status >= _FIRST_FINAL_STATUS
 
     def on_body(self, data: bytes) -> None:
         """Takes a piece of the body, from the parser."""
-        self._has_body = True
-        self._pieces.append(data)
+        if not self._complete:
+            self._has_body = True
+            self._pieces.append(data)
 
     def on_message_begin(self) -> None:
         """Takes note of what follows the answer, from the parser: nobody has asked for that."""

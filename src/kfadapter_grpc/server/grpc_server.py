@@ -45,6 +45,10 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+    # Otherwise gRPC measures the line and takes in megabytes of each upload that nobody has asked for yet: eight
+    # uploads of 30 MiB at once took 139 MiB instead of 13. A fixed window of 1 MiB is as fast.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1024 * 1024),
     ("grpc.max_concurrent_streams", 1000),  # of one connection; what lies beyond waits at the caller's side
     # A headless Service is balanced by its clients when they connect, so they must connect anew now and then.
     ("grpc.max_connection_age_ms", 30 * _MINUTE_MS),

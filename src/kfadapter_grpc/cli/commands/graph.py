@@ -42,8 +42,8 @@ def graph(
     if style is not GraphFormat.TEXT:
         sys.stdout.write(_document(found, style))
     elif found.spec and found.spec.tasks:
-        tasks = graph_of(found.spec.tasks, _encodable)
-        _print_text(tasks, width or _width(), ASCII if ascii_only or not _is_utf8() else UNICODE)
+        tasks = graph_of(found.spec.tasks, output.encodable)
+        _print_text(tasks, width or _width(), ASCII if ascii_only or not output.is_utf8() else UNICODE)
 
 
 def _note_gaps(version: PipelineVersion) -> None:
@@ -59,7 +59,7 @@ def _print_text(tasks: Graph, width: int, style: Style) -> None:
     lines = try_text(tasks, width, style)
     if lines is None:
         output.note(f"too wide to draw in {width} columns, so here is a list; --width N or -o svg draws it")
-        lines = outline(tasks, width, style.bullet)
+        lines = outline(tasks, width, style)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
@@ -72,22 +72,17 @@ def _document(version: PipelineVersion, style: GraphFormat) -> str:
         return _references(svg(tasks, f"{name or 'pipeline'}, version {version.name}"))
     if style is GraphFormat.DOT:
         return _references(dot(tasks))
-    return mermaid(tasks) if _is_utf8() else re.sub(r"[^\x00-\x7f]", lambda found: f"#{ord(found[0])};", mermaid(tasks))
+    return (
+        mermaid(tasks)
+        if output.is_utf8()
+        else re.sub(r"[^\x00-\x7f]", lambda found: f"#{ord(found[0])};", mermaid(tasks))
+    )
 
 
 def _references(text: str) -> str:
     """Spells characters as XML and Graphviz read them in any encoding, where that is needed."""
-    return text if _is_utf8() else text.encode("ascii", "xmlcharrefreplace").decode("ascii")
+    return text if output.is_utf8() else text.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
 def _width() -> int:
-    return max(output.console(sys.stdout).width, LEAST_WIDTH) if sys.stdout.isatty() else PIPE_WIDTH
-
-
-def _encodable(text: str) -> str:
-    """Writes characters that stdout lacks as it would, so that their width is known."""
-    return text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
-
-
-def _is_utf8() -> bool:
-    return sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    return output.width(LEAST_WIDTH) if sys.stdout.isatty() else PIPE_WIDTH

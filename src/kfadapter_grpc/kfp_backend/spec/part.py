@@ -14,7 +14,7 @@ from kfadapter_grpc.kfp_backend.spec.report import LARGEST_PART
 from kfadapter_grpc.kfp_backend.spec.values import is_deeper, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kfadapter_grpc.domain.spec import Json
     from kfadapter_grpc.kfp_backend.spec.level import Level
@@ -77,7 +77,7 @@ class Part:
     @property
     def is_list(self) -> bool:
         """Whether it is a list."""
-        return bytes(memoryview(self._raw)[:1]) == b"["
+        return self._begins_with(b"[")
 
     def note(self) -> None:
         """Notes that it is not understood, or too large to tell."""
@@ -88,16 +88,24 @@ class Part:
         return Part(raw, self.report, key, self)
 
     def standing_alone(self) -> Part:
-        """The same part as a whole spec of its own: paths begin here."""
-        return Part(self._raw, self.report)
+        """The same part as a whole spec of its own, so that paths begin here; one that is no mapping stays as it is."""
+        return Part(self._raw, self.report) if self._begins_with(b"{") else self
+
+    def _begins_with(self, sign: bytes) -> bool:
+        return bytes(memoryview(self._raw)[:1]) == sign
 
     def fields(self, level: Level) -> Fields:
         """Reads a mapping of which the keys are known; others are noted."""
         found = self._mapping()
         if level.known and not found.keys() <= level.known:
-            for key in found.keys() - level.known:
-                self.child(key).note()
+            self._note_unknown(key for key in found if key not in level.known)
         return Fields(self, found)
+
+    def _note_unknown(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if self.report.has_more:
+                break
+            self.child(key).note()
 
     def entries(self) -> Iterator[tuple[str, Part]]:
         """Reads a mapping from names of the author's choice."""

@@ -31,6 +31,11 @@ class Report:
         """Whether something had no room: what comes after it is not told either."""
         return self._room < 0
 
+    @property
+    def has_more(self) -> bool:
+        """Whether more is noted than is named: further paths need not be made."""
+        return self._has_more
+
     def note(self, path: str) -> None:
         """Notes a part that is not understood, or too large to tell."""
         path = path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH - 1]}…"

@@ -43,13 +43,12 @@ def summarize(spec_json: bytes) -> SpecSummary:
 
 def _summary(whole: Part) -> SpecSummary:
     top = whole.fields(ANY)
-    platform = top["platform_spec"]
+    platform = top["platform_spec"].standing_alone()
     if "pipeline_spec" in top and "root" not in top:
         whole.fields(_WRAPPER)
         inner = top["pipeline_spec"]
         top = inner.fields(ANY)
-        if not inner.is_absent:
-            whole = inner.standing_alone()
+        whole = inner.standing_alone()
     is_argo = top["apiVersion"].text().startswith(_ARGO_GROUP) and top["kind"].text() == "Workflow"
     if is_argo:
         return summarize_workflow(whole.fields(WORKFLOW))

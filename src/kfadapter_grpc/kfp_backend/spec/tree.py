@@ -63,10 +63,7 @@ def grow(group: Group, above: tuple[str, ...] = ()) -> tuple[Task, ...]:
         above: The names of the groups that it is in.
     """
     within = (*above, group.name)
-    nodes = _told(group)
-    tasks = tuple(replace(node.task, tasks=_inside(node, node.inside, within)) if node.inside else node.task
-                  for node in nodes)  # fmt: skip
-    return _with_known_names(tasks)
+    return _with_known_names(tuple(_whole(node, within) for node in _told(group)))
 
 
 def _told(group: Group) -> list[Node]:
@@ -82,11 +79,14 @@ def _told(group: Group) -> list[Node]:
     return nodes
 
 
-def _inside(node: Node, group: Group, above: tuple[str, ...]) -> tuple[Task, ...]:
-    if group.name in above or len(above) >= DEEPEST_TASK:
+def _whole(node: Node, above: tuple[str, ...]) -> Task:
+    """A task with those inside it; where they would be too deep, or the group inside itself, it is noted."""
+    if node.inside is None:
+        return node.task
+    if node.inside.name in above or len(above) >= DEEPEST_TASK:
         node.part.note()
-        return ()
-    return grow(group, above)
+        return node.task
+    return replace(node.task, tasks=grow(node.inside, above))
 
 
 def _with_known_names(tasks: tuple[Task, ...]) -> tuple[Task, ...]:

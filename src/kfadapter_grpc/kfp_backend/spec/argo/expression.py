@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 _PIECE = re.compile(
     r"""(?P<quote>["'])\{\{(?P<quoted>[^{}]*)\}\}(?P=quote) | \{\{(?P<bare>[^{}]*)\}\}
-      | (?P<text>"[^"]*"|'[^']*') | \s*(?P<both>&&|\|\|)\s* | (?P<not>!(?!=))\s*""",
+      | (?P<text>"[^"]*"|'[^']*') | [ \t\n]{0,8}(?P<both>&&|\|\|)[ \t\n]{0,8} | (?P<not>!(?!=))[ ]?""",
     re.VERBOSE,
 )
 _OUTPUT = re.compile(r"(?:tasks|steps)\.([^.\s]+)\.outputs\.(?:parameters|artifacts)\.(\S+)")
@@ -91,25 +91,31 @@ def items_in_words(text: str, sources: Sources) -> Words:
 
 
 def _in_words(text: str, source: Callable[[str], Source | None]) -> Words:
-    unknown: list[str] = []
+    translation = _Translation(source)
+    told = _PIECE.sub(translation.piece, text.strip())
+    return Words(told, understood=translation.is_complete and "{{" not in told)
 
-    def words(found: re.Match[str]) -> str:
+
+class _Translation:
+    """Puts pieces of an expression into words, and remembers whether each was known."""
+
+    def __init__(self, source: Callable[[str], Source | None]) -> None:
+        self._source = source
+        self.is_complete = True
+
+    def piece(self, found: re.Match[str]) -> str:
         if found["text"]:
-            return _PLACEHOLDER.sub(lambda inner: resolved(inner[1], inner[0]), found["text"])
+            return _PLACEHOLDER.sub(lambda inner: self._reference(inner[1], inner[0]), found["text"])
         if found["both"]:
             return _BETWEEN[found["both"]]
         if found["not"]:
             return "not "
-        return resolved(found["quoted"] if found["quoted"] is not None else found["bare"], found[0])
+        return self._reference(found["bare"] if found["quoted"] is None else found["quoted"], found[0])
 
-    def resolved(reference: str, as_it_stands: str) -> str:
-        known = source(reference)
-        if known is None:
-            unknown.append(reference)
+    def _reference(self, reference: str, as_it_stands: str) -> str:
+        known = self._source(reference)
+        self.is_complete = self.is_complete and known is not None
         return known.words if known else as_it_stands
-
-    told = _PIECE.sub(words, text.strip())
-    return Words(told, understood=not unknown and "{{" not in told)
 
 
 def names_in_depends(depends: str) -> list[str]:

@@ -23,7 +23,7 @@ _NO_TIME = re.compile(r"-?P(?:0+[YMWD])*(?:T(?:0+[HMS])*)?")
 _NO_ACCELERATORS = {"cpu", "memory", "ephemeral-storage"}
 _POD_KEYS = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
 _VOLUME_NAMES = {"persistentVolumeClaim": "claimName", "secret": "secretName", "configMap": "name"}
-_MANIFEST_KIND = re.compile(r"""^\s*["']?kind["']?\s*:\s*["']?([A-Za-z]+)""", re.MULTILINE)
+_MANIFEST_KIND = re.compile(r"""^[ \t]*["']?kind["']?[ \t]*:[ \t]*["']?([A-Za-z]+)""", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

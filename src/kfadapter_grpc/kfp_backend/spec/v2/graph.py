@@ -57,10 +57,15 @@ class Graph:
 
     def _node(self, spec: TaskSpec, scope: _Scope) -> Node:
         component = self._component(spec)
+        task = self._task(spec, scope, component)
+        if component is None or not component.is_group:
+            return Node(task, spec.part)
+        return Node(task, spec.part, self._group(spec.component, component, scope.inner(task.loop_items)))
+
+    def _task(self, spec: TaskSpec, scope: _Scope, component: Component | None) -> Task:
         executor, extras = self._executor(component) if component else (Executor(), ())
         executor = executor.with_words(scope.words_of)
-        items = scope.items()
-        task = Task(
+        return Task(
             name=spec.name,
             display_name=spec.display_name,
             component=spec.component,
@@ -68,16 +73,13 @@ class Graph:
             image=_bounded(spec.part, executor.image),
             depends_on=spec.depends_on,
             condition=_bounded(spec.part, scope.condition()),
-            loop_items=items,
+            loop_items=scope.items(),
             resources=executor.resources,
             caching_enabled=spec.caching_enabled,
             kubernetes_extras=tuple(extra.of_task(scope.words_of_input) for extra in extras),
             max_retries=spec.max_retries,
             loop_parallelism=spec.loop.parallelism if spec.loop else 0,
         )
-        is_group = component is not None and component.is_group
-        inside = self._group(spec.component, component, scope.inner(items)) if component and is_group else None
-        return Node(task, spec.part, inside)
 
     def _component(self, spec: TaskSpec) -> Component | None:
         """Finds the component that a task runs; notes where there is none."""

@@ -23,7 +23,7 @@ _OLD_TYPES = {
     "DOUBLE": ParameterType.NUMBER_DOUBLE,
     "STRING": ParameterType.STRING,
 }
-_TITLE = re.compile(r"""^\s*["']?title["']?\s*:\s*["']?([^\s"',]+)""", re.MULTILINE)
+_TITLE = re.compile(r"""^[ \t]*["']?title["']?[ \t]*:[ \t]*["']?([^\s"',]+)""", re.MULTILINE)
 
 
 def input_parameters(definitions: Part) -> tuple[Parameter, ...]:

@@ -1,0 +1,120 @@
+"""What the store and the runner of pipelines know of each other."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Parameters: TypeAlias = Mapping[str, object]
+"""Values of parameters, as JSON holds them."""
+_MAX_FILE_NAME = 200
+
+
+class State(str, enum.Enum):
+    """KFP's states of runs and tasks, as far as they occur here."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+    CANCELING = "CANCELING"
+    CANCELED = "CANCELED"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that is to be executed.
+
+    Attributes:
+        run_id: Its id.
+        spec: The version's pipeline spec as KFP serves it: bare, or the wrapper of pipeline and platform spec.
+        parameters: The values that the run was given; defaults are the spec's.
+        folder: A folder of the run's own, for outputs, artifacts and one log per task. It exists.
+        caching: Whether results of earlier runs may be used again; None leaves it to the spec.
+    """
+
+    run_id: str
+    spec: bytes
+    parameters: Parameters
+    folder: Path
+    caching: bool | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a task made. `path` lies in the run's folder; `metadata` holds metrics, among others."""
+
+    name: str
+    type: str
+    path: str
+    metadata: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """How a task stands.
+
+    Attributes:
+        name: Its path in the pipeline: `train`, `for-loop-1/train`, and with the iteration where it runs several times
+            (`for-loop-1[0]/train`).
+        state: Its state.
+        error: Why it failed, in words; empty if it did not.
+        parameters: Its output parameters, once it has succeeded.
+        artifacts: Its output artifacts, once it has succeeded.
+    """
+
+    name: str
+    state: State
+    error: str = ""
+    parameters: Parameters = field(default_factory=dict)
+    artifacts: tuple[Artifact, ...] = ()
+
+
+class Observer(Protocol):
+    """Is told how runs go on. Called from the executor's threads, in order for each run."""
+
+    def run_started(self, run_id: str) -> None:
+        """The run has begun: PENDING became RUNNING."""
+        ...
+
+    def task_changed(self, run_id: str, report: TaskReport) -> None:
+        """A task has begun or ended."""
+        ...
+
+    def run_ended(self, run_id: str, state: State, error: str) -> None:
+        """The run is over: SUCCEEDED, FAILED or CANCELED, and why."""
+        ...
+
+
+class Executor(Protocol):
+    """Executes runs, so many at once; the rest wait in the order in which they came."""
+
+    def submit(self, job: Job) -> None:
+        """Has a run executed as soon as there is room for it."""
+        ...
+
+    def terminate(self, run_id: str) -> None:
+        """Ends a run, with all processes that it has started; harmless if it is over or unknown."""
+        ...
+
+    def close(self) -> None:
+        """Ends all runs; those are reported as FAILED, cut off."""
+        ...
+
+
+def log_path(folder: Path, task_name: str) -> Path:
+    """Tells where the log of a task lies: inside `folder`, whatever the name is made of."""
+    from hashlib import sha256  # noqa: PLC0415
+    from urllib.parse import quote  # noqa: PLC0415
+
+    name = quote(task_name, safe="")
+    if len(name) > _MAX_FILE_NAME:
+        # What begins alike, as deep loops do, must not share a log.
+        name = f"{name[:_MAX_FILE_NAME]}-{sha256(task_name.encode()).hexdigest()[:16]}"
+    return folder / "logs" / f"{name}.log"

@@ -1,0 +1,79 @@
+"""The folders that runs put their files into, one for each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+class RunFolders:
+    """Folders by run id. A run's id may be anything, and is never taken for a path."""
+
+    def __init__(self, root: Path) -> None:
+        """Makes the folder of all folders.
+
+        Args:
+            root: where they are.
+        """
+        root.mkdir(exist_ok=True)
+        self.root = root.resolve()
+        self._lock = threading.Lock()
+        self._ending: set[str] = set()
+
+    def path(self, run_id: str) -> Path:
+        """Where a run's files are."""
+        plain = _PLAIN_NAME.fullmatch(run_id)
+        return self.root / (run_id if plain else f"=sha256-{hashlib.sha256(run_id.encode()).hexdigest()}")
+
+    def make(self, run_id: str) -> Path:
+        """Makes a run's folder; harmless if it is there."""
+        folder = self.path(run_id)
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def size(self, run_id: str) -> int:
+        """How many bytes a run's files take on the disk."""
+        return sum(_sizes(self.path(run_id)))
+
+    def hold(self, run_id: str) -> None:
+        """Notes that a run is about to be deleted: until `remove`, its processes may still write files."""
+        with self._lock:
+            self._ending.add(run_id)
+
+    def remove(self, run_id: str) -> None:
+        """Removes the folder of a run whose processes are gone, with all that is in it."""
+        shutil.rmtree(self.path(run_id), ignore_errors=True)
+        with self._lock:
+            self._ending.discard(run_id)
+
+    def is_ending(self, run_id: str) -> bool:
+        """Whether a run of this id was deleted, and its processes are still being ended."""
+        with self._lock:
+            return run_id in self._ending
+
+    def keep_only(self, run_ids: set[str]) -> None:
+        """Removes the folders of all other runs."""
+        known = {self.path(run_id).name for run_id in run_ids}
+        for folder in self.root.iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """The sizes of all files below a folder, whatever goes away in the meantime."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                yield os.lstat(f"{parent}/{name}").st_blocks * 512
+            except OSError:
+                continue

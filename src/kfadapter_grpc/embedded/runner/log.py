@@ -1,0 +1,70 @@
+"""The log of a task: what its command writes, in a file that cannot grow without bound.
+
+A disk that is full costs the rest of the log, and nothing else: the task goes on.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+LOG_BYTES = 10 << 20
+"""How much of a task's output its log begins with; of what comes later only the end is kept."""
+TAIL_BYTES = 64 << 10
+"""How much of the end is kept."""
+
+
+class TaskLog:
+    """A log that keeps the beginning and the end, and says how much is missing in between."""
+
+    def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        self._left = limit - self._file.tell()
+        self._beyond = 0
+        self._tail = b""
+
+    def write(self, text: bytes) -> None:
+        """Adds what was written; a reader of the file sees it at once."""
+        self._tail = (self._tail + text)[-TAIL_BYTES:]
+        begin, rest = text[: max(0, self._left)], text[max(0, self._left) :]
+        self._left -= len(begin)
+        self._put(begin)
+        if rest and not self._beyond:
+            self._put(b"\n[kfadapter: the log is full here; its end follows when the task is over]\n")
+        self._beyond += len(rest)
+
+    def _put(self, text: bytes) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def note(self, text: str) -> None:
+        """Adds a line of the runner's own; it is no part of the `tail`."""
+        if self._left > 0:
+            self._put(f"[kfadapter: {text}]\n".encode(errors="replace"))
+
+    @property
+    def tail(self) -> str:
+        """What was written last."""
+        return self._tail.decode(errors="replace")
+
+    def close(self) -> None:
+        """Writes the end, if it is not there yet, and closes the file."""
+        if self._beyond:
+            kept = self._tail[-self._beyond :]
+            missing = self._beyond - len(kept)
+            self._put(f"[kfadapter: {missing} bytes were left out]\n".encode() + kept)
+        with suppress(OSError):
+            self._file.close()
+
+    def __enter__(self) -> TaskLog:  # noqa: PYI034  # typing.Self is newer than Python 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,105 @@
+"""An environment of a task's own, laid over this server's: packages that a task installs stay in it.
+
+It sees everything that is installed for this server, needs no download, and takes next to no time and space. Components
+that KFP compiled install packages where they run (`pip install`), which would otherwise be the server's environment;
+and two tasks may want different versions of a package, as they may in containers of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Each of these would lead Python or pip out of the environment that they are started in.
+_MISLEADING = {
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "PYTHONSAFEPATH",
+    "PIP_PREFIX",
+    "PIP_REQUIRE_VIRTUALENV",
+    "PIP_ROOT",
+    "PIP_TARGET",
+    "PIP_USER",
+    "__PYVENV_LAUNCHER__",
+}
+_OWN_SETTINGS = "KFADAPTER_"
+_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+# All of them, lest another one on the PATH installs elsewhere.
+_PIP_NAMES = ("pip", "pip3", f"pip{_VERSION}")
+_PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """An environment.
+
+    Attributes:
+        folder: Where it is.
+    """
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        """Its Python."""
+        return self.folder / "bin" / "python"
+
+    def variables(self, outside: Mapping[str, str]) -> dict[str, str]:
+        """Tells the environment variables for what runs in it.
+
+        Args:
+            outside: This process's. The server's own settings, which may be secrets, are left out.
+        """
+        kept = {
+            name: value
+            for name, value in outside.items()
+            if name not in _MISLEADING and not name.startswith(_OWN_SETTINGS)
+        }
+        path = f"{self.folder / 'bin'}{os.pathsep}{outside.get('PATH', os.defpath)}"
+        return {**kept, "PATH": path, "VIRTUAL_ENV": str(self.folder), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+
+
+def make_overlay(folder: Path) -> Overlay:
+    """Makes an environment over the one that this Python runs in.
+
+    Args:
+        folder: Where; what is there is replaced.
+
+    Raises:
+        OSError: it cannot be made there, or there is no pip to be had.
+    """
+    venv.EnvBuilder(clear=True, symlinks=True, with_pip=False).create(folder)
+    overlay = Overlay(folder)
+    purelib = folder / "lib" / f"python{_VERSION}" / "site-packages"
+    below = "; ".join(f"site.addsitedir({one!r})" for one in _package_folders())
+    (purelib / "kfadapter_below.pth").write_text(f"import site; {below}\n", encoding="utf-8")
+    if importlib.util.find_spec("pip") is None:
+        _install_pip(overlay)
+    for name in _PIP_NAMES:
+        script = folder / "bin" / name
+        script.write_text(_PIP, encoding="utf-8")
+        script.chmod(0o755)
+    return overlay
+
+
+def _install_pip(overlay: Overlay) -> None:
+    """Installs the pip that Python brings along, for a server without one."""
+    command = [str(overlay.python), "-m", "ensurepip"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  # its own Python
+    if done.returncode:
+        raise OSError(f"there is no pip, and Python brings none along: {done.stderr.strip()[-500:]}")
+
+
+def _package_folders() -> list[str]:
+    """The folders that packages are installed in, as far as this Python sees them."""
+    return [one for one in sys.path if Path(one).name in {"site-packages", "dist-packages"}]

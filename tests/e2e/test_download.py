@@ -1,0 +1,111 @@
+"""Downloads as people and programs make them: through a pipe, there and back again, and large."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import pytest
+import yaml
+from tests.e2e.conftest import ROOT, SECONDS, serve
+from tests.scripted_kfp import ScriptedKfp, answers
+
+from kfadapter_grpc.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.conftest import Adapter
+
+ID = "11111111-1111-4111-8111-111111111111"
+VERSION = "22222222-2222-4222-8222-222222222222"
+MIB = 1 << 20
+
+
+def documents(data: str) -> list[object]:
+    """What a file says."""
+    return list(yaml.load_all(data, yaml.CSafeLoader))
+
+
+@pytest.mark.parametrize("path", ["examples/train_v2.yaml", "tests/data/pipelines/kubernetes_platform.yaml"])
+def test_there_and_back_again(adapter: Adapter, name: str, tmp_path: Path, path: str) -> None:
+    """JSON through a pipe and YAML through a file are uploaded as they are, and are the same pipeline each time."""
+    adapter.printed("upload", path, "--name", name)
+    uploaded = documents((ROOT / path).read_text(encoding="utf-8"))
+    as_json = adapter.printed("download", name, "-o", "json")
+    assert documents(as_json) == uploaded
+    adapter.printed("upload", "-", "--name", name, "--version-name", "from-json", stdin=as_json.encode())
+    file = tmp_path / "p.yaml"
+    wrote = adapter.run("download", name, "--version", "from-json", "--to", str(file))
+    assert (wrote.returncode, wrote.stdout, wrote.stderr.decode()) == (0, b"", f"wrote {file} (YAML)\n")
+    assert documents(file.read_text(encoding="utf-8")) == uploaded
+    adapter.printed("upload", str(file), "--name", name)
+    assert documents(adapter.printed("download", name)) == uploaded
+
+
+class Counting:
+    """Takes bytes and keeps none of them."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        """Counts bytes."""
+        self.digest.update(data)
+        return len(data)
+
+
+@pytest.fixture(scope="module")
+def spec() -> bytes:
+    """A spec of 30 MiB."""
+    task = {"inputs": {"parameters": {"이름": {"runtimeValue": {"constant": '"\\\n' * 100}}}}, "caching": {}}
+    count = 30 * MIB // len(json.dumps(task, ensure_ascii=False).encode())
+    return json.dumps({"root": {"dag": {"tasks": [task] * count}}}, ensure_ascii=False).encode()
+
+
+@pytest.fixture
+def large(spec: bytes) -> Iterator[Adapter]:
+    """An adapter before a KFP whose version is that large."""
+    version = f'{{"pipeline_id": "{ID}", "pipeline_version_id": "{VERSION}", "pipeline_spec": '.encode()
+    with ScriptedKfp() as kfp:
+        kfp.on("GET", f"{VERSION}$", answers(200, version + spec + b"}"))
+        kfp.on("GET", "healthz", answers(200, {}))
+        with serve(kfp.url) as running:
+            yield running
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+@pytest.mark.parametrize(("at_once", "allowed"), [(1, 20 * MIB), (4, 60 * MIB)])
+def test_a_large_download_is_never_whole_in_memory(large: Adapter, spec: bytes, at_once: int, allowed: int) -> None:
+    """Downloads of 30 MiB, one and several at once, add a little memory to the server, not their size."""
+    with Client(large.target, timeout=SECONDS) as client:
+
+        def download(_: int) -> str:
+            target = Counting()
+            client.download(pipeline_id=ID, pipeline_version_id=VERSION, to=cast("BinaryIO", target))
+            return target.digest.hexdigest()
+
+        before = _begin_anew(large.process.pid)
+        with ThreadPoolExecutor(at_once) as pool:
+            digests = set(pool.map(download, range(at_once)))
+    grown = _memory(large.process.pid, "VmHWM") - before
+    print(f"{at_once} downloads of {len(spec) / MIB:.0f} MiB at once: {grown / MIB:.1f} MiB")  # noqa: T201
+    assert digests == {hashlib.sha256(spec).hexdigest()}
+    assert grown < allowed
+
+
+def _begin_anew(pid: int) -> int:
+    """Has Linux forget the greatest memory use so far, and tells the present one in bytes."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+    return _memory(pid, "VmRSS")
+
+
+def _memory(pid: int, what: str) -> int:
+    found = re.search(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(encoding="ascii"), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024

@@ -1,0 +1,101 @@
+"""Runs a compiled pipeline through the runner pool and prints how it goes: `run_file.py FILE [PARAMETERS AS JSON]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from kfadapter_grpc.embedded.execution import Job, State, TaskReport
+from kfadapter_grpc.embedded.runner_pool import RunnerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def served_spec(text: str) -> bytes:
+    """A compiled file as KFP serves it."""
+    pipeline, *platform = list(yaml.safe_load_all(text))
+    return json.dumps({"pipeline_spec": pipeline, "platform_spec": platform[0]} if platform else pipeline).encode()
+
+
+@dataclass
+class Watcher:
+    """Keeps what it is told, and prints it if asked.
+
+    Attributes:
+        reports: What was told of the tasks, in order.
+        ends: How runs have ended.
+    """
+
+    aloud: bool = False
+    started: list[str] = field(default_factory=list)
+    reports: list[TaskReport] = field(default_factory=list)
+    ends: dict[str, tuple[State, str]] = field(default_factory=dict)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def run_started(self, run_id: str) -> None:
+        """The run has begun."""
+        with self.changed:
+            self.started.append(run_id)
+            self.changed.notify_all()
+
+    def task_changed(self, _run_id: str, report: TaskReport) -> None:
+        """A task has begun or ended."""
+        if self.aloud:
+            print(f"{report.state.value:<10} {report.name} {report.error or dict(report.parameters) or ''}")  # noqa: T201
+        with self.changed:
+            self.reports.append(report)
+            self.changed.notify_all()
+
+    def run_ended(self, run_id: str, state: State, error: str) -> None:
+        """The run is over."""
+        if self.aloud:
+            print(f"{state.value} {error}")  # noqa: T201
+        with self.changed:
+            self.ends[run_id] = (state, error)
+            self.changed.notify_all()
+
+    def wait_end(self, run_id: str, timeout: float = 100) -> tuple[State, str]:
+        """Waits until the run is over."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: run_id in self.ends, timeout), self.reports
+        return self.ends[run_id]
+
+    def wait_task(self, name: str, state: State, timeout: float = 100) -> TaskReport:
+        """Waits until a task is in this state."""
+
+        def found() -> TaskReport | None:
+            return next((one for one in self.reports if one.name == name and one.state is state), None)
+
+        with self.changed:
+            report = self.changed.wait_for(found, timeout)
+        assert report is not None, self.reports
+        return report
+
+    def last(self, name: str) -> TaskReport:
+        """The last report of a task."""
+        return [one for one in self.reports if one.name == name][-1]
+
+
+def run(spec: bytes, folder: Path, parameters: Mapping[str, object] | None = None, *, aloud: bool = False) -> Watcher:
+    """Runs a pipeline to its end."""
+    watcher = Watcher(aloud=aloud)
+    pool = RunnerPool(watcher)
+    pool.submit(Job("run", spec, parameters or {}, folder))
+    watcher.wait_end("run")
+    pool.close()
+    return watcher
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
+    made = Path(tempfile.mkdtemp())
+    run(served_spec(Path(sys.argv[1]).read_text("utf-8")), made, given, aloud=True)
+    print(made)  # noqa: T201

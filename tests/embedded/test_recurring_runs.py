@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.embedded.conftest import Caller, Reply, unique
+from tests.embedded.runs import a_pipeline
+from tests.embedded.serving import serving
+
+from kfadapter_grpc.embedded.cron import CronError, check_cron
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def caller(tmp_path: Path) -> Iterator[Caller]:
+    """Plain HTTP to a server that executes nothing."""
+    with serving(tmp_path) as running:
+        yield running.caller
+
+
+def create(caller: Caller, **fields: object) -> Reply:
+    """Asks for a recurring run, of a pipeline of its own unless there is one."""
+    if "pipeline_spec" not in fields:
+        fields.setdefault("pipeline_version_reference", a_pipeline(caller))
+    body = {"display_name": unique("r"), "max_concurrency": "1", "mode": "ENABLE", **fields}
+    return caller.call("POST", "/recurringruns", json_body=body)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "* * * * *",
+        "0 0 4 * * *",
+        "0 */5 0-23/2 1,15 jan-MAR mon-fri",
+        "0 0 0 1 1 ?",
+        "@daily",
+        "@every 1h30m",
+        "5 4 3 2 1",
+    ],
+)
+def test_cron(expression: str) -> None:
+    """What the library that KFP reads schedules with takes is taken."""
+    check_cron(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("", "Empty spec string"),
+        ("bad", "Expected 5 to 6 fields, found 1: bad"),
+        ("* * * * * * *", "Expected 5 to 6 fields, found 7: * * * * * * *"),
+        ("60 * * * * *", "End of range (60) above maximum (59): 60"),
+        ("* * * 0 * *", "Beginning of range (0) below minimum (1): 0"),
+        ("9-3 * * * * *", "Beginning of range (9) beyond end of range (3): 9-3"),
+        ("*/0 * * * * *", "Step of range should be a positive number: */0"),
+        ("1/2/3 * * * * *", "Too many slashes: 1/2/3"),
+        ("1-2-3 * * * * *", "Too many hyphens: 1-2-3"),
+        ("x * * * * *", 'Failed to parse int from x: strconv.Atoi: parsing "x": invalid syntax'),
+        ("* * * * jun-x *", 'Failed to parse int from x: strconv.Atoi: parsing "x": invalid syntax'),
+        ("@often", "Unrecognized descriptor: @often"),
+        ("@every day", "Failed to parse duration @every day"),
+    ],
+)
+def test_bad_cron(expression: str, words: str) -> None:
+    """What it does not take is refused with its words."""
+    with pytest.raises(CronError) as caught:
+        check_cron(expression)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"display_name": ""}, 400, "Recurring run name is empty"),
+        ({"max_concurrency": "11"}, 400, "Support 1-10. Received 11"),
+        ({"max_concurrency": None}, 400, "Support 1-10. Received 0"),
+        ({"max_concurrency": 1.5}, 400, "invalid value for int64 field max_concurrency"),
+        ({"max_concurrency": "x"}, 400, "invalid value for int64 field max_concurrency"),
+        ({"mode": "SOMETIMES"}, 400, "invalid value for enum field mode"),
+        ({"no_catchup": "yes"}, 400, "invalid value for bool field no_catchup"),
+        ({"trigger": {"periodic_schedule": {"interval_second": "-1"}}}, 400, "schedule interval -1"),
+        ({"trigger": {"cron_schedule": {"cron": "@daily", "start_time": "soon"}}}, 400, "Timestamp value 'soon'"),
+        ({"experiment_id": "nobody"}, 404, "Experiment nobody not found"),
+        ({"runtime_config": {"parameters": {"nope": 1}}}, 400, "not required by pipeline: nope"),
+        ({"pipeline_version_reference": {"pipeline_version_id": "x"}}, 500, "PipelineVersion x not found"),
+        ({"pipeline_version_reference": {}}, 500, "empty pipeline spec manifest"),
+    ],
+)
+def test_bad_recurring_runs(caller: Caller, fields: dict[str, object], status: int, words: str) -> None:
+    """A recurring run that cannot be made is refused with the reason."""
+    reply = create(caller, **fields)
+    assert reply.status == status
+    assert words in reply["message"]
+    assert caller.get("/recurringruns").json == {}
+
+
+def test_schedules(caller: Caller) -> None:
+    """A schedule is shown as it was sent, with its bounds in UTC; a spec sent along is shown too."""
+    spec = {"pipelineInfo": {"name": "x"}, "root": {"dag": {}}, "schemaVersion": "2.1.0"}
+    bounds = {"start_time": "2026-01-01T09:00:00+09:00", "end_time": "2027-01-01T00:00:00.5Z"}
+    made = create(caller, pipeline_spec=spec, no_catchup=True, trigger={"cron_schedule": {"cron": "@daily", **bounds}})
+    assert made.json["trigger"] == {
+        "cron_schedule": {"start_time": "2026-01-01T00:00:00Z", "end_time": "2027-01-01T00:00:00Z", "cron": "@daily"}
+    }
+    assert made.json["pipeline_spec"] == spec
+    assert made.json["no_catchup"] is True
+    assert caller.get(f"/recurringruns/{made['recurring_run_id']}").json == made.json
+
+
+def test_list(caller: Caller) -> None:
+    """Recurring runs are listed by experiment and name, page by page."""
+    experiment = caller.call("POST", "/experiments", json_body={"display_name": "e"})["experiment_id"]
+    first, second = create(caller, display_name="a", experiment_id=experiment), create(caller, display_name="b")
+    assert caller.get("/recurringruns", experiment_id=experiment).json["recurringRuns"] == [first.json]
+    page = caller.get("/recurringruns", sort_by="name desc", page_size=1).json
+    assert (page["recurringRuns"], page["total_size"]) == ([second.json], 2)
+    assert caller.get("/recurringruns", page_token=page["next_page_token"]).json["recurringRuns"] == [first.json]
+    assert caller.get("/recurringruns", experiment_id="nobody").status == 404
+
+
+@pytest.mark.parametrize("verb", ["enable", "disable"])
+def test_unknown_recurring_runs(caller: Caller, verb: str) -> None:
+    """Switching what does not exist is 404."""
+    reply = caller.call("POST", f"/recurringruns/{unique('gone')}:{verb}")
+    assert (reply.status, reply.json["code"]) == (404, 5)

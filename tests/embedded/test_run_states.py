@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.embedded.runs import a_pipeline, a_run, tasks_of, try_run
+from tests.embedded.serving import Told, told
+from tests.transcripts import DATA, Replayer, Transcript
+
+from kfadapter_grpc.embedded.execution import Artifact, State, TaskReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.transcripts import JsonObject
+
+    from kfadapter_grpc.embedded.execution import Job
+
+PLAYS = json.loads((DATA / "transcripts" / "run_states.json").read_text(encoding="utf-8"))["plays"]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Told]:
+    """A server whose executor does as it is told."""
+    with told(tmp_path) as running:
+        yield running
+
+
+def _succeed(server: Told, run_id: str) -> None:
+    server.executor.end_task(run_id, "greet", State.SUCCEEDED)
+    server.executor.end(run_id, State.SUCCEEDED)
+
+
+def _fail(server: Told, run_id: str) -> None:
+    if run_id in server.executor.terminated:
+        return server.executor.end(run_id, State.CANCELED)
+    server.executor.end_task(run_id, "greet", State.FAILED)
+    return server.executor.end(run_id, State.FAILED)
+
+
+def _call(verb: str) -> Callable[[Told, str], None]:
+    def call(server: Told, run_id: str) -> None:
+        assert server.caller.call("POST", f"/runs/{run_id}:{verb}").status == 200
+
+    return call
+
+
+STEPS: dict[str, Callable[[Told, str], None]] = {
+    "create": lambda _server, _run_id: None,
+    "workflow reported Pending": lambda _server, _run_id: None,
+    "workflow reported Running": lambda server, run_id: server.executor.start(run_id, "greet"),
+    "workflow reported Succeeded": _succeed,
+    "workflow reported Failed": _fail,
+    "workflow reported Error": _fail,
+    "retry": _call("retry"),
+    "terminate": _call("terminate"),
+}
+
+
+@pytest.mark.parametrize("play", PLAYS, ids=lambda play: play["title"])
+def test_plays(server: Told, play: JsonObject) -> None:
+    """While it is executed, a run is served as KFP serves it while its workflow moves on."""
+    run_id = a_run(server.caller, display_name=play["title"])
+    compare = Replayer(server.url, Transcript("run_states", ()))
+    steps = play["steps"]
+    assert isinstance(steps, list)
+    for step in steps:
+        assert isinstance(step, dict)
+        STEPS[str(step["after"])](server, run_id)
+        served = _comparable(server.caller.get(f"/runs/{run_id}").json)
+        found = list(compare._compare("", _comparable(step["run"]), served))
+        assert not found, f"after {step['after']}: {found}"
+
+
+def _comparable(run: object) -> JsonObject:
+    """A run with its tasks by name, and with one name for all pods."""
+    plain: JsonObject = json.loads(re.sub(r"hello-world-[0-9a-f]{5}-100\d", "a pod", json.dumps(run)))
+    details = plain.get("run_details")
+    if isinstance(details, dict) and isinstance(details["task_details"], list):
+        details["task_details"].sort(key=lambda task: str(task.get("display_name")) if isinstance(task, dict) else "")
+    return plain
+
+
+def test_why_it_failed(server: Told) -> None:
+    """A failed run and its failed tasks say why, in whatever script; what had not begun never does."""
+    run_id = a_run(server.caller)
+    server.executor.start(run_id, "train")
+    server.executor.observer.task_changed(run_id, TaskReport("report", State.PENDING))
+    server.executor.end_task(run_id, "train", State.FAILED, "ValueError: 값이 없다 \ud800")
+    server.executor.end(run_id, State.FAILED, "task train failed")
+    run = server.caller.get(f"/runs/{run_id}").json
+    tasks = tasks_of(run)
+    assert run["error"] == {"code": 2, "message": "task train failed"}
+    assert tasks["train"]["error"] == {"code": 2, "message": "ValueError: 값이 없다 \ufffd"}
+    assert tasks["report"]["state"] == "SKIPPED"
+    assert "error" not in tasks["root-driver-dag"]
+
+
+def test_outputs(server: Told) -> None:
+    """What a task has put out is shown: artifacts where KFP has a place for them, values beside it."""
+    run_id = a_run(server.caller)
+    folder = server.executor.jobs[0].folder
+    model = Artifact("model", "system.Model", str(folder / "한글 model"), {"layers": 3})
+    metrics = Artifact("metrics", "system.Metrics", "gs://elsewhere/metrics", {"loss": 0.5})
+    server.executor.start(run_id, "train")
+    values = {"Output": "결과", "n": 7, "nested": {"a": [1.5, None]}}
+    server.executor.observer.task_changed(run_id, TaskReport("train", State.SUCCEEDED, "", values, (model, metrics)))
+    train = tasks_of(server.caller.get(f"/runs/{run_id}").json)["train"]
+    put_out = train["kfadapter_outputs"]
+    assert isinstance(put_out, dict)
+    assert put_out["parameters"] == values
+    ids = [artifact.pop("artifact_id") for artifact in put_out["artifacts"]]
+    assert put_out["artifacts"] == [
+        {"name": "model", "type": "system.Model", "uri": (folder / "한글 model").as_uri(), "metadata": {"layers": 3}},
+        {"name": "metrics", "type": "system.Metrics", "uri": "gs://elsewhere/metrics", "metadata": {"loss": 0.5}},
+    ]
+    assert train["outputs"] == {"model": {"artifact_ids": ids[:1]}, "metrics": {"artifact_ids": ids[1:]}}
+    assert all(0 <= int(each) < 2**63 for each in ids)
+    assert len(set(ids)) == 2
+
+
+def test_tasks_in_tasks(server: Told) -> None:
+    """A task's pods are below the task that it is in, if that is known."""
+    run_id = a_run(server.caller)
+    server.executor.start(run_id, "loop", "loop[0]/square", "if/elsewhere", "loop[1]", "loop[1]/square")
+    tasks = tasks_of(server.caller.get(f"/runs/{run_id}").json)
+    pods = {name: len(task.get("child_tasks", [])) for name, task in tasks.items()}  # type: ignore[arg-type]
+    # Two for each: the task's own, and its driver's.
+    assert pods["root-driver-dag"] == 3 * 2
+    assert pods["loop"] == 2
+    assert pods["loop[1]"] == 2
+    assert len({str(task["task_id"]) for task in tasks.values()}) == len(tasks) == 11
+
+
+def test_termination(server: Told) -> None:
+    """Terminating tells the executor once, and is over when that has ended the run; a run may succeed all the same."""
+    ended, finished = a_run(server.caller), a_run(server.caller)
+    for run_id in (ended, finished):
+        server.executor.start(run_id, "greet")
+        assert server.caller.call("POST", f"/runs/{run_id}:terminate").status == 200
+        assert server.caller.call("POST", f"/runs/{run_id}:terminate").status == 400
+    server.executor.end(ended, State.CANCELED, "")
+    server.executor.end(finished, State.SUCCEEDED, "")
+    assert server.executor.terminated == [ended, finished]
+    assert server.caller.get(f"/runs/{ended}")["state"] == "FAILED"
+    assert server.caller.get(f"/runs/{finished}")["state"] == "SUCCEEDED"
+    assert server.caller.call("POST", f"/runs/{ended}:terminate").status == 400
+
+
+def test_termination_while_it_waits(server: Told) -> None:
+    """A run that is terminated before it has begun stays CANCELING whatever begins, and has no tasks in the end."""
+    run_id = a_run(server.caller)
+    server.caller.call("POST", f"/runs/{run_id}:terminate")
+    server.executor.start(run_id)
+    assert server.caller.get(f"/runs/{run_id}")["state"] == "CANCELING"
+    other = a_run(server.caller)
+    server.caller.call("POST", f"/runs/{other}:terminate")
+    server.executor.end(other, State.CANCELED)
+    run = server.caller.get(f"/runs/{other}").json
+    assert (run["state"], "run_details" in run) == ("FAILED", False)
+
+
+def test_termination_before_it_is_submitted(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A termination that overtakes the run on its way to the executor is told to it afterwards."""
+    submit = server.executor.submit
+
+    def slow(job: Job) -> None:
+        assert server.caller.call("POST", f"/runs/{job.run_id}:terminate").status == 200
+        server.executor.terminated.clear()
+        submit(job)
+
+    monkeypatch.setattr(server.executor, "submit", slow)
+    run_id = a_run(server.caller)
+    assert server.executor.terminated == [run_id]
+
+
+def test_retry(server: Told) -> None:
+    """A failed run can be executed anew: what its tasks did before is forgotten when it begins."""
+    run_id = a_run(server.caller)
+    server.executor.start(run_id, "greet")
+    server.executor.end_task(run_id, "greet", State.FAILED, "no")
+    server.executor.end(run_id, State.FAILED, "no")
+    assert server.caller.call("POST", f"/runs/{run_id}:retry").status == 200
+    assert server.caller.get(f"/runs/{run_id}")["finished_at"] == "1970-01-01T00:00:00Z"
+    assert [job.run_id for job in server.executor.jobs] == [run_id, run_id]
+    server.executor.start(run_id, "other")
+    server.executor.end(run_id, State.SUCCEEDED)
+    run = server.caller.get(f"/runs/{run_id}").json
+    history = run["state_history"]
+    assert isinstance(history, list)
+    assert [each["state"] for each in history] == ["PENDING", "RUNNING", "FAILED", "RUNNING", "SUCCEEDED"]
+    assert "error" not in run
+    assert set(tasks_of(run)) == {"root-driver-dag", "other", "other-driver"}
+
+
+def test_no_retry(server: Told) -> None:
+    """A run that has not failed cannot be executed anew."""
+    run_id = a_run(server.caller)
+    assert server.caller.call("POST", f"/runs/{run_id}:retry").status == 409
+    server.executor.start(run_id)
+    assert server.caller.call("POST", f"/runs/{run_id}:retry").status == 409
+    server.executor.end(run_id, State.SUCCEEDED)
+    reply = server.caller.call("POST", f"/runs/{run_id}:retry")
+    assert (reply.status, reply.json["code"]) == (409, 10)
+    assert len(server.executor.jobs) == 1
+
+
+def test_deletion_of_a_run_that_goes_on(server: Told) -> None:
+    """Deleting a run that goes on ends it; its files go when it has ended, and its id is free from then on."""
+    run_id = a_run(server.caller, run_id="chosen")
+    folder = server.executor.jobs[0].folder
+    server.executor.start(run_id, "greet")
+    assert server.caller.call("DELETE", f"/runs/{run_id}").status == 200
+    assert server.caller.get(f"/runs/{run_id}").status == 404
+    assert server.executor.terminated == [run_id]
+    assert try_run(server.caller, run_id="chosen").status == 500
+    (folder / "written-late").write_text("x", encoding="utf-8")
+    server.executor.end_task(run_id, "greet", State.CANCELED)
+    server.executor.end(run_id, State.CANCELED)
+    assert not folder.exists()
+    assert try_run(server.caller, run_id="chosen").status == 200
+
+
+def test_deletion_of_a_run_that_is_over(server: Told) -> None:
+    """Deleting a run that is over takes its files at once; what it has executed stays for others."""
+    pipeline = a_pipeline(server.caller)
+    first, second = (a_run(server.caller, pipeline_version_reference=pipeline) for _ in range(2))
+    server.executor.end(first, State.SUCCEEDED)
+    assert server.caller.call("DELETE", f"/runs/{first}").status == 200
+    assert not server.executor.jobs[0].folder.exists()
+    assert server.executor.terminated == []
+    assert server.store.runs.try_spec(second)
+    server.caller.call("DELETE", f"/runs/{second}")
+    with server.store._database.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM run_specs").fetchone() == (0,)
+
+
+def test_start_after_a_cut(tmp_path: Path) -> None:
+    """After a restart, what was going on has failed and says so, and what waited is submitted in its order."""
+    with told(tmp_path) as first:
+        running, ending, over, *waiting = (a_run(first.caller, run_id=f"run-{number}") for number in range(6, 0, -1))
+        for run_id in (running, ending, over):
+            first.executor.start(run_id, "greet")
+        first.caller.call("POST", f"/runs/{ending}:terminate")
+        _succeed(first, over)
+        (tmp_path / "runs" / "nobody-knows").mkdir()
+    with told(tmp_path) as second:
+        assert [job.run_id for job in second.executor.jobs] == waiting
+        assert all(job.folder.is_dir() and job.spec.startswith(b"{") for job in second.executor.jobs)
+        assert not (tmp_path / "runs" / "nobody-knows").exists()
+        for run_id in (running, ending):
+            run = second.caller.get(f"/runs/{run_id}").json
+            assert run["state"] == "FAILED"
+            assert "stopped in the middle" in str(run["error"])
+            assert tasks_of(run)["greet"]["state"] == "FAILED"
+        assert second.caller.get(f"/runs/{over}")["state"] == "SUCCEEDED"
+        assert second.caller.call("POST", f"/runs/{running}:retry").status == 200
+
+
+def test_end_of_the_server(server: Told) -> None:
+    """While the server ends, a run that has not begun stays as it is, whatever its executor says."""
+    waiting, running = a_run(server.caller), a_run(server.caller)
+    server.executor.start(running)
+    server.progress.close()
+    for run_id in (waiting, running):
+        server.executor.end(run_id, State.FAILED, "cut off")
+    assert server.caller.get(f"/runs/{waiting}")["state"] == "PENDING"
+    assert server.caller.get(f"/runs/{running}")["state"] == "FAILED"
+
+
+def test_disk_that_is_full_for_a_while(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written down at first is written down later."""
+    run_id = a_run(server.caller)
+    faults = iter([sqlite3.OperationalError("database or disk is full")] * 20)
+    end = server.store.progress.end
+
+    def fail_at_first(*arguments: object, **named: object) -> None:
+        if fault := next(faults, None):
+            raise fault
+        end(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("kfadapter_grpc.embedded.run_progress._RETRY_SECONDS", (0.001,) * 3)
+    monkeypatch.setattr(server.store.progress, "end", fail_at_first)
+    server.executor.end(run_id, State.SUCCEEDED)
+    assert server.caller.get(f"/runs/{run_id}")["state"] == "SUCCEEDED"
+
+
+def test_room_for_files(tmp_path: Path) -> None:
+    """When the files of runs take too much, new runs are refused in words that tell what to do."""
+    with told(tmp_path, most_file_bytes=1 << 20) as server:
+        large = a_run(server.caller, display_name="큰 것")
+        (server.executor.jobs[0].folder / "model").write_bytes(b"x" * (2 << 20))
+        failed = a_run(server.caller)
+        server.executor.end(failed, State.FAILED)
+        server.executor.end(large, State.SUCCEEDED)
+        reply = try_run(server.caller)
+        assert (reply.status, reply.json["code"]) == (429, 8)
+        assert str(tmp_path / "runs") in reply["message"]
+        assert (
+            f"delete runs that are not needed any more, and their files go with them (most are of run {large}, 큰 것)"
+            in (reply["message"])
+        )
+        assert server.caller.call("POST", f"/runs/{failed}:retry").status == 429
+        server.caller.call("DELETE", f"/runs/{large}")
+        assert try_run(server.caller).status == 200
+
+
+def test_no_folder_for_files(server: Told, tmp_path: Path) -> None:
+    """A run whose folder cannot be made has failed, and says so."""
+    (tmp_path / "runs" / "chosen").write_text("in the way", encoding="utf-8")
+    run_id = a_run(server.caller, run_id="chosen")
+    run = server.caller.get(f"/runs/{run_id}").json
+    assert run["state"] == "FAILED"
+    assert "no folder can be made for it" in str(run["error"])
+    assert server.executor.jobs == []

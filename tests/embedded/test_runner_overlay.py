@@ -1,0 +1,62 @@
+"""The environment that is laid over the server's."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.embedded.runner.overlay import Overlay, make_overlay
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def _said(overlay: Overlay, *command: str) -> str:
+    variables = overlay.variables(os.environ)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=variables, cwd=overlay.folder)
+    return done.stdout.strip()
+
+
+def test_sees_the_servers_packages(tmp_path: Path) -> None:
+    """What is installed for the server can be imported, by a Python whose own place is elsewhere."""
+    overlay = make_overlay(tmp_path / "환경 1")
+    place = _said(overlay, str(overlay.python), "-c", "import sys, kfp; print(sys.prefix, kfp.__file__)")
+    assert place.startswith(f"{tmp_path / '환경 1'} {sys.prefix}")
+
+
+def test_every_pip_is_its_own(tmp_path: Path) -> None:
+    """`pip` and `pip3` on the path install into it, and not into the server's environment."""
+    overlay = make_overlay(tmp_path / "o")
+    for name in ("pip", "pip3"):
+        found = _said(overlay, "sh", "-c", f"command -v {name} && {name} config debug >/dev/null && {name} --version")
+        assert found.splitlines()[0] == str(overlay.folder / "bin" / name)
+    assert _said(overlay, "sh", "-c", "command -v python3") == str(overlay.folder / "bin" / "python3")
+
+
+def test_server_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server has no pip, the one that Python brings along is installed, without a download."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name))
+    monkeypatch.setattr("kfadapter_grpc.embedded.runner.overlay._package_folders", list)
+    overlay = make_overlay(tmp_path / "o")
+    assert str(overlay.folder) in _said(overlay, str(overlay.python), "-m", "pip", "--version")
+
+
+def test_misleading_variables(tmp_path: Path) -> None:
+    """Variables that lead Python or pip elsewhere, and the server's settings, are left out; others stay."""
+    outside = {
+        "PIP_TARGET": "/x",
+        "PYTHONPATH": "/x",
+        "KFADAPTER_TOKEN": "secret",
+        "PIP_INDEX_URL": "u",
+        "PATH": "/bin",
+    }
+    variables = Overlay(tmp_path).variables(outside)
+    assert {"PIP_TARGET", "PYTHONPATH", "KFADAPTER_TOKEN"}.isdisjoint(variables)
+    assert variables["PIP_INDEX_URL"] == "u"
+    assert variables["PATH"] == f"{tmp_path / 'bin'}{os.pathsep}/bin"

@@ -1,0 +1,406 @@
+"""The parts of the runner that decide and convert, each by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfadapter_grpc.embedded.execution import State, log_path
+from kfadapter_grpc.embedded.runner.component import _argument
+from kfadapter_grpc.embedded.runner.condition import ConditionError, holds
+from kfadapter_grpc.embedded.runner.dag import Outcome, run_pipeline
+from kfadapter_grpc.embedded.runner.failure import why
+from kfadapter_grpc.embedded.runner.family import VARIABLE, end_family
+from kfadapter_grpc.embedded.runner.log import TaskLog
+from kfadapter_grpc.embedded.runner.refusals import refusal
+from kfadapter_grpc.embedded.runner.spec import Component, Task, load_json, read_pipeline
+from kfadapter_grpc.embedded.runner.values import ValueFaultError, Values, converted, filled, picked
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.embedded.yaml_documents import JsonValue
+
+VALUES: dict[str, JsonValue] = {"n": 5, "f": 2.5, "s": "it's", "t": True, "xs": [1], "dotted.name-x": "가"}
+
+
+def _value(name: str) -> str:
+    return f"inputs.parameter_values['{name}']"
+
+
+TRUE = [
+    f"int({_value('n')}) == 5",
+    f"{_value('n')} != 6",
+    f"double({_value('n')}) >= 5.0",
+    f"{_value('f')} < 3",
+    f'{_value("s")} == "it\'s"',
+    f"{_value('s')} == 'it\\'s'",
+    f"{_value('dotted.name-x')} == '가'",
+    f"{_value('t')} == true",
+    f"{_value('t')}",
+    f"!({_value('n')} == 1) && {_value('n')} == 5",
+    f"{_value('n')} == 1 || !({_value('f')} > 3)",
+    "-1.5e3 < 0",
+    "string(5) == '5'",
+    "int('7') == 7",
+    "bool('true')",
+]
+
+
+@pytest.mark.parametrize("condition", TRUE)
+def test_condition_that_holds(condition: str) -> None:
+    """What KFP's compiler writes is decided as CEL decides it, and its negation the other way."""
+    assert holds(condition, VALUES)
+    assert not holds(f"!({condition})", VALUES)
+
+
+UNDECIDED = [
+    "",
+    "1",
+    f"{_value('n')} ==",
+    f"{_value('unknown')} == 1",
+    f"{_value('s')} < 1",
+    f"{_value('n')} && true",
+    "int('x') == 1",
+    "int(inputs.parameter_values['xs']) == 1",
+    "'it's' == 'x'",
+    "__import__('os').system('false') == 0",
+    "true true",
+    "(" * 500 + "true" + ")" * 500,
+]
+
+
+@pytest.mark.parametrize("condition", UNDECIDED)
+def test_condition_that_cannot_be_decided(condition: str) -> None:
+    """What cannot be read, or does not fit, is an error and never false."""
+    with pytest.raises(ConditionError):
+        holds(condition, VALUES)
+
+
+@given(st.text(max_size=40), st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
+def test_any_condition(condition: str, parameters: dict[str, str]) -> None:
+    """Whatever a condition is, it holds, does not hold, or is an error of its own kind."""
+    with suppress(ConditionError):
+        assert holds(condition, dict(parameters)) in {True, False}
+
+
+CONVERSIONS = [
+    (3.0, "NUMBER_INTEGER", 3),
+    ("3", "NUMBER_INTEGER", 3),
+    (3, "NUMBER_DOUBLE", 3.0),
+    ("True", "BOOLEAN", True),
+    ("[1]", "LIST", [1]),
+    ('{"a": 1}', "STRUCT", {"a": 1}),
+    ({"a": [1]}, "STRING", '{"a": [1]}'),
+    (True, "NUMBER_INTEGER", True),
+    ("글", "STRING", "글"),
+]
+
+
+@pytest.mark.parametrize(("value", "kind", "expected"), CONVERSIONS)
+def test_conversion(value: object, kind: str, expected: object) -> None:
+    """A value takes the type that is declared for it."""
+    made = converted(value, kind, "x")  # type: ignore[arg-type]
+    assert (made, type(made)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(("value", "kind"), [("x", "NUMBER_INTEGER"), ("1", "LIST"), ("[", "STRUCT"), ("2", "BOOLEAN")])
+def test_conversion_that_fails(value: str, kind: str) -> None:
+    """A value that does not fit is named, with the type that was wanted."""
+    with pytest.raises(ValueFaultError, match=f"x is .*, which is no {kind}"):
+        converted(value, kind, "x")
+
+
+def test_numbers_of_the_compiler() -> None:
+    """Numbers that are written as floats are integers where they have no fraction, at any depth."""
+    assert repr(load_json(b'{"a": [1.0, 2.5, {"b": 3.0}], "c": 7}')) == "{'a': [1, 2.5, {'b': 3}], 'c': 7}"
+
+
+def test_selectors() -> None:
+    """A part of a struct, or of its JSON text, is found by keys and indexes."""
+    assert picked({"a": {"b": [1, 2]}}, 'parseJson(string_value)["a"]["b"][1]') == 2
+    assert picked('{"a": 1}', 'parseJson(string_value)["a"]') == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "selector"),
+    [({}, 'parseJson(string_value)["a"]'), ({"a": 1}, "a.b"), ("[", 'parseJson(string_value)["a"]')],
+)
+def test_selectors_that_find_nothing(value: JsonValue, selector: str) -> None:
+    """A selector that cannot be read, or finds nothing, is an error."""
+    with pytest.raises(ValueFaultError):
+        picked(value, selector)
+
+
+def test_placeholders() -> None:
+    """Placeholders are filled at any depth, alone with their type; what a value holds is not filled again."""
+    one = "{{$.inputs.parameters['a']}}"
+    parameters: dict[str, JsonValue] = {"a": 1, "b": one}
+    assert filled({"x": [one, f"<{one}>"]}, parameters, {}) == {"x": [1, "<1>"]}
+    assert filled("<{{$.inputs.parameters['b']}}>", parameters, {}) == f"<{one}>"
+    assert filled("{{$.pipeline_job_name}} {{$.unknown}}", {}, {"pipeline_job_name": "p"}) == "p {{$.unknown}}"
+    with pytest.raises(ValueFaultError, match="'c', which has no value"):
+        filled("<{{$.inputs.parameters['c']}}>", parameters, {})
+
+
+PIP = "python3 -m pip install --quiet --no-warn-script-location"
+START = '"$0" "$@"'
+KFP = """'kfp==2.9.0' '--no-deps' 'typing-extensions>=3.7.4,<5; python_version<"3.9"'"""
+INDEX = "--index-url http://localhost/x --trusted-host http://localhost/x"
+COMMANDS = [
+    (f"fi\n\nPIP_DISABLE_PIP_VERSION_CHECK=1 {PIP} {KFP} && {START}\n", f"fi\n\n{START}\n"),
+    (f"{PIP}     'kfp==2.0.1' && {START}", START),
+    (f"{PIP} 'numpy'  &&  {PIP} {KFP} && {START}", f"{PIP} 'numpy'  &&  {START}"),
+    (
+        f"{PIP} {INDEX} 'numpy' 'kfp==2.5.0'  &&  {PIP} {INDEX} {KFP} && {START}",
+        f"{PIP} {INDEX} 'numpy' 'kfp==2.5.0'  &&  {START}",
+    ),
+    (f"{PIP} 'kfp==2.5.0'  &&  {PIP} {KFP} && {START}", f"{PIP} 'kfp==2.5.0'  &&  {START}"),
+    (f'python3 -m venv "$tmp/venv" && {PIP} {KFP} && {START}',) * 2,
+    ("{{$}}", "INPUT"),
+    ("print('{{$}}')",) * 2,
+]
+
+
+@pytest.mark.parametrize(("part", "executed"), COMMANDS)
+def test_only_the_compilers_own_kfp_is_not_installed(part: str, executed: str) -> None:
+    """What a command installs for its user stays; the kfp that it was compiled with is this server's here."""
+    assert _argument(part, "INPUT") == executed
+
+
+FAILURES = [
+    (1, "Traceback (most recent call last):\n  File x\nValueError: 한글\n", "ValueError: 한글 (exit code 1)"),
+    (1, "log\nTraceback (most recent call last):\n  File x\nE: a\nb\n", "E: a\nb (exit code 1)"),
+    (2, "one\nthe last line\n\n", "the last line (exit code 2)"),
+    (3, "", "exit code 3"),
+    (137, "", "killed, perhaps because the memory was used up (signal 9, SIGKILL)"),
+    (-9, "Killed", "killed, perhaps because the memory was used up (signal 9, SIGKILL)"),
+    (-11, "", "signal 11, SIGSEGV"),
+    (1, "ERROR: No matching distribution found for x\nnote", "No matching distribution found for x (exit code 1)"),
+    (
+        1,
+        "Traceback (most recent call last):\n  x\nModuleNotFoundError: No module named 'torch'\n",
+        (
+            "ModuleNotFoundError: No module named 'torch' (exit code 1; "
+            "it ran with this server's Python packages, not in the image img)"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "output", "words"), FAILURES)
+def test_why_a_command_failed(code: int, output: str, words: str) -> None:
+    """A failure is told by its last exception, or the last line, and how the command ended."""
+    assert why(code, output, "img") == words
+
+
+def test_log_keeps_beginning_and_end(tmp_path: Path) -> None:
+    """A log that is full says so, and how much is left out before its end."""
+    with TaskLog(tmp_path / "logs" / "a.log", limit=10) as log:
+        log.write(b"0123456789")
+        log.write(b"x" * 100_000)
+        log.write("끝".encode())
+        assert log.tail.endswith("x끝")
+    text = (tmp_path / "logs" / "a.log").read_bytes()
+    assert text.startswith(b"0123456789\n[kfadapter: the log is full here;")
+    left_out = 100_000 + len("끝".encode()) - (64 << 10)
+    assert f"[kfadapter: {left_out} bytes were left out]\nxxx".encode() in text
+    assert text.endswith("x끝".encode())
+
+
+def test_log_that_is_exactly_full(tmp_path: Path) -> None:
+    """A log with just as much as it may hold is whole."""
+    with TaskLog(tmp_path / "a.log", limit=10) as log:
+        log.write(b"0123456789")
+    assert (tmp_path / "a.log").read_bytes() == b"0123456789"
+
+
+def test_log_on_a_full_disk() -> None:
+    """A disk that is full costs the log and nothing else."""
+    with TaskLog(Path("/dev/full")) as log:
+        log.write(b"lost")
+        log.note("lost")
+        assert log.tail == "lost"
+
+
+def test_log_paths_differ() -> None:
+    """Tasks with long names have logs of their own."""
+    names = [f"{'반복-' * 30}[{number}]/a" for number in range(10)]
+    paths = {log_path(Path("/x"), name) for name in names}
+    assert len(paths) == 10
+    assert all(len(path.name.encode()) <= 255 for path in paths)
+
+
+def test_family() -> None:
+    """Processes with a mark are ended in whatever session they are, and others are not."""
+    code = "import subprocess, sys; subprocess.run(['sleep', '600'], start_new_session=True)"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env={VARIABLE: mark}) for mark in ("family/1/", "family-2/1/")
+    ]
+    end_family("family/")
+    assert processes[0].wait() == -9
+    assert processes[1].poll() is None
+    end_family("family-2/")
+    assert processes[1].wait() == -9
+
+
+def _container(command: list[str] | None = None, image: str = "python:3.11") -> dict[str, object]:
+    return {"container": {"image": image, "command": command or ["sh", "-c", "python3 -m kfp.dsl.executor_main"]}}
+
+
+def _pipeline(executor: dict[str, object], kubernetes: dict[str, object] | None = None) -> dict[str, object]:
+    spec = {
+        "components": {"comp-a": {"executorLabel": "exec-a"}},
+        "deploymentSpec": {"executors": {"exec-a": executor}},
+        "root": {"dag": {"tasks": {"a": {"componentRef": {"name": "comp-a"}}}}},
+    }
+    executors = {"executors": {"exec-a": kubernetes or {}}}
+    platform = {"platforms": {"kubernetes": {"deploymentSpec": executors}}}
+    return {"pipeline_spec": spec, "platform_spec": platform}
+
+
+REFUSALS = [
+    (_container(["echo"], "alpine"), {}, "task a is a container component (image alpine)"),
+    (_container(["python3", "-m", "kfp.dsl.executor_main"], "me/img"), {}, "whose code is in its image (me/img)"),
+    (_container(), {"pvcMount": [{}]}, "task a needs a volume (PersistentVolumeClaim)"),
+    (_container(), {"secretAsEnv": [{"secretName": "s"}]}, "task a needs a Kubernetes secret"),
+    (_container(), {"somethingNew": {"x": 1}}, "task a needs somethingNew of its pod"),
+]
+
+
+@pytest.mark.parametrize(("executor", "kubernetes", "words"), REFUSALS)
+def test_refusals(executor: dict[str, object], kubernetes: dict[str, object], words: str) -> None:
+    """What needs containers or Kubernetes is refused by the task's name, with what to use instead."""
+    text = refusal(read_pipeline(_pipeline(executor, kubernetes)))  # type: ignore[arg-type]
+    assert words in text
+    assert "KFADAPTER_KFP_URL" in text
+
+
+@pytest.mark.parametrize(
+    "kubernetes", [{}, {"nodeSelector": {"labels": {}}, "tolerations": [{}]}, {"secretAsEnv": [{"optional": True}]}]
+)
+def test_no_refusal(kubernetes: dict[str, object]) -> None:
+    """Where a pod would run makes no difference here, and optional secrets may be missing."""
+    assert refusal(read_pipeline(_pipeline(_container(), kubernetes))) == ""  # type: ignore[arg-type]
+
+
+class Leaves:
+    """Executes nothing: a task whose name ends so fails, the others succeed."""
+
+    def __init__(self, failing: str = "-") -> None:
+        self.seen: list[str] = []
+        self._failing = failing
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
+        """Notes the task."""
+        assert component.name == task.component
+        with self._lock:
+            self.seen.append(name)
+        failed = name.endswith(self._failing)
+        return Outcome(State.FAILED, "broken") if failed else Outcome(State.SUCCEEDED, values=Values(values.parameters))
+
+
+def _dag(tasks: dict[str, dict[str, object]]) -> dict[str, object]:
+    full = {name: {"componentRef": {"name": "comp-a"}, **task} for name, task in tasks.items()}
+    document = _pipeline(_container())
+    spec = document["pipeline_spec"]
+    assert isinstance(spec, dict)
+    return {**document, "pipeline_spec": {**spec, "root": {"dag": {"tasks": full}}}}
+
+
+def _walked(
+    tasks: dict[str, dict[str, object]], leaves: Leaves, stopped: threading.Event | None = None
+) -> tuple[Outcome, dict[str, State]]:
+    states: dict[str, State] = {}
+    outcome = run_pipeline(
+        read_pipeline(_dag(tasks)),  # type: ignore[arg-type]
+        {},
+        leaves,
+        report=lambda report: states.update({report.name: report.state}),
+        stopped=stopped or threading.Event(),
+        names={},
+    )
+    return outcome, states
+
+
+def test_order() -> None:
+    """A task runs after all that it depends on."""
+    leaves = Leaves()
+    tasks: dict[str, dict[str, object]] = {"c": {"dependentTasks": ["a", "b"]}, "b": {"dependentTasks": ["a"]}, "a": {}}
+    outcome, _ = _walked(tasks, leaves)
+    assert (outcome.state, leaves.seen) == (State.SUCCEEDED, ["a", "b", "c"])
+
+
+def test_failure_skips_what_depends_on_it() -> None:
+    """What depends on a failed task is skipped all the way down; what does not, runs."""
+    tasks: dict[str, dict[str, object]] = {
+        "bad": {},
+        "next": {"dependentTasks": ["bad"]},
+        "last": {"dependentTasks": ["next"]},
+        "other": {},
+    }
+    outcome, states = _walked(tasks, Leaves("bad"))
+    assert outcome.told() == "task bad failed: broken"
+    assert states == {
+        "bad": State.FAILED,
+        "next": State.SKIPPED,
+        "last": State.SKIPPED,
+        "other": State.SUCCEEDED,
+    }
+
+
+def test_what_comes_after_a_false_condition() -> None:
+    """What only comes after a task whose condition is false runs, as in KFP."""
+    tasks: dict[str, dict[str, object]] = {
+        "maybe": {"triggerPolicy": {"condition": "1 == 2"}},
+        "after": {"dependentTasks": ["maybe"]},
+    }
+    outcome, states = _walked(tasks, Leaves())
+    assert outcome.state is State.SUCCEEDED
+    assert states == {"maybe": State.SKIPPED, "after": State.SUCCEEDED}
+
+
+def test_circle() -> None:
+    """Tasks that wait for each other, or for one that there is not, fail the run instead of waiting for ever."""
+    outcome, _ = _walked({"a": {"dependentTasks": ["b"]}, "b": {"dependentTasks": ["a"]}}, Leaves())
+    assert outcome.told() == "a, b: waits for a task that there is not"
+    outcome, _ = _walked({"a": {"dependentTasks": ["x"]}}, Leaves())
+    assert outcome.state is State.FAILED
+
+
+def test_loop_over_nothing() -> None:
+    """A loop over an empty list runs nothing and succeeds."""
+    leaves = Leaves()
+    outcome, _ = _walked({"a": {"parameterIterator": {"itemInput": "x", "items": {"raw": "[]"}}}}, leaves)
+    assert (outcome.state, leaves.seen) == (State.SUCCEEDED, [])
+
+
+def test_loop_over_no_list() -> None:
+    """A loop over something else fails in words."""
+    outcome, _ = _walked({"a": {"parameterIterator": {"itemInput": "x", "items": {"raw": "{}"}}}}, Leaves())
+    assert outcome.told() == "task a failed: the loop goes over {}, which is no list"
+
+
+def test_many_iterations() -> None:
+    """A loop of 2000 iterations runs each once."""
+    leaves = Leaves()
+    raw = str(list(range(2000)))
+    outcome, _ = _walked({"a": {"parameterIterator": {"itemInput": "x", "items": {"raw": raw}}}}, leaves)
+    assert outcome.state is State.SUCCEEDED
+    assert sorted(leaves.seen) == sorted(f"a[{index}]" for index in range(2000))
+
+
+def test_stopped() -> None:
+    """Once the run is stopped no further task is started, and none is reported."""
+    stopped = threading.Event()
+    stopped.set()
+    leaves = Leaves()
+    outcome, states = _walked({"a": {}, "b": {"dependentTasks": ["a"]}}, leaves, stopped)
+    assert (outcome.state, leaves.seen, states) == (State.CANCELED, [], {})

@@ -1,0 +1,245 @@
+"""The pool of runners, with a fake runner that speaks the real one's lines."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.embedded.run_file import Watcher
+
+from kfadapter_grpc.embedded.execution import Artifact, Job, State, TaskReport
+from kfadapter_grpc.embedded.runner_pool import RunnerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_runner.py")))
+RUNNING = ("say", {"task": "a", "state": "RUNNING"})
+DONE = ("say", {"run": "SUCCEEDED", "error": ""})
+FOREVER = ("forever", "")
+
+
+@dataclass
+class Stage:
+    """A pool, its observer, and a folder for its runs."""
+
+    pool: RunnerPool
+    watcher: Watcher
+    folder: Path
+
+    def play(self, run_id: str, *steps: tuple[str, object]) -> None:
+        """Submits a run that plays these steps."""
+        folder = self.folder / run_id
+        folder.mkdir()
+        self.pool.submit(Job(run_id, b"{}", {"play": steps}, folder))
+
+    def end(self, run_id: str = "run") -> tuple[State, str]:
+        """Waits for the end of a run."""
+        return self.watcher.wait_end(run_id)
+
+    def wait_started(self, *run_ids: str) -> None:
+        """Waits until these have begun."""
+        with self.watcher.changed:
+            assert self.watcher.changed.wait_for(lambda: set(run_ids) <= set(self.watcher.started), 100)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    """A pool that executes two runs at once."""
+    watcher = Watcher()
+    pool = RunnerPool(watcher, most_at_once=2, command=FAKE)
+    yield Stage(pool, watcher, tmp_path)
+    pool.close()
+
+
+def test_reports(stage: Stage) -> None:
+    """What the runner says of tasks is passed on whole and in order, then the end."""
+    artifact = {"name": "m", "type": "system.Metrics", "path": "/x/m", "metadata": {"정확도": 0.5}}
+    done = {"task": "훈련", "state": "SUCCEEDED", "parameters": {"n": 1, "s": "글"}, "artifacts": [artifact]}
+    stage.play("run", ("say", {"task": "훈련", "state": "RUNNING"}), ("say", done), DONE)
+    assert stage.end() == (State.SUCCEEDED, "")
+    kept = (Artifact("m", "system.Metrics", "/x/m", {"정확도": 0.5}),)
+    assert stage.watcher.reports == [
+        TaskReport("훈련", State.RUNNING),
+        TaskReport("훈련", State.SUCCEEDED, parameters={"n": 1, "s": "글"}, artifacts=kept),
+    ]
+
+
+def test_failure(stage: Stage) -> None:
+    """A failed run has the runner's words."""
+    stage.play("run", ("say", {"run": "FAILED", "error": "task a failed: 지금"}))
+    assert stage.end() == (State.FAILED, "task a failed: 지금")
+
+
+SILENT_ENDS = [
+    ([("complain", "no room"), ("exit", 3)], "its runner ended without a word (exit code 3): no room"),
+    ([("exit", 0)], "its runner ended without a word (exit code 0)"),
+    ([("die", 9)], "its runner ended without a word (signal 9, SIGKILL)"),
+]
+
+
+@pytest.mark.parametrize(("steps", "error"), SILENT_ENDS)
+def test_runner_without_a_last_word(stage: Stage, steps: list[tuple[str, object]], error: str) -> None:
+    """A runner that ends early fails the run, and the task that was under way, with all that is known of it."""
+    stage.play("run", RUNNING, *steps)
+    assert stage.end() == (State.FAILED, error)
+    assert stage.watcher.last("a") == TaskReport("a", State.FAILED, error)
+
+
+@pytest.mark.parametrize(
+    "step", [("raw", "no JSON"), ("raw", "[1]"), ("say", {"task": "a", "state": "ODD"}), ("large line", 9 << 20)]
+)
+def test_nonsense(stage: Stage, step: tuple[str, object]) -> None:
+    """A runner that says what it may not say is ended, and the run fails."""
+    stage.play("run", step, FOREVER)
+    state, error = stage.end()
+    assert state is State.FAILED
+    assert error.startswith("this server could not run it: ")
+
+
+def test_much_on_stderr(stage: Stage) -> None:
+    """A runner that complains a lot is not held up; the end of it is kept."""
+    stage.play("run", *[("complain", "x" * 100_000)] * 10, ("complain", "the end"), ("exit", 1))
+    _, error = stage.end()
+    assert error.endswith("the end")
+    assert len(error) < 10_000
+
+
+def test_so_many_at_once(stage: Stage) -> None:
+    """A third run waits until one of two is over, and is then executed."""
+    go = stage.folder / "go"
+    for name in ("first", "second"):
+        stage.play(name, ("wait for", str(go)), DONE)
+    stage.play("third", DONE)
+    stage.wait_started("first", "second")
+    assert "third" not in stage.watcher.started
+    go.touch()
+    assert stage.end("third") == (State.SUCCEEDED, "")
+    assert stage.watcher.started[-1] == "third"
+
+
+def test_terminate(stage: Stage) -> None:
+    """A run that is terminated is CANCELED, with the task that was under way; others go on."""
+    stage.play("run", RUNNING, FOREVER)
+    stage.watcher.wait_task("a", State.RUNNING)
+    stage.pool.terminate("run")
+    stage.pool.terminate("run")
+    assert stage.end() == (State.CANCELED, "")
+    assert stage.watcher.reports[-1] == TaskReport("a", State.CANCELED)
+    stage.play("next", DONE)
+    assert stage.end("next") == (State.SUCCEEDED, "")
+
+
+def test_failure_that_comes_of_the_termination(stage: Stage) -> None:
+    """A task that fails because its run is terminated is CANCELED, whatever its runner says at that moment."""
+    failed = {"task": "a", "state": "FAILED", "error": "signal 15"}
+    stage.play("run", ("at SIGTERM say", failed), RUNNING, FOREVER)
+    stage.watcher.wait_task("a", State.RUNNING)
+    stage.pool.terminate("run")
+    assert stage.end() == (State.CANCELED, "")
+    assert [report.state for report in stage.watcher.reports] == [State.RUNNING, State.CANCELED]
+
+
+def test_terminate_a_stubborn_runner(stage: Stage) -> None:
+    """A runner that ignores SIGTERM is killed."""
+    stage.play("run", ("ignore SIGTERM", ""), RUNNING, FOREVER)
+    stage.watcher.wait_task("a", State.RUNNING)
+    stage.pool.terminate("run")
+    assert stage.end() == (State.CANCELED, "")
+
+
+def test_terminate_a_waiting_run(stage: Stage) -> None:
+    """A run that waits is CANCELED without ever having begun."""
+    for name in ("first", "second"):
+        stage.play(name, FOREVER)
+    stage.play("third", DONE)
+    stage.pool.terminate("third")
+    assert stage.end("third") == (State.CANCELED, "")
+    assert "third" not in stage.watcher.started
+
+
+def test_terminate_nobody(stage: Stage) -> None:
+    """Terminating a run that is over, or that nobody knows, is harmless."""
+    stage.play("run", DONE)
+    stage.end()
+    stage.pool.terminate("run")
+    stage.pool.terminate("unknown")
+    stage.pool.close()
+    assert stage.watcher.ends == {"run": (State.SUCCEEDED, "")}
+
+
+def test_close(stage: Stage) -> None:
+    """Closing ends what runs as FAILED, cut off, and leaves what waits as it is."""
+    for name in ("first", "second"):
+        stage.play(name, FOREVER)
+    stage.play("third", DONE)
+    stage.wait_started("first", "second")
+    stage.pool.close()
+    cut_off = (State.FAILED, "cut off: the embedded KFP was stopped while it ran")
+    assert stage.watcher.ends == {"first": cut_off, "second": cut_off}
+    stage.pool.submit(Job("late", b"{}", {}, stage.folder))
+    assert "late" not in stage.watcher.started
+
+
+def test_folder_that_is_not_there(stage: Stage) -> None:
+    """A run whose folder is gone fails in words, and the pool goes on."""
+    stage.pool.submit(Job("run", b"{}", {}, stage.folder / "nowhere"))
+    state, error = stage.end()
+    assert state is State.FAILED
+    assert error.startswith("this server could not run it: ")
+    stage.play("next", DONE)
+    assert stage.end("next") == (State.SUCCEEDED, "")
+
+
+class _Forgetful(Watcher):
+    """An observer that cannot keep anything of tasks."""
+
+    def task_changed(self, _run_id: str, report: TaskReport) -> None:
+        raise OSError(f"the disk is full, {report.name} is lost")
+
+
+def test_observer_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A report that cannot be kept is logged; the run goes on to its end."""
+    watcher = _Forgetful()
+    pool = RunnerPool(watcher, most_at_once=1, command=FAKE)
+    Stage(pool, watcher, tmp_path).play("run", RUNNING, DONE)
+    assert watcher.wait_end("run") == (State.SUCCEEDED, "")
+    pool.close()
+    assert "a run's progress could not be kept" in caplog.text
+
+
+class _Insistent(Watcher):
+    """An observer that submits a run again as soon as it has failed."""
+
+    pool: RunnerPool
+    jobs: list[Job]
+
+    def run_ended(self, run_id: str, state: State, error: str) -> None:
+        if self.jobs:
+            self.pool.submit(self.jobs.pop())
+        else:
+            super().run_ended(run_id, state, error)
+
+
+def test_submitted_again_at_once(tmp_path: Path) -> None:
+    """A run may be submitted again by whoever hears of its end, and is executed each time."""
+    watcher = _Insistent()
+    watcher.pool = RunnerPool(watcher, most_at_once=2, command=FAKE)
+    job = Job("run", b"{}", {"play": [("say", {"run": "FAILED", "error": "again"})]}, tmp_path)
+    watcher.jobs = [job] * 4
+    watcher.pool.submit(job)
+    assert watcher.wait_end("run") == (State.FAILED, "again")
+    assert watcher.started == ["run"] * 5
+    watcher.pool.close()
+
+
+def test_parameters_that_are_no_json(stage: Stage) -> None:
+    """A run that cannot even be handed to its runner fails, and the pool goes on."""
+    stage.pool.submit(Job("run", b"{}", {"x": object()}, stage.folder))
+    state, error = stage.end()
+    assert (state, error) == (State.FAILED, "this server could not run it; its own log says why")
+    stage.play("next", DONE)
+    assert stage.end("next") == (State.SUCCEEDED, "")

@@ -1,0 +1,125 @@
+"""Conditions in words, of KFP v2 and of Argo."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kfadapter_grpc.kfp_backend.spec.argo import expression
+from kfadapter_grpc.kfp_backend.spec.source import Source, item_of, no_sources
+from kfadapter_grpc.kfp_backend.spec.v2.condition import condition_in_words
+
+X = "inputs.parameter_values['pipelinechannel--x']"
+Y = 'inputs.parameter_values["y"]'
+NAMES = {"pipelinechannel--x": "flip.Output", "y": "item of words"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        (f"{X} == 'heads'", "flip.Output == 'heads'"),
+        (f"int({X}) > 3", "flip.Output > 3"),
+        (f"double(int({X})) >= -3.5e2", "flip.Output >= -3.5e2"),
+        (f"'1' != {X}", "'1' != flip.Output"),
+        (f"{X} == true", "flip.Output == true"),
+        (f"{X}", "flip.Output"),
+        (f"!{X}", "not flip.Output"),
+        (f"!!{X}", "not not flip.Output"),
+        (f"!{X} == false", "(not flip.Output) == false"),
+        (f"!({X} == 'a') && {Y} == 'b'", "not (flip.Output == 'a') and item of words == 'b'"),
+        (f"!({X} == 'a' || {Y} == 'b')", "not (flip.Output == 'a' or item of words == 'b')"),
+        (f"({X} < 1 || {X} > 2) && {Y} <= 3", "(flip.Output < 1 or flip.Output > 2) and item of words <= 3"),
+        (f"{X}=='한글 && \\'quoted\\''", "flip.Output == '한글 && \\'quoted\\''"),
+        ("inputs.parameters['y'].string_value == 'b'", "item of words == 'b'"),
+        ("inputs.parameters['y'].int_value > 1", "item of words > 1"),
+    ],
+)
+def test_conditions_of_v2(condition: str, words: str) -> None:
+    """CEL, as KFP's compiler writes it, reads as people say it: names resolved, casts left out."""
+    assert condition_in_words(condition, NAMES.get) == words
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "inputs.parameter_values['unknown'] == 1",
+        f"{X} == 'it's'",
+        f"{X} in ['a']",
+        f"size({X}) > 1",
+        f"{X} ==",
+        f"{X} == 1 == 2",
+        f"({X}",
+        f"{X})",
+        f"{X} &&",
+        "&&",
+        "",
+        "(" * 1000 + X + ")" * 1000,
+        "!" * 1000 + X,
+    ],
+)
+def test_conditions_that_are_not_understood(condition: str) -> None:
+    """What the compiler does not write, or refers to nothing, is not guessed at."""
+    assert condition_in_words(condition, NAMES.get) is None
+
+
+@given(st.text("!()<>=&|'\" xinputs.parameter_values[]{}0123ab한", max_size=40))
+def test_any_condition(condition: str) -> None:
+    """No condition makes either reader fail."""
+    told = condition_in_words(condition, NAMES.get)
+    assert told is None or isinstance(told, str)
+    assert isinstance(expression.condition_in_words(condition, no_sources).text, str)
+    assert isinstance(expression.depends_in_words(condition), str)
+
+
+def _sources(name: str) -> Source | None:
+    return {"given": Source("train.loss"), "item": item_of("words", "loop")}.get(name)
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("{{tasks.flip.outputs.parameters.x}} == heads", "flip.x == heads"),
+        ('"{{steps.flip.outputs.result}}" == "heads"', 'flip.result == "heads"'),
+        ("'{{ tasks.flip.status }}' != 'Failed'", "flip.status != 'Failed'"),
+        ("{{inputs.parameters.given}} > 1 && {{inputs.parameters.own}} < 2", "train.loss > 1 and own < 2"),
+        ("!({{workflow.parameters.a-b}} == 1)||{{workflow.status}} == x", "not (a-b == 1) or workflow.status == x"),
+        ("{{item}} == 1", "item of words == 1"),
+        ("{{item.name}} == 'a && b'", "item.name of words == 'a && b'"),
+        ("'v{{item}}' == 'v1'", "'vitem of words' == 'v1'"),
+        ("true", "true"),
+    ],
+)
+def test_conditions_of_argo(when: str, words: str) -> None:
+    """Argo's conditions read as people say them: what stands in braces is resolved, quotes around it fall away."""
+    assert expression.condition_in_words(when, _sources) == expression.Words(words)
+
+
+@pytest.mark.parametrize("when", ["{{=item > 1}}", "{{retries}} == 1", "{{unclosed == 1", "{{{{x}}}} == 1"])
+def test_conditions_of_argo_that_are_not_understood(when: str) -> None:
+    """What is not known in braces is told as it stands."""
+    assert expression.condition_in_words(when, _sources) == expression.Words(when, understood=False)
+
+
+@pytest.mark.parametrize(
+    ("depends", "names", "words"),
+    [
+        ("a", ["a"], ""),
+        ("a && b.Succeeded", ["a", "b"], ""),
+        ("a || b", ["a", "b"], "a or b"),
+        ("(a.Succeeded || a.Skipped) && !b.Failed", ["a", "a", "b"], "(a.Succeeded or a.Skipped) and not b.Failed"),
+        ("each.AnySucceeded", ["each"], "each.AnySucceeded"),
+    ],
+)
+def test_depends(depends: str, names: list[str], words: str) -> None:
+    """A `depends` names tasks, and is told in words where it asks for more than that all have succeeded."""
+    assert expression.names_in_depends(depends) == names
+    assert expression.depends_in_words(depends) == words
+
+
+def test_long_blanks() -> None:
+    """A condition of nothing but blanks is read in one go, however long it is."""
+    blanks = " " * 60_000
+    assert condition_in_words(f"{blanks}true{blanks}", NAMES.get) == "true"
+    assert expression.condition_in_words(f"1{blanks}== 1", no_sources).understood
+    assert expression.depends_in_words(f"a{blanks}|| b").endswith("or b")

@@ -1,0 +1,297 @@
+"""Single facts of the tasks of KFP v2: dependencies, kinds, resources, extras, and what is not understood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.spec_outline import summary_of
+
+from kfadapter_grpc.domain.spec import Artifact, KubernetesExtra, Task, TaskKind, TaskResources
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.spec import SpecSummary
+
+
+def _pipeline(tasks: object, executor: object = None, platform: object = None, **parts: object) -> SpecSummary:
+    """A pipeline of tasks, of which each may run the component `run`."""
+    pipeline = {
+        "root": {"dag": {"tasks": tasks}},
+        "components": {"run": {"executorLabel": "exec"}, **parts},
+        "deploymentSpec": {"executors": {"exec": executor or {"container": {"image": "busybox"}}}},
+    }
+    if platform is None:
+        return summary_of(pipeline)
+    executors = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec": platform}}}}}
+    return summary_of({"pipeline_spec": pipeline, "platform_spec": executors})
+
+
+def _runs(component: str = "run", **task: object) -> dict[str, object]:
+    return {"componentRef": {"name": component}, **task}
+
+
+def _one(executor: object = None, platform: object = None, **task: object) -> Task:
+    """The only task of a pipeline in which everything is understood."""
+    summary = _pipeline({"t": {**_runs(), **task}}, executor, platform)
+    assert summary.unknown_parts == ()
+    (told,) = summary.tasks
+    return told
+
+
+def _inputs(**parameters: object) -> dict[str, object]:
+    return {"parameters": parameters}
+
+
+def _output(task: str, key: str = "Output") -> dict[str, object]:
+    return {"taskOutputParameter": {"producerTask": task, "outputParameterKey": key}}
+
+
+def test_dependencies_that_inputs_imply() -> None:
+    """A task waits for those that it names, and for those that its inputs and its final status come from, each once."""
+    artifact = {"taskOutputArtifact": {"producerTask": "b", "outputArtifactKey": "data"}}
+    inputs = {"parameters": {"x": _output("c"), "y": _output("a")}, "artifacts": {"data": artifact}}
+    status = {"status": {"taskFinalStatus": {"producerTask": "d"}}}
+    summary = _pipeline(
+        {
+            "last": _runs(dependentTasks=["a"], inputs=inputs),
+            "exit": _runs(inputs={"parameters": status}, triggerPolicy={"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}),
+            **{name: _runs() for name in "abcd"},
+        }
+    )
+    assert [(task.name, task.depends_on) for task in summary.tasks if task.depends_on] == [
+        ("last", ("a", "b", "c")),
+        ("exit", ("d",)),
+    ]
+    assert summary.unknown_parts == ()
+
+
+def test_dependencies_on_nobody() -> None:
+    """A dependency on a task that is not in the group is named."""
+    summary = _pipeline({"t": _runs(dependentTasks=["gone"])})
+    assert summary.tasks[0].depends_on == ()
+    assert summary.unknown_parts == ("root.dag.tasks.t.dependentTasks",)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        ({}, TaskKind.CONTAINER),
+        ({"triggerPolicy": {"condition": "true"}}, TaskKind.CONTAINER),
+        ({"triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_SUCCEEDED"}}, TaskKind.CONTAINER),
+        ({"triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}}, TaskKind.EXIT_HANDLER),
+        ({"parameterIterator": {"itemInput": "i", "items": {"raw": "[1]"}}}, TaskKind.LOOP),
+        ({"componentRef": {"name": "group"}}, TaskKind.DAG),
+        ({"componentRef": {"name": "group"}, "triggerPolicy": {"condition": "true"}}, TaskKind.CONDITION),
+        (
+            {"componentRef": {"name": "group"}, "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}},
+            TaskKind.EXIT_HANDLER,
+        ),
+    ],
+)
+def test_kinds(task: dict[str, object], kind: TaskKind) -> None:
+    """A condition and a group with one, a loop and what runs at the end are told apart; a container keeps its image."""
+    summary = _pipeline({"t": {**_runs(), **task}}, group={"dag": {"tasks": {"inner": _runs()}}})
+    (told,) = summary.tasks
+    assert told.kind is kind
+    assert (told.image, len(told.tasks)) == (("", 1) if told.component == "group" else ("busybox", 0))
+    assert summary.unknown_parts == ()
+
+
+def test_importer() -> None:
+    """An importer has no image."""
+    told = _one({"importer": {"artifactUri": {"constant": "gs://x"}, "reimport": True}})
+    assert (told.kind, told.image) == (TaskKind.IMPORTER, "")
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ({"cpuLimit": 1.0, "cpuRequest": 0.25}, TaskResources(cpu_request="250m", cpu_limit="1")),
+        (
+            {"memoryLimit": 0.512, "memoryRequest": 1.073741824},
+            TaskResources(memory_request="1Gi", memory_limit="512M"),
+        ),
+        ({"memoryLimit": 16, "memoryRequest": 1e-9}, TaskResources(memory_request="1", memory_limit="16G")),
+        (
+            {"cpuLimit": 1.0, "resourceCpuLimit": "1500m", "resourceMemoryRequest": "2Gi"},
+            TaskResources(cpu_limit="1500m", memory_request="2Gi"),
+        ),
+        (
+            {"accelerator": {"type": "NVIDIA_TESLA_K80", "count": "2"}},
+            TaskResources(accelerator_type="NVIDIA_TESLA_K80", accelerator_count="2"),
+        ),
+        (
+            {"accelerator": {"type": "old", "count": 1, "resourceType": "nvidia.com/gpu", "resourceCount": "4"}},
+            TaskResources(accelerator_type="nvidia.com/gpu", accelerator_count="4"),
+        ),
+        ({"cpuLimit": 0.0}, None),
+        ({}, None),
+    ],
+)
+def test_resources(resources: object, told: TaskResources | None) -> None:
+    """Resources read as Kubernetes writes them; the newer fields count before the numbers of older SDKs."""
+    assert _one({"container": {"image": "x", "resources": resources}}).resources == told
+
+
+def test_placeholders() -> None:
+    """What depends on an input reads as the input's source in braces."""
+    name = "{{$.inputs.parameters['pipelinechannel--cpu']}}"
+    executor = {"container": {"image": f"repo/{name}:1", "resources": {"resourceCpuLimit": name}}}
+    told = _one(executor, inputs=_inputs(**{"pipelinechannel--cpu": {"componentInputParameter": "cpu"}}))
+    assert told.image == "repo/{{cpu}}:1"
+    assert told.resources == TaskResources(cpu_limit="{{cpu}}")
+
+
+def test_retries_and_caching() -> None:
+    """Retries, caching and the name that people see come from the task."""
+    told = _one(
+        retryPolicy={"maxRetryCount": 3, "backoffFactor": 2.0},
+        cachingOptions={"enableCache": True, "cacheKey": "k"},
+        taskInfo={"name": "학습"},
+    )
+    assert (told.max_retries, told.caching_enabled, told.display_name) == (3, True, "학습")
+    assert _one().display_name == "t"
+    assert not _one(cachingOptions={}).caching_enabled
+
+
+@pytest.mark.parametrize("count", [-1, 2**31, 1.5, "many", True])
+def test_odd_counts(count: object) -> None:
+    """A number of retries that is none is named, not told."""
+    summary = _pipeline({"t": _runs(retryPolicy={"maxRetryCount": count})})
+    assert summary.tasks[0].max_retries == 0
+    assert summary.unknown_parts == ("root.dag.tasks.t.retryPolicy.maxRetryCount",)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"pvcMount": [{"constant": "old"}]}, KubernetesExtra("pvcMount", "old")),
+        ({"pvcMount": [{"componentInputParameter": "volume"}]}, KubernetesExtra("pvcMount", "volume")),
+        (
+            {"pvcMount": [{"taskOutputParameter": {"producerTask": "made", "outputParameterKey": "name"}}]},
+            KubernetesExtra("pvcMount", "made.name"),
+        ),
+        (
+            {"secretAsEnv": [{"secretNameParameter": {"runtimeValue": {"constant": "s3"}}, "keyToEnv": []}]},
+            KubernetesExtra("secretAsEnv", "s3"),
+        ),
+        ({"secretAsVolume": [{"secretName": "old-secret"}]}, KubernetesExtra("secretAsVolume", "old-secret")),
+        ({"nodeSelector": {"labels": {"disk": "ssd"}}}, KubernetesExtra("nodeSelector")),
+        ({"imagePullPolicy": "Always"}, KubernetesExtra("imagePullPolicy", "Always")),
+        ({"enabledSharedMemory": {"volumeName": "shm"}}, KubernetesExtra("enabledSharedMemory", "shm")),
+    ],
+)
+def test_kubernetes_extras(entry: object, told: KubernetesExtra) -> None:
+    """Each entry is told by its kind and the object's name, which older and newer SDKs write differently."""
+    assert _one(platform=entry).kubernetes_extras == (told,)
+
+
+def test_loops_over_nothing_known() -> None:
+    """Items that are no JSON are told as they stand, and named."""
+    summary = _pipeline({"t": _runs(parameterIterator={"items": {"raw": "[1,"}, "itemInput": "i"})})
+    assert summary.tasks[0].loop_items == "[1,"
+    assert summary.unknown_parts == ("root.dag.tasks.t.parameterIterator",)
+
+
+def test_items_in_every_script() -> None:
+    """Raw items are one line of JSON, in their own script, whole numbers whole."""
+    raw = '[1.0, {"a":"\\ud55c"}]'
+    assert _one(parameterIterator={"items": {"raw": raw}, "itemInput": "i"}).loop_items == '[1, {"a": "한"}]'
+
+
+def test_what_comes_out_of_groups() -> None:
+    """An output of a condition is called by the task inside that makes it, one of several by all of them."""
+    one_of = {"valueFromOneof": {"parameterSelectors": [
+        {"producerSubtask": "x", "outputParameterKey": "Output"},
+        {"producerSubtask": "y", "outputParameterKey": "Output"}]}}  # fmt: skip
+    group = {"dag": {"tasks": {"x": _runs(), "y": _runs()}, "outputs": {"parameters": {"pipelinechannel--o": one_of}}}}
+    summary = _pipeline(
+        {
+            "branches": _runs("group"),
+            "t": _runs(
+                inputs=_inputs(o=_output("branches", "pipelinechannel--o")),
+                triggerPolicy={"condition": "inputs.parameter_values['o'] == 'a'"},
+            ),
+        },
+        group=group,
+    )
+    assert summary.tasks[1].condition == "one of (x.Output, y.Output) == 'a'"
+    assert summary.unknown_parts == ()
+
+
+def test_conditions_that_are_not_understood() -> None:
+    """A condition that is not understood is told as it stands, and named."""
+    summary = _pipeline({"t": _runs(triggerPolicy={"condition": "size(inputs) > 1"})})
+    assert summary.tasks[0].condition == "size(inputs) > 1"
+    assert summary.unknown_parts == ("root.dag.tasks.t.triggerPolicy.condition",)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "executor", "platform", "unknown"),
+    [
+        ({"t": _runs("gone")}, None, None, "root.dag.tasks.t.componentRef"),
+        ({"t": {}}, None, None, "root.dag.tasks.t.componentRef"),
+        ({"t": _runs(newField=1)}, None, None, "root.dag.tasks.t.newField"),
+        ({"t": _runs(triggerPolicy={"strategy": "NEW"})}, None, None, "root.dag.tasks.t.triggerPolicy.strategy"),
+        (
+            {"t": _runs(inputs={"parameters": {"x": {"new": 1}}})},
+            None,
+            None,
+            "root.dag.tasks.t.inputs.parameters.x.new",
+        ),
+        ({"t": _runs()}, {"customJob": {}}, None, "deploymentSpec.executors.exec.customJob"),
+        ({"t": _runs()}, {"resolver": {}}, None, "deploymentSpec.executors.exec.resolver"),
+        ({"t": _runs()}, {"container": {"gpus": 1}}, None, "deploymentSpec.executors.exec.container.gpus"),
+        ({"t": _runs()}, None, {"new": []}, "platforms.kubernetes.deploymentSpec.executors.exec.new"),
+        (
+            {"t": _runs()},
+            None,
+            {"pvcMount": [{"constant": "x", "new": 1}]},
+            "platforms.kubernetes.deploymentSpec.executors.exec.pvcMount[0].new",
+        ),
+    ],
+)
+def test_unknown_parts(tasks: object, executor: object, platform: object, unknown: str) -> None:
+    """What is not known, at any level, is named by its path; the task is told all the same."""
+    summary = _pipeline(tasks, executor, platform)
+    assert [task.name for task in summary.tasks] == ["t"]
+    assert summary.unknown_parts == (unknown,)
+
+
+def test_a_task_that_is_none() -> None:
+    """A task that is no mapping is named, and told by its name."""
+    summary = _pipeline({"t": 3})
+    assert [(task.name, task.kind) for task in summary.tasks] == [("t", TaskKind.UNKNOWN)]
+    assert "root.dag.tasks.t" in summary.unknown_parts
+
+
+def test_executor_that_is_not_there() -> None:
+    """A component without its executor is of an unknown kind, and named."""
+    summary = _pipeline({"t": _runs("lost")}, lost={"executorLabel": "gone"})
+    assert summary.tasks[0].kind is TaskKind.UNKNOWN
+    assert summary.unknown_parts == ("components.lost.executorLabel",)
+
+
+def test_platforms_that_are_not_known() -> None:
+    """Another platform than Kubernetes is named."""
+    spec = {"pipeline_spec": {"root": {}}, "platform_spec": {"platforms": {"cloud": {}}}}
+    assert summary_of(spec).unknown_parts == ("platforms.cloud",)
+
+
+@pytest.mark.parametrize(
+    ("artifact", "told"),
+    [
+        ({"artifactType": {"schemaTitle": "system.Model", "schemaVersion": "0.0.1"}}, Artifact("a", "system.Model")),
+        ({"artifactType": {"instanceSchema": "title: kfp.Dataset\ntype: object\n"}}, Artifact("a", "kfp.Dataset")),
+        ({"artifactType": {"schemaUri": "gs://schema.yaml"}}, Artifact("a", "gs://schema.yaml")),
+        (
+            {"artifactType": {"schemaTitle": "x"}, "isArtifactList": True, "isOptional": True, "description": "왜"},
+            Artifact("a", "x", is_list=True, optional=True, description="왜"),
+        ),
+    ],
+)
+def test_artifacts(artifact: object, told: Artifact) -> None:
+    """Artifacts tell their type however the SDK wrote it, whether they are lists, and whether they may be left out."""
+    summary = summary_of({"root": {"inputDefinitions": {"artifacts": {"a": artifact}}}})
+    assert summary.input_artifacts == (told,)
+    assert summary.unknown_parts == ()
