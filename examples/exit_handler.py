@@ -23,7 +23,8 @@ def train(rows: int) -> str:
 @dsl.component(base_image="python:3.11-slim")
 def tidy_up(status: dsl.PipelineTaskFinalStatus) -> str:
     """Runs in any case: the place to free what was taken, or to tell somebody."""
-    return f"the work ended: {status.state} {status.error_message}".strip()
+    why = f": {status.error_message}" if status.error_message else ""
+    return f"the work ended as {status.state}{why}"
 
 
 @dsl.pipeline(name="exit-handler", description="Tidies up at the end, also when a step has failed.")
