@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
 from kfadapter_grpc.contract import WRITE_SECONDS
+from kfadapter_grpc.domain.errors import UnsupportedByKfpError
 from kfadapter_grpc.interceptors import caller_seconds, current_call
 from kfadapter_grpc.services.messages import runs as messages
 from kfadapter_grpc.services.requests import pages
 from kfadapter_grpc.services.requests import runs as requests
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import grpc
 
     from kfadapter.v1 import run_pb2 as pb
@@ -67,3 +70,11 @@ class RunServicer(RunServiceServicer):
         run_id = requests.run_id(request)
         deleted = self._runs.delete(run_id, current_call(context), allow_missing=request.allow_missing)
         return messages.delete_response(run_id, deleted=deleted)
+
+    def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
+        """Follows runs."""
+        raise UnsupportedByKfpError("runs cannot be watched yet")
+
+    def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
+        """Reads the log of a task."""
+        raise UnsupportedByKfpError("logs cannot be read yet")
