@@ -163,5 +163,5 @@ def test_what_needs_kubernetes_is_refused_in_words(caller: Caller) -> None:
     """The example with a secret and a volume is taken, and its run says what is missing and where there is one."""
     run = caller.follow(caller.start(uploaded(caller, NEEDS_MORE)).run_id)
     assert run.state == run_pb2.RUN_STATE_FAILED
-    assert "a volume (PersistentVolumeClaim), and there is no Kubernetes here" in run.error
+    assert "task count needs a volume (PersistentVolumeClaim), and there is no Kubernetes here" in run.error
     assert "set KFADAPTER_KFP_URL" in run.error
