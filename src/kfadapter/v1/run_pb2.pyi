@@ -756,7 +756,9 @@ class WatchRunsRequest(_message.Message):
 
     @_builtins.property
     def known_etags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The etags that the caller holds, by run id: runs that still have theirs are not told again."""
+        """The etags that the caller holds, by run id: runs that still have theirs are not told again. At most 1000, those of the
+        newest runs.
+        """
 
     def __init__(
         self,

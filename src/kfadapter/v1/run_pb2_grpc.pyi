@@ -91,7 +91,7 @@ class RunServiceStub:
     """Follows runs: first each one as it is now, then whenever one has changed.
 
     KFP is polled: every 2 s while something happens, less often, but at least every 10 s, while nothing does; tasks are
-    read less often the more runs are watched with them, and whether a run was deleted or archived every 30 s. So states
+    read less often the more runs are watched with them; whether a run was deleted, archived or retried, every 30 s. So states
     that pass quickly may be skipped; the last one never is. A caller that comes back sends the etags that it holds, and is
     told only what differs. A caller that reads slowly misses states in between, too.
 
@@ -210,7 +210,7 @@ class RunServiceAsyncStub(RunServiceStub):
     """Follows runs: first each one as it is now, then whenever one has changed.
 
     KFP is polled: every 2 s while something happens, less often, but at least every 10 s, while nothing does; tasks are
-    read less often the more runs are watched with them, and whether a run was deleted or archived every 30 s. So states
+    read less often the more runs are watched with them; whether a run was deleted, archived or retried, every 30 s. So states
     that pass quickly may be skipped; the last one never is. A caller that comes back sends the etags that it holds, and is
     told only what differs. A caller that reads slowly misses states in between, too.
 
@@ -350,7 +350,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """Follows runs: first each one as it is now, then whenever one has changed.
 
         KFP is polled: every 2 s while something happens, less often, but at least every 10 s, while nothing does; tasks are
-        read less often the more runs are watched with them, and whether a run was deleted or archived every 30 s. So states
+        read less often the more runs are watched with them; whether a run was deleted, archived or retried, every 30 s. So states
         that pass quickly may be skipped; the last one never is. A caller that comes back sends the etags that it holds, and is
         told only what differs. A caller that reads slowly misses states in between, too.
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 WATCH_ATTEMPTS = 10
 """How often in a row a watch is begun anew without having told anything, before it fails: for about half a minute."""
+MAX_KNOWN = 1000
+"""How many etags a watch brings along when it comes back: as many as the contract takes."""
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 _PASSING = (CannotConnectError, DrainingError, KfpUnavailableError, OverloadedError)
@@ -65,12 +67,12 @@ class WatchCalls(RunCalls):
         ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
         if bool(ids) == (where is not None):
             raise InvalidFieldError.of("what", "give either the ids of runs or a filter, and not both")
-        request = run_pb2.WatchRunsRequest(tasks=tasks, known_etags=known_etags or {})
+        request = run_pb2.WatchRunsRequest(tasks=tasks)
         if where is None:
             request.runs.CopyFrom(run_pb2.RunIds(run_ids=ids, namespace=self._namespace))
         else:
             request.filter.CopyFrom(run_filter(where, self._namespace))
-        return self._watch(request, None)
+        return self._watch(request, dict(known_etags or {}), None)
 
     def wait_run(self, run_id: str, *, timeout: float | None = None) -> Run:
         """Waits until a run is over; returns it as it is then, without its tasks.
@@ -85,7 +87,7 @@ class WatchCalls(RunCalls):
         """
         request = run_pb2.WatchRunsRequest(runs=run_pb2.RunIds(run_ids=[run_id], namespace=self._namespace))
         end = None if timeout is None else time.monotonic() + timeout
-        with closing(self._watch(request, end)) as events:
+        with closing(self._watch(request, {}, end)) as events:
             for event in events:
                 if isinstance(event, RunGone):
                     break
@@ -115,12 +117,20 @@ class WatchCalls(RunCalls):
         for message in self._connection.server_stream(self._runs.ReadLogs, request, seconds):
             yield message.chunk
 
-    def _watch(self, request: run_pb2.WatchRunsRequest, end: float | None) -> Generator[RunEvent, None, None]:
-        """Watches, and comes back when it was cut off; `end` is a moment of `time.monotonic`."""
+    def _watch(
+        self, request: run_pb2.WatchRunsRequest, known: dict[str, str], end: float | None
+    ) -> Generator[RunEvent, None, None]:
+        """Watches, and comes back when it was cut off.
+
+        Args:
+            request: What to watch.
+            known: The etags that are known, the latest last.
+            end: A moment of `time.monotonic` at which to end.
+        """
         failures = 0
         while True:
             try:
-                for event in self._watch_once(request, end):
+                for event in self._watch_once(request, known, end):
                     failures = 0
                     yield event
             except _PASSING as error:
@@ -131,25 +141,32 @@ class WatchCalls(RunCalls):
             else:
                 return
 
-    def _watch_once(self, request: run_pb2.WatchRunsRequest, end: float | None) -> Generator[RunEvent, None, None]:
-        """Watches until it is cut off; notes in `request` what has been told."""
+    def _watch_once(
+        self, request: run_pb2.WatchRunsRequest, known: dict[str, str], end: float | None
+    ) -> Generator[RunEvent, None, None]:
+        """Watches until it is cut off; notes what has been told."""
         if request.HasField("runs") and not request.runs.run_ids:
             return  # all are gone
+        request.known_etags.clear()
+        request.known_etags.update(dict(list(known.items())[-MAX_KNOWN:]))
         seconds = None if end is None else end - time.monotonic()
         with closing(self._connection.endless_stream(self._runs.Watch, request, seconds)) as messages:
             for message in messages:
                 event = try_event(message)
                 if event is not None:
-                    _note(request, event)
+                    _note(request, known, event)
                     yield event
 
 
-def _note(request: run_pb2.WatchRunsRequest, event: RunEvent) -> None:
-    """Takes up in the request what its caller knows from now on."""
+def _note(request: run_pb2.WatchRunsRequest, known: dict[str, str], event: RunEvent) -> None:
+    """Takes up what the caller knows from now on."""
     if isinstance(event, RunChanged):
-        request.known_etags[event.run.run_id] = event.run.etag
+        known.pop(event.run.run_id, None)
+        known[event.run.run_id] = event.run.etag
+        if len(known) > 2 * MAX_KNOWN:
+            del known[next(iter(known))]
     elif isinstance(event, RunGone):
-        request.known_etags.pop(event.run_id, None)
+        known.pop(event.run_id, None)
         if event.run_id in request.runs.run_ids:
             request.runs.run_ids.remove(event.run_id)
 
