@@ -13,6 +13,7 @@ from tests.embedded.serving import Told
 from tests.embedded.serving import told as told_kfp
 from tests.scripted_kfp import ScriptedKfp, answers, head, sends
 
+from kfadapter.v1 import common_pb2
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.embedded.execution import State, log_path
@@ -80,7 +81,7 @@ def test_log_of_a_task(stub: RunServiceStub, kfp: Told) -> None:
     text = "한 줄\n".encode() * 200_000
     write(kfp, text)
     kfp.executor.end_task(run_id, TASK, State.SUCCEEDED)
-    run = stub.Get(pb.GetRunRequest(run_id=run_id, view=2))  # VIEW_FULL
+    run = stub.Get(pb.GetRunRequest(run_id=run_id, view=common_pb2.VIEW_FULL))
     assert read(stub, run_id) == text
     assert read(stub, run_id, run.tasks[0].task_id) == text
 

@@ -33,8 +33,12 @@ _SERVICE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
 
 
 def service_config() -> str:
-    """Tells gRPC which calls it may repeat by itself: those without side effects, when the server is away."""
-    reads = [{"service": rpc.service, "method": rpc.name} for rpc in METHODS.values() if rpc.read_only]
+    """Tells gRPC which calls it may repeat by itself: those without side effects, when the server is away.
+
+    Watches come back in a way of their own.
+    """
+    repeated = (rpc for rpc in METHODS.values() if rpc.read_only and not rpc.endless)
+    reads = [{"service": rpc.service, "method": rpc.name} for rpc in repeated]
     policy = {
         "maxAttempts": 4,
         "initialBackoff": "0.1s",
