@@ -15,6 +15,7 @@ from tests.embedded.serving import told as told_kfp
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
+from kfadapter_grpc.client import Client, RunChanged
 from kfadapter_grpc.contract import CallKind
 from kfadapter_grpc.embedded.execution import State
 from kfadapter_grpc.kfp_backend import connect
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from tests.contract.conftest import Serve
 
+    from kfadapter_grpc.client import RunEvent
     from kfadapter_grpc.server import AdapterServer
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
@@ -191,3 +193,27 @@ def test_nothing_is_left_of_a_watch(adapter: Adapter) -> None:
     eventually(lambda: adapter.watches.count() == 0)
     eventually(lambda: not adapter.server.admission.inflight().get(CallKind.STREAM))
     eventually(lambda: not adapter.watches.is_running)
+
+
+def test_adapter_restarted_in_the_middle(adapter: Adapter, serve: Serve) -> None:
+    """The client library goes on where the adapter that it watched through shut down, and tells nothing twice."""
+    run_id = a_run(adapter.kfp.caller)
+    with Client(adapter.server.address) as client:
+        events = client.watch_runs(run_id)
+        assert _state(next(events)) == "PENDING"
+        adapter.watches.drain()
+        adapter.server.stop()
+        adapter.kfp.executor.start(run_id)
+        with (
+            contextlib.closing(connect(adapter.kfp.url)) as backend,
+            contextlib.closing(WatchPoller(backend.run_looks)) as watches,
+        ):
+            serve(RunServicer(backend.runs, watches=watches), listen=adapter.server.address)
+            assert _state(next(events)) == "RUNNING"
+            adapter.kfp.executor.end(run_id, State.SUCCEEDED)
+            assert [_state(event) for event in events] == ["SUCCEEDED"]
+
+
+def _state(event: RunEvent) -> str:
+    assert isinstance(event, RunChanged)
+    return event.run.state.value
