@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.cli.areas import pipelines, servers
+from kfadapter_grpc.cli.areas import experiments, pipelines, recurring, runs, servers
 from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.completion import join_bash_words
 from kfadapter_grpc.cli.exit_codes import epilog
@@ -26,7 +26,7 @@ DISTRIBUTION = "kfadapter-grpc"
 app = typer.Typer(
     name="kfadapter",
     cls=Program,
-    help="Uploads, finds, shows and deletes pipelines of Kubeflow Pipelines through a kfadapter server.",
+    help="Uploads, shows, runs and deletes pipelines of Kubeflow Pipelines through a kfadapter server.",
     epilog=epilog(),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -69,3 +69,6 @@ def _common(
 
 app.add_typer(servers.app)
 app.add_typer(pipelines.app)
+app.add_typer(runs.app)
+app.add_typer(experiments.app, name="experiments")
+app.add_typer(recurring.app, name="recurring")

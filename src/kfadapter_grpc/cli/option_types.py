@@ -7,7 +7,14 @@ import typer
 
 from kfadapter_grpc.cli.choices import Format, IfExistsChoice
 from kfadapter_grpc.cli.client_options import ClientOptions
-from kfadapter_grpc.cli.completion import pipeline_names, version_names
+from kfadapter_grpc.cli.completion import (
+    experiment_names,
+    parameter_names,
+    pipeline_names,
+    recurring_run_ids,
+    run_ids,
+    version_names,
+)
 from kfadapter_grpc.cli.streams import native_path
 
 Target = Annotated[
@@ -87,6 +94,60 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", he
 Source = Annotated[str, typer.Option("--code-source-url", metavar="URL", help="Where the source code lives.")]
 IfExists = Annotated[IfExistsChoice, typer.Option("--if-exists", help="What to do if the pipeline exists.")]
 RequestId = Annotated[str, typer.Option("--request-id", metavar="ID", help="Makes the upload safe to repeat.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="A parameter, read by its declared type: number, true or false, JSON, text as it is; may be repeated.",
+        autocompletion=parameter_names,
+    ),
+]
+PipelineOrFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="PIPELINE|FILE",
+        help="A pipeline's name or id; what ends as pipeline files do (.yaml, .py, ...) or holds a / is a file.",
+        autocompletion=pipeline_names,
+    ),
+]
+Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="The run's id, or @latest, the newest run.", autocompletion=run_ids),
+]
+RunDisplayName = Annotated[str, typer.Option("--display-name", help="What people see; made up if not given.")]
+InExperiment = Annotated[
+    str,
+    typer.Option(
+        "--experiment",
+        metavar="NAME|ID",
+        help="The experiment; what looks like a UUID is an id.",
+        autocompletion=experiment_names,
+    ),
+]
+ExperimentName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|ID", help="The experiment; what looks like a UUID is an id.", autocompletion=experiment_names
+    ),
+]
+RecurringId = Annotated[
+    str, typer.Argument(metavar="ID", help="The recurring run's id.", autocompletion=recurring_run_ids)
+]
+ServiceAccount = Annotated[
+    str, typer.Option("--service-account", metavar="NAME", help="The Kubernetes service account of the tasks.")
+]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the run; the exit code tells how it ended.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Those that are put away, instead of the others.")]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Succeed if there is none.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")]
+Contains = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that hold this.")]
+CreatedAfter = Annotated[
+    str,
+    typer.Option(metavar="TIME", help="Only newer ones: 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC."),
+]
 
 
 def chosen(context: typer.Context, target: str | None, timeout: float | None, namespace: str | None) -> ClientOptions:

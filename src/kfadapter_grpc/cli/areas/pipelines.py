@@ -9,7 +9,10 @@ import typer
 from kfadapter_grpc.cli.choices import DownloadFormat, Format, GraphFormat, IfExistsChoice
 from kfadapter_grpc.cli.guard import guarded
 from kfadapter_grpc.cli.option_types import (
+    AllowMissing,
     ById,
+    Contains,
+    CreatedAfter,
     Description,
     DisplayName,
     File,
@@ -30,6 +33,7 @@ from kfadapter_grpc.cli.option_types import (
     Version,
     VersionName,
     VersionOrderBy,
+    Yes,
     chosen,
     common,
 )
@@ -110,11 +114,8 @@ def get(
 def list_(
     context: typer.Context,
     *,
-    contains: Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that hold this.")] = "",
-    created_after: Annotated[
-        str,
-        typer.Option(metavar="TIME", help="Only newer ones: 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC."),
-    ] = "",
+    contains: Contains = "",
+    created_after: CreatedAfter = "",
     tag: Tags = None,
     order_by: OrderBy = "",
     limit: Limit = 0,
@@ -125,13 +126,14 @@ def list_(
 ) -> None:
     """List pipelines, newest first."""
     from kfadapter_grpc.cli.commands import pipelines
+    from kfadapter_grpc.cli.filters import optional_moment
     from kfadapter_grpc.cli.upload_options import parse_tags
 
     pipelines.list_pipelines(
         chosen(context, target, timeout, namespace),
         output,
         contains=contains,
-        created_after=pipelines.moment(created_after) if created_after else None,
+        created_after=optional_moment(created_after),
         tags=parse_tags(tag or []),
         order_by=order_by,
         limit=limit,
@@ -170,8 +172,8 @@ def delete(
     version: OneVersion = None,
     by_id: ById = None,
     force: Annotated[bool, typer.Option("--force", help="Even if it has more than one version.")] = False,
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Succeed if there is none.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")] = False,
+    allow_missing: AllowMissing = False,
+    yes: Yes = False,
     output: Output = Format.TABLE,
     target: Target = None,
     timeout: Timeout = None,
