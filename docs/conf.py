@@ -35,7 +35,15 @@ html_additional_pages = {"index": "first_page.html"}
 templates_path = ["templates"]
 
 NAVIGATION = {
-    "Use": ("docs/reference/cli/README", "docs/settings", "docs/container", "docs/embedded-kfp", "docs/embedded-execution", "docs/errors"),
+    "Use": (
+        "docs/tutorial",
+        "docs/reference/cli/README",
+        "docs/settings",
+        "docs/container",
+        "docs/embedded-kfp",
+        "docs/embedded-execution",
+        "docs/errors",
+    ),
     "Reference": ("docs/reference/api/README",),
     "Inside": ("docs/architecture", "docs/benchmarks", "docs/adr/README", "CONTRIBUTING", "CHANGELOG"),
 }

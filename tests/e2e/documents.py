@@ -22,12 +22,14 @@ SHOWN_TARGET = "127.0.0.1:50051"
 SECONDS = 100
 """How long a command may take; what it waits for usually takes a few seconds."""
 _VARIES = {
+    "PLACE": re.compile(r"file://\S+"),
     "ID": re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
     "DATE": re.compile(r"\d{4}-\d\d-\d\d"),
     "TIME": re.compile(r"\b\d\d:\d\d:\d\d\b"),
-    "SECONDS": re.compile(r"\b(\d+ min )?\d+(\.\d+)? m?s\b"),
+    "SECONDS": re.compile(r"\b(\d+m)?\d+(\.\d+)? ?m?s\b"),
 }
 """What differs each time."""
+_PICTURE = re.compile("[─│╭╰┌└▼]")
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -92,6 +94,7 @@ def terminal(adapter: Adapter, folder: Path) -> Terminal:
         pytest.fail(found.stderr)
     path = os.pathsep.join((str(folder), os.environ["PATH"]))
     environment = {**os.environ, "PATH": path, "KFADAPTER_TARGET": adapter.target, "PYTHONUTF8": "1"}
+    environment["PYTHONUNBUFFERED"] = "1"  # lines come in the order in which a terminal shows them
     return Terminal(adapter.target, found.returncode == 0, environment)
 
 
@@ -112,8 +115,9 @@ def _comparable(text: str) -> list[str]:
 
 
 def _without_what_varies(line: str) -> str:
-    """A line with words for what differs each time, and then also without its columns, which depend on that."""
-    named = line
+    """A line with words for what differs each time, without its columns, whose width depends on that."""
+    if _PICTURE.search(line):
+        return line
     for name, pattern in _VARIES.items():
-        named = pattern.sub(name, named)
-    return " ".join(named.split()) if named != line else line
+        line = pattern.sub(name, line)
+    return " ".join(line.split())
