@@ -36,6 +36,7 @@ templates_path = ["templates"]
 
 NAVIGATION = {
     "Use": (
+        "docs/tutorial",
         "docs/reference/cli/README",
         "docs/settings",
         "docs/container",

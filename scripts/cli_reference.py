@@ -59,7 +59,18 @@ def pages() -> dict[str, str]:
     made = {"README.md": _index(group, context)}
     for name, command in group.commands.items():
         inner = type(context)(command, info_name=name, parent=context)
-        made[f"{name}.md"] = _page(command, inner)
+        made |= _pages(name, command, inner)
+    return made
+
+
+def _pages(name: str, command: Command, context: Context) -> dict[str, str]:
+    """The page of a command, and those of the commands in it where it is a group."""
+    if not isinstance(command, TyperGroup):
+        return {f"{name}.md": _page(command, context)}
+    made = {f"{name}.md": _group_page(name, command, context)}
+    for one, inside in command.commands.items():
+        inner = type(context)(inside, info_name=one, parent=context)
+        made |= _pages(f"{name}-{one}", inside, inner)
     return made
 
 
@@ -69,6 +80,13 @@ def _index(group: TyperGroup, context: Context) -> str:
     _, options = _records(group, context)
     head = f"# Command line\n\n{_paragraphs(group)[0]}\n{INDEX_MIDDLE}"
     return head + "".join(rows) + INDEX_COMMON + _table("Option", options) + INDEX_EXIT + "".join(codes) + _FOOT
+
+
+def _group_page(name: str, group: TyperGroup, context: Context) -> str:
+    rows = (f"| [`{one}`]({name}-{one}.md) | {_paragraphs(inside)[0]} |\n" for one, inside in group.commands.items())
+    about = f"`{context.command_path}` alone is [`{context.command_path} list`]({name}-list.md)."
+    head = f"# {context.command_path}\n\n{_paragraphs(group)[0]} {about}\n\n| Command | |\n|---|---|\n"
+    return head + "".join(rows) + _FOOT
 
 
 def _page(command: Command, context: Context) -> str:

@@ -13,13 +13,14 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from kfadapter_grpc.client.connection import rpc_method
+from kfadapter_grpc.contract import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = str(Path(sys.executable).parent.relative_to(ROOT) / "kfadapter")
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 NAME = "train"
+RUN = "RUN"
 LOG = "log"
 
 
@@ -35,13 +36,17 @@ class Step:
         title: What it does.
         arguments: The command line, without the program.
         method: The RPC that it calls.
-        body: The request as JSON, or the arguments of `kfadapter payload` that print it.
+        body: The request as JSON, or the arguments of `kfadapter payload` that print it; RUN stands for the newest run.
+        service: The service of the RPC.
+        code: What the command exits with.
     """
 
     title: str
     arguments: tuple[str, ...]
     method: str
     body: str | tuple[str, ...]
+    service: str = "PipelineService"
+    code: int = 0
 
 
 STEPS = (
@@ -59,6 +64,28 @@ STEPS = (
     ),
     Step("Get it by name, with its parameters", ("get", NAME), "Get", f'{{"name":"{NAME}","view":"VIEW_FULL"}}'),
     Step("List its versions", ("versions", NAME), "ListVersions", f'{{"name":"{NAME}"}}'),
+    Step(
+        "Run it, with parameters of their declared types, and watch it to its end",
+        ("run", NAME, "-p", "dataset_seed=7", "-p", "layers=[8, 4]", "--watch"),
+        "Create",
+        f'{{"pipeline_name":"{NAME}","parameters":{{"dataset_seed":7,"layers":[8,4]}}}}',
+        "RunService",
+    ),
+    Step(
+        "Show the run with its metric, the loss of the task fit",
+        ("runs", "show", "@latest"),
+        "Get",
+        f'{{"run_id":"{RUN}","view":"VIEW_FULL"}}',
+        "RunService",
+    ),
+    Step(
+        "Run it so that it fails: there are no rows; exit code 1, and why",
+        ("run", NAME, "-p", "dataset_seed=7", "-p", "rows=0", "--watch"),
+        "Watch",
+        f'{{"runs":{{"run_ids":["{RUN}"]}},"tasks":true}}',
+        "RunService",
+        code=1,
+    ),
     Step("Delete it", ("delete", NAME, "--force", "--yes"), "Delete", f'{{"name":"{NAME}","force":true}}'),
 )
 
@@ -158,18 +185,32 @@ def _show(number: int, step: Step, target: str) -> None:
     typed = [PROGRAM, "--target", target, *step.arguments]
     _say("", f"{number}. {step.title}", f"$ {shlex.join(typed)}")
     done = subprocess.run(typed, stdin=subprocess.DEVNULL, check=False)  # noqa: S603  the project's own program
-    if done.returncode:
-        message = f"step {number} failed with exit code {done.returncode}"
+    if done.returncode != step.code:
+        message = f"step {number} ended with exit code {done.returncode}, not {step.code}"
         raise DemoError(message)
-    _say("The same with grpcurl:", f"$ {grpcurl(step, target)}")
+    run = _newest_run(target) if isinstance(step.body, str) and f'"{RUN}"' in step.body else ""
+    _say("The same with grpcurl:", f"$ {grpcurl(step, target, run)}")
 
 
-def grpcurl(step: Step, target: str) -> str:
+def _newest_run(target: str) -> str:
+    """Asks for the id of the newest run."""
+    typed = [PROGRAM, "--target", target, "runs", "--limit", "1", "-o", "name"]
+    return subprocess.run(typed, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603  our own
+
+
+def grpcurl(step: Step, target: str, run: str = "") -> str:
     """Writes the command that makes the same call without this project's client."""
-    method = rpc_method(step.method).path.removeprefix("/")
+    method = rpc_path(step)
     if isinstance(step.body, tuple):
         return f"{shlex.join([PROGRAM, *step.body])} | grpcurl -plaintext -d @ {target} {method}"
-    return f"grpcurl -plaintext -d {shlex.quote(step.body)} {target} {method}"
+    return f"grpcurl -plaintext -d {shlex.quote(step.body.replace(RUN, run))} {target} {method}"
+
+
+def rpc_path(step: Step) -> str:
+    """Tells the full name of the RPC that a step calls."""
+    wanted = f".{step.service}/{step.method}"
+    (path,) = (path for path in METHODS if path.endswith(wanted))
+    return path.removeprefix("/")
 
 
 def _say_how_to_reach(servers: Servers) -> None:

@@ -35,6 +35,14 @@ DOWNLOAD_SECONDS = 60.0
 """Default deadline of a download until KFP has answered; sending has a further one, as an upload of the size has."""
 
 
+_WITHOUT_DEADLINE = frozenset({"Watch"})
+"""The methods whose answers may go on for as long as the caller likes; gRPC's descriptors have no word for it."""
+
+
+FOLLOW_SECONDS = 365 * 24 * 3600.0
+"""How long a log may be followed by a caller who sets no deadline."""
+
+
 class CallKind(enum.Enum):
     """What a call costs the server: which of its bounds it counts against."""
 
@@ -74,11 +82,16 @@ class RpcMethod:
         return CallKind.STREAM if self.server_streaming else CallKind.UNARY
 
     @property
+    def endless(self) -> bool:
+        """Whether its answers may go on for ever; `default_seconds` then bounds how it begins."""
+        return self.server_streaming and self.name in _WITHOUT_DEADLINE
+
+    @property
     def default_seconds(self) -> float:
         """The deadline of a call that brings none; that of an upload or a download grows with its size."""
         if self.client_streaming:
             return UPLOAD_SECONDS
-        if self.server_streaming:
+        if self.server_streaming and not self.endless:
             return DOWNLOAD_SECONDS
         return READ_SECONDS if self.read_only else WRITE_SECONDS
 

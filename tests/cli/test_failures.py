@@ -112,7 +112,8 @@ def error_of(reason: str) -> AdapterError:
 DELETE = ["delete", "훈련 '2'"]
 UPLOAD = ["upload", "a b.yaml", "--version-name", "v", "--request-id=r", "--if-exists", "fail", "--target=h:1"]
 GET = ["get", "--timeout", "1", "--name", "--", "-x"]
-ONLY = {"PIPELINE_EXISTS": [UPLOAD], "PIPELINE_HAS_VERSIONS": [DELETE]}
+NEW = ["experiments", "create", "실험 1"]
+ONLY = {"PIPELINE_EXISTS": [UPLOAD], "PIPELINE_HAS_VERSIONS": [DELETE], "EXPERIMENT_EXISTS": [NEW]}
 """The commands that get an error, where not all do."""
 CASES = [(reason, typed) for reason in sorted(HINTS) for typed in ONLY.get(reason, [DELETE, UPLOAD, GET])]
 
@@ -139,11 +140,13 @@ def test_every_reason_has_a_next_step_that_works(
 def understand(words: list[str]) -> None:
     """Reads a command line as the program does, and runs nothing; fails for one that is wrong."""
     group = get_command(app)
-    assert isinstance(group, TyperGroup)
-    with group.make_context("kfadapter", list(words)) as context:
-        command = group.get_command(context, context._protected_args[0])
+    while isinstance(group, TyperGroup):
+        with group.make_context("kfadapter", list(words)) as context:
+            command = group.get_command(context, context._protected_args[0])
+            words = [*context._protected_args[1:], *context.args]
         assert command is not None
-        command.make_context("command", [*context._protected_args[1:], *context.args], parent=context)
+        group = command
+    group.make_context("command", words, parent=context)
 
 
 def test_the_same_command_again_is_spelled_as_it_was_typed() -> None:

@@ -10,8 +10,8 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Value
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.cli.commands.pipelines import moment
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.filters import moment
 from kfadapter_grpc.cli.references import reference
 from kfadapter_grpc.domain.models import PipelineRef
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kfadapter_grpc.cli import extras
-from kfadapter_grpc.cli.app import serve
+from kfadapter_grpc.cli.areas.servers import serve
 from kfadapter_grpc.cli.choices import LogFormat, LogLevel
 from kfadapter_grpc.cli.commands.dev import banner, check_ports, default_data
 from kfadapter_grpc.cli.commands.serve import load_settings

@@ -188,6 +188,7 @@ def test_the_public_names() -> None:
     graph = {"Artifact", "KubernetesExtra", "Task", "TaskKind", "TaskResources"}
     runs = {"CronSchedule", "Experiment", "IntervalSchedule", "RecurringRun", "StorageState"}
     runs |= {"Run", "RunArtifact", "RunOutput", "RunState", "RunStateChange", "RunTask"}
+    runs |= {"ExperimentRef", "Heartbeat", "RunChanged", "RunEvent", "RunFilter", "RunGone"}
     assert set(kfadapter_grpc.client.__all__) == models | graph | runs | own | shared | faults
     assert all(hasattr(kfadapter_grpc.client, name) for name in kfadapter_grpc.client.__all__)
 

@@ -85,6 +85,16 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
         self._answer(request, context)
         return pb.DeleteRunResponse(run_id="" if request.allow_missing else ID)
 
+    @override
+    def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
+        """Tells it."""
+        yield pb.RunEvent(changed=pb.RunChanged(run=self._answer(request, context)))
+
+    @override
+    def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
+        """Reads its id."""
+        yield pb.ReadLogsResponse(chunk=self._answer(request, context).run_id.encode())
+
     def _answer(self, request: Message, context: grpc.ServicerContext) -> pb.Run:
         self.requests.append(request)
         self.seconds = context.time_remaining() or math.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -16,6 +17,7 @@ from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.watching import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,9 +33,11 @@ def channel() -> Iterator[grpc.Channel]:
     with ScriptedKfp() as kfp:
         backend = connect(kfp.url)
         settings = Settings.load(config=None, listen="127.0.0.1:0")
-        served = servicers(backend, UploadLimits(), "")
         with (
-            AdapterServer(settings, served, backend.is_alive) as server,
+            closing(WatchPoller(backend.run_looks)) as watches,
+            AdapterServer(
+                settings, servicers(backend, watches, UploadLimits(), ""), backend.is_alive, watches.drain
+            ) as server,
             grpc.insecure_channel(server.address) as made,
         ):
             yield made

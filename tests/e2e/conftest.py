@@ -88,6 +88,23 @@ def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield running
 
 
+@pytest.fixture(scope="session")
+def executing(embedded_url: str) -> Iterator[Adapter]:
+    """An adapter before an embedded KFP, which executes runs here, also where `--kfp-url` names another KFP."""
+    with serve(embedded_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def grpcurl() -> str:
+    """The pinned grpcurl; where it cannot be installed, tests that need it are skipped, in CI they fail."""
+    found = subprocess.run([ROOT / "scripts" / "grpcurl"], capture_output=True, text=True, check=False)
+    if found.returncode != 0 and not os.environ.get("CI"):
+        pytest.skip(f"grpcurl: {found.stderr.strip()}")
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip()
+
+
 @pytest.fixture
 def name(adapter: Adapter) -> Iterator[str]:
     """A name that nobody else uses; a pipeline of that name is deleted afterwards."""

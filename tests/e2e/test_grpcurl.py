@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.e2e.conftest import ROOT, SECONDS
+from tests.e2e.conftest import SECONDS
 
 from kfadapter_grpc.contract import METHODS, SERVICES
 
@@ -16,16 +15,6 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Adapter
 
 SERVICE = SERVICES[0]
-
-
-@pytest.fixture(scope="session")
-def grpcurl() -> str:
-    """The pinned grpcurl; where it cannot be installed, tests that need it are skipped, in CI they fail."""
-    found = subprocess.run([ROOT / "scripts" / "grpcurl"], capture_output=True, text=True, check=False)
-    if found.returncode != 0 and not os.environ.get("CI"):
-        pytest.skip(f"grpcurl: {found.stderr.strip()}")
-    assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
 
 
 def run(grpcurl: str, adapter: Adapter, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

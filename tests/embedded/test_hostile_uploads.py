@@ -180,7 +180,7 @@ def _raw(running: EmbeddedKfp, request: bytes, *, then_close: bool = False) -> b
 
 def _request_of(body: bytes, *, length: int | None = None, boundary: str = "b") -> bytes:
     head = (
-        f"POST /apis/v2beta1/pipelines/upload?name={unique('raw')} HTTP/1.1\r\nHost: x\r\n"
+        f"POST /apis/v2beta1/pipelines/upload?name={unique('raw')} HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: multipart/form-data; boundary={boundary}\r\n"
         f"Connection: close\r\nContent-Length: {len(body) if length is None else length}\r\n\r\n"
     )
@@ -229,7 +229,7 @@ def test_caller_that_goes_away(victim: EmbeddedKfp) -> None:
 
 def test_long_request_lines(victim: EmbeddedKfp) -> None:
     """A request line of 450 kB, which KFP takes, is taken; one beyond any sense is refused, and the server goes on."""
-    end = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    end = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert _raw(victim, b"GET /apis/v2beta1/healthz?a=" + b"a" * 450_000 + end).startswith(b"HTTP/1.1 200 ")
     with contextlib.suppress(ConnectionError):  # the server does not wait for the rest of it
         assert not _raw(victim, b"GET /apis/v2beta1/healthz?a=" + b"a" * (3 * MIB) + end).startswith(b"HTTP/1.1 200 ")

@@ -203,3 +203,10 @@ def test_argo_workflow() -> None:
         },
         "status": {"finishedAt": None, "startedAt": None},
     }
+
+
+def test_keys_are_served_in_order() -> None:
+    """As by KFP: which order the tasks have does not change from server to server."""
+    spec = json.loads(read_spec(io.BytesIO((PIPELINES / "train_and_report.yaml").read_bytes())))
+    assert list(spec) == sorted(spec)
+    assert list(spec["root"]["dag"]["tasks"]) == ["condition-1", "make-data", "train"]

@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import pytest
 from scripts import api_reference, cli_reference
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from kfadapter_grpc.cli.app import app
 from kfadapter_grpc.cli.exit_codes import MEANINGS
 from kfadapter_grpc.contract import METHODS, SERVICES
+
+if TYPE_CHECKING:
+    from typer._click.core import Command
 
 LINK = re.compile(r"\]\(([^)#]*)#([^)]+)\)")
 
@@ -70,12 +76,22 @@ def test_errors_of_an_rpc_are_a_list(api: dict[str, str]) -> None:
 
 
 def test_every_command_has_its_page(cli: dict[str, str]) -> None:
-    """Each command has a page with its usage, and a row on the page that lists all."""
-    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert set(cli) == {"README.md", *(f"{name}.md" for name in names)}
-    for name in names:
-        assert f"```text\nkfadapter {name}" in cli[f"{name}.md"]
-        assert f"| [`{name}`]({name}.md) | " in cli["README.md"]
+    """Each command has a page with its usage, and a row on the page that lists it, those in groups as well."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    waiting: list[tuple[str, str, Command]] = [("README", name, one) for name, one in group.commands.items()]
+    pages = {"README.md"}
+    while waiting:
+        parent, name, command = waiting.pop()
+        pages.add(f"{name}.md")
+        words = name.split("-")
+        assert f"| [`{words[-1]}`]({name}.md) | " in cli[f"{parent}.md"]
+        if isinstance(command, TyperGroup):
+            waiting += [(name, f"{name}-{inner}", one) for inner, one in command.commands.items()]
+        else:
+            assert f"```text\nkfadapter {' '.join(words)} " in cli[f"{name}.md"]
+    assert set(cli) == pages
+    assert "runs-show.md" in pages
 
 
 def test_options_are_written_as_they_are_typed(cli: dict[str, str]) -> None:

@@ -43,7 +43,8 @@ class RunServiceStub(object):
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run.
+    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
+    has ReadLogs while it follows a log.
     """
 
     def __init__(self, channel):
@@ -66,6 +67,16 @@ class RunServiceStub(object):
                 '/kfadapter.v1.RunService/List',
                 request_serializer=kfadapter_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
                 response_deserializer=kfadapter_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/kfadapter.v1.RunService/Watch',
+                request_serializer=kfadapter_dot_v1_dot_run__pb2.WatchRunsRequest.SerializeToString,
+                response_deserializer=kfadapter_dot_v1_dot_run__pb2.RunEvent.FromString,
+                _registered_method=True)
+        self.ReadLogs = channel.unary_stream(
+                '/kfadapter.v1.RunService/ReadLogs',
+                request_serializer=kfadapter_dot_v1_dot_run__pb2.ReadLogsRequest.SerializeToString,
+                response_deserializer=kfadapter_dot_v1_dot_run__pb2.ReadLogsResponse.FromString,
                 _registered_method=True)
         self.Terminate = channel.unary_unary(
                 '/kfadapter.v1.RunService/Terminate',
@@ -112,7 +123,8 @@ class RunServiceServicer(object):
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run.
+    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
+    has ReadLogs while it follows a log.
     """
 
     def Create(self, request, context):
@@ -159,6 +171,41 @@ class RunServiceServicer(object):
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
         - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
         - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """Follows runs: first each one as it is now, then whenever one has changed.
+
+        KFP is polled: every 2 s while something happens, less often, but at least every 10 s, while nothing does; tasks are
+        read less often the more runs are watched with them; whether a run was deleted, archived or retried, every 30 s. So states
+        that pass quickly may be skipped; the last one never is. A caller that comes back sends the etags that it holds, and is
+        told only what differs. A caller that reads slowly misses states in between, too.
+
+        A watch of ids ends with OK when all of them are over or gone. A watch of a filter follows the newest 1000 runs
+        that match, and takes up those made later; it does not end by itself. A run that does not match any more is told once
+        more, as it is then. Runs that come to match later, because they were retried or taken back from the archive, are
+        not taken up. While KFP is away the stream stays, and heartbeats say so.
+
+        Errors:
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
+        - UNAVAILABLE / DRAINING: the adapter is shutting down. Watch again, with the etags.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadLogs(self, request, context):
+        """Reads the log of a task, while the run lasts or afterwards.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no such task, or it has not begun. Get tells which tasks there are.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP does not serve logs, or no longer has this one; the message names the
+        pod as far as it is known. Read its log with kubectl.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,6 +281,16 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=kfadapter_dot_v1_dot_run__pb2.ListRunsRequest.FromString,
                     response_serializer=kfadapter_dot_v1_dot_run__pb2.ListRunsResponse.SerializeToString,
             ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=kfadapter_dot_v1_dot_run__pb2.WatchRunsRequest.FromString,
+                    response_serializer=kfadapter_dot_v1_dot_run__pb2.RunEvent.SerializeToString,
+            ),
+            'ReadLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadLogs,
+                    request_deserializer=kfadapter_dot_v1_dot_run__pb2.ReadLogsRequest.FromString,
+                    response_serializer=kfadapter_dot_v1_dot_run__pb2.ReadLogsResponse.SerializeToString,
+            ),
             'Terminate': grpc.unary_unary_rpc_method_handler(
                     servicer.Terminate,
                     request_deserializer=kfadapter_dot_v1_dot_run__pb2.TerminateRunRequest.FromString,
@@ -285,7 +342,8 @@ class RunService(object):
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run.
+    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
+    has ReadLogs while it follows a log.
     """
 
     @staticmethod
@@ -359,6 +417,60 @@ class RunService(object):
             '/kfadapter.v1.RunService/List',
             kfadapter_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
             kfadapter_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kfadapter.v1.RunService/Watch',
+            kfadapter_dot_v1_dot_run__pb2.WatchRunsRequest.SerializeToString,
+            kfadapter_dot_v1_dot_run__pb2.RunEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kfadapter.v1.RunService/ReadLogs',
+            kfadapter_dot_v1_dot_run__pb2.ReadLogsRequest.SerializeToString,
+            kfadapter_dot_v1_dot_run__pb2.ReadLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

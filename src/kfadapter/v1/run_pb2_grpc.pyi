@@ -44,7 +44,8 @@ class RunServiceStub:
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run.
+    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
+    has ReadLogs while it follows a log.
     """
 
     @_typing.overload
@@ -87,6 +88,33 @@ class RunServiceStub:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
     - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
     - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+    """
+    Watch: _grpc.UnaryStreamMultiCallable[_run_pb2.WatchRunsRequest, _run_pb2.RunEvent]
+    """Follows runs: first each one as it is now, then whenever one has changed.
+
+    KFP is polled: every 2 s while something happens, less often, but at least every 10 s, while nothing does; tasks are
+    read less often the more runs are watched with them; whether a run was deleted, archived or retried, every 30 s. So states
+    that pass quickly may be skipped; the last one never is. A caller that comes back sends the etags that it holds, and is
+    told only what differs. A caller that reads slowly misses states in between, too.
+
+    A watch of ids ends with OK when all of them are over or gone. A watch of a filter follows the newest 1000 runs
+    that match, and takes up those made later; it does not end by itself. A run that does not match any more is told once
+    more, as it is then. Runs that come to match later, because they were retried or taken back from the archive, are
+    not taken up. While KFP is away the stream stays, and heartbeats say so.
+
+    Errors:
+    - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+    - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
+    - UNAVAILABLE / DRAINING: the adapter is shutting down. Watch again, with the etags.
+    """
+    ReadLogs: _grpc.UnaryStreamMultiCallable[_run_pb2.ReadLogsRequest, _run_pb2.ReadLogsResponse]
+    """Reads the log of a task, while the run lasts or afterwards.
+
+    Errors:
+    - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
+    - NOT_FOUND / TASK_NOT_FOUND: the run has no such task, or it has not begun. Get tells which tasks there are.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP does not serve logs, or no longer has this one; the message names the
+      pod as far as it is known. Read its log with kubectl.
     """
     Terminate: _grpc.UnaryUnaryMultiCallable[_run_pb2.TerminateRunRequest, _run_pb2.Run]
     """Stops a run. A run that is over, or stopping already, is left as it is: that is no error.
@@ -140,7 +168,8 @@ class RunServiceAsyncStub(RunServiceStub):
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run.
+    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
+    has ReadLogs while it follows a log.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -180,6 +209,33 @@ class RunServiceAsyncStub(RunServiceStub):
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
     - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
     - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+    """
+    Watch: _aio.UnaryStreamMultiCallable[_run_pb2.WatchRunsRequest, _run_pb2.RunEvent]  # type: ignore[assignment]
+    """Follows runs: first each one as it is now, then whenever one has changed.
+
+    KFP is polled: every 2 s while something happens, less often, but at least every 10 s, while nothing does; tasks are
+    read less often the more runs are watched with them; whether a run was deleted, archived or retried, every 30 s. So states
+    that pass quickly may be skipped; the last one never is. A caller that comes back sends the etags that it holds, and is
+    told only what differs. A caller that reads slowly misses states in between, too.
+
+    A watch of ids ends with OK when all of them are over or gone. A watch of a filter follows the newest 1000 runs
+    that match, and takes up those made later; it does not end by itself. A run that does not match any more is told once
+    more, as it is then. Runs that come to match later, because they were retried or taken back from the archive, are
+    not taken up. While KFP is away the stream stays, and heartbeats say so.
+
+    Errors:
+    - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+    - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
+    - UNAVAILABLE / DRAINING: the adapter is shutting down. Watch again, with the etags.
+    """
+    ReadLogs: _aio.UnaryStreamMultiCallable[_run_pb2.ReadLogsRequest, _run_pb2.ReadLogsResponse]  # type: ignore[assignment]
+    """Reads the log of a task, while the run lasts or afterwards.
+
+    Errors:
+    - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
+    - NOT_FOUND / TASK_NOT_FOUND: the run has no such task, or it has not begun. Get tells which tasks there are.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP does not serve logs, or no longer has this one; the message names the
+      pod as far as it is known. Read its log with kubectl.
     """
     Terminate: _aio.UnaryUnaryMultiCallable[_run_pb2.TerminateRunRequest, _run_pb2.Run]  # type: ignore[assignment]
     """Stops a run. A run that is over, or stopping already, is left as it is: that is no error.
@@ -232,7 +288,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run.
+    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
+    has ReadLogs while it follows a log.
     """
 
     @_abc_1.abstractmethod
@@ -288,6 +345,45 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
         - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
         - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+        """
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _run_pb2.WatchRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_run_pb2.RunEvent], _abc.AsyncIterator[_run_pb2.RunEvent]]:
+        """Follows runs: first each one as it is now, then whenever one has changed.
+
+        KFP is polled: every 2 s while something happens, less often, but at least every 10 s, while nothing does; tasks are
+        read less often the more runs are watched with them; whether a run was deleted, archived or retried, every 30 s. So states
+        that pass quickly may be skipped; the last one never is. A caller that comes back sends the etags that it holds, and is
+        told only what differs. A caller that reads slowly misses states in between, too.
+
+        A watch of ids ends with OK when all of them are over or gone. A watch of a filter follows the newest 1000 runs
+        that match, and takes up those made later; it does not end by itself. A run that does not match any more is told once
+        more, as it is then. Runs that come to match later, because they were retried or taken back from the archive, are
+        not taken up. While KFP is away the stream stays, and heartbeats say so.
+
+        Errors:
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
+        - UNAVAILABLE / DRAINING: the adapter is shutting down. Watch again, with the etags.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadLogs(
+        self,
+        request: _run_pb2.ReadLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_run_pb2.ReadLogsResponse], _abc.AsyncIterator[_run_pb2.ReadLogsResponse]]:
+        """Reads the log of a task, while the run lasts or afterwards.
+
+        Errors:
+        - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no such task, or it has not begun. Get tells which tasks there are.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP does not serve logs, or no longer has this one; the message names the
+          pod as far as it is known. Read its log with kubectl.
         """
 
     @_abc_1.abstractmethod

@@ -52,3 +52,16 @@ class LogLevel(str, enum.Enum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class StateChoice(str, enum.Enum):
+    """The states of runs; in capitals, the values are those of `domain.runs.RunState`."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELING = "canceling"
+    CANCELED = "canceled"
+    PAUSED = "paused"

@@ -64,6 +64,51 @@ def version_names(context: typer.Context, incomplete: str) -> list[str]:
     return _offered(context, utf8(incomplete), ask)
 
 
+def run_ids(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers the ids of the newest runs."""
+
+    def ask(client: Client) -> Iterable[str]:
+        return (run.run_id for run in client.list_runs_page(page_size=_PAGE).items)
+
+    return _offered(context, utf8(incomplete), ask)
+
+
+def experiment_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers the names of experiments."""
+    wanted = utf8(incomplete)
+
+    def ask(client: Client) -> Iterable[str]:
+        page = client.list_experiments_page(name_contains=wanted, order_by="name", page_size=_PAGE)
+        return (experiment.name for experiment in page.items)
+
+    return _offered(context, wanted, ask)
+
+
+def recurring_run_ids(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers the ids of recurring runs."""
+
+    def ask(client: Client) -> Iterable[str]:
+        return (one.recurring_run_id for one in client.list_recurring_runs_page(page_size=_PAGE).items)
+
+    return _offered(context, utf8(incomplete), ask)
+
+
+def parameter_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers the parameters of the pipeline that was typed before, each with its `=`."""
+    from kfadapter_grpc.cli.references import reference  # noqa: PLC0415
+
+    typed = context.params.get("pipeline") or next(iter(context.args), "")
+    if not typed:
+        return []
+    ref = reference(utf8(str(typed)), by_id=context.params.get("by_id"))
+
+    def ask(client: Client) -> Iterable[str]:
+        spec = client.get_version(ref.name, pipeline_id=ref.pipeline_id).spec
+        return (f"{parameter.name}=" for parameter in spec.parameters) if spec else ()
+
+    return _offered(context, utf8(incomplete), ask)
+
+
 def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
@@ -83,9 +128,12 @@ def _options(context: typer.Context) -> ClientOptions:
 
 
 def _params(context: typer.Context) -> Iterator[dict[str, str | None]]:
+    """Yields what was typed behind the command, and then what stands in front of it, outwards."""
     yield context.params
-    if context.parent is not None:
-        yield context.parent.params
+    outer = context.parent
+    while outer is not None:
+        yield outer.params
+        outer = outer.parent
 
 
 def _is_harmless(name: str) -> bool:

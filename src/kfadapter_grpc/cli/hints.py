@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kfadapter_grpc.cli.invocation import PIPELINE, Step, again, do, manual, other, start
+from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Step, again, do, manual, other, start
 
 PATIENT_SECONDS = "120"
 """The deadline of a second attempt."""
@@ -10,13 +10,15 @@ PATIENT_SECONDS = "120"
 HINTS: dict[str, Step] = {
     "PIPELINE_NOT_FOUND": other("list", words="shows the pipelines there are; --namespace looks in another namespace"),
     "VERSION_NOT_FOUND": other("versions", PIPELINE, words="shows the versions there are"),
-    "RUN_NOT_FOUND": do("check the run's id; a deleted run cannot be found again"),
-    "TASK_NOT_FOUND": do("check the task's name; it may not have begun yet"),
-    "EXPERIMENT_NOT_FOUND": do("check the experiment's name or id, and --namespace"),
-    "RECURRING_RUN_NOT_FOUND": do("check the recurring run's id, and --namespace"),
+    "RUN_NOT_FOUND": other("runs", words="shows the newest runs; a deleted run cannot be found again"),
+    "TASK_NOT_FOUND": other("runs", "show", RUN, words="shows the tasks that have begun, by the names to use"),
+    "EXPERIMENT_NOT_FOUND": other(
+        "experiments", words="shows the experiments there are; kfadapter run --create-experiment makes one"
+    ),
+    "RECURRING_RUN_NOT_FOUND": other("recurring", words="shows the recurring runs there are"),
     "PIPELINE_EXISTS": again("--if-exists", "new-version", words="adds a version; --name makes another pipeline"),
     "VERSION_EXISTS": again(without="--version-name", words="takes the next number for a name"),
-    "EXPERIMENT_EXISTS": do("use the experiment that exists, or choose another name"),
+    "EXPERIMENT_EXISTS": again("--allow-existing", words="takes the experiment that exists"),
     "REQUEST_ID_REUSED": again(without="--request-id", words="is a new request; an id belongs to one content for ever"),
     "INVALID_FIELD": manual("tells what is allowed"),
     "INVALID_UPLOAD": do("check that the file is not empty; kfadapter payload FILE prints the right messages"),
@@ -27,8 +29,13 @@ HINTS: dict[str, Step] = {
     "PARAMETER_UNKNOWN": other("get", PIPELINE, words="shows the parameters there are"),
     "PARAMETER_TYPE": other("get", PIPELINE, words="shows the type of each parameter"),
     "PIPELINE_HAS_VERSIONS": again("--force", words="deletes all versions with it"),
-    "RUN_NOT_RETRYABLE": do("start a new run; only a failed one can be retried"),
-    "AMBIGUOUS_NAME": do("name it by its id, which is never ambiguous; the ids are told above"),
+    "RUN_NOT_RETRYABLE": other(
+        "runs",
+        "show",
+        RUN,
+        words="shows how it stands: only a failed run can be retried",
+    ),
+    "AMBIGUOUS_NAME": other("experiments", words="shows the ids; an id is never ambiguous"),
     "KFP_REJECTED_CREDENTIALS": do("tell the adapter's operator: Kubeflow Pipelines does not accept its credentials"),
     "NAME_CONTESTED": again(words="or choose the name: --version-name NAME"),
     "UPLOAD_TOO_LARGE": do("make the file smaller: large data belong into artifacts, not into the pipeline"),

@@ -16,10 +16,13 @@ PROGRAM = "kfadapter"
 """What the program is called."""
 PIPELINE = "NAME"
 """Stands in a step for the pipeline that the failed command was about."""
+RUN = "RUN"
+"""Stands in a step for the run that the failed command was about."""
 _STDIN = "-"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _DEFAULT_PORT = "50051"
 _typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
+_pipeline: ContextVar[str | None] = ContextVar("pipeline", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,12 @@ def do(words: str) -> Step:
 def remember(words: Sequence[str]) -> None:
     """Keeps what was typed behind the program's name."""
     _typed.set(tuple(words))
+    _pipeline.set(None)
+
+
+def name_pipeline(name: str) -> None:
+    """Keeps which pipeline the command is about, where that is not what was typed for it."""
+    _pipeline.set(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,7 @@ class Invocation:
     Attributes:
         words: What was typed behind the program's name; empty where nobody typed.
         pipeline: The pipeline that was named, if any.
+        run: The run that was named, if any.
         options: Which adapter was meant.
         command: The command's name behind the program's, as `kfadapter get`.
     """
@@ -90,6 +100,7 @@ class Invocation:
     pipeline: str = ""
     options: ClientOptions = field(default_factory=ClientOptions)
     command: str = PROGRAM
+    run: str = ""
 
     @classmethod
     def current(cls, arguments: Mapping[str, object]) -> Invocation:
@@ -99,7 +110,9 @@ class Invocation:
         options = common if isinstance(common, ClientOptions) else ClientOptions()
         options = options.override(_text(arguments, "target"), None, _text(arguments, "namespace"))
         command = str(getattr(context, "command_path", PROGRAM))
-        return cls(_typed.get(), _text(arguments, "pipeline"), options, command)
+        known = _pipeline.get()
+        pipeline = _text(arguments, "pipeline") if known is None else known
+        return cls(_typed.get(), pipeline, options, command, _text(arguments, "run"))
 
     def spell(self, step: Step) -> str:
         """Writes a step down: the command on a line of its own, the words below it."""
@@ -130,12 +143,14 @@ class Invocation:
         return shlex.join([PROGRAM, *where, *self._named(command)])
 
     def _named(self, command: Sequence[str]) -> Iterator[str]:
-        """Puts the pipeline in its place, so that none is taken for an option."""
+        """Puts pipeline and run in their places, so that none is taken for an option."""
+        names = {PIPELINE: self.pipeline, RUN: self.run}
         before = ""
         for word in command:
-            if word == PIPELINE and self.pipeline.startswith("-") and not before.startswith("-"):
+            name = names.get(word, "")
+            if name.startswith("-") and not before.startswith("-"):
                 yield "--"
-            yield self.pipeline or PIPELINE if word == PIPELINE else word
+            yield name or word
             before = word
 
     def _start(self) -> str:

@@ -157,6 +157,6 @@ def _print(what: Table | Text) -> None:
     sys.stdout.write("".join(_TRAILING_BLANKS.sub(r"\1", line) + "\n" for line in captured.get().splitlines()))
 
 
-def is_utf8() -> bool:
-    """Tells whether stdout takes every character."""
-    return sys.stdout.encoding.lower().replace("-", "").startswith("utf")
+def is_utf8(stream: TextIO | None = None) -> bool:
+    """Tells whether a stream, stdout unless another is given, takes every character."""
+    return (stream or sys.stdout).encoding.lower().replace("-", "").startswith("utf")

@@ -45,6 +45,11 @@ def default_name(path: Path) -> str:
     return path.name
 
 
+def is_file_name(text: str) -> bool:
+    """Tells whether a word that may name a pipeline or a file looks like a file."""
+    return text == str(STDIN) or "/" in text or text.lower().endswith(_SUFFIXES)
+
+
 def check_readable(path: Path) -> None:
     """Sees whether there is a file to read.
 

@@ -46,7 +46,7 @@ def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], comman
             ("Namespace", pipeline.namespace),
             ("Description", pipeline.description or (spec.description if spec else "")),
             ("Created", shown_time(pipeline.created_at)),
-            ("Tags", _tags(pipeline.tags)),
+            ("Tags", shown_tags(pipeline.tags)),
             ("Versions", "" if pipeline.version_count is None else str(pipeline.version_count)),
             *_latest_fields(latest),
             *spec_fields(spec),
@@ -76,7 +76,7 @@ def print_version(version: PipelineVersion, pipeline: str) -> None:
             ("Pipeline id", version.pipeline_id),
             ("Description", version.description or (spec.description if spec else "")),
             ("Created", shown_time(version.created_at)),
-            ("Tags", _tags(version.tags)),
+            ("Tags", shown_tags(version.tags)),
             ("SHA-256", version.sha256),
             ("Source", version.code_source_url),
             *spec_fields(spec),
@@ -150,5 +150,6 @@ def _other_than(name: str, text: str) -> str:
     return "" if text == name else text
 
 
-def _tags(tags: Mapping[str, str]) -> str:
+def shown_tags(tags: Mapping[str, str]) -> str:
+    """Writes tags, or labels, on one line."""
     return ", ".join(f"{key}={value}" for key, value in sorted(tags.items()))

@@ -28,7 +28,7 @@ def pipeline_record(pipeline: Pipeline) -> Record:
         "name": pipeline.name,
         "display_name": pipeline.display_name,
         "description": pipeline.description,
-        "created_at": _time(pipeline.created_at),
+        "created_at": shown_moment(pipeline.created_at),
         "namespace": pipeline.namespace,
         "tags": dict(pipeline.tags),
         "version_count": pipeline.version_count,
@@ -44,7 +44,7 @@ def version_record(version: PipelineVersion) -> Record:
         "name": version.name,
         "display_name": version.display_name,
         "description": version.description,
-        "created_at": _time(version.created_at),
+        "created_at": shown_moment(version.created_at),
         "tags": dict(version.tags),
         "sha256": version.sha256,
         "code_source_url": version.code_source_url,
@@ -139,5 +139,6 @@ def _parameter(parameter: Parameter) -> Record:
     return record
 
 
-def _time(moment: datetime | None) -> str | None:
+def shown_moment(moment: datetime | None) -> str | None:
+    """Writes a time as JSON and YAML show it, in UTC."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None

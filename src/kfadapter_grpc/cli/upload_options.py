@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def parse_tags(pairs: Sequence[str]) -> dict[str, str]:
-    """Reads `KEY=VALUE` pairs.
+def parse_tags(pairs: Sequence[str], what: str = "tag") -> dict[str, str]:
+    """Reads `KEY=VALUE` pairs; `what` is what they are called.
 
     Raises:
         BadParameter: One has no `=`, or a key comes twice.
@@ -31,7 +31,7 @@ def parse_tags(pairs: Sequence[str]) -> dict[str, str]:
             message = f"'{pair}' is not of the form KEY=VALUE"
             raise typer.BadParameter(message)
         if key in tags:
-            message = f"the tag '{key}' is given twice"
+            message = f"the {what} '{key}' is given twice"
             raise typer.BadParameter(message)
         tags[key] = value
     return tags

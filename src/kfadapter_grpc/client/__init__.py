@@ -49,7 +49,7 @@ from kfadapter_grpc.domain.errors import (
     VersionExistsError,
     VersionNotFoundError,
 )
-from kfadapter_grpc.domain.experiments import Experiment
+from kfadapter_grpc.domain.experiments import Experiment, ExperimentRef
 from kfadapter_grpc.domain.models import (
     DeleteResult,
     DeleteVersionResult,
@@ -61,7 +61,8 @@ from kfadapter_grpc.domain.models import (
     View,
 )
 from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
-from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunState, RunStateChange, RunTask
+from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunEvent, RunGone
+from kfadapter_grpc.domain.runs import Run, RunArtifact, RunFilter, RunOutput, RunState, RunStateChange, RunTask
 from kfadapter_grpc.domain.spec import (
     Artifact,
     KubernetesExtra,
@@ -94,8 +95,10 @@ __all__ = [
     "Experiment",
     "ExperimentExistsError",
     "ExperimentNotFoundError",
+    "ExperimentRef",
     "FieldViolation",
     "HealthStatus",
+    "Heartbeat",
     "IfExists",
     "InternalError",
     "IntervalSchedule",
@@ -128,6 +131,10 @@ __all__ = [
     "RequestIdReusedError",
     "Run",
     "RunArtifact",
+    "RunChanged",
+    "RunEvent",
+    "RunFilter",
+    "RunGone",
     "RunNotFoundError",
     "RunNotRetryableError",
     "RunOutput",

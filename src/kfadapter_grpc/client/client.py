@@ -16,8 +16,8 @@ from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
 from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.experiments import ExperimentCalls
 from kfadapter_grpc.client.recurring_runs import RecurringRunCalls
-from kfadapter_grpc.client.runs import RunCalls
 from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
+from kfadapter_grpc.client.watch import WatchCalls
 from kfadapter_grpc.contract import DOWNLOAD_SECONDS, download_seconds, upload_seconds
 from kfadapter_grpc.domain.errors import AdapterError, DrainingError, InvalidFieldError, KfpUnavailableError
 from kfadapter_grpc.domain.models import IfExists, UploadRequest, View
@@ -43,7 +43,7 @@ _MAX_PAUSE_SECONDS = 2.0
 _OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 
 
-class Client(RunCalls, ExperimentCalls, RecurringRunCalls):
+class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
     """Calls an adapter. Safe to use from several threads; close it, or use it in a `with` statement.
 
     Nothing is sent before the first call. Every call has a deadline. Calls that only read are repeated by gRPC

@@ -33,8 +33,12 @@ _SERVICE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
 
 
 def service_config() -> str:
-    """Tells gRPC which calls it may repeat by itself: those without side effects, when the server is away."""
-    reads = [{"service": rpc.service, "method": rpc.name} for rpc in METHODS.values() if rpc.read_only]
+    """Tells gRPC which calls it may repeat by itself: those without side effects, when the server is away.
+
+    Watches come back in a way of their own.
+    """
+    repeated = (rpc for rpc in METHODS.values() if rpc.read_only and not rpc.endless)
+    reads = [{"service": rpc.service, "method": rpc.name} for rpc in repeated]
     policy = {
         "maxAttempts": 4,
         "initialBackoff": "0.1s",
@@ -59,6 +63,9 @@ def channel_options(target: str) -> list[tuple[str, str | int]]:
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5000),
+        # A watch has no deadline: a connection that has died without a word must show.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
         # A proxy cannot reach this machine's own loopback.
         ("grpc.enable_http_proxy", int(not target.startswith(_LOOPBACK))),
     ]
@@ -142,9 +149,26 @@ class Connection:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
     def server_stream(
-        self, rpc: grpc.UnaryStreamMultiCallable[Request, Reply], request: Request, seconds: float
+        self, rpc: grpc.UnaryStreamMultiCallable[Request, Reply], request: Request, seconds: float | None
     ) -> Generator[Reply, None, None]:
-        """Makes a call with one request and a stream of answers, within `seconds` unless a timeout was set.
+        """Makes a call with one request and a stream of answers.
+
+        The call ends when the iterator is closed.
+
+        Args:
+            rpc: The method.
+            request: The request.
+            seconds: How long it may take unless a timeout was set; None: as long as it likes, whatever was set.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        return self.endless_stream(rpc, request, None if seconds is None else self._seconds(seconds))
+
+    def endless_stream(
+        self, rpc: grpc.UnaryStreamMultiCallable[Request, Reply], request: Request, seconds: float | None
+    ) -> Generator[Reply, None, None]:
+        """Makes a call with one request and a stream of answers that no timeout ends but `seconds`, if there are any.
 
         The call ends when the iterator is closed.
 
@@ -152,7 +176,7 @@ class Connection:
             AdapterError: The call failed.
         """
         request_id = new_request_id()
-        answers = rpc(request, timeout=self._seconds(seconds), metadata=((REQUEST_ID_KEY, request_id),))
+        answers = rpc(request, timeout=seconds, metadata=((REQUEST_ID_KEY, request_id),))
         try:
             yield from answers
         except grpc.RpcError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from kfadapter_grpc.domain.call import Call
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         View,
     )
     from kfadapter_grpc.domain.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter
-    from kfadapter_grpc.domain.runs import CreateRun, Run, RunFilter
+    from kfadapter_grpc.domain.runs import CreateRun, Run, RunFilter, RunState
 
 
 class PipelineRepository(Protocol):
@@ -132,6 +133,45 @@ class RunRepository(Protocol):
 
     def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
         """Deletes a run; tells whether there was one."""
+        ...
+
+
+class RunLooks(Protocol):
+    """Looks at runs that are watched. What holds for the methods of `PipelineRepository` holds for these.
+
+    One question names at most 100 runs.
+    """
+
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> Sequence[Run]:
+        """Reads runs with their tasks; those that are not there are left out."""
+        ...
+
+    def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
+        """Reads those of the runs, with their tasks, that are in another state."""
+        ...
+
+    def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
+        """Counts those of the runs that are there, and archived or not."""
+        ...
+
+    def get(self, run_id: str, call: Call) -> Run:
+        """Reads one run with all that is known of it but names."""
+        ...
+
+    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
+        """Reads the newest runs that match, with their tasks; its experiment must be named by id."""
+        ...
+
+    def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
+        """Finds an experiment."""
+        ...
+
+
+class RunLogs(Protocol):
+    """Reads what the tasks of runs have written. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def read(self, run_id: str, task: str, call: Call, *, follow: bool) -> AbstractContextManager[Iterator[bytes]]:
+        """Reads the log of a task, in pieces as they come, for as long as the block lasts."""
         ...
 
 

@@ -94,7 +94,8 @@ def sent_spec(document: dict[str, JsonValue]) -> str:
 
 
 def _written(spec: JsonValue) -> str:
-    return json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
+    """Writes the keys in order, as KFP does; the messages that the spec went through have none."""
+    return json.dumps(spec, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _read(text: BinaryIO) -> JsonValue:

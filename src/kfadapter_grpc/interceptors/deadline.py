@@ -20,8 +20,11 @@ def end_stalled(rpc: Rpc) -> Iterator[None]:
 
     gRPC knows no timeout for sending a message: without this, a caller without deadline who does not read would hold
     a thread for as long as the connection lives. All else that takes time asks `Call.remaining`.
+
+    Answers that may go on for ever are left alone: who does not read them holds a thread of those for streams, and what
+    waits for him does not grow.
     """
-    if not rpc.method.server_streaming or caller_seconds(rpc.context) is not None:
+    if not rpc.method.server_streaming or rpc.method.endless or caller_seconds(rpc.context) is not None:
         yield
         return
     watchdog = _Watchdog(rpc)

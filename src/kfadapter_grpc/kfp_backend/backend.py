@@ -12,6 +12,8 @@ from kfadapter_grpc.kfp_backend.experiments import KfpExperimentRepository
 from kfadapter_grpc.kfp_backend.gateway import Gateway
 from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
 from kfadapter_grpc.kfp_backend.recurring_runs import KfpRecurringRunRepository
+from kfadapter_grpc.kfp_backend.run_logs import KfpRunLogs
+from kfadapter_grpc.kfp_backend.run_looks import KfpRunLooks
 from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
 from kfadapter_grpc.kfp_backend.transport import Transport, TransportSettings
 
@@ -28,6 +30,8 @@ class KfpBackend:
         pipelines: The pipelines and their versions.
         experiments: The experiments.
         runs: The runs.
+        run_looks: The runs, as those who watch them ask for them.
+        run_logs: What their tasks have written.
         recurring_runs: The recurring runs.
     """
 
@@ -39,6 +43,8 @@ class KfpBackend:
         self.pipelines = KfpPipelineRepository(gateway, place)
         self.experiments = KfpExperimentRepository(self._api.experiments)
         self.runs = KfpRunRepository(self._api.runs, gateway, self.pipelines, self.experiments)
+        self.run_looks = KfpRunLooks(self._api.runs, self.experiments)
+        self.run_logs = KfpRunLogs(self._api.runs)
         self.recurring_runs = KfpRecurringRunRepository(self._api.recurring_runs, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:

@@ -18,7 +18,7 @@ from urllib3.util import parse_url
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import urllib3
     from urllib3.connection import HTTPConnection
@@ -191,6 +191,15 @@ class AnswerReader:
         Raises:
             BrokenAnswerError: The answer is not whole, or it is none.
         """
+        for piece in self.pieces(sock):
+            take(piece)
+
+    def pieces(self, sock: socket.socket) -> Iterator[bytes]:
+        """Reads the answer, and yields its body as it comes.
+
+        Raises:
+            BrokenAnswerError: The answer is not whole, or it is none.
+        """
         size = _FIRST_READ_BYTES
         while not self._complete:
             data = sock.recv(size)
@@ -200,8 +209,7 @@ class AnswerReader:
             self._feed(data)
             size = _READ_BYTES
             pieces, self._pieces = self._pieces, []
-            for piece in pieces:
-                take(piece)
+            yield from pieces
 
     def _feed(self, data: bytes) -> None:
         self._bytes_without_body += len(data)

@@ -81,15 +81,15 @@ class KfpRunRepository:
     def list(self, where: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
         """Lists runs; the filters that KFP does not know, or not exactly, are applied to what it answers."""
         experiment_id = self._experiment_id(where, call)
-        predicates = tuple(_predicates(where))
+        asked = tuple(predicates(where))
         values = {"experiment_id": experiment_id} if experiment_id else {}
         context = Context(resource=experiment_id, values=values)
 
         def fetch(size: int, token: str) -> KfpPage[Run]:
-            query = ListQuery(size, token, _sort(page.order), predicates)
+            query = ListQuery(size, token, _sort(page.order), asked)
             with explained(context):
                 found = self._api.list(query, experiment_id, where.namespace, call)
-            matching = [run for run in map(_told, found.runs) if _matches(where, run)]
+            matching = [run for run in map(_told, found.runs) if matches(where, run)]
             return KfpPage(matching, found.next_page_token, found.total_size)
 
         result = gather(fetch, _weight, page.size, page.token)
@@ -253,7 +253,7 @@ def _is_inexact(where: RunFilter) -> bool:
     return bool(where.display_name_contains or where.labels or where.pipeline_id or where.pipeline_version_id)
 
 
-def _matches(where: RunFilter, run: Run) -> bool:
+def matches(where: RunFilter, run: Run) -> bool:
     """Compares exactly what KFP compares loosely or not at all."""
     return (
         where.display_name_contains in run.display_name
@@ -263,18 +263,19 @@ def _matches(where: RunFilter, run: Run) -> bool:
     )
 
 
-def _predicates(where: RunFilter) -> list[Predicate]:
+def predicates(where: RunFilter) -> list[Predicate]:
+    """What KFP is asked for a filter; it may find more than matches."""
     operation = "EQUALS" if where.archived else "NOT_EQUALS"
-    predicates: list[Predicate] = [
+    asked: list[Predicate] = [
         {"operation": operation, "key": "storage_state", "string_value": StorageState.ARCHIVED.value}
     ]
     if where.states:
         states = sorted(state.value for state in where.states)
-        predicates.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
-    predicates += [_after(key, at) for key, at in _moments(where).items() if at is not None]
+        asked.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
+    asked += [_after(key, at) for key, at in _moments(where).items() if at is not None]
     if where.display_name_contains:
-        predicates.append(_holds("display_name", where.display_name_contains))
-    return predicates + [_holds("description", text) for text in _label_texts(where)]
+        asked.append(_holds("display_name", where.display_name_contains))
+    return asked + [_holds("description", text) for text in _label_texts(where)]
 
 
 def _moments(where: RunFilter) -> dict[str, datetime | None]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlencode
 
@@ -33,6 +35,8 @@ from kfadapter_grpc.kfp_backend.http1 import (
 )
 
 if TYPE_CHECKING:
+    from urllib3.connection import HTTPConnection
+
     from kfadapter_grpc.domain.call import Call
 
 Query: TypeAlias = Sequence[tuple[str, str]]
@@ -111,6 +115,15 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAnswer:
+    """What KFP answers, while it does: the body is read from the line as it is asked for."""
+
+    status: int
+    content_type: str
+    pieces: Iterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class TransportSettings:
     """Where KFP is and how to reach it.
 
@@ -172,6 +185,29 @@ class Transport:
             if answer.status not in _RETRY_STATUS or not self._wait(attempt, answer.retry_after, call):
                 return answer
         return self._send_once(request, call, fresh=True)
+
+    @contextmanager
+    def open(self, request: Request, call: Call) -> Iterator[OpenAnswer]:
+        """Sends a request, once, and gives its answer as it comes, for as long as the block lasts.
+
+        What `send` raises is raised from the block, too, while the answer is read there.
+        """
+        connection: HTTPConnection | None = None
+        with Exchange(call, self._alarms) as exchange:
+            try:
+                seconds = min(self._connect_seconds, call.remaining())
+                connection = self._connections.open(exchange, seconds, fresh=True)
+                send(connection.sock, self._head(request, call), b"")
+                reader = AnswerReader()
+                pieces = reader.pieces(connection.sock)
+                first = next(pieces, b"")
+                yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
+            except (OSError, ValueError) as error:
+                raise _translate(error, exchange, call) from error
+            finally:
+                if connection is not None:
+                    exchange.forget(connection)
+                    connection.close()
 
     def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
         """Waits before the next attempt; False if there is no time for one."""

@@ -72,18 +72,26 @@ class AdapterServer:
         address: Where it listens, HOST:PORT; with the bound port once it has started.
     """
 
-    def __init__(self, settings: Settings, servicers: Sequence[Servicer], probe: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        servicers: Sequence[Servicer],
+        probe: Callable[[], bool],
+        on_drain: Callable[[], None] = lambda: None,
+    ) -> None:
         """Builds the server; it listens when it is started.
 
         Args:
             settings: What it was told.
             servicers: Answer the calls of the services, each of its own.
             probe: Tells whether KFP answers, within a few seconds.
+            on_drain: Ends calls that would not end by themselves; called when no new ones are taken any more.
         """
         bounds = Bounds(settings.max_unary_calls, settings.max_uploads, settings.max_streams)
         self.admission = Admission(bounds)
         self.address = settings.listen
         self._settings = settings
+        self._on_drain = on_drain
         self._health = Health(SERVICES, follow_kfp=settings.ready_needs_kfp)
         self._monitor = HealthMonitor(probe, self._health.report_kfp)
         self._threads = ThreadPoolExecutor(bounds.total + SPARE_THREADS, thread_name_prefix="grpc")
@@ -126,6 +134,7 @@ class AdapterServer:
         self._health.drain()
         self._stopping.wait(self._settings.drain_seconds)
         self.admission.drain()
+        self._on_drain()
         return self.admission.wait_idle(self._settings.grace_seconds)
 
     def stop(self) -> None:
@@ -135,6 +144,7 @@ class AdapterServer:
         self._stopping.set()
         self._health.drain()
         self.admission.drain()
+        self._on_drain()
         # A handler that has returned may still have its answer on the way: a stop without grace would cut it off.
         self._server.stop(FLUSH_SECONDS).wait(FLUSH_SECONDS)
         self._monitor.stop()

@@ -22,6 +22,7 @@ from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.services.recurring_run import RecurringRunServicer
 from kfadapter_grpc.services.run import RunServicer
 from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.watching import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +69,9 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         # 3. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
         # 4. The server with health and reflection.
-        served = servicers(backend, limits, settings.namespace)
-        server = stages.enter_context(AdapterServer(settings, served, backend.is_alive))
+        watches = stages.enter_context(closing(WatchPoller(backend.run_looks)))
+        served = servicers(backend, watches, limits, settings.namespace)
+        server = stages.enter_context(AdapterServer(settings, served, backend.is_alive, watches.drain))
         log.info("serving", address=server.address, kfp_url=settings.kfp_url)
         if on_ready is not None:
             on_ready(server.address)
@@ -130,11 +132,11 @@ class StopSignals:
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-def servicers(backend: KfpBackend, limits: UploadLimits, namespace: str) -> list[Servicer]:
+def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, namespace: str) -> list[Servicer]:
     """Who answers the calls; one for each service of the contract."""
     return [
         PipelineServicer(backend.pipelines, limits, namespace),
-        RunServicer(backend.runs, namespace),
+        RunServicer(backend.runs, namespace, watches=watches, logs=backend.run_logs),
         ExperimentServicer(backend.experiments, namespace),
         RecurringRunServicer(backend.recurring_runs, namespace),
     ]

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
-from kfadapter_grpc.contract import WRITE_SECONDS
+from kfadapter_grpc.contract import FOLLOW_SECONDS, WRITE_SECONDS
+from kfadapter_grpc.domain.errors import UnsupportedByKfpError
 from kfadapter_grpc.interceptors import caller_seconds, current_call
 from kfadapter_grpc.services.messages import runs as messages
 from kfadapter_grpc.services.requests import pages
 from kfadapter_grpc.services.requests import runs as requests
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import grpc
 
-    from kfadapter.v1 import run_pb2 as pb
-    from kfadapter_grpc.domain.repository import RunRepository
+    from kfadapter_grpc.domain.repository import RunLogs, RunRepository
+    from kfadapter_grpc.watching import WatchPoller
 
 
 class RunServicer(RunServiceServicer):
     """Answers the calls of `kfadapter.v1.RunService`."""
 
-    def __init__(self, runs: RunRepository, default_namespace: str = "") -> None:
+    def __init__(
+        self,
+        runs: RunRepository,
+        default_namespace: str = "",
+        *,
+        watches: WatchPoller | None = None,
+        logs: RunLogs | None = None,
+    ) -> None:
+        """Answers from `runs`; without `watches` or `logs`, runs cannot be watched, or their logs not be read."""
         self._runs = runs
+        self._logs = logs
+        self._watches = watches
         self._namespace = default_namespace
 
     def Create(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.Run:
@@ -67,3 +81,24 @@ class RunServicer(RunServiceServicer):
         run_id = requests.run_id(request)
         deleted = self._runs.delete(run_id, current_call(context), allow_missing=request.allow_missing)
         return messages.delete_response(run_id, deleted=deleted)
+
+    def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
+        """Follows runs."""
+        wanted = requests.watch(request, self._namespace)
+        if self._watches is None:
+            raise UnsupportedByKfpError("this adapter does not watch runs")
+        with self._watches.open(wanted, current_call(context)) as events:
+            for event in events:
+                yield messages.run_event(event, tasks=wanted.tasks)
+
+    def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
+        """Reads the log of a task."""
+        run_id, task = requests.task(request)
+        if self._logs is None:
+            raise UnsupportedByKfpError("this adapter does not read logs")
+        call = current_call(context)
+        with self._logs.read(run_id, task, call, follow=request.follow) as pieces:
+            if request.follow and caller_seconds(context) is None:
+                call.extend(FOLLOW_SECONDS)
+            for piece in pieces:
+                yield pb.ReadLogsResponse(chunk=piece)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import re
-import sys
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
-
-import typer
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.choices import Format
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.confirmation import ask, can_answer
+from kfadapter_grpc.cli.filters import page_size
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, other
 from kfadapter_grpc.cli.pipeline_view import print_pipeline, print_pipelines, print_version, print_versions
 from kfadapter_grpc.cli.records import (
@@ -27,6 +23,7 @@ from kfadapter_grpc.domain.models import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
@@ -92,7 +89,7 @@ def list_pipelines(
             created_after=created_after,
             tags=tags,
             order_by=order_by,
-            page_size=_page_size(limit),
+            page_size=page_size(limit),
         )
         _print_pipelines(itertools.islice(found, limit or None), style)
 
@@ -101,7 +98,7 @@ def list_versions(options: ClientOptions, ref: PipelineRef, style: Format, *, or
     """Lists the versions of a pipeline."""
     with options.client() as client:
         found = client.list_versions(
-            ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=_page_size(limit)
+            ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=page_size(limit)
         )
         _print_versions(itertools.islice(found, limit or None), style)
 
@@ -111,7 +108,7 @@ def delete(
 ) -> None:
     """Deletes a pipeline, after asking where somebody can answer."""
     with options.client() as client:
-        if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+        if not yes and can_answer():
             _confirm(client, ref, force=force, allow_missing=allow_missing)
         result = client.delete(ref.name, pipeline_id=ref.pipeline_id, force=force, allow_missing=allow_missing)
     _print_deletion(result, ref, style)
@@ -121,8 +118,8 @@ def delete_version(
     options: ClientOptions, ref: PipelineRef, version: VersionRef, style: Format, *, allow_missing: bool, yes: bool
 ) -> None:
     """Deletes one version of a pipeline, after asking where somebody can answer."""
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
-        _ask(f"Delete the version {version} of the pipeline {ref}?")
+    if not yes and can_answer():
+        ask(f"Delete the version {version} of the pipeline {ref}?")
     with options.client() as client:
         result = client.delete_version(
             ref.name,
@@ -141,25 +138,6 @@ def delete_version(
         output.print_line(f"deleted version {result.name} of the pipeline {ref}")
 
 
-def moment(text: str) -> datetime:
-    """Reads a date or a time as ISO 8601 writes it; without a zone it is UTC, as all times that are printed.
-
-    Raises:
-        BadParameter: It is neither.
-    """
-    try:
-        told = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
-    except ValueError:
-        message = f"'{text}' is no time; write 2026-01-31 or 2026-01-31T08:00:00Z"
-        raise typer.BadParameter(message) from None
-    return told if told.tzinfo else told.replace(tzinfo=timezone.utc)
-
-
-def _page_size(limit: int) -> int:
-    """Asks for no more than is wanted; 0 leaves it to the adapter, which also bounds it."""
-    return min(limit, 1000)
-
-
 def _confirm(client: Client, ref: PipelineRef, *, force: bool, allow_missing: bool) -> None:
     """Asks; what would fail or do nothing anyway is left to the adapter's own answer."""
     if allow_missing:
@@ -170,13 +148,7 @@ def _confirm(client: Client, ref: PipelineRef, *, force: bool, allow_missing: bo
         if count > 1 and not force:
             return
         question = f"Delete the pipeline '{pipeline.name}' with {_versions(count)}?"
-    _ask(question)
-
-
-def _ask(question: str) -> None:
-    if not typer.confirm(question, err=True):
-        output.note("nothing was deleted")
-        raise typer.Exit(ExitCode.CANCELLED)
+    ask(question)
 
 
 def _print_pipelines(pipelines: Iterable[Pipeline], style: Format) -> None:

@@ -59,15 +59,16 @@ def _upload(options: ClientOptions, file: PipelineFile, request: UploadRequest) 
     if file.path == STDIN:
         # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
         with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
-            receipt = _send(options, stream, request)
+            receipt = send(options, stream, request)
     else:
-        receipt = _send(options, file.path, request)
+        receipt = send(options, file.path, request)
     if receipt.duplicate_check_skipped:
         output.note("note: this Kubeflow Pipelines keeps no tags, so nobody could look for an earlier upload")
     return receipt
 
 
-def _send(options: ClientOptions, source: Path | BinaryIO, request: UploadRequest) -> UploadReceipt:
+def send(options: ClientOptions, source: Path | BinaryIO, request: UploadRequest) -> UploadReceipt:
+    """Sends a file, with a progress bar on a terminal."""
     with options.client() as client, _progress(request.name) as told:
         return client.upload(
             source,

@@ -55,14 +55,14 @@ def refusal(pipeline: Pipeline) -> str:
 
 
 def _leaves(pipeline: Pipeline) -> Iterator[tuple[str, Component]]:
-    """The tasks that are no DAGs, each component once, in the order of the spec."""
+    """The tasks that are no DAGs, each component once, by name: a spec that was stored has no order."""
     waiting, seen = [("", pipeline.root)], set()
     while waiting:
         path, component = waiting.pop(0)
         if isinstance(component.body, Container):
             yield path, component
             continue
-        for task in getattr(component.body, "tasks", {}).values():
+        for _, task in sorted(getattr(component.body, "tasks", {}).items()):
             if task.component not in seen:
                 seen.add(task.component)
                 waiting.append((f"{path}/{task.name}".lstrip("/"), pipeline.component(task.component)))

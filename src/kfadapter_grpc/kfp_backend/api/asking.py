@@ -49,6 +49,7 @@ class Operation(enum.Enum):
     ARCHIVE_RUN = "archive run"
     UNARCHIVE_RUN = "unarchive run"
     DELETE_RUN = "delete run"
+    READ_LOG = "read log"
 
     CREATE_EXPERIMENT = "create experiment"
     GET_EXPERIMENT = "get experiment"

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp_backend.api.asking import V2, ApiArea, ListQuery, Operation, segment
-from kfadapter_grpc.kfp_backend.transport import Request
+from kfadapter_grpc.kfp_backend import wire
+from kfadapter_grpc.kfp_backend.api.asking import (
+    V2,
+    ApiArea,
+    KfpFailureError,
+    ListQuery,
+    NotAnApiError,
+    Operation,
+    segment,
+)
+from kfadapter_grpc.kfp_backend.transport import Answer, Request
 from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from kfadapter_grpc.domain.call import Call
 
 _RUNS = f"{V2}/runs"
+_LOGS = "/apis/v1beta1/runs"
+_ERROR_PIECES = 8
 
 
 class RunApi(ApiArea):
@@ -54,6 +68,19 @@ class RunApi(ApiArea):
     def delete(self, run_id: str, call: Call) -> None:
         """Deletes a run."""
         self._ask(Operation.DELETE_RUN, Request("DELETE", _run(run_id)), dict[str, object], call)
+
+    @contextmanager
+    def read_log(self, run_id: str, node_id: str, call: Call, *, follow: bool) -> Iterator[Iterator[bytes]]:
+        """Reads the log of a node as it comes; KFP has it at an address of its older API only."""
+        path = f"{_LOGS}/{segment(run_id)}/nodes/{segment(node_id)}/log"
+        request = Request("GET", path, [("follow", "true" if follow else "false")])
+        with self._transport.open(request, call) as answer:
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                body = b"".join(islice(answer.pieces, _ERROR_PIECES))
+                raise KfpFailureError(Operation.READ_LOG, wire.failure(answer.status, body, None))
+            if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
+                raise NotAnApiError(Answer(answer.status, b"", answer.content_type))
+            yield answer.pieces
 
     def _change(self, operation: Operation, run_id: str, verb: str, call: Call) -> None:
         self._ask(operation, Request("POST", f"{_run(run_id)}:{verb}", body=b"{}"), dict[str, object], call)

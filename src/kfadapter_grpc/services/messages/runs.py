@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kfadapter.v1 import run_pb2 as pb
+from kfadapter_grpc.domain.run_events import RunChanged, RunGone
 from kfadapter_grpc.domain.runs import RunState
 from kfadapter_grpc.services.messages.experiments import STORAGE_STATES
 from kfadapter_grpc.services.messages.values import struct, timestamp, value
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.models import Page
+    from kfadapter_grpc.domain.run_events import RunEvent
     from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunStateChange, RunTask
 
 _STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.value or 'UNSPECIFIED'}") for state in RunState}
@@ -52,6 +55,18 @@ def runs_page(page: Page[Run], next_page_token: str) -> pb.ListRunsResponse:
 def delete_response(run_id: str, *, deleted: bool) -> pb.DeleteRunResponse:
     """What a deletion removed."""
     return pb.DeleteRunResponse(run_id=run_id if deleted else "")
+
+
+def run_event(event: RunEvent, *, tasks: bool) -> pb.RunEvent:
+    """What a watch tells; the tasks of a run only where they are asked for."""
+    at = timestamp(event.observed_at)
+    match event:
+        case RunChanged():
+            item = event.run if tasks else replace(event.run, tasks=())
+            return pb.RunEvent(changed=pb.RunChanged(run=run(item)), observed_at=at)
+        case RunGone():
+            return pb.RunEvent(gone=pb.RunGone(run_id=event.run_id), observed_at=at)
+    return pb.RunEvent(heartbeat=pb.Heartbeat(kfp_reachable=event.kfp_reachable), observed_at=at)
 
 
 def _change(item: RunStateChange) -> pb.RunStateChange:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.domain.labels import (
@@ -17,12 +17,20 @@ from kfadapter_grpc.domain.runs import MAX_RUN_NAME_BYTES, CreateRun, RunFilter,
 from kfadapter_grpc.services.requests import refs
 from kfadapter_grpc.services.requests.checks import Checks
 from kfadapter_grpc.services.requests.values import json_object
+from kfadapter_grpc.watching import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 MAX_WAIT_SECONDS = 3600
 """How long Terminate waits at most."""
+MAX_WATCHED_RUNS = 1000
+"""How many runs one watch names at most."""
 _MAX_SERVICE_ACCOUNT = 253
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,63}")
 _RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SERVICE_ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _STATES = {pb.RunState.Value(f"RUN_STATE_{state.value}"): state for state in RunState if state is not RunState.UNKNOWN}
 
@@ -124,6 +132,65 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
     )
     checks.raise_any()
     return where
+
+
+def task(request: pb.ReadLogsRequest) -> tuple[str, str]:
+    """Reads which task of which run is meant.
+
+    Raises:
+        InvalidFieldError: A field is wrong.
+    """
+    checks = Checks()
+    _check_run_id(checks, request.run_id)
+    if not request.task:
+        checks.add("task", "is empty; say which task is meant, Get tells their names")
+    checks.text("task", request.task, MAX_RUN_NAME_BYTES)
+    checks.raise_any()
+    return request.run_id, request.task
+
+
+def watch(request: pb.WatchRunsRequest, default_namespace: str) -> Wanted:
+    """Reads what is to be watched.
+
+    Raises:
+        InvalidFieldError: Neither ids nor a filter are named, an id is wrong or there are too many.
+    """
+    checks = Checks()
+    _check_known_etags(checks, request.known_etags)
+    known = {_canonical(run_id): etag for run_id, etag in request.known_etags.items()}
+    if request.WhichOneof("what") == "filter":
+        checks.raise_any()
+        where = run_filter(request.filter, default_namespace)
+        return Wanted((), where, where.namespace, known, request.tasks)
+    checks.namespace("runs.namespace", request.runs.namespace)
+    _check_run_ids(checks, request)
+    checks.raise_any()
+    ids = tuple(dict.fromkeys(map(_canonical, request.runs.run_ids)))
+    return Wanted(ids, None, request.runs.namespace or default_namespace, known, request.tasks)
+
+
+def _check_run_ids(checks: Checks, request: pb.WatchRunsRequest) -> None:
+    ids = request.runs.run_ids
+    if not ids:
+        checks.add("what", "is empty; name runs by id, or a filter, which may be empty")
+    if len(ids) > MAX_WATCHED_RUNS:
+        checks.add("runs.run_ids", f"names {len(ids)} runs; at most {MAX_WATCHED_RUNS} can be watched at once")
+    elif wrong := next((one for one in ids if not _RUN_ID.fullmatch(one)), None):
+        checks.add("runs.run_ids", f"'{wrong[:80]}' is not the id of a run, which is mostly a UUID")
+    elif "" in ids:
+        checks.add("runs.run_ids", "holds an empty id")
+
+
+def _check_known_etags(checks: Checks, known: Mapping[str, str]) -> None:
+    if len(known) > MAX_WATCHED_RUNS:
+        checks.add("known_etags", f"has {len(known)} entries; at most {MAX_WATCHED_RUNS}, those of the newest runs")
+    elif wrong := next((one for one in known if not _RUN_ID.fullmatch(one)), None):
+        checks.add("known_etags", f"'{wrong[:80]}' is not the id of a run")
+
+
+def _canonical(run_id: str) -> str:
+    """KFP writes UUIDs in lower case and finds them in any."""
+    return run_id.lower() if _UUID.fullmatch(run_id) else run_id
 
 
 def _check_run_id(checks: Checks, value: str) -> None:

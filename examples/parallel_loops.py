@@ -1,0 +1,36 @@
+"""Parallel loops: the same step for every item, several at once, and one that collects what came of them.
+
+`parallel_loops.yaml` is made from it:
+kfp dsl compile --py examples/parallel_loops.py --output examples/parallel_loops.yaml
+"""
+# A pipeline's defaults are never changed.
+# ruff: noqa: B006
+
+from kfp import dsl
+
+
+@dsl.component(base_image="python:3.11-slim")
+def train_once(rate: float, seed: int) -> dict:
+    """Stands for a training: its loss depends on the learning rate, and a little on chance."""
+    loss = (rate - 0.1) ** 2 + seed / 1000
+    return {"rate": rate, "seed": seed, "loss": round(loss, 6)}
+
+
+@dsl.component(base_image="python:3.11-slim")
+def choose_best(trials: list) -> dict:
+    """Takes the trial with the smallest loss; the trials of a loop in a loop come as lists of lists."""
+    return min((trial for one_rate in trials for trial in one_rate), key=lambda trial: trial["loss"])
+
+
+@dsl.pipeline(name="parallel-loops", description="Tries learning rates and seeds, two at a time, and takes the best.")
+def parallel_loops(rates: list = [0.01, 0.1, 0.5], seeds: list = [1, 2]) -> dict:
+    """Trains with every rate and every seed, then chooses.
+
+    Args:
+        rates: The learning rates.
+        seeds: What chance begins with, for each rate.
+    """
+    with dsl.ParallelFor(items=rates, name="each-rate", parallelism=2) as rate:  # noqa: SIM117
+        with dsl.ParallelFor(items=seeds, name="each-seed") as seed:
+            trial = train_once(rate=rate, seed=seed)
+    return choose_best(trials=dsl.Collected(trial.output)).output

@@ -1,0 +1,308 @@
+"""The commands about runs."""
+# ruff: noqa: PLC0415  a command loads what it needs when it runs
+
+from typing import Annotated
+
+import typer
+
+from kfadapter_grpc.cli.choices import Format, StateChoice
+from kfadapter_grpc.cli.completion import pipeline_names, run_ids
+from kfadapter_grpc.cli.guard import guarded
+from kfadapter_grpc.cli.listing_group import ListingGroup
+from kfadapter_grpc.cli.option_types import (
+    AllowMissing,
+    Archived,
+    ById,
+    Contains,
+    CreatedAfter,
+    Description,
+    Function,
+    InExperiment,
+    Labels,
+    Namespace,
+    Output,
+    Parameters,
+    PipelineOrFile,
+    RunDisplayName,
+    RunName,
+    ServiceAccount,
+    Target,
+    Timeout,
+    Version,
+    Watch,
+    Yes,
+    chosen,
+)
+
+NEWEST = 20
+"""How many runs are listed unless more are asked for."""
+
+app = typer.Typer()
+runs = typer.Typer(cls=ListingGroup, help="List runs; show, put away and delete them.")
+app.add_typer(runs, name="runs")
+
+
+@app.command()
+@guarded
+def run(
+    context: typer.Context,
+    pipeline: PipelineOrFile,
+    *,
+    parameter: Parameters = None,
+    version: Version = "",
+    by_id: ById = None,
+    function: Function = None,
+    experiment: InExperiment = "",
+    create_experiment: Annotated[
+        bool, typer.Option("--create-experiment", help="Make the experiment if there is none of this name.")
+    ] = False,
+    display_name: RunDisplayName = "",
+    description: Description = "",
+    label: Labels = None,
+    request_id: Annotated[
+        str, typer.Option("--request-id", metavar="ID", help="Makes the start safe to repeat, by anybody.")
+    ] = "",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Use no results of earlier runs.")] = False,
+    service_account: ServiceAccount = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check; a file is uploaded all the same.")] = False,
+    watch: Watch = False,
+    output: Output = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Run a pipeline, or a file, which is uploaded first.
+
+    A file whose pipeline has a version with the same bytes is not stored again.
+    """
+    from kfadapter_grpc.cli.commands import run as command
+    from kfadapter_grpc.cli.upload_options import parse_tags
+
+    wanted = command.Wanted(
+        parameters=parameter or [],
+        experiment=experiment,
+        create_experiment=create_experiment,
+        display_name=display_name,
+        description=description,
+        labels=parse_tags(label or [], "label"),
+        request_id=request_id,
+        caching=not no_cache,
+        service_account=service_account,
+        validate_only=dry_run,
+    )
+    what = command.Chosen(pipeline, version, by_id, function)
+    command.run(chosen(context, target, timeout, namespace), what, wanted, output, follow=watch)
+
+
+@app.command()
+@guarded
+def watch(
+    context: typer.Context,
+    run: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="The runs' ids; @latest is the newest run.", autocompletion=run_ids),
+    ],
+    *,
+    output: Annotated[
+        Format,
+        typer.Option("--output", "-o", help="How to print; json and yaml print runs that are over."),
+    ] = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Follow runs to their end; the exit code tells how it was."""
+    from kfadapter_grpc.cli.commands import watch as command
+
+    command.watch(chosen(context, target, timeout, namespace), run, output)
+
+
+@app.command()
+@guarded
+def logs(
+    context: typer.Context,
+    run: RunName,
+    task: Annotated[str, typer.Argument(metavar="[TASK]", help="One task, by its name; all if not given.")] = "",
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task, or the run, is over.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only tasks that failed.")] = False,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Print what the tasks of a run wrote."""
+    from kfadapter_grpc.cli.commands import logs as command
+
+    command.logs(chosen(context, target, timeout, namespace), run, task, follow=follow, failed=failed)
+
+
+@app.command()
+@guarded
+def terminate(
+    context: typer.Context,
+    run: RunName,
+    *,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, max=3600, help="Wait so long until it has stopped.")
+    ] = 0,
+    output: Output = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Stop a run; one that is over is left as it is."""
+    from kfadapter_grpc.cli.commands import runs as command
+
+    command.terminate(chosen(context, target, timeout, namespace), run, output, wait=wait)
+
+
+@app.command()
+@guarded
+def retry(
+    context: typer.Context,
+    run: RunName,
+    *,
+    watch: Watch = False,
+    output: Output = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Run a failed run again, from the tasks that failed."""
+    from kfadapter_grpc.cli.commands import runs as command
+
+    command.retry(chosen(context, target, timeout, namespace), run, output, follow=watch)
+
+
+@runs.command("list")
+@guarded
+def list_(
+    context: typer.Context,
+    *,
+    contains: Contains = "",
+    experiment: InExperiment = "",
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            "--pipeline", metavar="NAME|ID", help="Only runs of this pipeline.", autocompletion=pipeline_names
+        ),
+    ] = "",
+    version: Annotated[
+        str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
+    ] = "",
+    state: Annotated[
+        list[StateChoice] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
+    ] = None,
+    created_after: CreatedAfter = "",
+    finished_after: Annotated[
+        str, typer.Option(metavar="TIME", help="Only those that were over later, as --created-after.")
+    ] = "",
+    label: Labels = None,
+    archived: Archived = False,
+    order_by: Annotated[
+        str,
+        typer.Option(
+            "--order-by",
+            metavar="FIELD",
+            help="created_at, finished_at, display_name or run_id; desc behind it turns it round: 'created_at desc'.",
+        ),
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 for all.")] = NEWEST,
+    output: Output = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """List runs, newest first."""
+    from kfadapter_grpc.cli.commands import runs as command
+    from kfadapter_grpc.cli.filters import optional_moment
+    from kfadapter_grpc.cli.upload_options import parse_tags
+    from kfadapter_grpc.domain.runs import RunState
+
+    if version and not pipeline:
+        message = "--version needs --pipeline"
+        raise typer.BadParameter(message)
+    wanted = command.Wanted(
+        contains=contains,
+        experiment=experiment,
+        pipeline=pipeline,
+        version=version,
+        states=[RunState(one.value.upper()) for one in state or []],
+        created_after=optional_moment(created_after),
+        finished_after=optional_moment(finished_after),
+        labels=parse_tags(label or [], "label"),
+        archived=archived,
+        order_by=order_by,
+    )
+    command.list_runs(chosen(context, target, timeout, namespace), wanted, output, limit=limit)
+
+
+@runs.command()
+@guarded
+def show(
+    context: typer.Context,
+    run: RunName,
+    *,
+    output: Output = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show a run: its state, its tasks, what they made, why it failed."""
+    from kfadapter_grpc.cli.commands import runs as command
+
+    command.show(chosen(context, target, timeout, namespace), run, output)
+
+
+@runs.command()
+@guarded
+def archive(
+    context: typer.Context,
+    run: RunName,
+    *,
+    output: Output = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Put a run away: it stays, but lists leave it out."""
+    from kfadapter_grpc.cli.commands import runs as command
+
+    command.archive(chosen(context, target, timeout, namespace), run, output)
+
+
+@runs.command()
+@guarded
+def unarchive(
+    context: typer.Context,
+    run: RunName,
+    *,
+    output: Output = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Take a run back from the archive."""
+    from kfadapter_grpc.cli.commands import runs as command
+
+    command.unarchive(chosen(context, target, timeout, namespace), run, output)
+
+
+@runs.command()
+@guarded
+def delete(
+    context: typer.Context,
+    run: RunName,
+    *,
+    allow_missing: AllowMissing = False,
+    yes: Yes = False,
+    output: Output = Format.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Delete a run; one that is not over goes on in the cluster, unseen: terminate it first."""
+    from kfadapter_grpc.cli.commands import runs as command
+
+    options = chosen(context, target, timeout, namespace)
+    command.delete(options, run, output, allow_missing=allow_missing, yes=yes)

@@ -1,0 +1,110 @@
+"""The commands that start servers, and the one that asks whether they serve."""
+# ruff: noqa: PLC0415  a command loads what it needs when it runs
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kfadapter_grpc.cli.choices import LogFormat, LogLevel
+from kfadapter_grpc.cli.guard import guarded
+from kfadapter_grpc.cli.option_types import Target, Timeout, chosen
+from kfadapter_grpc.cli.streams import native_path
+
+app = typer.Typer()
+
+
+@app.command()
+@guarded
+def dev(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The adapter's port; 0 for a free one.")
+    ] = 50051,
+    kfp_port: Annotated[int, typer.Option("--kfp-port", min=0, max=65535, help="Port of the embedded KFP.")] = 8888,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", parser=native_path, help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."
+        ),
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.WARNING,
+) -> None:
+    """Start an embedded KFP and an adapter on this machine."""
+    from kfadapter_grpc.cli.commands import dev as command
+
+    command.dev(port, kfp_port, data, log_level.value)
+
+
+@app.command()
+@guarded
+def serve(
+    *,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen [127.0.0.1:50051].")] = None,
+    kfp_url: Annotated[str | None, typer.Option(metavar="URL", help="Where Kubeflow Pipelines is.")] = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", metavar="NAME", help="For calls that name no namespace.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Settings in TOML.")] = None,
+    insecure_listen: Annotated[
+        bool | None, typer.Option("--insecure-listen", help="Allow an address that others can reach.")
+    ] = None,
+    max_unary_calls: Annotated[int | None, typer.Option(metavar="N", help="Unary calls at once.")] = None,
+    max_uploads: Annotated[int | None, typer.Option(metavar="N", help="Uploads at once.")] = None,
+    max_streams: Annotated[int | None, typer.Option(metavar="N", help="Streaming answers at once.")] = None,
+    max_upload_bytes: Annotated[int | None, typer.Option(metavar="N", help="The largest file taken.")] = None,
+    upload_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", parser=native_path, help="Where uploads wait, on a real disk.")
+    ] = None,
+    grace_seconds: Annotated[float | None, typer.Option(metavar="S", help="Running calls get at the end.")] = None,
+    drain_seconds: Annotated[float | None, typer.Option(metavar="S", help="Between NOT_SERVING and refusing.")] = None,
+    ready_needs_kfp: Annotated[
+        bool | None, typer.Option("--ready-needs-kfp", help="Health of the services follows KFP.")
+    ] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="How the log looks.")] = None,
+    log_level: Annotated[LogLevel | None, typer.Option(help="How much is logged.")] = None,
+    reflection: Annotated[
+        bool | None, typer.Option("--reflection/--no-reflection", help="Let grpcurl ask for the services.")
+    ] = None,
+) -> None:
+    """Start an adapter in front of a Kubeflow Pipelines.
+
+    Every option can also be set as an environment variable (KFADAPTER_KFP_URL) or in a TOML file; options win.
+    """
+    from kfadapter_grpc.cli.commands import serve as command
+
+    command.serve(
+        config,
+        listen=listen,
+        kfp_url=kfp_url,
+        namespace=namespace,
+        insecure_listen=insecure_listen,
+        max_unary_calls=max_unary_calls,
+        max_uploads=max_uploads,
+        max_streams=max_streams,
+        max_upload_bytes=max_upload_bytes,
+        upload_dir=upload_dir,
+        grace_seconds=grace_seconds,
+        drain_seconds=drain_seconds,
+        ready_needs_kfp=ready_needs_kfp,
+        log_format=log_format.value if log_format else None,
+        log_level=log_level.value if log_level else None,
+        reflection=reflection,
+    )
+
+
+@app.command()
+@guarded
+def health(
+    context: typer.Context,
+    service: Annotated[
+        str,
+        typer.Argument(metavar="SERVICE", help="A service's full name, or 'kfp'; the server itself if not given."),
+    ] = "",
+    *,
+    target: Target = None,
+    timeout: Timeout = None,
+) -> None:
+    """Ask an adapter whether it serves; for containers and scripts."""
+    from kfadapter_grpc.cli.commands import health as command
+
+    command.health(chosen(context, target, timeout, None), service)

@@ -1,0 +1,97 @@
+"""What logs does: prints what the tasks of a run wrote, while it runs or afterwards."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, TextIO
+
+from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.references import run_id
+from kfadapter_grpc.cli.text import one_line, plain
+from kfadapter_grpc.domain.errors import TaskNotFoundError, UnsupportedByKfpError
+from kfadapter_grpc.domain.run_events import RunChanged
+from kfadapter_grpc.domain.runs import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.domain.errors import AdapterError
+    from kfadapter_grpc.domain.runs import Run, RunTask
+
+_NOT_BEGUN = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED})
+
+
+def logs(options: ClientOptions, run: str, task: str, *, follow: bool, failed: bool) -> None:
+    """Prints the log of a task as it is; of all tasks, each line with the task's name before it."""
+    with options.client() as client:
+        which = run_id(client, run)
+        if task:
+            _write(client.read_logs(which, task, follow=follow), "", sys.stdout)
+            return
+        tasks = _as_they_begin(client, which) if follow else iter(client.get_run(which).tasks)
+        wanted = (one for one in tasks if one.state is RunState.FAILED) if failed else tasks
+        _print_all(client, which, wanted, follow=follow, failed=failed)
+
+
+def _print_all(client: Client, run: str, tasks: Iterator[RunTask], *, follow: bool, failed: bool) -> None:
+    """Prints one log after the other; a task without one is told, unless none has one.
+
+    Raises:
+        UnsupportedByKfpError: This KFP does not serve logs.
+    """
+    printed = 0
+    refused: list[tuple[str, AdapterError]] = []
+    for task in tasks:
+        if task.state in _NOT_BEGUN:
+            continue
+        try:
+            _write(client.read_logs(run, task.task_id or task.name, follow=follow), one_line(task.name), sys.stdout)
+            printed += 1
+        except (TaskNotFoundError, UnsupportedByKfpError) as error:
+            refused.append((task.name, error))
+    if refused and not printed:
+        raise refused[0][1]
+    for name, reason in refused:
+        output.note(f"{name} has no log: {reason.message}")
+    if not printed:
+        output.note("no task failed" if failed else "no task has begun yet")
+
+
+def _as_they_begin(client: Client, run: str) -> Iterator[RunTask]:
+    """Yields each task once it has begun, until the run is over."""
+    seen: set[str] = set()
+    with closing(client.watch_runs([run], tasks=True)) as events:
+        for event in events:
+            if isinstance(event, RunChanged):
+                yield from _new(event.run, seen)
+
+
+def _new(run: Run, seen: set[str]) -> Iterator[RunTask]:
+    for task in run.tasks:
+        key = task.task_id or task.name
+        if key not in seen and task.state not in _NOT_BEGUN:
+            seen.add(key)
+            yield task
+
+
+def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:
+    """Writes a log line by line; on a terminal nothing in it may steer that, a pipe gets it as it is."""
+    shown = plain if stream.isatty() else str
+    before = f"{task} | " if task else ""
+    for line in _lines(chunks):
+        text = line.decode("utf-8", "replace")
+        stream.write(f"{before}{shown(text)}\n")
+        stream.flush()
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Puts together lines that the pieces cut."""
+    left = b""
+    for chunk in chunks:
+        *whole, left = (left + chunk).split(b"\n")
+        yield from whole
+    if left:
+        yield left

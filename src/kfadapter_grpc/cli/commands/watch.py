@@ -1,0 +1,167 @@
+"""What watch does: draws runs as they go, and ends as they end."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.choices import Format
+from kfadapter_grpc.cli.drawing import Lines, Screen
+from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.followed import Followed
+from kfadapter_grpc.cli.invocation import RUN, Invocation, do, other
+from kfadapter_grpc.cli.references import run_id
+from kfadapter_grpc.cli.run_records import run_record
+from kfadapter_grpc.cli.run_tree import planned_paths
+from kfadapter_grpc.cli.run_view import print_outputs
+from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunGone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.domain.runs import Run
+
+Drawing = Lines | Screen
+
+
+def watch(options: ClientOptions, runs: Sequence[str], style: Format) -> None:
+    """Follows runs until all are over.
+
+    Raises:
+        CommandError: One failed, was stopped, or is gone.
+    """
+    with options.client() as client:
+        follow(client, [run_id(client, run) for run in runs], style, options)
+
+
+def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions) -> None:
+    """Follows runs until all are over, prints them, and tells how they ended.
+
+    Raises:
+        CommandError: One failed, was stopped, or is gone.
+    """
+    followed = [_begin(client, one) for one in dict.fromkeys(run_ids)]
+    with _going_on(followed, options), _drawing(followed, style) as drawing:
+        _follow(client, followed, drawing)
+    _print(followed, style)
+    _judge(followed, options)
+
+
+def _begin(client: Client, run: str) -> Followed:
+    """Looks at a run, so that one which is not there is told as everywhere."""
+    found = client.get_run(run)
+    return Followed(found, _planned(client, found))
+
+
+def _planned(client: Client, run: Run) -> list[str]:
+    """Finds which tasks there will be; a pipeline that is gone does not tell."""
+    if not run.pipeline_id or not run.pipeline_version_id or run.state.is_over:
+        return []
+    try:
+        version = client.get_version(pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id)
+    except AdapterError:
+        return []
+    return planned_paths(version.spec.tasks) if version.spec else []
+
+
+def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing) -> None:
+    by_id = {one.run.run_id: one for one in followed}
+    with closing(client.watch_runs([*by_id], tasks=True)) as events:
+        for event in events:
+            if isinstance(event, RunChanged) and event.run.run_id in by_id:
+                one = by_id[event.run.run_id]
+                drawing.changed(one, one.take(event.run), event.observed_at)
+            elif isinstance(event, RunGone) and event.run_id in by_id:
+                by_id[event.run_id].gone = True
+            elif isinstance(event, Heartbeat):
+                drawing.reached(kfp=event.kfp_reachable)
+
+
+@contextmanager
+def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[None]:
+    """Says, when it is interrupted, that the run is not."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for one in followed:
+            if not one.run.state.is_over:
+                invocation = Invocation(run=one.run.run_id, options=options)
+                output.note(
+                    f"the run goes on; {invocation.spell(other('watch', RUN))} follows it again,"
+                    f" {invocation.spell(other('terminate', RUN))} stops it"
+                )
+        raise
+
+
+@contextmanager
+def _drawing(followed: Sequence[Followed], style: Format) -> Iterator[Drawing]:
+    """Draws on the terminal; for a program it tells lines, and nothing where stdout is for data of another form."""
+    stream = sys.stdout if style is Format.TABLE else sys.stderr
+    if stream.isatty():
+        with Screen(followed, stream) as screen:
+            yield screen
+    else:
+        yield Lines(sys.stdout if style is Format.TABLE else None, several=len(followed) > 1)
+
+
+def _print(followed: Sequence[Followed], style: Format) -> None:
+    runs = [one.run for one in followed if not one.gone]
+    if style is Format.TABLE:
+        for run in runs:
+            print_outputs(run)
+    elif style is Format.NAME:
+        output.print_names(run.run_id for run in runs)
+    elif len(followed) == 1 and runs:
+        output.print_document(run_record(runs[0]), style)
+    else:
+        output.print_document([run_record(run) for run in runs], style)
+
+
+def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
+    """Ends with the worst that happened."""
+    for judged in (_failed, _gone, _stopped):
+        for one in followed:
+            error = judged(one, options)
+            if error is not None:
+                raise error
+
+
+def _failed(one: Followed, options: ClientOptions) -> CommandError | None:
+    if not one.has_failed:
+        return None
+    failed = Invocation(run=one.run.run_id, options=options)
+    logs = failed.spell(other("logs", RUN, "--failed", words="shows what its failed tasks wrote"))
+    return CommandError(
+        f"run '{one.run.display_name}' failed",
+        why=one.run.error or "Kubeflow Pipelines does not say why",
+        next_step=logs,
+        exit_code=ExitCode.RUN_FAILED,
+    )
+
+
+def _gone(one: Followed, _: ClientOptions) -> CommandError | None:
+    if not one.gone:
+        return None
+    return CommandError(
+        f"run {one.run.run_id} is gone",
+        why="it was deleted while it was watched",
+        next_step=other("runs", words="shows the newest runs"),
+        exit_code=ExitCode.NOT_FOUND,
+    )
+
+
+def _stopped(one: Followed, _: ClientOptions) -> CommandError | None:
+    if not one.was_stopped:
+        return None
+    return CommandError(
+        f"run '{one.run.display_name}' was cancelled",
+        why=one.run.error or "somebody terminated it",
+        next_step=do("start it again with kfadapter run, if it was not meant to end"),
+        exit_code=ExitCode.CANCELLED,
+    )

@@ -1,0 +1,135 @@
+"""How runs that are followed are shown: redrawn in place on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, TextIO
+
+from rich.live import Live
+from rich.text import Text
+
+from kfadapter_grpc.cli import output, run_tree
+from kfadapter_grpc.cli.durations import shown_duration
+from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, short_error, shown_state
+from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.domain.runs import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from kfadapter_grpc.cli.followed import Followed
+    from kfadapter_grpc.domain.runs import RunTask
+
+TIMES_A_SECOND = 4
+"""How often the picture on a terminal is drawn anew, for the times that go on."""
+_AWAY = "Kubeflow Pipelines does not answer; this goes on when it does"
+_STYLES = {
+    RunState.SUCCEEDED: "green",
+    RunState.FAILED: "red",
+    RunState.RUNNING: "cyan",
+    RunState.CANCELING: "yellow",
+    RunState.CANCELED: "yellow",
+}
+
+
+class Lines:
+    """Tells each change on a line of its own."""
+
+    def __init__(self, stream: TextIO | None, *, several: bool) -> None:
+        """Writes to `stream`, or nothing but notes; `several` puts the run's name before each task's."""
+        self._stream = stream
+        self._several = several
+        self._reached = True
+
+    def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
+        """Tells what has changed of a run."""
+        name = one_line(one.run.display_name) or one.run.run_id
+        for task in tasks:
+            self._tell(at, f"{name}/{task.name}" if self._several else task.name, *_task_words(task))
+        if one.takes_state():
+            self._tell(at, name, shown_state(one.run.state), _run_length(one))
+
+    def reached(self, *, kfp: bool) -> None:
+        """Tells when Kubeflow Pipelines goes away and comes back."""
+        if kfp is not self._reached:
+            output.note(_AWAY if not kfp else "Kubeflow Pipelines answers again")
+        self._reached = kfp
+
+    def _tell(self, at: datetime, *words: str) -> None:
+        if self._stream is not None:
+            line = "  ".join(one_line(word) for word in words if word)
+            self._stream.write(f"{at.astimezone(timezone.utc):%H:%M:%S}  {line}\n")
+            self._stream.flush()
+
+
+class Screen:
+    """Draws runs in place while the `with` block lasts, and once more, to stay, at its end."""
+
+    def __init__(self, followed: Sequence[Followed], stream: TextIO) -> None:
+        self._followed = followed
+        self._stream = stream
+        self._console = output.console(stream)
+        self._marks = UNICODE if output.is_utf8(stream) else ASCII
+        self._reached = True
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._picture,
+            refresh_per_second=TIMES_A_SECOND,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> Screen:  # noqa: PYI034  typing.Self is newer than Python 3.10
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+        self._console.print(self._picture())
+
+    def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
+        """Shows what has changed, now."""
+        del one, tasks, at  # it is drawn whole
+        self._live.refresh()
+
+    def reached(self, *, kfp: bool) -> None:
+        """Shows whether Kubeflow Pipelines answers."""
+        self._reached = kfp
+
+    def _picture(self) -> Text:
+        now = datetime.now(timezone.utc)
+        lines: list[Text] = []
+        for one in self._followed:
+            lines.append(Text(run_tree.run_line(one.run, now, one.planned), style="bold"))
+            told = run_tree.task_lines(one.run, one.planned, now, self._marks, output.encodable)
+            lines += [_colored(line) for line in told]
+        if not self._reached:
+            lines.append(Text(_AWAY, style="yellow"))
+        picture = Text("\n", no_wrap=True, overflow="ellipsis" if self._marks is UNICODE else "crop")
+        return picture.join(lines)
+
+
+def _colored(line: str) -> Text:
+    """Gives a state its color, where the terminal has any."""
+    text = Text(line)
+    for state, style in _STYLES.items():
+        text.highlight_regex(rf"(?<=  ){state.value}(?=  |$)", style)
+    return text
+
+
+def _task_words(task: RunTask) -> tuple[str, ...]:
+    length = ""
+    if task.started_at is not None and task.finished_at is not None:
+        length = shown_duration(task.finished_at - task.started_at)
+    mark = UNICODE.cut if output.is_utf8(sys.stdout) else ASCII.cut
+    return shown_state(task.state), length, short_error(task.error, mark)
+
+
+def _run_length(one: Followed) -> str:
+    run = one.run
+    return shown_duration(run.finished_at - run.created_at) if run.finished_at and run.created_at else ""

@@ -1,0 +1,161 @@
+"""Arguments and options that several commands share, as Typer reads them, and what the shared ones mean together."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kfadapter_grpc.cli.choices import Format, IfExistsChoice
+from kfadapter_grpc.cli.client_options import ClientOptions
+from kfadapter_grpc.cli.completion import (
+    experiment_names,
+    parameter_names,
+    pipeline_names,
+    recurring_run_ids,
+    run_ids,
+    version_names,
+)
+from kfadapter_grpc.cli.streams import native_path
+
+Target = Annotated[
+    str | None,
+    typer.Option("--target", "-t", metavar="HOST:PORT", help="The adapter [env KFADAPTER_TARGET; 127.0.0.1:50051]."),
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="How long each call may take.")
+]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; the adapter's own if not given.")
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+PipelineName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|ID", help="The pipeline; what looks like a UUID is an id.", autocompletion=pipeline_names
+    ),
+]
+Version = Annotated[
+    str,
+    typer.Option(
+        "--version",
+        metavar="NAME|ID",
+        help="Which version; what looks like a UUID is an id.",
+        autocompletion=version_names,
+    ),
+]
+OneVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--version",
+        metavar="NAME|ID",
+        help="Only this version; what looks like a UUID is an id.",
+        autocompletion=version_names,
+    ),
+]
+ById = Annotated[bool | None, typer.Option("--id/--name", help="Take it for an id, or for a name, in any case.")]
+OrderBy = Annotated[
+    str,
+    typer.Option(
+        "--order-by",
+        metavar="FIELD",
+        help="created_at, name or pipeline_id; desc behind it turns it round: 'name desc'.",
+    ),
+]
+VersionOrderBy = Annotated[
+    str,
+    typer.Option(
+        "--order-by",
+        metavar="FIELD",
+        help="created_at, name or pipeline_version_id; desc behind it turns it round: 'name desc'.",
+    ),
+]
+Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 for all.")]
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", parser=native_path, help="YAML, JSON, zip or tar.gz; a .py is compiled first; - is stdin."
+    ),
+]
+Function = Annotated[
+    str | None, typer.Option("--function", metavar="NAME", help="Which pipeline of a .py to take; all by default.")
+]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="The pipeline's name; by default the file's without ending, of a .py the pipeline's own.",
+        autocompletion=pipeline_names,
+    ),
+]
+VersionName = Annotated[str, typer.Option("--version-name", help="The version's name; numbered if not given.")]
+Description = Annotated[str, typer.Option("--description", help="What it is for.")]
+DisplayName = Annotated[str, typer.Option("--display-name", help="What people see.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")]
+Source = Annotated[str, typer.Option("--code-source-url", metavar="URL", help="Where the source code lives.")]
+IfExists = Annotated[IfExistsChoice, typer.Option("--if-exists", help="What to do if the pipeline exists.")]
+RequestId = Annotated[str, typer.Option("--request-id", metavar="ID", help="Makes the upload safe to repeat.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="A parameter, read by its declared type: number, true or false, JSON, text as it is; may be repeated.",
+        autocompletion=parameter_names,
+    ),
+]
+PipelineOrFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="PIPELINE|FILE",
+        help="A pipeline's name or id; what ends as pipeline files do (.yaml, .py, ...) or holds a / is a file.",
+        autocompletion=pipeline_names,
+    ),
+]
+Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be repeated.")]
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="The run's id, or @latest, the newest run.", autocompletion=run_ids),
+]
+RunDisplayName = Annotated[str, typer.Option("--display-name", help="What people see; made up if not given.")]
+InExperiment = Annotated[
+    str,
+    typer.Option(
+        "--experiment",
+        metavar="NAME|ID",
+        help="The experiment; what looks like a UUID is an id.",
+        autocompletion=experiment_names,
+    ),
+]
+ExperimentName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|ID", help="The experiment; what looks like a UUID is an id.", autocompletion=experiment_names
+    ),
+]
+RecurringId = Annotated[
+    str, typer.Argument(metavar="ID", help="The recurring run's id.", autocompletion=recurring_run_ids)
+]
+ServiceAccount = Annotated[
+    str, typer.Option("--service-account", metavar="NAME", help="The Kubernetes service account of the tasks.")
+]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the run; the exit code tells how it ended.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Those that are put away, instead of the others.")]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Succeed if there is none.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")]
+Contains = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that hold this.")]
+CreatedAfter = Annotated[
+    str,
+    typer.Option(metavar="TIME", help="Only newer ones: 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC."),
+]
+
+
+def chosen(context: typer.Context, target: str | None, timeout: float | None, namespace: str | None) -> ClientOptions:
+    """Tells which adapter a command is to call: what stands behind it counts before what stands in front."""
+    return common(context).override(target, timeout, namespace)
+
+
+def common(context: typer.Context) -> ClientOptions:
+    """Tells what stands in front of the command."""
+    options = context.obj
+    return options if isinstance(options, ClientOptions) else ClientOptions()

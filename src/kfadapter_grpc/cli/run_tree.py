@@ -1,0 +1,181 @@
+"""The tasks of a run as lines: what is over, what is going on, what is still to come."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+
+from kfadapter_grpc.cli.durations import shown_duration
+from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.domain.runs import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from kfadapter_grpc.domain.runs import Run, RunTask
+    from kfadapter_grpc.domain.spec import Task
+
+LONGEST_ERROR = 160
+"""How many columns an error may take on a task's line; the whole of it is told at the end."""
+_GAP = "  "
+_INDENT = 2
+_ITERATION = re.compile(r"\[\d+\]")
+WAITING = "waiting"
+"""What stands for the state of a task that has not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The characters that stand before tasks.
+
+    Attributes:
+        states: By the state of a task.
+        waiting: For what has not begun.
+        cut: For what is cut off.
+    """
+
+    states: Mapping[RunState, str]
+    waiting: str
+    cut: str
+
+
+UNICODE = Marks(
+    {
+        RunState.SUCCEEDED: "✓",
+        RunState.FAILED: "✗",
+        RunState.RUNNING: "●",
+        RunState.SKIPPED: "-",
+        RunState.CANCELING: "◼",
+        RunState.CANCELED: "◼",
+    },
+    "·",
+    "…",
+)
+ASCII = Marks(
+    {
+        RunState.SUCCEEDED: "+",
+        RunState.FAILED: "x",
+        RunState.RUNNING: "*",
+        RunState.SKIPPED: "-",
+        RunState.CANCELING: "#",
+        RunState.CANCELED: "#",
+    },
+    ".",
+    "...",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A task as it is shown; `task` is None for one that has not begun."""
+
+    path: tuple[str, ...]
+    task: RunTask | None = None
+
+
+def run_line(run: Run, now: datetime, planned: Sequence[str] = ()) -> str:
+    """Tells how a run stands: its name, state, time, and how many of its tasks are over.
+
+    Args:
+        run: The run.
+        now: The time until which a run goes on that is not over.
+        planned: The paths of the tasks that the pipeline declares.
+    """
+    words = [one_line(run.display_name) or run.run_id, shown_state(run.state)]
+    if run.created_at is not None:
+        words.append(shown_duration((run.finished_at or now) - run.created_at))
+    return _GAP.join([*words, *_progress(run, planned)])
+
+
+def task_lines(
+    run: Run, planned: Sequence[str], now: datetime, marks: Marks, shown: Callable[[str], str] = str
+) -> list[str]:
+    """Draws the tasks, those inside others below these, each with its state, its time, and why it failed.
+
+    Args:
+        run: The run with its tasks.
+        planned: The paths of the tasks that the pipeline declares; what has not begun is shown as waiting.
+        now: The time until which a task goes on that is not over.
+        marks: What stands before the tasks.
+        shown: Writes a text as the output will show it, so that its width is known.
+    """
+    rows = _ordered([*(_Row(_path(task.name), task) for task in run.tasks), *_waiting(run, planned)])
+    names = [shown(" " * _INDENT * (len(row.path) - 1) + one_line(row.path[-1])) for row in rows]
+    widest = max(map(cell_len, names), default=0)
+    return [_line(row, set_cell_size(name, widest), now, marks) for row, name in zip(rows, names, strict=True)]
+
+
+def planned_paths(tasks: Iterable[Task], before: str = "") -> list[str]:
+    """Lists the tasks that a pipeline declares, those inside others with a path, as runs name them."""
+    paths: list[str] = []
+    for task in tasks:
+        path = f"{before}{task.name}"
+        paths.append(path)
+        paths += planned_paths(task.tasks, f"{path}/")
+    return paths
+
+
+def shown_state(state: RunState) -> str:
+    """Names a state; one that nobody knows has a name, too."""
+    return state.value or "UNKNOWN"
+
+
+def short_error(text: str, cut: str) -> str:
+    """Tells the last line of an error, which in a traceback is the error itself."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    last = one_line(lines[-1]) if lines else ""
+    if cell_len(last) <= LONGEST_ERROR:
+        return last
+    return set_cell_size(last, LONGEST_ERROR - cell_len(cut)).rstrip() + cut
+
+
+def _line(row: _Row, name: str, now: datetime, marks: Marks) -> str:
+    task = row.task
+    if task is None:
+        return f"{marks.waiting} {name}{_GAP}{WAITING}"
+    words = [f"{marks.states.get(task.state, marks.waiting)} {name}", f"{shown_state(task.state):<9}"]
+    if task.started_at is not None:
+        words.append(f"{shown_duration((task.finished_at or now) - task.started_at):>6}")
+    if task.error:
+        words.append(short_error(task.error, marks.cut))
+    return _GAP.join(words).rstrip()
+
+
+def _progress(run: Run, planned: Sequence[str]) -> list[str]:
+    """Counts tasks without others inside."""
+    leaves = list(_leaves([*(_Row(_path(task.name), task) for task in run.tasks), *_waiting(run, planned)]))
+    over = sum(1 for row in leaves if row.task is not None and row.task.state.is_over)
+    if not leaves:
+        return []
+    return [f"{over} of {len(leaves)} {'task' if len(leaves) == 1 else 'tasks'}"]
+
+
+def _leaves(rows: Sequence[_Row]) -> Iterator[_Row]:
+    groups = {row.path[:length] for row in rows for length in range(1, len(row.path))}
+    yield from (row for row in rows if row.path not in groups)
+
+
+def _waiting(run: Run, planned: Sequence[str]) -> list[_Row]:
+    """Finds what has not begun, unless the run is over. Some servers tell tasks by their names without a path."""
+    if run.state.is_over:
+        return []
+    begun = {_ITERATION.sub("", task.name) for task in run.tasks}
+    begun |= {name.rpartition("/")[2] for name in begun}
+    return [_Row(_path(path)) for path in planned if path not in begun and path.rpartition("/")[2] not in begun]
+
+
+def _path(name: str) -> tuple[str, ...]:
+    return tuple(part for part in name.split("/") if part) or (name,)
+
+
+def _ordered(rows: Sequence[_Row]) -> list[_Row]:
+    """Puts tasks below those that they are inside of, otherwise as they come."""
+    places: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        for length in range(1, len(row.path) + 1):
+            places.setdefault(row.path[:length], len(places))
+    return sorted(rows, key=lambda row: [places[row.path[:length]] for length in range(1, len(row.path) + 1)])

@@ -1,0 +1,126 @@
+"""Who watches what: all boards and filters of the process, safe to use from many threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.watching.board import Board
+from kfadapter_grpc.watching.filters import FilterGroup, filter_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from kfadapter_grpc.domain.runs import Run
+    from kfadapter_grpc.watching.filters import FilterKey
+    from kfadapter_grpc.watching.watch import Watch
+
+
+class Registry:
+    """The watches of the process.
+
+    Attributes:
+        lock: Held while a board is used.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        """Takes the time at which something was seen from `now`."""
+        self.lock = threading.RLock()
+        self._now = now
+        self._watches: set[Watch] = set()
+        self._boards: dict[str, Board] = {}
+        self._groups: dict[FilterKey, FilterGroup] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    def add(self, watch: Watch) -> None:
+        """Has a watch told from now on."""
+        with self.lock:
+            self._watches.add(watch)
+            ids: dict[str, None] = dict.fromkeys(watch.wanted.run_ids)
+            where = watch.wanted.where
+            if where is not None:
+                group = self._groups.setdefault(filter_key(where), FilterGroup(where))
+                group.watches.add(watch)
+                ids = dict.fromkeys([*group.run_ids, *watch.wanted.known_etags])
+            self._boards.setdefault(watch.wanted.namespace, Board()).follow(watch, ids, self._now())
+
+    def remove(self, watch: Watch) -> None:
+        """Has a watch told no more, and forgets what only it was about."""
+        with self.lock:
+            self._watches.discard(watch)
+            namespace, where = watch.wanted.namespace, watch.wanted.where
+            board = self._boards.get(namespace)
+            if board is not None:
+                board.leave(watch)
+            if where is not None:
+                self._leave_group(watch, filter_key(where))
+            if not any(one.wanted.namespace == namespace for one in self._watches):
+                self._boards.pop(namespace, None)
+
+    def watches(self) -> Sequence[Watch]:
+        """All watches."""
+        with self.lock:
+            return list(self._watches)
+
+    def boards(self) -> Sequence[tuple[str, Board]]:
+        """All boards, by namespace."""
+        with self.lock:
+            return list(self._boards.items())
+
+    def groups(self) -> Sequence[FilterGroup]:
+        """All filters."""
+        with self.lock:
+            return list(self._groups.values())
+
+    def learn(self, board: Board, runs: Sequence[Run], *, complete: bool = False) -> bool:
+        """Takes runs as they are now; tells whether one has changed."""
+        with self.lock:
+            at = self._now()
+            changed = [board.learn(run, at, complete=complete) for run in runs]
+        return any(changed)
+
+    def lose(self, board: Board, run_ids: Sequence[str]) -> bool:
+        """Takes note of runs that are not there; tells whether there are any."""
+        with self.lock:
+            for run_id in run_ids:
+                board.lose(run_id, self._now())
+        return bool(run_ids)
+
+    def take_up(self, group: FilterGroup, runs: Sequence[Run]) -> bool:
+        """Takes what a filter's questions found; tells whether there are new runs, or changed ones."""
+        with self.lock:
+            board = self._boards.get(group.where.namespace)
+            if board is None:
+                return False
+            new = group.take_up(runs, self._now())
+            for watch in group.watches:
+                watch.begun = True
+                board.follow(watch, new, self._now())
+            changed = self.learn(board, runs)
+            dropped = group.drop_oldest()
+            for watch in group.watches:
+                board.leave(watch, dropped)
+            return bool(new) or changed
+
+    def refuse(self, namespace: str, error: Exception) -> None:
+        """Ends the watches of a namespace for which KFP has never answered: it never will."""
+        with self.lock:
+            for watch in self._watches:
+                if watch.wanted.namespace == namespace and not watch.begun:
+                    watch.mailbox.fail(error)
+
+    def _leave_group(self, watch: Watch, key: FilterKey) -> None:
+        group = self._groups.get(key)
+        if group is not None:
+            group.watches.discard(watch)
+            if not group.watches:
+                del self._groups[key]
+
+
+def asked(run_ids: Sequence[str], found: Sequence[Run]) -> Iterator[str]:
+    """The ids of which nothing was found."""
+    there = {run.run_id for run in found}
+    return (run_id for run_id in run_ids if run_id not in there)

@@ -1,0 +1,222 @@
+"""Watching by the client library, before a servicer that cuts watches off as the test says."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from tests.client.fake_adapter import wire_status
+from tests.client.test_runs import FakeRuns
+from typing_extensions import override
+
+from kfadapter.v1 import run_pb2 as pb
+from kfadapter.v1 import run_pb2_grpc
+from kfadapter_grpc.client import (
+    AdapterError,
+    Client,
+    DeadlineError,
+    DrainingError,
+    ExperimentRef,
+    Heartbeat,
+    InvalidFieldError,
+    OverloadedError,
+    RunChanged,
+    RunFilter,
+    RunGone,
+    RunNotFoundError,
+    RunState,
+    TaskNotFoundError,
+)
+from kfadapter_grpc.client import watch as watch_module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+def changed(run_id: str, state: pb.RunState.ValueType, etag: str = "e") -> pb.RunEvent:
+    """Tells a run."""
+    event = pb.RunEvent(changed=pb.RunChanged(run=pb.Run(run_id=run_id, state=state, etag=etag)))
+    event.observed_at.FromDatetime(AT)
+    return event
+
+
+class FakeWatches(FakeRuns):
+    """Tells for each watch what the test says, then ends it as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: list[pb.WatchRunsRequest] = []
+        self.telling: list[tuple[list[pb.RunEvent], AdapterError | None]] = []
+        self.deadlines: list[float | None] = []
+
+    @override
+    def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
+        """Tells the next of them."""
+        self.watched.append(request)
+        self.deadlines.append(context.time_remaining())
+        events, error = self.telling.pop(0)
+        yield from events
+        if error is not None:
+            context.abort_with_status(wire_status(error))
+
+    @override
+    def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
+        """Reads two pieces."""
+        self.deadlines.append(context.time_remaining())
+        if request.task == "nobody":
+            context.abort_with_status(wire_status(TaskNotFoundError("not there")))
+        yield pb.ReadLogsResponse(chunk=b"one ")
+        yield pb.ReadLogsResponse(chunk=b"two")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeWatches:
+    """The servicer; nobody waits before coming back."""
+    monkeypatch.setattr(watch_module, "_FIRST_PAUSE_SECONDS", 0.0)
+    return FakeWatches()
+
+
+@pytest.fixture
+def client(fake: FakeWatches) -> Iterator[Client]:
+    """A client of a server with it, with a timeout that holds for other calls only."""
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        run_pb2_grpc.add_RunServiceServicer_to_server(fake, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with Client(f"127.0.0.1:{port}", namespace="team-a", timeout=20) as client:
+            yield client
+        server.stop(None).wait()
+
+
+def draining() -> DrainingError:
+    """What an adapter says that shuts down."""
+    return DrainingError("shutting down")
+
+
+def test_events(client: Client, fake: FakeWatches) -> None:
+    """Events are typed; a watch without trouble ends when the adapter ends it, and has no deadline."""
+    gone = pb.RunEvent(gone=pb.RunGone(run_id="b"))
+    beat = pb.RunEvent(heartbeat=pb.Heartbeat(kfp_reachable=False))
+    fake.telling = [([changed("a", pb.RUN_STATE_RUNNING), gone, beat, pb.RunEvent()], None)]
+    events = list(client.watch_runs(["a", "b"], tasks=True, known_etags={"a": "old"}))
+    assert [type(event) for event in events] == [RunChanged, RunGone, Heartbeat]
+    assert isinstance(events[0], RunChanged)
+    assert (events[0].run.state, events[0].observed_at) == (RunState.RUNNING, AT)
+    (asked,) = fake.watched
+    assert (list(asked.runs.run_ids), asked.runs.namespace, asked.tasks) == (["a", "b"], "team-a", True)
+    assert dict(asked.known_etags) == {"a": "old"}
+    assert (fake.deadlines[0] or 1e10) > 1e6
+
+
+def test_comes_back(client: Client, fake: FakeWatches) -> None:
+    """After an adapter that shuts down the watch comes back with the etags that were told, without what is gone."""
+    first = [changed("a", pb.RUN_STATE_RUNNING, "a1"), pb.RunEvent(gone=pb.RunGone(run_id="b"))]
+    fake.telling = [
+        (first, draining()),
+        ([], draining()),
+        ([changed("a", pb.RUN_STATE_SUCCEEDED, "a2")], None),
+    ]
+    assert len(list(client.watch_runs(["a", "b", "c"]))) == 3
+    assert [list(asked.runs.run_ids) for asked in fake.watched] == [["a", "b", "c"], ["a", "c"], ["a", "c"]]
+    assert [dict(asked.known_etags) for asked in fake.watched] == [{}, {"a": "a1"}, {"a": "a1"}]
+
+
+def test_nothing_left_to_come_back_for(client: Client, fake: FakeWatches) -> None:
+    """When all runs are gone, the watch ends though it was cut off."""
+    fake.telling = [([pb.RunEvent(gone=pb.RunGone(run_id="a"))], draining())]
+    assert len(list(client.watch_runs("a"))) == 1
+    assert len(fake.watched) == 1
+
+
+def test_gives_up(client: Client, fake: FakeWatches) -> None:
+    """A watch that is in vain ten times in a row fails with the last error; what is told begins the count anew."""
+    told = ([changed("a", pb.RUN_STATE_RUNNING)], OverloadedError("full"))
+    fake.telling = [([], draining())] * 9 + [told] + [([], draining())] * 9
+    events = client.watch_runs("a")
+    next(events)
+    with pytest.raises(DrainingError):
+        next(events)
+    assert fake.telling == []
+
+
+def test_other_errors_end_it(client: Client, fake: FakeWatches) -> None:
+    """An error that does not pass ends the watch at once."""
+    fake.telling = [([], InvalidFieldError.of("runs.run_ids", "too many"))]
+    with pytest.raises(InvalidFieldError):
+        list(client.watch_runs("a"))
+    assert len(fake.watched) == 1
+
+
+def test_filter(client: Client, fake: FakeWatches) -> None:
+    """A filter goes to the adapter as it was given, in the client's namespace; at most 1000 etags are brought back."""
+    many = [changed(f"run-{number}", pb.RUN_STATE_RUNNING) for number in range(1100)]
+    where = RunFilter(
+        ExperimentRef(name="실험"),
+        frozenset({RunState.FAILED}),
+        created_after=AT,
+        labels={"team": "비전"},
+        archived=True,
+    )
+    fake.telling = [(many, draining()), ([], None)]
+    assert len(list(client.watch_runs(where=where))) == 1100
+    asked = fake.watched[1].filter
+    assert (asked.experiment_name, list(asked.states), dict(asked.labels)) == (
+        "실험",
+        [pb.RUN_STATE_FAILED],
+        {"team": "비전"},
+    )
+    assert (asked.namespace, asked.created_after.ToDatetime(timezone.utc)) == ("team-a", AT)
+    known = fake.watched[1].known_etags
+    assert len(known) == 1000
+    assert "run-1099" in known
+    assert "run-99" not in known
+
+
+@pytest.mark.parametrize("arguments", [{}, {"run_ids": "a", "where": RunFilter()}])
+def test_what_to_watch(client: Client, arguments: dict[str, object]) -> None:
+    """Neither ids nor a filter, or both, are refused before the adapter is asked."""
+    with pytest.raises(InvalidFieldError):
+        client.watch_runs(**arguments)  # type: ignore[arg-type]
+
+
+def test_wait(client: Client, fake: FakeWatches) -> None:
+    """Waiting ends with the run as it is when it is over, however often the adapter goes away meanwhile."""
+    fake.telling = [
+        ([changed("a", pb.RUN_STATE_RUNNING)], draining()),
+        ([changed("a", pb.RUN_STATE_FAILED)], None),
+    ]
+    assert client.wait_run("a").state is RunState.FAILED
+
+
+def test_wait_for_a_run_that_goes(client: Client, fake: FakeWatches) -> None:
+    """Waiting for a run that is not there, or goes, is an error that says so."""
+    fake.telling = [([pb.RunEvent(gone=pb.RunGone(run_id="a"))], None)]
+    with pytest.raises(RunNotFoundError, match="a"):
+        client.wait_run("a")
+
+
+def test_wait_has_a_limit(client: Client, fake: FakeWatches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting ends when its time is over, also while the adapter is away."""
+    fake.telling = [([], draining())] * 5
+    with pytest.raises(DeadlineError):
+        client.wait_run("a", timeout=0)
+    for name in ("_FIRST_PAUSE_SECONDS", "_LONGEST_PAUSE_SECONDS"):
+        monkeypatch.setattr(watch_module, name, 1000.0)
+    with pytest.raises(DeadlineError, match="shutting down"):
+        client.wait_run("a", timeout=60)
+
+
+def test_logs(client: Client, fake: FakeWatches) -> None:
+    """A log comes in pieces; following it has no deadline, reading it has the timeout that was set."""
+    assert b"".join(client.read_logs("a", "t")) == b"one two"
+    assert b"".join(client.read_logs("a", "t", follow=True)) == b"one two"
+    reading, following = (seconds or 1e10 for seconds in fake.deadlines)
+    assert reading < 1000 < following
+    with pytest.raises(TaskNotFoundError):
+        list(client.read_logs("a", "nobody"))

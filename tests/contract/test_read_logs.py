@@ -1,0 +1,147 @@
+"""ReadLogs on a real server, before an embedded KFP, and before one that serves no logs."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from tests.contract.running import WAIT_SECONDS, failure
+from tests.embedded.runs import a_run
+from tests.embedded.serving import Told
+from tests.embedded.serving import told as told_kfp
+from tests.scripted_kfp import ScriptedKfp, answers, head, sends
+
+from kfadapter.v1 import common_pb2
+from kfadapter.v1 import run_pb2 as pb
+from kfadapter.v1.run_pb2_grpc import RunServiceStub
+from kfadapter_grpc.embedded.execution import State, log_path
+from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.services.run import RunServicer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.contract.conftest import Serve
+
+TASK = "학습"
+LOG = "/nodes/pod-1/log"
+
+
+@pytest.fixture
+def kfp(tmp_path: Path) -> Iterator[Told]:
+    """An embedded KFP whose runs do what the test tells them."""
+    with told_kfp(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def stub(serve: Serve, kfp: Told) -> Iterator[RunServiceStub]:
+    """A caller of an adapter before it."""
+    with contextlib.closing(connect(kfp.url)) as backend:
+        yield RunServiceStub(serve(RunServicer(backend.runs, logs=backend.run_logs)).channel)
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedKfp]:
+    """A KFP with a run whose task ran in `pod-1`; its logs are up to the test."""
+    task = {"display_name": TASK, "task_id": "t-1", "state": "SUCCEEDED", "pod_name": "pod-1"}
+    with ScriptedKfp() as server:
+        server.on("GET", "/runs/r$", answers(200, {"run_id": "r", "run_details": {"task_details": [task]}}))
+        yield server
+
+
+@pytest.fixture
+def before_scripted(serve: Serve, scripted: ScriptedKfp) -> Iterator[RunServiceStub]:
+    """A caller of an adapter before that one."""
+    with contextlib.closing(connect(scripted.url)) as backend:
+        yield RunServiceStub(serve(RunServicer(backend.runs, logs=backend.run_logs)).channel)
+
+
+def read(stub: RunServiceStub, run_id: str = "r", task: str = TASK) -> bytes:
+    """The log, whole."""
+    request = pb.ReadLogsRequest(run_id=run_id, task=task)
+    return b"".join(message.chunk for message in stub.ReadLogs(request, timeout=WAIT_SECONDS))
+
+
+def write(kfp: Told, text: bytes) -> None:
+    """Writes to the log of the task."""
+    path = log_path(kfp.executor.jobs[0].folder, TASK)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as file:
+        file.write(text)
+
+
+def test_log_of_a_task(stub: RunServiceStub, kfp: Told) -> None:
+    """A log is read by the task's name or id, whole, however large it is."""
+    run_id = a_run(kfp.caller)
+    kfp.executor.start(run_id, TASK)
+    text = "한 줄\n".encode() * 200_000
+    write(kfp, text)
+    kfp.executor.end_task(run_id, TASK, State.SUCCEEDED)
+    run = stub.Get(pb.GetRunRequest(run_id=run_id, view=common_pb2.VIEW_FULL))
+    assert read(stub, run_id) == text
+    assert read(stub, run_id, run.tasks[0].task_id) == text
+
+
+@pytest.mark.parametrize("timeout", [None, WAIT_SECONDS])
+def test_following(stub: RunServiceStub, kfp: Told, timeout: float | None) -> None:
+    """A log is followed while the task writes it, until the task is over."""
+    run_id = a_run(kfp.caller)
+    kfp.executor.start(run_id, TASK)
+    write(kfp, b"first\n")
+    pieces = stub.ReadLogs(pb.ReadLogsRequest(run_id=run_id, task=TASK, follow=True), timeout=timeout)
+    assert next(pieces).chunk == b"first\n"
+    write(kfp, b"second\n")
+    assert next(pieces).chunk == b"second\n"
+    kfp.executor.end_task(run_id, TASK, State.FAILED)
+    assert list(pieces) == []
+
+
+def test_what_is_not_there(stub: RunServiceStub, kfp: Told) -> None:
+    """An unknown run and an unknown task are told apart; the message names the tasks that there are."""
+    it = failure(lambda: read(stub, "nobody"))
+    assert (it.code, it.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
+    run_id = a_run(kfp.caller)
+    kfp.executor.start(run_id, TASK)
+    it = failure(lambda: read(stub, run_id, "nobody"))
+    assert (it.code, it.reason) == (grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
+    assert TASK in it.message
+
+
+def test_no_task_named(stub: RunServiceStub) -> None:
+    """Without a run and a task there is nothing to read."""
+    it = failure(lambda: read(stub, "", ""))
+    assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["run_id", "task"])
+
+
+@pytest.mark.parametrize("status", [404, 405, 500, 501])
+def test_kfp_without_logs(before_scripted: RunServiceStub, scripted: ScriptedKfp, status: int) -> None:
+    """Where KFP serves no log, the answer says so and names the pod."""
+    scripted.on("GET", LOG, answers(status, {"error_message": "no such log"}))
+    it = failure(lambda: read(before_scripted))
+    assert (it.code, it.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_KFP")
+    assert "kubectl logs pod-1" in it.message
+    assert it.metadata["pod_name"] == "pod-1"
+
+
+def test_page_instead_of_a_log(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
+    """A page for people is no log."""
+    scripted.on("GET", LOG, answers(200, b"<html>", content_type="text/html"))
+    assert failure(lambda: read(before_scripted)).reason == "UNSUPPORTED_BY_KFP"
+
+
+def test_kfp_away(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
+    """An outage is told as one."""
+    scripted.on("GET", LOG, answers(503))
+    assert failure(lambda: read(before_scripted)).reason == "KFP_UNAVAILABLE"
+
+
+def test_log_that_breaks_off(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
+    """A line that breaks in the middle of a log is an error, not the end of the log."""
+    scripted.on("GET", LOG, sends(head(200, {"Content-Length": "100"}) + b"half", then_close=True))
+    pieces = before_scripted.ReadLogs(pb.ReadLogsRequest(run_id="r", task=TASK), timeout=WAIT_SECONDS)
+    assert next(pieces).chunk == b"half"
+    assert failure(lambda: list(pieces)).reason == "KFP_UNAVAILABLE"

@@ -1,0 +1,113 @@
+"""Runs as programs make and follow them: through an adapter in a process of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf import json_format
+from tests.e2e.conftest import ROOT
+
+from kfadapter.v1 import common_pb2, run_pb2
+from kfadapter.v1.run_pb2_grpc import RunServiceStub
+from kfadapter_grpc.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.e2e.conftest import Adapter
+
+    from kfadapter_grpc.client import Pipeline
+
+OVER = frozenset(
+    {run_pb2.RUN_STATE_SUCCEEDED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELED, run_pb2.RUN_STATE_SKIPPED}
+)
+CALL_SECONDS = 30
+"""How long one call may take."""
+RUN_SECONDS = 90
+"""How long a run may take; on a machine with nothing else to do it takes a second or two."""
+
+
+def is_over(run: run_pb2.Run) -> bool:
+    """Whether a run has ended."""
+    return run.state in OVER
+
+
+def is_running(run: run_pb2.Run) -> bool:
+    """Whether a task of a run is being executed."""
+    return any(task.state == run_pb2.RUN_STATE_RUNNING for task in run.tasks)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Calls one adapter.
+
+    Attributes:
+        client: For pipelines.
+        runs: For runs.
+    """
+
+    client: Client
+    runs: RunServiceStub
+
+    def upload(self, path: str, name: str) -> Pipeline:
+        """Uploads a file of this repository."""
+        return self.client.upload(ROOT / path, name=name).pipeline
+
+    def start(self, pipeline_name: str, parameters: dict[str, object] | None = None, **fields: object) -> run_pb2.Run:
+        """Starts a run; the fields are those of the request, as JSON has them."""
+        asked = {"pipeline_name": pipeline_name, "parameters": parameters or {}, **fields}
+        request = json_format.ParseDict(asked, run_pb2.CreateRunRequest())
+        return self.runs.Create(request, timeout=CALL_SECONDS)
+
+    def get(self, run_id: str) -> run_pb2.Run:
+        """Gets a run with all that is known of it."""
+        return self.runs.Get(
+            run_pb2.GetRunRequest(run_id=run_id, view=common_pb2.VIEW_FULL), timeout=CALL_SECONDS, wait_for_ready=True
+        )
+
+    def listed(self, **where: object) -> set[str]:
+        """The ids of the runs that match a filter, given as JSON has it."""
+        request = json_format.ParseDict({"filter": where}, run_pb2.ListRunsRequest())
+        ids: set[str] = set()
+        while True:
+            page = self.runs.List(request, timeout=CALL_SECONDS)
+            ids |= {run.run_id for run in page.runs}
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                return ids
+
+    def follow(self, run_id: str, until: Callable[[run_pb2.Run], bool] = is_over) -> run_pb2.Run:
+        """Asks for a run until it is as wished."""
+        end, pause = time.monotonic() + RUN_SECONDS, threading.Event()
+        while not until(run := self.get(run_id)):
+            assert time.monotonic() < end, run
+            assert until is is_over or not is_over(run), run
+            pause.wait(0.1)
+        return run
+
+
+@contextmanager
+def calling(adapter: Adapter) -> Iterator[Caller]:
+    """Connects to an adapter."""
+    with Client(adapter.target) as client, grpc.insecure_channel(adapter.target) as channel:
+        yield Caller(client, RunServiceStub(channel))
+
+
+def outputs(run: run_pb2.Run, task: str) -> dict[str, object]:
+    """What a task has returned, by name."""
+    (found,) = [one for one in run.tasks if one.name == task]
+    return {
+        one.name: json_format.MessageToDict(one.value) for one in found.outputs if one.WhichOneof("output") == "value"
+    }
+
+
+def metrics(run: run_pb2.Run, task: str) -> dict[str, object]:
+    """The figures that a task has logged."""
+    (found,) = [one for one in run.tasks if one.name == task]
+    artifacts = [one.artifact for one in found.outputs if one.artifact.type == "system.Metrics"]
+    return {name: value for one in artifacts for name, value in json_format.MessageToDict(one.metadata).items()}

@@ -1,0 +1,167 @@
+"""The examples: each is what its source compiles to, is taken, and does what it is there to show."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from tests.e2e.conftest import ROOT
+from tests.e2e.following import calling, metrics, outputs
+
+from kfadapter.v1 import run_pb2
+from kfadapter_grpc.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.conftest import Adapter
+    from tests.e2e.following import Caller
+
+FOLDER = ROOT / "examples"
+SOURCES = sorted(path.stem for path in FOLDER.glob("*.py"))
+NEEDS_MORE = "secret_and_volume"
+"""Is compiled with kfp-kubernetes, which this project does not need otherwise."""
+HAS_IT = importlib.util.find_spec("kfp.kubernetes") is not None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that an example is there for.
+
+    Attributes:
+        example: The file.
+        parameters: What it is given.
+        task: The task that shows what came of it.
+        output: What that task returned.
+        metrics: What that task logged.
+        skipped: The tasks that are left out.
+    """
+
+    example: str
+    parameters: dict[str, object]
+    task: str
+    output: object
+    metrics: dict[str, object] = field(default_factory=dict)
+    skipped: frozenset[str] = frozenset()
+
+    def __str__(self) -> str:
+        return f"{self.example}-{'-'.join(self.parameters) or 'defaults'}"
+
+
+BRANCHES = [f"condition-branches-1/condition-{number}" for number in (2, 3, 4)]
+RUNS = [
+    Ran("passing_files", {}, "add-up", 30),
+    Ran("passing_files", {"count": 100}, "add-up", 2550),
+    Ran("metrics", {}, "evaluate", 0.15, {"mean_error": 0.15, "worst_error": 0.2, "points": 4}),
+    Ran("conditions", {}, f"{BRANCHES[0]}/release", "released with accuracy 0.93", skipped=frozenset(BRANCHES[1:])),
+    Ran(
+        "conditions",
+        {"correct": 8, "total": 16},
+        f"{BRANCHES[2]}/reject",
+        "accuracy 0.50 is too low",
+        skipped=frozenset(BRANCHES[:2]),
+    ),
+    Ran("parallel_loops", {}, "choose-best", {"rate": 0.1, "seed": 1, "loss": 0.001}),
+    Ran(
+        "parallel_loops",
+        {"rates": [0.3, 0.2], "seeds": [5]},
+        "choose-best",
+        {"rate": 0.2, "seed": 5, "loss": 0.015},
+    ),
+    Ran("resources", {"rows": 4}, "prepare", 6),
+    Ran("exit_handler", {"rows": 7}, "tidy-up", "the work ended as SUCCEEDED"),
+    Ran("korean_text", {}, "greet", "낱말 세기: '산' 이(가) 가장 많다"),
+    Ran("korean_text", {"lines": ["물 물 불"], "title": "둘째"}, "greet", "둘째: '물' 이(가) 가장 많다"),
+    Ran("korean_text", {"lines": ["물 물 불"]}, "count-words", {"물": 2, "불": 1}, {"낱말 수": 3}),
+    Ran("train", {"dataset_seed": 1, "verbose": False, "title": "모델"}, "report", "모델: loss 0.0103"),
+    Ran("train_v2", {"dataset_seed": 1, "verbose": False}, "report", "첫 번째 모델: loss 0.0103"),
+]
+
+
+@pytest.fixture(scope="module")
+def caller(executing: Adapter) -> Iterator[Caller]:
+    """Calls an adapter whose KFP executes runs."""
+    with calling(executing) as made:
+        yield made
+
+
+def uploaded(caller: Caller, example: str) -> str:
+    """Uploads an example under a name that nobody else uses."""
+    name = f"{example}-{uuid.uuid4().hex[:12]}"
+    caller.upload(f"examples/{example}.yaml", name)
+    return name
+
+
+def test_sources_and_compiled_files_come_in_pairs() -> None:
+    """No example is without its YAML, and no YAML without its source."""
+    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == SOURCES
+    assert {run.example for run in RUNS} | {NEEDS_MORE} == set(SOURCES)
+
+
+@pytest.mark.parametrize("example", [one for one in SOURCES if one != NEEDS_MORE or HAS_IT])
+def test_the_yaml_is_what_the_source_compiles_to(adapter: Adapter, example: str) -> None:
+    """The shipped YAML is current, to the last line of each component."""
+    stream = adapter.printed("payload", f"examples/{example}.py").splitlines()[1:]
+    made = b"".join(base64.b64decode(json.loads(line)["chunk"]) for line in stream)
+    shipped = (FOLDER / f"{example}.yaml").read_bytes()
+    assert documents(made) == documents(shipped)
+
+
+def documents(data: bytes) -> list[object]:
+    """What a file says."""
+    return list(yaml.load_all(data, yaml.CSafeLoader))
+
+
+@pytest.mark.skipif(HAS_IT, reason="kfp-kubernetes is installed")
+def test_without_kfp_kubernetes_it_is_said_what_to_install(adapter: Adapter) -> None:
+    """The one example that needs another package names it, and where it is needed."""
+    refused = adapter.run("payload", f"examples/{NEEDS_MORE}.py")
+    assert refused.returncode != ExitCode.OK
+    assert b"kfp-kubernetes is missing: pip install kfp-kubernetes" in refused.stderr
+
+
+@pytest.mark.parametrize("wanted", RUNS, ids=str)
+def test_an_example_runs(caller: Caller, wanted: Ran) -> None:
+    """It runs to its end, and returns and logs what the tutorial says."""
+    started = caller.start(uploaded(caller, wanted.example), wanted.parameters)
+    run = caller.follow(started.run_id)
+    assert (run.state, run.error) == (run_pb2.RUN_STATE_SUCCEEDED, ""), run
+    assert outputs(run, wanted.task).get("Output") == wanted.output
+    assert metrics(run, wanted.task).items() >= wanted.metrics.items()
+    assert {task.name for task in run.tasks if task.state == run_pb2.RUN_STATE_SKIPPED} == wanted.skipped
+
+
+def test_the_exit_handler_runs_after_a_failure(caller: Caller) -> None:
+    """The run fails with the words of the step that failed; the handler has run, and was told."""
+    run = caller.follow(caller.start(uploaded(caller, "exit_handler")).run_id)
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert "ValueError: 0 rows are too few to train with" in run.error
+    states = {task.name: task.state for task in run.tasks}
+    assert states["exit-handler-1/train"] == run_pb2.RUN_STATE_SKIPPED
+    assert states["tidy-up"] == run_pb2.RUN_STATE_SUCCEEDED
+    told = str(outputs(run, "tidy-up")["Output"])
+    assert told.startswith("the work ended as FAILED")
+    assert "0 rows are too few" in told
+
+
+def test_all_trials_of_the_loops_are_there(caller: Caller) -> None:
+    """Every item of both loops has a task of its own, with what it returned."""
+    started = caller.start(uploaded(caller, "parallel_loops"), {"rates": [0.1, 0.2], "seeds": [1, 2, 3]})
+    run = caller.follow(started.run_id)
+    trials = [one for one in run.tasks if one.name.endswith("/train-once")]
+    returned = {(one["rate"], one["seed"]) for one in (outputs(run, task.name)["Output"] for task in trials)}  # type: ignore[index]
+    assert returned == {(rate, seed) for rate in (0.1, 0.2) for seed in (1, 2, 3)}
+
+
+def test_what_needs_kubernetes_is_refused_in_words(caller: Caller) -> None:
+    """The example with a secret and a volume is taken, and its run says what is missing and where there is one."""
+    run = caller.follow(caller.start(uploaded(caller, NEEDS_MORE)).run_id)
+    assert run.state == run_pb2.RUN_STATE_FAILED
+    assert "task count needs a volume (PersistentVolumeClaim), and there is no Kubernetes here" in run.error
+    assert "set KFADAPTER_KFP_URL" in run.error

@@ -1,0 +1,118 @@
+"""Adapters and KFP are killed while runs are started and executed: one run for a request, and each has an end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from concurrent import futures
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+import pytest
+from tests.e2e.conftest import serve
+from tests.e2e.following import CALL_SECONDS, RUN_SECONDS, calling, is_over, is_running
+
+from kfadapter.v1 import run_pb2
+from kfadapter_grpc.domain.request_ids import run_id_for
+from kfadapter_grpc.embedded.process import start
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.following import Caller
+
+    from kfadapter_grpc.embedded.process import EmbeddedKfp
+
+    Call: TypeAlias = grpc._CallFuture[run_pb2.Run]
+
+HELLO = "tests/data/pipelines/hello_world.yaml"
+SLEEPS = "tests/data/pipelines/sleeps.yaml"
+COPIES = 10
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that nobody else uses."""
+    return f"killed-{uuid.uuid4().hex[:12]}"
+
+
+def _create(caller: Caller, name: str, request_id: str) -> Call:
+    request = run_pb2.CreateRunRequest(pipeline_name=name, request_id=request_id)
+    return caller.runs.Create.future(request, timeout=CALL_SECONDS)
+
+
+def _answers(calls: list[Call], instead: Caller, name: str, request_id: str) -> list[str]:
+    """The ids that callers got; those whose adapter died have asked the other one."""
+    ids = []
+    for made in calls:
+        call = made
+        if call.exception() is not None:
+            assert call.code() is grpc.StatusCode.UNAVAILABLE, call.exception()
+            call = _create(instead, name, request_id)
+        ids.append(call.result().run_id)
+    return ids
+
+
+@pytest.mark.parametrize("moment", ["as soon as one is answered", "while KFP answers nobody"])
+def test_ten_copies_at_once_make_one_run(tmp_path: Path, name: str, moment: str) -> None:
+    """Two adapters get the same request five times each, one of them is killed: everybody hears of the same run."""
+    with (
+        start(tmp_path) as kfp,
+        serve(kfp.url) as mortal,
+        serve(kfp.url) as other,
+        calling(mortal) as first,
+        calling(other) as second,
+    ):
+        second.upload(HELLO, name)
+        held = moment != "as soon as one is answered"
+        assert first.listed() == second.listed() == set()
+        os.kill(kfp.pid, signal.SIGSTOP if held else signal.SIGCONT)
+        calls = [_create(first if number % 2 else second, name, name) for number in range(COPIES)]
+        if not held:
+            _wait_for_one(calls)
+        os.kill(mortal.process.pid, signal.SIGKILL)
+        mortal.process.wait(CALL_SECONDS)
+        os.kill(kfp.pid, signal.SIGCONT)
+        ids = _answers(calls, second, name, name)
+        assert set(ids) == {run_id_for(name)}
+        assert second.listed() == set(ids)
+        assert second.follow(ids[0]).state == run_pb2.RUN_STATE_SUCCEEDED
+
+
+def _wait_for_one(calls: list[Call]) -> None:
+    answered = futures.Future[None]()
+
+    def set_once(_: object) -> None:
+        if answered.set_running_or_notify_cancel():
+            answered.set_result(None)
+
+    for call in calls:
+        call.add_done_callback(set_once)
+    answered.result(CALL_SECONDS)
+
+
+def test_kfp_is_killed_in_the_middle_of_a_run(tmp_path: Path, name: str) -> None:
+    """After a restart the run has failed and says that it was cut off; a retry executes it anew."""
+    with start(tmp_path) as kfp:
+        port = int(kfp.url.rpartition(":")[2])
+        with serve(kfp.url) as adapter, calling(adapter) as caller:
+            caller.upload(SLEEPS, name)
+            run_id = caller.start(name, {"seconds": 6000}).run_id
+            caller.follow(run_id, is_running)
+            _kill(kfp)
+            with start(tmp_path, port):
+                run = caller.get(run_id)
+                assert run.state == run_pb2.RUN_STATE_FAILED
+                assert "the embedded KFP was stopped in the middle of this run" in run.error
+                assert not is_running(run)
+                caller.runs.Retry(run_pb2.RetryRunRequest(run_id=run_id), timeout=CALL_SECONDS)
+                caller.follow(run_id, is_running)
+                request = run_pb2.TerminateRunRequest(run_id=run_id)
+                request.wait.FromSeconds(RUN_SECONDS)
+                assert is_over(caller.runs.Terminate(request, timeout=RUN_SECONDS + CALL_SECONDS))
+
+
+def _kill(kfp: EmbeddedKfp) -> None:
+    os.kill(kfp.pid, signal.SIGKILL)
+    kfp.stop()

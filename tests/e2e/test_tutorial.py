@@ -1,0 +1,46 @@
+"""The tutorial does what it shows, and shows what there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.e2e.conftest import ROOT, dev
+from tests.e2e.documents import blocks, check_console, commands, terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.documents import Terminal
+
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """A terminal beside what `kfadapter dev` starts, with nothing in it."""
+    with dev(tmp_path_factory.mktemp("tutorial")) as running:
+        yield terminal(running, tmp_path_factory.mktemp("tools"))
+
+
+@pytest.mark.timeout(600)
+def test_the_console_blocks(reader: Terminal) -> None:
+    """Every command succeeds, and prints at least the lines that are shown, in their order."""
+    assert len(commands(TUTORIAL)) >= 20
+    check_console(TUTORIAL, reader)
+
+
+def test_the_python_blocks_are_parts_of_the_examples() -> None:
+    """What the page quotes stands in an example, to the letter."""
+    sources = "".join(path.read_text("utf-8") for path in EXAMPLES)
+    shown = blocks(TUTORIAL, "python")
+    assert len(shown) >= 7
+    for block in shown:
+        assert block in sources, block
+
+
+def test_every_example_is_shown() -> None:
+    """The page leaves none out, besides those of the README."""
+    text = TUTORIAL.read_text("utf-8")
+    assert {path.name for path in EXAMPLES if f"../examples/{path.name}" not in text} == {"train.py", "train_v2.py"}

@@ -1,0 +1,366 @@
+"""Watching, before a KFP that counts what it is asked; the poller is ticked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.watched import BEGIN, Watching, task
+
+from kfadapter_grpc.domain.errors import (
+    CallCancelledError,
+    DrainingError,
+    InvalidFieldError,
+    KfpError,
+    KfpUnavailableError,
+)
+from kfadapter_grpc.domain.experiments import ExperimentRef
+from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.domain.run_events import RunChanged
+from kfadapter_grpc.domain.runs import RunFilter, RunOutput, RunState
+from kfadapter_grpc.watching import poller as poller_module
+from kfadapter_grpc.watching.filters import MAX_FOLLOWED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RUNNING, PENDING, SUCCEEDED, FAILED = RunState.RUNNING, RunState.PENDING, RunState.SUCCEEDED, RunState.FAILED
+ALL = RunFilter()
+
+
+@pytest.fixture
+def watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
+    """A poller before a fake KFP; its watches tell a heartbeat as soon as there is no news."""
+    monkeypatch.setattr(poller_module, "HEARTBEAT_SECONDS", 0)
+    made = Watching()
+    yield made
+    made.close()
+
+
+def test_present_state_first_then_changes(watching: Watching) -> None:
+    """A watch tells each run as it is, then what changes, then ends when all runs are over."""
+    for run_id in ("a", "b"):
+        watching.kfp.put(run_id)
+    watch = watching.watch("a", "b")
+    watching.tick()
+    assert watch.told() == ["a RUNNING", "b RUNNING"]
+    watching.tick()
+    assert watch.told() == []
+    watching.kfp.put("b", FAILED)
+    watching.tick()
+    assert watch.told() == ["b FAILED"]
+    watching.kfp.put("a", SUCCEEDED)
+    watching.tick()
+    assert watch.told() == ["a SUCCEEDED", "end"]
+
+
+def test_cost_of_many_watches(watching: Watching) -> None:
+    """500 watches of the same 100 runs cost KFP what one does: at most 6 calls a tick, of at most 100 ids each."""
+    ids = [f"run-{number}" for number in range(100)]
+    states = [PENDING, RUNNING, RUNNING, SUCCEEDED]
+    for number, run_id in enumerate(ids):
+        watching.kfp.put(run_id, states[number % 4])
+    watches = [watching.watch(*ids) for _ in range(500)]
+    assert watching.tick() == {"read": 1}
+    assert [len(watch.told()) for watch in watches] == [100] * 500
+    for _ in range(40):
+        assert watching.tick().total() <= 6
+    asked = watching.tick(15)
+    assert asked == {"in_other_state": 2 * 15 + 1, "count": 1}
+    watching.kfp.put("run-1", SUCCEEDED)
+    assert watching.tick().total() <= 6
+    assert {tuple(watch.told()) for watch in watches} == {("run-1 SUCCEEDED",)}
+    assert max(watching.kfp.sizes) <= 100
+
+
+def test_cost_of_two_hundred_runs(watching: Watching) -> None:
+    """1000 watches of 200 runs in all states that there are cost at most 6 calls a tick, also while they move."""
+    ids = [f"run-{number}" for number in range(200)]
+    states = [PENDING, RUNNING, SUCCEEDED, FAILED, RunState.CANCELING]
+    for number, run_id in enumerate(ids):
+        watching.kfp.put(run_id, states[number % 5])
+    for _ in range(1000):
+        watching.watch(*ids)
+    watching.tick()
+    for number in range(60):
+        watching.kfp.put(ids[3 * number], states[number % 5])
+        assert watching.tick().total() <= 6
+
+
+def test_nobody_watches(watching: Watching) -> None:
+    """When nobody watches any more, KFP is asked nothing, and nothing is kept."""
+    watching.kfp.put("a")
+    watching.watch("a", "not there")
+    watching.watch(where=ALL)
+    watching.tick(3)
+    watching.close()
+    assert watching.poller.count() == 0
+    assert watching.tick(20).total() == 0
+
+
+def test_known_runs_are_told_at_once(watching: Watching) -> None:
+    """A watch of runs that others watch already is told what is known, without a question."""
+    watching.kfp.put("a")
+    watching.watch("a")
+    watching.tick()
+    assert watching.watch("a").told() == ["a RUNNING"]
+
+
+def test_coming_back_with_etags(watching: Watching) -> None:
+    """A caller that comes back with etags is told only the runs that differ; unknown etags do no harm."""
+    old = {run_id: watching.kfp.put(run_id).etag for run_id in ("a", "b", "c")}
+    watching.kfp.put("b", SUCCEEDED)
+    watch = watching.watch("a", "b", "c", known={**old, "elsewhere": "x", "c": "another"})
+    watching.tick()
+    assert watch.told() == ["b SUCCEEDED", "c RUNNING"]
+
+
+def test_coming_back_when_all_is_over(watching: Watching) -> None:
+    """A caller that knows already that all runs are over is told nothing; the watch ends."""
+    known = {"a": watching.kfp.put("a", SUCCEEDED).etag}
+    for tasks in (False, True):
+        watch = watching.watch("a", known=known, tasks=tasks)
+        watching.tick()
+        assert watch.told() == ["end"]
+
+
+def test_unknown_and_deleted_runs(watching: Watching) -> None:
+    """A run that never was is told gone at once, one that is deleted within 30 s; both end the watch."""
+    for run_id in ("a", "b", "c"):
+        watching.kfp.put(run_id)
+    watch = watching.watch("a", "b", "c", "nobody")
+    watching.tick()
+    assert watch.told() == ["a RUNNING", "b RUNNING", "c RUNNING", "nobody gone"]
+    del watching.kfp.runs["b"]
+    watching.tick(31)
+    assert watch.told() == ["b gone"]
+    watching.kfp.runs.clear()
+    watching.tick(31)
+    assert sorted(watch.told()) == ["a gone", "c gone", "end"]
+
+
+def test_archived_and_retried_runs(watching: Watching) -> None:
+    """Within 30 s it is told that a run was archived, and that one that was over goes on."""
+    watching.kfp.put("a", FAILED)
+    watching.kfp.put("b")
+    watch = watching.watch("a", "b")
+    watching.tick()
+    assert watch.told() == ["a FAILED", "b RUNNING"]
+    watching.kfp.put("b", storage_state=StorageState.ARCHIVED)
+    watching.kfp.put("a", RUNNING)
+    watching.tick(31)
+    assert sorted(watch.told()) == ["a RUNNING", "b RUNNING"]
+    watching.tick(31)
+    assert watch.told() == []
+
+
+def test_slow_reader(watching: Watching) -> None:
+    """A caller who does not read finds the newest state of each run, and no more, however often it changed."""
+    watch = watching.watch("a")
+    for state in (PENDING, RUNNING, FAILED, RUNNING, SUCCEEDED):
+        watching.kfp.put("a", state)
+        watching.tick(16)
+    assert watch.told() == ["a SUCCEEDED", "end"]
+
+
+def test_changes_of_tasks(watching: Watching) -> None:
+    """Tasks are changes only for a watch that asks for them; what they made is told when the run is over."""
+    watching.kfp.put("a", RUNNING, tasks=(task("t", PENDING),))
+    with_tasks, without = watching.watch("a", tasks=True), watching.watch("a")
+    watching.tick()
+    assert with_tasks.told() == without.told() == ["a RUNNING"]
+    watching.kfp.put("a", RUNNING, tasks=(task("t", RUNNING),))
+    watching.tick()
+    assert (with_tasks.told(), without.told()) == (["a RUNNING"], [])
+    done = task("t", SUCCEEDED, outputs=(RunOutput("metric", value=0.5),))
+    watching.kfp.put("a", SUCCEEDED, tasks=(done,))
+    watching.tick()
+    event = next(with_tasks.events)
+    assert isinstance(event, RunChanged)
+    assert event.run.tasks == (done,)
+    assert with_tasks.told() == ["end"]
+
+
+def test_cost_of_tasks(watching: Watching) -> None:
+    """Runs that go on and are watched with their tasks are read by twenty, a few at a time, and all in turn."""
+    ids = [f"run-{number}" for number in range(100)]
+    for run_id in ids:
+        watching.kfp.put(run_id)
+    watch = watching.watch(*ids, tasks=True)
+    watching.tick()
+    assert len(watch.told()) == 100
+    for run_id in ids:
+        watching.kfp.put(run_id, RUNNING, tasks=(task("t", RUNNING),))
+    for _ in range(5):
+        assert watching.tick().total() <= 3
+    assert len(watch.told()) == 100
+
+
+def test_outage(watching: Watching) -> None:
+    """While KFP is away the watch stays and says so, and afterwards tells what has changed meanwhile."""
+    watching.kfp.put("a")
+    watch = watching.watch("a")
+    watching.tick()
+    assert watch.told() == ["a RUNNING"]
+    watching.kfp.failure = KfpUnavailableError("away")
+    watching.tick(3)
+    assert watch.told() == ["away"]
+    watching.kfp.put("a", SUCCEEDED)
+    watching.kfp.failure = None
+    watching.tick()
+    assert watch.told() == []  # but that KFP is back
+    assert watch.told() == ["a SUCCEEDED", "end"]
+
+
+def test_outage_from_the_beginning(watching: Watching) -> None:
+    """A watch that begins while KFP is away waits for it."""
+    watching.kfp.put("a", SUCCEEDED)
+    watching.kfp.failure = KfpUnavailableError("away")
+    watch = watching.watch("a")
+    watching.tick(2)
+    assert watch.told() == ["away"]
+    watching.kfp.failure = None
+    watching.tick()
+    assert watch.told() == []  # but that KFP is back
+    assert watch.told() == ["a SUCCEEDED", "end"]
+
+
+def test_refused_from_the_beginning(watching: Watching) -> None:
+    """What KFP will never answer fails the watch; a fault in between only makes it wait."""
+    watching.kfp.put("a")
+    old = watching.watch("a")
+    watching.tick()
+    old.told()
+    watching.kfp.failure = InvalidFieldError.of("namespace", "say which")
+    new = watching.watch("b")
+    watching.tick()
+    with pytest.raises(InvalidFieldError):
+        next(new.events)
+    assert old.told() == ["away"]
+    watching.kfp.failure = KfpError("a bad answer")
+    later = watching.watch("c")
+    watching.tick()
+    assert later.told() == ["away"]
+
+
+def test_draining(watching: Watching) -> None:
+    """When the adapter shuts down, all watches end with DRAINING, and none begins."""
+    watch = watching.watch("a")
+    watching.poller.drain()
+    with pytest.raises(DrainingError):
+        next(watch.events)
+    with pytest.raises(DrainingError):
+        watching.watch("a")
+
+
+def test_caller_gone(watching: Watching) -> None:
+    """A caller who goes ends the reading."""
+    watch = watching.watch("a")
+    watch.call.cancel()
+    with pytest.raises(CallCancelledError):
+        next(watch.events)
+
+
+def test_filter_takes_up_new_runs(watching: Watching) -> None:
+    """A watch of a filter tells what matches, and runs made later; it does not end when all are over."""
+    watching.kfp.put("a", SUCCEEDED)
+    watch = watching.watch(where=ALL)
+    watching.tick()
+    assert watch.told() == ["a SUCCEEDED"]
+    watching.kfp.put("b", PENDING)
+    watching.tick()
+    assert watch.told() == ["b PENDING"]
+    watching.kfp.put("b", SUCCEEDED)
+    watching.tick()
+    assert watch.told() == ["b SUCCEEDED"]
+    watching.tick(20)
+    assert watch.told() == []
+
+
+def test_filter_by_state(watching: Watching) -> None:
+    """A run that comes to match is told, one that ceases to match is told once more, others are not."""
+    where = RunFilter(states=frozenset({RUNNING}))
+    watching.kfp.put("over", SUCCEEDED)
+    watching.kfp.put("waits", PENDING)
+    watch = watching.watch(where=where)
+    watching.tick()
+    assert watch.told() == []
+    watching.kfp.put("waits", RUNNING)
+    watching.kfp.put("new", PENDING)
+    watching.tick()
+    assert watch.told() == ["waits RUNNING"]
+    watching.kfp.put("waits", SUCCEEDED)
+    watching.kfp.put("new", FAILED)
+    watching.tick()
+    assert watch.told() == ["waits SUCCEEDED"]
+    watching.kfp.put("waits", FAILED)
+    watching.tick(20)
+    assert watch.told() == []
+
+
+def test_filter_by_time_of_end(watching: Watching) -> None:
+    """A run that goes on matches a filter by its end when it is over."""
+    watching.kfp.put("a")
+    watch = watching.watch(where=RunFilter(finished_after=BEGIN))
+    watching.tick()
+    assert watch.told() == []
+    watching.kfp.put("a", SUCCEEDED, finished_at=BEGIN + timedelta(hours=1))
+    watching.tick()
+    assert watch.told() == ["a SUCCEEDED"]
+
+
+def test_filter_resumed(watching: Watching) -> None:
+    """A caller that comes back to a filter is told what became of runs that it knows and that match no more."""
+    known = {"a": watching.kfp.put("a").etag, "b": "deleted since"}
+    watching.kfp.put("a", SUCCEEDED)
+    watch = watching.watch(where=RunFilter(states=frozenset({RUNNING})), known=known)
+    watching.tick()
+    assert sorted(watch.told()) == ["a SUCCEEDED", "b gone"]
+
+
+def test_run_that_comes_late(watching: Watching) -> None:
+    """A run is found though KFP shows it only after another one that was made after it."""
+    first = watching.kfp.put("first")
+    watch = watching.watch(where=ALL)
+    watching.tick()
+    watching.kfp.runs["later"] = replace(first, run_id="later", created_at=BEGIN + timedelta(seconds=7))
+    watching.tick()
+    watching.kfp.runs["late"] = replace(first, run_id="late", created_at=BEGIN + timedelta(seconds=3))
+    watching.tick()
+    assert watch.told() == ["first RUNNING", "later RUNNING", "late RUNNING"]
+
+
+def test_cost_of_filters(watching: Watching) -> None:
+    """Watches of the same filter share their questions; in quiet times one a tick that finds nothing."""
+    watching.kfp.put("a")
+    watches = [watching.watch(where=RunFilter(labels={"team": "vision"})) for _ in range(50)]
+    watching.tick()
+    assert [watch.told() for watch in watches] == [["a RUNNING"]] * 50
+    watching.tick(20)
+    assert watching.tick() in ({"made": 1, "in_other_state": 1}, {"made": 1, "in_other_state": 1, "count": 1})
+
+
+def test_bound_of_a_filter(watching: Watching) -> None:
+    """For a filter the newest 1000 runs are followed; the oldest are forgotten."""
+    for number in range(MAX_FOLLOWED + 5):
+        watching.kfp.put(f"run-{number}")
+    watch = watching.watch(where=ALL)
+    watching.tick()
+    told = watch.told()
+    assert len(told) == MAX_FOLLOWED
+    assert "run-4 RUNNING" not in told
+    watching.kfp.put("new")
+    watching.tick()
+    watching.kfp.put("run-5", SUCCEEDED)
+    watching.kfp.put("run-6", SUCCEEDED)
+    watching.tick()
+    assert watch.told() == ["new RUNNING", "run-6 SUCCEEDED"]
+
+
+def test_experiment_of_a_filter(watching: Watching) -> None:
+    """The experiment of a filter is found once, when the watch begins."""
+    watching.watch(where=RunFilter(experiment=ExperimentRef(name="e")))
+    assert watching.kfp.asked["experiment_id"] == 1
+    assert "experiment_id" not in watching.tick(3)

@@ -1,0 +1,167 @@
+"""What the tests of watching share: a KFP that counts what it is asked, and watches that are read without waiting."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.domain.errors import RunNotFoundError
+from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunGone
+from kfadapter_grpc.domain.runs import Run, RunFilter, RunState, RunTask
+from kfadapter_grpc.watching import Wanted, WatchPoller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kfadapter_grpc.domain.experiments import ExperimentRef
+    from kfadapter_grpc.domain.run_events import RunEvent
+
+BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+class FakeLooks:
+    """Keeps runs, and counts the questions.
+
+    Attributes:
+        runs: The runs by id.
+        asked: How often each question was asked.
+        failure: What every question fails with.
+        sizes: How many ids the questions named.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.asked: Counter[str] = Counter()
+        self.failure: Exception | None = None
+        self.sizes: list[int] = []
+
+    def put(self, run_id: str, state: RunState = RunState.RUNNING, **fields: object) -> Run:
+        """Makes a run, or changes it."""
+        run = self.runs.get(run_id) or Run(
+            run_id, created_at=BEGIN + timedelta(seconds=len(self.runs)), storage_state=StorageState.AVAILABLE
+        )
+        run = replace(run, state=state, **fields)  # type: ignore[arg-type]
+        text = repr((run.state, run.storage_state, [replace(task, outputs=()) for task in run.tasks]))
+        self.runs[run_id] = replace(run, etag=hashlib.sha256(text.encode()).hexdigest()[:20])
+        return self.runs[run_id]
+
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> Sequence[Run]:
+        """Reads runs."""
+        del namespace, call
+        return self._listed("read", run_ids, lambda _: True)
+
+    def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
+        """Reads those in another state."""
+        del namespace, call
+        return self._listed("in_other_state", run_ids, lambda run: run.state is not state)
+
+    def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
+        """Counts those that are there."""
+        del namespace, call
+        stored = [StorageState.ARCHIVED] if archived else [StorageState.AVAILABLE]
+        return len(self._listed("count", run_ids, lambda run: run.storage_state in stored))
+
+    def get(self, run_id: str, call: Call) -> Run:
+        """Reads one run."""
+        del call
+        self._ask("get")
+        if run_id not in self.runs:
+            raise RunNotFoundError("not there")
+        return self.runs[run_id]
+
+    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
+        """Reads runs that match."""
+        del call
+        self._ask("made")
+        found = [run for run in self.runs.values() if self._matches(where, run)]
+        return sorted(found, key=lambda run: run.created_at or BEGIN, reverse=True)[:limit]
+
+    def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
+        """Finds an experiment."""
+        del call
+        self._ask("experiment_id")
+        return ref.experiment_id or f"id of {ref.name}"
+
+    def _matches(self, where: RunFilter, run: Run) -> bool:
+        assert run.created_at is not None
+        return (
+            (not where.states or run.state in where.states)
+            and (where.created_after is None or run.created_at > where.created_after)
+            and (run.storage_state is StorageState.ARCHIVED) is where.archived
+            and (where.finished_after is None or (run.finished_at or BEGIN) > where.finished_after)
+        )
+
+    def _listed(self, question: str, run_ids: Sequence[str], wanted: object) -> Sequence[Run]:
+        self._ask(question)
+        self.sizes.append(len(run_ids))
+        assert callable(wanted)
+        return [self._in_list(self.runs[one]) for one in run_ids if one in self.runs and wanted(self.runs[one])]
+
+    def _in_list(self, run: Run) -> Run:
+        """Lists leave out what tasks made."""
+        return replace(run, tasks=tuple(replace(task, outputs=()) for task in run.tasks))
+
+    def _ask(self, question: str) -> None:
+        self.asked[question] += 1
+        if self.failure is not None:
+            raise self.failure
+
+
+@dataclass
+class Reader:
+    """A watch that is read without waiting."""
+
+    events: Iterator[RunEvent]
+    call: Call
+
+    def told(self) -> list[str]:
+        """What is to be told, up to the next heartbeat or the end, as words."""
+        found: list[str] = []
+        for event in self.events:
+            if isinstance(event, Heartbeat):
+                return found if event.kfp_reachable else [*found, "away"]
+            found.append(_words(event))
+        return [*found, "end"]
+
+
+def _words(event: RunChanged | RunGone) -> str:
+    return f"{event.run.run_id} {event.run.state.value}" if isinstance(event, RunChanged) else f"{event.run_id} gone"
+
+
+class Watching:
+    """A poller before a fake KFP, ticked by hand, and its watches."""
+
+    def __init__(self) -> None:
+        self.kfp = FakeLooks()
+        self.poller = WatchPoller(self.kfp, threaded=False, now=lambda: BEGIN)
+        self._stack = ExitStack()
+
+    def watch(
+        self, *run_ids: str, where: RunFilter | None = None, tasks: bool = False, known: dict[str, str] | None = None
+    ) -> Reader:
+        """Opens a watch."""
+        call = Call("test", 60)
+        wanted = Wanted(run_ids, where, "", known or {}, tasks)
+        return Reader(self._stack.enter_context(self.poller.open(wanted, call)), call)
+
+    def tick(self, times: int = 1, elapsed: float = 2.0) -> Counter[str]:
+        """Looks at KFP; tells what it was asked."""
+        self.kfp.asked.clear()
+        for _ in range(times):
+            self.poller.tick(elapsed)
+        return self.kfp.asked
+
+    def close(self) -> None:
+        """Ends the watches."""
+        self._stack.close()
+
+
+def task(name: str, state: RunState, **fields: object) -> RunTask:
+    """A task."""
+    return replace(RunTask(name, task_id=name), state=state, **fields)  # type: ignore[arg-type]
