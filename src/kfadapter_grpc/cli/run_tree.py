@@ -169,7 +169,10 @@ def _waiting(run: Run, planned: Sequence[str]) -> list[_Row]:
 
 
 def _path(name: str) -> tuple[str, ...]:
-    return tuple(part for part in name.split("/") if part) or (name,)
+    """Takes a name apart; which iterations of loops a task is in stands behind its own name: `fit[0]`."""
+    *groups, last = [part for part in name.split("/") if part] or [name]
+    iterations = "".join(found for group in groups for found in _ITERATION.findall(group))
+    return (*(_ITERATION.sub("", group) for group in groups), last + iterations)
 
 
 def _ordered(rows: Sequence[_Row]) -> list[_Row]:

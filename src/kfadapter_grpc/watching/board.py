@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.domain.run_events import RunChanged
 from kfadapter_grpc.domain.runs import RunState
 
 if TYPE_CHECKING:
@@ -25,10 +26,14 @@ LIVE_STATES = frozenset(state for state in RunState if not state.is_over)
 
 @dataclass(slots=True, eq=False)
 class _Known:
-    run: Run | None = None
+    event: RunChanged | None = None
     complete: bool = False
     watches: set[Watch] = field(default_factory=set)
     read: int = 0
+
+    @property
+    def run(self) -> Run | None:
+        return self.event.run if self.event else None
 
     @property
     def with_tasks(self) -> bool:
@@ -46,14 +51,14 @@ class Board:
     def __bool__(self) -> bool:
         return bool(self._known)
 
-    def follow(self, watch: Watch, run_ids: Iterable[str], at: datetime) -> None:
+    def follow(self, watch: Watch, run_ids: Iterable[str]) -> None:
         """Has a watch told of runs; of those that are known, what is known."""
         for run_id in run_ids:
             known = self._known.setdefault(run_id, _Known())
             known.watches.add(watch)
             watch.followed.add(run_id)
-            if known.run is not None:
-                self._tell(watch, known.run, known, at)
+            if known.event is not None:
+                self._tell(watch, known.event, known)
 
     def leave(self, watch: Watch, run_ids: Iterable[str] | None = None) -> None:
         """Has a watch told no more: of some runs, or of all."""
@@ -73,10 +78,11 @@ class Board:
         before, self._reads, known.read = known.run, self._reads + 1, self._reads + 1
         if before is not None and before.etag == run.etag and known.complete >= complete:
             return False
-        known.run, known.complete = run, complete
+        event = known.event = RunChanged(run, at)
+        known.complete = complete
         self._incomplete.pop(run.run_id, None)
         for watch in list(known.watches):
-            self._tell(watch, run, known, at)
+            self._tell(watch, event, known)
         return before is None or before.etag != run.etag
 
     def lose(self, run_id: str, at: datetime) -> None:
@@ -123,11 +129,11 @@ class Board:
         known = self._known.get(run_id)
         return known is not None and known.run is not None
 
-    def _tell(self, watch: Watch, run: Run, known: _Known, at: datetime) -> None:
-        if watch.satisfied_with(run, complete=known.complete):
-            watch.tell(run, at)
+    def _tell(self, watch: Watch, event: RunChanged, known: _Known) -> None:
+        if watch.satisfied_with(event.run, complete=known.complete):
+            watch.tell(event)
         else:
-            self._incomplete[run.run_id] = None
+            self._incomplete[event.run.run_id] = None
 
     def _drop(self, run_id: str) -> None:
         del self._known[run_id]

@@ -45,7 +45,7 @@ class Registry:
                 group = self._groups.setdefault(filter_key(where), FilterGroup(where))
                 group.watches.add(watch)
                 ids = dict.fromkeys([*group.run_ids, *watch.wanted.known_etags])
-            self._boards.setdefault(watch.wanted.namespace, Board()).follow(watch, ids, self._now())
+            self._boards.setdefault(watch.wanted.namespace, Board()).follow(watch, ids)
 
     def remove(self, watch: Watch) -> None:
         """Has a watch told no more, and forgets what only it was about."""
@@ -98,7 +98,7 @@ class Registry:
             new = group.take_up(runs, self._now())
             for watch in group.watches:
                 watch.begun = True
-                board.follow(watch, new, self._now())
+                board.follow(watch, new)
             changed = self.learn(board, runs)
             dropped = group.drop_oldest()
             for watch in group.watches:

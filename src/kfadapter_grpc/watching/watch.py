@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.models import StorageState
-from kfadapter_grpc.domain.run_events import RunChanged, RunGone
+from kfadapter_grpc.domain.run_events import RunGone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from kfadapter_grpc.domain.run_events import RunChanged
     from kfadapter_grpc.domain.runs import Run, RunFilter
     from kfadapter_grpc.watching.mailbox import Mailbox
 
@@ -60,11 +62,11 @@ class Watch:
         """Whether a run can be told as it was read: only a whole read tells what the tasks of one that is over made."""
         return complete or not (self.wanted.tasks and run.state.is_over) or self._knows(run)
 
-    def tell(self, run: Run, at: datetime) -> None:
+    def tell(self, event: RunChanged) -> None:
         """Takes note of a run as it is now, and has it told if that is news."""
-        self.begun = True
+        self.begun, run = True, event.run
         if not self._knows(run):
-            self.mailbox.put(run.run_id, RunChanged(run, at))
+            self.mailbox.put(run.run_id, event)
         if self._matches(run):
             self._told[run.run_id] = self._key(run)
         elif run.run_id in self._told:
@@ -104,7 +106,8 @@ class Watch:
         """Names what of a run's condition this watch tells."""
         if self.wanted.tasks:
             return run.etag
-        return f"{run.state.value} {run.storage_state.value} {run.finished_at}"
+        # Many watches hold this of many runs: one text for all of them.
+        return sys.intern(f"{run.state.value} {run.storage_state.value} {run.finished_at}")
 
     def _matches(self, run: Run) -> bool:
         """Whether a run matches in what may change of it; the rest was looked at when it was taken up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter.v1 import run_pb2 as pb
@@ -189,8 +190,8 @@ def _check_known_etags(checks: Checks, known: Mapping[str, str]) -> None:
 
 
 def _canonical(run_id: str) -> str:
-    """KFP writes UUIDs in lower case and finds them in any."""
-    return run_id.lower() if _UUID.fullmatch(run_id) else run_id
+    """KFP writes UUIDs in lower case and finds them in any. Many watches may hold the same ids: one text for all."""
+    return sys.intern(run_id.lower() if _UUID.fullmatch(run_id) else run_id)
 
 
 def _check_run_id(checks: Checks, value: str) -> None:

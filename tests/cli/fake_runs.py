@@ -1,0 +1,165 @@
+"""A service of runs that keeps what it is told in memory."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from typing_extensions import override
+
+from kfadapter.v1 import common_pb2, pipeline_pb2_grpc, run_pb2, run_pb2_grpc
+from kfadapter_grpc.domain.errors import AdapterError, RunNotFoundError
+from kfadapter_grpc.interceptors.errors import wire_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.message import Message
+    from tests.client.fake_adapter import FakeAdapter
+
+SUCCEEDED = run_pb2.RUN_STATE_SUCCEEDED
+
+
+class FakeRuns(run_pb2_grpc.RunServiceServicer):
+    """Runs in memory.
+
+    Attributes:
+        runs: What there is, oldest first.
+        requests: Every request that arrived.
+        endings: The states that a watched run goes through, with an error for each.
+        failures: What the next calls fail with.
+        logs: The log of each task, by its name.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[str, run_pb2.Run] = {}
+        self.requests: list[Message] = []
+        self.endings: list[tuple[run_pb2.RunState.ValueType, str]] = [(SUCCEEDED, "")]
+        self.failures: list[AdapterError] = []
+        self.logs: dict[str, bytes] = {}
+
+    def add(self, name: str, **fields: object) -> run_pb2.Run:
+        """Adds a run."""
+        number = len(self.runs) + 1
+        run = run_pb2.Run(
+            run_id=f"22222222-0000-4000-8000-{number:012d}",
+            display_name=name,
+            created_at=Timestamp(seconds=1_760_000_000 + number),
+            experiment_name="Default",
+            **fields,  # type: ignore[arg-type]
+        )
+        self.runs[run.run_id] = run
+        return run
+
+    @override
+    def Create(self, request: run_pb2.CreateRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        """Adds a run, unless it is only to be checked."""
+        self._begin(request, context)
+        if request.validate_only:
+            return run_pb2.Run(display_name="would be", parameters=request.parameters)
+        return self.add(request.display_name or "made up", state=run_pb2.RUN_STATE_RUNNING)
+
+    @override
+    def Get(self, request: run_pb2.GetRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        """Gets a run."""
+        return self._of(request, context)
+
+    @override
+    def List(self, request: run_pb2.ListRunsRequest, context: grpc.ServicerContext) -> run_pb2.ListRunsResponse:
+        """Lists runs, newest first, on one page."""
+        self._begin(request, context)
+        found = [*reversed(self.runs.values())][: request.page_size or None]
+        return run_pb2.ListRunsResponse(runs=found)
+
+    @override
+    def Watch(self, request: run_pb2.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[run_pb2.RunEvent]:
+        """Tells the endings of each run, and ends."""
+        self._begin(request, context)
+        for run_id in request.runs.run_ids:
+            run = self.runs[run_id]
+            for state, error in self.endings:
+                run.state, run.error = state, error
+                yield run_pb2.RunEvent(changed=run_pb2.RunChanged(run=run), observed_at=run.created_at)
+
+    @override
+    def ReadLogs(
+        self, request: run_pb2.ReadLogsRequest, context: grpc.ServicerContext
+    ) -> Iterator[run_pb2.ReadLogsResponse]:
+        """Sends a log in pieces of seven bytes."""
+        self._begin(request, context)
+        log = self.logs[request.task]
+        for begin in range(0, len(log), 7):
+            yield run_pb2.ReadLogsResponse(chunk=log[begin : begin + 7])
+
+    @override
+    def Terminate(self, request: run_pb2.TerminateRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        """Stops a run at once where somebody waits for it."""
+        run = self._of(request, context)
+        run.state = run_pb2.RUN_STATE_CANCELED if request.HasField("wait") else run_pb2.RUN_STATE_CANCELING
+        return run
+
+    @override
+    def Retry(self, request: run_pb2.RetryRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        """Lets it run again."""
+        run = self._of(request, context)
+        run.state = run_pb2.RUN_STATE_RUNNING
+        return run
+
+    @override
+    def Archive(self, request: run_pb2.ArchiveRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        """Puts it away."""
+        run = self._of(request, context)
+        run.storage_state = common_pb2.STORAGE_STATE_ARCHIVED
+        return run
+
+    @override
+    def Unarchive(self, request: run_pb2.UnarchiveRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
+        """Takes it back."""
+        run = self._of(request, context)
+        run.storage_state = common_pb2.STORAGE_STATE_AVAILABLE
+        return run
+
+    @override
+    def Delete(self, request: run_pb2.DeleteRunRequest, context: grpc.ServicerContext) -> run_pb2.DeleteRunResponse:
+        """Deletes it."""
+        if request.allow_missing and request.run_id not in self.runs:
+            return run_pb2.DeleteRunResponse()
+        return run_pb2.DeleteRunResponse(run_id=self.runs.pop(self._of(request, context).run_id).run_id)
+
+    def _begin(self, request: Message, context: grpc.ServicerContext) -> None:
+        self.requests.append(request)
+        if self.failures:
+            context.abort_with_status(wire_status(self.failures.pop(0), "r-1"))
+
+    def _of(
+        self,
+        request: run_pb2.GetRunRequest
+        | run_pb2.TerminateRunRequest
+        | run_pb2.RetryRunRequest
+        | run_pb2.ArchiveRunRequest
+        | run_pb2.UnarchiveRunRequest
+        | run_pb2.DeleteRunRequest,
+        context: grpc.ServicerContext,
+    ) -> run_pb2.Run:
+        self._begin(request, context)
+        if request.run_id not in self.runs:
+            context.abort_with_status(wire_status(RunNotFoundError(f"there is no run {request.run_id}"), "r-1"))
+        return self.runs[request.run_id]
+
+
+@contextmanager
+def serving_all(pipelines: FakeAdapter, runs: FakeRuns) -> Iterator[str]:
+    """Serves pipelines and runs on a free loopback port and tells the address."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+        pipeline_pb2_grpc.add_PipelineServiceServicer_to_server(pipelines, server)
+        run_pb2_grpc.add_RunServiceServicer_to_server(runs, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(None).wait(10)

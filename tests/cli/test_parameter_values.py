@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+import typer
+
+from kfadapter_grpc.cli.durations import duration, shown_duration
+from kfadapter_grpc.cli.parameter_values import parse_parameters, typed_values
+from kfadapter_grpc.domain.spec import Parameter, ParameterType
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("NUMBER_INTEGER", "7", 7),
+        ("NUMBER_INTEGER", "-7", -7),
+        ("NUMBER_INTEGER", "7.5", "7.5"),
+        ("NUMBER_INTEGER", "1_000", "1_000"),
+        ("NUMBER_INTEGER", "9" * 5000, "9" * 5000),
+        ("NUMBER_DOUBLE", "7", 7.0),
+        ("NUMBER_DOUBLE", "1e-3", 0.001),
+        ("NUMBER_DOUBLE", "nan", "nan"),
+        ("NUMBER_DOUBLE", "abc", "abc"),
+        ("BOOLEAN", "true", True),
+        ("BOOLEAN", "False", False),
+        ("BOOLEAN", "yes", "yes"),
+        ("LIST", '[1, "둘", {"a": null}]', [1, "둘", {"a": None}]),
+        ("LIST", '{"a": 1}', '{"a": 1}'),
+        ("LIST", "[1, 2", "[1, 2"),
+        ("STRUCT", '{"a": [1]}', {"a": [1]}),
+        ("STRUCT", "[" * 100_000, "[" * 100_000),
+        ("STRING", "7", "7"),
+        ("STRING", "@file=x", "@file=x"),
+        ("", "7", "7"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_values_have_the_declared_type(kind: str, text: str, value: object) -> None:
+    """What can be read as the declared type is; anything else stays a text, for the adapter to refuse."""
+    made = typed_values({"x": text}, [Parameter("x", ParameterType(kind))])["x"]
+    assert json.dumps(made) == json.dumps(value)
+    assert type(made) is type(value)
+
+
+def test_what_is_not_declared_stays_a_text() -> None:
+    """The adapter knows better words for it."""
+    assert typed_values({"x": "7"}, []) == {"x": "7"}
+
+
+def test_pairs() -> None:
+    """A value may be empty and may hold further equals signs."""
+    assert parse_parameters(["a=b=c", "도시=서울", "d="]) == {"a": "b=c", "도시": "서울", "d": ""}
+
+
+def test_all_malformed_pairs_are_told_at_once() -> None:
+    """Nobody has to type the command again for each."""
+    with pytest.raises(typer.BadParameter) as caught:
+        parse_parameters(["a", "=b", "c=1", "c=2"])
+    assert caught.value.message == (
+        "'a' is not of the form name=value; '=b' is not of the form name=value; 'c' is given twice"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0s"), (0, "0s"), (59.9, "59s"), (61, "1m01s"), (3600, "1h00m"), (7260, "2h01m"), (90_000, "1d01h")],
+)
+def test_lengths_are_written_in_two_units(seconds: float, text: str) -> None:
+    """The rest does not matter to a reader."""
+    assert shown_duration(timedelta(seconds=seconds)) == text
+
+
+def test_lengths_are_read() -> None:
+    """Each unit at most once, the largest first."""
+    assert duration("1d2h3m4s") == timedelta(days=1, hours=2, minutes=3, seconds=4)
+    assert duration("90m") == timedelta(minutes=90)
+
+
+@pytest.mark.parametrize("text", ["", "0s", "5", "1.5h", "1s1h", "-1s", "1" * 30 + "d"])
+def test_what_is_no_length(text: str) -> None:
+    """It is refused, and the message shows how it is written."""
+    with pytest.raises(typer.BadParameter, match="write 90s"):
+        duration(text)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from kfadapter_grpc.cli.followed import Followed
+from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, planned_paths, run_line, short_error, task_lines
+from kfadapter_grpc.domain.runs import Run, RunState, RunStateChange, RunTask
+from kfadapter_grpc.domain.spec import Task
+
+BEGUN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+NOW = BEGUN + timedelta(seconds=75)
+PLANNED = planned_paths([Task("준비"), Task("loop", tasks=(Task("fit"),)), Task("report")])
+
+
+def task(name: str, state: RunState, seconds: int | None = None, error: str = "") -> RunTask:
+    """A task that began with the run, and is over if a time is given."""
+    end = None if seconds is None else BEGUN + timedelta(seconds=seconds)
+    return RunTask(name, f"id-{name}", state, error, BEGUN, end)
+
+
+def running(*tasks: RunTask) -> Run:
+    """A run that is not over."""
+    return Run("r", "훈련", RunState.RUNNING, created_at=BEGUN, tasks=tasks)
+
+
+TASKS = (
+    task("준비", RunState.SUCCEEDED, 3),
+    task("loop", RunState.RUNNING),
+    task("loop[0]/fit", RunState.FAILED, 9, "Traceback ...\nRuntimeError: broken\n"),
+    task("loop[1]/fit", RunState.RUNNING),
+)
+
+
+def test_tasks_are_a_tree() -> None:
+    """What is inside others stands below these; names of wide characters keep the columns; errors are one line."""
+    assert task_lines(running(*TASKS), PLANNED, NOW, UNICODE) == [
+        "✓ 준비      SUCCEEDED      3s",
+        "● loop      RUNNING     1m15s",
+        "✗   fit[0]  FAILED         9s  RuntimeError: broken",
+        "●   fit[1]  RUNNING     1m15s",
+        "· report    waiting",
+    ]
+
+
+def test_ascii_alone_will_do() -> None:
+    """Where nothing else can be shown, every mark is ASCII."""
+    marks = [line[0] for line in task_lines(running(*TASKS), PLANNED, NOW, ASCII)]
+    assert marks == ["+", "*", "x", "*", "."]
+
+
+def test_progress_counts_what_has_no_others_inside() -> None:
+    """Of the loop only its iterations count; what has not begun counts too."""
+    assert run_line(running(*TASKS), NOW, PLANNED) == "훈련  RUNNING  1m15s  2 of 4 tasks"
+
+
+def test_a_run_that_is_over_waits_for_nothing() -> None:
+    """What was never begun is not shown as if it still could be."""
+    over = Run("r", "x", RunState.FAILED, tasks=(task("준비", RunState.FAILED, 3),))
+    assert len(task_lines(over, PLANNED, NOW, UNICODE)) == 1
+
+
+def test_names_without_a_path_are_known_too() -> None:
+    """Some servers tell only a task's own name: it does not wait any more."""
+    lines = task_lines(running(task("fit", RunState.RUNNING)), ["loop/fit", "report"], NOW, UNICODE)
+    assert [line.split()[1] for line in lines] == ["fit", "report"]
+
+
+def test_an_error_may_not_steer_the_terminal() -> None:
+    """Controls are shown, and what is too long is cut with a mark."""
+    assert short_error("a\n\x1b[2Jb", "…") == "\\x1b[2Jb"
+    assert short_error("x" * 500, "…").endswith("x…")
+    assert short_error("", "…") == ""
+
+
+def test_who_saw_a_run_stop_knows_that_it_was_cancelled() -> None:
+    """Kubeflow Pipelines calls a terminated run FAILED in the end, and keeps no CANCELING."""
+    one = Followed(running())
+    one.take(Run("r", state=RunState.CANCELING))
+    one.take(Run("r", state=RunState.FAILED))
+    assert (one.was_stopped, one.has_failed) == (True, False)
+
+
+def test_a_retried_run_is_judged_by_its_end() -> None:
+    """A history that tells of a termination makes a later success no less one."""
+    history = (RunStateChange(RunState.CANCELED),)
+    one = Followed(Run("r", state=RunState.SUCCEEDED, state_history=history))
+    assert (one.was_stopped, one.has_failed) == (False, False)
+
+
+def test_only_changes_are_told() -> None:
+    """A task whose state stayed is not told again, nor is the run."""
+    one = Followed(running())
+    assert [changed.name for changed in one.take(running(*TASKS[:2]))] == ["준비", "loop"]
+    assert one.takes_state()
+    assert [changed.name for changed in one.take(running(*TASKS))] == ["loop[0]/fit", "loop[1]/fit"]
+    assert not one.takes_state()

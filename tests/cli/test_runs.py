@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from google.protobuf import json_format
+from tests.cli.conftest import Kfadapter
+from tests.cli.fake_runs import FakeRuns, serving_all
+
+from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter.v1 import run_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.client.fake_adapter import FakeAdapter
+
+FAILED = (run_pb2.RUN_STATE_FAILED, "task fit failed: RuntimeError: 부서짐")
+
+
+@pytest.fixture
+def runs() -> FakeRuns:
+    """A service without runs."""
+    return FakeRuns()
+
+
+@pytest.fixture
+def kfadapter(fake: FakeAdapter, runs: FakeRuns) -> Iterator[Kfadapter]:
+    """The command line before an adapter with one pipeline, `train`."""
+    fake.add(
+        "train", pb.PipelineSpecSummary(parameters=[pb.Parameter(name="n", type=pb.PARAMETER_TYPE_NUMBER_INTEGER)])
+    )
+    with serving_all(fake, runs) as target:
+        yield Kfadapter(target)
+
+
+def created(runs: FakeRuns) -> run_pb2.CreateRunRequest:
+    """The only request to start a run."""
+    (request,) = [one for one in runs.requests if isinstance(one, run_pb2.CreateRunRequest)]
+    return request
+
+
+def test_run_sends_what_was_typed(kfadapter: Kfadapter, fake: FakeAdapter, runs: FakeRuns) -> None:
+    """Parameters are typed, the version is the one that was looked at, and the answer tells how to follow."""
+    ended = kfadapter(
+        "run", "train", "-p", "n=7", "-p", "도시=서울=x", "--experiment", "lab", "--create-experiment", "--no-cache",
+        "--label", "a=b", "--display-name", "첫 실행",
+    )  # fmt: skip
+    assert (ended.code, ended.err) == (0, "")
+    request = created(runs)
+    assert json_format.MessageToDict(request.parameters) == {"n": 7.0, "도시": "서울=x"}
+    assert request.pipeline_version_id == fake.versions["train"][0].pipeline_version_id
+    assert (request.experiment_name, request.create_experiment, dict(request.labels)) == ("lab", True, {"a": "b"})
+    assert request.HasField("caching_enabled")
+    assert "첫 실행" in ended.out
+    assert f"watch {next(iter(runs.runs))}\n" in ended.out
+
+
+def test_a_file_is_uploaded_once(kfadapter: Kfadapter, fake: FakeAdapter, runs: FakeRuns, tmp_path: Path) -> None:
+    """It is stored under its name, unless it is there, and that version is run."""
+    file = tmp_path / "other.yaml"
+    file.write_text("x: 1\n")
+    ended = kfadapter("run", str(file), "-o", "name")
+    assert (ended.code, ended.out) == (0, f"{next(iter(runs.runs))}\n")
+    assert ended.err == "uploaded other, version other (new)\n"
+    (metadata,) = [one for one in fake.requests if isinstance(one, pb.UploadPipelineMetadata)]
+    assert metadata.if_exists == pb.IF_EXISTS_SKIP_IF_SAME
+    assert created(runs).pipeline_id == fake.pipelines["other"].pipeline_id
+
+
+@pytest.mark.parametrize("words", [["-"], ["x.yaml", "--version", "2"], ["absent.yaml"]], ids=lambda words: words[0])
+def test_a_file_that_cannot_be_run(kfadapter: Kfadapter, runs: FakeRuns, words: list[str]) -> None:
+    """It is a mistake of the command line, and nothing is started."""
+    ended = kfadapter("run", *words)
+    assert ended.code == 2
+    assert ended.err.startswith("error: ")
+    assert runs.requests == []
+
+
+def test_a_dry_run_starts_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """The adapter only checks, and the command says so."""
+    ended = kfadapter("run", "train", "-p", "n=7", "--dry-run")
+    assert (ended.code, runs.runs) == (0, {})
+    assert created(runs).validate_only
+    assert "nothing was started" in ended.err
+
+
+def test_a_watched_run_that_succeeds(kfadapter: Kfadapter) -> None:
+    """The exit code is 0, and each change is a line."""
+    ended = kfadapter("run", "train", "-p", "n=7", "--watch", "--display-name", "r")
+    assert ended.code == 0
+    assert ended.out == "08:53:21  r  SUCCEEDED\n"
+
+
+def test_a_watched_run_that_fails(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """The exit code is 1, and the three parts say why and where to look."""
+    runs.endings = [FAILED]
+    ended = kfadapter("run", "train", "-p", "n=7", "--watch", "--display-name", "r")
+    assert ended.code == 1
+    _, what, why, step, *_ = ended.err.splitlines()
+    assert (what, why) == ("error: run 'r' failed", f"why:   {FAILED[1]}")
+    assert step.endswith(f"logs {next(iter(runs.runs))} --failed")
+
+
+@pytest.mark.parametrize("last", ["FAILED", "CANCELED"])
+def test_a_watched_run_that_is_cancelled(kfadapter: Kfadapter, runs: FakeRuns, last: str) -> None:
+    """The exit code is 7, also where Kubeflow Pipelines calls it a failure in the end."""
+    runs.endings = [(run_pb2.RUN_STATE_CANCELING, ""), (run_pb2.RunState.Value(f"RUN_STATE_{last}"), "")]
+    run = runs.add("r")
+    ended = kfadapter("watch", run.run_id)
+    assert ended.code == 7
+    assert "error: run 'r' was cancelled\n" in ended.err
+
+
+def test_watch_as_json_is_one_document(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """Programs get the run once it is over, and nothing before."""
+    run = runs.add("r")
+    assert json.loads(kfadapter("watch", run.run_id, "-o", "json").out)["state"] == "SUCCEEDED"
+
+
+def test_several_runs_end_with_the_worst(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """One that fails among others makes 1, and every line tells whose it is."""
+    runs.endings = [FAILED]
+    first, second = runs.add("a"), runs.add("b")
+    ended = kfadapter("watch", first.run_id, second.run_id, first.run_id)
+    assert ended.code == 1
+    assert [line.split()[1:] for line in ended.out.splitlines()] == [["a", "FAILED"], ["b", "FAILED"]]
+
+
+def test_a_run_that_is_not_there(kfadapter: Kfadapter) -> None:
+    """Every command says so with exit code 5, at once."""
+    for words in (["watch"], ["logs"], ["terminate"], ["retry"], ["runs", "show"], ["runs", "archive"]):
+        ended = kfadapter(*words, "absent")
+        assert ended.code == 5, words
+        assert "RUN_NOT_FOUND" in ended.err
+    assert kfadapter("watch", "@latest").code == 5
+
+
+def test_runs_is_a_list(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """`runs` lists, newest first, with filters of its own; more than were asked for are mentioned."""
+    old, new = runs.add("old"), runs.add("새 것", state=run_pb2.RUN_STATE_FAILED, error="why\nbecause")
+    ended = kfadapter("runs", "--state", "failed", "--limit", "1")
+    assert ended.code == 0
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["NAME", "새"]
+    assert ended.out.splitlines()[1].endswith("because")
+    assert "--limit 0" in ended.err
+    request = runs.requests[-1]
+    assert isinstance(request, run_pb2.ListRunsRequest)
+    assert list(request.filter.states) == [run_pb2.RUN_STATE_FAILED]
+    assert kfadapter("runs", "list", "-o", "name").out == f"{new.run_id}\n{old.run_id}\n"
+    assert json.loads(kfadapter("runs", "-o", "json").out)[1]["tasks"] is None
+    assert kfadapter("runs", "nonsense").code == 2
+
+
+def test_show_tells_tasks_and_metrics(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """Tasks are a tree; each metric has a row of its own."""
+    run = runs.add("r", state=run_pb2.RUN_STATE_SUCCEEDED)
+    task = run.tasks.add(name="fit", task_id="t", state=run_pb2.RUN_STATE_SUCCEEDED)
+    metrics = task.outputs.add(name="metrics").artifact
+    metrics.type = "system.Metrics"
+    metrics.metadata.update({"loss": 0.5})
+    task.outputs.add(name="text").value.string_value = "결과"
+    shown = kfadapter("runs", "show", "@latest").out
+    assert "\nTASKS\n✓ fit  SUCCEEDED\n" in shown
+    rows = [line.split() for line in shown.splitlines() if line.startswith("fit")]
+    assert rows == [["fit", "metrics.loss", "0.5"], ["fit", "metrics", "system.Metrics"], ["fit", "text", "결과"]]
+    record = json.loads(kfadapter("runs", "show", run.run_id, "-o", "json").out)
+    assert record["tasks"][0]["outputs"][1] == {"name": "text", "value": "결과"}
+
+
+def test_terminate_waits_if_asked(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """Without waiting it says that the run stops, otherwise that it is over."""
+    run = runs.add("r", state=run_pb2.RUN_STATE_RUNNING)
+    assert kfadapter("terminate", run.run_id).out == f"run {run.run_id} stops: CANCELING\n"
+    assert kfadapter("terminate", run.run_id, "--wait", "5").out == f"run {run.run_id} is over: CANCELED\n"
+
+
+def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """Each says what it did; what is not there can be allowed."""
+    run = runs.add("r")
+    assert kfadapter("runs", "archive", run.run_id).out == f"archived run {run.run_id}\n"
+    assert json.loads(kfadapter("runs", "unarchive", run.run_id, "-o", "json").out)["storage_state"] == "AVAILABLE"
+    assert kfadapter("retry", run.run_id, "--watch").code == 0
+    assert kfadapter("runs", "delete", run.run_id).out == f"deleted run {run.run_id}\n"
+    assert kfadapter("runs", "delete", run.run_id).code == 5
+    assert "there was no run" in kfadapter("runs", "delete", run.run_id, "--allow-missing").err
+
+
+@pytest.fixture
+def logged(runs: FakeRuns) -> run_pb2.Run:
+    """A run of three tasks: one succeeded, one failed, one did not begin."""
+    run = runs.add("r", state=run_pb2.RUN_STATE_FAILED)
+    for name, state in (("one", "SUCCEEDED"), ("둘", "FAILED"), ("three", "SKIPPED")):
+        run.tasks.add(name=name, task_id=name, state=run_pb2.RunState.Value(f"RUN_STATE_{state}"))
+    runs.logs = {"one": "first line\n둘째 줄\n".encode(), "둘": b"Error: broken"}
+    return run
+
+
+@pytest.mark.parametrize("follow", [[], ["-f"]])
+def test_logs(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run, follow: list[str]) -> None:
+    """All logs have the task's name before each line; pieces that cut a character do no harm."""
+    runs.endings = [FAILED]
+    everything = "one | first line\none | 둘째 줄\n둘 | Error: broken\n"
+    assert kfadapter("logs", logged.run_id, *follow).out == everything
+    assert kfadapter("logs", logged.run_id, "--failed", *follow).out == "둘 | Error: broken\n"
+    assert kfadapter("logs", logged.run_id, "one", *follow).out == "first line\n둘째 줄\n"
+
+
+def test_logs_of_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """A run in which nothing failed has nothing to show, and says so."""
+    run = runs.add("r")
+    assert kfadapter("logs", run.run_id, "--failed").err == "no task failed\n"
+    assert kfadapter("logs", run.run_id).err == "no task has begun yet\n"
