@@ -1,0 +1,86 @@
+"""The commands about runs, experiments and recurring runs, from end to end."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.e2e.conftest import ROOT, dev
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.conftest import Adapter
+
+PIPELINES = ROOT / "tests" / "data" / "pipelines"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+    """An adapter before an embedded KFP that executes runs."""
+    with dev(tmp_path_factory.mktemp("runs")) as running:
+        yield running
+
+
+def test_a_run_that_succeeds(local: Adapter) -> None:
+    """A file is uploaded, run and watched to its end; what it made is shown, and its log holds it, too."""
+    done = local.run("run", str(PIPELINES / "hello_world.yaml"), "-p", "recipient=바다", "--watch")
+    assert done.returncode == 0, done.stderr
+    assert "SUCCEEDED" in done.stdout.decode()
+    assert "hello 바다" in local.printed("runs", "show", "@latest")
+    assert local.printed("logs", "@latest").startswith("greet | ")
+
+
+def test_a_run_that_fails(local: Adapter) -> None:
+    """The exit code is 1, the reason is the task's own, and its log can be read by the step that is shown."""
+    done = local.run("run", str(PIPELINES / "fails_with_exit_handler.yaml"), "--watch")
+    assert done.returncode == 1
+    assert "RuntimeError: broken on purpose" in done.stderr.decode()
+    assert "RuntimeError: broken on purpose" in local.printed("logs", "@latest", "--failed")
+
+
+def test_a_run_that_is_stopped(local: Adapter) -> None:
+    """It is over before it would be by itself; a watch of it afterwards fails, as KFP calls it a failure."""
+    run = local.run("run", str(PIPELINES / "sleeps.yaml"), "-o", "name").stdout.decode().strip()
+    assert local.printed("terminate", run, "--wait", "60") == f"run {run} is over: FAILED\n"
+    assert local.run("watch", run).returncode in {1, 7}
+    assert run in local.printed("runs", "--state", "failed", "-o", "name").splitlines()
+
+
+def test_all_wrong_parameters_at_once(local: Adapter) -> None:
+    """What is unknown, ill-typed and missing is told in one answer, before anything is started."""
+    done = local.run("run", "examples/train.yaml", "-p", "epochs=viele", "-p", "rwos=3", "-p", "layers=[1")
+    assert done.returncode == 8
+    for word in ("epochs", "rwos", "layers", "dataset_seed"):
+        assert f"parameters.{word}: " in done.stderr.decode()
+
+
+def test_experiments(local: Adapter) -> None:
+    """They are made, found by name, put away, taken back and deleted."""
+    local.printed("experiments", "create", "실험 1", "--description", "처음")
+    assert "실험 1" in local.printed("experiments", "-o", "name").splitlines()
+    assert local.run("experiments", "create", "실험 1").returncode == 8
+    local.printed("experiments", "archive", "실험 1")
+    assert json.loads(local.printed("experiments", "show", "실험 1", "-o", "json"))["storage_state"] == "ARCHIVED"
+    local.printed("experiments", "unarchive", "실험 1")
+    local.printed("experiments", "delete", "실험 1")
+    assert local.run("experiments", "show", "실험 1").returncode == 5
+    assert local.run("experiments", "delete", "실험 1", "--allow-missing").returncode == 0
+
+
+def test_recurring_runs(local: Adapter) -> None:
+    """They are made by a calendar or the clock, listed, switched and deleted."""
+    file = str(PIPELINES / "hello_world.yaml")
+    made = local.run("recurring", "create", file, "--every", "1h30m", "--disabled", "-o", "json").stdout
+    record = json.loads(made)
+    assert (record["interval_seconds"], record["enabled"]) == (5400, False)
+    which = record["recurring_run_id"]
+    local.printed("recurring", "enable", which)
+    assert json.loads(local.printed("recurring", "show", which, "-o", "json"))["enabled"]
+    assert "every 1h30m" in local.printed("recurring")
+    local.printed("recurring", "disable", which)
+    local.printed("recurring", "delete", which)
+    assert local.run("recurring", "show", which).returncode == 5
+    assert local.run("recurring", "create", file, "--cron", "* * *").returncode == 8
+    assert local.run("recurring", "create", file).returncode == 2
