@@ -84,7 +84,7 @@ def test_a_recorded_run_as_it_goes_on() -> None:
 def test_recorded_failures() -> None:
     """KFP gives no reason for them; the answer says which task it was, and nothing is said where nothing failed."""
     told = [why_failed(run) for run in _recorded("fails")]
-    assert told == ["", "", "task 'greet' failed; Kubeflow Pipelines does not say why; its log may", ""]
+    assert told == ["", "", "task 'greet' failed; Kubeflow Pipelines does not say why; its log may tell", ""]
 
 
 def test_kfps_own_nodes_on_a_cluster() -> None:

@@ -29,7 +29,7 @@ _EXECUTOR = "executor"
 _FAILED = frozenset({RunState.FAILED, RunState.CANCELED})
 _NEVER = datetime.max.replace(tzinfo=timezone.utc)
 
-UNEXPLAINED = "Kubeflow Pipelines does not say why; its log may"
+UNEXPLAINED = "Kubeflow Pipelines does not say why; its log may tell"
 """What is said of a failure of which KFP says nothing."""
 
 
