@@ -103,7 +103,12 @@ class Settings(BaseSettings):
         default="",
         description="Namespace of calls that name none; empty for a single-user KFP. Without it, the old KF_NAMESPACE.",
     )
-    max_unary_calls: int = Field(default=64, ge=1, le=10_000, description="Unary calls served at once.")
+    max_unary_calls: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Unary calls served at once. Of these and the next two, one caller gets three quarters at most.",
+    )
     max_uploads: int = Field(default=16, ge=1, le=1_000, description="Uploads served at once.")
     max_streams: int = Field(default=256, ge=1, le=10_000, description="Streaming answers served at once.")
     max_upload_bytes: int = Field(

@@ -54,10 +54,11 @@ def serve() -> Iterator[Serve]:
         def start(servicer: Servicer, probe: Callable[[], bool] = lambda: True, **settings: object) -> Running:
             loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", **settings})
             server = stack.enter_context(AdapterServer(loaded, [servicer], probe))
-            channel = stack.enter_context(grpc.insecure_channel(server.address, _OWN_CONNECTION))
+            channel = stack.enter_context(grpc.insecure_channel(server.address, OWN_CONNECTION))
             return Running(server, channel, PipelineServiceStub(channel))
 
         yield start
 
 
-_OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
+OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
+"""Options of a channel that shares its connection with no other one."""

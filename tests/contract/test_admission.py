@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from tests.contract.conftest import OWN_CONNECTION
 from tests.contract.running import WAIT_SECONDS, Gate, Running, Scripted, Told, eventually, failure, told
 
 from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.contract import CallKind
 
 if TYPE_CHECKING:
@@ -77,6 +79,27 @@ def test_bounds_are_separate(serve: Serve, kind: CallKind) -> None:
         assert running.server.admission.inflight()[kind] == 1
         gate.opened.set()
         assert all(one.result(WAIT_SECONDS) for one in held)
+
+
+@pytest.mark.parametrize("kind", BOUNDS)
+def test_one_caller_leaves_places_to_others(serve: Serve, kind: CallKind) -> None:
+    """The last quarter of the places is refused to a caller who holds a quarter, and given to another one."""
+    gate = Gate()
+    running = serve(holding(gate), **{BOUNDS[kind]: 4})
+    with ThreadPoolExecutor(4) as callers, grpc.insecure_channel(running.server.address, OWN_CONNECTION) as channel:
+        other = Running(running.server, channel, PipelineServiceStub(channel))
+        held = [callers.submit(call, running, kind) for _ in range(3)]
+        for _ in held:
+            gate.await_call()
+        it = failure(lambda: call(running, kind))
+        held.append(callers.submit(call, other, kind))
+        gate.await_call()
+        gate.opened.set()
+        assert all(one.result(WAIT_SECONDS) for one in held)
+    assert (it.reason, it.metadata) == ("OVERLOADED", {"bound": BOUNDS[kind], "limit": "4"})
+    assert it.retry_after
+    assert "kept for other callers" in it.message
+    assert call(running, kind)
 
 
 def test_failed_call_gives_back_its_place(serve: Serve) -> None:

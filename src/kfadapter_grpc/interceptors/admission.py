@@ -43,14 +43,23 @@ _SETTING = {
 }
 
 
+SHARE = 4
+"""A caller who holds one of so many parts of the places gets no more of the last one of these parts."""
+
+
 class Admission:
-    """The layer that lets a call in, or not. Never waits for a place."""
+    """The layer that lets a call in, or not. Never waits for a place.
+
+    A quarter of the places is kept for callers who hold less than a quarter, so that a single one who asks for all of
+    them does not shut out the others. A caller is a connection.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
         """Lets in as many calls as `bounds` say."""
         self._bounds = bounds
         self._changed = threading.Condition()
         self._inflight: Counter[CallKind] = Counter()
+        self._held: Counter[tuple[CallKind, str]] = Counter()
         self._draining = False
 
     @contextmanager
@@ -58,15 +67,15 @@ class Admission:
         """Takes a place for the time of the call.
 
         Raises:
-            OverloadedError: All places for calls of this kind are taken.
+            OverloadedError: All places for calls of this kind are taken, or what is left is for other callers.
             DrainingError: The server is about to stop.
         """
-        kind = rpc.method.kind
-        self._enter(kind)
+        kind, caller = rpc.method.kind, rpc.context.peer()
+        self._enter(kind, caller)
         try:
             yield
         finally:
-            self._leave(kind)
+            self._leave(kind, caller)
 
     def inflight(self) -> Mapping[CallKind, int]:
         """Tells how many calls of each kind are being served."""
@@ -87,19 +96,30 @@ class Admission:
         with self._changed:
             return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
 
-    def _enter(self, kind: CallKind) -> None:
+    def _enter(self, kind: CallKind, caller: str) -> None:
         name, limit = self._bounds.of(kind)
         with self._changed:
             if self._draining:
                 raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
-            if self._inflight[kind] >= limit:
-                raise OverloadedError(
-                    f"the adapter serves {limit} calls of this kind already ({name}); wait a moment and try again",
-                    metadata={"bound": name, "limit": str(limit)},
+            taken, held, share = self._inflight[kind], self._held[kind, caller], limit // SHARE
+            if taken >= limit:
+                raise _overloaded(f"the adapter serves {limit} calls of this kind already ({name})", name, limit)
+            if held >= share and limit - taken <= share:
+                text = (
+                    f"you have {held} calls of this kind open, and the {limit - taken} places left of {limit} ({name})"
                 )
+                raise _overloaded(f"{text} are kept for other callers", name, limit)
             self._inflight[kind] += 1
+            self._held[kind, caller] += 1
 
-    def _leave(self, kind: CallKind) -> None:
+    def _leave(self, kind: CallKind, caller: str) -> None:
         with self._changed:
             self._inflight[kind] -= 1
+            self._held[kind, caller] -= 1
+            if not self._held[kind, caller]:
+                del self._held[kind, caller]
             self._changed.notify_all()
+
+
+def _overloaded(text: str, bound: str, limit: int) -> OverloadedError:
+    return OverloadedError(f"{text}; wait a moment and try again", metadata={"bound": bound, "limit": str(limit)})
