@@ -85,7 +85,7 @@ def test_bounds_are_separate(serve: Serve, kind: CallKind) -> None:
 def test_one_caller_leaves_places_to_others(serve: Serve, kind: CallKind) -> None:
     """The last quarter of the places is refused to a caller who holds a quarter, and given to another one."""
     gate = Gate()
-    running = serve(holding(gate), **{BOUNDS[kind]: 4})
+    running = serve(holding(gate), lambda: True, **{BOUNDS[kind]: 4})
     with ThreadPoolExecutor(4) as callers, grpc.insecure_channel(running.server.address, OWN_CONNECTION) as channel:
         other = Running(running.server, channel, PipelineServiceStub(channel))
         held = [callers.submit(call, running, kind) for _ in range(3)]

@@ -33,9 +33,11 @@ _SERVICE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
 
 
 def service_config() -> str:
-    """Tells gRPC which calls it may repeat by itself: those without side effects, when the server is away.
+    """Tells gRPC how calls find an adapter, and which it may repeat by itself.
 
-    Watches come back in a way of their own.
+    Of several adapters behind one name each gets its turn, but none that says NOT_SERVING: an adapter that is about to
+    stop says so before it refuses calls. Repeated are calls without side effects, when the server is away. Watches
+    come back in a way of their own.
     """
     repeated = (rpc for rpc in METHODS.values() if rpc.read_only and not rpc.endless)
     reads = [{"service": rpc.service, "method": rpc.name} for rpc in repeated]
@@ -46,7 +48,13 @@ def service_config() -> str:
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    return json.dumps({"methodConfig": [{"name": reads, "retryPolicy": policy}]})
+    return json.dumps(
+        {
+            "loadBalancingConfig": [{"round_robin": {}}],
+            "healthCheckConfig": {"serviceName": ""},
+            "methodConfig": [{"name": reads, "retryPolicy": policy}],
+        }
+    )
 
 
 def rpc_method(name: str) -> RpcMethod:
@@ -88,16 +96,6 @@ class Connection:
         self._stubs: dict[object, object] = {}
 
     @property
-    def channel(self) -> grpc.Channel:
-        """The channel; made when it is first used.
-
-        Raises:
-            RuntimeError: The connection was closed.
-        """
-        with self._lock:
-            return self._open()
-
-    @property
     def pipelines(self) -> pipeline_pb2_grpc.PipelineServiceStub:
         """The stub of PipelineService; connects when it is first used.
 
@@ -118,6 +116,10 @@ class Connection:
             if made is None:
                 made = self._stubs[kind] = kind(channel)
             return cast("Stub", made)
+
+    def channel_to_any(self) -> grpc.Channel:
+        """Makes a channel of its own, to an adapter that may say that it does not serve."""
+        return self._new_channel(("grpc.inhibit_health_checking", 1))
 
     def close(self) -> None:
         """Closes the channel and ends its calls. Harmless when repeated."""
@@ -204,8 +206,11 @@ class Connection:
             message = "the client is closed"
             raise RuntimeError(message)
         if self._channel is None:
-            self._channel = grpc.insecure_channel(self.target, channel_options(self.target))
+            self._channel = self._new_channel()
         return self._channel
+
+    def _new_channel(self, *more: tuple[str, str | int]) -> grpc.Channel:
+        return grpc.insecure_channel(self.target, [*channel_options(self.target), *more])
 
     def _seconds(self, default: float) -> float:
         return default + MARGIN_SECONDS if self._timeout is None else self._timeout

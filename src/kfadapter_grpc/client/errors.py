@@ -23,8 +23,12 @@ REQUEST_ID_KEY = "x-request-id"
 """The metadata that names a call, in both directions."""
 
 
+_SAYS_NO = "backend unhealthy"
+"""How gRPC words that no health check was answered with SERVING."""
+
+
 class CannotConnectError(AdapterError):
-    """No adapter answers at the address, or the connection broke."""
+    """No adapter answers at the address, or the connection broke, or the adapter says that it does not serve."""
 
     code = StatusCode.UNAVAILABLE
     reason = "CANNOT_CONNECT"
@@ -143,7 +147,9 @@ def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> Ada
 def _without_details(code: StatusCode, cause: str, target: str, request_id: str) -> AdapterError:
     about = {"target": target, "cause": cause}
     if code is StatusCode.UNAVAILABLE:
-        return CannotConnectError(f"cannot connect to {target}", metadata=about, request_id=request_id)
+        why = "is there, but says that it does not serve: it starts, shuts down or waits for Kubeflow Pipelines"
+        text = f"the adapter at {target} {why}" if cause.endswith(_SAYS_NO) else f"cannot connect to {target}"
+        return CannotConnectError(text, metadata=about, request_id=request_id)
     if code is StatusCode.DEADLINE_EXCEEDED:
         return DeadlineError(f"no answer from {target} in time", metadata=about, request_id=request_id)
     if code is StatusCode.CANCELLED:

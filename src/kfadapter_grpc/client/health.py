@@ -30,7 +30,8 @@ def check(connection: Connection, service: str) -> HealthStatus:
         CallFailedError: The adapter knows no such service (status NOT_FOUND), or answers no health checks.
         AdapterError: The call failed.
     """
-    rpc = health_pb2_grpc.HealthStub(connection.channel).Check
-    reply = connection.call(rpc, health_pb2.HealthCheckRequest(service=service), HEALTH_SECONDS)
+    with connection.channel_to_any() as channel:
+        rpc = health_pb2_grpc.HealthStub(channel).Check
+        reply = connection.call(rpc, health_pb2.HealthCheckRequest(service=service), HEALTH_SECONDS)
     serving = reply.status == health_pb2.HealthCheckResponse.SERVING
     return HealthStatus.SERVING if serving else HealthStatus.NOT_SERVING
