@@ -7,7 +7,8 @@ import pytest
 import typer
 
 from kfadapter_grpc.cli.durations import duration, shown_duration
-from kfadapter_grpc.cli.parameter_values import parse_parameters, typed_values
+from kfadapter_grpc.cli.parameter_values import parse_parameters
+from kfadapter_grpc.domain.parameter_texts import typed_values
 from kfadapter_grpc.domain.spec import Parameter, ParameterType
 
 

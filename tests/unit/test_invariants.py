@@ -142,8 +142,8 @@ def _files(imported: Import) -> Iterator[str]:
 
 
 def test_edges_of_a_caller() -> None:
-    """Importing the client or any part of the command line needs no extra: a plain installation is enough."""
-    loaded = _loaded_by({"client", "cli"})
+    """A plain installation is enough to import the client, the command line and the training manager's stubs."""
+    loaded = _loaded_by({"client", "cli", "training_manager"})
     assert "domain/models.py" in loaded
     for module in _modules():
         for one in _imports(module, at_import=True) if module.path in loaded else ():

@@ -15,10 +15,11 @@ from kfadapter_grpc.cli.commands.run import experiment_of, find_version
 from kfadapter_grpc.cli.confirmation import ask, can_answer
 from kfadapter_grpc.cli.durations import duration, shown_duration
 from kfadapter_grpc.cli.filters import optional_moment, page_size
-from kfadapter_grpc.cli.parameter_values import parse_parameters, typed_values
+from kfadapter_grpc.cli.parameter_values import parse_parameters
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, shown_time
 from kfadapter_grpc.cli.run_records import recurring_run_record
 from kfadapter_grpc.cli.run_view import shown_value
+from kfadapter_grpc.domain.parameter_texts import typed_values
 from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from kfadapter_grpc.cli.commands import upload, watch
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, name_pipeline, other
-from kfadapter_grpc.cli.parameter_values import parse_parameters, typed_values
+from kfadapter_grpc.cli.parameter_values import parse_parameters
 from kfadapter_grpc.cli.pipeline_file import STDIN, is_file_name, pipeline_files, several
 from kfadapter_grpc.cli.references import experiment_reference, reference, version_reference
 from kfadapter_grpc.cli.run_records import run_record
@@ -20,6 +20,7 @@ from kfadapter_grpc.cli.streams import native_path
 from kfadapter_grpc.domain.errors import AdapterError
 from kfadapter_grpc.domain.experiments import ExperimentRef
 from kfadapter_grpc.domain.models import IfExists, UploadRequest
+from kfadapter_grpc.domain.parameter_texts import typed_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,0 +1,68 @@
+"""What the Flask adapter answered, made of this project's models: the shapes that the training manager reads."""
+
+from __future__ import annotations
+
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from kfadapter_grpc.domain.experiments import Experiment
+    from kfadapter_grpc.domain.models import Pipeline, PipelineVersion
+    from kfadapter_grpc.domain.runs import Run
+    from kfadapter_grpc.domain.spec import Json
+
+SCHEDULED = "scheduled"
+"""The only `run_status` that the training manager takes for a run that was started."""
+
+
+def pipelines_body(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
+    """All pipelines: there is no further page. `display_name` is the name that the other calls take."""
+    found = [
+        {
+            "pipeline_id": one.pipeline_id,
+            "display_name": one.name,
+            "description": one.description,
+            "created_at": _http_date(one.created_at),
+        }
+        for one in pipelines
+    ]
+    return {"pipelines": found, "next_page_token": None, "total_size": len(found)}
+
+
+def versions_body(versions: Iterable[PipelineVersion]) -> dict[str, Json]:
+    """The names of all versions, the newest first."""
+    return {"versions_list": [one.name for one in versions]}
+
+
+def experiments_body(experiments: Iterable[Experiment]) -> dict[str, Json]:
+    """The ids of all experiments by their names."""
+    return {one.name: one.experiment_id for one in experiments}
+
+
+def execution_body(
+    trainingjob_id: str, run: Run, version: PipelineVersion, pipeline_name: str, left_out: Sequence[str]
+) -> dict[str, Json]:
+    """A run that was started; `arguments_left_out` are those that its pipeline does not declare."""
+    return {
+        "trainingjob_id": trainingjob_id,
+        "run_id": run.run_id,
+        "run_name": run.display_name,
+        "experiment_name": run.experiment_name,
+        "experiment_id": run.experiment_id,
+        "pipeline_name": pipeline_name,
+        "pipeline_id": version.pipeline_id,
+        "run_status": SCHEDULED,
+        "arguments_left_out": list(left_out),
+    }
+
+
+def termination_body(run: Run) -> dict[str, Json]:
+    """A run that was told to stop, in KFP's words."""
+    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value}
+
+
+def _http_date(moment: datetime | None) -> str | None:
+    return None if moment is None else format_datetime(moment, usegmt=True)

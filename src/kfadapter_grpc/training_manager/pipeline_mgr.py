@@ -1,0 +1,154 @@
+"""The calls that the training manager makes, under its own names and with its own return shapes."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
+from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.domain.training_arguments import JOB_LABEL, ArgumentProfile, run_arguments
+from kfadapter_grpc.training_manager import bodies
+from kfadapter_grpc.training_manager.connection import client_of
+from kfadapter_grpc.training_manager.response import Response, failed, succeeded
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.domain.spec import Json
+
+
+class PipelineMgrError(Exception):
+    """A call failed; the text tells what is wrong and what to do, and can be shown."""
+
+
+class Config(Protocol):
+    """What `training_start` reads of the training manager's configuration."""
+
+    kf_adapter_ip: str
+    kf_adapter_port: str | int
+
+
+class PipelineMgr:
+    """The training manager's `PipelineMgr`, over gRPC. Safe to use from several threads; it connects when first used.
+
+    Attributes:
+        error_class: What is raised when a call fails; the training manager sets its own `TMException`.
+        profile: How the arguments of a training job become those of a run.
+    """
+
+    error_class: ClassVar[type[Exception]] = PipelineMgrError
+    profile: ClassVar[ArgumentProfile] = ArgumentProfile.FLASK_ADAPTER
+
+    def __init__(self, target: str = "") -> None:
+        """Will call the adapter at `target`, `host:port`.
+
+        By default that is what `KFADAPTER_TARGET` says, or `KF_ADAPTER_IP` and `KF_ADAPTER_PORT`.
+        """
+        self._target = target
+
+    def get_all_pipelines(self) -> dict[str, Json]:
+        """Lists all pipelines: `pipelines`, each with `display_name`, `pipeline_id`, `description`, `created_at`."""
+        with self._raising("list the pipelines"):
+            return bodies.pipelines_body(self._client.list())
+
+    def get_all_pipeline_versions(self, pipeline_name: str) -> dict[str, Json]:
+        """Lists the names of all versions of a pipeline: `versions_list`, the newest first."""
+        with self._raising(f"list the versions of pipeline '{pipeline_name}'"):
+            return bodies.versions_body(self._client.list_versions(pipeline_name))
+
+    def upload_pipeline_file(
+        self, pipeline_name: str, filepath: str | os.PathLike[str], description: str | None = None
+    ) -> bool:
+        """Uploads a file as a new pipeline or as a new version of it; True when it has arrived."""
+        with self._raising(f"upload pipeline '{pipeline_name}'"):
+            self._client.upload(filepath, name=pipeline_name, description=description or "")
+        return True
+
+    def get_experiments(self) -> dict[str, Json]:
+        """Lists the ids of all experiments by their names."""
+        with self._raising("list the experiments"):
+            return bodies.experiments_body(self._client.list_experiments())
+
+    def start_training(self, training_details: Mapping[str, Json], trainingjob_name: str | int) -> Response:
+        """Starts a run for a training job.
+
+        Args:
+            training_details: `pipeline_name`, `experiment_name`, `arguments`; `pipeline_version`, a version's name;
+                without it the latest version is taken.
+            trainingjob_name: The job; kept in KFP as the run's label `trainingjob_id`.
+
+        Returns:
+            `run_status` is `scheduled` and `run_id` tells the run; or a status other than 200 and a `message`.
+        """
+        with self._raising(f"start the run of training job '{trainingjob_name}'"):
+            try:
+                return succeeded(self._start(training_details, str(trainingjob_name)))
+            except (CannotConnectError, DeadlineError):
+                raise
+            except AdapterError as error:
+                return failed(error)
+
+    def terminate_training(self, run_id: str) -> Response:
+        """Stops a run, whoever started it; one that is over or stopping is left as it is."""
+        with self._raising(f"terminate run '{run_id}'"):
+            try:
+                return succeeded(bodies.termination_body(self._client.terminate_run(str(run_id))))
+            except (CannotConnectError, DeadlineError):
+                raise
+            except AdapterError as error:
+                return failed(error)
+
+    @property
+    def _client(self) -> Client:
+        return client_of(self._target)
+
+    def _start(self, details: Mapping[str, Json], job: str) -> dict[str, Json]:
+        pipeline_name = _text(details, "pipeline_name")
+        version = self._client.get_version(pipeline_name, version_name=_text(details, "pipeline_version"))
+        given = details.get("arguments") or {}
+        if not isinstance(given, dict):
+            raise self.error_class("'arguments' must be an object of names and values")
+        arguments = run_arguments(given, version.spec.parameters if version.spec else (), self.profile)
+        run = self._client.create_run(
+            pipeline_id=version.pipeline_id,
+            pipeline_version_id=version.pipeline_version_id,
+            experiment_name=_text(details, "experiment_name"),
+            parameters=arguments.values,
+            labels={JOB_LABEL: job},
+        )
+        return bodies.execution_body(job, run, version, pipeline_name, arguments.left_out)
+
+    @contextmanager
+    def _raising(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (AdapterError, OSError) as error:
+            raise self.error_class(f"cannot {what}: {_words(error)}") from error
+
+
+def training_start(training_config_obj: Config, dict_data: Mapping[str, Json], trainingjob_name: str | int) -> Response:
+    """Starts a run for a training job, at the adapter that the training manager's configuration names."""
+    return _of(training_config_obj).start_training(dict_data, trainingjob_name)
+
+
+def terminate_training(training_config_obj: Config, run_id: str) -> Response:
+    """Stops a run, at the adapter that the training manager's configuration names."""
+    return _of(training_config_obj).terminate_training(run_id)
+
+
+def _of(config: Config) -> PipelineMgr:
+    return PipelineMgr(f"{config.kf_adapter_ip}:{config.kf_adapter_port}")
+
+
+def _text(details: Mapping[str, Json], key: str) -> str:
+    value = details.get(key)
+    return "" if value is None else str(value)
+
+
+def _words(error: AdapterError | OSError) -> str:
+    if isinstance(error, AdapterError):
+        return f"{error.message} ({error.reason}, request {error.request_id})"
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
