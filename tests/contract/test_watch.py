@@ -113,6 +113,24 @@ def test_terminated_run(adapter: Adapter) -> None:
     assert list(events) == []
 
 
+def test_a_termination_between_two_looks(serve: Serve, tmp_path: Path) -> None:
+    """Who watches where a run is terminated is told that it stops, though it is over before KFP is looked at again."""
+    with told_kfp(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
+        run_id = a_run(kfp.caller)
+        kfp.executor.start(run_id)
+        watches = WatchPoller(backend.run_looks, threaded=False)
+        stub = RunServiceStub(serve(RunServicer(backend.runs, watches=watches)).channel)
+        events = stub.Watch(pb.WatchRunsRequest(runs=pb.RunIds(run_ids=[run_id])), timeout=WAIT_SECONDS)
+        eventually(watches.count)
+        watches.tick()
+        assert changed(next(events)).state == pb.RUN_STATE_RUNNING
+        stub.Terminate(pb.TerminateRunRequest(run_id=run_id))
+        assert changed(next(events)).state == pb.RUN_STATE_CANCELING
+        kfp.executor.end(run_id, State.CANCELED)
+        watches.tick()
+        assert [changed(event).state for event in events] == [pb.RUN_STATE_FAILED]
+
+
 def test_coming_back(adapter: Adapter) -> None:
     """A caller that comes back with the etag of a run is told it again only if it has changed."""
     run_id, other = a_run(adapter.kfp.caller), a_run(adapter.kfp.caller)

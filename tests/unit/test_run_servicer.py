@@ -31,6 +31,8 @@ from kfadapter_grpc.services.requests import runs as requests
 from kfadapter_grpc.services.run import RunServicer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kfadapter_grpc.domain.call import Call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RunService"]
@@ -284,8 +286,9 @@ class FakeRuns:
         self.waited = -1.0
         self.remaining = 0.0
 
-    def terminate(self, run_id: str, wait_seconds: float, call: Call) -> Run:
+    def terminate(self, run_id: str, wait_seconds: float, call: Call, seen: Callable[[Run], None]) -> Run:
         """Stops it."""
+        del seen
         self.waited, self.remaining = wait_seconds, call.remaining()
         return Run(run_id, state=RunState.CANCELING)
 

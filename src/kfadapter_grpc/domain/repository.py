@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from kfadapter_grpc.domain.call import Call
@@ -115,8 +115,10 @@ class RunRepository(Protocol):
         """Lists runs, without their tasks."""
         ...
 
-    def terminate(self, run_id: str, wait_seconds: float, call: Call) -> Run:
-        """Stops a run, and waits for at most `wait_seconds` until it is over."""
+    def terminate(
+        self, run_id: str, wait_seconds: float, call: Call, seen: Callable[[Run], None] = lambda _: None
+    ) -> Run:
+        """Stops a run, and waits for at most `wait_seconds` until it is over; `seen` is told how it was before that."""
         ...
 
     def retry(self, run_id: str, call: Call) -> Run:

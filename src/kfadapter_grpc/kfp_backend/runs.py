@@ -97,7 +97,9 @@ class KfpRunRepository:
             self._experiments.get(where.experiment, call)  # KFP may not say that it is not there
         return replace(result, total_size=None) if _is_inexact(where) else result
 
-    def terminate(self, run_id: str, wait_seconds: float, call: Call) -> Run:
+    def terminate(
+        self, run_id: str, wait_seconds: float, call: Call, seen: Callable[[Run], None] = lambda _: None
+    ) -> Run:
         """Stops a run, and waits for its end; one that is over or stopping is left as it is."""
         try:
             with explained(_context(run_id)):
@@ -110,6 +112,7 @@ class KfpRunRepository:
                 raise
         else:
             found = self._get(run_id, call)
+        seen(_told(found))
         return _told(self._until_over(found, wait_seconds, call))
 
     def retry(self, run_id: str, call: Call) -> Run:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import grpc
 
     from kfadapter_grpc.domain.repository import RunLogs, RunRepository
+    from kfadapter_grpc.domain.runs import Run
     from kfadapter_grpc.watching import WatchPoller
 
 
@@ -62,7 +63,7 @@ class RunServicer(RunServiceServicer):
         call = current_call(context)
         if wait_seconds and caller_seconds(context) is None:
             call.extend(WRITE_SECONDS + wait_seconds)
-        return messages.run(self._runs.terminate(run_id, wait_seconds, call))
+        return messages.run(self._runs.terminate(run_id, wait_seconds, call, self._tell_watches))
 
     def Retry(self, request: pb.RetryRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Runs a failed run again."""
@@ -90,6 +91,10 @@ class RunServicer(RunServiceServicer):
         with self._watches.open(wanted, current_call(context)) as events:
             for event in events:
                 yield messages.run_event(event, tasks=wanted.tasks)
+
+    def _tell_watches(self, run: Run) -> None:
+        if self._watches is not None:
+            self._watches.learn(run)
 
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
         """Reads the log of a task."""

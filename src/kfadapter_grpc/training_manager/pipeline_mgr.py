@@ -27,8 +27,15 @@ class PipelineMgrError(Exception):
 class Config(Protocol):
     """What `training_start` reads of the training manager's configuration."""
 
-    kf_adapter_ip: str
-    kf_adapter_port: str | int
+    @property
+    def kf_adapter_ip(self) -> str:
+        """The adapter's host."""
+        ...
+
+    @property
+    def kf_adapter_port(self) -> str | int:
+        """The adapter's gRPC port."""
+        ...
 
 
 class PipelineMgr:

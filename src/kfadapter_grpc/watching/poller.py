@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.repository import RunLooks
     from kfadapter_grpc.domain.run_events import RunEvent
+    from kfadapter_grpc.domain.runs import Run
     from kfadapter_grpc.watching.watch import Wanted
 
 HEARTBEAT_SECONDS = 30.0
@@ -114,6 +115,14 @@ class WatchPoller:
     def _tell_reachable(self) -> None:
         for watch in self._registry.watches():
             watch.mailbox.tell_reachable(reachable=self._ticker.reachable)
+
+    def learn(self, run: Run) -> None:
+        """Has all who watch a run told how it was seen just now: by the next tick it may have moved on.
+
+        That a run was stopped is seen only while it stops: servers call its end a failure.
+        """
+        for _, board in self._registry.boards():
+            self._registry.learn(board, [run])
 
     def drain(self) -> None:
         """Ends all watches with DRAINING, and opens no more. Harmless when repeated."""
