@@ -121,6 +121,26 @@ class Child:
         """Whether it is still running."""
         return self._process.poll() is None
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
+    def ended(self, seconds: float) -> int:
+        """Waits for its end; tells its exit code, negative for a signal.
+
+        Raises:
+            BenchmarkError: It did not end in time.
+        """
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise BenchmarkError(f"a process did not end within {seconds:g} s: {self.said()}") from None
+
+    def written(self) -> str:
+        """All that it wrote to stderr."""
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace")
+
 
 class Caller(Child):
     """A caller in a process of its own (`benchmarks.caller`)."""
@@ -150,11 +170,11 @@ class Adapter(Child):
         target: Its address.
     """
 
-    def __init__(self, kfp_url: str, home: Path) -> None:
-        """Starts it in front of a KFP; does not wait."""
-        self.target = f"127.0.0.1:{_free_port()}"
+    def __init__(self, kfp_url: str, home: Path, *options: str, target: str = "") -> None:
+        """Starts it in front of a KFP, at `target` or a free port; does not wait."""
+        self.target = target or f"127.0.0.1:{_free_port()}"
         serve = ["serve", "--listen", self.target, "--kfp-url", kfp_url, "--log-format", "json"]
-        super().__init__([PROGRAM, *serve], home)
+        super().__init__([PROGRAM, *serve, *options], home)
 
     def wait(self) -> None:
         """Waits until it accepts connections.
@@ -173,9 +193,9 @@ class Adapter(Child):
 
 
 @contextlib.contextmanager
-def stand_in(home: Path) -> Iterator[str]:
-    """Runs a stand-in for KFP; tells its URL."""
-    with Child([sys.executable, "-m", "benchmarks.stand_in"], home) as child:
+def stand_in(home: Path, seconds: float = 0) -> Iterator[str]:
+    """Runs a stand-in for KFP that takes so many seconds for each answer; tells its URL."""
+    with Child([sys.executable, "-m", "benchmarks.stand_in", str(seconds)], home) as child:
         yield child.read(START_SECONDS).removeprefix("ready ")
 
 

@@ -3,7 +3,8 @@
 With it in KFP's place a benchmark shows what the adapter itself costs. It keeps nothing and answers by the path alone:
 every pipeline is there, except those whose names begin with `new-`; every upload succeeds.
 
-Run as `python -m benchmarks.stand_in`; prints `ready URL`, ends when its stdin is closed.
+Run as `python -m benchmarks.stand_in [SECONDS]`, where SECONDS are what each answer takes; prints `ready URL`, ends
+when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _HEAD_END = b"\r\n\r\n"
 class _Connection(asyncio.Protocol):
     """One connection that is kept; requests come one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0) -> None:
+        self._seconds = seconds
         self._transport: asyncio.Transport | None = None
         self._head = b""
         self._body = bytearray()
@@ -56,8 +58,14 @@ class _Connection(asyncio.Protocol):
             answer = _answer(self._head, bytes(self._body))
             self._head = b""
             self._body.clear()
-            if self._transport is not None:
-                self._transport.write(answer)
+            if self._seconds:
+                asyncio.get_running_loop().call_later(self._seconds, self._send, answer)
+            else:
+                self._send(answer)
+
+    def _send(self, answer: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(answer)
 
 
 def _content_length(head: bytes) -> int:
@@ -116,9 +124,9 @@ def _store(path: str, query: str, body: bytes) -> bytes:
     return _response("200 OK", _pipeline(sent["name"], sent.get("tags")))
 
 
-async def _serve() -> None:
+async def _serve(seconds: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(_Connection, "127.0.0.1", 0)
+    server = await loop.create_server(lambda: _Connection(seconds), "127.0.0.1", 0)
     sys.stdout.write(f"ready http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.buffer.read)
@@ -126,4 +134,4 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    asyncio.run(_serve(float(sys.argv[1]) if len(sys.argv) > 1 else 0))
