@@ -42,7 +42,7 @@ def service_config() -> str:
     repeated = (rpc for rpc in METHODS.values() if rpc.read_only and not rpc.endless)
     reads = [{"service": rpc.service, "method": rpc.name} for rpc in repeated]
     policy = {
-        "maxAttempts": 4,
+        "maxAttempts": 5,
         "initialBackoff": "0.1s",
         "maxBackoff": "1s",
         "backoffMultiplier": 2,
@@ -70,7 +70,7 @@ def channel_options(target: str) -> list[tuple[str, str | int]]:
         # gRPC's own two minutes would go on failing calls long after the adapter is back.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5000),
+        ("grpc.max_reconnect_backoff_ms", 2000),
         # A watch has no deadline: a connection that has died without a word must show.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
