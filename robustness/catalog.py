@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from robustness import drain, fairness, overload
+from robustness import broken_lines, drain, fairness, overload, soak
 
-SCENARIOS = {one.name: one for one in (overload.SCENARIO, fairness.SCENARIO, drain.SCENARIO)}
+SCENARIOS = {
+    one.name: one
+    for one in (overload.SCENARIO, fairness.SCENARIO, drain.SCENARIO, broken_lines.SCENARIO, soak.SCENARIO)
+}
 """The scenarios by name, in the order in which they are run."""
