@@ -24,13 +24,11 @@ _ANOTHER_SERVER = do(
     "kfadapter --ca FILE ..., and with --client-certificate and --client-key if it asks for them"
 )
 _HANDSHAKES = {
-    "CERTIFICATE_VERIFY_FAILED": do(
-        "kfadapter --ca FILE ... with the certificate of the CA that the adapter's is from"
-    ),
-    "Hostname Verification": do("kfadapter --server-name NAME ... with the name in the adapter's certificate"),
     "WRONG_VERSION_NUMBER": do("without --tls, --ca and their variables: what is there speaks no TLS"),
+    "Hostname Verification": do("kfadapter --server-name NAME ... with the name in the adapter's certificate"),
+    "Tls handshake failed": do("kfadapter --ca FILE ... with the certificate of the CA that the adapter's is from"),
 }
-"""What to do where TLS fails, by what gRPC says of it."""
+"""What to do where TLS fails, by what gRPC says of it; the first that fits counts."""
 _EXIT_CODES = {
     StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     StatusCode.UNAVAILABLE: ExitCode.CANNOT_CONNECT,

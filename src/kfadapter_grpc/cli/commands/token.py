@@ -30,7 +30,8 @@ def token(name: str, role: str, expires: str | None, add_to: Path | None) -> Non
     made = new_token()
     line = TokenEntry(name, Role(role), digest(made), _last_day(expires)).line()
     if add_to is None:
-        note(f"the line for the adapter's --token-file:\n{line}")
+        note("the line for the adapter's --token-file:")
+        note(line)
     else:
         append_line(add_to, line)
         note(f"{name} is in {add_to}; an adapter that reads it takes the token within seconds")
