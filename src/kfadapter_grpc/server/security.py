@@ -41,7 +41,7 @@ class Security:
         self._settings = settings
         try:
             tokens = _tokens(settings.token_file) if settings.token_file else None
-            certificate = _certificate(settings)
+            self._certificate = certificate = _certificate(settings)
         except (OSError, ValueError) as error:
             raise SettingsError(str(error)) from error
         names = ClientNames(settings.tls_client_names, settings.tls_client_readers) if settings.tls_client_ca else None
@@ -59,9 +59,11 @@ class Security:
 
     def summary(self) -> dict[str, object]:
         """Tells what callers are asked for: `tls` is off, on or mutual, `tokens` whether one is needed."""
-        client_ca, credentials = self._settings.tls_client_ca, self.credentials
-        tls = "mutual" if client_ca else "on" if credentials else "off"
-        return {"tls": tls, "tokens": self._settings.token_file is not None}
+        asked: dict[str, object] = {"tls": "off", "tokens": self._settings.token_file is not None}
+        if self._certificate:
+            asked["tls"] = "mutual" if self._settings.tls_client_ca else "on"
+            asked["certificate_expires"] = self._certificate.value.expires.isoformat()
+        return asked
 
     def stop(self) -> None:
         """Stops looking."""
