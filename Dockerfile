@@ -35,19 +35,21 @@ COPY --from=builder /opt/kfadapter /opt/kfadapter
 # The only place that is written to: uploads on their way, which are gone when they have arrived.
 COPY --from=builder --chown=10001:10001 /opt/uploads /var/lib/kfadapter/uploads
 VOLUME ["/var/lib/kfadapter/uploads"]
-# A container is reached from outside, hence all interfaces. There is no TLS yet, so the adapter refuses to start there
-# until KFADAPTER_INSECURE_LISTEN=true says that the network around it is trusted: whoever runs it knows, this file
-# does not.
+# A container is reached from outside, hence all interfaces. The adapter refuses to start there without a certificate
+# (KFADAPTER_TLS_CERTIFICATE, KFADAPTER_TLS_KEY), unless KFADAPTER_INSECURE_LISTEN=true says that the network around it is
+# trusted: whoever runs it knows, this file does not. Health is told without TLS, inside the container, to HEALTHCHECK.
 ENV PATH=/opt/kfadapter/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     KFADAPTER_LISTEN=0.0.0.0:50051 \
+    KFADAPTER_HEALTH_LISTEN=127.0.0.1:50052 \
     KFADAPTER_LOG_FORMAT=json \
     KFADAPTER_UPLOAD_DIR=/var/lib/kfadapter/uploads
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot).
 USER 10001:10001
 EXPOSE 50051
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 CMD ["kfadapter", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
+  CMD ["kfadapter", "--target", "127.0.0.1:50052", "health"]
 ENTRYPOINT ["kfadapter"]
 CMD ["serve"]

@@ -46,8 +46,6 @@ This page is made by `scripts/document.py` from `protos/kfadapter/v1/errors.prot
 """
 
 ERRORS_MIDDLE = """
-Reasons in the contract that are not listed here belong to services that are still to come.
-
 ## What Kubeflow Pipelines says, and what it means
 
 KFP blurs many cases. Where status and words do not tell, the adapter looks after the failure, never before: a call

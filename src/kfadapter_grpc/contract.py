@@ -1,4 +1,4 @@
-"""What follows from the descriptors of the services: names, kinds of calls, default deadlines.
+"""What follows from the descriptors of the services: names, kinds of calls, roles, default deadlines.
 
 Server and client both read it here, so that neither types a service's name or a method's nature again.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
+from kfadapter_grpc.domain.callers import Role
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
@@ -73,6 +74,11 @@ class RpcMethod:
     def path(self) -> str:
         """The method as gRPC names it on the wire (`/kfadapter.v1.PipelineService/Get`)."""
         return f"/{self.service}/{self.name}"
+
+    @property
+    def role(self) -> Role:
+        """What its caller must be, where callers have roles: a reader suffices for what has no side effects."""
+        return Role.READER if self.read_only else Role.WRITER
 
     @property
     def kind(self) -> CallKind:

@@ -19,6 +19,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from kfadapter_grpc.authentication.setting_checks import (
+    CertificatePath,
+    ClientCaPath,
+    KeyPath,
+    ReaderNames,
+    TokenPath,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -89,10 +97,42 @@ class Settings(BaseSettings):
         default="127.0.0.1:50051",
         description="Address to serve gRPC on, HOST:PORT; port 0 takes a free one.",
     )
+    tls_certificate: CertificatePath = Field(
+        default=None,
+        description="PEM file with the server's certificate, followed by those that lead to its CA. All files of "
+        "certificates and tokens are read again when they change.",
+    )
+    tls_key: KeyPath = Field(
+        default=None, validate_default=True, description="PEM file with the certificate's private key, not encrypted."
+    )
+    tls_client_ca: ClientCaPath = Field(
+        default=None,
+        description="PEM file with CAs. If set, only callers with a certificate of one of them can connect (mTLS).",
+    )
+    tls_client_names: str = Field(
+        default="",
+        description="Names in client certificates (DNS name, URI or common name) that may call, with commas in "
+        "between; `*` stands for every name.",
+    )
+    tls_client_readers: ReaderNames = Field(
+        default="",
+        validate_default=True,
+        description="Names in client certificates that may call, but only read; they need not be in tls_client_names.",
+    )
+    token_file: TokenPath = Field(
+        default=None,
+        description="File with the hashes of tokens, made by `kfadapter token`. If set, every call needs a token.",
+    )
+    health_listen: str = Field(
+        default="",
+        description="Address of a second listener without TLS that answers nothing but health checks, HOST:PORT: "
+        "Kubernetes' gRPC probes know no TLS.",
+    )
     insecure_listen: bool = Field(
         default=False,
         validate_default=True,
-        description="Allows an address that others can reach, although there is neither TLS nor authentication.",
+        description="Allows an address that others can reach without TLS, although calls and tokens can then be read "
+        "and changed on their way.",
     )
     kfp_url: str = Field(
         default="http://127.0.0.1:8888",
@@ -181,20 +221,23 @@ class Settings(BaseSettings):
         except (ValueError, OSError) as error:
             raise SettingsError(f"{path}: not a TOML file: {error}") from None
 
-    @field_validator("listen")
+    @field_validator("listen", "health_listen")
     @classmethod
-    def _check_listen(cls, listen: str) -> str:
-        split_address(listen)
+    def _check_listen(cls, listen: str, info: ValidationInfo) -> str:
+        if listen or info.field_name == "listen":
+            split_address(listen)
         return listen
 
     @field_validator("insecure_listen")
     @classmethod
     def _check_insecure_listen(cls, allowed: bool, info: ValidationInfo) -> bool:
         listen = info.data.get("listen")
-        if listen is not None and not allowed and not _is_loopback(split_address(listen)[0]):
+        certificate = info.data.get("tls_certificate", "wrong")  # where it is, which is told already
+        if listen is not None and not (allowed or certificate or is_loopback(split_address(listen)[0])):
+            what = "calls and their tokens" if info.data.get("token_file") else "calls"
             raise ValueError(
-                f"others can reach {listen}, and this server has neither TLS nor authentication yet; "
-                "listen on 127.0.0.1, or accept the risk with --insecure-listen"
+                f"others can reach {listen}, and without TLS {what} can be read and changed on their way; set "
+                "tls_certificate and tls_key, listen on 127.0.0.1, or accept the risk with --insecure-listen"
             )
         return allowed
 
@@ -246,7 +289,8 @@ def setting_rows() -> Iterator[SettingRow]:
         yield SettingRow(name, PREFIX + name.upper(), default, field.description or "")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tells whether only this machine can reach a host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

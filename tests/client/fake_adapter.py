@@ -295,12 +295,13 @@ def bare_status(code: grpc.StatusCode, details: str, trailers: tuple[tuple[str, 
 
 
 @contextmanager
-def serving(fake: FakeAdapter) -> Iterator[str]:
-    """Serves a fake on a free loopback port and tells the address."""
+def serving(fake: FakeAdapter, credentials: grpc.ServerCredentials | None = None) -> Iterator[str]:
+    """Serves a fake on a free loopback port, over TLS where credentials are given, and tells the address."""
     with ThreadPoolExecutor(max_workers=8) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
         pipeline_pb2_grpc.add_PipelineServiceServicer_to_server(fake, server)
-        port = server.add_insecure_port("127.0.0.1:0")
+        where = "127.0.0.1:0"
+        port = server.add_secure_port(where, credentials) if credentials else server.add_insecure_port(where)
         server.start()
         try:
             yield f"127.0.0.1:{port}"

@@ -174,6 +174,8 @@ def test_the_public_names() -> None:
         "TARGET_VARIABLE",
         "CallFailedError",
         "CannotConnectError",
+        "CredentialsError",
+        "Tls",
     }
     shared = {
         "PipelineVersion",

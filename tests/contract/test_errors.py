@@ -60,6 +60,7 @@ ROWS: dict[type[AdapterError], Row] = {
     errors.NameContestedError: Row(grpc.StatusCode.ABORTED, "NAME_CONTESTED", retry_after=1.0),
     errors.UploadTooLargeError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPLOAD_TOO_LARGE"),
     errors.OverloadedError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_after=1.0),
+    errors.UnauthenticatedError: Row(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     errors.PermissionDeniedError: Row(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
     errors.KfpUnavailableError: Row(grpc.StatusCode.UNAVAILABLE, "KFP_UNAVAILABLE", retry_after=2.0),
     errors.DrainingError: Row(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_after=0.5),

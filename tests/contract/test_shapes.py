@@ -12,9 +12,19 @@ import pytest
 from structlog.testing import capture_logs
 from tests.contract.running import WAIT_SECONDS, eventually, failure, told
 
+from kfadapter_grpc.authentication.access import Access
 from kfadapter_grpc.contract import METHODS, CallKind, RpcMethod
 from kfadapter_grpc.domain.errors import NameContestedError
-from kfadapter_grpc.interceptors import REQUEST_ID_KEY, Admission, Bounds, CallInterceptor, Layer, Rpc, layers
+from kfadapter_grpc.interceptors import (
+    REQUEST_ID_KEY,
+    Admission,
+    Authentication,
+    Bounds,
+    CallInterceptor,
+    Layer,
+    Rpc,
+    layers,
+)
 from kfadapter_grpc.interceptors.request_id import identify
 
 SERVICE = "kfadapter.test.Shapes"
@@ -44,7 +54,9 @@ class Shapes:
         self._server = grpc.server(
             ThreadPoolExecutor(8),
             handlers=[grpc.method_handlers_generic_handler(SERVICE, handlers)],
-            interceptors=[CallInterceptor(around or layers(self.admission), TESTED)],
+            interceptors=[
+                CallInterceptor(around or layers(Authentication(Access(None, None)), self.admission), TESTED)
+            ],
         )
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")

@@ -27,9 +27,6 @@ GENERATED = ROOT / "src" / "kfadapter" / "v1"
 BASE_DEPENDENCIES = {"grpc", "grpc_health", "google", "typer", "click", "rich", "yaml", "kfadapter"}
 """What a plain installation brings, without the extras `server` and `embedded`."""
 
-REASONS_OF_LATER = {"UNAUTHENTICATED"}
-"""Reasons of the contract that nothing gives yet: they belong to authentication."""
-
 
 @dataclass(frozen=True)
 class Module:
@@ -210,9 +207,9 @@ def _reasons() -> set[str]:
 
 
 def test_every_reason_has_one_class() -> None:
-    """Each reason of the contract that can be given has exactly one error class, and each class a reason there."""
+    """Each reason of the contract has exactly one error class, and each class a reason there."""
     given = Counter(cls.reason for cls in all_error_classes())
-    assert given == Counter(_reasons() - REASONS_OF_LATER)
+    assert given == Counter(_reasons())
 
 
 def test_codes_in_the_reasons_comments() -> None:

@@ -148,7 +148,7 @@ def test_reachable_address_needs_a_flag(listen: str) -> None:
     """An address that others can reach is taken only with the flag that names the risk."""
     (line,) = mistakes(listen=listen)
     assert "--insecure-listen" in line
-    assert "neither TLS nor authentication" in line
+    assert "without TLS calls can be read and changed on their way" in line
     assert Settings.load(listen=listen, insecure_listen=True).listen == listen
 
 

@@ -41,8 +41,9 @@ class PipelineServiceStub:
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not do this. Ask for access.
-    - UNAUTHENTICATED / UNAUTHENTICATED: the caller is not known. Send valid credentials.
+    - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
+      Ask for access.
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
@@ -172,8 +173,9 @@ class PipelineServiceAsyncStub(PipelineServiceStub):
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not do this. Ask for access.
-    - UNAUTHENTICATED / UNAUTHENTICATED: the caller is not known. Send valid credentials.
+    - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
+      Ask for access.
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 
@@ -299,8 +301,9 @@ class PipelineServiceServicer(metaclass=_abc_1.ABCMeta):
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not do this. Ask for access.
-    - UNAUTHENTICATED / UNAUTHENTICATED: the caller is not known. Send valid credentials.
+    - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
+      Ask for access.
     - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
     - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
 

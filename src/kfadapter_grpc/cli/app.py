@@ -7,6 +7,7 @@ imported when it runs: `kfadapter --help` loads neither gRPC nor Rich.
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,10 +19,13 @@ from kfadapter_grpc.cli.exit_codes import epilog
 from kfadapter_grpc.cli.guard import run_program
 from kfadapter_grpc.cli.option_types import Namespace, Target, Timeout
 from kfadapter_grpc.cli.program import Program
-from kfadapter_grpc.cli.streams import prepare_streams, utf8_arguments
+from kfadapter_grpc.cli.security_options import SecurityOptions
+from kfadapter_grpc.cli.streams import native_path, prepare_streams, utf8_arguments
 
 DISTRIBUTION = "kfadapter-grpc"
 """What the package is installed as."""
+
+_SERVERS = ("serve", "dev")
 
 app = typer.Typer(
     name="kfadapter",
@@ -60,11 +64,51 @@ def _common(
     target: Target = None,
     timeout: Timeout = None,
     namespace: Namespace = None,
+    *,
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS [env KFADAPTER_TLS].")] = False,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            help="The CA of the adapter's certificate; means TLS [env KFADAPTER_CA].",
+        ),
+    ] = None,
+    server_name: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What that certificate is for, if not HOST [env KFADAPTER_SERVER_NAME]."),
+    ] = "",
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            help="Your own certificate, if asked for [env KFADAPTER_CLIENT_CERTIFICATE].",
+        ),
+    ] = None,
+    client_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its key [env KFADAPTER_CLIENT_KEY].")
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            help="Holds your token [env KFADAPTER_CLIENT_TOKEN_FILE, or KFADAPTER_TOKEN with the token itself].",
+        ),
+    ] = None,
+    insecure_token: Annotated[
+        bool,
+        typer.Option("--insecure-token", help="Send the token without TLS, readable for others on its way."),
+    ] = False,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    context.obj = ClientOptions(target, timeout, namespace or "")
+    # Read when gRPC is loaded, which is yet to come; it would write a line of its own whenever a handshake fails.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR" if context.invoked_subcommand in _SERVERS else "NONE")
+    security = SecurityOptions(tls, ca, server_name, client_certificate, client_key, token_file, insecure_token)
+    context.obj = ClientOptions(target, timeout, namespace or "", security)
 
 
 app.add_typer(servers.app)

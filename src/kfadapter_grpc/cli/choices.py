@@ -54,6 +54,13 @@ class LogLevel(str, enum.Enum):
     ERROR = "error"
 
 
+class RoleChoice(str, enum.Enum):
+    """What the bearer of a token may do; the values are those of `domain.callers.Role`."""
+
+    READER = "reader"
+    WRITER = "writer"
+
+
 class StateChoice(str, enum.Enum):
     """The states of runs; in capitals, the values are those of `domain.runs.RunState`."""
 

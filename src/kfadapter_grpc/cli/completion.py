@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer  # noqa: TC002  Typer reads the annotations
 
 from kfadapter_grpc.cli.client_options import ClientOptions
+from kfadapter_grpc.cli.security_options import SecurityOptions
 from kfadapter_grpc.cli.streams import utf8
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterab
 
 def _options(context: typer.Context) -> ClientOptions:
     """Reads what stands on the line so far, behind the command before in front of it."""
-    options = ClientOptions(timeout=SECONDS)
+    options = ClientOptions(timeout=SECONDS, security=SecurityOptions().override(context.find_root().params))
     for params in reversed([*_params(context)]):
         options = options.override(params.get("target"), None, params.get("namespace"))
     return options

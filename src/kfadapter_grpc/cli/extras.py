@@ -9,6 +9,7 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 
 _MODULES = {
     "server": (
+        "cryptography",
         "kfp_server_api",
         "urllib3",
         "grpc_reflection",

@@ -13,13 +13,22 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.hints import HINTS
 from kfadapter_grpc.cli.invocation import Invocation, Step, again, do
 from kfadapter_grpc.cli.report import print_parts
-from kfadapter_grpc.client import CallFailedError, CannotConnectError
+from kfadapter_grpc.client import CallFailedError, CannotConnectError, CredentialsError
 from kfadapter_grpc.domain.errors import AdapterError
 
 DEBUG_VARIABLE = "KFADAPTER_DEBUG"
 """Set to anything, it shows where an error comes from."""
 
-_ANOTHER_SERVER = do("check HOST:PORT of --target: what is there, if anything, does not answer as an adapter does")
+_ANOTHER_SERVER = do(
+    "check HOST:PORT of --target: what is there, if anything, does not answer as an adapter does; if it speaks TLS: "
+    "kfadapter --ca FILE ..., and with --client-certificate and --client-key if it asks for them"
+)
+_HANDSHAKES = {
+    "WRONG_VERSION_NUMBER": do("without --tls, --ca and their variables: what is there speaks no TLS"),
+    "Hostname Verification": do("kfadapter --server-name NAME ... with the name in the adapter's certificate"),
+    "Tls handshake failed": do("kfadapter --ca FILE ... with the certificate of the CA that the adapter's is from"),
+}
+"""What to do where TLS fails, by what gRPC says of it; the first that fits counts."""
 _EXIT_CODES = {
     StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     StatusCode.UNAVAILABLE: ExitCode.CANNOT_CONNECT,
@@ -58,6 +67,13 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
 
 def _in_words(error: Exception) -> CommandError:
     """Tells what an error means that no command expected."""
+    if isinstance(error, CredentialsError):
+        return CommandError(
+            str(error),
+            why="credentials come from options (--ca, --token-file, ...) and the environment (KFADAPTER_CA, ...)",
+            next_step="kfadapter --help",
+            exit_code=ExitCode.USAGE,
+        )
     if isinstance(error, OSError):
         what = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror or str(error)
         why = errno.errorcode.get(error.errno or 0, type(error).__name__)
@@ -78,6 +94,9 @@ def _in_words(error: Exception) -> CommandError:
 
 def _next_step(error: AdapterError) -> Step:
     cause = error.metadata.get("cause", "refused")
+    for said, step in _HANDSHAKES.items():
+        if said in cause:
+            return step
     taken = error.reason == CannotConnectError.reason and "refused" not in cause
     return _ANOTHER_SERVER if taken else HINTS[error.reason]
 

@@ -40,7 +40,9 @@ HINTS: dict[str, Step] = {
     "NAME_CONTESTED": again(words="or choose the name: --version-name NAME"),
     "UPLOAD_TOO_LARGE": do("make the file smaller: large data belong into artifacts, not into the pipeline"),
     "OVERLOADED": again(words="in a few seconds"),
-    "UNAUTHENTICATED": do("send valid credentials; the adapter's operator gives them"),
+    "UNAUTHENTICATED": do(
+        "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator gives one"
+    ),
     "PERMISSION_DENIED": do("ask the adapter's operator for access, or try another --namespace"),
     "KFP_UNAVAILABLE": again(words="in a moment; if it stays like this, the adapter's --kfp-url may be wrong"),
     "DRAINING": again(words="in a moment; the adapter is being restarted"),

@@ -140,7 +140,7 @@ class Invocation:
 
     def _other(self, command: Sequence[str]) -> str:
         where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
-        return shlex.join([PROGRAM, *where, *self._named(command)])
+        return shlex.join([PROGRAM, *self.options.security.words(), *where, *self._named(command)])
 
     def _named(self, command: Sequence[str]) -> Iterator[str]:
         """Puts pipeline and run in their places, so that none is taken for an option."""

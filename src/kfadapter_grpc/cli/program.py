@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,33 @@ import typer
 from typer.core import TyperGroup
 
 from kfadapter_grpc.cli import invocation
+from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.security_options import SecurityOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """Every mistake in a command line; Typer has it, under whatever name it keeps Click."""
 
 
 class Program(TyperGroup):
-    """The group of all commands."""
+    """The group of all commands.
+
+    The options of who calls may stand behind every command that calls an adapter, too; its help does not repeat them.
+    """
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401  as Typer has it
+        super().__init__(**attributes)
+        self._accept(self.commands.values(), [one for one in self.params if one.name in SecurityOptions.names()])
+
+    def _accept(self, commands: Iterable[Any], options: Sequence[Any]) -> None:
+        for command in commands:
+            if isinstance(command, TyperGroup):
+                self._accept(command.commands.values(), options)
+            elif any(one.name == "target" for one in command.params):
+                command.params += [_behind(option) for option in options]
 
     def main(
         self,
@@ -41,6 +58,19 @@ class Program(TyperGroup):
             interrupted = isinstance(error.__context__, KeyboardInterrupt)
             code = ExitCode.INTERRUPTED if interrupted else ExitCode.CANCELLED
         sys.exit(code)
+
+
+def _behind(option: Any) -> Any:  # noqa: ANN401  Click's classes have no public names
+    """Makes of an option in front of a command the one behind it."""
+    behind = copy.copy(option)
+    behind.hidden, behind.expose_value, behind.callback = True, False, _take
+    return behind
+
+
+def _take(context: typer.Context, option: Any, value: object) -> object:  # noqa: ANN401
+    if value and isinstance(context.obj, ClientOptions):
+        context.obj = context.obj.secured({option.name: value})
+    return value
 
 
 def _tell(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no public name

@@ -8,6 +8,7 @@ with Client("127.0.0.1:50051") as client:
 """
 
 from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE, Client
+from kfadapter_grpc.client.credentials import CredentialsError, Tls
 from kfadapter_grpc.client.download import DownloadReceipt
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.client.health import HealthStatus
@@ -44,6 +45,7 @@ from kfadapter_grpc.domain.errors import (
     RunNotFoundError,
     RunNotRetryableError,
     TaskNotFoundError,
+    UnauthenticatedError,
     UnsupportedByKfpError,
     UploadTooLargeError,
     VersionExistsError,
@@ -86,6 +88,7 @@ __all__ = [
     "CannotConnectError",
     "ChecksumMismatchError",
     "Client",
+    "CredentialsError",
     "CronSchedule",
     "DeadlineError",
     "DeleteResult",
@@ -147,6 +150,8 @@ __all__ = [
     "TaskKind",
     "TaskNotFoundError",
     "TaskResources",
+    "Tls",
+    "UnauthenticatedError",
     "UnsupportedByKfpError",
     "UploadReceipt",
     "UploadTooLargeError",

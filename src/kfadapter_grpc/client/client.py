@@ -12,6 +12,7 @@ from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client import health as health_check
 from kfadapter_grpc.client import messages
 from kfadapter_grpc.client.connection import Connection, new_request_id
+from kfadapter_grpc.client.credentials import make_credentials
 from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
 from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.experiments import ExperimentCalls
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from kfadapter_grpc.client.credentials import Tls
     from kfadapter_grpc.client.health import HealthStatus
     from kfadapter_grpc.domain.models import DeleteResult, DeleteVersionResult, Page, Pipeline, PipelineVersion
 
@@ -52,16 +54,39 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
     All methods raise a subclass of `AdapterError` when the call fails.
     """
 
-    def __init__(self, target: str | None = None, *, timeout: float | None = None, namespace: str = "") -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        timeout: float | None = None,
+        namespace: str = "",
+        tls: bool | Tls | None = None,
+        token: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
+        insecure_token: bool | None = None,
+    ) -> None:
         """Will call the adapter at `target`.
 
         Args:
             target: `host:port`; by default what `KFADAPTER_TARGET` says, or `127.0.0.1:50051`.
             timeout: Seconds that each call may take; by default what the contract says for each kind of call.
             namespace: The namespace of all calls; empty means the adapter's own.
+            tls: `Tls(...)`, or True for TLS with what the environment says of it; False: plain text. By default TLS if
+                `KFADAPTER_TLS`, `KFADAPTER_CA` or another of its variables is set.
+            token: Who calls; by default what `KFADAPTER_TOKEN` says.
+            token_file: A file that holds the token, read before each call; by default what
+                `KFADAPTER_CLIENT_TOKEN_FILE` says.
+            insecure_token: Send the token without TLS to another machine, too, where others can read it on its way; by
+                default only if `KFADAPTER_INSECURE_TOKEN` says so.
+
+        Raises:
+            CredentialsError: The token cannot be used, or would go to another machine without TLS.
         """
         address = target or os.environ.get(TARGET_VARIABLE) or DEFAULT_TARGET
-        super().__init__(Connection(address, timeout), namespace)
+        credentials = make_credentials(
+            address, tls=tls, token=token, token_file=token_file, insecure_token=insecure_token
+        )
+        super().__init__(Connection(address, timeout, credentials), namespace)
 
     @property
     def target(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import grpc
 
 from kfadapter.v1 import pipeline_pb2, pipeline_pb2_grpc
+from kfadapter_grpc.client.credentials import is_this_machine
 from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
 from kfadapter_grpc.contract import METHOD_OF_REQUEST, METHODS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from kfadapter_grpc.client.credentials import Credentials
     from kfadapter_grpc.contract import RpcMethod
 
 Request = TypeVar("Request", bound="Message")
@@ -28,7 +30,6 @@ MARGIN_SECONDS = 2.0
 """What the client waits longer than the adapter, so that the adapter's own, exact error arrives."""
 MAX_REPLY_BYTES = 64 * 2**20
 """The largest message that is taken: a page of 1000 versions with their specs is well below."""
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 _SERVICE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
 
 
@@ -75,7 +76,7 @@ def channel_options(target: str) -> list[tuple[str, str | int]]:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         # A proxy cannot reach this machine's own loopback.
-        ("grpc.enable_http_proxy", int(not target.startswith(_LOOPBACK))),
+        ("grpc.enable_http_proxy", int(not is_this_machine(target))),
     ]
 
 
@@ -86,9 +87,16 @@ class Connection:
         target: The adapter's address.
     """
 
-    def __init__(self, target: str, timeout: float | None) -> None:
-        """Remembers where to connect to, and how many seconds a call may take; None means the contract's default."""
+    def __init__(self, target: str, timeout: float | None, credentials: Credentials) -> None:
+        """Remembers where to connect to and as whom.
+
+        Args:
+            target: The address.
+            timeout: How many seconds a call may take; None means the contract's default.
+            credentials: Who calls, and how to know the adapter.
+        """
         self.target = target
+        self._credentials = credentials
         self._timeout = timeout
         self._lock = threading.Lock()
         self._closed = False
@@ -146,7 +154,7 @@ class Connection:
         request_id = new_request_id()
         timeout = seconds if self._timeout is None else self._timeout
         try:
-            return rpc(request, timeout=timeout, metadata=((REQUEST_ID_KEY, request_id),))
+            return rpc(request, timeout=timeout, metadata=self._metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
@@ -178,7 +186,7 @@ class Connection:
             AdapterError: The call failed.
         """
         request_id = new_request_id()
-        answers = rpc(request, timeout=seconds, metadata=((REQUEST_ID_KEY, request_id),))
+        answers = rpc(request, timeout=seconds, metadata=self._metadata(request_id))
         try:
             yield from answers
         except grpc.RpcError as error:
@@ -196,7 +204,7 @@ class Connection:
         """
         request_id = new_request_id()
         try:
-            return rpc(requests, timeout=self._seconds(seconds), metadata=((REQUEST_ID_KEY, request_id),))
+            return rpc(requests, timeout=self._seconds(seconds), metadata=self._metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
@@ -210,7 +218,10 @@ class Connection:
         return self._channel
 
     def _new_channel(self, *more: tuple[str, str | int]) -> grpc.Channel:
-        return grpc.insecure_channel(self.target, [*channel_options(self.target), *more])
+        return self._credentials.channel(self.target, [*channel_options(self.target), *more])
+
+    def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata())
 
     def _seconds(self, default: float) -> float:
         return default + MARGIN_SECONDS if self._timeout is None else self._timeout

@@ -267,6 +267,13 @@ class OverloadedError(AdapterError):
     retry_after = 1.0
 
 
+class UnauthenticatedError(AdapterError):
+    """It is not known who calls: the call brings no credentials, or none that are valid."""
+
+    code = StatusCode.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
 class PermissionDeniedError(AdapterError):
     """The caller may not do this."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kfadapter_grpc.interceptors.admission import Admission, Bounds
+from kfadapter_grpc.interceptors.authentication import Authentication
 from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
 from kfadapter_grpc.interceptors.deadline import end_stalled
 from kfadapter_grpc.interceptors.errors import tell_errors
@@ -12,6 +13,7 @@ from kfadapter_grpc.interceptors.request_id import REQUEST_ID_KEY, caller_second
 __all__ = [
     "REQUEST_ID_KEY",
     "Admission",
+    "Authentication",
     "Bounds",
     "CallInterceptor",
     "CallLog",
@@ -24,10 +26,10 @@ __all__ = [
 ]
 
 
-def layers(admission: Admission) -> tuple[Layer, ...]:
+def layers(authentication: Authentication, admission: Admission) -> tuple[Layer, ...]:
     """Returns the layers around every call, outermost first.
 
-    The log stands outside the errors, to see what became of the call; admission stands inside them, to refuse a call
-    as an error like any other.
+    The log stands outside the errors, to see what became of the call; authentication and admission stand inside them,
+    to refuse a call as an error like any other. Who may not call takes no place from those who may.
     """
-    return (identify, CallLog(), tell_errors, admission, end_stalled)
+    return (identify, CallLog(), tell_errors, authentication, admission, end_stalled)

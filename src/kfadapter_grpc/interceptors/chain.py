@@ -14,6 +14,7 @@ from kfadapter_grpc.interceptors.requests import checked_request, checked_reques
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.domain.callers import Caller
     from kfadapter_grpc.domain.errors import AdapterError
 
 TRequest = TypeVar("TRequest")
@@ -30,12 +31,14 @@ class Rpc:
         method: The RPC that is called.
         context: What gRPC knows of the call.
         call: The call's budget. The outermost layer, `identify`, sets it.
+        caller: Who calls, where callers must say so; the authentication layer sets it, the log reads it.
         failure: What the caller is told, once the call has failed; the error layer sets it, the log reads it.
     """
 
     method: RpcMethod
     context: grpc.ServicerContext
     call: Call = field(init=False)
+    caller: Caller | None = None
     failure: AdapterError | None = None
 
 

@@ -64,6 +64,7 @@ class CallLog:
             code=_code(rpc).name,
             seconds=round(seconds, 4),
             peer=rpc.context.peer(),
+            **({"caller": rpc.caller.name} if rpc.caller else {}),
             **_why(rpc.failure),
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -15,9 +13,11 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type:
 from kfadapter_grpc.contract import SERVICES
 from kfadapter_grpc.health import Health, HealthMonitor
 from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, layers
+from kfadapter_grpc.server.health_listener import HealthListener
+from kfadapter_grpc.server.listening import bind
 from kfadapter_grpc.server.reflection import add_reflection
+from kfadapter_grpc.server.security import Security
 from kfadapter_grpc.services import add_servicer
-from kfadapter_grpc.settings import split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,10 +60,6 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-class ServerStartError(Exception):
-    """The server cannot start; the message says why and what to do."""
-
-
 class AdapterServer:
     """The gRPC server with all its services. A context manager: starts on entering, stops on leaving.
 
@@ -86,6 +82,9 @@ class AdapterServer:
             servicers: Answer the calls of the services, each of its own.
             probe: Tells whether KFP answers, within a few seconds.
             on_drain: Ends calls that would not end by themselves; called when no new ones are taken any more.
+
+        Raises:
+            SettingsError: A file with certificates or tokens is wrong; it was not when the settings were loaded.
         """
         bounds = Bounds(settings.max_unary_calls, settings.max_uploads, settings.max_streams)
         self.admission = Admission(bounds)
@@ -96,7 +95,9 @@ class AdapterServer:
         self._monitor = HealthMonitor(probe, self._health.report_kfp)
         self._threads = ThreadPoolExecutor(bounds.total + SPARE_THREADS, thread_name_prefix="grpc")
         self._stopping = threading.Event()
-        calls = CallInterceptor(layers(self.admission))
+        self._security = Security(settings)
+        self._health_listener = HealthListener(settings.health_listen, self._health.servicer, _OPTIONS)
+        calls = CallInterceptor(layers(self._security.authentication, self.admission))
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
         self._add_services(servicers)
 
@@ -118,12 +119,19 @@ class AdapterServer:
         Raises:
             ServerStartError: The address cannot be listened on.
         """
-        port = _bind(self._server, self._settings.listen)
+        port = bind(self._server, self._settings.listen, self._security.credentials)
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
+        self._health_listener.start()
         self._server.start()
+        self._security.start()
         self._monitor.start()
         self._health.serve()
         return port
+
+    def who_may_call(self) -> dict[str, object]:
+        """Tells, for the log, what callers are asked for, and where health is told without TLS."""
+        where = {"health_address": self._health_listener.address} if self._health_listener.address else {}
+        return {**self._security.summary(), **where}
 
     def drain(self) -> bool:
         """Lets the server run dry: NOT_SERVING, a pause, no new calls, the rest of the grace for running ones.
@@ -147,6 +155,8 @@ class AdapterServer:
         self._on_drain()
         # A handler that has returned may still have its answer on the way: a stop without grace would cut it off.
         self._server.stop(FLUSH_SECONDS).wait(FLUSH_SECONDS)
+        self._health_listener.stop()
+        self._security.stop()
         self._monitor.stop()
         self._health.servicer.close()
         self._threads.shutdown(wait=False)
@@ -157,25 +167,3 @@ class AdapterServer:
         add_HealthServicer_to_server(self._health.servicer, self._server)
         if self._settings.reflection:
             add_reflection((*SERVICES, HEALTH_SERVICE), self._server)
-
-
-def _bind(server: grpc.Server, listen: str) -> int:
-    host, port = split_address(listen)
-    if port:
-        _check_free(listen, host, port)
-    try:
-        return server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise ServerStartError(f"cannot listen on {listen}; choose another address with --listen") from error
-
-
-def _check_free(listen: str, host: str, port: int) -> None:
-    """Tries the address first: gRPC would not say what is wrong with it, but write a line of its own to stderr."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
-        raise ServerStartError(f"{listen} {why}; choose another with --listen") from error

@@ -72,7 +72,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         watches = stages.enter_context(closing(WatchPoller(backend.run_looks)))
         served = servicers(backend, watches, limits, settings.namespace)
         server = stages.enter_context(AdapterServer(settings, served, backend.is_alive, watches.drain))
-        log.info("serving", address=server.address, kfp_url=settings.kfp_url)
+        log.info("serving", address=server.address, kfp_url=settings.kfp_url, **server.who_may_call())
         if on_ready is not None:
             on_ready(server.address)
         log.info("draining", signal=signals.wait())

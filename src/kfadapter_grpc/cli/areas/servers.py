@@ -1,4 +1,4 @@
-"""The commands that start servers, and the one that asks whether they serve."""
+"""The commands that start servers, ask whether they serve, and make tokens for their callers."""
 # ruff: noqa: PLC0415  a command loads what it needs when it runs
 
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.cli.choices import LogFormat, LogLevel
+from kfadapter_grpc.cli.choices import LogFormat, LogLevel, RoleChoice
 from kfadapter_grpc.cli.guard import guarded
 from kfadapter_grpc.cli.option_types import Target, Timeout, chosen
 from kfadapter_grpc.cli.streams import native_path
@@ -45,8 +45,27 @@ def serve(
         str | None, typer.Option("--namespace", "-n", metavar="NAME", help="For calls that name no namespace.")
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Settings in TOML.")] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="The server's certificate: TLS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its private key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Only callers with its certificates: mTLS.")
+    ] = None,
+    tls_client_names: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Which of them may call, with commas in between; * for all.")
+    ] = None,
+    tls_client_readers: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Which of them may only read.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Only callers with these tokens.")
+    ] = None,
+    health_listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Answer health checks there without TLS, too.")
+    ] = None,
     insecure_listen: Annotated[
-        bool | None, typer.Option("--insecure-listen", help="Allow an address that others can reach.")
+        bool | None, typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS.")
     ] = None,
     max_unary_calls: Annotated[int | None, typer.Option(metavar="N", help="Unary calls at once.")] = None,
     max_uploads: Annotated[int | None, typer.Option(metavar="N", help="Uploads at once.")] = None,
@@ -77,6 +96,13 @@ def serve(
         listen=listen,
         kfp_url=kfp_url,
         namespace=namespace,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        tls_client_names=tls_client_names,
+        tls_client_readers=tls_client_readers,
+        token_file=token_file,
+        health_listen=health_listen,
         insecure_listen=insecure_listen,
         max_unary_calls=max_unary_calls,
         max_uploads=max_uploads,
@@ -108,3 +134,23 @@ def health(
     from kfadapter_grpc.cli.commands import health as command
 
     command.health(chosen(context, target, timeout, None), service)
+
+
+@app.command()
+@guarded
+def token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will bear it, as the adapter's log will name them.")],
+    *,
+    role: Annotated[RoleChoice, typer.Option(help="What they may do: read, or everything.")],
+    expires: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day, in UTC; without it, it is valid for ever.")
+    ] = None,
+    add_to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=native_path, help="Add the line to this file instead of showing it."),
+    ] = None,
+) -> None:
+    """Make a token for a caller: itself on stdout, the line for the adapter's --token-file on stderr."""
+    from kfadapter_grpc.cli.commands import token as command
+
+    command.token(name, role.value, expires, add_to)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kfadapter_grpc.settings import Settings
+    from kfadapter_grpc.settings import Settings, SettingsError
 
 
 def serve(config: Path | None, **flags: object) -> None:
@@ -44,29 +44,36 @@ def load_settings(config: Path | None, **flags: object) -> Settings:
     try:
         return Settings.load(config=config, **flags)
     except SettingsError as error:
-        raise CommandError(
-            "\n".join(error.lines),
-            why="settings come from options, the environment (KFADAPTER_...) and the file of --config, in this order",
-            next_step="kfadapter serve --help",
-            exit_code=ExitCode.USAGE,
-        ) from None
+        raise _wrong_settings(error) from None
 
 
 def serve_until_stopped(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
     """Runs the server; `on_ready` is told its address.
 
     Raises:
-        CommandError: The address cannot be listened on.
+        CommandError: The address cannot be listened on, or a file is wrong by now.
     """
     from kfadapter_grpc.server import ServerStartError, run  # noqa: PLC0415  of the extra `server`
+    from kfadapter_grpc.settings import SettingsError  # noqa: PLC0415
 
     try:
         code = run(settings, on_ready=on_ready)
+    except SettingsError as error:
+        raise _wrong_settings(error) from None
     except ServerStartError as error:
         raise CommandError(
-            str(error).partition("; ")[0],
-            why=f"the adapter was told to listen on {settings.listen}",
-            next_step="the same command with another --listen HOST:PORT",
+            error.why,
+            why=f"the adapter was told to listen on {error.listen}",
+            next_step=f"the same command with another {error.option} HOST:PORT",
         ) from None
     if code:
         raise typer.Exit(code)
+
+
+def _wrong_settings(error: SettingsError) -> CommandError:
+    return CommandError(
+        "\n".join(error.lines),
+        why="settings come from options, the environment (KFADAPTER_...) and the file of --config, in this order",
+        next_step="kfadapter serve --help",
+        exit_code=ExitCode.USAGE,
+    )

@@ -1,0 +1,103 @@
+"""Reads PEM files before gRPC does, which would not say what is wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+
+class CertificateError(ValueError):
+    """A file with certificates or a key cannot be used; the message says why, and nothing of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """What a server shows, and whom it believes. The bytes are those of the files.
+
+    Attributes:
+        chain: The server's certificate, and those that lead to its CA.
+        key: Its private key.
+        client_ca: The certificates that those of callers must lead to; None if callers need none.
+        expires: When the server's certificate ends.
+    """
+
+    chain: bytes
+    key: bytes
+    client_ca: bytes | None
+    expires: datetime
+
+    def __repr__(self) -> str:
+        return f"ServerCertificate(expires={self.expires.isoformat()})"
+
+
+def server_certificate(chain: bytes, key: bytes, client_ca: bytes | None = None) -> ServerCertificate:
+    """Checks what the files hold, each and all together.
+
+    Raises:
+        CertificateError: Something cannot be used.
+    """
+    leaf = check_certificate(chain)
+    check_key(key, leaf)
+    if client_ca is not None:
+        check_ca(client_ca)
+    return ServerCertificate(chain, key, client_ca, leaf.not_valid_after_utc)
+
+
+def check_certificate(chain: bytes) -> x509.Certificate:
+    """Reads a certificate, which may be followed by those that lead to its CA.
+
+    Raises:
+        CertificateError: There is none, or it is not valid now.
+    """
+    leaf = _certificates(chain)[0]
+    now = datetime.now(timezone.utc)
+    if now > leaf.not_valid_after_utc:
+        raise CertificateError(f"the certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
+    if now < leaf.not_valid_before_utc:
+        raise CertificateError(f"the certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
+    return leaf
+
+
+def check_key(key: bytes, certificate: x509.Certificate) -> None:
+    """Sees whether a private key is that of a certificate.
+
+    Raises:
+        CertificateError: It is not, or cannot be read.
+    """
+    try:
+        private = load_pem_private_key(key, password=None)
+    except TypeError:
+        raise CertificateError("the key is encrypted; the server needs it without a password") from None
+    except Exception:  # noqa: BLE001 - it names many classes for one thing, and its words may hold parts of the file
+        raise CertificateError("there is no private key in PEM form in it") from None
+    if _spelled(private.public_key()) != _spelled(certificate.public_key()):
+        raise CertificateError("the key is not the one of the certificate")
+
+
+def check_ca(bundle: bytes) -> None:
+    """Sees whether there is a certificate that one of a caller can lead to.
+
+    Raises:
+        CertificateError: There is none, or all have expired.
+    """
+    last = max(one.not_valid_after_utc for one in _certificates(bundle))
+    if datetime.now(timezone.utc) > last:
+        raise CertificateError(f"its certificates have expired, the last one on {last:%Y-%m-%d %H:%M} UTC")
+
+
+def _certificates(data: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(data)
+    except Exception:  # noqa: BLE001 - as above
+        raise CertificateError("there is no certificate in PEM form in it") from None
+
+
+def _spelled(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

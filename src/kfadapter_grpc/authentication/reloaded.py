@@ -1,0 +1,130 @@
+"""Files that may change while the server runs: what they say is taken up, unless it is wrong."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+T = TypeVar("T")
+
+RELOAD_SECONDS = 1.0
+"""Pause between two looks at the files."""
+MAX_FILE_BYTES = 1024 * 1024
+"""The largest file that is read."""
+
+
+class Refreshable(Protocol):
+    """Something that may look old."""
+
+    def refresh(self) -> None:
+        """Has a look whether it is."""
+        ...
+
+
+class Reloaded(Generic[T]):
+    """What some files say together.
+
+    Contents are compared, not times: so it does not matter whether a file is written anew, replaced, or, as Kubernetes
+    does, reached through another link. A look between two files that are being replaced finds what does not fit
+    together, and the next look what does.
+
+    Attributes:
+        value: What they said when they last were right.
+    """
+
+    def __init__(self, what: str, paths: Sequence[Path], parse: Callable[..., T]) -> None:
+        """Reads the files.
+
+        Args:
+            what: What they hold, for the log.
+            paths: The files; `parse` gets the bytes of each.
+            parse: Reads them; raises ValueError, in words that may be logged, if they are wrong.
+
+        Raises:
+            OSError: A file cannot be read.
+            ValueError: What they say is wrong.
+        """
+        self._what = what
+        self._paths = tuple(paths)
+        self._parse = parse
+        self._log: FilteringBoundLogger = structlog.get_logger()
+        contents = tuple(map(read_small, self._paths))
+        self._seen: tuple[bytes, ...] | str = contents
+        self.value = parse(*contents)
+
+    def refresh(self) -> None:
+        """Reads the files again. Each state of them is told once: as re-read, or as what is wrong with it."""
+        seen = self._look()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            if isinstance(seen, str):
+                raise ValueError(seen)
+            self.value = self._parse(*seen)
+        except ValueError as error:
+            self._log.error(
+                f"{self._what} not re-read; what was valid before stays valid",
+                files=[str(path) for path in self._paths],
+                why=str(error),
+            )
+        else:
+            self._log.info(f"{self._what} re-read", files=[str(path) for path in self._paths])
+
+    def _look(self) -> tuple[bytes, ...] | str:
+        try:
+            return tuple(map(read_small, self._paths))
+        except OSError as error:
+            return f"{error.filename}: {error.strerror}"
+
+
+class Refresher:
+    """Looks at things again and again, on a thread of its own."""
+
+    def __init__(self, things: Sequence[Refreshable], seconds: float = RELOAD_SECONDS) -> None:
+        """Will look at `things`, with pauses of `seconds`."""
+        self._things = tuple(things)
+        self._seconds = seconds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+        self._log: FilteringBoundLogger = structlog.get_logger()
+
+    def start(self) -> None:
+        """Begins to look, if there is anything to look at."""
+        if self._things:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            for thing in self._things:
+                try:
+                    thing.refresh()
+                except Exception as fault:  # noqa: BLE001 - what is wrong with one file must not make all others old
+                    self._log.error("a file could not be looked at", exc_info=fault)
+
+
+def read_small(path: Path) -> bytes:
+    """Reads a file, at most 1 MiB of it, and nothing that could make the reader wait.
+
+    Raises:
+        OSError: It cannot be read, is no file or is larger.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(0, "it is not a file", str(path))
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise OSError(0, "it is larger than 1 MiB", str(path))
+    return data

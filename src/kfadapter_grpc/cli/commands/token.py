@@ -1,0 +1,58 @@
+"""The token command: a new token on stdout, and the line by which an adapter will know it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from kfadapter_grpc.authentication.tokens import TokenEntry, digest, is_name, new_token, today, try_day
+from kfadapter_grpc.cli.output import note
+from kfadapter_grpc.domain.callers import Role
+
+if TYPE_CHECKING:
+    from datetime import date
+    from pathlib import Path
+
+
+def token(name: str, role: str, expires: str | None, add_to: Path | None) -> None:
+    """Makes a token, and shows its line or adds it to a file.
+
+    Raises:
+        BadParameter: The name cannot stand in the file, or the day is none or over.
+        OSError: The file cannot be written to.
+    """
+    if not is_name(name):
+        message = f"{name!r} cannot name a token: up to 128 characters, no blanks and no #"
+        raise typer.BadParameter(message)
+    made = new_token()
+    line = TokenEntry(name, Role(role), digest(made), _last_day(expires)).line()
+    if add_to is None:
+        note("the line for the adapter's --token-file:")
+        note(line)
+    else:
+        append_line(add_to, line)
+        note(f"{name} is in {add_to}; an adapter that reads it takes the token within seconds")
+    sys.stdout.write(made + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file, which is made, for its owner alone, if need be. It never holds half of a line."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with open(descriptor, "r+b") as file:  # noqa: PTH123 - a descriptor has no path
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        begun = size > 0 and file.read() != b"\n"
+        file.write(("\n" if begun else "").encode() + line.encode() + b"\n")
+
+
+def _last_day(expires: str | None) -> date | None:
+    if expires is None:
+        return None
+    day = try_day(expires)
+    if day is None or day < today():
+        message = f"{expires!r} is no day to come; write it as 2027-01-31"
+        raise typer.BadParameter(message)
+    return day

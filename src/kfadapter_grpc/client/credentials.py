@@ -1,0 +1,240 @@
+"""Who the client is, and how it knows the adapter: TLS, client certificates, tokens."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from typing_extensions import Self
+
+AUTHORIZATION_KEY = "authorization"
+"""The metadata that carries a token."""
+TOKEN_VARIABLE = "KFADAPTER_TOKEN"  # noqa: S105 - a name
+"""The environment variable with a token."""
+TOKEN_FILE_VARIABLE = "KFADAPTER_CLIENT_TOKEN_FILE"  # noqa: S105
+"""The environment variable with the path of a file that holds a token."""
+INSECURE_TOKEN_VARIABLE = "KFADAPTER_INSECURE_TOKEN"  # noqa: S105
+"""The environment variable that allows to send a token without TLS."""
+TLS_VARIABLE = "KFADAPTER_TLS"
+"""The environment variable that switches TLS on."""
+CA_VARIABLE = "KFADAPTER_CA"
+"""The environment variable with the path of the CA's certificates."""
+CERTIFICATE_VARIABLE = "KFADAPTER_CLIENT_CERTIFICATE"
+"""The environment variable with the path of the client's certificate."""
+KEY_VARIABLE = "KFADAPTER_CLIENT_KEY"
+"""The environment variable with the path of that certificate's key."""
+SERVER_NAME_VARIABLE = "KFADAPTER_SERVER_NAME"
+"""The environment variable with the name that the adapter's certificate must have."""
+_OFF = ("", "0", "false", "no", "off")
+_SENDABLE = re.compile(r"[\x21-\x7e]+")
+_MAX_TOKEN_BYTES = 8 * 1024
+
+
+class CredentialsError(ValueError):
+    """Credentials cannot be used, or must not be sent like this; the message says why, and nothing that is secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to know the adapter, and which certificate to show.
+
+    Files are read when the first call is made.
+
+    Attributes:
+        ca: PEM file with the CAs that the adapter's certificate may lead to; None: those that gRPC brings along.
+        certificate: PEM file with the client's own certificate, for adapters that ask for one.
+        key: PEM file with its private key.
+        server_name: The name that the adapter's certificate must have, where that is not the one in the address.
+    """
+
+    ca: str | os.PathLike[str] | None = None
+    certificate: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+    server_name: str = ""
+
+    @classmethod
+    def try_from_environment(cls, environment: Mapping[str, str]) -> Self | None:
+        """Reads what the environment says; None if it says nothing of TLS."""
+        found = cls(
+            environment.get(CA_VARIABLE) or None,
+            environment.get(CERTIFICATE_VARIABLE) or None,
+            environment.get(KEY_VARIABLE) or None,
+            environment.get(SERVER_NAME_VARIABLE, ""),
+        )
+        return found if found != cls() or _is_on(environment.get(TLS_VARIABLE, "")) else None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files.
+
+        Raises:
+            CredentialsError: One cannot be read, or they cannot be used.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise CredentialsError("a client certificate and its key must both be given, or neither")
+        ca = None if self.ca is None else _read(self.ca)
+        if ca is not None:
+            _check_ca(self.ca, ca)
+        if self.certificate is None or self.key is None:
+            return grpc.ssl_channel_credentials(ca)
+        chain, key = _read(self.certificate), _read(self.key)
+        _check_pair(self.certificate, self.key)
+        return grpc.ssl_channel_credentials(ca, key, chain)
+
+
+class Token:
+    """A token, or a file that holds one and is read before every call, so that a new token in it is taken up."""
+
+    def __init__(self, token: str | None = None, file: str | os.PathLike[str] | None = None) -> None:
+        """Takes one of both; None and None: there is no token.
+
+        Raises:
+            CredentialsError: Both are given, the file cannot be read, or the token cannot be sent.
+        """
+        if token is not None and file is not None:
+            raise CredentialsError("give a token or a file that holds one, not both")
+        self._file = None if file is None else Path(file)
+        where = "the token" if file is None else os.fspath(file)
+        self._token = _checked(where, token if self._file is None else _text(self._file))
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Reads what the environment says.
+
+        Raises:
+            CredentialsError: It names a token and a file, or what it names cannot be used.
+        """
+        return cls(environment.get(TOKEN_VARIABLE) or None, environment.get(TOKEN_FILE_VARIABLE) or None)
+
+    def __bool__(self) -> bool:
+        return self._token is not None
+
+    def __repr__(self) -> str:
+        return f"Token({'hidden' if self else 'none'})"
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Makes the metadata of a call. A file that cannot be read just now leaves the token from before."""
+        if self._file is not None:
+            with suppress(CredentialsError):
+                self._token = _checked("", _text(self._file))
+        return ((AUTHORIZATION_KEY, f"Bearer {self._token}"),) if self._token else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """All that a connection needs.
+
+    Attributes:
+        tls: How to know the adapter; None: plain text.
+        token: Who the client is.
+    """
+
+    tls: Tls | None
+    token: Token
+
+    def check(self, target: str, *, insecure_token: bool) -> None:
+        """Sees whether a token would go where others can read it.
+
+        Raises:
+            CredentialsError: It would, and nobody said that it may.
+        """
+        if self.token and self.tls is None and not insecure_token and not is_this_machine(target):
+            raise CredentialsError(
+                f"a token would go to {target} without TLS, where others can read it on its way; use TLS, or accept "
+                f"the risk with insecure_token (--insecure-token, {INSECURE_TOKEN_VARIABLE})"
+            )
+
+    def channel(self, target: str, options: Sequence[tuple[str, str | int]]) -> grpc.Channel:
+        """Makes a channel.
+
+        Raises:
+            CredentialsError: A file cannot be used.
+        """
+        if self.tls is None:
+            return grpc.insecure_channel(target, options)
+        name = self.tls.server_name
+        more = [("grpc.ssl_target_name_override", name)] if name else []
+        return grpc.secure_channel(target, self.tls.credentials(), [*options, *more])
+
+
+def make_credentials(
+    target: str,
+    *,
+    tls: bool | Tls | None,
+    token: str | None,
+    token_file: str | os.PathLike[str] | None,
+    insecure_token: bool | None,
+) -> Credentials:
+    """Puts together what was given and what the environment says of the rest.
+
+    Raises:
+        CredentialsError: They cannot be used, or must not be sent to `target`.
+    """
+    environment = os.environ
+    if tls is None or tls is True:
+        tls = Tls.try_from_environment(environment) or (Tls() if tls else None)
+    given = token is not None or token_file is not None
+    made = Credentials(tls or None, Token(token, token_file) if given else Token.from_environment(environment))
+    if insecure_token is None:
+        insecure_token = _is_on(environment.get(INSECURE_TOKEN_VARIABLE, ""))
+    made.check(target, insecure_token=insecure_token)
+    return made
+
+
+def is_this_machine(target: str) -> bool:
+    """Tells whether a gRPC address leads to this machine, without asking anybody for a name."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    address = re.sub(r"^(dns:(///)?|ipv4:|ipv6:)", "", target)
+    host = address.rpartition(":")[0] if re.search(r":\d+$", address) else address
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_on(text: str) -> bool:
+    return text.strip().lower() not in _OFF
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CredentialsError(f"{os.fspath(path)} cannot be read: {error.strerror}") from None
+
+
+def _text(path: Path) -> str:
+    return _read(path).decode("utf-8", "replace").strip()
+
+
+def _checked(where: str, token: str | None) -> str | None:
+    if token is not None and (not _SENDABLE.fullmatch(token) or len(token) > _MAX_TOKEN_BYTES):
+        raise CredentialsError(f"{where} does not hold a token: a token is one word of ASCII characters")
+    return token
+
+
+def _check_ca(path: str | os.PathLike[str] | None, ca: bytes) -> None:
+    try:
+        ssl.create_default_context(cadata=ca.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError):
+        raise CredentialsError(f"{os.fspath(path or '')} holds no certificate in PEM form") from None
+
+
+def _check_pair(certificate: str | os.PathLike[str], key: str | os.PathLike[str]) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password=lambda: "")
+    except (ssl.SSLError, ValueError, OSError) as error:
+        told = "is not the key of" if "MISMATCH" in str(error) else "cannot be used, without a password, with"
+        raise CredentialsError(f"{os.fspath(key)} {told} {os.fspath(certificate)}") from None

@@ -1,0 +1,49 @@
+"""Lets a call pass only if its caller may make it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from kfadapter_grpc.authentication.access import authorize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    import grpc
+
+    from kfadapter_grpc.authentication.access import Access
+    from kfadapter_grpc.interceptors.chain import Rpc
+
+AUTHORIZATION_KEY = "authorization"
+"""The metadata key of credentials, `Bearer TOKEN`."""
+_NAMES = ("peer_uri", "peer_dns", "x509_common_name")
+"""Where gRPC keeps the names in a client certificate that has been verified."""
+
+
+class Authentication:
+    """The layer that finds out who calls, tells the log, and refuses what they may not do."""
+
+    def __init__(self, access: Access) -> None:
+        """Asks `access`."""
+        self._access = access
+
+    @contextmanager
+    def __call__(self, rpc: Rpc) -> Iterator[None]:
+        """Lets the call in.
+
+        Raises:
+            UnauthenticatedError: It is not known who calls.
+            PermissionDeniedError: They may not call, or not this.
+        """
+        metadata = rpc.context.invocation_metadata() or ()
+        authorization = [value for key, value in metadata if key == AUTHORIZATION_KEY]
+        rpc.caller = self._access.caller(authorization, lambda: certificate_names(rpc.context))
+        authorize(rpc.caller, rpc.method.role, rpc.method.path)
+        yield
+
+
+def certificate_names(context: grpc.ServicerContext) -> list[str]:
+    """Tells the names in the client certificate of a connection: URIs, DNS names, the common name."""
+    known = cast("Mapping[str, Iterable[bytes]]", context.auth_context())  # types-grpcio has it wrong
+    return [value.decode("utf-8", "replace") for key in _NAMES for value in known.get(key, ()) if value]

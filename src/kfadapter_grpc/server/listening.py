@@ -1,0 +1,64 @@
+"""Takes an address, or says exactly why not."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.settings import split_address
+
+if TYPE_CHECKING:
+    import grpc
+
+
+class ServerStartError(Exception):
+    """The server cannot start; the message says why and what to do.
+
+    Attributes:
+        why: What keeps it from that.
+        listen: The address that it was to listen on.
+        option: The option that names another.
+    """
+
+    def __init__(self, why: str, listen: str, option: str) -> None:
+        super().__init__(f"{why}; choose another with {option}")
+        self.why = why
+        self.listen = listen
+        self.option = option
+
+
+def bind(server: grpc.Server, listen: str, credentials: grpc.ServerCredentials | None, option: str = "--listen") -> int:
+    """Lets a server listen.
+
+    Args:
+        server: It.
+        listen: The address, HOST:PORT.
+        credentials: What is shown and asked for; None: plain text.
+        option: What chooses the address, for the error.
+
+    Returns:
+        The port.
+
+    Raises:
+        ServerStartError: The address cannot be listened on.
+    """
+    host, port = split_address(listen)
+    if port:
+        _check_free(listen, host, port, option)
+    try:
+        return server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise ServerStartError(f"cannot listen on {listen}", listen, option) from error
+
+
+def _check_free(listen: str, host: str, port: int, option: str) -> None:
+    """Tries the address first: gRPC would not say what is wrong with it, but write a line of its own to stderr."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
+        raise ServerStartError(f"{listen} {why}", listen, option) from error

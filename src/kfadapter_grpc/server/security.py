@@ -1,0 +1,109 @@
+"""Who may reach a server and call it, as its settings say, and as the files that they name say now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import grpc
+import structlog
+
+from kfadapter_grpc.authentication.access import Access
+from kfadapter_grpc.authentication.certificates import ServerCertificate, server_certificate
+from kfadapter_grpc.authentication.client_names import ClientNames
+from kfadapter_grpc.authentication.reloaded import Refresher, Reloaded
+from kfadapter_grpc.authentication.tokens import Tokens, parse_tokens
+from kfadapter_grpc.interceptors import Authentication
+from kfadapter_grpc.settings import SettingsError, is_loopback, split_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from kfadapter_grpc.settings import Settings
+
+
+class Security:
+    """Certificates, tokens and names of a server; changed files are taken up while it runs.
+
+    Attributes:
+        authentication: The layer that lets calls in.
+        credentials: What the server shows, and asks callers for; None without TLS.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Reads the files.
+
+        Raises:
+            SettingsError: A file cannot be read, or what it says is wrong.
+        """
+        self._settings = settings
+        try:
+            tokens = _tokens(settings.token_file) if settings.token_file else None
+            self._certificate = certificate = _certificate(settings)
+        except (OSError, ValueError) as error:
+            raise SettingsError(str(error)) from error
+        names = ClientNames(settings.tls_client_names, settings.tls_client_readers) if settings.tls_client_ca else None
+        self.authentication = Authentication(Access((lambda: tokens.value) if tokens else None, names))
+        self.credentials = _Handshakes(certificate).credentials() if certificate else None
+        self._refresher = Refresher([one for one in (tokens, certificate) if one])
+
+    def start(self) -> None:
+        """Begins to look for changed files, and says so if nobody will be asked who they are."""
+        self._refresher.start()
+        open_to_all = not (self._settings.token_file or self._settings.tls_client_ca)
+        if open_to_all and not is_loopback(split_address(self._settings.listen)[0]):
+            log: FilteringBoundLogger = structlog.get_logger()
+            log.warning("whoever reaches this address may do everything: set token_file or tls_client_ca")
+
+    def summary(self) -> dict[str, object]:
+        """Tells what callers are asked for: `tls` is off, on or mutual, `tokens` whether one is needed."""
+        asked: dict[str, object] = {"tls": "off", "tokens": self._settings.token_file is not None}
+        if self._certificate:
+            asked["tls"] = "mutual" if self._settings.tls_client_ca else "on"
+            asked["certificate_expires"] = self._certificate.value.expires.isoformat()
+        return asked
+
+    def stop(self) -> None:
+        """Stops looking."""
+        self._refresher.stop()
+
+
+class _Handshakes:
+    """Gives gRPC, which asks at every new connection, the certificate of now. Never waits: files are read elsewhere."""
+
+    def __init__(self, certificate: Reloaded[ServerCertificate]) -> None:
+        self._certificate = certificate
+        self._given = certificate.value
+
+    def credentials(self) -> grpc.ServerCredentials:
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._given),
+            cast("Callable[[], grpc.ServerCertificateConfiguration]", self._try_newer),  # types-grpcio knows no None
+            require_client_authentication=self._given.client_ca is not None,
+        )
+
+    def _try_newer(self) -> grpc.ServerCertificateConfiguration | None:
+        now = self._certificate.value
+        if now is self._given:
+            return None
+        self._given = now
+        return _configuration(now)
+
+
+def _configuration(certificate: ServerCertificate) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(certificate.key, certificate.chain)], certificate.client_ca)
+
+
+def _certificate(settings: Settings) -> Reloaded[ServerCertificate] | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    paths = [settings.tls_certificate, settings.tls_key]
+    if settings.tls_client_ca is not None:
+        paths.append(settings.tls_client_ca)
+    return Reloaded("the certificate", paths, server_certificate)
+
+
+def _tokens(path: Path) -> Reloaded[Tokens]:
+    return Reloaded("the tokens", [path], parse_tokens)

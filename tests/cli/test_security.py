@@ -1,0 +1,196 @@
+"""The options of who calls, the tokens that are made, and what is said when a call is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from tests.certificates import CertificateAuthority
+from tests.cli.conftest import Kfadapter
+from tests.cli.test_process import run
+from tests.client.fake_adapter import FakeAdapter, serving
+from typer.main import get_command
+
+from kfadapter_grpc.authentication.tokens import parse_tokens, today
+from kfadapter_grpc.cli.app import app
+from kfadapter_grpc.cli.choices import RoleChoice
+from kfadapter_grpc.cli.client_options import ClientOptions
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.invocation import Invocation, other
+from kfadapter_grpc.cli.security_options import SecurityOptions
+from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.callers import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("KFADAPTER_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def secure(fake: FakeAdapter, tmp_path: Path) -> Iterator[str]:
+    """The address of a fake adapter behind TLS, whose CA is in ca.pem."""
+    ca = CertificateAuthority()
+    ca.write(tmp_path)
+    CertificateAuthority().write(tmp_path, "other")
+    own = ca.issue("localhost", "127.0.0.1")
+    with serving(fake, grpc.ssl_server_credentials([(own.key, own.certificate)])) as target:
+        yield target
+
+
+def test_options_before_and_behind_the_command(secure: str, fake: FakeAdapter, tmp_path: Path) -> None:
+    """CA and token may stand on either side of a command, and of a command in a group."""
+    fake.add("train")
+    token = tmp_path / "token"
+    token.write_text("kfa_x\n")
+    options = ["--ca", str(tmp_path / "ca.pem"), "--token-file", str(token)]
+    kfadapter = Kfadapter(secure)
+    for arguments in ([*options, "get", "train"], ["get", "train", *options], [*options[:2], "list", *options[2:]]):
+        fake.call_metadata = {}
+        ended = kfadapter(*arguments, "-o", "name")
+        assert (ended.code, ended.out) == (ExitCode.OK, "train\n"), ended.err
+        assert fake.call_metadata["authorization"] == "Bearer kfa_x"
+    assert kfadapter("runs", "list", "--ca", str(tmp_path / "none")).err.startswith(
+        f"error: {tmp_path / 'none'} cannot"
+    )
+
+
+def test_servers_keep_their_own_options() -> None:
+    """`serve` has a --token-file of its own, which is no client's."""
+    serve = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    assert [one.hidden for one in serve.params if one.name == "token_file"] == [False]
+
+
+def test_options_win_over_the_environment(
+    secure: str, fake: FakeAdapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option counts before its variable; the other variables still count."""
+    fake.add("train")
+    monkeypatch.setenv("KFADAPTER_CA", str(tmp_path / "other.pem"))
+    monkeypatch.setenv("KFADAPTER_TOKEN", "kfa_variable")
+    assert Kfadapter(secure)("get", "train", "--ca", str(tmp_path / "ca.pem")).code == ExitCode.OK
+    assert fake.call_metadata["authorization"] == "Bearer kfa_variable"
+
+
+def test_a_next_step_keeps_the_credentials() -> None:
+    """A command that is offered to be pasted names the same CA and token file, each quoted where it must be."""
+    security = SecurityOptions().override({"ca": "my ca.pem", "token_file": "t", "insecure_token": True, "port": 1})
+    invocation = Invocation(options=ClientOptions("h:1", security=security))
+    assert invocation.spell(other("list")) == (
+        "kfadapter --ca 'my ca.pem' --token-file t --insecure-token --target h:1 list"
+    )
+
+
+def test_refused_calls_end_with_4(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
+    """An unknown caller and one who may not do this get exit code 4 and a next step."""
+    fake.failures = [errors.UnauthenticatedError("no token"), errors.PermissionDeniedError("'ci' is a reader")]
+    unknown, denied = kfadapter("get", "x"), kfadapter("delete", "x", "--yes")
+    assert (unknown.code, denied.code) == (ExitCode.NOT_ALLOWED, ExitCode.NOT_ALLOWED)
+    assert "next:  send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN" in unknown.err
+    assert "next:  ask the adapter's operator for access" in denied.err
+
+
+def test_a_token_that_would_be_readable(tmp_path: Path) -> None:
+    """A token for another machine without TLS is a usage error that names the flag."""
+    token = tmp_path / "token"
+    token.write_text("kfa_canary")
+    ended = Kfadapter("adapter.example:50051")("--token-file", str(token), "list")
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "without TLS" in ended.err
+    assert "--insecure-token" in ended.err
+    assert "canary" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "step"),
+    [
+        (["--ca", "other.pem"], "kfadapter --ca FILE ... with the certificate of the CA"),
+        (["--ca", "ca.pem", "--server-name", "elsewhere"], "kfadapter --server-name NAME ... with the name in"),
+        ([], "if it speaks TLS: kfadapter --ca FILE"),
+    ],
+)
+def test_failed_handshakes_are_told(secure: str, tmp_path: Path, arguments: list[str], step: str) -> None:
+    """Where TLS fails, three parts say so and what to do; gRPC adds no lines of its own."""
+    words = [str(tmp_path / word) if word.endswith(".pem") else word for word in arguments]
+    done = run(secure, *words, "list")
+    assert done.returncode == ExitCode.CANNOT_CONNECT
+    lines = done.stderr.decode().splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["error", "why", "next"], lines
+    assert step in lines[2]
+
+
+def test_tls_towards_plain_text(target: str, tmp_path: Path) -> None:
+    """Who speaks TLS where none is spoken is told to leave it."""
+    CertificateAuthority().write(tmp_path)
+    done = run(target, "--ca", str(tmp_path / "ca.pem"), "list")
+    assert done.returncode == ExitCode.CANNOT_CONNECT
+    assert b"next:  without --tls, --ca and their variables: what is there speaks no TLS\n" in done.stderr
+
+
+def test_a_new_token(kfadapter: Kfadapter) -> None:
+    """The token alone is on stdout, its line on stderr; the line knows the token, and does not hold it."""
+    tomorrow = today() + timedelta(days=1)
+    ended = kfadapter("token", "학습-관리자", "--role", "writer", "--expires", tomorrow.isoformat())
+    assert ended.code == ExitCode.OK
+    token = ended.out.removesuffix("\n")
+    assert token.startswith("kfa_")
+    assert "\n" not in token
+    assert token not in ended.err
+    entry = parse_tokens(ended.err.splitlines()[-1].encode()).try_find(token)
+    assert entry is not None
+    assert (entry.name, entry.role, entry.last_day) == ("학습-관리자", Role.WRITER, tomorrow)
+
+
+def test_a_token_is_added_to_a_file(kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """Lines are added to a file that only its owner can read, also behind a line without an end."""
+    file = tmp_path / "tokens"
+    made = [kfadapter("token", name, "--role", "reader", "--add-to", str(file)).out.strip() for name in ("a", "b")]
+    file.write_text(file.read_text().rstrip("\n"))
+    made.append(kfadapter("token", "c", "--role", "writer", "--add-to", str(file)).out.strip())
+    known = parse_tokens(file.read_bytes())
+    found = [entry.name for entry in map(known.try_find, made) if entry]
+    assert (found, len(known)) == (["a", "b", "c"], 3)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["two words", "--role", "reader"],
+        ["x#y", "--role", "reader"],
+        ["x"],
+        ["x", "--role", "admin"],
+        ["x", "--role", "reader", "--expires", "2020-01-01"],
+        ["x", "--role", "reader", "--expires", "tomorrow"],
+    ],
+)
+def test_tokens_that_cannot_be_made(kfadapter: Kfadapter, arguments: list[str]) -> None:
+    """A name that cannot stand in the file, a missing or unknown role, a day that is none or over: usage errors."""
+    ended = kfadapter("token", *arguments)
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+
+
+def test_roles_are_those_of_the_adapter() -> None:
+    """The roles that the command offers are those that there are."""
+    assert [one.value for one in RoleChoice] == [role.value for role in Role]
+
+
+def test_settings_of_who_may_call_are_told_at_once(kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """`serve` tells every mistake about certificates and tokens, with exit code 2."""
+    none = str(tmp_path / "none")
+    ended = kfadapter("serve", "--listen", "0.0.0.0:0", "--tls-key", none, "--token-file", none)
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    said = json.dumps(ended.err)
+    assert all(name in said for name in ("tls_key (KFADAPTER_TLS_KEY)", "token_file (KFADAPTER_TOKEN_FILE)"))
+    assert "insecure_listen" in said

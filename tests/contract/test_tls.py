@@ -1,0 +1,241 @@
+"""TLS and mTLS with certificates of a CA that the test makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from structlog.testing import capture_logs
+from tests.certificates import CertificateAuthority
+from tests.contract.running import WAIT_SECONDS, Scripted, eventually, failure
+from tests.contract.tokens import TOKENS, bearer, token_file, token_lines
+
+from kfadapter.v1 import pipeline_pb2
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
+from kfadapter_grpc.server import AdapterServer, ServerStartError
+from kfadapter_grpc.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.certificates import Pair
+    from tests.contract.conftest import Serve
+    from tests.contract.running import Running
+
+GET = pipeline_pb2.GetPipelineRequest(name="hello")
+DELETE = pipeline_pb2.DeletePipelineRequest(name="hello")
+OWN = (("grpc.use_local_subchannel_pool", 1),)
+
+
+class Connect(Protocol):
+    """Connects to a server over TLS."""
+
+    def __call__(self, running: Running, ca: CertificateAuthority, pair: Pair | None = None) -> PipelineServiceStub:
+        """Believes a CA, and shows a certificate if there is one."""
+        ...
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Makes new connections, and closes them in the end."""
+    channels: list[grpc.Channel] = []
+
+    def connected(running: Running, ca: CertificateAuthority, pair: Pair | None = None) -> PipelineServiceStub:
+        shown = (pair.key, pair.certificate) if pair else (None, None)
+        credentials = grpc.ssl_channel_credentials(ca.certificate, *shown)
+        channels.append(grpc.secure_channel(running.server.address, credentials, OWN))
+        return PipelineServiceStub(channels[-1])
+
+    yield connected
+    for channel in channels:
+        channel.close()
+
+
+@dataclass
+class Certified:
+    """A server's files: a certificate of a CA, its key, and the CA of its callers."""
+
+    folder: Path
+    ca: CertificateAuthority
+
+    def issue(self, ca: CertificateAuthority) -> None:
+        """Writes a new certificate of a CA over the one that is there."""
+        ca.issue("localhost", "127.0.0.1").write(self.folder, "server")
+
+    def tls(self) -> dict[str, Any]:
+        """Settings for TLS."""
+        self.issue(self.ca)
+        return {"tls_certificate": self.folder / "server.pem", "tls_key": self.folder / "server.key"}
+
+    def mtls(self, **more: object) -> dict[str, Any]:
+        """Settings for mTLS."""
+        return {**self.tls(), "tls_client_ca": self.ca.write(self.folder), **more}
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> Certified:
+    """The files and their CA."""
+    return Certified(tmp_path, CertificateAuthority())
+
+
+def works(call: Callable[[], object]) -> bool:
+    """Tells whether a call gets an answer; what TLS refuses has no connection."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNAVAILABLE:
+            return False
+        raise
+    return True
+
+
+def test_tls(serve: Serve, certified: Certified, connect: Connect) -> None:
+    """With a certificate the server speaks TLS, and nothing else."""
+    running = serve(Scripted(), **certified.tls())
+    stub = connect(running, certified.ca)
+    assert stub.Get(GET, timeout=WAIT_SECONDS).name == "hello"
+    assert not works(lambda: running.stub.Get(GET, timeout=WAIT_SECONDS))
+    assert not works(lambda: connect(running, CertificateAuthority()).Get(GET, timeout=WAIT_SECONDS))
+
+
+def test_mtls(serve: Serve, certified: Certified, connect: Connect) -> None:
+    """Without a certificate, or with one of another CA or one that has expired, nobody gets a connection."""
+    running = serve(Scripted(), **certified.mtls(tls_client_names="manager"))
+    ca, other = certified.ca, CertificateAuthority()
+    assert works(lambda: connect(running, ca, ca.issue("manager")).Get(GET, timeout=WAIT_SECONDS))
+    for pair in (None, other.issue("manager"), ca.issue("manager", days=(-2, -1))):
+        stub = connect(running, ca, pair)
+        assert not works(lambda stub=stub: stub.Get(GET, timeout=WAIT_SECONDS))  # type: ignore[misc]
+
+
+def test_common_name(serve: Serve, certified: Certified, connect: Connect) -> None:
+    """A certificate may be known by its common name; the log names its bearer as the list does."""
+    running = serve(Scripted(), **certified.mtls(tls_client_names="학습-관리자"))
+    pair = certified.ca.issue("pod-7", common_name="학습-관리자")
+    with capture_logs() as lines:
+        connect(running, certified.ca, pair).Get(GET, timeout=WAIT_SECONDS)
+        eventually(lambda: [line for line in lines if line["event"] == "call"])
+    assert [line["caller"] for line in lines if line["event"] == "call"] == ["학습-관리자"]
+
+
+def test_certificate_and_token(serve: Serve, certified: Certified, connect: Connect) -> None:
+    """Where both are asked for, both are needed, the token names the caller, and the weaker role counts."""
+    names = {"tls_client_names": "manager", "tls_client_readers": "viewer"}
+    file = token_file(certified.folder, token_lines("reader", "writer"))
+    running = serve(Scripted(), **certified.mtls(**names, token_file=file))
+    stubs = {name: connect(running, certified.ca, certified.ca.issue(name)) for name in ("manager", "viewer", "other")}
+    outcomes = {}
+    for name, stub in stubs.items():
+        for token in ("reader", "writer", "unknown"):
+            metadata = bearer(TOKENS[token])
+            it = failure(lambda stub=stub, sent=metadata: stub.Delete(DELETE, metadata=sent))  # type: ignore[misc]
+            outcomes[name, token] = it.reason, it.metadata.get("caller")
+    assert outcomes == {
+        ("manager", "reader"): ("PERMISSION_DENIED", "reader"),
+        ("manager", "writer"): ("UNSUPPORTED_BY_KFP", None),  # what the servicer says that is behind all this
+        ("manager", "unknown"): ("UNAUTHENTICATED", None),
+        ("viewer", "reader"): ("PERMISSION_DENIED", "reader"),
+        ("viewer", "writer"): ("PERMISSION_DENIED", "writer"),
+        ("viewer", "unknown"): ("UNAUTHENTICATED", None),
+        ("other", "reader"): ("PERMISSION_DENIED", None),
+        ("other", "writer"): ("PERMISSION_DENIED", None),
+        ("other", "unknown"): ("PERMISSION_DENIED", None),
+    }
+    assert works(lambda: stubs["viewer"].Get(GET, metadata=bearer(TOKENS["writer"])))
+
+
+def test_rotation(serve: Serve, certified: Certified, connect: Connect) -> None:
+    """A new certificate is shown to new connections, without a restart; those that are there go on."""
+    running = serve(Scripted(), **certified.tls())
+    old, new = certified.ca, CertificateAuthority()
+    stub = connect(running, old)
+    assert stub.Get(GET, timeout=WAIT_SECONDS).name == "hello"
+    assert not works(lambda: connect(running, new).Get(GET, timeout=WAIT_SECONDS))
+    certified.issue(new)
+    eventually(lambda: works(lambda: connect(running, new).Get(GET, timeout=WAIT_SECONDS)))
+    assert not works(lambda: connect(running, old).Get(GET, timeout=WAIT_SECONDS))
+    assert stub.Get(GET, timeout=WAIT_SECONDS).name == "hello"
+
+
+def test_rotation_of_the_callers_ca(serve: Serve, certified: Certified, connect: Connect) -> None:
+    """When the CA of callers is replaced, certificates of the old one are worth nothing for new connections."""
+    running = serve(Scripted(), **certified.mtls(tls_client_names="manager"))
+    old, new = certified.ca, CertificateAuthority()
+    assert works(lambda: connect(running, old, old.issue("manager")).Get(GET, timeout=WAIT_SECONDS))
+    new.write(certified.folder)
+    eventually(lambda: works(lambda: connect(running, old, new.issue("manager")).Get(GET, timeout=WAIT_SECONDS)))
+    assert not works(lambda: connect(running, old, old.issue("manager")).Get(GET, timeout=WAIT_SECONDS))
+
+
+@pytest.mark.parametrize("broken", ["rubbish", "another key", "expired", "gone"])
+def test_a_broken_certificate_is_not_taken_up(
+    serve: Serve, certified: Certified, connect: Connect, broken: str
+) -> None:
+    """When the new files cannot be used the log says so, and the old certificate stays."""
+    running = serve(Scripted(), **certified.tls())
+    with capture_logs() as lines:
+        if broken == "gone":
+            (certified.folder / "server.pem").unlink()
+        elif broken == "expired":
+            certified.ca.issue("localhost", days=(-3, -1)).write(certified.folder, "server")
+        else:
+            key = b"rubbish" if broken == "rubbish" else certified.ca.issue("x").key
+            (certified.folder / "server.key").write_bytes(key)
+        (line, *_) = eventually(lambda: [one for one in lines if one["log_level"] == "error"])
+    assert line["event"] == "the certificate not re-read; what was valid before stays valid"
+    assert line["files"] == [str(certified.folder / "server.pem"), str(certified.folder / "server.key")]
+    assert works(lambda: connect(running, certified.ca).Get(GET, timeout=WAIT_SECONDS))
+
+
+def test_health_without_tls(serve: Serve, certified: Certified) -> None:
+    """The second listener tells health to whoever asks, and answers nothing else."""
+    running = serve(Scripted(), **certified.mtls(tls_client_names="*"), health_listen="127.0.0.1:0")
+    address = str(running.server.who_may_call()["health_address"])
+    with grpc.insecure_channel(address, OWN) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        assert check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS).status == SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            PipelineServiceStub(channel).Get(GET, timeout=WAIT_SECONDS)
+        assert isinstance(caught.value, grpc.Call)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        running.server.drain()
+        assert check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS).status != SERVING
+    running.server.stop()
+    with grpc.insecure_channel(address, OWN) as channel:
+        assert not works(lambda: health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5))
+
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def test_health_port_in_use(serve: Serve) -> None:
+    """A second address that is taken is named, with the option that chooses another."""
+    taken = serve(Scripted()).server.address
+    server = AdapterServer(Settings.load(listen="127.0.0.1:0", health_listen=taken), [Scripted()], lambda: True)
+    with pytest.raises(ServerStartError) as caught:
+        server.start()
+    server.stop()
+    assert str(caught.value) == f"{taken} is in use; choose another with --health-listen"
+
+
+def test_files_that_changed_before_the_start(certified: Certified) -> None:
+    """A file that was right when the settings were loaded, and is not when the server is made, is told as a setting."""
+    settings = Settings.load(config=None, listen="127.0.0.1:0", **certified.tls())
+    (certified.folder / "server.key").write_text("rubbish")
+    with pytest.raises(SettingsError, match="there is no private key in PEM form in it"):
+        AdapterServer(settings, [Scripted()], lambda: True)
+
+
+@pytest.mark.parametrize(("more", "warned"), [({}, True), ({"tls_client_names": "*"}, False)])
+def test_tls_alone_is_told(certified: Certified, more: dict[str, Any], warned: bool) -> None:
+    """Where others can connect and nobody is asked who they are, a warning says so."""
+    files = certified.mtls(**more) if more else certified.tls()
+    settings = Settings.load(config=None, listen="0.0.0.0:0", **files)
+    with capture_logs() as lines, AdapterServer(settings, [Scripted()], lambda: True):
+        pass
+    told = [line["event"] for line in lines if line["log_level"] == "warning"]
+    assert told == (["whoever reaches this address may do everything: set token_file or tls_client_ca"] * warned)

@@ -1,0 +1,251 @@
+"""Who may call what: every RPC of the contract, with every kind of credentials."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+import pytest
+from google.protobuf.json_format import Parse
+from google.protobuf.message_factory import GetMessageClass
+from tests.certificates import CertificateAuthority
+from tests.contract.running import WAIT_SECONDS, Told, eventually, failure
+from tests.contract.tokens import TOKENS, bearer, token_lines
+from tests.scripted_kfp import ScriptedKfp
+
+from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
+from kfadapter_grpc.contract import METHODS, CallKind, RpcMethod
+from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.server.process import servicers
+from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.watching import WatchPoller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+
+ID = "7a6a06d6-9caf-53a1-9f5f-35ba24e0ae6c"
+FILES = (pipeline_pb2, run_pb2, experiment_pb2, recurring_run_pb2)
+REQUESTS = {
+    "PipelineService/Get": '{"name": "x"}',
+    "PipelineService/List": "{}",
+    "PipelineService/Upload": '{"metadata": {"name": "x"}}',
+    "PipelineService/Delete": '{"name": "x"}',
+    "PipelineService/ListVersions": '{"name": "x"}',
+    "PipelineService/GetVersion": '{"name": "x"}',
+    "PipelineService/DeleteVersion": '{"name": "x", "version_name": "1"}',
+    "PipelineService/Download": '{"name": "x"}',
+    "RunService/Create": '{"pipeline_name": "x"}',
+    "RunService/Get": f'{{"run_id": "{ID}"}}',
+    "RunService/List": "{}",
+    "RunService/Watch": f'{{"runs": {{"run_ids": ["{ID}"]}}}}',
+    "RunService/ReadLogs": f'{{"run_id": "{ID}", "task": "x"}}',
+    "RunService/Terminate": f'{{"run_id": "{ID}"}}',
+    "RunService/Retry": f'{{"run_id": "{ID}"}}',
+    "RunService/Archive": f'{{"run_id": "{ID}"}}',
+    "RunService/Unarchive": f'{{"run_id": "{ID}"}}',
+    "RunService/Delete": f'{{"run_id": "{ID}"}}',
+    "ExperimentService/Create": '{"name": "x"}',
+    "ExperimentService/Get": '{"name": "x"}',
+    "ExperimentService/List": "{}",
+    "ExperimentService/Archive": f'{{"experiment_id": "{ID}"}}',
+    "ExperimentService/Unarchive": f'{{"experiment_id": "{ID}"}}',
+    "ExperimentService/Delete": f'{{"experiment_id": "{ID}"}}',
+    "RecurringRunService/Create": '{"pipeline_name": "x", "display_name": "x", "cron": {"cron": "0 0 * * * *"}}',
+    "RecurringRunService/Get": f'{{"recurring_run_id": "{ID}"}}',
+    "RecurringRunService/List": "{}",
+    "RecurringRunService/Enable": f'{{"recurring_run_id": "{ID}"}}',
+    "RecurringRunService/Disable": f'{{"recurring_run_id": "{ID}"}}',
+    "RecurringRunService/Delete": f'{{"recurring_run_id": "{ID}"}}',
+}
+"""A request of each RPC for which the adapter asks KFP."""
+PIPELINE_FILE = b"pipelineInfo: {name: x}\n"
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """An adapter that asks who calls, and the KFP behind it."""
+
+    kfp: ScriptedKfp
+    address: str
+
+
+@contextmanager
+def guarded(**settings: object) -> Iterator[Guarded]:
+    """Runs an adapter as the process builds it."""
+    with ExitStack() as stack:
+        kfp = stack.enter_context(ScriptedKfp())
+        backend = stack.enter_context(closing(connect(kfp.url)))
+        watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
+        loaded = Settings.load(config=None, listen="127.0.0.1:0", **settings)
+        served = servicers(backend, watches, UploadLimits(), "")
+        server = stack.enter_context(AdapterServer(loaded, served, lambda: True, watches.drain))
+        yield Guarded(kfp, server.address)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Channels that show certificates, and one that does not need to."""
+
+    adapter: Guarded
+    channels: dict[str, grpc.Channel]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files are."""
+    return tmp_path_factory.mktemp("who")
+
+
+def by_token(folder: Path) -> Iterator[Ways]:
+    """An adapter that asks for tokens."""
+    file = folder / "tokens"
+    file.write_text(token_lines("reader", "writer", "expired"))
+    with guarded(token_file=file) as adapter, grpc.insecure_channel(adapter.address, OWN) as channel:
+        yield Ways(adapter, dict.fromkeys(("none", "unknown", "expired", "reader", "writer"), channel))
+
+
+def by_certificate(folder: Path) -> Iterator[Ways]:
+    """An adapter that asks for certificates."""
+    ca = CertificateAuthority()
+    certificate, key = ca.issue("localhost", "127.0.0.1").write(folder, "server")
+    listed = {"tls_client_names": "writer, spiffe://cluster/ns/ml/sa/manager", "tls_client_readers": "reader"}
+    with ExitStack() as stack:
+        adapter = stack.enter_context(
+            guarded(tls_certificate=certificate, tls_key=key, tls_client_ca=ca.write(folder), **listed)
+        )
+        names = {
+            "reader": "reader",
+            "writer": "writer",
+            "unlisted": "other",
+            "uri": "spiffe://cluster/ns/ml/sa/manager",
+        }
+        channels = {}
+        for who, name in names.items():
+            pair = ca.issue(name)
+            credentials = grpc.ssl_channel_credentials(ca.certificate, pair.key, pair.certificate)
+            channels[who] = stack.enter_context(grpc.secure_channel(adapter.address, credentials, OWN))
+        yield Ways(adapter, channels)
+
+
+OWN = (("grpc.use_local_subchannel_pool", 1),)
+# Refused and allowed calls get adapters of their own: what is still on its way to KFP for one that was allowed would
+# look as if it came from one that was refused.
+refusing_tokens = pytest.fixture(scope="module", name="refusing_tokens")(by_token)
+allowing_tokens = pytest.fixture(scope="module", name="allowing_tokens")(by_token)
+refusing_certificates = pytest.fixture(scope="module", name="refusing_certificates")(by_certificate)
+allowing_certificates = pytest.fixture(scope="module", name="allowing_certificates")(by_certificate)
+
+
+def messages(method: RpcMethod) -> list[bytes]:
+    """What is sent to a method."""
+    descriptor = next(
+        file.DESCRIPTOR.services_by_name[method.service.rpartition(".")[2]].methods_by_name[method.name]
+        for file in FILES
+        if method.service.rpartition(".")[2] in file.DESCRIPTOR.services_by_name
+    )
+    make = GetMessageClass(descriptor.input_type)
+    first = Parse(REQUESTS[short(method)], make()).SerializeToString()
+    return [first, make(chunk=PIPELINE_FILE).SerializeToString()] if method.kind is CallKind.UPLOAD else [first]
+
+
+def short(method: RpcMethod) -> str:
+    """Service and method without the package."""
+    return method.path.rpartition(".")[2]
+
+
+def begin(channel: grpc.Channel, method: RpcMethod, metadata: Metadata) -> grpc.Future:  # type: ignore[type-arg]
+    """Begins a call."""
+    sent = messages(method)
+    if method.kind is CallKind.UPLOAD:
+        return channel.stream_unary(method.path, request_serializer=bytes).future(
+            iter(sent), timeout=WAIT_SECONDS, metadata=metadata
+        )
+    if method.kind is CallKind.STREAM:
+        return channel.unary_stream(method.path, request_serializer=bytes)(  # type: ignore[return-value]
+            sent[0], timeout=WAIT_SECONDS, metadata=metadata
+        )
+    return channel.unary_unary(method.path, request_serializer=bytes).future(
+        sent[0], timeout=WAIT_SECONDS, metadata=metadata
+    )
+
+
+def refused(ways: Ways, who: str, method: RpcMethod) -> Told:
+    """Makes a call that must fail, without a single call to KFP."""
+    call = begin(ways.channels[who], method, bearer(TOKENS[who]) if who in TOKENS else ())
+    it = failure(lambda: list(call) if method.kind is CallKind.STREAM else call.result())  # type: ignore[call-overload]
+    assert ways.adapter.kfp.requests == []
+    return it
+
+
+def allowed(ways: Ways, who: str, method: RpcMethod) -> None:
+    """Makes a call that must get as far as KFP."""
+    before = len(ways.adapter.kfp.requests)
+    call = begin(ways.channels[who], method, bearer(TOKENS[who]) if who in TOKENS else ())
+    eventually(lambda: len(ways.adapter.kfp.requests) > before)
+    call.cancel()
+
+
+WRITES = [path for path, method in METHODS.items() if not method.read_only]
+READS = [path for path, method in METHODS.items() if method.read_only]
+
+
+def test_every_rpc_has_a_request() -> None:
+    """No RPC is left out below, and the contract has both kinds."""
+    assert set(REQUESTS) == {short(method) for method in METHODS.values()}
+    assert len(READS) > 5
+    assert len(WRITES) > 5
+
+
+@pytest.mark.parametrize("path", METHODS)
+@pytest.mark.parametrize("who", ["none", "unknown", "expired"])
+def test_without_a_valid_token(refusing_tokens: Ways, path: str, who: str) -> None:
+    """Without a token, with an unknown one and with one that has expired every RPC is refused before KFP is asked."""
+    it = refused(refusing_tokens, who, METHODS[path])
+    assert (it.code, it.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+    words = {
+        "none": "answers only who has a token",
+        "unknown": "none of this adapter's",
+        "expired": "'expired' expired",
+    }
+    assert words[who] in it.message
+    assert it.request_id
+    assert not any(token in repr(it) for token in TOKENS.values())
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize("way", ["tokens", "certificates"])
+def test_a_reader_does_not_write(request: pytest.FixtureRequest, path: str, way: str) -> None:
+    """Whoever is a reader, by token or by certificate, is refused what has side effects."""
+    it = refused(request.getfixturevalue(f"refusing_{way}"), "reader", METHODS[path])
+    assert (it.code, it.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    assert it.message.startswith(f"'reader' is a reader, and {path.lstrip('/')} needs a writer")
+    assert it.metadata == {"caller": "reader", "role": "reader", "needed": "writer"}
+
+
+@pytest.mark.parametrize("path", METHODS)
+def test_certificate_with_an_unlisted_name(refusing_certificates: Ways, path: str) -> None:
+    """A certificate of the right CA with a name that is not listed is refused by every RPC."""
+    it = refused(refusing_certificates, "unlisted", METHODS[path])
+    assert (it.code, it.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    assert "(other, test) may not call" in it.message
+
+
+@pytest.mark.parametrize("path", READS)
+@pytest.mark.parametrize("way", ["tokens", "certificates"])
+def test_a_reader_reads(request: pytest.FixtureRequest, path: str, way: str) -> None:
+    """A reader may call all that has no side effects."""
+    allowed(request.getfixturevalue(f"allowing_{way}"), "reader", METHODS[path])
+
+
+@pytest.mark.parametrize("path", METHODS)
+@pytest.mark.parametrize(("way", "who"), [("tokens", "writer"), ("certificates", "writer"), ("certificates", "uri")])
+def test_a_writer_may_do_everything(request: pytest.FixtureRequest, path: str, way: str, who: str) -> None:
+    """A writer may call every RPC."""
+    allowed(request.getfixturevalue(f"allowing_{way}"), who, METHODS[path])

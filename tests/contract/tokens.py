@@ -1,0 +1,35 @@
+"""Tokens for tests: a reader's, a writer's, one that has expired, and one that no adapter knows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter_grpc.authentication.tokens import TokenEntry, digest, new_token, today
+from kfadapter_grpc.domain.callers import Role
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
+
+TOKENS = {name: new_token() for name in ("reader", "writer", "expired", "unknown")}
+
+
+def bearer(token: str) -> Metadata:
+    """The metadata that carries a token."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+def token_lines(*names: str) -> str:
+    """Lines for some of the tokens; the one that has expired did so yesterday."""
+    days = {"expired": today() - timedelta(days=1)}
+    roles = {"reader": Role.READER, "writer": Role.WRITER, "expired": Role.WRITER}
+    return "".join(TokenEntry(name, roles[name], digest(TOKENS[name]), days.get(name)).line() + "\n" for name in names)
+
+
+def token_file(tmp_path: Path, text: str) -> Path:
+    """Writes a file of tokens."""
+    path = tmp_path / "tokens"
+    path.write_text(text)
+    return path

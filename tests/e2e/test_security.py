@@ -1,0 +1,156 @@
+"""An adapter that asks who calls, from outside: its process, the command line, grpcurl, changed files, its log."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.certificates import CertificateAuthority
+from tests.e2e.conftest import PROGRAM, SECONDS, _process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A `kfadapter serve` with TLS and tokens.
+
+    Attributes:
+        address: Where it listens.
+        health: Where it tells health without TLS.
+        folder: Its files: ca.pem, server.pem, server.key, tokens; and NAME.token of each bearer.
+        process: It.
+        token: The tokens by their bearers' names.
+    """
+
+    address: str
+    health: str
+    folder: Path
+    process: subprocess.Popen[str]
+    token: dict[str, str]
+
+    def run(self, *arguments: str, target: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs the command line against it."""
+        words = [PROGRAM, "--target", target or self.address, *arguments]
+        return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+    def call(self, bearer: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs it over TLS with a token."""
+        token_file = str(self.folder / f"{bearer}.token")
+        return self.run("--ca", str(self.folder / "ca.pem"), "--token-file", token_file, *arguments)
+
+    def eventually(self, bearer: str, code: int) -> None:
+        """Waits until calls of a bearer end with a code."""
+        end = time.monotonic() + SECONDS
+        while self.call(bearer, "list").returncode != code:
+            assert time.monotonic() < end
+
+
+def make_token(folder: Path, name: str, role: str) -> str:
+    """Makes a token with the command line, as an operator does."""
+    words = [PROGRAM, "token", name, "--role", role, "--add-to", str(folder / "tokens")]
+    made = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+    (folder / f"{name}.token").write_text(made)
+    return made.strip()
+
+
+@pytest.fixture
+def guarded(embedded_url: str, tmp_path: Path) -> Iterator[Guarded]:
+    """Runs one on free ports of all interfaces; only with TLS that needs no flag."""
+    ca = CertificateAuthority()
+    ca.write(tmp_path)
+    ca.issue("localhost", "127.0.0.1").write(tmp_path, "server")
+    tokens = {role: make_token(tmp_path, role, role) for role in ("reader", "writer")}
+    options = {
+        "--listen": "0.0.0.0:0",
+        "--health-listen": "127.0.0.1:0",
+        "--kfp-url": embedded_url,
+        "--tls-certificate": str(tmp_path / "server.pem"),
+        "--tls-key": str(tmp_path / "server.key"),
+        "--token-file": str(tmp_path / "tokens"),
+        "--log-format": "json",
+    }
+    with _process("serve", *(word for option in options.items() for word in option)) as process:
+        assert process.stderr is not None
+        line = json.loads(process.stderr.readline())
+        assert (line["event"], line["tls"], line["tokens"]) == ("serving", "on", True)
+        port = line["address"].rpartition(":")[2]
+        yield Guarded(f"127.0.0.1:{port}", line["health_address"], tmp_path, process, tokens)
+
+
+def test_from_token_to_refusal(guarded: Guarded) -> None:
+    """Tokens made by the command line open what their roles allow; one that is taken out of the file opens nothing."""
+    assert guarded.call("reader", "list").returncode == 0
+    assert guarded.call("writer", "experiments", "create", "e2e-security").returncode == 0
+    denied = guarded.call("reader", "experiments", "create", "e2e-security-2")
+    assert (denied.returncode, denied.stdout) == (4, "")
+    assert denied.stderr.startswith("error: 'reader' is a reader, and kfadapter.v1.ExperimentService/Create needs a")
+    unknown = guarded.run("--ca", str(guarded.folder / "ca.pem"), "list")
+    assert unknown.returncode == 4
+    assert "why:   UNAUTHENTICATED, request " in unknown.stderr
+    file = guarded.folder / "tokens"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("reader ")))
+    guarded.eventually("reader", 4)
+    assert guarded.call("writer", "list").returncode == 0
+
+
+def test_health_needs_no_token(guarded: Guarded) -> None:
+    """Health is told over TLS without a token, and without TLS on its own address, which tells nothing else."""
+    over_tls = guarded.run("--ca", str(guarded.folder / "ca.pem"), "health")
+    plain = guarded.run("health", target=guarded.health)
+    assert (over_tls.stdout, plain.stdout) == ("SERVING\n", "SERVING\n")
+    assert guarded.run("list", target=guarded.health).returncode == 8
+
+
+def test_a_replaced_certificate(guarded: Guarded) -> None:
+    """A certificate of a new CA is shown without a restart."""
+    ca = CertificateAuthority()
+    ca.issue("localhost", "127.0.0.1").write(guarded.folder, "server")
+    ca.write(guarded.folder)
+    guarded.eventually("writer", 0)
+
+
+def test_grpcurl(guarded: Guarded, grpcurl: str) -> None:
+    """With the CA and the header, grpcurl calls; its questions for descriptors need no token."""
+    ca = ["-cacert", str(guarded.folder / "ca.pem")]
+
+    def curl(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([grpcurl, *ca, *words], capture_output=True, text=True, timeout=SECONDS, check=False)
+
+    assert "kfadapter.v1.PipelineService" in curl(guarded.address, "list").stdout
+    method = "kfadapter.v1.PipelineService/List"
+    refused = curl("-d", "{}", guarded.address, method)
+    assert "Code: Unauthenticated" in refused.stderr
+    assert '"reason": "UNAUTHENTICATED"' in refused.stderr
+    header = f"authorization: Bearer {guarded.token['reader']}"
+    assert curl("-H", header, "-d", "{}", guarded.address, method).returncode == 0
+
+
+def test_the_log_is_whole_and_holds_no_secret(guarded: Guarded) -> None:
+    """Every line is JSON, though handshakes fail; callers are named, and their tokens are not there."""
+    host, _, port = guarded.address.rpartition(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as stranger:
+            stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            stranger.recv(100)
+    guarded.call("reader", "list")
+    guarded.run("--ca", str(guarded.folder / "ca.pem"), "list")
+    guarded.process.send_signal(signal.SIGTERM)
+    assert guarded.process.wait(SECONDS) == 0
+    assert guarded.process.stderr is not None
+    said = guarded.process.stderr.read()
+    calls = [line for line in map(json.loads, said.splitlines()) if line["event"] == "call"]
+    assert [(line.get("caller"), line.get("reason")) for line in calls] == [
+        ("reader", None),
+        (None, "UNAUTHENTICATED"),
+    ]
+    secrets = [*guarded.token.values(), (guarded.folder / "server.key").read_text().splitlines()[1]]
+    assert not any(secret in said for secret in secrets)

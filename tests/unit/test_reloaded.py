@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from kfadapter_grpc.authentication.reloaded import MAX_FILE_BYTES, Refresher, Reloaded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def joined(*contents: bytes) -> str:
+    """Reads files that must hold the same."""
+    if len(set(contents)) != 1:
+        message = "they do not fit together"
+        raise ValueError(message)
+    return contents[0].decode()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Two files that fit together."""
+    paths = (tmp_path / "one", tmp_path / "two")
+    for path in paths:
+        path.write_text("first")
+    return paths
+
+
+def test_a_change_is_taken_up(files: tuple[Path, Path]) -> None:
+    """New contents are taken up and told once, though sizes and times are as before."""
+    told = Reloaded("the pair", files, joined)
+    before = [path.stat() for path in files]
+    for path, stat in zip(files, before, strict=True):
+        path.write_text("other")
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with capture_logs() as lines:
+        told.refresh()
+        told.refresh()
+    assert told.value == "other"
+    assert [(line["event"], line["log_level"]) for line in lines] == [("the pair re-read", "info")]
+
+
+def test_what_is_wrong_is_not_taken_up(files: tuple[Path, Path]) -> None:
+    """Files that are wrong leave what was valid; each state of them is told once, and mending them is enough."""
+    told = Reloaded("the pair", files, joined)
+    with capture_logs() as lines:
+        files[0].write_text("second")
+        told.refresh()
+        told.refresh()
+        assert told.value == "first"
+        files[0].unlink()
+        told.refresh()
+        told.refresh()
+        assert told.value == "first"
+        for path in files:
+            path.write_text("third")
+        told.refresh()
+    assert told.value == "third"
+    assert [line["log_level"] for line in lines] == ["error", "error", "info"]
+    assert lines[0]["event"] == "the pair not re-read; what was valid before stays valid"
+    assert lines[0]["why"] == "they do not fit together"
+    assert lines[1]["why"] == f"{files[0]}: No such file or directory"
+
+
+def test_a_swapped_link(tmp_path: Path) -> None:
+    """Kubernetes replaces a mounted folder by turning a link over; that is noticed."""
+    for name in ("v1", "v2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / "..data").symlink_to("v1")
+    (tmp_path / "file").symlink_to("..data/file")
+    told = Reloaded("the file", [tmp_path / "file"], joined)
+    (tmp_path / "..data_tmp").symlink_to("v2")
+    (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+    told.refresh()
+    assert told.value == "v2"
+
+
+def test_only_small_files_are_read(tmp_path: Path) -> None:
+    """What is too large, no file, or could make the reader wait is refused."""
+    large, pipe = tmp_path / "large", tmp_path / "pipe"
+    large.write_bytes(b"x" * (MAX_FILE_BYTES + 1))
+    os.mkfifo(pipe)
+    for path in (large, pipe, tmp_path, tmp_path / "none"):
+        with pytest.raises(OSError, match=path.name):
+            Reloaded("the file", [path], joined)
+
+
+def test_the_refresher_goes_on() -> None:
+    """It looks at everything again and again, though one of the things fails each time."""
+    looks = threading.Semaphore(0)
+
+    class Failing:
+        def refresh(self) -> None:
+            looks.release()
+            message = "a fault"
+            raise RuntimeError(message)
+
+    class Counting:
+        def refresh(self) -> None:
+            looks.release()
+
+    refresher = Refresher([Failing(), Counting()], seconds=0.001)
+    refresher.start()
+    assert all(looks.acquire(timeout=30) for _ in range(6))
+    refresher.stop()
+    refresher._thread.join(30)
+    assert not refresher._thread.is_alive()

@@ -1,0 +1,218 @@
+"""The settings of who may call, and all that can be wrong with them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.certificates import CertificateAuthority, Pair
+
+from kfadapter_grpc.authentication.certificates import server_certificate
+from kfadapter_grpc.authentication.client_names import ClientNames
+from kfadapter_grpc.domain.callers import Caller, Role
+from kfadapter_grpc.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOKEN_LINE = "ci reader sha256:" + "0a" * 32
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("KFADAPTER_"):
+            monkeypatch.delenv(name)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a server needs, on disk."""
+
+    folder: Path
+    ca: CertificateAuthority
+    server: Pair
+
+    def tls(self) -> dict[str, object]:
+        """Settings that switch TLS on."""
+        certificate, key = self.server.write(self.folder, "server")
+        return {"tls_certificate": certificate, "tls_key": key}
+
+    def mtls(self) -> dict[str, object]:
+        """Settings that ask callers for a certificate, too."""
+        return {**self.tls(), "tls_client_ca": self.ca.write(self.folder)}
+
+    def write(self, name: str, data: bytes | str) -> Path:
+        """Writes a file."""
+        path = self.folder / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """A CA and a certificate."""
+    ca = CertificateAuthority()
+    return Files(tmp_path, ca, ca.issue("localhost"))
+
+
+def load(**flags: object) -> Settings:
+    """Loads settings."""
+    return Settings.load(config=None, **flags)
+
+
+def mistakes(**flags: object) -> tuple[str, ...]:
+    """Loads settings that are wrong; returns what is said of them."""
+    with pytest.raises(SettingsError) as caught:
+        load(**flags)
+    return caught.value.lines
+
+
+def mistake(**flags: object) -> str:
+    """Loads settings with one mistake; returns what is said of it."""
+    (line,) = mistakes(**flags)
+    return line
+
+
+def test_tls_needs_no_flag(files: Files) -> None:
+    """With TLS any address may be listened on."""
+    settings = load(listen="0.0.0.0:50051", **files.tls())
+    assert not settings.insecure_listen
+
+
+def test_tokens_need_tls_where_others_listen(files: Files) -> None:
+    """A file of tokens does not replace TLS: without it the flag is needed, and the mistake says what it risks."""
+    tokens = files.write("tokens", TOKEN_LINE)
+    assert load(token_file=tokens).token_file == tokens
+    line = mistake(listen="0.0.0.0:50051", token_file=tokens)
+    assert line.startswith(
+        "insecure_listen (KFADAPTER_INSECURE_LISTEN): others can reach 0.0.0.0:50051, and without TLS"
+    )
+    assert "calls and their tokens can be read" in line
+    assert "--insecure-listen" in line
+    assert load(listen="0.0.0.0:50051", token_file=tokens, insecure_listen=True)
+
+
+def test_a_wrong_certificate_is_one_mistake(files: Files) -> None:
+    """What follows from a mistake that is told is not told as well."""
+    none = files.folder / "none"
+    line = mistake(**{**files.tls(), "listen": "0.0.0.0:1", "tls_certificate": none})
+    assert line == f"tls_certificate (KFADAPTER_TLS_CERTIFICATE): {none} cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize("alone", ["tls_certificate", "tls_key"])
+def test_certificate_and_key_go_together(files: Files, alone: str) -> None:
+    """One without the other is a mistake."""
+    line = mistake(**{alone: files.tls()[alone]})
+    assert line == "tls_key (KFADAPTER_TLS_KEY): tls_certificate and tls_key must both be set, or neither"
+
+
+def test_certificates_that_cannot_be_used(files: Files) -> None:
+    """A certificate that is none, has expired or is not valid yet is told as that."""
+    good = files.tls()
+    expired = files.write("expired.pem", files.ca.issue("x", days=(-3, -1)).certificate)
+    early = files.write("early.pem", files.ca.issue("x", days=(1, 2)).certificate)
+    rubbish = files.write("rubbish.pem", "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n")
+    assert "the certificate expired on 20" in mistake(**{**good, "tls_certificate": expired})
+    assert "the certificate is not valid before 20" in mistake(**{**good, "tls_certificate": early})
+    assert mistake(**{**good, "tls_certificate": rubbish}).endswith("there is no certificate in PEM form in it")
+    assert mistake(**{**good, "tls_certificate": files.folder}).endswith("cannot be read: it is not a file")
+
+
+def test_keys_that_cannot_be_used(files: Files) -> None:
+    """A key that is another's, encrypted or none is told as that, and nothing of it is repeated."""
+    good = files.tls()
+    other = files.write("other.key", files.ca.issue("x").key)
+    encrypted = files.write("encrypted.key", files.server.encrypted_key)
+    rubbish = files.write("rubbish.key", "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n")
+    start = "tls_key (KFADAPTER_TLS_KEY): "
+    assert mistake(**{**good, "tls_key": other}) == f"{start}{other}: the key is not the one of the certificate"
+    assert mistake(**{**good, "tls_key": encrypted}) == (
+        f"{start}{encrypted}: the key is encrypted; the server needs it without a password"
+    )
+    assert mistake(**{**good, "tls_key": rubbish}) == f"{start}{rubbish}: there is no private key in PEM form in it"
+
+
+def test_client_ca(files: Files) -> None:
+    """Certificates of callers need TLS, a CA that is valid, and names."""
+    good = files.mtls()
+    expired = CertificateAuthority(days=(-3, -1)).write(files.folder, "expired")
+    assert load(**good, tls_client_names="manager")
+    assert load(**good, tls_client_readers="*")
+    assert "tls_certificate and tls_key, too" in mistake(tls_client_ca=good["tls_client_ca"], tls_client_names="x")
+    assert "its certificates have expired, the last one on 20" in mistake(
+        **{**good, "tls_client_ca": expired, "tls_client_names": "x"}
+    )
+    assert mistake(**good).startswith("tls_client_readers (KFADAPTER_TLS_CLIENT_READERS): nobody could call")
+    assert "need tls_client_ca" in mistake(tls_client_names="manager")
+    assert "need tls_client_ca" in mistake(tls_client_readers="manager")
+
+
+def test_token_file(files: Files) -> None:
+    """A file of tokens that cannot be read, is empty or wrong is told with its lines."""
+    empty, wrong = files.write("empty", "# nobody\n"), files.write("wrong", f"{TOKEN_LINE}\nci admin x\nci\n")
+    start = "token_file (KFADAPTER_TOKEN_FILE): "
+    assert mistake(token_file=files.folder / "none").startswith(f"{start}{files.folder / 'none'} cannot be read: ")
+    assert mistake(token_file=empty).startswith(f"{start}{empty}: it holds no token; `kfadapter token NAME")
+    assert mistake(token_file=wrong) == (
+        f"{start}{wrong}: line 2: the role must be reader or writer; "
+        "line 3: it must hold name, role, hash and perhaps the last day"
+    )
+
+
+def test_health_listen() -> None:
+    """The second listener needs an address of the same form; it may be one that others can reach."""
+    assert load(health_listen="0.0.0.0:50052").health_listen == "0.0.0.0:50052"
+    assert mistake(health_listen="50052").startswith("health_listen (KFADAPTER_HEALTH_LISTEN): must be HOST:PORT")
+
+
+def test_all_mistakes_at_once(files: Files) -> None:
+    """Every mistake about who may call is told at once."""
+    wrong = files.write("wrong", "x")
+    told = mistakes(listen="0.0.0.0:1", tls_key=wrong, tls_client_ca=wrong, token_file=wrong, health_listen="x")
+    assert [line.partition(" ")[0] for line in told] == [
+        "tls_key",
+        "tls_client_ca",
+        "token_file",
+        "health_listen",
+        "insecure_listen",
+    ]
+
+
+def test_certificate_shows_no_key(files: Files) -> None:
+    """The repr of what a server shows holds no key."""
+    read = server_certificate(files.server.certificate, files.server.key)
+    assert "PRIVATE" not in repr(read)
+    assert f"{read.expires:%Y-%m-%d}" in repr(read)
+
+
+@pytest.mark.parametrize(
+    ("names", "role"),
+    [
+        (["manager"], Role.WRITER),
+        (["spiffe://cluster/ns/ml/sa/manager"], Role.WRITER),
+        (["viewer"], Role.READER),
+        (["manager", "viewer"], Role.READER),
+        (["both"], Role.READER),
+        (["other", "manager"], Role.WRITER),
+        (["Manager"], None),
+        (["manager.example"], None),
+        ([], None),
+    ],
+)
+def test_names_and_roles(names: list[str], role: Role | None) -> None:
+    """A listed name is a writer unless it is listed as a reader; names must be the same to the letter."""
+    known = ClientNames("manager, spiffe://cluster/ns/ml/sa/manager ,both,", "viewer,both")
+    caller = known.try_caller(names)
+    assert (caller.role if caller else None) is role
+    assert caller is None or caller.name in names
+
+
+def test_any_name() -> None:
+    """`*` lets every certificate of the CA call; a name that is spelled out counts before it."""
+    assert ClientNames("*", "viewer").try_caller(["viewer"]) == Caller("viewer", Role.READER)
+    assert ClientNames("manager", "*").try_caller(["manager"]) == Caller("manager", Role.WRITER)
+    assert ClientNames("manager", "*").try_caller(["other"]) == Caller("other", Role.READER)
+    assert ClientNames("*", "").try_caller([]) == Caller("a certificate without a name", Role.WRITER)
