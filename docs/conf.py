@@ -39,6 +39,7 @@ NAVIGATION = {
         "docs/tutorial",
         "docs/reference/cli/README",
         "docs/settings",
+        "docs/doctor",
         "docs/container",
         "docs/training-manager",
         "docs/embedded-kfp",

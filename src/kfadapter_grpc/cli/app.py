@@ -20,9 +20,6 @@ from kfadapter_grpc.cli.option_types import Namespace, Target, Timeout
 from kfadapter_grpc.cli.program import Program
 from kfadapter_grpc.cli.streams import prepare_streams, utf8_arguments
 
-DISTRIBUTION = "kfadapter-grpc"
-"""What the package is installed as."""
-
 app = typer.Typer(
     name="kfadapter",
     cls=Program,
@@ -48,9 +45,9 @@ def _program() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
+        from kfadapter_grpc.version import installed_version
 
-        sys.stdout.write(f"kfadapter {importlib.metadata.version(DISTRIBUTION)}\n")
+        sys.stdout.write(f"kfadapter {installed_version()}\n")
         raise typer.Exit
 
 

@@ -110,6 +110,7 @@ class Answer:
     body: bytes
     content_type: str = ""
     location: str = ""
+    date: str = ""
     retry_after: float | None = None
     tail: bytes = b""
 
@@ -298,6 +299,7 @@ class _Kept:
             tail=self._tail,
             content_type=headers.get("content-type", ""),
             location=headers.get("location", ""),
+            date=headers.get("date", ""),
             retry_after=_seconds(headers.get("retry-after", "")),
         )
 
