@@ -1,4 +1,4 @@
-"""Writes the documents that are made from the code: docs/errors.md, docs/settings.md, docs/doctor.md and docs/reference/.
+"""Writes the documents that are made from the code: errors.md, settings.md, doctor.md and reference/ in docs/.
 
 document.py            write them
 document.py --check    fail if what is committed differs
@@ -66,11 +66,12 @@ SETTINGS_HEAD = """# Settings
 What `kfadapter serve` can be told: by the environment, by a TOML file (`--config`, or `KFADAPTER_CONFIG`), or by flags
 (`kfadapter serve --help`); the later wins. This page is made by `scripts/document.py`.
 
-`kfadapter serve --check` starts nothing: it prints every setting with where it comes from and exits with 0, or tells all
-mistakes at once and exits with 2, as `kfadapter serve` would. A mistake is a wrong value, a file that is no TOML (told with
-line and column), a folder that is not there, options that contradict each other, and a name that nothing reads, in the file
-or in the environment: `KFADAPTER_LISTN` is not passed over. What Kubernetes puts into the environment for a Service whose
-name begins with `kfadapter` is no mistake. Whether what the settings point to works, [`kfadapter doctor`](doctor.md) tells.
+`kfadapter serve --check` starts nothing: it prints every setting with where it comes from and exits with 0, or tells
+all mistakes at once and exits with 2, as `kfadapter serve` would. A mistake is a wrong value, a file that is no TOML
+(told with line and column), a folder that is not there, options that contradict each other, and a name that nothing
+reads, in the file or in the environment: `KFADAPTER_LISTN` is not passed over. What Kubernetes puts into the
+environment for a Service whose name begins with `kfadapter` is no mistake. Whether what the settings point to works,
+[`kfadapter doctor`](doctor.md) tells.
 
 | In the TOML file | In the environment | Default | |
 |---|---|---|---|
@@ -79,10 +80,11 @@ name begins with `kfadapter` is no mistake. Whether what the settings point to w
 
 DOCTOR_HEAD = """# Doctor
 
-`kfadapter doctor` checks a set-up and says what to do, one line for each check: `ok`, `warning` (it works, and could be
-better), `failed`, or `skipped`; what was seen, why that matters, what to type next. `-o json` prints the same for programs.
-The exit code is 0 if nothing failed, otherwise that of the first failure (`kfadapter --help` lists the codes): 2 for wrong
-settings, 3 where something cannot be connected to, 4 where credentials are refused, 8 for anything else.
+`kfadapter doctor` checks a set-up and says what to do, one line for each check: `ok`, `warning` (it works, and could
+be better), `failed`, or `skipped`; what was seen, why that matters, what to type next. `-o json` prints the same for
+programs. The exit code is 0 if nothing failed, otherwise that of the first failure (`kfadapter --help` lists the
+codes): 2 for wrong settings, 3 where something cannot be connected to, 4 where credentials are refused, 8 for anything
+else.
 
 ## From the caller's end
 
@@ -102,8 +104,8 @@ settings, 3 where something cannot be connected to, 4 where credentials are refu
 
 ## From the server's end
 
-`kfadapter doctor --server` runs where the adapter runs, with its environment: in Kubernetes
-`kubectl exec deploy/kfadapter -- kfadapter doctor --server`. It takes the settings as `kfadapter serve` does, with `--config`,
+`kfadapter doctor --server` runs where the adapter runs, with its environment: in Kubernetes `kubectl exec
+deploy/kfadapter -- kfadapter doctor --server`. It takes the settings as `kfadapter serve` does, with `--config`,
 `--kfp-url` and `--namespace`. It starts nothing and changes nothing.
 
 | check | looks at |
@@ -116,18 +118,19 @@ settings, 3 where something cannot be connected to, 4 where credentials are refu
 | KFP clock | how far apart the two clocks are |
 | KFP ... | each fact about KFP that the adapter leans on, see below |
 
-A fact that does not hold is a warning where the adapter makes up for it, as for most of what 2.5 lacks, and a failure where
-calls will fail. `--write-probes` also tries what cannot be seen without making something: it makes one pipeline with a name
-that begins with `kfadapter-probe-` and one run of it, and deletes both, also when it is interrupted. The run's only task
-waits and never works; it is deleted right after it was started.
+A fact that does not hold is a warning where the adapter makes up for it, as for most of what 2.5 lacks, and a failure
+where calls will fail. `--write-probes` also tries what cannot be seen without making something: it makes one pipeline
+with a name that begins with `kfadapter-probe-` and one run of it, and deletes both, also when it is interrupted. The
+run's only task waits and never works; it is deleted right after it was started.
 
 ## Measuring a Kubeflow Pipelines
 
-`scripts/measure-kfp --kfp-url URL` prints the same facts as a table, beside what 2.17 and 2.5 were found to do, with the
-time that each took and what the calls cost that the adapter makes most; `--markdown` prints tables for a document. It exits
-with 0 when all facts hold that were tried, 1 when one does not, 3 when there is no KFP. The facts are declared in
-`src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `scripts/document.py` makes this page. Never tried is what is known to hurt: files that are no YAML, which KFP 2.5
-never answers while it burns a core, and starting a second run with the same id, which leaves a workflow behind.
+`scripts/measure-kfp --kfp-url URL` prints the same facts as a table, beside what 2.17 and 2.5 were found to do, with
+the time that each took and what the calls cost that the adapter makes most; `--markdown` prints tables for a document.
+It exits with 0 when all facts hold that were tried, 1 when one does not, 3 when there is no KFP. The facts are
+declared in `src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `scripts/document.py` makes this page. Never tried
+is what is known to hurt: files that are no YAML, which KFP 2.5 never answers while it burns a core, and starting a
+second run with the same id, which leaves a workflow behind.
 
 | fact | 2.17 | 2.5 | without it |
 |---|---|---|---|
