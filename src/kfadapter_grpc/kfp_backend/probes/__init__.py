@@ -11,7 +11,7 @@ from kfadapter_grpc.kfp_backend.probes.catalog import PROBES
 from kfadapter_grpc.kfp_backend.probes.cost import COSTS, Cost, measure_costs
 from kfadapter_grpc.kfp_backend.probes.measuring import measure
 from kfadapter_grpc.kfp_backend.probes.probe import Finding, Outcome, Probe
-from kfadapter_grpc.kfp_backend.probes.reach import STAGES, Reach, Stage, reach
+from kfadapter_grpc.kfp_backend.probes.reaching import STAGES, Reach, Stage, reach
 
 __all__ = [
     "COSTS",

@@ -10,16 +10,13 @@ from kfadapter_grpc.kfp_backend.api import KfpFailureError, NotAnApiError
 from kfadapter_grpc.kfp_backend.error_table import explain_page
 from kfadapter_grpc.kfp_backend.probes.bench import FAULTS, Bench
 from kfadapter_grpc.kfp_backend.probes.catalog import PROBES
-from kfadapter_grpc.kfp_backend.probes.probe import CannotTellError, DiffersError, Finding, Outcome, Probe
+from kfadapter_grpc.kfp_backend.probes.probe import SAYS_NOTHING, CannotTellError, DiffersError, Finding, Outcome, Probe
 from kfadapter_grpc.kfp_backend.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from kfadapter_grpc.kfp_backend.transport import TransportSettings
-
-_NOT_ASKED = frozenset({401, 403, 429, 502, 503, 504})
-"""Answers that say nothing about the fact: who asks is not let in, or KFP cannot serve now."""
 
 
 def measure(
@@ -65,7 +62,7 @@ def _outcome(probe: Probe, bench: Bench) -> tuple[Outcome, str]:
         return Outcome.UNKNOWN, str(error)
     except KfpFailureError as error:
         failure = error.failure
-        unknown = failure.status in _NOT_ASKED
+        unknown = failure.status in SAYS_NOTHING
         return (Outcome.UNKNOWN if unknown else Outcome.DIFFERS), f"HTTP {failure.status} {failure.text}".strip()
     except NotAnApiError as error:
         return Outcome.UNKNOWN, explain_page(error).message

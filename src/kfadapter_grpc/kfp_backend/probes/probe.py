@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp_backend.probes.bench import Bench
 
 
+SAYS_NOTHING = frozenset({401, 403, 429, 502, 503, 504})
+"""Answers that say nothing about a fact: who asks is not let in, or KFP cannot serve now."""
+
+
 class Outcome(enum.Enum):
     """What became of a probe."""
 

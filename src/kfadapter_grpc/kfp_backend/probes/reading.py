@@ -11,7 +11,7 @@ from kfadapter_grpc.kfp_backend import wire
 from kfadapter_grpc.kfp_backend.api import ListQuery
 from kfadapter_grpc.kfp_backend.api.asking import V2, segment
 from kfadapter_grpc.kfp_backend.probes.bench import TAG
-from kfadapter_grpc.kfp_backend.probes.probe import CannotTellError, DiffersError
+from kfadapter_grpc.kfp_backend.probes.probe import SAYS_NOTHING, CannotTellError, DiffersError
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp_backend.api.asking import Predicate
@@ -121,7 +121,7 @@ _MAX_PAGE = 200
 
 def _expect(answer: Answer, status: HTTPStatus) -> str:
     """Tells the status in words, if it is this one."""
-    if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+    if answer.status in SAYS_NOTHING:
         raise CannotTellError(f"HTTP {answer.status}")
     if answer.status != status:
         raise DiffersError(f"HTTP {answer.status}")

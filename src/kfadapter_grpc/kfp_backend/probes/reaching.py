@@ -8,7 +8,7 @@ import ssl
 import time
 import uuid
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import msgspec
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import AdapterError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.domain.errors import AdapterError, KfpRejectedCredentialsError, KfpTimeoutError, KfpUnavailableError
 from kfadapter_grpc.kfp_backend import wire
 from kfadapter_grpc.kfp_backend.api import NotAnApiError
 from kfadapter_grpc.kfp_backend.api.asking import V2
@@ -96,19 +96,19 @@ _URL = "check KFADAPTER_KFP_URL"
 _CREDENTIALS = "give the adapter credentials that this Kubeflow Pipelines accepts, or an address inside the cluster"
 
 
-def reach(settings: TransportSettings, namespace: str = "") -> Reach:
-    """Sends two cheap requests, as the adapter would, and tells how far they got."""
+def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = REACH_SECONDS) -> Reach:
+    """Sends cheap requests, as the adapter would, and tells how far they got; each has `seconds` to be answered."""
     parts = urlsplit(settings.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     reached = Reach()
     try:
         reached = Reach(addresses=_resolved(host, port))
         with closing(Transport(settings)) as transport:
-            reached = _health(transport, reached, settings.url)
-            _list(transport, namespace, multi_user=reached.multi_user)
+            asking = _Asking(transport, settings.url, seconds)
+            reached = _health(asking, reached)
+            _list(asking, namespace, multi_user=reached.multi_user)
     except _StoppedError as error:
-        fields = {name: getattr(reached, name) for name in ("addresses", "version", "multi_user", "skew_seconds")}
-        return Reach(stopped_at=error.stage, found=str(error), advice=error.advice, seconds=reached.seconds, **fields)
+        return replace(reached, stopped_at=error.stage, found=str(error), advice=error.advice)
     return reached
 
 
@@ -120,23 +120,50 @@ def _resolved(host: str, port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(one[4][0]) for one in found))
 
 
-def _health(transport: Transport, reached: Reach, url: str) -> Reach:
+class _Asking:
+    """Asks KFP for paths, and tells where a question stopped that got no answer of the API."""
+
+    def __init__(self, transport: Transport, url: str, seconds: float) -> None:
+        self.url = url
+        self._transport = transport
+        self._seconds = seconds
+
+    def get(self, path: str, *query: tuple[str, str]) -> Answer:
+        """Asks for a path; any answer that looks like the API's is one."""
+        request = Request("GET", V2 + path, query, limit=_MAX_BYTES)
+        try:
+            answer = self._transport.send(request, Call(f"doctor-{uuid.uuid4().hex}", self._seconds))
+        except KfpTimeoutError:
+            text = f"it takes the connection, and does not answer within {self._seconds:g} s"
+            raise _StoppedError(Stage.HTTP, text, "see whether Kubeflow Pipelines is overloaded or starting") from None
+        except KfpUnavailableError as error:
+            raise _stopped(error, self.url) from None
+        except AdapterError as error:
+            raise _StoppedError(Stage.API, error.message, _URL) from None
+        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or _is_page(answer):
+            raise _stopped_by_page(answer)
+        return answer
+
+
+def _health(asking: _Asking, reached: Reach) -> Reach:
     start = time.perf_counter()
-    answer = _asked(transport, Request("GET", f"{V2}/healthz", limit=_MAX_BYTES), url)
+    answer = asking.get("/healthz")
     took = time.perf_counter() - start
     _let_in(answer, Stage.CREDENTIALS)
     if answer.status != HTTPStatus.OK:
         raise _StoppedError(
             Stage.API,
-            f"{url}{V2}/healthz is HTTP {answer.status}: no Kubeflow Pipelines, or one that is not well",
+            f"{asking.url}{V2}/healthz is HTTP {answer.status}: no Kubeflow Pipelines, or one that is not well",
             f"{_URL}: it ends before /apis, often with /pipeline; if it is right, see Kubeflow Pipelines' own log",
         )
     try:
         health = msgspec.json.decode(answer.body, type=HealthJson)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _StoppedError(Stage.API, "what answers the health check is no Kubeflow Pipelines", _URL) from None
-    return Reach(
-        addresses=reached.addresses,
+        health = HealthJson()
+    if not (health.commit_sha or health.tag_name):
+        raise _StoppedError(Stage.API, "what answers the health check is no Kubeflow Pipelines", _URL)
+    return replace(
+        reached,
         version=_version(health),
         multi_user=health.multi_user,
         skew_seconds=_skew(answer.date),
@@ -144,38 +171,25 @@ def _health(transport: Transport, reached: Reach, url: str) -> Reach:
     )
 
 
-def _list(transport: Transport, namespace: str, *, multi_user: bool) -> None:
+def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
     """Asks for something that needs credentials: of several users' KFP, what belongs to the namespace."""
-    scope = (("namespace", namespace),) if namespace else ()
-    answer = _asked(
-        transport, Request("GET", f"{V2}/pipelines", (("page_size", "1"), *scope), limit=_MAX_LIST_BYTES), ""
-    )
-    _let_in(answer, Stage.NAMESPACE if namespace else Stage.CREDENTIALS)
-    if answer.status != HTTPStatus.OK:
-        said = wire.failure(answer.status, answer.body, None).text
-        raise _StoppedError(Stage.API, f"listing pipelines is HTTP {answer.status} {said}".strip(), "see its log")
-    if multi_user and not namespace:
-        return
-    experiments = _asked(transport, Request("GET", f"{V2}/experiments", (("page_size", "1"), *scope)), "")
-    _let_in(experiments, Stage.NAMESPACE if namespace else Stage.CREDENTIALS)
+    query = [("page_size", "1")] + ([("namespace", namespace)] if namespace else [])
+    forbidden = Stage.NAMESPACE if namespace else Stage.CREDENTIALS
+    paths = ["/pipelines"] if multi_user and not namespace else ["/pipelines", "/experiments"]
+    for path in paths:
+        answer = asking.get(path, *query)
+        _let_in(answer, forbidden)
+        if answer.status != HTTPStatus.OK:
+            said = wire.failure(answer.status, answer.body, None).text
+            text = f"listing {path[1:]} is HTTP {answer.status} {said}".strip()
+            raise _StoppedError(Stage.API, text, "see Kubeflow Pipelines' own log")
 
 
-def _asked(transport: Transport, request: Request, url: str) -> Answer:
-    try:
-        answer = transport.send(request, Call(f"doctor-{uuid.uuid4().hex}", REACH_SECONDS))
-    except KfpTimeoutError:
-        text = f"it takes the connection, and does not answer within {REACH_SECONDS:.0f} s"
-        raise _StoppedError(Stage.HTTP, text, "see whether Kubeflow Pipelines is overloaded or starting") from None
-    except KfpUnavailableError as error:
-        raise _stopped(error, url) from None
-    except AdapterError as error:
-        raise _StoppedError(Stage.API, error.message, _URL) from None
-    if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or _is_page(answer):
-        page = explain_page(NotAnApiError(answer))
-        login = "login page" in page.message
-        stage, advice = (Stage.CREDENTIALS, _CREDENTIALS) if login else (Stage.API, _URL)
-        raise _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
-    return answer
+def _stopped_by_page(answer: Answer) -> _StoppedError:
+    page = explain_page(NotAnApiError(answer))
+    login = isinstance(page, KfpRejectedCredentialsError)
+    stage, advice = (Stage.CREDENTIALS, _CREDENTIALS) if login else (Stage.API, _URL)
+    return _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
 
 
 def _is_page(answer: Answer) -> bool:
@@ -257,5 +271,5 @@ def _skew(date: str) -> float | None:
 
 _HALF_SECOND = 0.5
 """A Date header has whole seconds."""
-_MAX_BYTES = 64 * 1024
-_MAX_LIST_BYTES = 8 * 1024 * 1024
+_MAX_BYTES = 8 * 1024 * 1024
+"""More than a list of one item has, unless it is no KFP that answers."""
