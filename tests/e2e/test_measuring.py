@@ -77,7 +77,6 @@ def test_stopping_it_leaves_nothing_behind(
             cwd=tmp_path,
             text=True,
             env={**os.environ, "KFADAPTER_LISTEN": "127.0.0.1:0"},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         ) as process:
             assert kfp.held.wait(SECONDS)
             process.send_signal(number)

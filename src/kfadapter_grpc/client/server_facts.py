@@ -36,15 +36,16 @@ def reflects(connection: Connection) -> bool:
     Raises:
         AdapterError: The call failed, in another way than that there is no reflection.
     """
-    rpc: grpc.StreamStreamMultiCallable[bytes, bytes] = connection.channel.stream_stream(_REFLECTION)
     request_id = new_request_id()
-    answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=((REQUEST_ID_KEY, request_id),))
-    try:
-        answer = next(iter(answers), b"")
-    except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return False
-        raise error_from_rpc(error, target=connection.target, request_id=request_id) from None
-    finally:
-        answers.cancel()
+    with connection.channel_to_any() as channel:
+        rpc: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_REFLECTION)
+        answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=((REQUEST_ID_KEY, request_id),))
+        try:
+            answer = next(iter(answers), b"")
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return False
+            raise error_from_rpc(error, target=connection.target, request_id=request_id) from None
+        finally:
+            answers.cancel()
     return all(service.encode() in answer for service in SERVICES)
