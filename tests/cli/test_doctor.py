@@ -377,8 +377,8 @@ def test_an_address_of_another_machine() -> None:
 
 MOUNTS = """\
 22 1 8:1 / / rw - ext4 /dev/sda1 rw
-23 22 0:20 / /tmp rw,nosuid shared:5 - tmpfs tmpfs rw
 24 22 8:2 / /tmp/a\\040b rw - xfs /dev/sda2 rw
+23 22 0:20 / /tmp rw,nosuid shared:5 - tmpfs tmpfs rw
 """
 
 

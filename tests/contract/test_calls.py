@@ -61,6 +61,7 @@ def test_only_an_answer_tells_the_version(serve: Serve) -> None:
     assert dict(call.trailing_metadata() or ())[VERSION_KEY] == installed_version()
     with pytest.raises(grpc.RpcError) as caught:
         running.stub.List(pb.ListPipelinesRequest())
+    assert isinstance(caught.value, grpc.Call)
     trailers = dict(caught.value.trailing_metadata() or ())
     assert VERSION_KEY not in trailers
     assert REQUEST_ID_KEY in trailers
