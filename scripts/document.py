@@ -113,7 +113,7 @@ deploy/kfadapter -- kfadapter doctor --server`. It takes the settings as `kfadap
 | settings | all mistakes at once, as `kfadapter serve --check` |
 | upload folder | whether it is on a disk, not in memory, with room for as many uploads as are taken at once |
 | address | whether it is free, or an adapter listens there already |
-| KFP name, connection, TLS, HTTP, API | how far a request of the adapter gets, and where it ends |
+| KFP name, connection, TLS, HTTP, API | how far a request gets, and where it ends; when KFP's certificate ends |
 | KFP credentials, namespace | whether KFP lets the adapter in, and into its namespace |
 | KFP clock | how far apart the two clocks are |
 | KFP ... | each fact about KFP that the adapter leans on, see below |

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 import structlog
 from grpc import StatusCode
-from tests.broken_kfp import EVERYTHING, REFUSED, answering, closed_port, healthy, self_signed
+from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, self_signed
 from tests.cli.conftest import Kfadapter
 from tests.old_kfp import OldKfp
 from tests.scripted_kfp import ScriptedKfp, answers
@@ -21,6 +21,7 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
 from kfadapter_grpc.contract import SERVICES
 from kfadapter_grpc.doctor.caller import CHECKS, examine
+from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.server import file_system, listening, upload_folder
 from kfadapter_grpc.doctor.verdict import Status
 from kfadapter_grpc.domain.errors import PermissionDeniedError
@@ -276,6 +277,34 @@ def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
     assert url in verdicts(out, "failed")[check]["why"]
     assert verdicts(out, "failed")[check]["next"]
     assert code == exit_code
+
+
+@pytest.mark.usefixtures("free_port")
+def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate of KFP that is accepted, and ends tomorrow, is a warning with the date."""
+    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "kfp.pem"))
+    with self_signed(tmp_path) as url:
+        _, out = at_server("--kfp-url", url)
+    assert "is accepted, and ends 20" in verdicts(out, "warning")["KFP TLS"]["what"]
+    assert "in 1 days" in verdicts(out, "warning")["KFP TLS"]["why"]
+
+
+@pytest.mark.parametrize(("days", "status"), [(-1, Status.FAILED), (13, Status.WARNING), (15, Status.OK)])
+def test_when_a_certificate_is_due(days: int, status: Status) -> None:
+    """A certificate is due two weeks before its end, and useless after it."""
+    assert certificate("TLS", "it", time.time() + days * 24 * 3600).status is status
+
+
+@pytest.mark.usefixtures("free_port")
+def test_what_could_not_be_deleted() -> None:
+    """What probes made and KFP did not delete is a failure that names it."""
+    with ScriptedKfp() as kfp:
+        kfp.on("GET", "/healthz", answers(200, HEALTHY)).on("POST", "/pipelines$", answers(200, {"pipeline_id": "p"}))
+        kfp.on("GET", "/names/", answers(200, {"pipeline_id": "p"})).on("GET", "", answers(200, {}))
+        kfp.on("POST", "", answers(500)).on("DELETE", "", answers(500))
+        code, out = at_server("--kfp-url", kfp.url, "--write-probes")
+    assert "pipeline kfadapter-probe-" in verdicts(out, "failed")["KFP cleanup"]["what"]
+    assert code == ExitCode.REFUSED
 
 
 @pytest.mark.usefixtures("free_port")

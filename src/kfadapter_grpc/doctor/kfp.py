@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import again, do
+from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.kfp_backend.probes import NO_SAMPLE, PROBES, STAGES, Outcome, Stage, measure, reach
 
@@ -80,6 +81,8 @@ def _way(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
             )
         elif stage is Stage.NAMESPACE:
             yield _namespace(reached, namespace)
+        elif stage is Stage.TLS and reached.certificate_ends is not None:
+            yield certificate(name, "its certificate is accepted, and", reached.certificate_ends)
         else:
             yield ok(name, _passed(stage, reached, url))
 
@@ -89,7 +92,7 @@ def _passed(stage: Stage, reached: Reach, url: str) -> str:
     return {
         Stage.NAME: f"{parts.hostname} is {', '.join(reached.addresses)}",
         Stage.CONNECTION: f"{parts.netloc} takes connections",
-        Stage.TLS: "its certificate is accepted" if parts.scheme == "https" else "not used: the URL begins with http:",
+        Stage.TLS: "not used: the URL begins with http:",
         Stage.HTTP: "it answers",
         Stage.API: f"version {reached.version}; its health check took {1000 * reached.seconds:.0f} ms",
         Stage.CREDENTIALS: "a list is answered: the adapter is let in",

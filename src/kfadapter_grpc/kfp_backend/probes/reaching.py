@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 import uuid
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -70,6 +70,7 @@ class Reach:
         advice: What to do about it.
         addresses: The addresses that the name stands for.
         version: What KFP says of its version, or what follows from its answers; empty where nothing does.
+        certificate_ends: When its certificate ends, in seconds since 1970; None without TLS.
         multi_user: Whether it serves several users.
         skew_seconds: How much KFP's clock is ahead of this one; None if it does not tell.
         seconds: How long the health check took.
@@ -80,6 +81,7 @@ class Reach:
     advice: str = ""
     addresses: tuple[str, ...] = ()
     version: str = ""
+    certificate_ends: float | None = None
     multi_user: bool = False
     skew_seconds: float | None = None
     seconds: float = 0.0
@@ -105,6 +107,7 @@ def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = 
         reached = Reach(addresses=_resolved(host, port))
         with closing(Transport(settings)) as transport:
             asking = _Asking(transport, settings.url, seconds)
+            reached = replace(reached, certificate_ends=asking.certificate_end())
             reached = _health(asking, reached)
             _list(asking, namespace, multi_user=reached.multi_user)
     except _StoppedError as error:
@@ -128,11 +131,26 @@ class _Asking:
         self._transport = transport
         self._seconds = seconds
 
+    def certificate_end(self) -> float | None:
+        """Tells when the certificate ends, in seconds since 1970; None without TLS."""
+        with self._explained():
+            return self._transport.certificate_end(self._call()) if self.url.startswith("https:") else None
+
     def get(self, path: str, *query: tuple[str, str]) -> Answer:
         """Asks for a path; any answer that looks like the API's is one."""
-        request = Request("GET", V2 + path, query, limit=_MAX_BYTES)
+        with self._explained():
+            answer = self._transport.send(Request("GET", V2 + path, query, limit=_MAX_BYTES), self._call())
+        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or _is_page(answer):
+            raise _stopped_by_page(answer)
+        return answer
+
+    def _call(self) -> Call:
+        return Call(f"doctor-{uuid.uuid4().hex}", self._seconds)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            answer = self._transport.send(request, Call(f"doctor-{uuid.uuid4().hex}", self._seconds))
+            yield
         except KfpTimeoutError:
             text = f"it takes the connection, and does not answer within {self._seconds:g} s"
             raise _StoppedError(Stage.HTTP, text, "see whether Kubeflow Pipelines is overloaded or starting") from None
@@ -140,9 +158,6 @@ class _Asking:
             raise _stopped(error, self.url) from None
         except AdapterError as error:
             raise _StoppedError(Stage.API, error.message, _URL) from None
-        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or _is_page(answer):
-            raise _stopped_by_page(answer)
-        return answer
 
 
 def _health(asking: _Asking, reached: Reach) -> Reach:
@@ -240,7 +255,7 @@ def _tls_advice(error: ssl.SSLError) -> str:
         return "renew the certificate of Kubeflow Pipelines"
     if "ostname" in error.verify_message or "IP address" in error.verify_message:
         return f"{_URL}: use a name that the certificate holds"
-    return "have the adapter trust the authority that signed it (SSL_CERT_FILE)"
+    return "give Kubeflow Pipelines a certificate of a public authority, or use its http: address inside the cluster"
 
 
 def _let_in(answer: Answer, forbidden: Stage) -> None:
