@@ -15,6 +15,7 @@ from kfadapter_grpc.cli.failures import exit_code, next_step, reason_and_cause
 from kfadapter_grpc.cli.invocation import do, other
 from kfadapter_grpc.client import CallFailedError, HealthStatus
 from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.doctor.clocks import clock
 from kfadapter_grpc.doctor.verdict import Status, Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.domain.errors import AdapterError
 from kfadapter_grpc.version import DISTRIBUTION, installed_version
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.client import Client
 
-MAX_SKEW_SECONDS = 5.0
-"""How far clocks may be apart before filters by time, and certificates, surprise."""
 _KFP = "kfp"
 _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
@@ -154,18 +153,9 @@ def _clock(client: Client) -> Verdict:
     """A run that cannot be there is told as gone, with the time at the adapter."""
     before = time.time()
     with closing(client.watch_runs(str(uuid.uuid4()))) as events:
-        told = next(events).observed_at
+        told = next(events).observed_at.timestamp()
     after = time.time()
-    skew = max(told.timestamp() - after, before - told.timestamp(), 0.0)
-    ahead = "ahead of" if told.timestamp() > after else "behind"
-    if skew <= MAX_SKEW_SECONDS:
-        return ok("clock", f"the adapter's clock agrees with this one within {max(skew, after - before):.1f} s")
-    return warning(
-        "clock",
-        f"the adapter's clock is {skew:.0f} s {ahead} this one",
-        why="filters by time miss what is new, and certificates may seem not yet or no longer valid",
-        next_step=do("set both clocks by NTP: timedatectl set-ntp true"),
-    )
+    return clock("clock", "the adapter's", min(told - before, 0.0) + max(told - after, 0.0))
 
 
 def _reflection(client: Client) -> Verdict:

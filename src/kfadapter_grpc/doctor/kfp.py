@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import again, do
 from kfadapter_grpc.doctor.certificates import certificate
+from kfadapter_grpc.doctor.clocks import clock
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.kfp_backend.probes import NO_SAMPLE, PROBES, STAGES, Outcome, Stage, measure, reach
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp_backend import TransportSettings
     from kfadapter_grpc.kfp_backend.probes import Finding, Reach
 
-MAX_SKEW_SECONDS = 5.0
-"""How far clocks may be apart before a lately made run is looked for at the wrong time."""
 WRITE_FLAG = "--write-probes"
 """What allows probes to make something."""
 _EXIT_CODES = {
@@ -117,15 +116,7 @@ def _namespace(reached: Reach, namespace: str) -> Verdict:
 def _clock(reached: Reach) -> Verdict:
     if reached.skew_seconds is None:
         return skipped("KFP clock", "its answers hold no date")
-    if abs(reached.skew_seconds) <= MAX_SKEW_SECONDS:
-        return ok("KFP clock", "it agrees with this one within a second or so")
-    ahead = "ahead of" if reached.skew_seconds > 0 else "behind"
-    return warning(
-        "KFP clock",
-        f"it is {abs(reached.skew_seconds):.0f} s {ahead} this one",
-        why="tokens may seem not yet or no longer valid, and times are confusing",
-        next_step=do("set both clocks by NTP: timedatectl set-ntp true"),
-    )
+    return clock("KFP clock", "its", reached.skew_seconds)
 
 
 def _fact(finding: Finding) -> Verdict:
