@@ -159,6 +159,23 @@ def test_a_kfp_that_ignores_filters(scripted: ScriptedKfp) -> None:
     assert [name for name, one in findings.items() if one.outcome is Outcome.HOLDS] == ["large-pages"]
 
 
+def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:
+    """Without an experiment to run in, such a KFP is asked for no run, and without a namespace for no list of runs."""
+    pipeline = {"pipeline_id": "p", "name": "x"}
+    version = {"pipeline_version_id": "v", "pipeline_id": "p"}
+    scripted.on("POST", "/upload_version", answers(200, version)).on("POST", "", answers(200, pipeline))
+    scripted.on("DELETE", "", answers(200, {}))
+    scripted.on("GET", "/names/", answers(200, pipeline)).on("GET", "/runs/", answers(404, {"message": "none"}))
+    scripted.on("GET", "", answers(200, {}))
+    settings = TransportSettings(scripted.url)
+    findings = {one.probe.name: one.found for one in measure(settings, "team-a", multi_user=True, write=True)}
+    assert findings["chosen-run-id"] == "there is no experiment in the namespace 'team-a' to run in"
+    assert findings["run-by-state"] == "the run for it could not be started"
+    assert "/runs" not in "".join(scripted.paths("POST"))
+    findings = {one.probe.name: one.found for one in measure(settings, multi_user=True)}
+    assert "none is set" in findings["run-filter"]
+
+
 @pytest.mark.parametrize("status", [401, 403, 503])
 def test_who_is_not_let_in_learns_nothing(status: int, scripted: ScriptedKfp) -> None:
     """An answer that is about the one who asks, or about the moment, says nothing about any fact."""

@@ -42,7 +42,9 @@ HINTS: dict[str, Step] = {
     "OVERLOADED": again(words="in a few seconds"),
     "UNAUTHENTICATED": do("send valid credentials; the adapter's operator gives them"),
     "PERMISSION_DENIED": do("ask the adapter's operator for access, or try another --namespace"),
-    "KFP_UNAVAILABLE": again(words="in a moment; if it stays like this, the adapter's --kfp-url may be wrong"),
+    "KFP_UNAVAILABLE": again(
+        words="in a moment; if it stays like this, kfadapter doctor --server, where the adapter runs, tells why"
+    ),
     "DRAINING": again(words="in a moment; the adapter is being restarted"),
     "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, words="gives it more time"),
     "UNSUPPORTED_BY_KFP": do("do without that option, or use a newer Kubeflow Pipelines"),
