@@ -120,6 +120,22 @@ def test_an_interruption_before_the_answer(what: str, transport: Transport, monk
     assert made_by_probes(transport) == []
 
 
+def test_impatience_is_told_what_is_left(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever interrupts the clearing away, too, learns what to look for."""
+    bench = Bench(transport, "", multi_user=False)
+    left: list[str] = []
+
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "clear_away", interrupted)
+    with pytest.raises(KeyboardInterrupt), bench.cleared_away(left.append):
+        pass
+    (told,) = left
+    assert bench.name in told
+    assert bench.run_id in told
+
+
 def test_what_cannot_be_deleted_is_told(scripted: ScriptedKfp) -> None:
     """A pipeline that KFP does not delete is told by its name."""
     scripted.on("POST", "/pipelines$", answers(200, {"pipeline_id": "p", "name": "x"}))

@@ -7,7 +7,7 @@ import io
 import json
 import time
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +19,7 @@ from kfadapter_grpc.kfp_backend.probes.probe import CannotTellError
 from kfadapter_grpc.kfp_backend.transport import Answer, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.kfp_backend.transport import Transport
     from kfadapter_grpc.kfp_backend.wire import PipelineJson, VersionJson
@@ -166,6 +166,19 @@ class Bench:
         made = make()
         self._in_doubt = False
         return made
+
+    @contextmanager
+    def cleared_away(self, left_behind: Callable[[str], None]) -> Iterator[None]:
+        """Clears away at the end of the block, however it ends; what is left, `left_behind` is told in words."""
+        try:
+            yield
+        finally:
+            left = f"pipeline {self.name} and run {self.run_id}, if they are there"
+            try:
+                left = self.clear_away()
+            finally:  # impatience is no reason to hide what is left
+                if left:
+                    left_behind(left)
 
     def clear_away(self) -> str:
         """Deletes what was made, whatever became of the answers; returns what could not be deleted, in words."""

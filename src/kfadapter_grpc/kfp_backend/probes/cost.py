@@ -69,13 +69,10 @@ def measure_costs(
     """
     with closing(Transport(settings)) as transport:
         bench = Bench(transport, namespace, multi_user=multi_user)
-        try:
+        with bench.cleared_away(left_behind):
             sample = _sample(bench, make=write)
             for cost in COSTS:
                 yield cost, _median(cost, bench, *sample) if all(sample) else None
-        finally:
-            if left := bench.clear_away():
-                left_behind(left)
 
 
 def _sample(bench: Bench, *, make: bool) -> tuple[str, str]:

@@ -38,13 +38,10 @@ def measure(
     """
     with closing(Transport(settings)) as transport:
         bench = Bench(transport, namespace, multi_user=multi_user)
-        try:
+        with bench.cleared_away(left_behind):
             for probe in PROBES:
                 if write or not probe.writes:
                     yield _tried(probe, bench)
-        finally:
-            if left := bench.clear_away():
-                left_behind(left)
 
 
 def _tried(probe: Probe, bench: Bench) -> Finding:
