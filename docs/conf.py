@@ -40,6 +40,7 @@ NAVIGATION = {
         "docs/reference/cli/README",
         "docs/settings",
         "docs/security",
+        "docs/doctor",
         "docs/container",
         "docs/training-manager",
         "docs/embedded-kfp",

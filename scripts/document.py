@@ -1,4 +1,4 @@
-"""Writes the documents that are made from the code: docs/errors.md, docs/settings.md and docs/reference/.
+"""Writes the documents that are made from the code: errors.md, settings.md, doctor.md and reference/ in docs/.
 
 document.py            write them
 document.py --check    fail if what is committed differs
@@ -17,6 +17,7 @@ from scripts import api_reference, cli_reference
 
 from kfadapter_grpc.domain.errors import AdapterError, all_error_classes
 from kfadapter_grpc.kfp_backend.error_table import ROWS, Row
+from kfadapter_grpc.kfp_backend.probes import PROBES
 from kfadapter_grpc.settings import setting_rows
 
 if TYPE_CHECKING:
@@ -61,9 +62,75 @@ a fault that the tests make.
 SETTINGS_HEAD = """# Settings
 
 What `kfadapter serve` can be told: by the environment, by a TOML file (`--config`, or `KFADAPTER_CONFIG`), or by flags
-(`kfadapter serve --help`); the later wins. All mistakes are told at once. This page is made by `scripts/document.py`.
+(`kfadapter serve --help`); the later wins. This page is made by `scripts/document.py`.
+
+`kfadapter serve --check` starts nothing: it prints every setting with where it comes from and exits with 0, or tells
+all mistakes at once and exits with 2, as `kfadapter serve` would. A mistake is a wrong value, a file that is no TOML
+(told with line and column), a folder that is not there, options that contradict each other, and a name that nothing
+reads, in the file or in the environment: `KFADAPTER_LISTN` is not passed over. What Kubernetes puts into the
+environment for a Service whose name begins with `kfadapter` is no mistake. Whether what the settings point to works,
+[`kfadapter doctor`](doctor.md) tells.
 
 | In the TOML file | In the environment | Default | |
+|---|---|---|---|
+"""
+
+
+DOCTOR_HEAD = """# Doctor
+
+`kfadapter doctor` checks a set-up and says what to do, one line for each check: `ok`, `warning` (it works, and could
+be better), `failed`, or `skipped`; what was seen, why that matters, what to type next. `-o json` prints the same for
+programs. The exit code is 0 if nothing failed, otherwise that of the first failure (`kfadapter --help` lists the
+codes): 2 for wrong settings, 3 where something cannot be connected to, 4 where credentials are refused, 8 for anything
+else.
+
+## From the caller's end
+
+`kfadapter doctor` asks an adapter, as `kfadapter --target HOST:PORT doctor`; the client's packages are enough.
+
+| check | looks at |
+|---|---|
+| adapter | whether it can be connected to and answers |
+| encryption | whether others on the network could read along |
+| health | the health that a Kubernetes probe asks for |
+| services | the same for each service by its name |
+| kfp | whether Kubeflow Pipelines answers the adapter |
+| read | a cheap read: whether the caller is let in |
+| version | whether adapter and client are the same version |
+| clock | how far apart the two clocks are |
+| reflection | whether grpcurl can do without the .proto files |
+
+## From the server's end
+
+`kfadapter doctor --server` runs where the adapter runs, with its environment: in Kubernetes `kubectl exec
+deploy/kfadapter -- kfadapter doctor --server`. It takes the settings as `kfadapter serve` does, with `--config`,
+`--kfp-url` and `--namespace`. It starts nothing and changes nothing.
+
+| check | looks at |
+|---|---|
+| settings | all mistakes at once, as `kfadapter serve --check` |
+| upload folder | whether it is on a disk, not in memory, with room for as many uploads as are taken at once |
+| address | whether it is free, or an adapter listens there already |
+| KFP name, connection, TLS, HTTP, API | how far a request gets, and where it ends; when KFP's certificate ends |
+| KFP credentials, namespace | whether KFP lets the adapter in, and into its namespace |
+| KFP clock | how far apart the two clocks are |
+| KFP ... | each fact about KFP that the adapter leans on, see below |
+
+A fact that does not hold is a warning where the adapter makes up for it, as for most of what 2.5 lacks, and a failure
+where calls will fail. `--write-probes` also tries what cannot be seen without making something: it makes one pipeline
+with a name that begins with `kfadapter-probe-` and one run of it, and deletes both, also when it is interrupted. The
+run's only task waits and never works; it is deleted right after it was started.
+
+## Measuring a Kubeflow Pipelines
+
+`scripts/measure-kfp --kfp-url URL` prints the same facts as a table, beside what 2.17 and 2.5 were found to do, with
+the time that each took and what the calls cost that the adapter makes most; `--markdown` prints tables for a document.
+It exits with 0 when all facts hold that were tried, 1 when one does not, 3 when there is no KFP. The facts are
+declared in `src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `scripts/document.py` makes this page. Never tried
+is what is known to hurt: files that are no YAML, which KFP 2.5 never answers while it burns a core, and starting a
+second run with the same id, which leaves a workflow behind.
+
+| fact | 2.17 | 2.5 | without it |
 |---|---|---|---|
 """
 
@@ -88,11 +155,18 @@ def settings_page() -> str:
     return SETTINGS_HEAD + "".join(rows)
 
 
+def doctor_page() -> str:
+    """docs/doctor.md."""
+    rows = (f"| {probe.sentence} | {probe.newer} | {probe.older} | {probe.without} |\n" for probe in PROBES)
+    return DOCTOR_HEAD + "".join(rows)
+
+
 def all_pages() -> dict[Path, str]:
     """All pages by their paths."""
     return {
         DOCS / "errors.md": errors_page(),
         DOCS / "settings.md": settings_page(),
+        DOCS / "doctor.md": doctor_page(),
         **{REFERENCE / "api" / name: text for name, text in api_reference.pages().items()},
         **{REFERENCE / "cli" / name: text for name, text in cli_reference.pages().items()},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,14 @@ def _logging_as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+@pytest.fixture
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes the settings away that whoever runs the tests has in the environment."""
+    for name in list(os.environ):
+        if name.startswith("KFADAPTER_") or name in {"KUBEFLOW_HOST", "KUBEFLOW_PORT", "KF_NAMESPACE"}:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

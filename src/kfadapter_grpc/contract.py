@@ -24,6 +24,8 @@ _FILES: tuple[FileDescriptor, ...] = (
     recurring_run_pb2.DESCRIPTOR,
 )
 
+VERSION_KEY = "x-kfadapter-version"
+"""The key under which the trailers of an answer tell the adapter's version."""
 READ_SECONDS = 10.0
 """Default deadline of a call without side effects."""
 WRITE_SECONDS = 30.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import sys
@@ -12,12 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kfadapter_grpc.authentication.setting_checks import (
     CertificatePath,
@@ -26,6 +20,14 @@ from kfadapter_grpc.authentication.setting_checks import (
     ReaderNames,
     TokenPath,
 )
+from kfadapter_grpc.settings_sources import (
+    PREFIX,
+    Sources,
+    TomlFile,
+    nearest,
+    unknown_variables,
+    variables_by_setting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-PREFIX = "KFADAPTER_"
-"""Begins the name of every environment variable."""
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 """Names the environment variable with the TOML file's path."""
 MAX_PORT = 65_535
@@ -63,6 +63,15 @@ class SettingRow:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class EffectiveSetting:
+    """What a setting is, and who said so: a flag, the file, the environment, or nobody, so that it is the default."""
+
+    name: str
+    value: str
+    origin: str
+
+
 class _OldVariables(PydanticBaseSettingsSource):
     """The variables of the Flask adapter that this server replaces; anything else wins over them."""
 
@@ -75,6 +84,12 @@ class _OldVariables(PydanticBaseSettingsSource):
         """Finds all values: of `KUBEFLOW_HOST`, `KUBEFLOW_PORT` and `KF_NAMESPACE`."""
         values = {"namespace": os.environ.get("KF_NAMESPACE"), "kfp_url": self._kfp_url()}
         return {name: value for name, value in values.items() if value}
+
+    @staticmethod
+    def names() -> dict[str, str]:
+        """The variable that gives a value, by the setting's name."""
+        names = {"namespace": "KF_NAMESPACE", "kfp_url": "KUBEFLOW_HOST"}
+        return {setting: variable for setting, variable in names.items() if os.environ.get(variable)}
 
     @staticmethod
     def _kfp_url() -> str | None:
@@ -191,13 +206,28 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: Something is wrong; it tells all mistakes.
         """
+        return cls.load_traced(config=config, **flags)[0]
+
+    @classmethod
+    def load_traced(cls, *, config: Path | None = None, **flags: object) -> tuple[Settings, list[EffectiveSetting]]:
+        """Collects the settings, as `load` does, and tells where each of them comes from.
+
+        Raises:
+            SettingsError: Something is wrong; it tells all mistakes, of all sources.
+        """
         named = os.environ.get(CONFIG_VARIABLE)
-        path = config or (Path(named) if named else None)
-        values = {**(cls._read(path) if path else {}), **_given(flags)}
+        file = TomlFile.read(config or (Path(named) if named else None))
+        sources = Sources(_given(flags), file, variables_by_setting(), _OldVariables.names())
+        mistakes = [*file.mistakes, *unknown_variables(sources.variables, cls.model_fields)]
         try:
-            return cls(**values)
+            settings = cls(**sources.values())
         except ValidationError as error:
-            raise SettingsError(*(_line(mistake) for mistake in error.errors())) from None
+            mistakes += [_line(mistake, sources) for mistake in error.errors()]
+        if mistakes:
+            raise SettingsError(*mistakes)
+        return settings, [
+            EffectiveSetting(name, _shown(getattr(settings, name)), sources.origin(name)) for name in cls.model_fields
+        ]
 
     @classmethod
     def settings_customise_sources(
@@ -211,15 +241,6 @@ class Settings(BaseSettings):
         """Names the sources, the strongest first; the TOML file arrives through the constructor."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, _OldVariables(settings_cls)
-
-    @classmethod
-    def _read(cls, path: Path) -> dict[str, Any]:
-        if not path.is_file():
-            raise SettingsError(f"{path}: there is no such settings file")
-        try:
-            return TomlConfigSettingsSource(cls, path)()
-        except (ValueError, OSError) as error:
-            raise SettingsError(f"{path}: not a TOML file: {error}") from None
 
     @field_validator("listen", "health_listen")
     @classmethod
@@ -301,12 +322,19 @@ def _given(flags: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _line(mistake: ErrorDetails) -> str:
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _line(mistake: ErrorDetails, sources: Sources) -> str:
     name = ".".join(map(str, mistake["loc"]))
+    where = sources.where(str(mistake["loc"][0]))
     if mistake["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
-        return f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
+        near = nearest(name, Settings.model_fields)
+        return f"{name} ({where}): there is no such setting" + (f"; did you mean {near}?" if near else "")
     said = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] != "value_error":
         said = f"{said[0].lower()}{said[1:]}, not '{mistake['input']}'"
-    return f"{name} ({PREFIX}{name.upper()}): {said}"
+    return f"{name} ({where}): {said}"

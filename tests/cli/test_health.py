@@ -95,7 +95,7 @@ def test_kfp_by_name(kfadapter: Kfadapter, health: Health) -> None:
     ended = kfadapter("health", "kfp")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "NOT_SERVING\n")
     assert ended.err.startswith(f"error: Kubeflow Pipelines does not answer {kfadapter.target}\n")
-    assert "--kfp-url" in ended.err
+    assert "kfadapter doctor --server" in ended.err
     health.report_kfp(answers=True)
     assert kfadapter("health", "kfp").out == "SERVING\n"
 

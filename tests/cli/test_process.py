@@ -16,10 +16,10 @@ import pytest
 from rich.cells import cell_len
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.cli.app import DISTRIBUTION
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.python_file import kfp_is_installed
 from kfadapter_grpc.domain.errors import InvalidFieldError
+from kfadapter_grpc.version import DISTRIBUTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

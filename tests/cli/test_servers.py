@@ -33,7 +33,7 @@ def taken_port() -> Iterator[int]:
 
 def test_every_setting_has_an_option() -> None:
     """What the server can be told, it can be told on the command line; nothing else is offered."""
-    assert set(inspect.signature(serve).parameters) == {*Settings.model_fields, "config"}
+    assert set(inspect.signature(serve).parameters) == {*Settings.model_fields, "config", "check"}
 
 
 @pytest.mark.parametrize("log_format", LogFormat)
@@ -57,6 +57,32 @@ def test_wrong_settings_are_a_usage_error(kfadapter: Kfadapter) -> None:
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
     assert "HOST:PORT" in ended.err
     assert "http://" in ended.err
+
+
+@pytest.mark.usefixtures("no_settings_from_outside")
+def test_check_prints_the_settings(kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """Settings that are fine are printed with where each comes from, and nothing is served."""
+    config = tmp_path / "kfadapter.toml"
+    config.write_text("max_uploads = 3\n")
+    ended = kfadapter("serve", "--check", "--config", str(config), "--listen", "127.0.0.1:1")
+    assert (ended.code, ended.err) == (ExitCode.OK, "settings are fine\n")
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in ended.out.splitlines()}
+    assert set(rows) == {"SETTING", *Settings.model_fields}
+    assert rows["listen"] == ["127.0.0.1:1", "flag --listen"]
+    assert rows["max_uploads"] == ["3", f"file {config}, line 1"]
+    assert rows["max_streams"] == ["256", "default"]
+
+
+@pytest.mark.usefixtures("no_settings_from_outside")
+def test_check_lists_every_mistake(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mistakes of flags, file and environment are all told at once, with exit code 2 and nothing on stdout."""
+    config = tmp_path / "kfadapter.toml"
+    config.write_text('max_stream = 3\nupload_dir = "/no/such/folder"\n')
+    monkeypatch.setenv("KFADAPTER_LISTN", "x")
+    ended = kfadapter("serve", "--check", "--config", str(config), "--listen", "0.0.0.0:1")
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    for said in ("KFADAPTER_LISTN: ", "max_stream (", "upload_dir (", "insecure_listen ("):
+        assert f" {said}" in ended.err
 
 
 def test_a_taken_port_is_named(kfadapter: Kfadapter, taken_port: int) -> None:

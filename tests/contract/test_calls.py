@@ -11,9 +11,10 @@ from tests.contract.running import WAIT_SECONDS, Gate, Scripted, eventually, fai
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc import contract
-from kfadapter_grpc.contract import READ_SECONDS
+from kfadapter_grpc.contract import READ_SECONDS, VERSION_KEY
 from kfadapter_grpc.domain.errors import KfpTimeoutError, OverloadedError, PipelineNotFoundError
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
+from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -51,6 +52,19 @@ def test_bad_request_id_is_replaced(serve: Serve, sent: str) -> None:
     told_id = dict(call.trailing_metadata() or ())[REQUEST_ID_KEY]
     assert told_id == calls[0].request_id != sent
     assert len(told_id) == 32
+
+
+def test_only_an_answer_tells_the_version(serve: Serve) -> None:
+    """Trailers tell the adapter's version to who is answered, and not to who is refused."""
+    running = serve(seeing([]))
+    _, call = running.stub.Get.with_call(GET)
+    assert dict(call.trailing_metadata() or ())[VERSION_KEY] == installed_version()
+    with pytest.raises(grpc.RpcError) as caught:
+        running.stub.List(pb.ListPipelinesRequest())
+    assert isinstance(caught.value, grpc.Call)
+    trailers = dict(caught.value.trailing_metadata() or ())
+    assert VERSION_KEY not in trailers
+    assert REQUEST_ID_KEY in trailers
 
 
 def test_request_ids_differ(serve: Serve) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from scripts.dockerfile import parse
 
-from kfadapter_grpc.settings import PREFIX, Settings
+from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.settings_sources import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = """

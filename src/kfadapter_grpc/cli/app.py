@@ -22,9 +22,6 @@ from kfadapter_grpc.cli.program import Program
 from kfadapter_grpc.cli.security_options import SecurityOptions
 from kfadapter_grpc.cli.streams import native_path, prepare_streams, utf8_arguments
 
-DISTRIBUTION = "kfadapter-grpc"
-"""What the package is installed as."""
-
 _SERVERS = ("serve", "dev")
 
 app = typer.Typer(
@@ -52,9 +49,9 @@ def _program() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        import importlib.metadata
+        from kfadapter_grpc.version import installed_version
 
-        sys.stdout.write(f"kfadapter {importlib.metadata.version(DISTRIBUTION)}\n")
+        sys.stdout.write(f"kfadapter {installed_version()}\n")
         raise typer.Exit
 
 

@@ -14,6 +14,13 @@ class Format(str, enum.Enum):
     NAME = "name"
 
 
+class Report(str, enum.Enum):
+    """How the findings of the doctor are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
 class GraphFormat(str, enum.Enum):
     """How the graph of a pipeline is drawn."""
 

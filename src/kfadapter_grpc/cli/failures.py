@@ -56,7 +56,7 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
         traceback.print_exception(error)
     invocation = invocation or Invocation()
     if isinstance(error, AdapterError):
-        print_parts(error.message, _why(error), invocation.spell(_next_step(error)))
+        print_parts(error.message, reason_and_cause(error), invocation.spell(next_step(error)))
         return exit_code(error)
     if not isinstance(error, CommandError):
         error = _in_words(error)
@@ -92,7 +92,8 @@ def _in_words(error: Exception) -> CommandError:
     )
 
 
-def _next_step(error: AdapterError) -> Step:
+def next_step(error: AdapterError) -> Step:
+    """Tells what to do after an error."""
     cause = error.metadata.get("cause", "refused")
     for said, step in _HANDSHAKES.items():
         if said in cause:
@@ -101,7 +102,8 @@ def _next_step(error: AdapterError) -> Step:
     return _ANOTHER_SERVER if taken else HINTS[error.reason]
 
 
-def _why(error: AdapterError) -> str:
+def reason_and_cause(error: AdapterError) -> str:
+    """Tells what is known of the cause of an error: its reason, what lies below it, and the request id."""
     cause = error.metadata.get("cause", "")
     told = f" ({cause})" if cause and cause not in error.message else ""
     request = f", request {error.request_id}" if error.request_id else ""

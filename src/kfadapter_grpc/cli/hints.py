@@ -44,7 +44,9 @@ HINTS: dict[str, Step] = {
         "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator gives one"
     ),
     "PERMISSION_DENIED": do("ask the adapter's operator for access, or try another --namespace"),
-    "KFP_UNAVAILABLE": again(words="in a moment; if it stays like this, the adapter's --kfp-url may be wrong"),
+    "KFP_UNAVAILABLE": again(
+        words="in a moment; if it stays like this, kfadapter doctor --server, where the adapter runs, tells why"
+    ),
     "DRAINING": again(words="in a moment; the adapter is being restarted"),
     "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, words="gives it more time"),
     "UNSUPPORTED_BY_KFP": do("do without that option, or use a newer Kubeflow Pipelines"),

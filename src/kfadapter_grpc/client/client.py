@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client import health as health_check
-from kfadapter_grpc.client import messages
+from kfadapter_grpc.client import messages, server_facts
 from kfadapter_grpc.client.connection import Connection, new_request_id
 from kfadapter_grpc.client.credentials import make_credentials
 from kfadapter_grpc.client.download import DownloadReceipt, Reception, replaced
@@ -116,6 +116,14 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             CallFailedError: There is no such service; its `status` is NOT_FOUND.
         """
         return health_check.check(self._connection, service)
+
+    def adapter_version(self) -> str:
+        """Tells the adapter's version, by listing one pipeline; empty if it is older than such answers."""
+        return server_facts.version(self._connection, self._namespace)
+
+    def reflects(self) -> bool:
+        """Tells whether the adapter describes its services to callers as grpcurl (reflection)."""
+        return server_facts.reflects(self._connection)
 
     def get(self, name: str = "", *, pipeline_id: str = "", view: View = View.FULL) -> Pipeline:
         """Gets one pipeline by name or by id.

@@ -158,6 +158,22 @@ class Connection:
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
+    def trailers(
+        self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float
+    ) -> dict[str, str | bytes]:
+        """Makes a call as `call` does, and returns what the adapter says beside its answer.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        request_id = new_request_id()
+        timeout = seconds if self._timeout is None else self._timeout
+        try:
+            _, call = rpc.with_call(request, timeout=timeout, metadata=((REQUEST_ID_KEY, request_id),))
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+        return dict(call.trailing_metadata() or ())
+
     def server_stream(
         self, rpc: grpc.UnaryStreamMultiCallable[Request, Reply], request: Request, seconds: float | None
     ) -> Generator[Reply, None, None]:

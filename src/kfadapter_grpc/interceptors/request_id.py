@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract import WRITE_SECONDS
+from kfadapter_grpc.contract import VERSION_KEY, WRITE_SECONDS
 from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +27,20 @@ NO_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
 ANSWER_SECONDS = 0.2
 """How long before the caller's deadline work for the call ends."""
 
+_VERSION = (VERSION_KEY, installed_version())
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _current: ContextVar[Call] = ContextVar("call")
 
 
 @contextmanager
 def identify(rpc: Rpc) -> Iterator[None]:
-    """The outermost layer: names the call, starts its clock, and tells the caller its name, come what may."""
+    """The outermost layer: names the call, starts its clock, and tells the caller its name, come what may.
+
+    An answer also tells the adapter's version; an error does not, so that only who may call learns it.
+    """
     call = _call(rpc.context, rpc.method.default_seconds)
     rpc.call = call
-    rpc.context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+    rpc.context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id), _VERSION))
     _current.set(call)  # gRPC runs every call in a contextvars.Context of its own, so there is nothing to take back
     yield
 

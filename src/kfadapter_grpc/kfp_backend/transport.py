@@ -12,6 +12,7 @@ that has just been made; an answer is read up to a limit.
 from __future__ import annotations
 
 import random
+import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -110,6 +111,7 @@ class Answer:
     body: bytes
     content_type: str = ""
     location: str = ""
+    date: str = ""
     retry_after: float | None = None
     tail: bytes = b""
 
@@ -209,6 +211,22 @@ class Transport:
                     exchange.forget(connection)
                     connection.close()
 
+    def certificate_end(self, call: Call) -> float | None:
+        """Connects, and tells when the certificate that KFP shows ends, in seconds since 1970; None without TLS.
+
+        Raises:
+            NotSentError, KfpTimeoutError: As for `send`.
+        """
+        with Exchange(call, self._alarms) as exchange:
+            try:
+                connection = self._connections.open(exchange, min(self._connect_seconds, call.remaining()), fresh=True)
+                shown = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+                exchange.forget(connection)
+                connection.close()
+            except (OSError, ValueError) as error:
+                raise _translate(error, exchange, call) from error
+        return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else None
+
     def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
         """Waits before the next attempt; False if there is no time for one."""
         seconds = retry_after if retry_after is not None else random.uniform(0.05, 0.2) * 2**attempt  # noqa: S311 - jitter
@@ -298,6 +316,7 @@ class _Kept:
             tail=self._tail,
             content_type=headers.get("content-type", ""),
             location=headers.get("location", ""),
+            date=headers.get("date", ""),
             retry_after=_seconds(headers.get("retry-after", "")),
         )
 

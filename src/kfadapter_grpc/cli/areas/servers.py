@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.cli.choices import LogFormat, LogLevel, RoleChoice
+from kfadapter_grpc.cli.choices import LogFormat, LogLevel, Report, RoleChoice
 from kfadapter_grpc.cli.guard import guarded
-from kfadapter_grpc.cli.option_types import Target, Timeout, chosen
+from kfadapter_grpc.cli.option_types import Namespace, Target, Timeout, chosen
 from kfadapter_grpc.cli.streams import native_path
 
 app = typer.Typer()
@@ -84,6 +84,9 @@ def serve(
     reflection: Annotated[
         bool | None, typer.Option("--reflection/--no-reflection", help="Let grpcurl ask for the services.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only check the settings: print them, or all that is wrong with them.")
+    ] = False,
 ) -> None:
     """Start an adapter in front of a Kubeflow Pipelines.
 
@@ -91,7 +94,7 @@ def serve(
     """
     from kfadapter_grpc.cli.commands import serve as command
 
-    command.serve(
+    (command.check if check else command.serve)(
         config,
         listen=listen,
         kfp_url=kfp_url,
@@ -154,3 +157,44 @@ def token(
     from kfadapter_grpc.cli.commands import token as command
 
     command.token(name, role.value, expires, add_to)
+
+
+@app.command()
+@guarded
+def doctor(
+    context: typer.Context,
+    *,
+    server: Annotated[
+        bool, typer.Option("--server", help="Check the adapter's own end, where it runs: settings, disk, port, KFP.")
+    ] = False,
+    write_probes: Annotated[
+        bool,
+        typer.Option("--write-probes", help="With --server: also make a pipeline and a run in KFP, and delete them."),
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="With --server: settings in TOML.")
+    ] = None,
+    kfp_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --server: where Kubeflow Pipelines is.")
+    ] = None,
+    output: Annotated[Report, typer.Option("--output", "-o", help="How to print.")] = Report.TABLE,
+    target: Target = None,
+    timeout: Timeout = None,
+    namespace: Namespace = None,
+) -> None:
+    """Check a set-up, and say what to do: an adapter, from here, or the server's end.
+
+    The exit code is 0 if nothing failed, otherwise that of the first failure. Only --write-probes changes anything.
+    """
+    from kfadapter_grpc.cli.commands import doctor as command
+    from kfadapter_grpc.cli.invocation import Invocation
+
+    invocation = Invocation.current({"context": context, "target": target, "namespace": namespace})
+    options = chosen(context, target, timeout, namespace)
+    if server:
+        flags = {"kfp_url": kfp_url, "namespace": options.namespace or None}
+        command.examine_server(config, flags, output, invocation, write=write_probes)
+    elif write_probes or config or kfp_url:
+        raise typer.BadParameter("--write-probes, --config and --kfp-url check the server's end: add --server")
+    else:
+        command.examine_adapter(options, output, invocation)

@@ -9,7 +9,8 @@ from grpc import StatusCode
 
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.invocation import again, other
+from kfadapter_grpc.cli.hints import HINTS
+from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.client import CallFailedError, HealthStatus
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _not_serving(target: str, service: str) -> CommandError:
         return CommandError(
             f"Kubeflow Pipelines does not answer {target}",
             why="NOT_SERVING: the adapter asks it every few seconds",
-            next_step=again(words="in a moment; if it stays like this, the adapter's --kfp-url may be wrong"),
+            next_step=HINTS["KFP_UNAVAILABLE"],
         )
     return CommandError(
         f"{service or target} does not serve",

@@ -7,15 +7,30 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.column_widths import Step
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from kfadapter_grpc.settings import Settings, SettingsError
+    from kfadapter_grpc.settings import EffectiveSetting, Settings, SettingsError
+
+
+def check(config: Path | None, **flags: object) -> None:
+    """Prints the settings that a server would have, each with where it comes from, and serves nothing.
+
+    Raises:
+        CommandError: They are wrong, or the server's packages are missing.
+    """
+    require("server")
+    _, effective = _loaded(config, flags)
+    rows = [(one.name, one.value, one.origin) for one in effective]
+    output.print_table(("SETTING", "VALUE", "FROM"), rows, steps=(Step("FROM", 20), Step("VALUE", 20)))
+    output.note("settings are fine")
 
 
 def serve(config: Path | None, **flags: object) -> None:
@@ -39,10 +54,14 @@ def load_settings(config: Path | None, **flags: object) -> Settings:
     Raises:
         CommandError: They are wrong.
     """
+    return _loaded(config, flags)[0]
+
+
+def _loaded(config: Path | None, flags: Mapping[str, object]) -> tuple[Settings, Sequence[EffectiveSetting]]:
     from kfadapter_grpc.settings import Settings, SettingsError  # noqa: PLC0415  of the extra `server`
 
     try:
-        return Settings.load(config=config, **flags)
+        return Settings.load_traced(config=config, **flags)
     except SettingsError as error:
         raise _wrong_settings(error) from None
 
@@ -73,7 +92,7 @@ def serve_until_stopped(settings: Settings, on_ready: Callable[[str], None] | No
 def _wrong_settings(error: SettingsError) -> CommandError:
     return CommandError(
         "\n".join(error.lines),
-        why="settings come from options, the environment (KFADAPTER_...) and the file of --config, in this order",
+        why="settings come from options, the file of --config and the environment (KFADAPTER_...), in this order",
         next_step="kfadapter serve --help",
         exit_code=ExitCode.USAGE,
     )

@@ -1,0 +1,51 @@
+"""What an adapter tells of itself besides its health: its version, and whether it describes its services."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+from kfadapter.v1 import pipeline_pb2
+from kfadapter_grpc.client.connection import new_request_id
+from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
+from kfadapter_grpc.contract import READ_SECONDS, SERVICES, VERSION_KEY
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client.connection import Connection
+
+_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+_LIST_SERVICES = b"\x3a\x00"
+"""A ServerReflectionRequest with `list_services` (field 7) set: its package is none of the client's."""
+
+
+def version(connection: Connection, namespace: str) -> str:
+    """Lists one pipeline, and tells the version that the answer was sent by; empty if it does not say.
+
+    Raises:
+        AdapterError: The call failed.
+    """
+    request = pipeline_pb2.ListPipelinesRequest(page_size=1, namespace=namespace)
+    told = connection.trailers(connection.pipelines.List, request, READ_SECONDS).get(VERSION_KEY, "")
+    return told if isinstance(told, str) else ""
+
+
+def reflects(connection: Connection) -> bool:
+    """Tells whether reflection is on and knows the services of the contract.
+
+    Raises:
+        AdapterError: The call failed, in another way than that there is no reflection.
+    """
+    request_id = new_request_id()
+    with connection.channel_to_any() as channel:
+        rpc: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_REFLECTION)
+        answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=((REQUEST_ID_KEY, request_id),))
+        try:
+            answer = next(iter(answers), b"")
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return False
+            raise error_from_rpc(error, target=connection.target, request_id=request_id) from None
+        finally:
+            answers.cancel()
+    return all(service.encode() in answer for service in SERVICES)

@@ -1,0 +1,182 @@
+"""A set-up as a caller sees it: is the adapter there, is it well, does it let me in."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grpc import StatusCode
+
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.failures import exit_code, next_step, reason_and_cause
+from kfadapter_grpc.cli.invocation import do, other
+from kfadapter_grpc.client import CallFailedError, HealthStatus
+from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.doctor.clocks import clock
+from kfadapter_grpc.doctor.verdict import Status, Verdict, failed, ok, skipped, warning
+from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.version import DISTRIBUTION, installed_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kfadapter_grpc.client import Client
+
+_KFP = "kfp"
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One look at an adapter.
+
+    Attributes:
+        name: Its name.
+        look: Takes it; an error of the call becomes a failure.
+        needs: The check that must not have failed before.
+    """
+
+    name: str
+    look: Callable[[Client], Verdict]
+    needs: str = "adapter"
+
+
+def examine(client: Client) -> Iterator[Verdict]:
+    """Yields what each check says, as soon as it is known."""
+    bad: set[str] = set()
+    for check in CHECKS:
+        if check.needs in bad:
+            verdict = skipped(check.name, f"the check '{check.needs}' failed")
+        else:
+            verdict = _looked(check, client)
+        if verdict.status in (Status.FAILED, Status.SKIPPED):
+            bad.add(check.name)
+        yield verdict
+
+
+def _looked(check: Check, client: Client) -> Verdict:
+    try:
+        return check.look(client)
+    except AdapterError as error:
+        return failed(
+            check.name,
+            error.message,
+            why=reason_and_cause(error),
+            next_step=next_step(error),
+            exit_code=exit_code(error),
+        )
+
+
+def _adapter(client: Client) -> Verdict:
+    start = time.perf_counter()
+    client.health()
+    return ok("adapter", f"{client.target} answered in {_since(start)}")
+
+
+def _health(client: Client) -> Verdict:
+    if client.health() is HealthStatus.SERVING:
+        return ok("health", "SERVING")
+    return failed(
+        "health",
+        "NOT_SERVING",
+        why="it is shutting down, or needs Kubeflow Pipelines, which does not answer (--ready-needs-kfp)",
+        next_step=other("health", _KFP, words="tells whether KFP answers"),
+    )
+
+
+def _encryption(client: Client) -> Verdict:
+    if client.target.startswith(_LOOPBACK):
+        return ok("encryption", "none, and the connection stays on this machine")
+    return warning(
+        "encryption",
+        f"the connection to {client.target} is not encrypted",
+        why="others on the network can read and change what is sent",
+        next_step=do("ask the adapter's operator for an address with TLS, or use one inside the cluster"),
+    )
+
+
+def _services(client: Client) -> Verdict:
+    missing, down = [], []
+    for service in SERVICES:
+        try:
+            if client.health(service) is not HealthStatus.SERVING:
+                down.append(service)
+        except CallFailedError as error:
+            if error.status is not StatusCode.NOT_FOUND:
+                raise
+            missing.append(service)
+    if missing:
+        text = f"not served: {', '.join(missing)}"
+        step = do(f"update the adapter, which is older than this client: pip install -U {DISTRIBUTION}")
+        return warning("services", text, why="their commands answer UNIMPLEMENTED", next_step=step)
+    if down:
+        step = other("health", _KFP, words="tells whether KFP answers")
+        return failed("services", f"NOT_SERVING: {', '.join(down)}", why="a probe would say so", next_step=step)
+    return ok("services", f"all {len(SERVICES)} are SERVING, as a Kubernetes probe would see it")
+
+
+def _kfp(client: Client) -> Verdict:
+    if client.health(_KFP) is HealthStatus.SERVING:
+        return ok("kfp", "Kubeflow Pipelines answers the adapter")
+    return failed(
+        "kfp",
+        "Kubeflow Pipelines does not answer the adapter",
+        why="NOT_SERVING: the adapter asks it every few seconds; calls fail with KFP_UNAVAILABLE until it does",
+        next_step=do("where the adapter runs: kfadapter doctor --server tells how far it gets"),
+        exit_code=ExitCode.CANNOT_CONNECT,
+    )
+
+
+def _read(client: Client) -> Verdict:
+    start = time.perf_counter()
+    client.adapter_version()
+    return ok("read", f"the caller is let in: listing a pipeline took {_since(start)}")
+
+
+def _version(client: Client) -> Verdict:
+    there, here = client.adapter_version(), installed_version()
+    if there == here:
+        return ok("version", f"adapter and client are {here}")
+    told = there or "older than answers that tell it"
+    return warning(
+        "version",
+        f"the adapter is {told}, the client {here}",
+        why="what only one of them knows is refused or not shown",
+        next_step=do(f"pip install {DISTRIBUTION}=={there}" if there else "update the adapter"),
+    )
+
+
+def _clock(client: Client) -> Verdict:
+    """A run that cannot be there is told as gone, with the time at the adapter."""
+    before = time.time()
+    with closing(client.watch_runs(str(uuid.uuid4()))) as events:
+        told = next(events).observed_at.timestamp()
+    after = time.time()
+    return clock("clock", "the adapter's", min(told - before, 0.0) + max(told - after, 0.0))
+
+
+def _reflection(client: Client) -> Verdict:
+    if client.reflects():
+        return ok("reflection", "on: grpcurl needs no .proto files")
+    return ok("reflection", "off: grpcurl needs the .proto files (-import-path protos)")
+
+
+def _since(start: float) -> str:
+    return f"{1000 * (time.perf_counter() - start):.0f} ms"
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("adapter", _adapter, needs=""),
+    Check("encryption", _encryption),
+    Check("health", _health),
+    Check("services", _services),
+    Check("kfp", _kfp),
+    Check("read", _read),
+    Check("version", _version, needs="read"),
+    Check("clock", _clock, needs="read"),
+    Check("reflection", _reflection),
+)
+"""All checks from the caller's end, in order."""

@@ -1,0 +1,139 @@
+"""The Kubeflow Pipelines behind an adapter: how far a request gets, and which facts hold that the adapter leans on."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.invocation import again, do
+from kfadapter_grpc.doctor.certificates import certificate
+from kfadapter_grpc.doctor.clocks import clock
+from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
+from kfadapter_grpc.kfp_backend.probes import NO_SAMPLE, PROBES, STAGES, Outcome, Stage, measure, reach
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.kfp_backend import TransportSettings
+    from kfadapter_grpc.kfp_backend.probes import Finding, Reach
+
+WRITE_FLAG = "--write-probes"
+"""What allows probes to make something."""
+_EXIT_CODES = {
+    Stage.NAME: ExitCode.CANNOT_CONNECT,
+    Stage.CONNECTION: ExitCode.CANNOT_CONNECT,
+    Stage.TLS: ExitCode.CANNOT_CONNECT,
+    Stage.HTTP: ExitCode.CANNOT_CONNECT,
+    Stage.CREDENTIALS: ExitCode.NOT_ALLOWED,
+    Stage.NAMESPACE: ExitCode.NOT_ALLOWED,
+}
+
+
+def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iterator[Verdict]:
+    """Yields what each check says; close it when leaving early, so that what probes made is cleared away.
+
+    Args:
+        settings: Which Kubeflow Pipelines, and how to reach it.
+        namespace: The namespace that the adapter looks in by default.
+        write: Also try the probes that make something.
+    """
+    reached = reach(settings, namespace)
+    yield from _way(reached, settings.url, namespace)
+    if reached.stopped_at is not None:
+        yield skipped("KFP facts", f"the check 'KFP {reached.stopped_at.value}' failed")
+        return
+    yield _clock(reached)
+    left: list[str] = []
+    multi_user = reached.multi_user
+    findings = measure(settings, namespace, multi_user=multi_user, write=write, left_behind=left.append)
+    try:
+        with closing(findings):
+            yield from map(_fact, findings)
+    except (KeyboardInterrupt, GeneratorExit):
+        for what in left:  # nobody takes verdicts any more
+            sys.stderr.write(f"could not be deleted, delete it by hand: {what}\n")
+        raise
+    yield from map(_left_behind, left)
+    if not write:
+        names = ", ".join(probe.name for probe in PROBES if probe.writes)
+        step = again(WRITE_FLAG, words="makes one pipeline and one run, and deletes them")
+        yield skipped("KFP facts that need writing", names, step)
+
+
+def _way(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
+    stopped = False
+    for stage in STAGES:
+        name = f"KFP {stage.value}"
+        if stopped:
+            yield skipped(name, f"the check 'KFP {reached.stopped_at.value}' failed" if reached.stopped_at else "")
+        elif stage is reached.stopped_at:
+            stopped = True
+            yield failed(
+                name,
+                reached.found,
+                why=f"{url} is where the adapter looks for Kubeflow Pipelines",
+                next_step=do(reached.advice),
+                exit_code=_EXIT_CODES.get(stage, ExitCode.REFUSED),
+            )
+        elif stage is Stage.NAMESPACE:
+            yield _namespace(reached, namespace)
+        elif stage is Stage.TLS and reached.certificate_ends is not None:
+            yield certificate(name, "its certificate is accepted, and", reached.certificate_ends)
+        else:
+            yield ok(name, _passed(stage, reached, url))
+
+
+def _passed(stage: Stage, reached: Reach, url: str) -> str:
+    parts = urlsplit(url)
+    return {
+        Stage.NAME: f"{parts.hostname} is {', '.join(reached.addresses)}",
+        Stage.CONNECTION: f"{parts.netloc} takes connections",
+        Stage.TLS: "not used: the URL begins with http:",
+        Stage.HTTP: "it answers",
+        Stage.API: f"version {reached.version}; its health check took {1000 * reached.seconds:.0f} ms",
+        Stage.CREDENTIALS: "a list is answered: the adapter is let in",
+    }[stage]
+
+
+def _namespace(reached: Reach, namespace: str) -> Verdict:
+    if reached.multi_user and not namespace:
+        return warning(
+            "KFP namespace",
+            "this Kubeflow Pipelines serves several users, and no namespace is set",
+            why="calls that name none see shared pipelines only, and cannot list runs or experiments",
+            next_step=do("set KFADAPTER_NAMESPACE, or have callers name a namespace"),
+        )
+    if reached.multi_user:
+        return ok("KFP namespace", f"'{namespace}' can be looked into")
+    if namespace:
+        return ok("KFP namespace", f"'{namespace}' is ignored: this Kubeflow Pipelines serves a single user")
+    return ok("KFP namespace", "none is needed: this Kubeflow Pipelines serves a single user")
+
+
+def _clock(reached: Reach) -> Verdict:
+    if reached.skew_seconds is None:
+        return skipped("KFP clock", "its answers hold no date")
+    return clock("KFP clock", "its", reached.skew_seconds)
+
+
+def _fact(finding: Finding) -> Verdict:
+    probe, name = finding.probe, f"KFP {finding.probe.name}"
+    if finding.outcome is Outcome.HOLDS:
+        return ok(name, f"{probe.sentence}: {finding.found}")
+    if finding.outcome is Outcome.UNKNOWN:
+        return skipped(name, finding.found, again(WRITE_FLAG, words="makes one") if finding.found == NO_SAMPLE else "")
+    what = f"it does not hold that {probe.sentence}: {finding.found}"
+    step = do("use Kubeflow Pipelines 2.17 or newer if that matters; docs/doctor.md tells what was expected")
+    return (failed if probe.needed else warning)(name, what, why=probe.without, next_step=step)
+
+
+def _left_behind(what: str) -> Verdict:
+    return failed(
+        "KFP cleanup",
+        f"could not be deleted: {what}",
+        why="Kubeflow Pipelines did not answer, or refused",
+        next_step=do("delete it by hand: kfadapter delete NAME --force, kfadapter runs delete ID"),
+    )

@@ -1,0 +1,137 @@
+"""A set-up as the server sees it: its settings, its folder, its address, and the Kubeflow Pipelines behind it."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.invocation import do
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.doctor import kfp
+from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
+from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.kfp_backend import TransportSettings
+from kfadapter_grpc.settings import Settings, SettingsError, split_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
+"""File systems that keep files in memory."""
+_MOUNTS = Path("/proc/self/mountinfo")
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not listened on
+
+
+def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[Verdict, None, None]:
+    """Yields what each check says, as soon as it is known. Close it when leaving early.
+
+    Args:
+        config: The settings file, if one is named.
+        write: Also try what makes a pipeline and a run in Kubeflow Pipelines, and deletes them.
+        flags: Settings that win over all others; None stands for one that was not given.
+    """
+    try:
+        settings, effective = Settings.load_traced(config=config, **flags)
+    except SettingsError as error:
+        for line in error.lines:
+            yield failed(
+                "settings",
+                line,
+                why="kfadapter serve would not start",
+                next_step=do("correct it; kfadapter serve --check tells all settings"),
+                exit_code=ExitCode.USAGE,
+            )
+        yield skipped("everything else", "the settings are wrong")
+        return
+    given = sum(one.origin != "default" for one in effective)
+    yield ok("settings", f"all are valid; {given} of {len(effective)} were given, the others are defaults")
+    for check in LOCAL_CHECKS:
+        yield check(settings)
+    yield from kfp.examine(TransportSettings(settings.kfp_url), settings.namespace, write=write)
+
+
+def upload_folder(settings: Settings) -> Verdict:
+    """Whether uploads wait on a real disk with enough room for as many as are taken at once."""
+    folder = settings.upload_dir or Path(tempfile.gettempdir())
+    kind = file_system(folder, _MOUNTS.read_text("utf-8", "replace") if _MOUNTS.exists() else "")
+    if kind in MEMORY_FILE_SYSTEMS:
+        return warning(
+            "upload folder",
+            f"{folder} is in memory ({kind})",
+            why="files on their way count as memory of the adapter, which may be killed for it",
+            next_step=do("name a folder on a disk: KFADAPTER_UPLOAD_DIR, in Kubernetes an emptyDir without a medium"),
+        )
+    free, wanted = shutil.disk_usage(folder).free, settings.max_uploads * settings.max_upload_bytes
+    if free < wanted:
+        return warning(
+            "upload folder",
+            f"{folder} has {_mib(free)} left",
+            why=f"{settings.max_uploads} uploads of {_mib(settings.max_upload_bytes)} at once need {_mib(wanted)}",
+            next_step=do("make room, or lower KFADAPTER_MAX_UPLOADS"),
+        )
+    return ok("upload folder", f"{folder} is on a disk ({kind or 'of unknown kind'}) with {_mib(free)} left")
+
+
+def file_system(folder: Path, mounts: str) -> str:
+    """Tells the kind of file system that a folder is on; empty if it is not known.
+
+    Args:
+        folder: The folder.
+        mounts: The mounts, as /proc/self/mountinfo has them.
+    """
+    path, kind, longest = folder.resolve(), "", -1
+    for line in mounts.splitlines():
+        before, separator, after = line.partition(" - ")
+        point = Path(before.split()[4].encode("latin-1", "replace").decode("unicode_escape")) if separator else path
+        if separator and path.is_relative_to(point) and len(point.parts) >= longest:
+            kind, longest = after.split()[0], len(point.parts)
+    return kind
+
+
+def listening(settings: Settings) -> Verdict:
+    """Whether the address is free, or an adapter listens there already."""
+    host, port = split_address(settings.listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return _taken(settings.listen, host, port)
+        return failed(
+            "address",
+            f"{settings.listen} cannot be listened on",
+            why=error.strerror or str(error),
+            next_step=do("choose an address of this machine and a port above 1023: KFADAPTER_LISTEN"),
+        )
+    return ok("address", f"{settings.listen} is free")
+
+
+def _taken(listen: str, host: str, port: int) -> Verdict:
+    near = _ANY_HOST.get(host, host)
+    target = f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
+    try:
+        with Client(target, timeout=3) as client:
+            status = client.health("kfp")
+    except AdapterError:
+        return failed(
+            "address",
+            f"{listen} is in use, and not by an adapter",
+            why="kfadapter serve would not start",
+            next_step=do("stop what listens there, or choose another address: KFADAPTER_LISTEN"),
+        )
+    return ok("address", f"an adapter listens on {listen} already; it says that KFP is {status.value}")
+
+
+def _mib(size: int) -> str:
+    return f"{size // 2**20} MiB"
+
+
+LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (upload_folder, listening)
+"""What is looked at on this machine, in order."""

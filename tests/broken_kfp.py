@@ -1,0 +1,131 @@
+"""The ways in which what should be a Kubeflow Pipelines is none, each with a URL."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tests.scripted_kfp import ScriptedKfp, answers, resets, sends, stalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.scripted_kfp import Behaviour
+
+_LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+HEALTHY: dict[str, object] = {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": False}
+"""What a single-user KFP answers to a health check."""
+REFUSED: dict[str, object] = {"code": 16, "message": "not for you"}
+
+EVERYTHING: dict[str, Behaviour] = {
+    "silent": stalls(),
+    "broken off": resets(),
+    "a login page": answers(200, b"<html><form action='/dex/auth/login'>", content_type="text/html"),
+    "a redirect to a login": answers(302, b"", headers={"Location": "https://example.org/dex/auth?client_id=x"}),
+    "another web page": answers(200, b"<html>welcome to nginx", content_type="text/html"),
+    "another API": answers(200, ["hello"]),
+    "an empty server": answers(404, {"detail": "Not Found"}),
+    "unwell": answers(500, {"message": "database is gone"}),
+    "unauthenticated": answers(401, REFUSED),
+    "forbidden": answers(403, REFUSED),
+    "another protocol": sends(b"220 mail.example.org ESMTP\r\n", then_close=True),
+}
+"""What everything may be answered with."""
+
+
+@contextmanager
+def answering(behaviour: Behaviour) -> Iterator[str]:
+    """A server that answers everything alike."""
+    with ScriptedKfp() as server:
+        server.on("GET", "", behaviour)
+        yield server.url
+
+
+@contextmanager
+def healthy(listing: Behaviour, **health: object) -> Iterator[str]:
+    """A KFP that is well, and answers all else as told."""
+    with ScriptedKfp() as server:
+        server.on("GET", "/healthz", answers(200, {**HEALTHY, **health}))
+        server.on("GET", "", listing)
+        yield server.url
+
+
+def closed_port() -> str:
+    """A URL that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@contextmanager
+def self_signed(folder: Path) -> Iterator[str]:
+    """A server with TLS whose certificate no authority has signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(_certificate(folder))
+
+    def shake_hands(plain: socket.socket) -> None:
+        with context.wrap_socket(plain, server_side=True) as secure:
+            secure.recv(1)
+
+    with _listening(shake_hands) as address:
+        yield f"https://{address}"
+
+
+@contextmanager
+def without_tls() -> Iterator[str]:
+    """A server that speaks HTTP where HTTPS is expected."""
+    with _listening(lambda plain: plain.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as address:
+        yield f"https://{address}"
+
+
+@contextmanager
+def _listening(handle: Callable[[socket.socket], None]) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_accept, args=(listener, handle), daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def _accept(listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
+    while True:
+        try:
+            plain, _ = listener.accept()
+        except OSError:
+            return
+        with plain, suppress(OSError):
+            handle(plain)
+
+
+def _certificate(folder: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kfp")])
+    now = dt.datetime.now(dt.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([_LOOPBACK]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "kfp.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return pem

@@ -1,0 +1,443 @@
+from __future__ import annotations
+
+import json
+import socket
+import time
+from contextlib import ExitStack, closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+import structlog
+from grpc import StatusCode
+from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, self_signed
+from tests.cli.conftest import Kfadapter
+from tests.old_kfp import OldKfp
+from tests.scripted_kfp import ScriptedKfp, answers
+
+from kfadapter_grpc.cli import extras
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
+from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.doctor.caller import CHECKS, examine
+from kfadapter_grpc.doctor.certificates import certificate
+from kfadapter_grpc.doctor.server import file_system, listening, upload_folder
+from kfadapter_grpc.doctor.verdict import Status
+from kfadapter_grpc.domain.errors import PermissionDeniedError
+from kfadapter_grpc.domain.run_events import RunGone
+from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.kfp_backend.probes import PROBES
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.server.process import servicers
+from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.version import installed_version
+from kfadapter_grpc.watching import WatchPoller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
+
+
+@pytest.fixture
+def adapter(embedded_url: str) -> Iterator[str]:
+    """The address of an adapter before the embedded KFP; what it would log is dropped."""
+    structlog.configure(processors=[_drop])
+    settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url)
+    with ExitStack() as stack:
+        backend = stack.enter_context(closing(connect(embedded_url)))
+        watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
+        served = servicers(backend, watches, UploadLimits(), "")
+        server = stack.enter_context(AdapterServer(settings, served, backend.is_alive, watches.drain))
+        with Client(server.address) as client:
+            until = time.monotonic() + 30
+            while client.health("kfp") is not HealthStatus.SERVING:
+                assert time.monotonic() < until
+        yield server.address
+
+
+def _drop(*_: object) -> NoReturn:
+    raise structlog.DropEvent
+
+
+class FakeClient(Client):
+    """A client whose adapter answers as a test says; what it does not say is well."""
+
+    def __init__(self, target: str = "adapter.example:50051", **answers: object) -> None:
+        super().__init__(target)
+        self._answers = answers
+
+    def _answer(self, what: str, well: object) -> object:
+        answer = self._answers.get(what, well)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def health(self, service: str = "") -> HealthStatus:
+        """As told for the name."""
+        answer = self._answer(service or "whole", HealthStatus.SERVING)
+        assert isinstance(answer, HealthStatus)
+        return answer
+
+    def adapter_version(self) -> str:
+        """As told."""
+        return str(self._answer("version", installed_version()))
+
+    def reflects(self) -> bool:
+        """As told."""
+        return bool(self._answer("reflects", True))
+
+    def watch_runs(self, run_ids: object = (), **_: object) -> Iterator[RunGone]:  # type: ignore[override]
+        """One run that is gone, at the time that is told."""
+        ahead = self._answer("ahead", 0)
+        assert isinstance(ahead, int)
+        yield RunGone(str(run_ids), datetime.now(timezone.utc) + timedelta(seconds=ahead))
+
+
+def statuses(out: str) -> dict[str, str]:
+    """The status of each check, of the JSON that was printed."""
+    return {verdict["check"]: verdict["status"] for verdict in json.loads(out)}
+
+
+def verdicts(out: str, status: str) -> dict[str, dict[str, str]]:
+    """What was said where it stands like this."""
+    return {verdict["check"]: verdict for verdict in json.loads(out) if verdict["status"] == status}
+
+
+# --- from the caller's end ----------------------------------------------------------------------------------------
+
+
+def test_a_caller_with_nothing_to_complain_of(adapter: str) -> None:
+    """An adapter that is well passes all checks, with exit code 0."""
+    ended = Kfadapter(adapter)("doctor", "-o", "json")
+    assert (ended.code, ended.err) == (ExitCode.OK, "")
+    assert statuses(ended.out) == dict.fromkeys((check.name for check in CHECKS), "ok")
+    assert all(set(verdict) == {"status", "check", "what", "why", "next"} for verdict in json.loads(ended.out))
+
+
+def test_a_line_for_each_check(adapter: str) -> None:
+    """The table has a line for each check, under a head."""
+    lines = Kfadapter(adapter)("doctor").out.splitlines()
+    assert lines[0].split() == ["STATUS", "CHECK", "WHAT", "WHY", "NEXT"]
+    assert [line.split()[1] for line in lines[1:]] == [check.name for check in CHECKS]
+
+
+def test_nobody_there() -> None:
+    """Without an adapter the rest is not looked at; the exit code and the next step are those of any command."""
+    ended = Kfadapter("127.0.0.1:1")("doctor", "-o", "json")
+    assert (ended.code, ended.err) == (ExitCode.CANNOT_CONNECT, "")
+    (failed,) = verdicts(ended.out, "failed").values()
+    assert failed["what"] == "cannot connect to 127.0.0.1:1"
+    assert failed["why"].startswith("CANNOT_CONNECT")
+    assert failed["next"].startswith("kfadapter dev --port 1: ")
+    assert len(verdicts(ended.out, "skipped")) == len(CHECKS) - 1
+
+
+UNKNOWN_SERVICE = CallFailedError("no", status=StatusCode.NOT_FOUND, request_id="r", metadata={})
+
+
+@pytest.mark.parametrize(
+    ("answer", "check", "status", "what", "step"),
+    [
+        ({}, "encryption", Status.WARNING, "not encrypted", "TLS"),
+        ({"target": "127.0.0.1:1"}, "encryption", Status.OK, "stays on this machine", ""),
+        ({"whole": HealthStatus.NOT_SERVING}, "health", Status.FAILED, "NOT_SERVING", "tells whether KFP answers"),
+        ({SERVICES[1]: HealthStatus.NOT_SERVING}, "services", Status.FAILED, SERVICES[1], "KFP"),
+        ({SERVICES[1]: UNKNOWN_SERVICE}, "services", Status.WARNING, SERVICES[1], "pip install"),
+        ({"kfp": HealthStatus.NOT_SERVING}, "kfp", Status.FAILED, "does not answer", "kfadapter doctor --server"),
+        ({"version": PermissionDeniedError("who?")}, "read", Status.FAILED, "who?", "access"),
+        ({"version": "9.9"}, "version", Status.WARNING, "9.9", "==9.9"),
+        ({"version": ""}, "version", Status.WARNING, "older", "update"),
+        ({"ahead": 3600}, "clock", Status.WARNING, "3600 s ahead of", "NTP"),
+        ({"ahead": -3600}, "clock", Status.WARNING, "3600 s behind", "NTP"),
+        ({"reflects": False}, "reflection", Status.OK, "off", ""),
+    ],
+)
+def test_what_may_be_wrong(answer: dict[str, object], check: str, status: Status, what: str, step: str) -> None:
+    """Each thing that may be wrong has its verdict, and advice that fits."""
+    with FakeClient(**answer) as client:  # type: ignore[arg-type]
+        found = {verdict.check: verdict for verdict in examine(client)}
+    assert list(found) == [one.name for one in CHECKS]
+    assert found[check].status is status
+    assert what in found[check].what
+    said = found[check].next_step
+    assert step in (said if isinstance(said, str) else said.words)
+
+
+def test_what_needs_a_read_that_failed() -> None:
+    """What cannot be known without a read is skipped when that fails, and what can is looked at."""
+    with FakeClient(version=PermissionDeniedError("who?")) as client:
+        found = {verdict.check: verdict for verdict in examine(client)}
+    assert found["read"].exit_code is ExitCode.NOT_ALLOWED
+    assert {name for name, one in found.items() if one.status is Status.SKIPPED} == {"version", "clock"}
+
+
+def test_an_adapter_that_goes_away_meanwhile() -> None:
+    """A call that fails later is a failure of its check, not of the command."""
+    with FakeClient(kfp=CannotConnectError("cannot connect", metadata={"cause": "refused"})) as client:
+        found = {verdict.check: verdict for verdict in examine(client)}
+    assert (found["kfp"].status, found["kfp"].exit_code) == (Status.FAILED, ExitCode.CANNOT_CONNECT)
+    assert found["reflection"].status is Status.OK
+
+
+def test_reflection_can_be_off(embedded_url: str) -> None:
+    """An adapter without reflection is told as such by the client, too."""
+    settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url, reflection=False)
+    with AdapterServer(settings, [], lambda: True) as server, Client(server.address) as client:
+        assert client.reflects() is False
+
+
+@pytest.mark.parametrize("options", [["--write-probes"], ["--kfp-url", "http://x"], ["--config", "x.toml"]])
+def test_options_of_the_other_end(options: list[str]) -> None:
+    """Options that only the server's end has are not passed over."""
+    ended = Kfadapter("127.0.0.1:1")("doctor", *options)
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "--server" in ended.err
+
+
+# --- from the server's end ----------------------------------------------------------------------------------------
+
+
+def at_server(*options: str) -> tuple[int, str]:
+    """Runs `doctor --server` with a free port to listen on."""
+    ended = Kfadapter("127.0.0.1:1")("doctor", "--server", "-o", "json", *options)
+    assert ended.err == ""
+    return ended.code, ended.out
+
+
+@pytest.fixture
+def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the settings name any free port."""
+    monkeypatch.setenv("KFADAPTER_LISTEN", "127.0.0.1:0")
+
+
+@pytest.mark.usefixtures("free_port")
+def test_a_server_with_nothing_to_complain_of(embedded_url: str) -> None:
+    """Before a KFP that does all, every check is ok, those that write included."""
+    code, out = at_server("--kfp-url", embedded_url, "--write-probes")
+    assert verdicts(out, "failed") == verdicts(out, "skipped") == {}
+    assert set(verdicts(out, "warning")) <= {"upload folder"}  # where tests run, it may be in memory
+    assert {f"KFP {probe.name}" for probe in PROBES} < set(statuses(out))
+    assert code == ExitCode.OK
+
+
+@pytest.mark.usefixtures("free_port")
+def test_an_older_kfp_is_a_warning(embedded_url: str) -> None:
+    """What 2.5 lacks is made up for: warnings that say how, and exit code 0."""
+    with OldKfp(embedded_url) as old:
+        code, out = at_server("--kfp-url", old.url, "--write-probes")
+    assert code == ExitCode.OK
+    warned = verdicts(out, "warning")
+    assert {"KFP version-tags", "KFP tag-filter", "KFP names-apart", "KFP cascade"} <= set(warned)
+    assert "one by one" in warned["KFP cascade"]["why"]
+    assert "2.17" in warned["KFP cascade"]["next"]
+
+
+@pytest.mark.usefixtures("free_port")
+def test_what_would_write_is_skipped(embedded_url: str) -> None:
+    """Without the flag the facts that need writing are named, with the command that tries them."""
+    _, out = at_server("--kfp-url", embedded_url)
+    skipped = verdicts(out, "skipped")["KFP facts that need writing"]
+    assert "cascade" in skipped["why"]
+    assert "chosen-run-id" in skipped["why"]
+    assert "doctor --server -o json --kfp-url" in skipped["next"]
+    assert "--write-probes" in skipped["next"]
+
+
+ENDS = {
+    "closed": ("KFP connection", ExitCode.CANNOT_CONNECT),
+    "bad certificate": ("KFP TLS", ExitCode.CANNOT_CONNECT),
+    "another protocol": ("KFP HTTP", ExitCode.CANNOT_CONNECT),
+    "another web page": ("KFP API", ExitCode.REFUSED),
+    "a login page": ("KFP credentials", ExitCode.NOT_ALLOWED),
+    "unauthenticated": ("KFP credentials", ExitCode.NOT_ALLOWED),
+    "forbidden": ("KFP credentials", ExitCode.NOT_ALLOWED),
+}
+
+
+@pytest.mark.usefixtures("free_port")
+@pytest.mark.parametrize("how", ENDS)
+def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
+    """The check where the way ends fails, those before are ok, those behind are skipped; the exit code fits."""
+    with ExitStack() as stack:
+        if how == "closed":
+            url = closed_port()
+        elif how == "bad certificate":
+            url = stack.enter_context(self_signed(tmp_path))
+        else:
+            url = stack.enter_context(answering(EVERYTHING[how]))
+        code, out = at_server("--kfp-url", url)
+    check, exit_code = ENDS[how]
+    found = statuses(out)
+    way = [name for name in found if name.startswith("KFP ")]
+    at = way.index(check)
+    assert [found[name] for name in way] == ["ok"] * at + ["failed"] + ["skipped"] * (len(way) - at - 1)
+    assert url in verdicts(out, "failed")[check]["why"]
+    assert verdicts(out, "failed")[check]["next"]
+    assert code == exit_code
+
+
+@pytest.mark.usefixtures("free_port")
+def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate of KFP that is accepted, and ends tomorrow, is a warning with the date."""
+    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "kfp.pem"))
+    with self_signed(tmp_path) as url:
+        _, out = at_server("--kfp-url", url)
+    assert "is accepted, and ends 20" in verdicts(out, "warning")["KFP TLS"]["what"]
+    assert "in 1 days" in verdicts(out, "warning")["KFP TLS"]["why"]
+
+
+@pytest.mark.parametrize(("days", "status"), [(-1, Status.FAILED), (13, Status.WARNING), (15, Status.OK)])
+def test_when_a_certificate_is_due(days: int, status: Status) -> None:
+    """A certificate is due two weeks before its end, and useless after it."""
+    assert certificate("TLS", "it", time.time() + days * 24 * 3600).status is status
+
+
+@pytest.mark.usefixtures("free_port")
+def test_what_could_not_be_deleted() -> None:
+    """What probes made and KFP did not delete is a failure that names it."""
+    with ScriptedKfp() as kfp:
+        kfp.on("GET", "/healthz", answers(200, HEALTHY)).on("POST", "/pipelines$", answers(200, {"pipeline_id": "p"}))
+        kfp.on("GET", "/names/", answers(200, {"pipeline_id": "p"})).on("GET", "", answers(200, {}))
+        kfp.on("POST", "", answers(500)).on("DELETE", "", answers(500))
+        code, out = at_server("--kfp-url", kfp.url, "--write-probes")
+    assert "pipeline kfadapter-probe-" in verdicts(out, "failed")["KFP cleanup"]["what"]
+    assert code == ExitCode.REFUSED
+
+
+@pytest.mark.usefixtures("free_port")
+@pytest.mark.parametrize(
+    ("multi_user", "namespace", "status", "said"),
+    [
+        (True, "", "warning", "no namespace is set"),
+        (True, "team-a", "ok", "'team-a' can be looked into"),
+        (False, "team-a", "ok", "ignored"),
+        (False, "", "ok", "none is needed"),
+    ],
+)
+def test_namespaces(multi_user: bool, namespace: str, status: str, said: str) -> None:
+    """A namespace is needed by a KFP for several users, and ignored by another."""
+    options = ["--namespace", namespace] if namespace else []
+    with healthy(answers(200, {}), multi_user=multi_user) as url:
+        _, out = at_server("--kfp-url", url, *options)
+    assert statuses(out)["KFP namespace"] == status
+    assert said in verdicts(out, status)["KFP namespace"]["what"]
+
+
+@pytest.mark.usefixtures("free_port")
+def test_a_namespace_that_is_closed() -> None:
+    """A namespace that the adapter may not look into is a failure of its own."""
+    with healthy(answers(403, REFUSED), multi_user=True) as url:
+        code, out = at_server("--kfp-url", url, "--namespace", "team-a")
+    assert code == ExitCode.NOT_ALLOWED
+    assert "KFADAPTER_NAMESPACE" in verdicts(out, "failed")["KFP namespace"]["next"]
+
+
+@pytest.mark.usefixtures("free_port")
+def test_a_kfp_whose_clock_is_wrong() -> None:
+    """A clock that is years behind is a warning."""
+    late = answers(200, {"tag_name": "2.17.0"}, headers={"Date": "Thu, 01 Jan 2015 00:00:00 GMT"})
+    with ScriptedKfp() as kfp:
+        kfp.on("GET", "/healthz", late).on("GET", "", answers(200, {}))
+        _, out = at_server("--kfp-url", kfp.url)
+    assert "behind" in verdicts(out, "warning")["KFP clock"]["what"]
+
+
+@pytest.mark.usefixtures("free_port")
+def test_what_the_adapter_cannot_do_without() -> None:
+    """A fact that calls depend on is a failure where it does not hold."""
+    with healthy(answers(200, {"runs": [{"run_id": "r"}]})) as url:
+        code, out = at_server("--kfp-url", url)
+    assert verdicts(out, "failed")["KFP run-filter"]["why"] == "runs cannot be watched"
+    assert code == ExitCode.REFUSED
+
+
+def test_wrong_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All mistakes in the settings are told, one line each, and nothing else is looked at."""
+    monkeypatch.setenv("KFADAPTER_LISTN", "x")
+    config = tmp_path / "kfadapter.toml"
+    config.write_text("max_uploads = 0\n")
+    code, out = at_server("--config", str(config), "--kfp-url", "kfp")
+    told = json.loads(out)
+    assert [one["status"] for one in told] == ["failed"] * 3 + ["skipped"]
+    assert "did you mean KFADAPTER_LISTEN?" in told[0]["what"]
+    assert code == ExitCode.USAGE
+
+
+def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's end needs the server's packages; the error names the command that installs them."""
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
+    ended = Kfadapter("127.0.0.1:1")("doctor", "--server")
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "pip install 'kfadapter-grpc[server]'" in ended.err
+
+
+# --- what is on this machine --------------------------------------------------------------------------------------
+
+
+def test_a_free_address() -> None:
+    """An address that nobody listens on is free."""
+    assert listening(Settings.load(listen="127.0.0.1:0")).status is Status.OK
+
+
+def test_an_address_of_a_stranger() -> None:
+    """An address that something else listens on fails."""
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        verdict = listening(Settings.load(listen=f"127.0.0.1:{stranger.getsockname()[1]}"))
+    assert verdict.status is Status.FAILED
+    assert "not by an adapter" in verdict.what
+
+
+def test_an_address_of_an_adapter(adapter: str) -> None:
+    """An address that an adapter listens on already is well: it is the one that is being looked at."""
+    verdict = listening(Settings.load(listen=adapter))
+    assert verdict.status is Status.OK
+    assert "says that KFP is SERVING" in verdict.what
+
+
+def test_an_address_of_another_machine() -> None:
+    """An address that is not this machine's cannot be listened on."""
+    verdict = listening(Settings.load(listen="192.0.2.1:50051", insecure_listen=True))
+    assert verdict.status is Status.FAILED
+    assert "cannot be listened on" in verdict.what
+
+
+MOUNTS = """\
+22 1 8:1 / / rw - ext4 /dev/sda1 rw
+24 22 8:2 / /tmp/a\\040b rw - xfs /dev/sda2 rw
+23 22 0:20 / /tmp rw,nosuid shared:5 - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [("/tmp/x", "tmpfs"), ("/tmp", "tmpfs"), ("/var/x", "ext4"), ("/tmp/a b/c", "xfs"), ("/tmpx", "ext4")],  # noqa: S108
+)
+def test_the_file_system_of_a_folder(folder: str, kind: str) -> None:
+    """The innermost mount tells the kind, also where its name has a space."""
+    assert file_system(Path(folder), MOUNTS) == kind
+
+
+def test_an_unknown_file_system() -> None:
+    """Where no mounts are known, neither is the kind."""
+    assert file_system(Path("/x"), "") == ""
+
+
+def test_uploads_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder that is kept in memory is a warning."""
+    mounts = tmp_path / "mounts"
+    mounts.write_text("22 1 0:20 / / rw - tmpfs tmpfs rw\n")
+    monkeypatch.setattr("kfadapter_grpc.doctor.server._MOUNTS", mounts)
+    verdict = upload_folder(Settings.load(upload_dir=tmp_path))
+    assert (verdict.status, "in memory" in verdict.what) == (Status.WARNING, True)
+
+
+def test_uploads_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder without room for all uploads that are taken at once is a warning with the figures."""
+    monkeypatch.setattr("kfadapter_grpc.doctor.server._MOUNTS", tmp_path / "none")
+    verdict = upload_folder(Settings.load(upload_dir=tmp_path, max_uploads=1000, max_upload_bytes=2**45))
+    assert verdict.status is Status.WARNING
+    assert "1000 uploads" in verdict.why
+    assert upload_folder(Settings.load(upload_dir=tmp_path, max_upload_bytes=1)).status is Status.OK

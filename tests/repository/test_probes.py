@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.old_kfp import OldKfp
+from tests.repository.conftest import call
+from tests.scripted_kfp import answers
+
+from kfadapter_grpc.kfp_backend import TransportSettings
+from kfadapter_grpc.kfp_backend.api import KfpApi, ListQuery
+from kfadapter_grpc.kfp_backend.probes import COSTS, PROBES, Outcome, measure, measure_costs
+from kfadapter_grpc.kfp_backend.probes.bench import NAME_PREFIX, NO_SAMPLE, Bench
+from kfadapter_grpc.kfp_backend.transport import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.scripted_kfp import ScriptedKfp
+
+    from kfadapter_grpc.kfp_backend.probes import Finding
+
+WRITING = [probe.name for probe in PROBES if probe.writes]
+
+
+@pytest.fixture
+def transport(embedded_url: str) -> Iterator[Transport]:
+    """The way to the embedded KFP."""
+    with closing(Transport(TransportSettings(embedded_url))) as made:
+        yield made
+
+
+def probed(url: str, *, write: bool) -> dict[str, Finding]:
+    """Measures a KFP; nothing may be left behind."""
+    left: list[str] = []
+    findings = {one.probe.name: one for one in measure(TransportSettings(url), write=write, left_behind=left.append)}
+    assert left == []
+    return findings
+
+
+def made_by_probes(transport: Transport) -> list[str]:
+    """The names of what probes made and did not delete."""
+    api = KfpApi(transport)
+    pipelines = api.pipelines.list_pipelines(ListQuery(200), "", call()).pipelines
+    runs = api.runs.list(ListQuery(200), "", "", call()).runs
+    names = [one.to_domain().name for one in pipelines] + [one.display_name for one in runs]
+    return [name for name in names if name.startswith(NAME_PREFIX)]
+
+
+def make_all(bench: Bench) -> None:
+    """Makes a pipeline, a version and a run."""
+    for probe in PROBES:
+        if probe.name in {"empty-pipeline", "named-version", "chosen-run-id"}:
+            probe.look(bench)
+
+
+def test_every_fact_holds_for_the_embedded_kfp(embedded_url: str, transport: Transport) -> None:
+    """The embedded KFP does all that 2.17 does, and nothing of what was made for it remains."""
+    findings = probed(embedded_url, write=True)
+    assert list(findings) == [probe.name for probe in PROBES]
+    assert {name: one.found for name, one in findings.items() if one.outcome is not Outcome.HOLDS} == {}
+    assert made_by_probes(transport) == []
+
+
+def test_what_an_older_kfp_lacks(embedded_url: str, transport: Transport) -> None:
+    """Exactly the facts that are declared not to hold for 2.5 do not hold there; nothing remains there either."""
+    with OldKfp(embedded_url) as old:
+        findings = probed(old.url, write=True)
+    differs = {name for name, one in findings.items() if one.outcome is Outcome.DIFFERS}
+    assert differs == {probe.name for probe in PROBES if probe.older.startswith("no")}
+    assert all(findings[name].outcome is Outcome.HOLDS for name in findings if name not in differs)
+    assert made_by_probes(transport) == []
+
+
+def test_without_the_flag_nothing_is_written(embedded_url: str) -> None:
+    """Unless writing is allowed, only GET is sent, and the probes that write are left out."""
+    with OldKfp(embedded_url) as old:
+        findings = probed(old.url, write=False)
+        assert old.paths("GET")
+        assert [old.paths(method) for method in ("POST", "DELETE", "PATCH")] == [[], [], []]
+    assert set(findings).isdisjoint(WRITING)
+
+
+@pytest.mark.parametrize("count", range(1, len(PROBES) + 1))
+def test_an_interruption_leaves_nothing_behind(count: int, embedded_url: str, transport: Transport) -> None:
+    """Whenever whoever measures stops, what was made until then is deleted."""
+    left: list[str] = []
+    with closing(measure(TransportSettings(embedded_url), write=True, left_behind=left.append)) as findings:
+        for _ in range(count):
+            next(findings)
+    assert left == []
+    assert made_by_probes(transport) == []
+
+
+@pytest.mark.parametrize("what", ["pipeline", "version", "run"])
+def test_an_interruption_before_the_answer(what: str, transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made, though nobody waited for the answer, is found again and deleted."""
+    bench = Bench(transport, "", multi_user=False)
+
+    def interrupted(api: object, method: str) -> None:
+        make = getattr(api, method)
+
+        def broken_off(*arguments: object) -> None:
+            make(*arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(api, method, broken_off)
+
+    if what == "pipeline":
+        interrupted(bench.api.pipelines, "create_pipeline")
+    elif what == "version":
+        interrupted(bench.api.pipelines, "upload_version")
+    else:
+        interrupted(bench.api.runs, "create")
+    with pytest.raises(KeyboardInterrupt):
+        make_all(bench)
+    assert made_by_probes(transport) != []
+    assert bench.clear_away() == ""
+    assert made_by_probes(transport) == []
+
+
+def test_impatience_is_told_what_is_left(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever interrupts the clearing away, too, learns what to look for."""
+    bench = Bench(transport, "", multi_user=False)
+    left: list[str] = []
+
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "clear_away", interrupted)
+    with pytest.raises(KeyboardInterrupt), bench.cleared_away(left.append):
+        pass
+    (told,) = left
+    assert bench.name in told
+    assert bench.run_id in told
+
+
+def test_what_cannot_be_deleted_is_told(scripted: ScriptedKfp) -> None:
+    """A pipeline that KFP does not delete is told by its name."""
+    scripted.on("POST", "/pipelines$", answers(200, {"pipeline_id": "p", "name": "x"}))
+    scripted.on("GET", "/versions", answers(200, {}))
+    scripted.on("GET", "/pipelines/names/", answers(200, {"pipeline_id": "p", "name": "x"}))
+    scripted.on("GET", "", answers(200, {}))
+    scripted.on("DELETE", "", answers(500, {"message": "no"}))
+    left: list[str] = []
+    with closing(measure(TransportSettings(scripted.url), write=True, left_behind=left.append)) as findings:
+        next(findings)
+    (told,) = left
+    assert told.startswith(f"pipeline {NAME_PREFIX}")
+
+
+def test_an_empty_kfp(scripted: ScriptedKfp) -> None:
+    """Where there is no pipeline, facts about pipelines are not known, and the others are all the same."""
+    scripted.on("GET", "page_token", answers(400, {"code": 3, "message": "invalid page token"}))
+    scripted.on("GET", "/(pipelines|runs)/", answers(404, {"code": 5, "message": "not found"}))
+    scripted.on("GET", "", answers(200, {}))
+    findings = probed(scripted.url, write=False)
+    unknown = {name for name, one in findings.items() if one.outcome is Outcome.UNKNOWN}
+    assert unknown == {"names-apart", "lookup-by-name", "cheap-list"}
+    assert {findings[name].found for name in unknown} == {NO_SAMPLE}
+    assert {one.outcome for name, one in findings.items() if name not in unknown} == {Outcome.HOLDS}
+
+
+def test_a_kfp_that_ignores_filters(scripted: ScriptedKfp) -> None:
+    """Filters that are ignored, specs that come along, and a name that finds another are facts that do not hold."""
+    pipelines = {"pipelines": [{"pipeline_id": "p", "display_name": "x"}], "total_size": 1}
+    versions = {"versions": [{"id": "v", "pipeline_spec": {"pipelineInfo": {"name": "x"}}}]}
+    scripted.on("GET", "v1beta1/pipeline_versions", answers(200, versions))
+    scripted.on("GET", "/pipelines/names/", answers(200, {"pipeline_id": "other"}))
+    scripted.on("GET", "/runs", answers(200, {"runs": [{"run_id": "r"}]}))
+    scripted.on("GET", "", answers(200, pipelines))
+    findings = probed(scripted.url, write=False)
+    assert {one.outcome for one in findings.values()} == {Outcome.HOLDS, Outcome.DIFFERS}
+    assert [name for name, one in findings.items() if one.outcome is Outcome.HOLDS] == ["large-pages"]
+
+
+def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:
+    """Without an experiment to run in, such a KFP is asked for no run, and without a namespace for no list of runs."""
+    pipeline = {"pipeline_id": "p", "name": "x"}
+    version = {"pipeline_version_id": "v", "pipeline_id": "p"}
+    scripted.on("POST", "/upload_version", answers(200, version)).on("POST", "", answers(200, pipeline))
+    scripted.on("DELETE", "", answers(200, {}))
+    scripted.on("GET", "/names/", answers(200, pipeline)).on("GET", "/runs/", answers(404, {"message": "none"}))
+    scripted.on("GET", "", answers(200, {}))
+    settings = TransportSettings(scripted.url)
+    findings = {one.probe.name: one.found for one in measure(settings, "team-a", multi_user=True, write=True)}
+    assert findings["chosen-run-id"] == "there is no experiment in the namespace 'team-a' to run in"
+    assert findings["run-by-state"] == "the run for it could not be started"
+    assert "/runs" not in "".join(scripted.paths("POST"))
+    findings = {one.probe.name: one.found for one in measure(settings, multi_user=True)}
+    assert "none is set" in findings["run-filter"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+def test_who_is_not_let_in_learns_nothing(status: int, scripted: ScriptedKfp) -> None:
+    """An answer that is about the one who asks, or about the moment, says nothing about any fact."""
+    scripted.on("GET", "", answers(status, {"code": 16, "message": "no"}))
+    findings = probed(scripted.url, write=False)
+    unclear = {name for name, one in findings.items() if one.outcome is Outcome.UNKNOWN}
+    assert unclear == set(findings)
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_costs(write: bool, embedded_url: str, transport: Transport) -> None:
+    """Every call that is made most is timed, with a pipeline of its own where that is allowed."""
+    costs = list(measure_costs(TransportSettings(embedded_url), write=write))
+    assert [cost for cost, _ in costs] == list(COSTS)
+    if write:
+        assert all(ms is not None and ms > 0 for _, ms in costs)
+    assert made_by_probes(transport) == []

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, self_signed, without_tls
+from tests.scripted_kfp import answers
+
+from kfadapter_grpc.kfp_backend import TransportSettings
+from kfadapter_grpc.kfp_backend.probes import Stage, reach
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STOPS = {
+    "silent": (Stage.HTTP, "does not answer within", "overloaded"),
+    "broken off": (Stage.HTTP, "breaks before an answer", "KFADAPTER_KFP_URL"),
+    "a login page": (Stage.CREDENTIALS, "login page", "credentials"),
+    "a redirect to a login": (Stage.CREDENTIALS, "login page", "credentials"),
+    "another web page": (Stage.API, "web page", "KFADAPTER_KFP_URL"),
+    "another API": (Stage.API, "no Kubeflow Pipelines", "KFADAPTER_KFP_URL"),
+    "an empty server": (Stage.API, "HTTP 404", "/pipeline"),
+    "unwell": (Stage.API, "HTTP 500", "log"),
+    "unauthenticated": (Stage.CREDENTIALS, "HTTP 401", "credentials"),
+    "forbidden": (Stage.CREDENTIALS, "HTTP 403", "access"),
+    "another protocol": (Stage.HTTP, "does not speak HTTP", "port"),
+}
+
+
+def test_the_embedded_kfp(embedded_url: str) -> None:
+    """A KFP that is well is reached, and tells whom it serves, its version and its time."""
+    reached = reach(TransportSettings(embedded_url))
+    assert (reached.stopped_at, reached.multi_user, reached.addresses) == (None, False, ("127.0.0.1",))
+    assert reached.version.startswith("newer than 2.5")
+    assert reached.skew_seconds is not None
+    assert abs(reached.skew_seconds) < 5
+
+
+@pytest.mark.parametrize("how", EVERYTHING)
+def test_where_it_ends(how: str) -> None:
+    """What is no KFP, or does not let the adapter in, is told by where the request ends, with what to do."""
+    with answering(EVERYTHING[how]) as url:
+        reached = reach(TransportSettings(url), seconds=0.5 if how == "silent" else 10)
+    stage, found, advice = STOPS[how]
+    assert reached.stopped_at is stage
+    assert found in reached.found
+    assert advice in reached.advice
+
+
+def test_a_closed_port() -> None:
+    """Where nobody listens, the connection fails."""
+    reached = reach(TransportSettings(closed_port()))
+    assert reached.stopped_at is Stage.CONNECTION
+    assert "refused" in reached.found
+    assert "KFADAPTER_KFP_URL" in reached.advice
+
+
+def test_an_unknown_name() -> None:
+    """A name that nobody knows ends at the name."""
+    reached = reach(TransportSettings("http://kfp.invalid:8888"))
+    assert reached.stopped_at is Stage.NAME
+    assert "kfp.invalid" in reached.found
+
+
+def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
+    """A certificate that is not accepted ends at TLS, with the reason and a way out."""
+    with self_signed(tmp_path) as url:
+        reached = reach(TransportSettings(url))
+    assert reached.stopped_at is Stage.TLS
+    assert "self-signed" in reached.found
+    assert "authority" in reached.advice
+
+
+def test_tls_towards_a_server_without() -> None:
+    """https: in place of http: is told as such."""
+    with without_tls() as url:
+        reached = reach(TransportSettings(url))
+    assert reached.stopped_at is Stage.TLS
+    assert "https may be the wrong protocol" in reached.advice
+
+
+@pytest.mark.parametrize(("status", "stage"), [(401, Stage.CREDENTIALS), (403, Stage.NAMESPACE), (500, Stage.API)])
+def test_a_namespace(status: int, stage: Stage) -> None:
+    """A KFP for several users may be well, and not let the adapter into the namespace."""
+    with healthy(answers(status, REFUSED), multi_user=True) as url:
+        reached = reach(TransportSettings(url), "team-a")
+    assert (reached.stopped_at, reached.multi_user, reached.version) == (stage, True, "2.17.0")
+
+
+def test_several_users_without_a_namespace() -> None:
+    """Without a namespace only shared pipelines are asked for: experiments have none there."""
+    with healthy(answers(200, {}), multi_user=True) as url:
+        reached = reach(TransportSettings(url))
+    assert (reached.stopped_at, reached.multi_user) == (None, True)
+
+
+def test_an_answer_without_a_date() -> None:
+    """Without a Date header the clock is not known."""
+    with healthy(answers(200, {})) as url:
+        assert reach(TransportSettings(url)).skew_seconds is None
+    dated = answers(200, HEALTHY, headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"})
+    with answering(dated) as url:
+        skew = reach(TransportSettings(url)).skew_seconds
+    assert skew is not None
+    assert abs(skew) > 60
