@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 
 PREFIX = "KFADAPTER_"
 """Begins the name of every environment variable."""
-OTHER_VARIABLES = frozenset({"CONFIG", "DEBUG", "FAMILY", "TARGET"})
+_OF_CALLERS = (
+    "CA",
+    "CLIENT_CERTIFICATE",
+    "CLIENT_KEY",
+    "CLIENT_TOKEN_FILE",
+    "COMPLETE",
+    "DEBUG",
+    "INSECURE_TOKEN",
+    "SERVER_NAME",
+    "TARGET",
+    "TLS",
+    "TOKEN",
+)
+OTHER_VARIABLES = frozenset({"CONFIG", "FAMILY", *_OF_CALLERS})
 """The variables, without the prefix, that are not the server's settings: the command line's and the runner's."""
 
 _SERVICE_LINK = re.compile(

@@ -31,7 +31,7 @@ def test_every_error_class_survives_the_wire(cls: type[AdapterError], client: Cl
         resource_name="train",
         retry_after=0.25,
     )
-    fake.failures = [sent] * 4
+    fake.failures = [sent] * 5
     with pytest.raises(AdapterError) as caught:
         client.get("x")
     got = caught.value
