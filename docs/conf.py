@@ -48,7 +48,14 @@ NAVIGATION = {
         "docs/errors",
     ),
     "Reference": ("docs/reference/api/README",),
-    "Inside": ("docs/architecture", "docs/benchmarks", "docs/robustness", "docs/adr/README", "CONTRIBUTING", "CHANGELOG"),
+    "Inside": (
+        "docs/architecture",
+        "docs/benchmarks",
+        "docs/robustness",
+        "docs/adr/README",
+        "CONTRIBUTING",
+        "CHANGELOG",
+    ),
 }
 """The pages that stand at the left; those that list others take them along."""
 CHILDREN = ("docs/reference/cli", "docs/reference/api", "docs/adr")
