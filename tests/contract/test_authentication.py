@@ -9,11 +9,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from structlog.testing import capture_logs
+from tests.contract.conftest import OWN_CONNECTION
 from tests.contract.running import WAIT_SECONDS, Gate, Scripted, eventually, failure
 from tests.contract.test_reflection import listed
 from tests.contract.tokens import TOKENS, bearer, token_file, token_lines
 
 from kfadapter.v1 import pipeline_pb2
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.authentication.tokens import digest
 
 if TYPE_CHECKING:
@@ -98,6 +100,29 @@ def test_strangers_take_no_place(serve: Serve, tmp_path: Path) -> None:
     running.server.admission.drain()
     strangers.append(failure(lambda: running.stub.Get(GET)).reason)
     assert set(strangers) == {"UNAUTHENTICATED"}
+
+
+def test_a_name_is_one_caller_on_all_its_connections(serve: Serve, tmp_path: Path) -> None:
+    """Another connection gives a caller who is known by name no more places; another name on the same one does."""
+    gate = Gate()
+
+    def held_get(context: grpc.ServicerContext) -> pipeline_pb2.Pipeline:
+        gate.hold(context)
+        return pipeline_pb2.Pipeline()
+
+    tokens = token_file(tmp_path, token_lines("reader", "writer"))
+    running = serve(Scripted(get=held_get), max_unary_calls=4, token_file=tokens)
+    writer, reader = bearer(TOKENS["writer"]), bearer(TOKENS["reader"])
+    held = [running.stub.Get.future(GET, metadata=writer) for _ in range(3)]
+    for _ in held:
+        gate.await_call()
+    with grpc.insecure_channel(running.server.address, OWN_CONNECTION) as channel:
+        other = PipelineServiceStub(channel)
+        assert failure(lambda: other.Get(GET, metadata=writer)).reason == "OVERLOADED"
+    held.append(running.stub.Get.future(GET, metadata=reader))
+    gate.await_call()
+    gate.opened.set()
+    assert [one.result(WAIT_SECONDS) for one in held] == [pipeline_pb2.Pipeline()] * 4
 
 
 def test_an_upload_is_refused_before_it_is_read(serve: Serve, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Admission:
     """The layer that lets a call in, or not. Never waits for a place.
 
     A quarter of the places is kept for callers who hold less than a quarter, so that a single one who asks for all of
-    them does not shut out the others. A caller is a connection.
+    them does not shut out the others. A caller is who showed a token or certificate, and otherwise a connection.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -70,7 +70,7 @@ class Admission:
             OverloadedError: All places for calls of this kind are taken, or what is left is for other callers.
             DrainingError: The server is about to stop.
         """
-        kind, caller = rpc.method.kind, rpc.context.peer()
+        kind, caller = rpc.method.kind, rpc.caller.name if rpc.caller else rpc.context.peer()
         self._enter(kind, caller)
         try:
             yield
