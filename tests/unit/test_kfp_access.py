@@ -54,7 +54,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path, Path]:
 def mistake(**settings: object) -> str:
     """Loads settings of which one is wrong; returns what is said of it."""
     with pytest.raises(SettingsError) as caught:
-        Settings.load(**settings)
+        Settings.load(config=None, **settings)
     (line,) = caught.value.lines
     assert "canary" not in line
     return line

@@ -22,6 +22,7 @@ from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.services.recurring_run import RecurringRunServicer
 from kfadapter_grpc.services.run import RunServicer
 from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.version import running
 from kfadapter_grpc.watching import WatchPoller
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         configure_logging(settings.log_format, settings.log_level, lines)
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
+        log.info("starting", **running())
         # 2. KFP, without asking it for anything yet.
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
         backend = connect_as_set(settings, limits.place)
