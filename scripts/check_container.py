@@ -62,6 +62,13 @@ left = [name for volume in volumes for name in os.listdir(volume)]
 assert not left, f"left behind: {left}"
 """
 """What runs inside, as the container's user."""
+TOLD = """
+import subprocess, sys
+
+told = subprocess.run(["kfadapter", "--version"], capture_output=True, text=True, check=True).stdout
+assert told.startswith(f"kfadapter {sys.argv[1]}\\n"), f"it takes itself for {told}"
+"""
+"""What compares the version that it tells, inside, too."""
 
 
 class CheckError(Exception):
@@ -109,7 +116,7 @@ def run(work: Path) -> None:
             container.wait_healthy()
             _upload(final.one("EXPOSE").words[0])
             container.run_inside("python", "-c", PROBE, *_volumes(final))
-            container.run_inside("sh", "-c", f"kfadapter --version | grep -Fx 'kfadapter {VERSION}'")
+            container.run_inside("python", "-c", TOLD, VERSION)
             container.stop()
         finally:
             container.process.kill()

@@ -229,3 +229,23 @@ def test_an_upload_with_a_token_that_has_expired(scripted: ScriptedKfp, tmp_path
         backend.pipelines.upload(UploadRequest("mine2", namespace="team-a"), pipeline_file(), call())
     shown = [(one.method, one.headers["authorization"]) for one in scripted.requests]
     assert shown[:3] == [("GET", "Bearer old"), ("GET", "Bearer new"), ("POST", "Bearer new")]
+
+
+def test_an_upload_that_a_proxy_refuses_for_its_token(scripted: ScriptedKfp, tmp_path: Path) -> None:
+    """A proxy's 401 to an upload is followed by the same upload, whole again, with the token that is there by then."""
+    token = tmp_path / "token"
+    token.write_text("old")
+
+    def renewing(connection: Connection, received: Received) -> bool:
+        token.write_text("new")
+        return answers(401, b"expired", content_type="text/plain")(connection, received)
+
+    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("POST", UPLOAD, renewing, _played("upload with a token"))
+    scripted.on("GET", CHEAP, _played("cheap versions as alice"))
+    with closing(connect(scripted.url, credentials=TokenFile(token))) as backend:
+        backend.pipelines._uploader._keeps_tags = False
+        backend.pipelines.upload(UploadRequest("mine2", namespace="team-a"), pipeline_file(), call())
+    first, second = (request for request in scripted.requests if request.method == "POST")
+    assert (first.headers["authorization"], second.headers["authorization"]) == ("Bearer old", "Bearer new")
+    assert first.body == second.body
+    assert len(first.body) > len(pipeline_file().stream.read())

@@ -70,7 +70,7 @@ def after_changing(path: Path, token: str, behaviour: Behaviour) -> Behaviour:
 
     def changed(connection: Connection, received: Received) -> bool:
         before = path.stat()
-        path.write_text(token)
+        path.write_text(f"{token}\n")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         return behaviour(connection, received)
 
