@@ -18,11 +18,14 @@ RUN python -m venv /opt/build && \
     /opt/build/bin/python -m pip install --require-hashes --only-binary :all: -r requirements/build.txt
 RUN /opt/build/bin/python -m pip wheel --require-hashes --only-binary :all: --no-binary kfp-server-api \
       --no-build-isolation --use-pep517 --wheel-dir /opt/dist -r requirements/server.txt
-# The source comes last: it changes more often than the packages.
+# The source comes last: it changes more often than the packages. Git is left behind, so it must be told its version:
+#   docker build --build-arg VERSION="$(.venv/bin/hatchling version)" .
+ARG VERSION=
 COPY pyproject.toml README.md ./
 COPY src src
 # What runs has no pip, as nothing is to be installed there.
-RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /opt/dist . && \
+RUN SETUPTOOLS_SCM_PRETEND_VERSION="${VERSION}" \
+      /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /opt/dist . && \
     python -m venv --without-pip /opt/kfadapter && \
     /opt/build/bin/python -m pip --python /opt/kfadapter/bin/python install --no-deps --no-index /opt/dist/*.whl && \
     mkdir /opt/uploads

@@ -31,6 +31,8 @@ BUILD_SECONDS = 300
 READY_SECONDS = 60
 STOP_SECONDS = 60
 USAGE = 2
+VERSION = "1.2.3.dev4+g0123abc"
+"""What the image is told to be: a build argument, as git is not copied."""
 PADDING = b"# " + b"x" * 97 + b"\n"
 """A line of YAML that means nothing; enough of them make an upload that does not stay in memory."""
 
@@ -60,6 +62,13 @@ left = [name for volume in volumes for name in os.listdir(volume)]
 assert not left, f"left behind: {left}"
 """
 """What runs inside, as the container's user."""
+TOLD = """
+import subprocess, sys
+
+told = subprocess.run(["kfadapter", "--version"], capture_output=True, text=True, check=True).stdout
+assert told.startswith(f"kfadapter {sys.argv[1]}\\n"), f"it takes itself for {told}"
+"""
+"""What compares the version that it tells, inside, too."""
 
 
 class CheckError(Exception):
@@ -107,6 +116,7 @@ def run(work: Path) -> None:
             container.wait_healthy()
             _upload(final.one("EXPOSE").words[0])
             container.run_inside("python", "-c", PROBE, *_volumes(final))
+            container.run_inside("python", "-c", TOLD, VERSION)
             container.stop()
         finally:
             container.process.kill()
@@ -172,7 +182,8 @@ def _begin_opt(work: Path) -> None:
 
 def _build(builder: Stage) -> None:
     """Does what the builder stage says."""
-    environment = {**_pip_settings(), **builder.environment({"PATH": BASE_PATH})}
+    arguments = {**builder.arguments(), "VERSION": VERSION}
+    environment = {**_pip_settings(), **arguments, **builder.environment({"PATH": BASE_PATH})}
     folder = Path("/")
     for instruction in builder.instructions:
         if instruction.name == "WORKDIR":

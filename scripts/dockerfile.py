@@ -64,6 +64,11 @@ class Stage:
             raise ValueError(message)
         return found[0]
 
+    def arguments(self) -> dict[str, str]:
+        """Its ARG instructions, with their defaults."""
+        pairs = (instruction.text.partition("=") for instruction in self.all("ARG"))
+        return {name: default for name, _, default in pairs}
+
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """What its ENV instructions make of an environment."""
         made = dict(base)

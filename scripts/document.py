@@ -51,11 +51,12 @@ ERRORS_MIDDLE = """
 
 KFP blurs many cases. Where status and words do not tell, the adapter looks after the failure, never before: a call
 that succeeds pays nothing for it. The first row that fits is taken; what fits none is `KFP_ERROR` with KFP's own words
-(its stack traces are never shown). "Proof" names a recorded exchange with a real KFP (in `tests/data/transcripts/`) or
+(its stack traces are never shown). Where it matters as whom KFP was asked, the adapter with its own credentials or the
+caller with theirs, the row says so. "Proof" names a recorded exchange with a real KFP (in `tests/data/transcripts/`) or
 a fault that the tests make.
 
-| Asked of KFP | Status | Its words match | The look shows | Reason | Proof |
-|---|---|---|---|---|---|
+| Asked of KFP | Asked as | Status | Its words match | The look shows | Reason | Proof |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -180,10 +181,11 @@ def _reason_line(cls: type[AdapterError], comment: str) -> str:
 def _case_line(row: Row) -> str:
     asked = ", ".join(operation.value for operation in row.operations) or "anything"
     words = f"`{row.pattern}`".replace("|", "\\|") if row.pattern else "anything"
+    who = {None: "", False: "adapter", True: "caller"}[row.as_caller]
     looked = row.seen.value if row.seen else ""
     statuses = ", ".join(map(str, row.statuses))
     proof = "; ".join(row.proof)
-    return f"| {asked} | {statuses} | {words} | {looked} | `{row.error.reason}` | {proof} |\n"
+    return f"| {asked} | {who} | {statuses} | {words} | {looked} | `{row.error.reason}` | {proof} |\n"
 
 
 def main() -> int:

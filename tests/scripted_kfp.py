@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from types import TracebackType
 
@@ -140,9 +141,11 @@ class ScriptedKfp:
 
     Attributes:
         requests: What came, in order.
+        tls: What callers are shown and asked for; None: plain HTTP. May be exchanged while the server runs.
     """
 
     requests: list[Received] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         self._routes: list[_Route] = []
@@ -151,7 +154,7 @@ class ScriptedKfp:
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def on(self, method: str, pattern: str, *behaviours: Behaviour, reads_body: bool = True) -> ScriptedKfp:
         """Has requests answered by these behaviours in turn; the last one stays."""
@@ -205,10 +208,19 @@ class ScriptedKfp:
             self._start(lambda sock=sock: self._serve(sock))  # type: ignore[misc]
 
     def _serve(self, sock: socket.socket) -> None:
-        with suppress(OSError), sock:
-            line = sock.makefile("rb")
-            while not self._closing.is_set() and self._serve_one(Connection(sock, self._closing), line):
+        with suppress(OSError), self._secured(sock) as secured:
+            line = secured.makefile("rb")
+            while not self._closing.is_set() and self._serve_one(Connection(secured, self._closing), line):
                 pass
+
+    def _secured(self, sock: socket.socket) -> socket.socket:
+        if self.tls is None:
+            return sock
+        with suppress(OSError):  # who is refused in the handshake never gets to ask anything
+            sock = self.tls.wrap_socket(sock, server_side=True)
+            with self._lock:
+                self._sockets.append(sock)
+        return sock
 
     def _serve_one(self, connection: Connection, line: object) -> bool:
         first = line.readline().decode().split()  # type: ignore[attr-defined]

@@ -29,6 +29,14 @@ from kfadapter_grpc.settings_sources import (
     variables_by_setting,
 )
 
+from kfadapter_grpc.kfp_access import (
+    KfpCredentials,
+    check_ca_file,
+    check_client_certificate,
+    check_credentials,
+    check_token_file,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -154,6 +162,27 @@ class Settings(BaseSettings):
         description="Where Kubeflow Pipelines' REST API is; may have a path prefix. Without it, the old KUBEFLOW_HOST "
         "and KUBEFLOW_PORT make http://HOST:PORT/pipeline.",
     )
+    kfp_credentials: KfpCredentials = Field(
+        default="none",
+        description="As whom KFP is asked: `none`; `token-file`, with the token in `kfp_token_file`; "
+        "`service-account`, with the pod's token from /var/run/secrets/kubeflow/pipelines/token; `forward`, as each "
+        "caller, whose `authorization` goes on to KFP.",
+    )
+    kfp_token_file: Path | None = Field(
+        default=None,
+        validate_default=True,
+        description="File with a bearer token for KFP; read again when it changes.",
+    )
+    kfp_ca_file: Path | None = Field(
+        default=None,
+        description="Authorities, in PEM form, that KFP's certificate may come from; the usual ones if not set.",
+    )
+    kfp_client_certificate: Path | None = Field(
+        default=None, description="Certificate to show to KFP, in PEM form, with the chain up to its authority."
+    )
+    kfp_client_key: Path | None = Field(
+        default=None, validate_default=True, description="The key of `kfp_client_certificate`, not encrypted."
+    )
     namespace: str = Field(
         default="",
         description="Namespace of calls that name none; empty for a single-user KFP. Without it, the old KF_NAMESPACE.",
@@ -274,6 +303,33 @@ class Settings(BaseSettings):
             raise ValueError("must end with the path, without ? and #")
         _ = parts.port  # raises ValueError, in words, for a port that is none
         return url.rstrip("/")
+
+    @field_validator("kfp_credentials")
+    @classmethod
+    def _check_kfp_credentials(cls, credentials: KfpCredentials, info: ValidationInfo) -> KfpCredentials:
+        check_credentials(credentials, info.data.get("kfp_url", ""))
+        return credentials
+
+    @field_validator("kfp_token_file")
+    @classmethod
+    def _check_kfp_token_file(cls, token_file: Path | None, info: ValidationInfo) -> Path | None:
+        if "kfp_credentials" in info.data:
+            check_token_file(info.data["kfp_credentials"], token_file)
+        return token_file
+
+    @field_validator("kfp_ca_file")
+    @classmethod
+    def _check_kfp_ca_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if "kfp_url" in info.data:
+            check_ca_file(path, info.data["kfp_url"])
+        return path
+
+    @field_validator("kfp_client_key")
+    @classmethod
+    def _check_kfp_client_key(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if "kfp_url" in info.data and "kfp_client_certificate" in info.data:
+            check_client_certificate(info.data["kfp_client_certificate"], key, info.data["kfp_url"])
+        return key
 
     @field_validator("upload_dir")
     @classmethod

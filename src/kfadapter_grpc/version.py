@@ -1,16 +1,58 @@
-"""Which version this is."""
+"""Tells what runs: this program, and what it stands on."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DISTRIBUTION = "kfadapter-grpc"
 """What the package is installed as."""
+BESIDE = ("grpcio", "protobuf", "kfp-server-api", "kfp")
+"""What a fault may come from, too; the last two are not everywhere."""
+_MISSING = "not installed"
+_GIT_SECONDS = 2.0
 
 
 def installed_version() -> str:
     """Tells the version that is installed; empty where the source was not installed at all."""
+    return _try_version(DISTRIBUTION) or ""
+
+
+def running() -> Mapping[str, str]:
+    """Tells the versions of this program, of Python, and of the packages whose versions matter, by name.
+
+    A version between two releases names its commit (`0.2.0.dev5+g0123abc`); one that runs from a checkout tells that
+    checkout's commit as well, as it may have moved on since it was installed.
+    """
+    beside = {name: _try_version(name) or _MISSING for name in BESIDE}
+    return {"kfadapter": _own(), "python": platform.python_version(), **beside}
+
+
+def _own() -> str:
+    commit = _checkout(Path(__file__).resolve().parents[2])
+    return (installed_version() or _MISSING) + (f" (checkout at {commit})" if commit else "")
+
+
+def _try_version(name: str) -> str | None:
     try:
-        return importlib.metadata.version(DISTRIBUTION)
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _checkout(root: Path) -> str:
+    """The commit of a checkout, with `-dirty` where files differ from it; nothing where there is none, or no git."""
+    if not (root / ".git").exists():
         return ""
+    command = ("git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

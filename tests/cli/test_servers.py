@@ -9,7 +9,7 @@ import pytest
 
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.areas.servers import serve
-from kfadapter_grpc.cli.choices import LogFormat, LogLevel
+from kfadapter_grpc.cli.choices import KfpCredentialsChoice, LogFormat, LogLevel
 from kfadapter_grpc.cli.commands.dev import banner, check_ports, default_data
 from kfadapter_grpc.cli.commands.serve import load_settings
 from kfadapter_grpc.cli.errors import CommandError
@@ -42,6 +42,17 @@ def test_the_choices_are_those_of_the_settings(log_format: LogFormat, log_level:
     """Every choice that the options offer is one that the settings take."""
     settings = load_settings(None, log_format=log_format.value, log_level=log_level.value)
     assert (settings.log_format, settings.log_level) == (log_format.value, log_level.value)
+
+
+@pytest.mark.parametrize("choice", KfpCredentialsChoice)
+def test_the_kinds_of_credentials_are_those_of_the_settings(choice: KfpCredentialsChoice, tmp_path: Path) -> None:
+    """Each kind of credentials that the option offers is one that the settings take."""
+    token = tmp_path / "token"
+    token.write_text("t")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(token))
+        file = token if choice is KfpCredentialsChoice.TOKEN_FILE else None
+        assert load_settings(None, kfp_credentials=choice.value, kfp_token_file=file).kfp_credentials == choice.value
 
 
 def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

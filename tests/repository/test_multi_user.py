@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.repository.conftest import call, pipeline_file
 from tests.repository.played import played
+from tests.scripted_kfp import Connection, Received, answers
 
 from kfadapter_grpc.domain import errors
+from kfadapter_grpc.domain.call import Authorization, Call
 from kfadapter_grpc.domain.models import PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
+from kfadapter_grpc.kfp_backend import ForwardedCredentials, TokenFile, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.scripted_kfp import Behaviour, ScriptedKfp
 
@@ -108,3 +113,139 @@ def test_somebody_elses_pipeline_is_not_shared(scripted: ScriptedKfp, before_scr
     with pytest.raises(errors.PipelineNotFoundError):
         before_scripted.get(PipelineRef(name="mine", namespace="team-b"), View.BASIC, call())
     assert "namespace=" not in scripted.paths("GET")[-1]
+
+
+# --- callers with credentials of their own --------------------------------------------------------------------------
+
+BOB = Authorization("Bearer canary-of-bob")
+
+
+@pytest.fixture
+def as_callers(scripted: ScriptedKfp) -> Iterator[KfpPipelineRepository]:
+    """The repository before the scripted KFP, which is asked with the callers' own credentials."""
+    with closing(connect(scripted.url, credentials=ForwardedCredentials())) as backend:
+        yield backend.pipelines
+
+
+def bobs_call() -> Call:
+    """A call of Bob's."""
+    return Call("r-bob", 20, BOB)
+
+
+def _asked_only_as_bob(scripted: ScriptedKfp) -> bool:
+    return {request.headers.get("authorization") for request in scripted.requests} == {BOB.value}
+
+
+@pytest.mark.parametrize(
+    ("who", "error"),
+    [("a bad token", errors.UnauthenticatedError), ("bob", errors.PermissionDeniedError)],
+)
+def test_a_refused_caller(
+    scripted: ScriptedKfp, as_callers: KfpPipelineRepository, who: str, error: type[errors.AdapterError]
+) -> None:
+    """What KFP refuses to a caller's own credentials is UNAUTHENTICATED or PERMISSION_DENIED: the caller's to mend."""
+    scripted.on("GET", LIST, _played(f"list team-a as {who}"))
+    with pytest.raises(error) as caught:
+        as_callers.list(TEAM_A, PageRequest(), bobs_call())
+    assert "canary" not in caught.value.message + repr(caught.value.metadata)
+    assert _asked_only_as_bob(scripted)
+
+
+@pytest.mark.parametrize(
+    ("who", "error"),
+    [
+        ("nobody", errors.UnauthenticatedError),
+        ("a bad token", errors.UnauthenticatedError),
+        ("bob", errors.PermissionDeniedError),
+    ],
+)
+def test_a_blurred_refusal_of_a_callers_upload(
+    scripted: ScriptedKfp, as_callers: KfpPipelineRepository, who: str, error: type[errors.AdapterError]
+) -> None:
+    """The look after KFP's 400 is made as the caller, too, and tells which it was."""
+    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(f"list team-a as {who}"))
+    scripted.on("POST", UPLOAD, _played(f"upload to team-a as {who}"))
+    as_callers._uploader._keeps_tags = False
+    with pytest.raises(error):
+        as_callers.upload(UploadRequest("x", namespace="team-a"), pipeline_file(), bobs_call())
+    assert scripted.paths("GET")[-1].startswith("/apis/v2beta1/pipelines?")
+    assert _asked_only_as_bob(scripted)
+
+
+def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: KfpPipelineRepository) -> None:
+    """A pipeline that was made for a version which KFP then refused is taken back with the caller's credentials."""
+    pipeline = str(uuid.uuid4())
+    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", r"/pipelines/", _played("get by id as bob"))
+    made = {"pipeline_id": pipeline, "name": "x", "namespace": "team-a", "display_name": "x", "tags": {"a": "b"}}
+    scripted.on("POST", r"/pipelines$", answers(200, made))
+    scripted.on("POST", r"/upload_version", _played("version upload as bob")).on("DELETE", "", answers(200))
+    with pytest.raises(errors.PermissionDeniedError):
+        as_callers.upload(UploadRequest("x", namespace="team-a", tags={"a": "b"}), pipeline_file(), bobs_call())
+    assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{pipeline}"]
+    assert _asked_only_as_bob(scripted)
+
+
+@pytest.mark.parametrize(
+    ("page", "error"),
+    [
+        (answers(302, headers={"Location": "https://dex.example.org/auth?client_id=kf"}), errors.UnauthenticatedError),
+        (answers(200, b"<html><title>Sign in</title>", content_type="text/html"), errors.UnauthenticatedError),
+        (answers(301, headers={"Location": "/pipeline/"}), errors.KfpError),
+        (answers(200, b"<html>dashboard</html>", content_type="text/html"), errors.KfpError),
+    ],
+    ids=["redirect to a login", "login page", "another redirect", "another page"],
+)
+def test_a_login_page_for_a_caller(
+    scripted: ScriptedKfp, as_callers: KfpPipelineRepository, page: Behaviour, error: type[errors.AdapterError]
+) -> None:
+    """A login that stands before KFP does not know the caller; any other page is a wrong address."""
+    scripted.on("GET", LIST, page)
+    with pytest.raises(error):
+        as_callers.list(TEAM_A, PageRequest(), bobs_call())
+
+
+def test_nobody_is_asked_for_a_caller_without_credentials(
+    scripted: ScriptedKfp, as_callers: KfpPipelineRepository
+) -> None:
+    """Where KFP is asked as the caller, a call that names nobody does not reach it."""
+    with pytest.raises(errors.UnauthenticatedError):
+        as_callers.list(TEAM_A, PageRequest(), call())
+    assert scripted.requests == []
+
+
+def test_an_upload_with_a_token_that_has_expired(scripted: ScriptedKfp, tmp_path: Path) -> None:
+    """KFP blurs the 401 of an upload; but the read before it finds the new token, and the upload is made with that."""
+    token = tmp_path / "token"
+    token.write_text("old")
+
+    def renewing(connection: Connection, received: Received) -> bool:
+        token.write_text("new")
+        return _played("list team-a as a bad token")(connection, received)
+
+    scripted.on("GET", BY_NAME, renewing, UNKNOWN_NAME).on("POST", UPLOAD, _played("upload with a token"))
+    with closing(connect(scripted.url, credentials=TokenFile(token))) as backend:
+        backend.pipelines._uploader._keeps_tags = False
+        scripted.on("GET", CHEAP, _played("cheap versions as alice"))
+        backend.pipelines.upload(UploadRequest("mine2", namespace="team-a"), pipeline_file(), call())
+    shown = [(one.method, one.headers["authorization"]) for one in scripted.requests]
+    assert shown[:3] == [("GET", "Bearer old"), ("GET", "Bearer new"), ("POST", "Bearer new")]
+
+
+def test_an_upload_that_a_proxy_refuses_for_its_token(scripted: ScriptedKfp, tmp_path: Path) -> None:
+    """A proxy's 401 to an upload is followed by the same upload, whole again, with the token that is there by then."""
+    token = tmp_path / "token"
+    token.write_text("old")
+
+    def renewing(connection: Connection, received: Received) -> bool:
+        token.write_text("new")
+        return answers(401, b"expired", content_type="text/plain")(connection, received)
+
+    scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("POST", UPLOAD, renewing, _played("upload with a token"))
+    scripted.on("GET", CHEAP, _played("cheap versions as alice"))
+    with closing(connect(scripted.url, credentials=TokenFile(token))) as backend:
+        backend.pipelines._uploader._keeps_tags = False
+        backend.pipelines.upload(UploadRequest("mine2", namespace="team-a"), pipeline_file(), call())
+    first, second = (request for request in scripted.requests if request.method == "POST")
+    assert (first.headers["authorization"], second.headers["authorization"]) == ("Bearer old", "Bearer new")
+    assert first.body == second.body
+    assert len(first.body) > len(pipeline_file().stream.read())

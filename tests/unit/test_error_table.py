@@ -114,7 +114,8 @@ def _explain(row: Row, proof: str) -> AdapterError:
         values={"size": "17000000", "limit": "16777216", "version": "2"},
         look=None if row.seen is None else lambda _: row.seen,  # type: ignore[arg-type,return-value]
     )
-    return explain(KfpFailureError(operation, wire.failure(status, body, None)), context)
+    failure = KfpFailureError(operation, wire.failure(status, body, None), as_caller=bool(row.as_caller))
+    return explain(failure, context)
 
 
 @pytest.mark.parametrize(("row", "proof"), PROOFS, ids=[f"{row.error.reason}-{proof}" for row, proof in PROOFS])

@@ -19,6 +19,7 @@ from kfadapter_grpc.watching import Wanted, WatchPoller
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kfadapter_grpc.domain.call import Authorization
     from kfadapter_grpc.domain.experiments import ExperimentRef
     from kfadapter_grpc.domain.run_events import RunEvent
 
@@ -33,6 +34,8 @@ class FakeLooks:
         asked: How often each question was asked.
         failure: What every question fails with.
         sizes: How many ids the questions named.
+        refused: What those who ask with this authorization are told.
+        asked_as: Who asked, each time.
     """
 
     def __init__(self) -> None:
@@ -40,6 +43,8 @@ class FakeLooks:
         self.asked: Counter[str] = Counter()
         self.failure: Exception | None = None
         self.sizes: list[int] = []
+        self.refused: dict[Authorization, Exception] = {}
+        self.asked_as: list[Authorization | None] = []
 
     def put(self, run_id: str, state: RunState = RunState.RUNNING, **fields: object) -> Run:
         """Makes a run, or changes it."""
@@ -53,23 +58,26 @@ class FakeLooks:
 
     def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> Sequence[Run]:
         """Reads runs."""
-        del namespace, call
+        del namespace
+        self._let(call)
         return self._listed("read", run_ids, lambda _: True)
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
         """Reads those in another state."""
-        del namespace, call
+        del namespace
+        self._let(call)
         return self._listed("in_other_state", run_ids, lambda run: run.state is not state)
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
         """Counts those that are there."""
-        del namespace, call
+        del namespace
+        self._let(call)
         stored = [StorageState.ARCHIVED] if archived else [StorageState.AVAILABLE]
         return len(self._listed("count", run_ids, lambda run: run.storage_state in stored))
 
     def get(self, run_id: str, call: Call) -> Run:
         """Reads one run."""
-        del call
+        self._let(call)
         self._ask("get")
         if run_id not in self.runs:
             raise RunNotFoundError("not there")
@@ -77,16 +85,22 @@ class FakeLooks:
 
     def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
         """Reads runs that match."""
-        del call
+        self._let(call)
         self._ask("made")
         found = [run for run in self.runs.values() if self._matches(where, run)]
         return sorted(found, key=lambda run: run.created_at or BEGIN, reverse=True)[:limit]
 
     def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
         """Finds an experiment."""
-        del call
+        self._let(call)
         self._ask("experiment_id")
         return ref.experiment_id or f"id of {ref.name}"
+
+    def _let(self, call: Call) -> None:
+        self.asked_as.append(call.authorization)
+        refusal = self.refused.get(call.authorization) if call.authorization else None
+        if refusal is not None:
+            raise refusal
 
     def _matches(self, where: RunFilter, run: Run) -> bool:
         assert run.created_at is not None
@@ -143,10 +157,15 @@ class Watching:
         self._stack = ExitStack()
 
     def watch(
-        self, *run_ids: str, where: RunFilter | None = None, tasks: bool = False, known: dict[str, str] | None = None
+        self,
+        *run_ids: str,
+        where: RunFilter | None = None,
+        tasks: bool = False,
+        known: dict[str, str] | None = None,
+        who: Authorization | None = None,
     ) -> Reader:
         """Opens a watch."""
-        call = Call("test", 60)
+        call = Call("test", 60, who)
         wanted = Wanted(run_ids, where, "", known or {}, tasks)
         return Reader(self._stack.enter_context(self.poller.open(wanted, call)), call)
 

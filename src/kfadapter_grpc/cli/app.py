@@ -49,9 +49,9 @@ def _program() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from kfadapter_grpc.version import installed_version
+        from kfadapter_grpc.version import running
 
-        sys.stdout.write(f"kfadapter {installed_version()}\n")
+        sys.stdout.write("".join(f"{name} {version}\n" for name, version in running().items()))
         raise typer.Exit
 
 
@@ -99,7 +99,7 @@ def _common(
         typer.Option("--insecure-token", help="Send the token without TLS, readable for others on its way."),
     ] = False,
     _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print what runs, and exit.")
     ] = False,
 ) -> None:
     # Read when gRPC is loaded, which is yet to come; it would write a line of its own whenever a handshake fails.

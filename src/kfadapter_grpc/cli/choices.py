@@ -45,6 +45,15 @@ class IfExistsChoice(str, enum.Enum):
     SKIP_IF_SAME = "skip-if-same"
 
 
+class KfpCredentialsChoice(str, enum.Enum):
+    """As whom KFP is asked; the values are those of the settings."""
+
+    NONE = "none"
+    TOKEN_FILE = "token-file"  # noqa: S105 - a kind of credentials
+    SERVICE_ACCOUNT = "service-account"
+    FORWARD = "forward"
+
+
 class LogFormat(str, enum.Enum):
     """How log lines look; the values are those of the settings."""
 

@@ -1,13 +1,25 @@
-"""The budget of one call: how long it may take, and whether anybody still waits for it."""
+"""One call: how long it may take, whether anybody still waits for it, and as whom KFP is asked for it."""
 
 from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """The `authorization` with which a caller says who they are. It is a secret, and not shown.
+
+    Attributes:
+        value: As it was sent (`Bearer TOKEN`).
+    """
+
+    value: str = field(repr=False)
 
 
 class Call:
@@ -17,11 +29,13 @@ class Call:
 
     Attributes:
         request_id: Names the call in logs, errors and towards KFP.
+        authorization: As whom KFP is asked, where callers are that themselves; None: as the adapter.
     """
 
-    def __init__(self, request_id: str, seconds: float) -> None:
+    def __init__(self, request_id: str, seconds: float, authorization: Authorization | None = None) -> None:
         """Starts the call's clock; it may take `seconds`."""
         self.request_id = request_id
+        self.authorization = authorization
         self._deadline = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._cancelled = False
@@ -36,6 +50,10 @@ class Call:
     def remaining(self) -> float:
         """Seconds that are left; negative when the deadline has passed."""
         return self._deadline - time.monotonic()
+
+    def apart(self, seconds: float) -> Call:
+        """Makes a call for work that must happen although this one may end: of the same name, for the same caller."""
+        return Call(self.request_id, seconds, self.authorization)
 
     def extend(self, seconds: float) -> None:
         """Allows at least `seconds` from now on."""

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from kfadapter_grpc.kfp_backend.backend import KfpBackend
-from kfadapter_grpc.kfp_backend.transport import TransportSettings
+from kfadapter_grpc.kfp_backend.credentials import Credentials, ForwardedCredentials, NoCredentials, TokenFile
+from kfadapter_grpc.kfp_backend.transport import TlsFiles, TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
 
-__all__ = ["KfpBackend", "TransportSettings", "connect"]
+__all__ = [
+    "Credentials",
+    "ForwardedCredentials",
+    "KfpBackend",
+    "NoCredentials",
+    "TlsFiles",
+    "TokenFile",
+    "TransportSettings",
+    "connect",
+]
 
 
-def connect(url: str, *, pool_size: int = 96, place: SpoolPlace | None = None) -> KfpBackend:
+def connect(
+    url: str,
+    *,
+    pool_size: int = 96,
+    place: SpoolPlace | None = None,
+    credentials: Credentials | None = None,
+    tls: TlsFiles | None = None,
+) -> KfpBackend:
     """Makes a backend for the KFP at `url`; nothing is sent yet.
 
     Args:
         url: The base URL.
         pool_size: How many idle connections are kept.
         place: Where downloads are kept on their way.
+        credentials: As whom it is asked; nobody if not given.
+        tls: Whom to trust there, and what to show.
     """
-    return KfpBackend(TransportSettings(url=url, pool_size=pool_size), place or SpoolPlace())
+    settings = TransportSettings(url, pool_size, credentials=credentials or NoCredentials(), tls=tls or TlsFiles())
+    return KfpBackend(settings, place or SpoolPlace())

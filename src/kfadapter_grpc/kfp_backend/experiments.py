@@ -69,7 +69,7 @@ class KfpExperimentRepository:
         except NotSentError:
             raise
         except _BROKEN as broken:
-            return self._made_all_the_same(request, begun, broken, spare_call(call.request_id))
+            return self._made_all_the_same(request, begun, broken, spare_call(call))
 
     def _made_all_the_same(
         self, request: CreateExperiment, begun: datetime, broken: errors.AdapterError, spare: Call

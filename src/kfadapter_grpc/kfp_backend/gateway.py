@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.models import PipelineRef
 from kfadapter_grpc.kfp_backend.api import KfpFailureError, ListQuery, NotAnApiError, Operation
 from kfadapter_grpc.kfp_backend.error_table import (
@@ -28,6 +27,7 @@ from kfadapter_grpc.kfp_backend.transport import AnswerTooLargeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.models import PipelineVersion, VersionRef
     from kfadapter_grpc.kfp_backend.api import PipelineApi
     from kfadapter_grpc.kfp_backend.wire import PipelineJson, VersionJson, VersionListJson
@@ -236,16 +236,16 @@ class Gateway:
             raise no_such_version(context)
         return found
 
-    def look_for(self, pipeline_id: str, namespace: str, size: int, request_id: str) -> Callable[[Look], Seen]:
+    def look_for(self, pipeline_id: str, namespace: str, size: int, failed: Call) -> Callable[[Look], Seen]:
         """Makes what the error table asks after a failed upload."""
 
         def look(what: Look) -> Seen:
-            return _size_seen(size) if what is Look.SIZE else self._look_at_target(pipeline_id, namespace, request_id)
+            return _size_seen(size) if what is Look.SIZE else self._look_at_target(pipeline_id, namespace, failed)
 
         return look
 
-    def _look_at_target(self, pipeline_id: str, namespace: str, request_id: str) -> Seen:
-        call = spare_call(request_id)
+    def _look_at_target(self, pipeline_id: str, namespace: str, failed: Call) -> Seen:
+        call = spare_call(failed)
         try:
             if pipeline_id:
                 self.api.get_pipeline(pipeline_id, call)
@@ -258,9 +258,9 @@ class Gateway:
         return Seen.THERE
 
 
-def spare_call(request_id: str) -> Call:
+def spare_call(call: Call) -> Call:
     """A budget, from now on, for looking and undoing: that must happen although the caller's may be used up."""
-    return Call(request_id, SPARE_SECONDS)
+    return call.apart(SPARE_SECONDS)
 
 
 def smaller(size: int) -> int:

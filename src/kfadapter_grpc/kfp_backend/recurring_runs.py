@@ -77,7 +77,7 @@ class KfpRecurringRunRepository:
         except NotSentError:
             raise
         except _BROKEN as broken:
-            return self._made_all_the_same(request, body, begun, broken, spare_call(call.request_id))
+            return self._made_all_the_same(request, body, begun, broken, spare_call(call))
 
     def _made_all_the_same(
         self,

@@ -97,7 +97,7 @@ class RunCreator:
         except (NotSentError, errors.CallCancelledError):
             raise
         except errors.AdapterError as failed:
-            return self._started_all_the_same(request, run_id, failed, spare_call(call.request_id))
+            return self._started_all_the_same(request, run_id, failed, spare_call(call))
 
     # --- what is started ----------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ _WITHOUT_NAME = (
     errors.VersionNotFoundError,
     errors.ExperimentNotFoundError,
     errors.KfpRejectedCredentialsError,
+    errors.PermissionDeniedError,
 )
 """Where a name is left empty: what it names is gone, or is somebody else's."""
 

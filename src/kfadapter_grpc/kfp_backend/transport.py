@@ -6,7 +6,8 @@ and know no deadline for a call as a whole.
 
 Rules kept here: a request ends at the deadline of its call, or when the caller goes, whatever the server does;
 redirects are answers, not followed; only reads are repeated; a write, and what is repeated, goes over a connection
-that has just been made; an answer is read up to a limit.
+that has just been made; an answer is read up to a limit. One exception: what KFP answers with 401 it has not done, so
+that is repeated once, read or write, if there are other credentials by then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlencode
@@ -24,6 +26,7 @@ from urllib.parse import urlencode
 import kfp_server_api
 
 from kfadapter_grpc.domain.errors import CallCancelledError, KfpError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.kfp_backend.credentials import Credentials, NoCredentials
 from kfadapter_grpc.kfp_backend.exchange import AlarmClock, Exchange
 from kfadapter_grpc.kfp_backend.http1 import (
     AnswerReader,
@@ -36,6 +39,8 @@ from kfadapter_grpc.kfp_backend.http1 import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from urllib3.connection import HTTPConnection
 
     from kfadapter_grpc.domain.call import Call
@@ -79,11 +84,12 @@ class Request:
         method: The HTTP method.
         path: The path after the host, quoted.
         query: The query's keys and values, not quoted.
-        body: The bytes to send, or an iterable of them with `content_length` set.
+        body: The bytes to send, or an iterable of them, from the beginning each time, with `content_length` set.
         content_type: Of the body.
         content_length: Of an iterable body.
         keep: How many bytes of a longer answer to keep at either end; the middle is read and dropped. 0: keep all.
         limit: The answer's greatest size.
+        public: Whether it may be asked without credentials, where only callers have some.
         into: Gets the body of every answer as it comes, as a whole; what it holds counts once `send` has returned.
     """
 
@@ -95,6 +101,7 @@ class Request:
     content_length: int | None = None
     keep: int = 0
     limit: int = MAX_ANSWER_BYTES
+    public: bool = False
     into: Sink | None = None
 
     @property
@@ -126,6 +133,21 @@ class OpenAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Files in PEM form. They are read for each new connection, so changed ones need no restart.
+
+    Attributes:
+        ca: The authorities that KFP's certificate may come from; None: the usual ones.
+        certificate: What KFP is shown, with the certificates between it and the authority; None: nothing.
+        key: Its private key, not encrypted.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TransportSettings:
     """Where KFP is and how to reach it.
 
@@ -133,13 +155,15 @@ class TransportSettings:
         url: The base URL, with any path prefix, without a slash at the end.
         pool_size: How many idle connections are kept.
         connect_seconds: The longest time to connect.
-        headers: Sent with every request.
+        credentials: As whom it is asked.
+        tls: Whom to trust there, and what to show.
     """
 
     url: str
     pool_size: int = 96
     connect_seconds: float = _CONNECT_SECONDS
-    headers: Mapping[str, str] = field(default_factory=dict)
+    credentials: Credentials = field(default_factory=NoCredentials)
+    tls: TlsFiles = field(default_factory=TlsFiles)
 
 
 class Transport:
@@ -148,14 +172,17 @@ class Transport:
     def __init__(self, settings: TransportSettings) -> None:
         configuration = kfp_server_api.Configuration(host=settings.url)
         configuration.connection_pool_maxsize = settings.pool_size
+        configuration.ssl_ca_cert = _text(settings.tls.ca)
+        configuration.cert_file = _text(settings.tls.certificate)
+        configuration.key_file = _text(settings.tls.key)
         client = kfp_server_api.ApiClient(configuration)
         self._connections = Connections(client.rest_client.pool_manager, configuration.host, settings.pool_size)
         self._headers = {
             "Host": self._connections.host,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
-            **settings.headers,
         }
+        self._credentials = settings.credentials
         self._connect_seconds = settings.connect_seconds
         self._alarms = AlarmClock()
         self._closed = threading.Event()
@@ -175,18 +202,27 @@ class Transport:
             KfpTimeoutError: The call's deadline has passed; the same holds for a write.
             CallCancelledError: The caller went away; the same holds for a write.
             AnswerTooLargeError: The answer passes the request's limit.
+            KfpRejectedCredentialsError: The adapter's own credentials cannot be read; nothing was sent.
+            UnauthenticatedError: The caller's own are asked for, and there are none; nothing was sent.
         """
+        shown = self._authorization(request, call)
+        answer = self._send(request, call, shown)
+        if answer.status == HTTPStatus.UNAUTHORIZED and (other := self._credentials.try_other(shown)) is not None:
+            return self._send(request, call, other)
+        return answer
+
+    def _send(self, request: Request, call: Call, shown: str | None) -> Answer:
         attempts = _READ_ATTEMPTS if request.repeatable else 1
         for attempt in range(1, attempts):
             try:
-                answer = self._send_once(request, call, fresh=attempt > 1)
+                answer = self._send_once(request, call, shown, fresh=attempt > 1)
             except KfpUnavailableError:
                 if not self._wait(attempt, None, call):
                     raise
                 continue
             if answer.status not in _RETRY_STATUS or not self._wait(attempt, answer.retry_after, call):
                 return answer
-        return self._send_once(request, call, fresh=True)
+        return self._send_once(request, call, shown, fresh=True)
 
     @contextmanager
     def open(self, request: Request, call: Call) -> Iterator[OpenAnswer]:
@@ -194,12 +230,24 @@ class Transport:
 
         What `send` raises is raised from the block, too, while the answer is read there.
         """
+        shown = self._authorization(request, call)
+        with self._open(request, call, shown) as answer:
+            refused = answer.status == HTTPStatus.UNAUTHORIZED
+            other = self._credentials.try_other(shown) if refused else None
+            if other is None:
+                yield answer
+                return
+        with self._open(request, call, other) as answer:
+            yield answer
+
+    @contextmanager
+    def _open(self, request: Request, call: Call, shown: str | None) -> Iterator[OpenAnswer]:
         connection: HTTPConnection | None = None
         with Exchange(call, self._alarms) as exchange:
             try:
                 seconds = min(self._connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=True)
-                send(connection.sock, self._head(request, call), b"")
+                send(connection.sock, self._head(request, call, shown), b"")
                 reader = AnswerReader()
                 pieces = reader.pieces(connection.sock)
                 first = next(pieces, b"")
@@ -239,14 +287,14 @@ class Transport:
         finally:
             forget()
 
-    def _send_once(self, request: Request, call: Call, *, fresh: bool) -> Answer:
+    def _send_once(self, request: Request, call: Call, shown: str | None, *, fresh: bool) -> Answer:
         if call.cancelled:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
         with Exchange(call, self._alarms) as exchange:
             try:
-                answer = self._exchange(request, exchange, call, fresh=fresh)
+                answer = self._exchange(request, exchange, call, self._head(request, call, shown), fresh=fresh)
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call) from error
             # A line that we have shut ourselves looks like the end of a head or body without a length.
@@ -256,8 +304,7 @@ class Transport:
                 raise _timed_out()
             return answer
 
-    def _exchange(self, request: Request, exchange: Exchange, call: Call, *, fresh: bool) -> Answer:
-        head = self._head(request, call)
+    def _exchange(self, request: Request, exchange: Exchange, call: Call, head: bytes, *, fresh: bool) -> Answer:
         seconds = min(self._connect_seconds, call.remaining())
         connection = self._connections.open(exchange, seconds, fresh=fresh)
         reader, kept = AnswerReader(), _Kept(request)
@@ -274,8 +321,15 @@ class Transport:
             connection.close()
         return kept.answer(reader.status, reader.headers)
 
-    def _head(self, request: Request, call: Call) -> bytes:
+    def _authorization(self, request: Request, call: Call) -> str | None:
+        if request.public and self._credentials.of_callers and call.authorization is None:
+            return None
+        return self._credentials.header(call)
+
+    def _head(self, request: Request, call: Call, shown: str | None) -> bytes:
         headers = {**self._headers, "X-Request-Id": call.request_id}
+        if shown is not None:
+            headers["Authorization"] = shown
         if request.body is not None:
             length = len(request.body) if isinstance(request.body, bytes) else request.content_length
             headers |= {"Content-Type": request.content_type, "Content-Length": str(length)}
@@ -321,6 +375,10 @@ class _Kept:
         )
 
 
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
 def _query_string(query: Query) -> str:
     return "?" + urlencode(query) if query else ""
 
@@ -338,14 +396,29 @@ def _timed_out() -> KfpTimeoutError:
     return KfpTimeoutError("Kubeflow Pipelines did not answer within the deadline; allow more time and try again")
 
 
+def _no_tls(cause: BaseException | None) -> str:
+    """Tells what TLS says of itself; it knows no secrets."""
+    why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "no reason given"
+    return (
+        f"there is no TLS with Kubeflow Pipelines, as one side does not accept the other ({why}); "
+        "the adapter's operator should check KFADAPTER_KFP_CA_FILE and KFADAPTER_KFP_CLIENT_CERTIFICATE"
+    )
+
+
 def _translate(error: Exception, exchange: Exchange, call: Call) -> Exception:
     """Tells what a fault of the connection means for the call."""
     if call.cancelled:
         return _cancelled()
     if exchange.expired or call.remaining() <= 0:
         return _timed_out()
+    return _unavailable(error)
+
+
+def _unavailable(error: Exception) -> KfpUnavailableError:
     if isinstance(error, TlsError):
-        return NotSentError("Kubeflow Pipelines' certificate or TLS settings are not accepted; see the adapter's log")
+        return NotSentError(_no_tls(error.__cause__))
+    if isinstance(error, ssl.SSLError):  # with TLS 1.3 a server that dislikes our certificate says so only now
+        return KfpUnavailableError(_no_tls(error))
     if isinstance(error, NotConnectedError):
         return NotSentError("Kubeflow Pipelines cannot be reached: it does not accept connections; try again later")
     if isinstance(error, NotHttpError):

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.models import IfExists, Pipeline, UploadResult
 from kfadapter_grpc.kfp_backend import tags
 from kfadapter_grpc.kfp_backend.api import KfpFailureError, UploadForm
@@ -25,6 +24,7 @@ from kfadapter_grpc.kfp_backend.turns import Turns
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.models import PipelineFile, UploadRequest
     from kfadapter_grpc.kfp_backend.wire import PipelineJson, VersionJson
 
@@ -142,7 +142,7 @@ class Uploader:
         """
         request = job.request
         form = replace(self._form(job, request.name), namespace=request.namespace, tags=job.version_tags)
-        look = self._gateway.look_for("", request.namespace, job.file.size, job.call.request_id)
+        look = self._gateway.look_for("", request.namespace, job.file.size, job.call)
         try:
             with explained(replace(job.context(limit=_limit(job)), look=look)):
                 pipeline = self._api.upload(form, job.file, job.call)
@@ -186,7 +186,7 @@ class Uploader:
             "tags": job.pipeline_tags,
         }
         # A caller who goes away does not break this off: it is short, and its answer tells what is to be undone.
-        call = Call(job.call.request_id, job.call.remaining())
+        call = job.call.apart(job.call.remaining())
         try:
             with explained(job.context()):
                 made = self._api.create_pipeline({key: value for key, value in body.items() if value}, call)
@@ -206,7 +206,7 @@ class Uploader:
 
     def _made_all_the_same(self, job: _Job, broken: errors.AdapterError) -> PipelineJson:
         """Looks for a pipeline that was made although the answer broke; raises what broke if it is not ours."""
-        spare = spare_call(job.call.request_id)
+        spare = spare_call(job.call)
         try:
             found = self._gateway.find_by_name(job.request.name, job.request.namespace, spare)
         except errors.AdapterError:
@@ -244,7 +244,7 @@ class Uploader:
     def _undo(self, pipeline: PipelineJson, call: Call) -> None:
         """Deletes a pipeline that we made, unless somebody has put a version into it: without cascade KFP refuses."""
         try:
-            self._api.delete_pipeline(pipeline.pipeline_id, spare_call(call.request_id), cascade=False)
+            self._api.delete_pipeline(pipeline.pipeline_id, spare_call(call), cascade=False)
         except (KfpFailureError, errors.AdapterError):
             return  # it has a version, or stays empty, and the next upload of the name adopts it
 
@@ -305,7 +305,7 @@ class Uploader:
         """Stores a version; after a broken answer, looks whether it arrived all the same."""
         pipeline_id = pipeline.pipeline_id
         form = replace(self._form(job, name), pipeline_id=pipeline_id, tags=job.version_tags)
-        look = self._gateway.look_for(pipeline_id, job.request.namespace, job.file.size, job.call.request_id)
+        look = self._gateway.look_for(pipeline_id, job.request.namespace, job.file.size, job.call)
         context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), look=look)
         try:
             with explained(context):
@@ -320,7 +320,7 @@ class Uploader:
         where = (equals("name", name), equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
         try:
             with explained():
-                version = self._api.find_version(pipeline_id, where, spare_call(job.call.request_id))
+                version = self._api.find_version(pipeline_id, where, spare_call(job.call))
         except errors.UnsupportedByKfpError:
             raise _of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
         except errors.AdapterError:

@@ -97,7 +97,8 @@ class AdapterServer:
         self._stopping = threading.Event()
         self._security = Security(settings)
         self._health_listener = HealthListener(settings.health_listen, self._health.servicer, _OPTIONS)
-        calls = CallInterceptor(layers(self._security.authentication, self.admission))
+        as_caller = settings.kfp_credentials == "forward"
+        calls = CallInterceptor(layers(self._security.authentication, self.admission, ask_as_caller=as_caller))
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
         self._add_services(servicers)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from kfadapter_grpc.interceptors import configure_logging
-from kfadapter_grpc.kfp_backend import connect
-from kfadapter_grpc.server.grpc_server import SPARE_THREADS, AdapterServer
+from kfadapter_grpc.server.grpc_server import AdapterServer
+from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.log_writer import LogWriter
 from kfadapter_grpc.server.memory import return_large_blocks
 from kfadapter_grpc.services.experiment import ExperimentServicer
@@ -22,6 +22,7 @@ from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.services.recurring_run import RecurringRunServicer
 from kfadapter_grpc.services.run import RunServicer
 from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.version import running
 from kfadapter_grpc.watching import WatchPoller
 
 if TYPE_CHECKING:
@@ -62,9 +63,10 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         configure_logging(settings.log_format, settings.log_level, lines)
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
+        log.info("starting", **running())
         # 2. KFP, without asking it for anything yet.
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
-        backend = connect(settings.kfp_url, pool_size=_pool_size(settings), place=limits.place)
+        backend = connect_as_set(settings, limits.place)
         stages.enter_context(closing(backend))
         # 3. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
@@ -140,10 +142,6 @@ def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, n
         ExperimentServicer(backend.experiments, namespace),
         RecurringRunServicer(backend.recurring_runs, namespace),
     ]
-
-
-def _pool_size(settings: Settings) -> int:
-    return settings.max_unary_calls + settings.max_uploads + SPARE_THREADS
 
 
 def _abandon_stuck_calls(server: AdapterServer, log: FilteringBoundLogger) -> None:

@@ -1,4 +1,4 @@
-"""What is known of the runs of one namespace that are watched, and who watches them."""
+"""What is known of the runs of one scope that are watched, and who watches them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Known:
 
 
 class Board:
-    """The runs of one namespace that somebody watches. Not safe to use from several threads at once."""
+    """The runs of one scope that somebody watches. Not safe to use from several threads at once."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter_grpc.domain.runs import Run, RunFilter
-    from kfadapter_grpc.watching.watch import Watch
+    from kfadapter_grpc.watching.watch import Scope, Watch
 
 MAX_FOLLOWED = 1000
 """How many runs are followed for one filter: the newest."""
@@ -28,9 +28,10 @@ FilterKey: TypeAlias = "tuple[object, ...]"
 """Tells filters apart."""
 
 
-def filter_key(where: RunFilter) -> FilterKey:
+def filter_key(where: RunFilter, scope: Scope) -> FilterKey:
     """What equal filters have in common."""
     return (
+        scope,
         where.experiment,
         where.states,
         where.created_after,
@@ -49,12 +50,14 @@ class FilterGroup:
 
     Attributes:
         where: The filter.
+        scope: What its watches have in common.
         watches: Who watches.
         run_ids: The runs that are followed, the newest last.
     """
 
-    def __init__(self, where: RunFilter) -> None:
+    def __init__(self, where: RunFilter, scope: Scope) -> None:
         self.where = where
+        self.scope = scope
         self.watches: set[Watch] = set()
         self.run_ids: dict[str, None] = {}
         self._seen: datetime | None = None

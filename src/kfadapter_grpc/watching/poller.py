@@ -85,15 +85,19 @@ class WatchPoller:
     def open(self, wanted: Wanted, call: Call) -> Iterator[Iterator[RunEvent]]:
         """Watches for as long as the block lasts.
 
-        The events end when all runs of a watch of ids are over.
+        The events end when all runs of a watch of ids are over. Where KFP is asked as the caller, it is asked so for
+        this watch, too: only watches with the same credentials share what is known.
 
         Raises:
+            UnauthenticatedError: KFP does not, or no more, accept the caller's own credentials; while the events are
+                read.
+            PermissionDeniedError: KFP does not, or no more, let the caller see the runs; while the events are read.
             DrainingError: The adapter is shutting down; also while the events are read.
             CallCancelledError: The caller has gone; while the events are read.
             ExperimentNotFoundError: There is no experiment as the filter names it.
             AmbiguousNameError: Several experiments have that name.
         """
-        watch = Watch(self._resolved(wanted, call), Mailbox(self._now))
+        watch = Watch(self._resolved(wanted, call), Mailbox(self._now), call.authorization)
         forget = call.on_cancel(lambda: watch.mailbox.fail(CallCancelledError("the caller went away")))
         try:
             self._add(watch)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.domain.runs import Run
     from kfadapter_grpc.watching.filters import FilterKey
-    from kfadapter_grpc.watching.watch import Watch
+    from kfadapter_grpc.watching.watch import Scope, Watch
 
 
 class Registry:
@@ -29,7 +29,7 @@ class Registry:
         self.lock = threading.RLock()
         self._now = now
         self._watches: set[Watch] = set()
-        self._boards: dict[str, Board] = {}
+        self._boards: dict[Scope, Board] = {}
         self._groups: dict[FilterKey, FilterGroup] = {}
 
     def __len__(self) -> int:
@@ -42,31 +42,31 @@ class Registry:
             ids: dict[str, None] = dict.fromkeys(watch.wanted.run_ids)
             where = watch.wanted.where
             if where is not None:
-                group = self._groups.setdefault(filter_key(where), FilterGroup(where))
+                group = self._groups.setdefault(filter_key(where, watch.scope), FilterGroup(where, watch.scope))
                 group.watches.add(watch)
                 ids = dict.fromkeys([*group.run_ids, *watch.wanted.known_etags])
-            self._boards.setdefault(watch.wanted.namespace, Board()).follow(watch, ids)
+            self._boards.setdefault(watch.scope, Board()).follow(watch, ids)
 
     def remove(self, watch: Watch) -> None:
         """Has a watch told no more, and forgets what only it was about."""
         with self.lock:
             self._watches.discard(watch)
-            namespace, where = watch.wanted.namespace, watch.wanted.where
-            board = self._boards.get(namespace)
+            scope, where = watch.scope, watch.wanted.where
+            board = self._boards.get(scope)
             if board is not None:
                 board.leave(watch)
             if where is not None:
-                self._leave_group(watch, filter_key(where))
-            if not any(one.wanted.namespace == namespace for one in self._watches):
-                self._boards.pop(namespace, None)
+                self._leave_group(watch, filter_key(where, scope))
+            if not any(one.scope == scope for one in self._watches):
+                self._boards.pop(scope, None)
 
     def watches(self) -> Sequence[Watch]:
         """All watches."""
         with self.lock:
             return list(self._watches)
 
-    def boards(self) -> Sequence[tuple[str, Board]]:
-        """All boards, by namespace."""
+    def boards(self) -> Sequence[tuple[Scope, Board]]:
+        """All boards, by what their watches have in common."""
         with self.lock:
             return list(self._boards.items())
 
@@ -92,7 +92,7 @@ class Registry:
     def take_up(self, group: FilterGroup, runs: Sequence[Run]) -> bool:
         """Takes what a filter's questions found; tells whether there are new runs, or changed ones."""
         with self.lock:
-            board = self._boards.get(group.where.namespace)
+            board = self._boards.get(group.scope)
             if board is None:
                 return False
             new = group.take_up(runs, self._now())
@@ -105,11 +105,11 @@ class Registry:
                 board.leave(watch, dropped)
             return bool(new) or changed
 
-    def refuse(self, namespace: str, error: Exception) -> None:
-        """Ends the watches of a namespace for which KFP has never answered: it never will."""
+    def refuse(self, scope: Scope, error: Exception, *, for_good: bool) -> None:
+        """Ends the watches of a scope for which KFP has never answered, as it never will; `for_good`: all of them."""
         with self.lock:
             for watch in self._watches:
-                if watch.wanted.namespace == namespace and not watch.begun:
+                if watch.scope == scope and (for_good or not watch.begun):
                     watch.mailbox.fail(error)
 
     def _leave_group(self, watch: Watch, key: FilterKey) -> None:

@@ -25,6 +25,7 @@ from kfadapter_grpc.domain.errors import (
     KfpUnavailableError,
     PermissionDeniedError,
     RunNotFoundError,
+    UnauthenticatedError,
 )
 from kfadapter_grpc.domain.runs import RunState
 from kfadapter_grpc.watching.board import chunks
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.watching.board import Board
     from kfadapter_grpc.watching.filters import FilterGroup
     from kfadapter_grpc.watching.registry import Registry
+    from kfadapter_grpc.watching.watch import Scope
 
 QUESTION_SECONDS = 10.0
 """How long KFP has to answer one question."""
@@ -48,15 +50,17 @@ MAX_FIRST_READS = 3
 """How many questions of one tick are about runs of which nothing is known yet."""
 MAX_WHOLE_READS = 20
 """How many runs are read whole, one by one, in one tick."""
-_REFUSALS = (InvalidFieldError, KfpRejectedCredentialsError, PermissionDeniedError, ExperimentNotFoundError)
+_OF_CALLERS = (UnauthenticatedError, PermissionDeniedError)
+"""What is refused to a caller's own credentials: nobody but the caller can send others."""
+_REFUSALS = (InvalidFieldError, KfpRejectedCredentialsError, ExperimentNotFoundError, *_OF_CALLERS)
 _AWAY = (KfpUnavailableError, KfpTimeoutError, CallCancelledError)
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """Something to ask KFP, of a namespace."""
+    """Something to ask KFP, of a scope."""
 
-    namespace: str
+    scope: Scope
     ask: Callable[[], None]
 
 
@@ -106,53 +110,54 @@ class Ticker:
         except _AWAY:
             raise
         except AdapterError as error:  # the other questions may be answered all the same
-            self.reachable = False
+            as_caller = question.scope.authorization is not None and isinstance(error, _OF_CALLERS)
+            self.reachable &= as_caller  # what one caller may not see tells the others nothing of KFP
             if isinstance(error, _REFUSALS):
-                self._registry.refuse(question.namespace, error)
+                self._registry.refuse(question.scope, error, for_good=as_caller)
 
     def _questions(self, elapsed: float) -> Iterator[_Question]:
         """The questions, one after the other: what one brings decides what comes next."""
         for group in self._registry.groups():
-            yield _Question(group.where.namespace, partial(self._list, group))
-        for namespace, board in self._registry.boards():
-            yield from self._states(namespace, board)
-            yield from self._first_reads(namespace, board)
+            yield _Question(group.scope, partial(self._list, group))
+        for scope, board in self._registry.boards():
+            yield from self._states(scope, board)
+            yield from self._first_reads(scope, board)
         yield from self._rare(elapsed)
-        for namespace, board in self._registry.boards():
-            yield from self._tasks(namespace, board)
-            yield from self._whole(namespace, board)
+        for scope, board in self._registry.boards():
+            yield from self._tasks(scope, board)
+            yield from self._whole(scope, board)
 
     def _first_questions(self) -> Iterator[_Question]:
         for group in self._registry.groups():
             if group.is_new:
-                yield _Question(group.where.namespace, partial(self._list, group))
-        for namespace, board in self._registry.boards():
-            yield from self._first_reads(namespace, board)
-            yield from self._whole(namespace, board)
+                yield _Question(group.scope, partial(self._list, group))
+        for scope, board in self._registry.boards():
+            yield from self._first_reads(scope, board)
+            yield from self._whole(scope, board)
 
-    def _first_reads(self, namespace: str, board: Board) -> Iterator[_Question]:
+    def _first_reads(self, scope: Scope, board: Board) -> Iterator[_Question]:
         waiting = list(chunks(self._ids(board.unread)))
         self.behind |= len(waiting) > MAX_FIRST_READS
         for ids in waiting[:MAX_FIRST_READS]:
-            yield _Question(namespace, partial(self._read, namespace, board, ids))
+            yield _Question(scope, partial(self._read, scope, board, ids))
 
-    def _states(self, namespace: str, board: Board) -> Iterator[_Question]:
+    def _states(self, scope: Scope, board: Board) -> Iterator[_Question]:
         with self._registry.lock:
             groups = board.live()
         for state, members in groups.items():
             for ids in chunks(members):
-                yield _Question(namespace, partial(self._ask_state, namespace, board, ids, state))
+                yield _Question(scope, partial(self._ask_state, scope, board, ids, state))
 
-    def _tasks(self, namespace: str, board: Board) -> Iterator[_Question]:
+    def _tasks(self, scope: Scope, board: Board) -> Iterator[_Question]:
         stale = self._ids(board.stale)
         if stale:
-            yield _Question(namespace, partial(self._read, namespace, board, stale))
+            yield _Question(scope, partial(self._read, scope, board, stale))
 
-    def _whole(self, namespace: str, board: Board) -> Iterator[_Question]:
+    def _whole(self, scope: Scope, board: Board) -> Iterator[_Question]:
         waiting = self._ids(board.incomplete)
         self.behind |= len(waiting) > MAX_WHOLE_READS
         for run_id in waiting[:MAX_WHOLE_READS]:
-            yield _Question(namespace, partial(self._read_whole, board, run_id))
+            yield _Question(scope, partial(self._read_whole, scope, board, run_id))
 
     def _rare(self, elapsed: float) -> Iterator[_Question]:
         """As many of the rare questions as it takes to have asked all of them once in a round."""
@@ -165,56 +170,56 @@ class Ticker:
             yield self._turns.popleft()
 
     def _round(self) -> Iterator[_Question]:
-        for namespace, board in self._registry.boards():
+        for scope, board in self._registry.boards():
             with self._registry.lock:
                 over, stored = board.over(), {flag: board.stored(archived=flag) for flag in (False, True)}
             for state, members in over.items():
                 for ids in chunks(members):
-                    yield _Question(namespace, partial(self._ask_state, namespace, board, ids, state))
+                    yield _Question(scope, partial(self._ask_state, scope, board, ids, state))
             for archived, members in stored.items():
                 for ids in chunks(members):
-                    yield _Question(namespace, partial(self._count, namespace, board, ids, archived))
+                    yield _Question(scope, partial(self._count, scope, board, ids, archived))
 
     # --- single questions ---------------------------------------------------------------------------------------
 
     def _list(self, group: FilterGroup) -> None:
         found: dict[str, Run] = {}
         for where in group.questions():
-            found |= {run.run_id: run for run in self._looks.made(where, MAX_FOLLOWED, self._new_call())}
+            found |= {run.run_id: run for run in self._looks.made(where, MAX_FOLLOWED, self._new_call(group.scope))}
         self.moved |= self._registry.take_up(group, list(found.values()))
 
-    def _read(self, namespace: str, board: Board, ids: Sequence[str]) -> None:
-        found = self._looks.read(ids, namespace, self._new_call())
+    def _read(self, scope: Scope, board: Board, ids: Sequence[str]) -> None:
+        found = self._looks.read(ids, scope.namespace, self._new_call(scope))
         self.moved |= self._registry.learn(board, found)
         self.moved |= self._registry.lose(board, list(asked(ids, found)))
 
-    def _ask_state(self, namespace: str, board: Board, ids: Sequence[str], state: RunState) -> None:
+    def _ask_state(self, scope: Scope, board: Board, ids: Sequence[str], state: RunState) -> None:
         ids = self._still(board, ids)
         if not ids:
             return
         if state is RunState.UNKNOWN:  # KFP has no word for it
-            self._read(namespace, board, ids)
+            self._read(scope, board, ids)
             return
-        found = self._looks.in_other_state(ids, state, namespace, self._new_call())
+        found = self._looks.in_other_state(ids, state, scope.namespace, self._new_call(scope))
         self.moved |= self._registry.learn(board, found)
 
-    def _count(self, namespace: str, board: Board, ids: Sequence[str], archived: bool) -> None:
+    def _count(self, scope: Scope, board: Board, ids: Sequence[str], archived: bool) -> None:
         """Counts runs that should be there; where some are not, looks closer, half by half."""
         ids = self._still(board, ids)
         if not ids:
             return
-        count = self._looks.count(ids, namespace, self._new_call(), archived=archived)
+        count = self._looks.count(ids, scope.namespace, self._new_call(scope), archived=archived)
         if count >= len(ids):
             return
         if count == 0 or len(ids) == 1:
-            self._read(namespace, board, ids)
+            self._read(scope, board, ids)
             return
         for half in chunks(ids, math.ceil(len(ids) / 2)):
-            self._count(namespace, board, half, archived)
+            self._count(scope, board, half, archived)
 
-    def _read_whole(self, board: Board, run_id: str) -> None:
+    def _read_whole(self, scope: Scope, board: Board, run_id: str) -> None:
         try:
-            found = self._looks.get(run_id, self._new_call())
+            found = self._looks.get(run_id, self._new_call(scope))
         except RunNotFoundError:
             self.moved |= self._registry.lose(board, [run_id])
             return
@@ -229,8 +234,8 @@ class Ticker:
         with self._registry.lock:
             return look()
 
-    def _new_call(self) -> Call:
-        self._call = Call(f"watch-{uuid.uuid4().hex}", QUESTION_SECONDS)
+    def _new_call(self, scope: Scope) -> Call:
+        self._call = Call(f"watch-{uuid.uuid4().hex}", QUESTION_SECONDS, scope.authorization)
         if self._closed:
             self._call.cancel()
         return self._call

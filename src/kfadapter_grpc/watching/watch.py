@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from kfadapter_grpc.domain.call import Authorization
     from kfadapter_grpc.domain.run_events import RunChanged
     from kfadapter_grpc.domain.runs import Run, RunFilter
     from kfadapter_grpc.watching.mailbox import Mailbox
@@ -40,18 +41,33 @@ class Wanted:
     tasks: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What watches must have in common to share what is known: what one of them may see, so may the others.
+
+    Attributes:
+        namespace: Where the runs are.
+        authorization: As whom KFP is asked; None: as the adapter.
+    """
+
+    namespace: str
+    authorization: Authorization | None = None
+
+
 class Watch:
     """One caller who watches.
 
     Attributes:
         wanted: What the caller wants.
+        scope: Whom the watch may share with.
         mailbox: Where the caller reads.
         followed: The ids of the runs that are followed for it.
         begun: Whether KFP has answered for it.
     """
 
-    def __init__(self, wanted: Wanted, mailbox: Mailbox) -> None:
+    def __init__(self, wanted: Wanted, mailbox: Mailbox, authorization: Authorization | None = None) -> None:
         self.wanted = wanted
+        self.scope = Scope(wanted.namespace, authorization)
         self.mailbox = mailbox
         self.followed: set[str] = set()
         self.begun = False

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.cli.choices import LogFormat, LogLevel, Report, RoleChoice
+from kfadapter_grpc.cli.choices import KfpCredentialsChoice, LogFormat, LogLevel, Report, RoleChoice
 from kfadapter_grpc.cli.guard import guarded
 from kfadapter_grpc.cli.option_types import Namespace, Target, Timeout, chosen
 from kfadapter_grpc.cli.streams import native_path
@@ -64,6 +64,17 @@ def serve(
     health_listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Answer health checks there without TLS, too.")
     ] = None,
+    kfp_credentials: Annotated[KfpCredentialsChoice | None, typer.Option(help="As whom KFP is asked.")] = None,
+    kfp_token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="A bearer token for KFP.")
+    ] = None,
+    kfp_ca_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Authorities of KFP's certificate.")
+    ] = None,
+    kfp_client_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="A certificate to show to KFP.")
+    ] = None,
+    kfp_client_key: Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its key.")] = None,
     insecure_listen: Annotated[
         bool | None, typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS.")
     ] = None,
@@ -106,6 +117,11 @@ def serve(
         tls_client_readers=tls_client_readers,
         token_file=token_file,
         health_listen=health_listen,
+        kfp_credentials=kfp_credentials.value if kfp_credentials else None,
+        kfp_token_file=kfp_token_file,
+        kfp_ca_file=kfp_ca_file,
+        kfp_client_certificate=kfp_client_certificate,
+        kfp_client_key=kfp_client_key,
         insecure_listen=insecure_listen,
         max_unary_calls=max_unary_calls,
         max_uploads=max_uploads,

@@ -59,4 +59,4 @@ class KfpApi(ApiArea):
 
     def health(self, call: Call) -> None:
         """Asks whether the server is well."""
-        self._ask(Operation.HEALTH, Request("GET", f"{V2}/healthz"), dict[str, object], call)
+        self._ask(Operation.HEALTH, Request("GET", f"{V2}/healthz", public=True), dict[str, object], call)

@@ -67,20 +67,33 @@ class Operation(enum.Enum):
 
 
 class KfpFailureError(Exception):
-    """KFP refused, or failed; never leaves kfp_backend."""
+    """KFP refused, or failed; never leaves kfp_backend.
 
-    def __init__(self, operation: Operation, failure: wire.Failure) -> None:
+    Attributes:
+        operation: What was asked.
+        failure: What KFP said.
+        as_caller: Whether it was asked with the caller's own credentials, not the adapter's.
+    """
+
+    def __init__(self, operation: Operation, failure: wire.Failure, *, as_caller: bool = False) -> None:
         super().__init__(f"{operation.value}: {failure}")
         self.operation = operation
         self.failure = failure
+        self.as_caller = as_caller
 
 
 class NotAnApiError(Exception):
-    """What answered is not KFP's API: a redirect, or a page for people; never leaves kfp_backend."""
+    """What answered is not KFP's API: a redirect, or a page for people; never leaves kfp_backend.
 
-    def __init__(self, answer: Answer) -> None:
+    Attributes:
+        answer: What it answered.
+        as_caller: Whether it was asked with the caller's own credentials, not the adapter's.
+    """
+
+    def __init__(self, answer: Answer, *, as_caller: bool = False) -> None:
         super().__init__(f"{answer.status} {answer.content_type} {answer.location}")
         self.answer = answer
+        self.as_caller = as_caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +128,10 @@ class ApiArea:
     def _send(self, operation: Operation, request: Request, call: Call) -> Answer:
         answer = self._transport.send(request, call)
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise KfpFailureError(operation, wire.failure(answer.status, answer.body, answer.retry_after))
+            failure = wire.failure(answer.status, answer.body, answer.retry_after)
+            raise KfpFailureError(operation, failure, as_caller=call.authorization is not None)
         if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
-            raise NotAnApiError(answer)
+            raise NotAnApiError(answer, as_caller=call.authorization is not None)
         return answer
 
 

@@ -12,7 +12,7 @@ from kfadapter_grpc.kfp_backend.api.asking import V2, ApiArea, ListQuery, Operat
 from kfadapter_grpc.kfp_backend.transport import Answer, Request, Sink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.models import PipelineFile
@@ -170,16 +170,24 @@ def _multipart(path: str, form: UploadForm, file: PipelineFile) -> Request:
         "POST",
         path,
         form.pairs(),
-        body=_stream(head, file.stream, end),
+        body=_Stream(head, file.stream, end),
         content_type=f"multipart/form-data; boundary={boundary}",
         content_length=len(head) + file.size + len(end),
         keep=_HEAD_BYTES,
     )
 
 
-def _stream(head: bytes, file: BinaryIO, end: bytes) -> Iterable[bytes]:
-    file.seek(0)
-    yield head
-    chunks: Iterator[bytes] = iter(lambda: file.read(_CHUNK_BYTES), b"")
-    yield from chunks
-    yield end
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A file as a multipart body; each time it is sent, it begins anew."""
+
+    head: bytes
+    file: BinaryIO
+    end: bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.file.seek(0)
+        yield self.head
+        chunks: Iterator[bytes] = iter(lambda: self.file.read(_CHUNK_BYTES), b"")
+        yield from chunks
+        yield self.end

@@ -74,12 +74,13 @@ class RunApi(ApiArea):
         """Reads the log of a node as it comes; KFP has it at an address of its older API only."""
         path = f"{_LOGS}/{segment(run_id)}/nodes/{segment(node_id)}/log"
         request = Request("GET", path, [("follow", "true" if follow else "false")])
+        as_caller = call.authorization is not None
         with self._transport.open(request, call) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 body = b"".join(islice(answer.pieces, _ERROR_PIECES))
-                raise KfpFailureError(Operation.READ_LOG, wire.failure(answer.status, body, None))
+                raise KfpFailureError(Operation.READ_LOG, wire.failure(answer.status, body, None), as_caller=as_caller)
             if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
-                raise NotAnApiError(Answer(answer.status, b"", answer.content_type))
+                raise NotAnApiError(Answer(answer.status, b"", answer.content_type), as_caller=as_caller)
             yield answer.pieces
 
     def _change(self, operation: Operation, run_id: str, verb: str, call: Call) -> None:

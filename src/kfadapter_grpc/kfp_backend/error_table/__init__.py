@@ -87,6 +87,8 @@ def _fits(row: Row, error: KfpFailureError, context: Context, seen: dict[Look, S
     failure = error.failure
     if row.operations and error.operation not in row.operations:
         return False
+    if row.as_caller not in {None, error.as_caller}:
+        return False
     if failure.status not in row.statuses or not re.search(row.pattern, failure.full_text):
         return False
     if row.seen is None:
@@ -103,10 +105,17 @@ _LOGIN = re.compile(rb"log.?in|sign.?in|oauth|openid|\bdex\b|password", re.IGNOR
 def explain_page(error: NotAnApiError) -> AdapterError:
     """Tells what a redirect or a page for people means: a login before KFP, or a wrong address."""
     answer = error.answer
-    if _LOGIN.search(answer.location.encode()) or _LOGIN.search(answer.body[:65536]):
+    is_login = _LOGIN.search(answer.location.encode()) or _LOGIN.search(answer.body[:65536])
+    if is_login and error.as_caller:
+        return errors.UnauthenticatedError(
+            "what stands before Kubeflow Pipelines answers the credentials that came with the call with a login page; "
+            "send a token that it accepts, which a cookie or a password is not",
+            metadata={"kfp_status": str(answer.status)},
+        )
+    if is_login:
         return errors.KfpRejectedCredentialsError(
-            "a login page stands before Kubeflow Pipelines: the adapter's operator must configure credentials, "
-            "or an address inside the cluster",
+            "a login page stands before Kubeflow Pipelines: the adapter's operator must configure credentials "
+            "(KFADAPTER_KFP_CREDENTIALS), or an address inside the cluster",
             metadata={"kfp_status": str(answer.status)},
         )
     return errors.KfpError(

@@ -6,11 +6,20 @@ from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend.error_table.row import Row
 
 NOT_KNOWN = (
-    "Kubeflow Pipelines does not accept the credentials of the adapter (401): its operator must configure valid ones"
+    "Kubeflow Pipelines does not know the adapter (401): its operator must configure credentials that are accepted "
+    "(KFADAPTER_KFP_CREDENTIALS)"
 )
 NOT_ALLOWED = (
     "Kubeflow Pipelines does not let the adapter do this (403) {subject}: "
     "the adapter's operator must grant it the permission, or the namespace is the wrong one"
+)
+CALLER_NOT_KNOWN = (
+    "Kubeflow Pipelines does not accept the credentials that came with the call (401); send valid ones, "
+    "which this adapter hands on as they are"
+)
+CALLER_NOT_ALLOWED = (
+    "Kubeflow Pipelines does not let the user of the call do this (403) {subject}: "
+    "ask its operator for the permission, or name another namespace"
 )
 COUNTS_BYTES = (
     "Kubeflow Pipelines counts bytes of UTF-8, not characters, and a Korean character is 3 bytes, so that 42 of them "
@@ -25,6 +34,16 @@ FIRST: tuple[Row, ...] = (
         errors.KfpRejectedCredentialsError,
         NOT_KNOWN,
         ("multi_user: list team-a as nobody", "fault: 401"),
+        as_caller=False,
+    ),
+    Row(
+        (),
+        (401,),
+        "",
+        errors.UnauthenticatedError,
+        CALLER_NOT_KNOWN,
+        ("multi_user: list team-a as a bad token", "fault: 401"),
+        as_caller=True,
     ),
     Row(
         (),
@@ -33,6 +52,16 @@ FIRST: tuple[Row, ...] = (
         errors.KfpRejectedCredentialsError,
         NOT_ALLOWED,
         ("multi_user: list team-a as bob", "fault: 403"),
+        as_caller=False,
+    ),
+    Row(
+        (),
+        (403,),
+        "",
+        errors.PermissionDeniedError,
+        CALLER_NOT_ALLOWED,
+        ("multi_user: delete the pipeline as bob", "multi_user: run as bob", "fault: 403"),
+        as_caller=True,
     ),
     Row(
         (),

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend.api import Operation
-from kfadapter_grpc.kfp_backend.error_table.general import COUNTS_BYTES, NOT_ALLOWED, NOT_KNOWN
+from kfadapter_grpc.kfp_backend.error_table.general import (
+    CALLER_NOT_ALLOWED,
+    CALLER_NOT_KNOWN,
+    COUNTS_BYTES,
+    NOT_ALLOWED,
+    NOT_KNOWN,
+)
 from kfadapter_grpc.kfp_backend.error_table.row import Row, Seen
 
 _O = Operation
@@ -106,6 +112,17 @@ ROWS: tuple[Row, ...] = (
         NOT_KNOWN,
         ("multi_user: upload to team-a as nobody", "multi_user: upload to team-a as a bad token"),
         seen=Seen.UNKNOWN_USER,
+        as_caller=False,
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        _BLURRED_UPLOAD,
+        errors.UnauthenticatedError,
+        CALLER_NOT_KNOWN,
+        ("multi_user: upload to team-a as a bad token",),
+        seen=Seen.UNKNOWN_USER,
+        as_caller=True,
     ),
     Row(
         _UPLOADS,
@@ -115,6 +132,17 @@ ROWS: tuple[Row, ...] = (
         NOT_ALLOWED,
         ("multi_user: upload to team-a as bob", "multi_user: version upload as bob"),
         seen=Seen.FORBIDDEN,
+        as_caller=False,
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        _BLURRED_UPLOAD,
+        errors.PermissionDeniedError,
+        CALLER_NOT_ALLOWED,
+        ("multi_user: upload to team-a as bob", "multi_user: version upload as bob"),
+        seen=Seen.FORBIDDEN,
+        as_caller=True,
     ),
     Row(
         (_O.UPLOAD_VERSION,),

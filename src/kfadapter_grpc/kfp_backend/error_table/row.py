@@ -51,6 +51,7 @@ class Row:
         proof: What shows it.
         seen: What the look must show; None: nothing is asked.
         field: The request's field that is wrong.
+        as_caller: Whether KFP was asked with the caller's own credentials; None: whoever's they were.
     """
 
     operations: tuple[Operation, ...]
@@ -61,6 +62,7 @@ class Row:
     proof: tuple[str, ...]
     seen: Seen | None = None
     field: str = ""
+    as_caller: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

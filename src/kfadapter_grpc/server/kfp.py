@@ -1,0 +1,38 @@
+"""Connects to KFP as the settings say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.kfp_access import token_path
+from kfadapter_grpc.kfp_backend import ForwardedCredentials, NoCredentials, TlsFiles, TokenFile, connect
+from kfadapter_grpc.server.grpc_server import SPARE_THREADS
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.kfp_backend import Credentials, KfpBackend
+    from kfadapter_grpc.settings import Settings
+    from kfadapter_grpc.spool import SpoolPlace
+
+
+def connect_as_set(settings: Settings, place: SpoolPlace) -> KfpBackend:
+    """Makes the backend; nothing is sent yet, and no file is read.
+
+    Args:
+        settings: Where KFP is, and as whom it is asked.
+        place: Where downloads are kept on their way.
+    """
+    return connect(
+        settings.kfp_url,
+        pool_size=settings.max_unary_calls + settings.max_uploads + SPARE_THREADS,
+        place=place,
+        credentials=credentials(settings),
+        tls=TlsFiles(settings.kfp_ca_file, settings.kfp_client_certificate, settings.kfp_client_key),
+    )
+
+
+def credentials(settings: Settings) -> Credentials:
+    """Tells as whom KFP is asked."""
+    if settings.kfp_credentials == "forward":
+        return ForwardedCredentials()
+    path = token_path(settings.kfp_credentials, settings.kfp_token_file)
+    return NoCredentials() if path is None else TokenFile(path)

@@ -1,0 +1,120 @@
+"""Watching where KFP is asked with the callers' own credentials: nobody is told what another may see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.watched import Reader, Watching
+
+from kfadapter_grpc.domain.call import Authorization
+from kfadapter_grpc.domain.errors import PermissionDeniedError, UnauthenticatedError
+from kfadapter_grpc.domain.experiments import ExperimentRef
+from kfadapter_grpc.domain.runs import RunFilter, RunState
+from kfadapter_grpc.watching import poller as poller_module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ALICE, BOB = Authorization("Bearer canary-alice"), Authorization("Bearer canary-bob")
+SUCCEEDED = RunState.SUCCEEDED
+
+
+@pytest.fixture
+def watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
+    """A poller before a fake KFP; its watches tell a heartbeat as soon as there is no news."""
+    monkeypatch.setattr(poller_module, "HEARTBEAT_SECONDS", 0)
+    made = Watching()
+    made.kfp.put("a")
+    yield made
+    made.close()
+
+
+def watch(watching: Watching, who: Authorization | None, *, filtered: bool) -> Reader:
+    """Watches the run, by its id or by a filter that it matches."""
+    return watching.watch(where=RunFilter(), who=who) if filtered else watching.watch("a", who=who)
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_each_watch_is_looked_after_as_its_caller(watching: Watching, filtered: bool) -> None:
+    """Two callers watch the same run: KFP is asked for it as each of them, and never as somebody else."""
+    watches = [watch(watching, who, filtered=filtered) for who in (ALICE, BOB)]
+    watching.tick()
+    assert [one.told() for one in watches] == [["a RUNNING"], ["a RUNNING"]]
+    watching.kfp.put("a", SUCCEEDED)
+    watching.tick(20)
+    assert [one.told()[0] for one in watches] == ["a SUCCEEDED", "a SUCCEEDED"]
+    assert set(watching.kfp.asked_as) == {ALICE, BOB}
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("bob_first", [False, True])
+def test_who_may_not_see_a_run_is_not_told_of_it(watching: Watching, filtered: bool, bob_first: bool) -> None:
+    """Bob watches a run of Alice's: KFP refuses it to him, though all is known for Alice; she goes on undisturbed."""
+    watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
+    if bob_first:
+        bob, alice = (watch(watching, who, filtered=filtered) for who in (BOB, ALICE))
+        watching.tick()
+    else:
+        alice = watch(watching, ALICE, filtered=filtered)
+        watching.tick()
+        bob = watch(watching, BOB, filtered=filtered)
+        watching.tick()
+    with pytest.raises(PermissionDeniedError):
+        bob.told()
+    assert alice.told() == ["a RUNNING"]
+    watching.kfp.put("a", SUCCEEDED)
+    watching.tick(2)
+    assert alice.told()[0] == "a SUCCEEDED"
+
+
+def test_a_filter_that_names_an_experiment(watching: Watching) -> None:
+    """The experiment of a filter is looked up as the caller as well."""
+    watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
+    with pytest.raises(PermissionDeniedError):
+        watching.watch(where=RunFilter(experiment=ExperimentRef(name="e")), who=BOB)
+    assert watching.kfp.asked_as == [BOB]
+
+
+@pytest.mark.parametrize("tasks", [False, True])
+def test_credentials_that_expire_end_the_watch(watching: Watching, tasks: bool) -> None:
+    """When KFP accepts a caller's credentials no more, all watches with them end; nobody else can send better ones."""
+    expired = [watching.watch("a", tasks=tasks, who=ALICE), watching.watch(where=RunFilter(), tasks=tasks, who=ALICE)]
+    other = watching.watch("a", tasks=tasks, who=BOB)
+    watching.tick()
+    assert [one.told() for one in (*expired, other)] == [["a RUNNING"]] * 3
+    watching.kfp.refused[ALICE] = UnauthenticatedError("expired")
+    watching.tick()
+    for one in expired:
+        with pytest.raises(UnauthenticatedError):
+            one.told()
+    assert other.told() == []  # and no word of a KFP that is away
+    assert "away" not in watch(watching, BOB, filtered=True).told()
+
+
+def test_the_same_credentials_share(watching: Watching) -> None:
+    """Many watches with the same credentials cost KFP what one does."""
+    watches = [watching.watch("a", who=Authorization(ALICE.value)) for _ in range(50)]
+    assert watching.tick() == {"read": 1}
+    assert {tuple(one.told()) for one in watches} == {("a RUNNING",)}
+
+
+def test_nothing_is_kept_of_who_has_gone() -> None:
+    """With the last watch of a caller goes all that was known for it."""
+    watching = Watching()
+    watching.kfp.put("a")
+    for filtered in (False, True):
+        watch(watching, ALICE, filtered=filtered)
+    watching.tick()
+    registry = watching.poller._registry
+    assert len(registry.boards()) == 1
+    watching.close()
+    assert not registry.boards()
+    assert not registry.groups()
+
+
+def test_a_scope_shows_no_secret(watching: Watching) -> None:
+    """What is kept of watches shows nobody's credentials when it is printed."""
+    watch(watching, ALICE, filtered=True)
+    registry = watching.poller._registry
+    assert "canary" not in repr([registry.boards(), [group.scope for group in registry.groups()]])
