@@ -12,6 +12,7 @@ import grpc
 import pytest
 from tests.certificates import CertificateAuthority
 from tests.cli.conftest import Kfadapter
+from tests.cli.test_completion import offered
 from tests.cli.test_process import run
 from tests.client.fake_adapter import FakeAdapter, serving
 from typer.main import get_command
@@ -64,6 +65,28 @@ def test_options_before_and_behind_the_command(secure: str, fake: FakeAdapter, t
     assert kfadapter("runs", "list", "--ca", str(tmp_path / "none")).err.startswith(
         f"error: {tmp_path / 'none'} cannot"
     )
+
+
+def test_a_client_certificate(fake: FakeAdapter, tmp_path: Path) -> None:
+    """An adapter that asks for a certificate takes the one of the options; without it the error says what may lack."""
+    ca = CertificateAuthority()
+    own, (certificate, key) = ca.issue("127.0.0.1"), ca.issue("me").write(tmp_path, "me")
+    known = ["--ca", str(ca.write(tmp_path))]
+    credentials = grpc.ssl_server_credentials([(own.key, own.certificate)], ca.certificate, require_client_auth=True)
+    fake.add("train")
+    with serving(fake, credentials) as target:
+        kfadapter = Kfadapter(target)
+        shown = kfadapter(*known, "--client-certificate", str(certificate), "--client-key", str(key), "list")
+        hidden = kfadapter(*known, "list")
+    assert (shown.code, hidden.code) == (ExitCode.OK, ExitCode.CANNOT_CONNECT)
+    assert "with --client-certificate and --client-key if it asks for them" in hidden.err
+
+
+def test_completion_uses_the_credentials(secure: str, fake: FakeAdapter, tmp_path: Path) -> None:
+    """Names are completed over TLS, too."""
+    fake.add("train")
+    assert offered(secure, "fish", "--ca", str(tmp_path / "ca.pem"), "get", "tr") == ["train"]
+    assert offered(secure, "fish", "get", "tr") == []
 
 
 def test_servers_keep_their_own_options() -> None:

@@ -73,7 +73,7 @@ class Guarded:
     """An adapter that asks who calls, and the KFP behind it."""
 
     kfp: ScriptedKfp
-    address: str
+    server: AdapterServer
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def guarded(**settings: object) -> Iterator[Guarded]:
         loaded = Settings.load(config=None, listen="127.0.0.1:0", **settings)
         served = servicers(backend, watches, UploadLimits(), "")
         server = stack.enter_context(AdapterServer(loaded, served, lambda: True, watches.drain))
-        yield Guarded(kfp, server.address)
+        yield Guarded(kfp, server)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def by_token(folder: Path) -> Iterator[Ways]:
     """An adapter that asks for tokens."""
     file = folder / "tokens"
     file.write_text(token_lines("reader", "writer", "expired"))
-    with guarded(token_file=file) as adapter, grpc.insecure_channel(adapter.address, OWN) as channel:
+    with guarded(token_file=file) as adapter, grpc.insecure_channel(adapter.server.address, OWN) as channel:
         yield Ways(adapter, dict.fromkeys(("none", "unknown", "expired", "reader", "writer"), channel))
 
 
@@ -130,7 +130,7 @@ def by_certificate(folder: Path) -> Iterator[Ways]:
         for who, name in names.items():
             pair = ca.issue(name)
             credentials = grpc.ssl_channel_credentials(ca.certificate, pair.key, pair.certificate)
-            channels[who] = stack.enter_context(grpc.secure_channel(adapter.address, credentials, OWN))
+            channels[who] = stack.enter_context(grpc.secure_channel(adapter.server.address, credentials, OWN))
         yield Ways(adapter, channels)
 
 
@@ -190,6 +190,7 @@ def allowed(ways: Ways, who: str, method: RpcMethod) -> None:
     call = begin(ways.channels[who], method, bearer(TOKENS[who]) if who in TOKENS else ())
     eventually(lambda: len(ways.adapter.kfp.requests) > before)
     call.cancel()
+    eventually(lambda: not ways.adapter.server.admission.count())
 
 
 WRITES = [path for path, method in METHODS.items() if not method.read_only]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.certificates import CertificateAuthority
-from tests.e2e.conftest import PROGRAM, SECONDS, _process
+from tests.e2e.conftest import PROGRAM, SECONDS, _process, dev
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +84,14 @@ def guarded(embedded_url: str, tmp_path: Path) -> Iterator[Guarded]:
         assert (line["event"], line["tls"], line["tokens"]) == ("serving", "on", True)
         port = line["address"].rpartition(":")[2]
         yield Guarded(f"127.0.0.1:{port}", line["health_address"], tmp_path, process, tokens)
+
+
+def test_dev_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kfadapter dev` answers plainly on loopback, whatever the environment says for servers."""
+    make_token(tmp_path, "reader", "reader")
+    monkeypatch.setenv("KFADAPTER_TOKEN_FILE", str(tmp_path / "tokens"))
+    with dev(tmp_path / "data") as adapter:
+        assert adapter.printed("list", "-o", "name") == ""
 
 
 def test_from_token_to_refusal(guarded: Guarded) -> None:

@@ -66,6 +66,37 @@ def test_what_is_wrong_is_not_taken_up(files: tuple[Path, Path]) -> None:
     assert lines[1]["why"] == f"{files[0]}: No such file or directory"
 
 
+def test_what_becomes_right_by_waiting(files: tuple[Path, Path]) -> None:
+    """What is wrong is tried again, as a certificate that is not valid yet will be, and told once."""
+    early = [True, True, True, False]
+
+    def parse(*contents: bytes) -> str:
+        if contents[0] == b"new" and early.pop(0):
+            message = "not valid yet"
+            raise ValueError(message)
+        return contents[0].decode()
+
+    told = Reloaded("the pair", files, parse)
+    files[0].write_text("new")
+    with capture_logs() as lines:
+        for _ in range(5):
+            told.refresh()
+    assert told.value == "new"
+    assert [line["log_level"] for line in lines] == ["error", "info"]
+
+
+def test_what_is_put_back(files: tuple[Path, Path]) -> None:
+    """When a mistake is taken back, the log says that all is well again."""
+    told = Reloaded("the pair", files, joined)
+    with capture_logs() as lines:
+        for text in ("wrong", "first"):
+            files[0].write_text(text)
+            told.refresh()
+            told.refresh()
+    assert told.value == "first"
+    assert [line["log_level"] for line in lines] == ["error", "info"]
+
+
 def test_a_swapped_link(tmp_path: Path) -> None:
     """Kubernetes replaces a mounted folder by turning a link over; that is noticed."""
     for name in ("v1", "v2"):

@@ -42,34 +42,11 @@ class Access:
             UnauthenticatedError: The call brings no valid token.
             PermissionDeniedError: No name in the certificate may call.
         """
-        holder = self._holder(names()) if self._names else None
-        bearer = self._bearer(authorization) if self._tokens else None
+        holder = _holder(self._names, names()) if self._names else None
+        bearer = _bearer(self._tokens(), authorization) if self._tokens else None
         if holder and bearer and not holder.role.allows(bearer.role):
             return Caller(bearer.name, holder.role)
         return bearer or holder
-
-    def _holder(self, names: Sequence[str]) -> Caller:
-        caller = self._names.try_caller(names) if self._names else None
-        if caller is None:
-            said = ", ".join(names) or "none"
-            raise PermissionDeniedError(
-                f"the names in the client certificate ({said}) may not call this adapter; its operator lists in "
-                "tls_client_names who may",
-                metadata={"names": said},
-            )
-        return caller
-
-    def _bearer(self, authorization: Sequence[str | bytes]) -> Caller:
-        entry = self._tokens().try_find(_token(authorization)) if self._tokens else None
-        if entry is None:
-            raise UnauthenticatedError("the token is none of this adapter's, or no longer; ask its operator for one")
-        if entry.is_expired():
-            raise UnauthenticatedError(
-                f"the token of '{entry.name}' expired: its last day was {entry.last_day} (UTC); ask the adapter's "
-                "operator for a new one",
-                metadata={"name": entry.name, "last_day": str(entry.last_day)},
-            )
-        return Caller(entry.name, entry.role)
 
 
 def authorize(caller: Caller | None, needed: Role, method: str) -> None:
@@ -96,3 +73,28 @@ def _token(authorization: Sequence[str | bytes]) -> str:
     if len(authorization) > 1 or len(words) != 2 or words[0].lower() != _SCHEME:  # noqa: PLR2004 - scheme and token
         raise UnauthenticatedError("the metadata 'authorization' must be there once, as 'Bearer TOKEN'")
     return words[1]
+
+
+def _holder(known: ClientNames, names: Sequence[str]) -> Caller:
+    caller = known.try_caller(names)
+    if caller is None:
+        said = ", ".join(names) or "none"
+        raise PermissionDeniedError(
+            f"the names in the client certificate ({said}) may not call this adapter; its operator lists in "
+            "tls_client_names who may",
+            metadata={"names": said},
+        )
+    return caller
+
+
+def _bearer(tokens: Tokens, authorization: Sequence[str | bytes]) -> Caller:
+    entry = tokens.try_find(_token(authorization))
+    if entry is None:
+        raise UnauthenticatedError("the token is none of this adapter's, or no longer; ask its operator for one")
+    if entry.is_expired():
+        raise UnauthenticatedError(
+            f"the token of '{entry.name}' expired: its last day was {entry.last_day} (UTC); ask the adapter's "
+            "operator for a new one",
+            metadata={"name": entry.name, "last_day": str(entry.last_day)},
+        )
+    return Caller(entry.name, entry.role)

@@ -56,34 +56,39 @@ class Reloaded(Generic[T]):
         self._paths = tuple(paths)
         self._parse = parse
         self._log: FilteringBoundLogger = structlog.get_logger()
-        contents = tuple(map(read_small, self._paths))
-        self._seen: tuple[bytes, ...] | str = contents
-        self.value = parse(*contents)
+        self._contents = self._read()
+        self._mistake = ""
+        self.value = parse(*self._contents)
 
     def refresh(self) -> None:
-        """Reads the files again. Each state of them is told once: as re-read, or as what is wrong with it."""
-        seen = self._look()
-        if seen == self._seen:
-            return
-        self._seen = seen
-        try:
-            if isinstance(seen, str):
-                raise ValueError(seen)
-            self.value = self._parse(*seen)
-        except ValueError as error:
-            self._log.error(
-                f"{self._what} not re-read; what was valid before stays valid",
-                files=[str(path) for path in self._paths],
-                why=str(error),
-            )
-        else:
-            self._log.info(f"{self._what} re-read", files=[str(path) for path in self._paths])
+        """Reads the files again, and takes up what they say if it is right.
 
-    def _look(self) -> tuple[bytes, ...] | str:
+        What is wrong is told once, and tried again: a certificate that is not valid yet will be.
+        """
         try:
-            return tuple(map(read_small, self._paths))
+            contents = self._read()
+            if contents == self._contents and not self._mistake:
+                return
+            self.value = self._parse(*contents)
         except OSError as error:
-            return f"{error.filename}: {error.strerror}"
+            self._complain(f"{error.filename}: {error.strerror}")
+        except ValueError as error:
+            self._complain(str(error))
+        else:
+            self._contents, self._mistake = contents, ""
+            self._log.info(f"{self._what} re-read", files=self._files())
+
+    def _complain(self, mistake: str) -> None:
+        if mistake != self._mistake:
+            told = f"{self._what} not re-read; what was valid before stays valid"
+            self._log.error(told, files=self._files(), why=mistake)
+        self._mistake = mistake
+
+    def _read(self) -> tuple[bytes, ...]:
+        return tuple(map(read_small, self._paths))
+
+    def _files(self) -> list[str]:
+        return [str(path) for path in self._paths]
 
 
 class Refresher:

@@ -104,7 +104,7 @@ class Token:
         if token is not None and file is not None:
             raise CredentialsError("give a token or a file that holds one, not both")
         self._file = None if file is None else Path(file)
-        where = "the token" if file is None else os.fspath(file)
+        where = "what was given" if file is None else f"what {os.fspath(file)} holds"
         self._token = _checked(where, token if self._file is None else _text(self._file))
 
     @classmethod
@@ -221,13 +221,13 @@ def _text(path: Path) -> str:
 
 def _checked(where: str, token: str | None) -> str | None:
     if token is not None and (not _SENDABLE.fullmatch(token) or len(token) > _MAX_TOKEN_BYTES):
-        raise CredentialsError(f"{where} does not hold a token: a token is one word of ASCII characters")
+        raise CredentialsError(f"{where} is no token: a token is one word of ASCII characters")
     return token
 
 
 def _check_ca(path: str | os.PathLike[str] | None, ca: bytes) -> None:
     try:
-        ssl.create_default_context(cadata=ca.decode("ascii", "replace"))
+        ssl.create_default_context(cadata=ca.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError):
         raise CredentialsError(f"{os.fspath(path or '')} holds no certificate in PEM form") from None
 

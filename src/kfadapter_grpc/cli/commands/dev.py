@@ -26,6 +26,8 @@ HOST = "127.0.0.1"
 """Where both listen: this machine only."""
 LAST_LINES = 10
 """How much is shown of what the embedded KFP said before it ended."""
+ASKING = ("tls_certificate", "tls_key", "tls_client_ca", "token_file")
+"""What an adapter asks callers for, if its settings say so; this one, on loopback, answers plainly whoever calls."""
 GRACE_SECONDS = 5.0
 """What running calls get when the server is stopped; its user is waiting."""
 
@@ -49,6 +51,7 @@ def dev(port: int, kfp_port: int, data: Path | None, log_level: str) -> None:
         settings = serve.load_settings(
             None, listen=f"{HOST}:{port}", kfp_url=url, log_level=log_level, grace_seconds=GRACE_SECONDS
         )
+        settings = settings.model_copy(update=dict.fromkeys(ASKING))
         with KfpWatch(kfp, folder) as watch:
             serve.serve_until_stopped(settings, functools.partial(_ready, kfp_url=url, folder=folder, watch=watch))
         watch.check()
