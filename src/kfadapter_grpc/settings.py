@@ -20,6 +20,13 @@ from kfadapter_grpc.authentication.setting_checks import (
     ReaderNames,
     TokenPath,
 )
+from kfadapter_grpc.kfp_access import (
+    KfpCredentials,
+    check_ca_file,
+    check_client_certificate,
+    check_credentials,
+    check_token_file,
+)
 from kfadapter_grpc.settings_sources import (
     PREFIX,
     Sources,
@@ -27,14 +34,6 @@ from kfadapter_grpc.settings_sources import (
     nearest,
     unknown_variables,
     variables_by_setting,
-)
-
-from kfadapter_grpc.kfp_access import (
-    KfpCredentials,
-    check_ca_file,
-    check_client_certificate,
-    check_credentials,
-    check_token_file,
 )
 
 if TYPE_CHECKING:

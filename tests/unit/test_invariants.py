@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ import pytest
 
 from kfadapter.v1 import errors_pb2
 from kfadapter_grpc.domain.errors import all_error_classes
-from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.settings_sources import OTHER_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -231,15 +228,3 @@ def test_codes_in_the_methods_comments(path: Path) -> None:
     for code, reason in re.findall(r"// - ([A-Z_]+) / ([A-Z_]+): ", path.read_text()):
         assert reason in _reasons()
         assert code == codes.get(reason, code), reason
-
-
-def test_variables_of_callers_are_known_to_the_server() -> None:
-    """A server takes no variable of the client or of the command line for a misspelt setting."""
-    named = {
-        name
-        for layer in ("client", "cli", "training_manager")
-        for path in (SOURCE / layer).rglob("*.py")
-        for name in re.findall(r"KFADAPTER_([A-Z_]+)", path.read_text(encoding="utf-8"))
-    }
-    assert "TARGET" in named
-    assert named - OTHER_VARIABLES <= {name.upper() for name in Settings.model_fields}

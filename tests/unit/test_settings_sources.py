@@ -122,7 +122,7 @@ def test_the_place_of_a_wrong_value(toml: Callable[[str | bytes], Path]) -> None
             "not 'many'"
         ),
         f"max_stream ({path}, line 4): there is no such setting; did you mean max_streams?",
-        f"tls ({path}, line 6): there is no such setting",
+        f"tls ({path}, line 6): there is no such setting; did you mean tls_key?",
     )
 
 
