@@ -20,6 +20,13 @@ from kfadapter_grpc.authentication.setting_checks import (
     ReaderNames,
     TokenPath,
 )
+from kfadapter_grpc.kfp_access import (
+    KfpCredentials,
+    check_ca_file,
+    check_client_certificate,
+    check_credentials,
+    check_token_file,
+)
 from kfadapter_grpc.settings_sources import (
     PREFIX,
     Sources,
@@ -27,14 +34,6 @@ from kfadapter_grpc.settings_sources import (
     nearest,
     unknown_variables,
     variables_by_setting,
-)
-
-from kfadapter_grpc.kfp_access import (
-    KfpCredentials,
-    check_ca_file,
-    check_client_certificate,
-    check_credentials,
-    check_token_file,
 )
 
 if TYPE_CHECKING:
@@ -307,7 +306,7 @@ class Settings(BaseSettings):
     @field_validator("kfp_credentials")
     @classmethod
     def _check_kfp_credentials(cls, credentials: KfpCredentials, info: ValidationInfo) -> KfpCredentials:
-        check_credentials(credentials, info.data.get("kfp_url", ""))
+        check_credentials(credentials, info.data.get("kfp_url", ""), takes_tokens=bool(info.data.get("token_file")))
         return credentials
 
     @field_validator("kfp_token_file")
