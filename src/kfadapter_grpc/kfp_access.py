@@ -31,12 +31,22 @@ def token_path(credentials: KfpCredentials, token_file: Path | None) -> Path | N
     return token_file if credentials == "token-file" else None
 
 
-def check_credentials(credentials: KfpCredentials, kfp_url: str) -> None:
+def check_credentials(credentials: KfpCredentials, kfp_url: str, *, takes_tokens: bool) -> None:
     """Sees whether credentials may go to an address.
 
+    Args:
+        credentials: Which ones.
+        kfp_url: The address.
+        takes_tokens: Whether the adapter's own callers show it tokens.
+
     Raises:
-        ValueError: They would go over the open network in clear text.
+        ValueError: They would go over the open network in clear text, or tokens that are for the adapter to KFP.
     """
+    if credentials == "forward" and takes_tokens:
+        raise ValueError(
+            "forward would hand the tokens of token_file on to Kubeflow Pipelines, as a call carries one "
+            "authorization; let callers in by certificate (tls_client_ca), or leave it to Kubeflow Pipelines"
+        )
     parts = urlsplit(kfp_url)
     if credentials != "none" and parts.scheme == "http" and not is_inside(parts.hostname or ""):
         raise ValueError(

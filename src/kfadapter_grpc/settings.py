@@ -306,7 +306,7 @@ class Settings(BaseSettings):
     @field_validator("kfp_credentials")
     @classmethod
     def _check_kfp_credentials(cls, credentials: KfpCredentials, info: ValidationInfo) -> KfpCredentials:
-        check_credentials(credentials, info.data.get("kfp_url", ""))
+        check_credentials(credentials, info.data.get("kfp_url", ""), takes_tokens=bool(info.data.get("token_file")))
         return credentials
 
     @field_validator("kfp_token_file")

@@ -14,7 +14,7 @@ from grpc import StatusCode
 from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, self_signed
 from tests.cli.conftest import Kfadapter
 from tests.old_kfp import OldKfp
-from tests.scripted_kfp import ScriptedKfp, answers
+from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
 
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.exit_codes import ExitCode
@@ -37,6 +37,8 @@ from kfadapter_grpc.watching import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.scripted_kfp import Behaviour
 
 pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 
@@ -441,3 +443,42 @@ def test_uploads_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert verdict.status is Status.WARNING
     assert "1000 uploads" in verdict.why
     assert upload_folder(Settings.load(upload_dir=tmp_path, max_upload_bytes=1)).status is Status.OK
+
+
+# --- as whom Kubeflow Pipelines is asked --------------------------------------------------------------------------
+
+
+def _with_token(connection: Connection, received: Received) -> bool:
+    """A KFP that knows one token."""
+    known = received.headers.get("authorization") == "Bearer canary"
+    return answers(*((200, HEALTHY) if known else (401, REFUSED)))(connection, received)
+
+
+def test_the_doctor_asks_as_the_adapter_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the adapter shows to Kubeflow Pipelines, the doctor shows as well, and tells nobody."""
+    token = tmp_path / "token"
+    token.write_text("canary")
+    with answering(_with_token) as url:
+        monkeypatch.setenv("KFADAPTER_LISTEN", "127.0.0.1:0")
+        before = Kfadapter("127.0.0.1:1")("doctor", "--server", "--kfp-url", url, "-o", "json")
+        assert verdicts(before.out, "failed")["KFP credentials"]["what"].endswith("(HTTP 401)")
+        monkeypatch.setenv("KFADAPTER_KFP_CREDENTIALS", "token-file")
+        monkeypatch.setenv("KFADAPTER_KFP_TOKEN_FILE", str(token))
+        ended = Kfadapter("127.0.0.1:1")("doctor", "--server", "--kfp-url", url, "-o", "json")
+    assert statuses(ended.out)["KFP credentials"] == "ok"
+    assert "canary" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize("healthz", [answers(200, HEALTHY), EVERYTHING["unauthenticated"]], ids=["well", "401"])
+def test_the_doctor_has_no_caller(monkeypatch: pytest.MonkeyPatch, healthz: Behaviour) -> None:
+    """Where Kubeflow Pipelines is asked as the callers, what needs one is skipped, which is no fault."""
+    monkeypatch.setenv("KFADAPTER_LISTEN", "127.0.0.1:0")
+    monkeypatch.setenv("KFADAPTER_KFP_CREDENTIALS", "forward")
+    with ScriptedKfp() as server:
+        server.on("GET", "/healthz", healthz)
+        ended = Kfadapter("127.0.0.1:1")("doctor", "--server", "--kfp-url", server.url, "-o", "json")
+        asked = [request.path for request in server.requests]
+    assert ended.code == ExitCode.OK
+    assert statuses(ended.out)["KFP API"] == "ok"
+    assert list(verdicts(ended.out, "skipped")) == ["KFP credentials and facts"]
+    assert asked == ["/apis/v2beta1/healthz"]

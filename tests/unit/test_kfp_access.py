@@ -94,6 +94,14 @@ def test_tokens_that_are_missing(tmp_path: Path, token: Path, monkeypatch: pytes
     assert "KF_PIPELINES_SA_TOKEN_PATH" in said
 
 
+def test_a_call_carries_one_authorization(tmp_path: Path) -> None:
+    """Tokens that callers show to the adapter are never handed on to KFP: both at once are refused."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"manager writer sha256:{'0' * 64}\n")
+    assert "tls_client_ca" in mistake(kfp_credentials="forward", token_file=tokens)
+    assert Settings.load(token_file=tokens).kfp_credentials == "none"
+
+
 @pytest.mark.parametrize(
     ("host", "inside"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -41,6 +42,9 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
         write: Also try the probes that make something.
     """
     reached = reach(settings, namespace)
+    if settings.credentials.of_callers:
+        yield from _way_for_nobody(reached, settings.url, namespace)
+        return
     yield from _way(reached, settings.url, namespace)
     if reached.stopped_at is not None:
         yield skipped("KFP facts", f"the check 'KFP {reached.stopped_at.value}' failed")
@@ -61,6 +65,16 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
         names = ", ".join(probe.name for probe in PROBES if probe.writes)
         step = again(WRITE_FLAG, words="makes one pipeline and one run, and deletes them")
         yield skipped("KFP facts that need writing", names, step)
+
+
+def _way_for_nobody(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
+    """What can be seen where the adapter has no credentials of its own: how far one gets that nobody needs any for."""
+    if reached.stopped_at is Stage.CREDENTIALS:
+        reached = replace(reached, stopped_at=None)
+    way = list(_way(reached, url, namespace))
+    yield from way[: STAGES.index(Stage.CREDENTIALS)]
+    step = do("at a caller's end: kfadapter doctor, with the caller's own credentials, tells whether they are let in")
+    yield skipped("KFP credentials and facts", "Kubeflow Pipelines is asked as each caller", step)
 
 
 def _way(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:

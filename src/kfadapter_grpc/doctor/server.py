@@ -15,7 +15,7 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.doctor import kfp
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.domain.errors import AdapterError
-from kfadapter_grpc.kfp_backend import TransportSettings
+from kfadapter_grpc.server.kfp import transport_settings
 from kfadapter_grpc.settings import Settings, SettingsError, split_address
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
     yield ok("settings", f"all are valid; {given} of {len(effective)} were given, the others are defaults")
     for check in LOCAL_CHECKS:
         yield check(settings)
-    yield from kfp.examine(TransportSettings(settings.kfp_url), settings.namespace, write=write)
+    yield from kfp.examine(transport_settings(settings), settings.namespace, write=write)
 
 
 def upload_folder(settings: Settings) -> Verdict:

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.call import Authorization
 from kfadapter_grpc.domain.errors import UnauthenticatedError
+from kfadapter_grpc.interceptors.authentication import AUTHORIZATION_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.interceptors.chain import Rpc
-
-AUTHORIZATION_KEY = "authorization"
-"""The metadata key of a caller's credentials."""
 
 
 @contextmanager

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp_access import token_path
-from kfadapter_grpc.kfp_backend import ForwardedCredentials, NoCredentials, TlsFiles, TokenFile, connect
+from kfadapter_grpc.kfp_backend import (
+    ForwardedCredentials,
+    KfpBackend,
+    NoCredentials,
+    TlsFiles,
+    TokenFile,
+    TransportSettings,
+)
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp_backend import Credentials, KfpBackend
+    from kfadapter_grpc.kfp_backend import Credentials
     from kfadapter_grpc.settings import Settings
     from kfadapter_grpc.spool import SpoolPlace
 
@@ -21,10 +28,14 @@ def connect_as_set(settings: Settings, place: SpoolPlace) -> KfpBackend:
         settings: Where KFP is, and as whom it is asked.
         place: Where downloads are kept on their way.
     """
-    return connect(
+    return KfpBackend(transport_settings(settings), place)
+
+
+def transport_settings(settings: Settings) -> TransportSettings:
+    """Tells where KFP is, how it is reached, and as whom it is asked."""
+    return TransportSettings(
         settings.kfp_url,
         pool_size=settings.max_unary_calls + settings.max_uploads + SPARE_THREADS,
-        place=place,
         credentials=credentials(settings),
         tls=TlsFiles(settings.kfp_ca_file, settings.kfp_client_certificate, settings.kfp_client_key),
     )

@@ -52,7 +52,8 @@ class Security:
     def start(self) -> None:
         """Begins to look for changed files, and says so if nobody will be asked who they are."""
         self._refresher.start()
-        open_to_all = not (self._settings.token_file or self._settings.tls_client_ca)
+        kfp_asks = self._settings.kfp_credentials == "forward"
+        open_to_all = not (self._settings.token_file or self._settings.tls_client_ca or kfp_asks)
         if open_to_all and not is_loopback(split_address(self._settings.listen)[0]):
             log: FilteringBoundLogger = structlog.get_logger()
             log.warning("whoever reaches this address may do everything: set token_file or tls_client_ca")

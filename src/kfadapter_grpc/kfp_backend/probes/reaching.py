@@ -95,11 +95,17 @@ class _StoppedError(Exception):
 
 
 _URL = "check KFADAPTER_KFP_URL"
-_CREDENTIALS = "give the adapter credentials that this Kubeflow Pipelines accepts, or an address inside the cluster"
+_CREDENTIALS = (
+    "give the adapter credentials that this Kubeflow Pipelines accepts (KFADAPTER_KFP_CREDENTIALS), "
+    "or an address inside the cluster"
+)
 
 
 def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = REACH_SECONDS) -> Reach:
-    """Sends cheap requests, as the adapter would, and tells how far they got; each has `seconds` to be answered."""
+    """Sends cheap requests, as the adapter would, and tells how far they got; each has `seconds` to be answered.
+
+    Where KFP is asked as the callers, nobody is there as whom to go further than the API.
+    """
     parts = urlsplit(settings.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     reached = Reach()
@@ -109,7 +115,8 @@ def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = 
             asking = _Asking(transport, settings.url, seconds)
             reached = replace(reached, certificate_ends=asking.certificate_end())
             reached = _health(asking, reached)
-            _list(asking, namespace, multi_user=reached.multi_user)
+            if not settings.credentials.of_callers:
+                _list(asking, namespace, multi_user=reached.multi_user)
     except _StoppedError as error:
         return replace(reached, stopped_at=error.stage, found=str(error), advice=error.advice)
     return reached
@@ -139,7 +146,7 @@ class _Asking:
     def get(self, path: str, *query: tuple[str, str]) -> Answer:
         """Asks for a path; any answer that looks like the API's is one."""
         with self._explained():
-            answer = self._transport.send(Request("GET", V2 + path, query, limit=_MAX_BYTES), self._call())
+            answer = self._transport.send(Request("GET", V2 + path, query, limit=_MAX_BYTES, public=True), self._call())
         if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or _is_page(answer):
             raise _stopped_by_page(answer)
         return answer
@@ -250,12 +257,13 @@ def _tls_words(error: ssl.SSLError) -> str:
 
 def _tls_advice(error: ssl.SSLError) -> str:
     if not isinstance(error, ssl.SSLCertVerificationError):
-        return f"{_URL}: https may be the wrong protocol, or it wants a client certificate"
+        certificate = "it wants a client certificate (KFADAPTER_KFP_CLIENT_CERTIFICATE)"
+        return f"{_URL}: https may be the wrong protocol, or {certificate}"
     if "expired" in error.verify_message:
         return "renew the certificate of Kubeflow Pipelines"
     if "ostname" in error.verify_message or "IP address" in error.verify_message:
         return f"{_URL}: use a name that the certificate holds"
-    return "give Kubeflow Pipelines a certificate of a public authority, or use its http: address inside the cluster"
+    return "name the authority of its certificate (KFADAPTER_KFP_CA_FILE), or use its http: address inside the cluster"
 
 
 def _let_in(answer: Answer, forbidden: Stage) -> None:
