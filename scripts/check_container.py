@@ -33,6 +33,8 @@ STOP_SECONDS = 60
 USAGE = 2
 VERSION = "1.2.3.dev4+g0123abc"
 """What the image is told to be: a build argument, as git is not copied."""
+PACKAGES = "PACKAGES"
+"""The argument of the build, and so the variable, that says what the image holds."""
 PADDING = b"# " + b"x" * 97 + b"\n"
 """A line of YAML that means nothing; enough of them make an upload that does not stay in memory."""
 

@@ -63,6 +63,7 @@ def build_with(*added: Path) -> list[Manifest]:
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
+        "namespace": "kubeflow",
         "resources": [f"{CLONE}/deploy/overlays/single-user"],
         "components": [f"{CLONE}/{folder.relative_to(ROOT)}" for folder in added],
     }
@@ -101,8 +102,8 @@ def one(manifests: list[Manifest], kind: str, name: str = ADAPTER) -> Manifest:
     return found[0]
 
 
-def settings(manifests: list[Manifest]) -> Mapping[str, str]:
-    """Tells the environment variables that the adapter gets.
+def variables(manifests: list[Manifest]) -> Mapping[str, str]:
+    """Tells the environment variables that the adapter gets, besides those of its image.
 
     Raises:
         ManifestError: There is no ConfigMap, or there are several.
