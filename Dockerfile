@@ -10,14 +10,16 @@ FROM ${PYTHON_IMAGE} AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_NO_INPUT=1
+# embedded adds the embedded KFP and kfp, for try-outs.
+ARG PACKAGES=server
 WORKDIR /opt/source
-COPY requirements/build.txt requirements/server.txt requirements/
+COPY requirements/build.txt requirements/server.txt requirements/embedded.txt requirements/
 # What builds stays in /opt/build. Every package is the one of the lock, by its hash, and comes as a wheel; only KFP's
 # client is published as source, which is plain Python. So nothing is compiled.
 RUN python -m venv /opt/build && \
     /opt/build/bin/python -m pip install --require-hashes --only-binary :all: -r requirements/build.txt
 RUN /opt/build/bin/python -m pip wheel --require-hashes --only-binary :all: --no-binary kfp-server-api \
-      --no-build-isolation --use-pep517 --wheel-dir /opt/dist -r requirements/server.txt
+      --no-build-isolation --use-pep517 --wheel-dir /opt/dist -r "requirements/$PACKAGES.txt"
 # The source comes last: it changes more often than the packages. Git is left behind, so it must be told its version:
 #   docker build --build-arg VERSION="$(.venv/bin/hatchling version)" .
 ARG VERSION=

@@ -16,9 +16,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts import manifests
 from scripts.dockerfile import Instruction, Stage, parse
 
-from kfadapter_grpc.client import Client
+from kfadapter_grpc.client import Client, HealthStatus, RunState
 from kfadapter_grpc.embedded.process import launch
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ PYTHON = Path(sys.base_prefix)
 BASE_PATH = f"{PYTHON}/bin:/usr/bin:/bin"
 BUILD_SECONDS = 300
 READY_SECONDS = 60
-STOP_SECONDS = 60
 USAGE = 2
 VERSION = "1.2.3.dev4+g0123abc"
 """What the image is told to be: a build argument, as git is not copied."""
+EMBEDDED = os.environ.get("PACKAGES") == "embedded"
+"""Whether the image with the embedded KFP is built, and run as a try-out on Kubernetes would."""
 PADDING = b"# " + b"x" * 97 + b"\n"
 """A line of YAML that means nothing; enough of them make an upload that does not stay in memory."""
 
@@ -99,7 +101,7 @@ def build() -> None:
             _build(builder)
             root = _make_root(final, work)
             _say(f"the environment is {_megabytes(root / 'opt')} MB")
-            _close_root(root, final)
+            _close_root(root, [*_volumes(final), *(_pod_volumes() if EMBEDDED else [])])
             _run("unshare", "--net", sys.executable, "-m", "scripts.check_container", str(work), cwd=ROOT)
         finally:
             _run("umount", "--lazy", "--recursive", str(work))
@@ -110,33 +112,73 @@ def run(work: Path) -> None:
     _, final = _stages()
     _run("ip", "link", "set", "lo", "up")
     _refuses_to_listen(work, final)
+    if EMBEDDED:
+        _try_out(work / "root", final)
+        return
     with launch(work / "kfp") as kfp:
-        container = _Container(work / "root", final, {"KFADAPTER_KFP_URL": kfp.wait_ready()})
+        pod = _Pod("single-user")
+        container = _Container(work / "root", final, {**pod.variables, "KFADAPTER_KFP_URL": kfp.wait_ready()})
         try:
             container.wait_healthy()
+            _probe(pod)
             _upload(final.one("EXPOSE").words[0])
             container.run_inside("python", "-c", PROBE, *_volumes(final))
             container.run_inside("python", "-c", TOLD, VERSION)
-            container.stop()
+            container.stop(pod.grace_seconds)
         finally:
             container.process.kill()
     _say("it starts, is healthy, takes an upload, writes nowhere else, and ends with exit code 0")
 
 
+def _try_out(root: Path, final: Stage) -> None:
+    """Runs both containers of a try-out, and a pipeline in them; they end as Kubernetes ends them, the adapter first."""
+    pod = _Pod("embedded")
+    kfp = _Container(root, final, {one["name"]: one["value"] for one in pod.kfp["env"]}, pod.kfp["command"])
+    container = _Container(root, final, pod.variables)
+    try:
+        kfp.wait_for(*pod.kfp["startupProbe"]["exec"]["command"])
+        container.wait_healthy()
+        _probe(pod)
+        _run_pipeline(final.one("EXPOSE").words[0])
+        container.stop(pod.grace_seconds)
+        kfp.stop(pod.grace_seconds)
+    finally:
+        container.process.kill()
+        kfp.process.kill()
+    _say("it starts beside the embedded KFP, runs a pipeline there, and both end with exit code 0")
+
+
+class _Pod:
+    """What an overlay in deploy/ says of the adapter's pod."""
+
+    def __init__(self, overlay: str) -> None:
+        made = manifests.build(overlay)
+        spec = manifests.one(made, "Deployment")["spec"]["template"]["spec"]
+        self.variables = manifests.variables(made)
+        self.grace_seconds = int(spec["terminationGracePeriodSeconds"])
+        self.probed = int(spec["containers"][0]["readinessProbe"]["grpc"]["port"])
+        self.kfp: manifests.Manifest = next(iter(spec.get("initContainers", [])), {})
+
+
 class _Container:
     """The image's command as it runs, unprivileged, with the root folder for a root."""
 
-    def __init__(self, root: Path, final: Stage, variables: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, final: Stage, variables: Mapping[str, str], command: Sequence[str] = ()) -> None:
         self._final = final
         self._prefix = _inside(root, final)
-        self._variables = {**_environment(final), "KFADAPTER_INSECURE_LISTEN": "true", **variables}
-        command = [*self._prefix, *final.one("ENTRYPOINT").words, *final.one("CMD").words]
-        self.process = subprocess.Popen(command, env=self._variables, cwd="/")  # noqa: S603  read from the Dockerfile
+        self._variables = {**_environment(final), **variables}
+        words = command or [*final.one("ENTRYPOINT").words, *final.one("CMD").words]
+        self.process = subprocess.Popen(  # noqa: S603  read from the Dockerfile, or from the manifest
+            [*self._prefix, *words], env=self._variables, cwd="/"
+        )
 
     def wait_healthy(self) -> None:
         """Asks as HEALTHCHECK does, until it says yes."""
+        self.wait_for(*self._final.one("HEALTHCHECK").words)
+
+    def wait_for(self, *words: str) -> None:
+        """Runs a command in it again and again, until it succeeds."""
         deadline = time.monotonic() + READY_SECONDS
-        words = self._final.one("HEALTHCHECK").words
         while self._call(*words).returncode:
             if time.monotonic() > deadline or self.process.poll() is not None:
                 said = self._call(*words).stderr.decode()
@@ -149,10 +191,10 @@ class _Container:
         if done.returncode:
             raise CheckError(done.stderr.decode().strip().rpartition("\n")[2])
 
-    def stop(self) -> None:
-        """Sends the signal that the engine would send; the container must end by itself, with 0."""
+    def stop(self, seconds: float) -> None:
+        """Sends the signal that the engine would send; the container must end by itself, within seconds, with 0."""
         self.process.send_signal(signal.Signals[self._final.one("STOPSIGNAL").text])
-        code = self.process.wait(STOP_SECONDS)
+        code = self.process.wait(seconds)
         if code:
             raise CheckError(f"ended with exit code {code}")
 
@@ -182,7 +224,7 @@ def _begin_opt(work: Path) -> None:
 
 def _build(builder: Stage) -> None:
     """Does what the builder stage says."""
-    arguments = {**builder.arguments(), "VERSION": VERSION}
+    arguments = {**builder.arguments(), "VERSION": VERSION, "PACKAGES": "embedded" if EMBEDDED else "server"}
     environment = {**_pip_settings(), **arguments, **builder.environment({"PATH": BASE_PATH})}
     folder = Path("/")
     for instruction in builder.instructions:
@@ -237,16 +279,17 @@ def _make_root(final: Stage, work: Path) -> Path:
     return root
 
 
-def _close_root(root: Path, final: Stage) -> None:
+def _close_root(root: Path, volumes: Sequence[str]) -> None:
     """Adds what an engine adds, gives the volumes a disk of their own, and makes all else read-only."""
-    for folder in ("dev", "proc", "tmp"):
-        (root / folder).mkdir(exist_ok=True)
-    (root / "tmp").chmod(0o1777)
+    for folder in ("dev", "proc", "tmp", *(volume.lstrip("/") for volume in volumes)):
+        if not (root / folder).exists():
+            (root / folder).mkdir(parents=True)
+            (root / folder).chmod(0o777)
     for device in ("null", "urandom"):
         (root / "dev" / device).touch()
         _mount("--bind", f"/dev/{device}", str(root / "dev" / device))
     _mount("-t", "proc", "proc", str(root / "proc"))
-    for volume in _volumes(final):
+    for volume in volumes:
         inside = root / volume.lstrip("/")
         owner = inside.stat()
         options = f"mode={owner.st_mode & 0o7777:o},uid={owner.st_uid},gid={owner.st_gid}"
@@ -280,6 +323,11 @@ def _volumes(final: Stage) -> list[str]:
     return [volume for instruction in final.all("VOLUME") for volume in instruction.words]
 
 
+def _pod_volumes() -> list[str]:
+    """The folders that a try-out mounts besides."""
+    return [mount["mountPath"] for mount in _Pod("embedded").kfp["volumeMounts"]]
+
+
 def _refuses_to_listen(work: Path, final: Stage) -> None:
     """Without the word that the network is trusted it must not start, and say which word that is."""
     command = [*_inside(work / "root", final), *final.one("ENTRYPOINT").words, *final.one("CMD").words]
@@ -288,6 +336,22 @@ def _refuses_to_listen(work: Path, final: Stage) -> None:
     )
     if done.returncode != USAGE or b"KFADAPTER_INSECURE_LISTEN" not in done.stderr:
         raise CheckError(f"started on all interfaces unasked, or ended with {done.returncode}: {done.stderr.decode()}")
+
+
+def _probe(pod: _Pod) -> None:
+    """Asks as kubelet does: over gRPC, in plain text, for the health of the name ""."""
+    with Client(f"127.0.0.1:{pod.probed}") as client:
+        if client.health() is not HealthStatus.SERVING:
+            raise CheckError("a probe of Kubernetes would say that it does not serve")
+
+
+def _run_pipeline(port: str) -> None:
+    """Uploads a pipeline, runs it, and waits for its end."""
+    with Client(f"127.0.0.1:{port}") as client:
+        client.upload(ROOT / "examples" / "train.yaml", name="train")
+        ended = client.wait_run(client.create_run("train").run_id, timeout=READY_SECONDS)
+        if ended.state is not RunState.SUCCEEDED:
+            raise CheckError(f"the run ended as {ended.state.name}: {ended.error}")
 
 
 def _upload(port: str) -> None:

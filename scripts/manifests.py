@@ -1,0 +1,124 @@
+"""Builds the manifests in deploy/, as kustomize makes them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPLOY = ROOT / "deploy"
+ADAPTER = "kfadapter"
+"""What the adapter is called: its Deployment, its container, its Service, its ConfigMap."""
+BUILD_SECONDS = 60
+CLONE = "../kfadapter-grpc"
+"""Where the example of docs/deploy.md expects this repository."""
+
+_KUSTOMIZATION = re.compile(r"^ *```yaml\n( *# kustomization\.yaml\n.*?)^ *```$", re.DOTALL | re.MULTILINE)
+
+Manifest = dict[str, Any]
+"""One resource of Kubernetes."""
+
+
+class ManifestError(Exception):
+    """Manifests cannot be built; the text says why."""
+
+
+def overlays() -> Iterator[str]:
+    """Yields the names of the overlays."""
+    yield from sorted(path.parent.name for path in DEPLOY.glob("overlays/*/kustomization.yaml"))
+
+
+def components() -> Iterator[Path]:
+    """Yields the folders of what can be added to an overlay."""
+    for path in sorted(DEPLOY.rglob("kustomization.yaml")):
+        if yaml.safe_load(path.read_text())["kind"] == "Component":
+            yield path.parent
+
+
+def build(overlay: str) -> list[Manifest]:
+    """Builds an overlay.
+
+    Raises:
+        ManifestError: It cannot be built.
+    """
+    return _build(DEPLOY / "overlays" / overlay)
+
+
+def build_with(*added: Path) -> list[Manifest]:
+    """Builds the overlay for a single user with components added, as an installation does that is not in here.
+
+    Raises:
+        ManifestError: It cannot be built.
+    """
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": "kubeflow",
+        "resources": [f"{CLONE}/deploy/overlays/single-user"],
+        "components": [f"{CLONE}/{folder.relative_to(ROOT)}" for folder in added],
+    }
+    return build_text(yaml.safe_dump(kustomization))
+
+
+def build_text(kustomization: str) -> list[Manifest]:
+    """Builds a kustomization whose text names this repository as `../kfadapter-grpc`.
+
+    Raises:
+        ManifestError: It cannot be built.
+    """
+    with tempfile.TemporaryDirectory(prefix="kfadapter-deploy-") as name:
+        folder = Path(name).resolve()
+        text = kustomization.replace(CLONE, os.path.relpath(ROOT, folder))
+        (folder / "kustomization.yaml").write_text(text)
+        return _build(folder)
+
+
+def examples() -> list[str]:
+    """Finds the kustomizations that docs/deploy.md shows."""
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    return [textwrap.dedent(block) for block in _KUSTOMIZATION.findall(text)]
+
+
+def one(manifests: list[Manifest], kind: str, name: str = ADAPTER) -> Manifest:
+    """Finds the only manifest of a kind and a name, to which kustomize may have added a hash.
+
+    Raises:
+        ManifestError: There is none, or there are several.
+    """
+    named = re.compile(re.escape(name) + r"(-[a-z0-9]{10})?" * (kind in ("ConfigMap", "Secret")))
+    found = [one for one in manifests if one["kind"] == kind and named.fullmatch(one["metadata"]["name"])]
+    if len(found) != 1:
+        raise ManifestError(f"there are {len(found)} {kind} '{name}', not one")
+    return found[0]
+
+
+def variables(manifests: list[Manifest]) -> Mapping[str, str]:
+    """Tells the environment variables that the adapter gets, besides those of its image.
+
+    Raises:
+        ManifestError: There is no ConfigMap, or there are several.
+    """
+    data: dict[str, str] = one(manifests, "ConfigMap")["data"]
+    return data
+
+
+def _build(folder: Path) -> list[Manifest]:
+    tool = subprocess.run([ROOT / "scripts" / "kustomize"], capture_output=True, text=True, check=False)  # noqa: S603
+    if tool.returncode:
+        raise ManifestError(tool.stderr.strip())
+    done = subprocess.run(  # noqa: S603  the pinned one
+        [tool.stdout.strip(), "build", str(folder)], capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+    )
+    if done.returncode:
+        raise ManifestError(f"{folder}: {done.stderr.strip()}")
+    return list(yaml.safe_load_all(done.stdout))

@@ -1,0 +1,110 @@
+"""What kustomize makes of deploy/, for every test that asks for it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scripts import manifests
+from scripts.dockerfile import parse
+from scripts.manifests import ADAPTER, ROOT, Manifest
+
+from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.settings_sources import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+EVERYTHING = "single-user with all components"
+PENDING = {"kfp_credentials", "metrics_listen"}
+"""Settings that manifests name and that are still to come."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What one `kubectl apply -k` would install."""
+
+    name: str
+    made: list[Manifest]
+
+    def one(self, kind: str) -> Manifest:
+        """Its manifest of a kind, named as the adapter."""
+        return manifests.one(self.made, kind)
+
+    def all(self, kind: str) -> list[Manifest]:
+        """All its manifests of a kind."""
+        return [manifest for manifest in self.made if manifest["kind"] == kind]
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        """What its pods are made of."""
+        spec: dict[str, Any] = self.one("Deployment")["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def containers(self) -> list[dict[str, Any]]:
+        """All containers of a pod."""
+        return [*self.pod.get("initContainers", []), *self.pod["containers"]]
+
+    @property
+    def adapter(self) -> dict[str, Any]:
+        """The adapter's container."""
+        (container,) = [one for one in self.containers if one["name"] == ADAPTER]
+        return container
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports of the adapter's container, by name."""
+        return {port["name"]: port["containerPort"] for port in self.adapter["ports"]}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the adapter finds in its environment: from the image, and from the manifests."""
+        image = parse((ROOT / "Dockerfile").read_text())[-1].environment({"PATH": ""})
+        return {**image, **manifests.variables(self.made)}
+
+    def setting(self, name: str) -> str:
+        """What a setting is told, or its default."""
+        default = Settings.model_fields[name].default if name in Settings.model_fields else ""
+        return self.environment.get(PREFIX + name.upper()) or str(default)
+
+    def port_of(self, name: str) -> int:
+        """The port of a setting that is an address; 0 where there is none."""
+        return int(self.setting(name).rpartition(":")[2] or 0)
+
+
+@functools.cache
+def installation(name: str) -> Installation:
+    """Builds one, by its name."""
+    if name == EVERYTHING:
+        return Installation(name, manifests.build_with(*manifests.components()))
+    if name.startswith("example"):
+        return Installation(name, manifests.build_text(manifests.examples()[int(name.split()[1])]))
+    return Installation(name, manifests.build(name))
+
+
+def names() -> Iterator[str]:
+    """Yields the names of all installations."""
+    yield from manifests.overlays()
+    yield EVERYTHING
+    yield from (f"example {number}" for number in range(len(manifests.examples())))
+
+
+@pytest.fixture(scope="session")
+def kustomize() -> None:
+    """The pinned kustomize; where it cannot be installed, tests that need it are skipped, in CI they fail."""
+    found = subprocess.run([ROOT / "scripts" / "kustomize"], capture_output=True, text=True, check=False)
+    if found.returncode != 0 and not os.environ.get("CI"):
+        pytest.skip(found.stderr.strip())
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.fixture(params=list(names()))
+def installed(request: pytest.FixtureRequest, kustomize: None) -> Installation:
+    """Each installation."""
+    del kustomize
+    return installation(request.param)

@@ -1,0 +1,243 @@
+"""What schemas cannot hold: that the parts of an installation fit each other, the settings, and the image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from scripts import manifests
+from scripts.manifests import ROOT
+from tests.deploy.conftest import EVERYTHING, PENDING, installation, names
+
+from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
+from kfadapter_grpc.server.process import ABANDON_SECONDS
+from kfadapter_grpc.settings import setting_rows
+
+if TYPE_CHECKING:
+    from tests.deploy.conftest import Installation
+
+UNITS = {"Mi": 2**20, "Gi": 2**30}
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+SAFE_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
+
+
+def test_everything_there_is_is_looked_at() -> None:
+    """Three overlays, one installation with all four components, and two examples of the documentation."""
+    assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1"]
+    assert len(list(manifests.components())) == len(("tls", "mutual-tls", "tokens", "monitoring"))
+
+
+def test_pods_are_restricted(installed: Installation) -> None:
+    """Pods fit into a namespace that enforces Kubernetes' standard `restricted`."""
+    context = installed.pod["securityContext"]
+    assert (context["runAsNonRoot"], context["seccompProfile"]) == (True, {"type": "RuntimeDefault"})
+    assert not [key for key in installed.pod if key.startswith("host")]
+    assert {kind for volume in installed.pod["volumes"] for kind in volume if kind != "name"} <= SAFE_VOLUMES
+
+
+def test_containers_are_restricted(installed: Installation) -> None:
+    """No container has a capability, a way to more rights, a root that it can write to, or a user of its own."""
+    for container in installed.containers:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert not any("hostPort" in port for port in container.get("ports", []))
+
+
+def test_pods_run_as_the_user_of_the_image(installed: Installation) -> None:
+    """User and group are those that the image's folders belong to; Secrets are readable for the group alone."""
+    context = installed.pod["securityContext"]
+    user = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("USER "))
+    assert user == f"USER {context['runAsUser']}:{context['runAsGroup']}"
+    assert context["fsGroup"] == context["runAsGroup"]
+    for volume in installed.pod["volumes"]:
+        if "secret" in volume or "projected" in volume:
+            assert volume.get("secret", volume.get("projected"))["defaultMode"] == 0o440
+
+
+def test_resources_are_set(installed: Installation) -> None:
+    """Every container asks for CPU, memory and disk, and is bounded in memory and disk."""
+    for container in installed.containers:
+        resources = container["resources"]
+        assert set(resources["requests"]) == {"cpu", "memory", "ephemeral-storage"}
+        assert set(resources["limits"]) >= {"memory", "ephemeral-storage"}
+        for name, limit in resources["limits"].items():
+            assert number_of_bytes(resources["requests"][name]) <= number_of_bytes(limit)
+
+
+def test_all_containers_are_of_one_image(installed: Installation) -> None:
+    """An image is named once, under the name that an installation replaces."""
+    (image,) = {container["image"] for container in installed.containers}
+    expected = "registry.example.com/kfadapter-grpc:0.1.0" if "example" in installed.name else "kfadapter-grpc"
+    assert image == expected
+
+
+def test_variables_are_settings(installed: Installation) -> None:
+    """Every variable that the adapter gets is a setting: it would not start with another."""
+    known = {row.variable for row in setting_rows()} | {f"KFADAPTER_{name.upper()}" for name in PENDING}
+    assert set(manifests.variables(installed.made)) <= known
+
+
+def test_variables_come_from_the_config_map(installed: Installation) -> None:
+    """The adapter reads the ConfigMap that is made, and no variables that Kubernetes makes of Services."""
+    name = installed.one("ConfigMap")["metadata"]["name"]
+    assert installed.adapter["envFrom"] == [{"configMapRef": {"name": name}}]
+    assert name != "kfadapter", "without a hash, a change would not make new pods"
+    assert installed.pod["enableServiceLinks"] is False
+    assert "env" not in installed.adapter
+
+
+def test_ports_are_those_that_are_listened_on(installed: Installation) -> None:
+    """Each port of the container is one that the adapter listens on, and each Service leads to one of them."""
+    listens = {"grpc": "listen", "metrics": "metrics_listen", "health": "health_listen"}
+    for name, port in installed.ports.items():
+        assert listens[name] in PENDING or port == installed.port_of(listens[name])
+    for service in installed.all("Service"):
+        for port in service["spec"]["ports"]:
+            assert port["port"] == installed.ports[port["targetPort"]]
+    assert ("health" in installed.ports) != installed.setting("health_listen").startswith("127.")
+
+
+def test_probes_ask_over_plain_grpc_for_the_adapter_alone(installed: Installation) -> None:
+    """All three probes ask for the name "" where no TLS is spoken; none asks whether KFP answers."""
+    tls = installed.setting("tls_certificate") != "None"
+    port = installed.port_of("health_listen" if tls else "listen")
+    assert port in installed.ports.values()
+    for probe in PROBES:
+        assert installed.adapter[probe]["grpc"] == {"port": port}
+
+
+def test_tls_or_the_word_that_there_is_none(installed: Installation) -> None:
+    """An installation has TLS, or says that it has none, never both."""
+    has_tls = installed.setting("tls_certificate") != "None"
+    assert (installed.setting("insecure_listen") == "true") != has_tls
+
+
+def test_times_fit(installed: Installation) -> None:
+    """Kubernetes kills no pod that drains, neither for the time that takes nor for what health says meanwhile."""
+    drain = float(installed.setting("drain_seconds")) + float(installed.setting("grace_seconds"))
+    assert float(installed.setting("drain_seconds")) > 0
+    assert installed.pod["terminationGracePeriodSeconds"] >= drain + FLUSH_SECONDS + ABANDON_SECONDS
+    liveness = installed.adapter["livenessProbe"]
+    assert liveness["periodSeconds"] * (liveness["failureThreshold"] - 1) > drain
+
+
+def test_uploads_wait_on_a_disk_that_holds_them(installed: Installation) -> None:
+    """Where uploads wait is a volume on disk, as large as all of them at once, within the container's share."""
+    volume = volume_at(installed, installed.setting("upload_dir"))["emptyDir"]
+    needed = int(installed.setting("max_uploads")) * int(installed.setting("max_upload_bytes"))
+    assert "medium" not in volume
+    assert needed <= number_of_bytes(volume["sizeLimit"])
+    for container in installed.containers:
+        sizes = [number_of_bytes(one["emptyDir"]["sizeLimit"]) for one in volumes_of(installed, container)]
+        assert sum(sizes) < number_of_bytes(container["resources"]["limits"]["ephemeral-storage"])
+
+
+def test_files_are_mounted(installed: Installation) -> None:
+    """Every file that a setting names lies in a volume, mounted whole: Kubernetes renews no subPath."""
+    for name, value in manifests.variables(installed.made).items():
+        if value.startswith("/"):
+            assert volume_at(installed, value.rpartition("/")[0]), name
+    mounts = [mount for container in installed.containers for mount in container["volumeMounts"]]
+    assert not any("subPath" in mount for mount in mounts)
+
+
+def test_there_is_no_token_for_kubernetes(installed: Installation) -> None:
+    """A pod has no token of its service account, but for KFP alone where KFP wants one, and where it is looked for."""
+    assert installed.one("ServiceAccount")["automountServiceAccountToken"] is False
+    assert installed.pod["automountServiceAccountToken"] is False
+    assert installed.pod["serviceAccountName"] == installed.one("ServiceAccount")["metadata"]["name"]
+    projected = [volume["projected"]["sources"] for volume in installed.pod["volumes"] if "projected" in volume]
+    if installed.environment.get("KFADAPTER_KFP_CREDENTIALS") != "service-account":
+        assert projected == []
+        return
+    ((source,),) = projected
+    assert source["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
+    assert "projected" in volume_at(installed, "/var/run/secrets/kubeflow/pipelines")
+    assert source["serviceAccountToken"]["path"] == "token"
+
+
+def test_policy_and_services_are_about_the_pods(installed: Installation) -> None:
+    """Deployment, Services, policy, budget and spreading all select the adapter's pods."""
+    deployment = installed.one("Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    selectors = [
+        deployment["selector"]["matchLabels"],
+        installed.one("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+        installed.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        *(service["spec"]["selector"] for service in installed.all("Service")),
+        *(one["labelSelector"]["matchLabels"] for one in installed.pod["topologySpreadConstraints"]),
+    ]
+    assert selectors == [{"app.kubernetes.io/name": "kfadapter"}] * len(selectors)
+    assert selectors[0].items() <= labels.items()
+
+
+def test_one_pod_may_go_at_a_time(installed: Installation) -> None:
+    """There are two adapters, of which one stays when nodes are emptied or pods replaced; an embedded KFP is alone."""
+    deployment = installed.one("Deployment")["spec"]
+    embedded = installed.name == "embedded"
+    assert deployment["replicas"] == (1 if embedded else 2)
+    assert deployment["strategy"] == (
+        {"type": "Recreate"} if embedded else {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    )
+    assert installed.one("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
+    """In come calls and Prometheus, from those who are named; out goes what KFP and DNS need, and nothing else."""
+    policy = installed.one("NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    inward = [(port["port"], bool(rule["from"])) for rule in policy["ingress"] for port in rule["ports"]]
+    assert inward == [(installed.ports["grpc"], True), (installed.ports["metrics"], True)]
+    outward = {port["port"] for rule in policy.get("egress", []) for port in rule["ports"]}
+    kfp = urlsplit(installed.setting("kfp_url"))
+    at_home = kfp.hostname == "127.0.0.1"
+    assert outward == (set() if at_home else {53, kfp.port or {"http": 80, "https": 443}[kfp.scheme]})
+
+
+def test_headless_service_is_headless(installed: Installation) -> None:
+    """One Service has an address, the other leads to the pods themselves; both say that they speak gRPC."""
+    services = {service["metadata"]["name"]: service["spec"] for service in installed.all("Service")}
+    assert set(services) == {"kfadapter", "kfadapter-headless"}
+    assert services["kfadapter-headless"]["clusterIP"] == "None"
+    assert "clusterIP" not in services["kfadapter"]
+    for spec in services.values():
+        assert [port["appProtocol"] for port in spec["ports"] if port["name"] == "grpc"] == ["grpc"]
+
+
+def test_prometheus_finds_each_pod_once(kustomize: None) -> None:
+    """The ServiceMonitor selects one Service, by labels and by the name of a port that it has."""
+    del kustomize
+    installed = installation(EVERYTHING)
+    monitor = installed.one("ServiceMonitor")["spec"]
+    wanted = monitor["selector"]["matchLabels"].items()
+    (found,) = [one for one in installed.all("Service") if wanted <= one["metadata"]["labels"].items()]
+    assert {one["port"] for one in monitor["endpoints"]} <= {port["name"] for port in found["spec"]["ports"]}
+
+
+def test_everything_goes_into_one_namespace(installed: Installation) -> None:
+    """An installation goes into KFP's namespace, as its policy takes for granted, or into one that it makes."""
+    found = {one["metadata"]["namespace"] for one in installed.made if one["kind"] != "Namespace"}
+    made = {one["metadata"]["name"] for one in installed.all("Namespace")}
+    assert found == (made or {"kubeflow"})
+
+
+def number_of_bytes(quantity: str) -> float:
+    """What a quantity of Kubernetes is in bytes; without a unit of bytes, as of CPU, nothing."""
+    return int(quantity[:-2]) * UNITS[quantity[-2:]] if quantity[-2:] in UNITS else 0
+
+
+def volume_at(installed: Installation, path: str) -> dict[str, Any]:
+    """The volume that is mounted at a path in the adapter's container."""
+    (name,) = [one["name"] for one in installed.adapter["volumeMounts"] if one["mountPath"] == path]
+    (volume,) = [one for one in installed.pod["volumes"] if one["name"] == name]
+    found: dict[str, Any] = volume
+    return found
+
+
+def volumes_of(installed: Installation, container: dict[str, Any]) -> list[dict[str, Any]]:
+    """The volumes on disk that a container has."""
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    return [one for one in installed.pod["volumes"] if one["name"] in mounted and "emptyDir" in one]

@@ -1,0 +1,111 @@
+"""An adapter that runs with the environment that an installation gives it, files and all."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from tests.certificates import CertificateAuthority
+from tests.contract.tokens import TOKENS, token_lines
+from tests.deploy.conftest import EVERYTHING, PENDING, installation
+
+from kfadapter_grpc.client import Client, HealthStatus, Tls, UnauthenticatedError
+from kfadapter_grpc.settings_sources import PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.deploy.conftest import Installation
+
+PROGRAM = str(Path(sys.executable).parent / "kfadapter")
+SECONDS = 60
+ADDRESS = re.compile(r"[\d.]+:(\d+)")
+
+
+def test_single_user(tmp_path: Path, embedded_url: str, kustomize: None) -> None:
+    """Without TLS the probes are answered where calls are, and nobody is asked who calls; SIGTERM ends it with 0."""
+    del kustomize
+    installed = installation("single-user")
+    with serving(installed, tmp_path, embedded_url) as (process, target):
+        with Client(target) as client:
+            assert list(client.list()) == []
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+def test_everything(tmp_path: Path, embedded_url: str, kustomize: None) -> None:
+    """With TLS, client certificates and tokens the probes are still answered, and calls need all of these."""
+    del kustomize
+    authority = CertificateAuthority()
+    mount(tmp_path, authority)
+    certificate, key = authority.issue("training-manager").write(tmp_path, "caller")
+    tls = Tls(ca=authority.write(tmp_path), certificate=certificate, key=key)
+    with serving(installation(EVERYTHING), tmp_path, embedded_url) as (_, target):
+        with Client(target, tls=tls) as nobody, pytest.raises(UnauthenticatedError):
+            next(nobody.list())
+        with Client(target, tls=tls, token=TOKENS["reader"]) as client:
+            assert list(client.list()) == []
+
+
+def mount(folder: Path, authority: CertificateAuthority) -> None:
+    """Lays out Secrets and ConfigMaps as Kubernetes does: files are links into a folder that is exchanged whole."""
+    pair = authority.issue("127.0.0.1")
+    contents = {
+        "tls": {"tls.crt": pair.certificate, "tls.key": pair.key},
+        "client-ca": {"ca.crt": authority.certificate},
+        "tokens": {"tokens": token_lines("reader").encode()},
+    }
+    for name, files in contents.items():
+        volume = folder / "etc" / "kfadapter" / name
+        (volume / "..now").mkdir(parents=True)
+        (volume / "..data").symlink_to("..now")
+        for file, content in files.items():
+            (volume / "..now" / file).write_bytes(content)
+            (volume / file).symlink_to(f"..data/{file}")
+
+
+def free_addresses(installed: Installation) -> dict[str, str]:
+    """An address of this machine for each that the container would listen on, by its port."""
+    ports = [found[1] for value in installed.environment.values() if (found := ADDRESS.fullmatch(value))]
+    with ExitStack() as probes:
+        return {port: _free(probes.enter_context(socket.socket())) for port in ports}
+
+
+def _free(probe: socket.socket) -> str:
+    probe.bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def environment(installed: Installation, addresses: Mapping[str, str], root: Path, kfp_url: str) -> dict[str, str]:
+    """The environment of the adapter's container, with addresses and files of this machine."""
+    later = {PREFIX + name.upper() for name in PENDING}
+    here = {}
+    for name, value in installed.environment.items():
+        if name.startswith(PREFIX) and name not in later:
+            found = ADDRESS.fullmatch(value)
+            here[name] = addresses[found[1]] if found else f"{root}{value}" if value.startswith("/etc/") else value
+    return {**here, "KFADAPTER_KFP_URL": kfp_url, "KFADAPTER_UPLOAD_DIR": str(root)}
+
+
+@contextmanager
+def serving(installed: Installation, root: Path, kfp_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Runs the adapter's command; yields it, and the address for calls, once the readiness probe would succeed."""
+    addresses = free_addresses(installed)
+    probed = addresses[str(installed.adapter["readinessProbe"]["grpc"]["port"])]
+    variables = environment(installed, addresses, root, kfp_url)
+    with subprocess.Popen([PROGRAM, "serve"], env=variables, stdin=subprocess.DEVNULL) as process:
+        try:
+            with grpc.insecure_channel(probed) as channel:
+                grpc.channel_ready_future(channel).result(SECONDS)
+            with Client(probed) as client:
+                assert client.health() is HealthStatus.SERVING
+            yield process, addresses[str(installed.ports["grpc"])]
+        finally:
+            process.kill()
