@@ -33,6 +33,7 @@ def group(name: str, *after: str, tasks: tuple[Task, ...]) -> Task:
     return Task(name, f"comp-{name}", TaskKind.DAG, depends_on=after, tasks=tasks)
 
 
+_NOT_HEADS = "not (flip-a-coin.Output == 'heads')"
 _MODELS = [f"train-model-{number}" for number in range(1, 11)]
 
 SHAPES: dict[str, tuple[Task, ...]] = {
@@ -51,6 +52,19 @@ SHAPES: dict[str, tuple[Task, ...]] = {
         task("cleanup", "exit-handler-1", kind=TaskKind.EXIT_HANDLER),
     ),
     "kubernetes_platform": (task("createpvc"), task("greet", "createpvc"), task("deletepvc", "createpvc", "greet")),
+    "branches": (
+        task("flip-a-coin"),
+        group(
+            "condition-branches-1",
+            "flip-a-coin",
+            tasks=(
+                condition("heads", text="flip-a-coin.Output == 'heads'", tasks=(task("say"),)),
+                condition("tails", text=f"{_NOT_HEADS} and flip-a-coin.Output == 'tails'", tasks=(task("say-2"),)),
+                condition("edge", text=f"{_NOT_HEADS} and not (flip-a-coin.Output == 'tails')", tasks=(task("say-3"),)),
+            ),
+        ),
+        Task("each", "say", TaskKind.LOOP, "alpine:3.20", ("flip-a-coin",), loop_items=f"{[*range(60)]}"),
+    ),
     "argo": (
         task("extract", component="run-query"),
         task("transform", "extract", component="transform"),

@@ -7,7 +7,7 @@ from tests.graph.shapes import group, task
 
 from kfadapter_grpc.domain.spec import Task, TaskKind
 from kfadapter_grpc.graph import graph_of
-from kfadapter_grpc.graph.words import cut_off, end_cut, middle_cut, one_line
+from kfadapter_grpc.graph.words import cut_off, end_cut, few_lines, middle_cut, one_line
 
 
 def test_edges_are_the_dependencies() -> None:
@@ -45,7 +45,10 @@ def test_long_chains_need_no_recursion() -> None:
         (task("a", component="comp-other"), ("runs other",)),
         (task("a", kind=TaskKind.IMPORTER), ("importer",)),
         (task("a", kind=TaskKind.EXIT_HANDLER), ("finally",)),
-        (group("a", tasks=()), ("empty group",)),
+        (task("a.onExit", kind=TaskKind.EXIT_HANDLER, component="bye"), ("finally", "runs bye")),
+        (group("a", tasks=()), ("no tasks shown",)),
+        (Task("a", kind=TaskKind.LOOP, loop_items="[1]"), ("no tasks shown", "for each of [1]")),
+        (task("a", kind=TaskKind.LOOP, component="say"), ("runs say", "for each of ...")),
         (group("a", tasks=(task("b"),)), ()),
         (Task("a", condition="x > 1"), ("if x > 1",)),
         (Task("a", kind=TaskKind.LOOP, loop_items="[1]", tasks=(task("b"),)), ("for each of [1]",)),
@@ -105,3 +108,17 @@ def test_marks_stay_with_their_characters() -> None:
     """An accent that is a character of its own never begins a line."""
     assert cut_off("e\u0301e\u0301", 1) == ("e\u0301", "e\u0301")
     assert cut_off("한국", 1) == ("한", "국")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("if a", ["if a"]),
+        ("if not (a) and b", ["if not", "(a) and", "b"]),
+        ("a b c d e f g h i j k l m n", ["a b c d", "e f g h", "i j k l…"]),
+        ("x" * 50, ["x" * 8, "x" * 8, "x" * 7 + "…"]),
+    ],
+)
+def test_long_words_are_broken_before_they_are_cut(text: str, lines: list[str]) -> None:
+    """A condition goes on for two more lines of its box, so that those of branches can be told apart."""
+    assert few_lines(text, 8, "…") == lines

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.graph.layout import DOCUMENT, in_order
-from kfadapter_grpc.graph.words import end_cut
+from kfadapter_grpc.graph.words import few_lines
 
 if TYPE_CHECKING:
     from kfadapter_grpc.graph.model import Graph, Node
@@ -69,7 +69,7 @@ def _edge(up: _End, down: _End) -> str:
 
 
 def _quoted(node: Node, colon: str, comma: str) -> str:
-    words = comma.join(_escaped(end_cut(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words)
+    words = comma.join(_LINE.join(map(_escaped, few_lines(word, DOCUMENT.label, DOCUMENT.mark))) for word in node.words)
     return f'"{_escaped(node.title)}{colon + words if words else ""}"'
 
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from kfadapter_grpc.graph.layers import GAP, parts
 from kfadapter_grpc.graph.part import placed_part
 from kfadapter_grpc.graph.plan import Size
-from kfadapter_grpc.graph.words import end_cut, middle_cut
+from kfadapter_grpc.graph.words import few_lines, middle_cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -134,7 +134,7 @@ def _drawn(node: Node, fit: Fit) -> Layout:
 
 
 def _task(node: Node, fit: Fit) -> Layout:
-    words = (end_cut(word, fit.room, fit.mark) for word in node.words)
+    words = (line for word in node.words for line in few_lines(word, fit.room, fit.mark))
     lines = (middle_cut(node.title, fit.room, fit.mark), *words)
     width = _odd(max(map(cell_len, lines)) + FRAME)
     return _single(Box(0, 0, width, len(lines) + 2, lines, node))
@@ -154,7 +154,8 @@ def _heading(node: Node, room: int, fit: Fit) -> tuple[str, ...]:
     room = min(room, max(fit.label, _LEAST_LABEL))
     if cell_len(whole) <= room:
         return (whole,)
-    return (middle_cut(node.title, room, fit.mark), *(end_cut(word, room, fit.mark) for word in node.words))
+    words = (line for word in node.words for line in few_lines(word, room, fit.mark))
+    return (middle_cut(node.title, room, fit.mark), *words)
 
 
 def _single(box: Box) -> Layout:

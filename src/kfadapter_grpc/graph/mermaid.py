@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.graph.layout import DOCUMENT, in_order
-from kfadapter_grpc.graph.words import end_cut
+from kfadapter_grpc.graph.words import few_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,17 +33,18 @@ def _lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Iterator[str]:
     for node in graph.nodes:
         names.append(f"t{next(numbers)}")
         if node.inside.nodes:
-            yield f'{indent}subgraph {names[-1]}["{_label(node, ": ", ", ")}"]'
+            yield f'{indent}subgraph {names[-1]}["{_label(node, ": ", ", ", " ")}"]'
             yield from _lines(node.inside, indent + "  ", numbers)
             yield f"{indent}end"
         else:
-            yield f'{indent}{names[-1]}["{_label(node, "<br/>", "<br/>")}"]'
+            yield f'{indent}{names[-1]}["{_label(node, *["<br/>"] * 3)}"]'
     for up, down in graph.edges:
         yield f"{indent}{names[up]} --> {names[down]}"
 
 
-def _label(node: Node, colon: str, comma: str) -> str:
-    words = comma.join(_escaped(end_cut(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words)
+def _label(node: Node, colon: str, comma: str, space: str) -> str:
+    lines = [map(_escaped, few_lines(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words]
+    words = comma.join(map(space.join, lines))
     return _escaped(node.title) + (colon + words if words else "")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from kfadapter_grpc.graph.words import cut_off, end_cut
+from kfadapter_grpc.graph.words import end_cut, folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def _lines(graph: Graph, width: int, style: Style, depth: int) -> Iterator[str]:
     indent = " " * max(min(_INDENT * depth, width - _LEAST_ROOM - 2), 0)
     for node in graph.nodes:
         lead = f"{indent}{style.bullet} "
-        for line in _folded(_sentence(node, style.mark), width - cell_len(lead)):
+        for line in folded(_sentence(node, style.mark), width - cell_len(lead)):
             yield (lead + line).rstrip()
             lead = " " * cell_len(lead)
         yield from _lines(node.inside, width, style, depth + 1)
@@ -56,19 +56,3 @@ def _sentence(node: Node, mark: str) -> str:
         told.append(f"after {', '.join(node.after)}")
     return f"{node.title}: {'; '.join(told)}" if told else node.title
 
-
-def _folded(text: str, width: int) -> Iterator[str]:
-    """Breaks a text into lines, between words where that can be."""
-    line = ""
-    for word in text.split():
-        joined = f"{line} {word}" if line else word
-        if cell_len(joined) <= width:
-            line = joined
-            continue
-        if line:
-            yield line
-        line = word
-        while cell_len(line) > width:
-            head, line = cut_off(line, width)
-            yield head
-    yield line

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.spec import Task
 
 _KINDS = {TaskKind.IMPORTER: "importer", TaskKind.EXIT_HANDLER: "finally"}
-_GROUPS = {TaskKind.DAG: "empty group", TaskKind.CONDITION: "empty condition", TaskKind.LOOP: "empty loop"}
+_GROUPS = {TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP}
+_MOST_LINES = 3
 _NUMBER = re.compile(r"-\d+$")
 _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
 """Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
@@ -33,8 +34,8 @@ def kind_words(task: Task) -> Iterator[str]:
     """Says what is special about a task, each on a line of its own."""
     if task.kind in _KINDS:
         yield _KINDS[task.kind]
-    elif not task.tasks and task.kind in _GROUPS:
-        yield _GROUPS[task.kind]
+    elif task.kind in _GROUPS and not task.tasks and not task.image:
+        yield "no tasks shown"  # there are none, or they are too many, too deep or not understood
     if component := _component(task):
         yield f"runs {component}"
     if task.condition or task.kind is TaskKind.CONDITION:
@@ -75,6 +76,31 @@ def cut_off(text: str, cells: int) -> tuple[str, str]:
     return text[:end], text[end:]
 
 
+def folded(text: str, cells: int) -> Iterator[str]:
+    """Breaks a text into lines of so many cells, between words where that can be."""
+    line = ""
+    for word in text.split():
+        joined = f"{line} {word}" if line else word
+        if cell_len(joined) <= cells:
+            line = joined
+            continue
+        if line:
+            yield line
+        line = word
+        while cell_len(line) > cells:
+            head, line = cut_off(line, cells)
+            yield head
+    yield line
+
+
+def few_lines(text: str, cells: int, mark: str) -> list[str]:
+    """Breaks a text into three lines at most, and cuts the last one off: what a condition hangs on often stands there."""
+    lines = list(folded(text, cells))
+    if len(lines) <= _MOST_LINES:
+        return lines
+    return [*lines[: _MOST_LINES - 1], end_cut(" ".join(lines[_MOST_LINES - 1 :]), cells, mark)]
+
+
 def _tail(text: str, cells: int) -> str:
     """Takes as much of the end of a text as fits; it starts with no mark that belongs to the character before it."""
     for start in range(max(len(text) - cells, 0), len(text)):
@@ -86,7 +112,7 @@ def _tail(text: str, cells: int) -> str:
 
 def _component(task: Task) -> str:
     """Names the component or template that a task runs, where the task's own names do not say it already."""
-    if task.tasks or task.kind not in (TaskKind.CONTAINER, TaskKind.UNKNOWN):
+    if task.tasks:
         return ""
     component = task.component.removeprefix("comp-")
     known = {task.name, task.display_name, _NUMBER.sub("", task.name)}
