@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from kfadapter_grpc.client.credentials import Credentials
+    from kfadapter_grpc.client.credentials import Credentials, Tls
     from kfadapter_grpc.contract import RpcMethod
 
 Request = TypeVar("Request", bound="Message")
@@ -102,6 +102,11 @@ class Connection:
         self._closed = False
         self._channel: grpc.Channel | None = None
         self._stubs: dict[object, object] = {}
+
+    @property
+    def tls(self) -> Tls | None:
+        """How the adapter is known; None: plain text."""
+        return self._credentials.tls
 
     @property
     def pipelines(self) -> pipeline_pb2_grpc.PipelineServiceStub:
