@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,7 +17,7 @@ from tests.cli.conftest import Kfadapter
 from tests.old_kfp import OldKfp
 from tests.scripted_kfp import ScriptedKfp, answers
 
-from kfadapter_grpc.authentication.tokens import TokenEntry, digest
+from kfadapter_grpc.authentication.tokens import TokenEntry, digest, new_token
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
@@ -53,9 +53,16 @@ pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 
 @pytest.fixture
 def adapter(embedded_url: str) -> Iterator[str]:
-    """The address of an adapter before the embedded KFP; what it would log is dropped."""
+    """The address of an adapter before the embedded KFP."""
+    with running(embedded_url) as address:
+        yield address
+
+
+@contextmanager
+def running(embedded_url: str, **more: Any) -> Iterator[str]:  # noqa: ANN401  as settings are
+    """Runs an adapter and tells its address; what it would log is dropped."""
     structlog.configure(processors=[_drop])
-    settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url)
+    settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url, **more)
     with ExitStack() as stack:
         backend = stack.enter_context(closing(connect(embedded_url)))
         watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
@@ -465,6 +472,22 @@ def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:
         again = listening(settings.model_copy(update={"listen": server.address}))
     assert "certificate ends 20" in verdicts(ended.out, "warning")["encryption"]["what"]
     assert (again.status, "in use" in again.what) == (Status.WARNING, True)
+
+
+def test_callers_with_tokens(embedded_url: str, tmp_path: Path) -> None:
+    """A token is sent with every call that the doctor makes; without it the read fails, with an exit code that fits."""
+    tokens, token = tmp_path / "tokens", new_token()
+    tokens.write_text(TokenEntry("reader", Role.READER, digest(token)).line() + "\n")
+    (tmp_path / "token").write_text(token)
+    with running(embedded_url, token_file=tokens) as address:
+        let_in = Kfadapter(address)("--token-file", str(tmp_path / "token"), "doctor", "-o", "json")
+        refused = Kfadapter(address)("doctor", "-o", "json")
+    assert (let_in.code, verdicts(let_in.out, "failed")) == (ExitCode.OK, {})
+    assert statuses(let_in.out)["reflection"] == "ok"
+    assert "on: grpcurl" in verdicts(let_in.out, "ok")["reflection"]["what"]
+    assert refused.code == ExitCode.NOT_ALLOWED
+    assert verdicts(refused.out, "failed")["read"]["why"].startswith("UNAUTHENTICATED")
+    assert token not in let_in.out + let_in.err + refused.out
 
 
 MOUNTS = """\

@@ -10,7 +10,7 @@ import grpc
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client.connection import new_request_id
-from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
+from kfadapter_grpc.client.errors import error_from_rpc
 from kfadapter_grpc.client.health import HEALTH_SECONDS
 from kfadapter_grpc.contract import READ_SECONDS, SERVICES, VERSION_KEY
 
@@ -43,7 +43,7 @@ def reflects(connection: Connection) -> bool:
     request_id = new_request_id()
     with connection.channel_to_any() as channel:
         rpc: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_REFLECTION)
-        answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=((REQUEST_ID_KEY, request_id),))
+        answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=connection.metadata(request_id))
         try:
             answer = next(iter(answers), b"")
         except grpc.RpcError as error:
