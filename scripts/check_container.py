@@ -131,7 +131,7 @@ def run(work: Path) -> None:
 
 
 def _try_out(root: Path, final: Stage) -> None:
-    """Runs both containers of a try-out, and a pipeline in them; they end as Kubernetes ends them, the adapter first."""
+    """Runs both containers of a try-out, and a pipeline in them; ends them as Kubernetes does, the adapter first."""
     pod = _Pod("embedded")
     kfp = _Container(root, final, {one["name"]: one["value"] for one in pod.kfp["env"]}, pod.kfp["command"])
     container = _Container(root, final, pod.variables)
