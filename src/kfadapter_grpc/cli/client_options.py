@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,11 +40,12 @@ class ClientOptions:
         )
 
     def client(self) -> Client:
-        """Makes the client.
+        """Makes the client; gRPC's own log is off unless asked for, as it would mix with what a command says.
 
         Raises:
             BadParameter: The target is no address.
         """
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from kfadapter_grpc.client import Client  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
         if self.target and not _ADDRESS.fullmatch(self.target):
