@@ -55,4 +55,3 @@ def _sentence(node: Node, mark: str) -> str:
     if node.after:
         told.append(f"after {', '.join(node.after)}")
     return f"{node.title}: {'; '.join(told)}" if told else node.title
-

@@ -94,7 +94,7 @@ def folded(text: str, cells: int) -> Iterator[str]:
 
 
 def few_lines(text: str, cells: int, mark: str) -> list[str]:
-    """Breaks a text into three lines at most, and cuts the last one off: what a condition hangs on often stands there."""
+    """Breaks a text into three lines at most: what a condition hangs on often stands at its end."""
     lines = list(folded(text, cells))
     if len(lines) <= _MOST_LINES:
         return lines
