@@ -157,6 +157,8 @@ def test_the_same_command_again_is_spelled_as_it_was_typed() -> None:
         typed.spell(again("--timeout", "9")) == """kfadapter upload '내 파일.yaml' --name 'a'"'"'b' --timeout 9 -- x"""
     )
     assert typed.spell(again(without="--name")) == "kfadapter upload '내 파일.yaml' --timeout=1 -- x"
+    odd = Invocation(("delete", "--", "--force"))
+    assert odd.spell(again("--force")) == "kfadapter delete --force -- --force"
     piped = Invocation(("upload", "-", "--name", "x"))
     assert piped.spell(again("--force", words="y")) == "the same command again with --force\ny"
 

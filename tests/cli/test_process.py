@@ -303,6 +303,16 @@ def test_progress_is_for_terminals(target: str, tmp_path: Path) -> None:
     assert run(target, "upload", str(file)).stderr == b""
 
 
+@pytest.mark.parametrize("ending", ["yaml", "py"])
+def test_a_file_name_does_not_steer_the_terminal(ending: str, target: str, tmp_path: Path) -> None:
+    """A control character in a file's name is shown while the file is compiled and sent, not obeyed."""
+    file = tmp_path / f"\x1b[41mred.{ending}"
+    file.write_text("a: 1\n")
+    seen = in_terminal(target, "upload", str(file))[1]
+    assert b"\\x1b[41mred" in seen
+    assert b"\x1b[41m" not in seen
+
+
 def test_stdin_is_uploaded(target: str, fake: FakeAdapter) -> None:
     """`-` takes what comes through the pipe."""
     done = run(target, "upload", "-", "--name", "piped", "-o", "name", stdin=b"a: 1\n" * 100_000)

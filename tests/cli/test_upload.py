@@ -231,6 +231,25 @@ def test_what_a_file_offers_is_found(source: str, names: list[str], kfadapter: K
 
 @needs_kfp
 @pytest.mark.parametrize(
+    ("source", "package"),
+    [
+        ("import no_such_module", "PACKAGE"),
+        ("from kfp import no_such_part", "PACKAGE"),
+        ("from kfp import kubernetes", "kfp-kubernetes"),
+        ("import kfp.kubernetes.secret", "kfp-kubernetes"),
+    ],
+)
+def test_a_package_that_a_py_needs_is_told(source: str, package: str, kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """Where an import fails, the next step installs what is missing; kfp's own extension is known by name."""
+    path = tmp_path / "importing.py"
+    path.write_text(f"import sys\nsys.modules['kfp.kubernetes'] = None\n{source}\n")
+    ended = kfadapter("upload", str(path))
+    assert ended.code == ExitCode.REFUSED
+    assert f"\nnext:  pip install {package}\n       then the same command again; " in ended.err
+
+
+@needs_kfp
+@pytest.mark.parametrize(
     ("source", "why"),
     [
         (

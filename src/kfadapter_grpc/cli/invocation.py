@@ -134,9 +134,8 @@ class Invocation:
             lost = f" without {step.without}" if step.without else ""
             return f"the same command{lost or ' again'}" + (f" with {options}" if options else "")
         replaced = {word for word in (*step.options, step.without) if word.startswith("--")}
-        words = [*_lose(self.words, replaced)]
-        end = words.index("--") if "--" in words else len(words)
-        return shlex.join([PROGRAM, *words[:end], *step.options, *words[end:]])
+        end = self.words.index("--") if "--" in self.words else len(self.words)
+        return shlex.join([PROGRAM, *_lose(self.words[:end], replaced), *step.options, *self.words[end:]])
 
     def _other(self, command: Sequence[str]) -> str:
         where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]

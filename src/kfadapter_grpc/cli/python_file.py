@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.invocation import again
+from kfadapter_grpc.cli.invocation import Step, again
 from kfadapter_grpc.cli.streams import utf8
 from kfadapter_grpc.cli.waiting import waiting
 
@@ -93,7 +93,7 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Co
             path, f"its process ended without a result ({_how(code)}){_last_words(said.end())}"
         ) from None
     if "fault" in result:
-        raise _not_compiled(path, _told(result["fault"]))
+        raise _not_compiled(path, _told(result["fault"]), result["fault"].get("missing", ""))
     return [CompiledPipeline(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
 
 
@@ -149,8 +149,12 @@ class _Said:
                 self._bytes = (self._bytes + data)[-_SAID_BYTES:]
 
 
-def _not_compiled(path: Path, why: str) -> CommandError:
-    return CommandError(f"{path} cannot be compiled", why=why, next_step=again(words="once the file is corrected"))
+def _not_compiled(path: Path, why: str, missing: str = "") -> CommandError:
+    """Makes the error of a file; a package that it needs may be missing where kfp is installed."""
+    step: str | Step = again(words="once the file is corrected")
+    if missing:
+        step = f"pip install {missing}\nthen the same command again; or correct what the file imports"
+    return CommandError(f"{path} cannot be compiled", why=why, next_step=step)
 
 
 def _told(fault: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.progress import Progress, TextColumn
 
 from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,5 +24,5 @@ def waiting(text: str) -> Iterator[None]:
     with Progress(
         TextColumn("{task.description}", markup=False), console=output.console(sys.stderr), transient=True
     ) as bars:
-        bars.add_task(text, total=None)
+        bars.add_task(one_line(text), total=None)
         yield

@@ -112,7 +112,16 @@ def _fault(error: BaseException, path: Path) -> dict[str, str]:
         return {"why": f"{type(error).__name__}: {error.msg}", "where": where, "line": (error.text or "").strip()}
     told = "".join(traceback.format_exception_only(error)).strip()
     told = told if len(told) <= _LONGEST_FAULT else f"{told[:_LONGEST_FAULT]}…"
-    return {"why": told, "where": _place(error, path), "line": _line(error, path)}
+    missing = _missing_package(error) if isinstance(error, ImportError) else ""
+    return {"why": told, "where": _place(error, path), "line": _line(error, path), "missing": missing}
+
+
+def _missing_package(error: ImportError) -> str:
+    """Tells what is to be installed: of what is no part of kfp itself, only the author knows in which package it is."""
+    name = error.name or ""
+    if name.partition(".")[0] == "kfp" and "kubernetes" in error.msg:
+        return "kfp-kubernetes"
+    return "PACKAGE"
 
 
 def _own_frames(error: BaseException, path: Path) -> Iterator[traceback.FrameSummary]:

@@ -14,6 +14,7 @@ from kfadapter_grpc.cli.choices import Format
 from kfadapter_grpc.cli.pipeline_file import STDIN, PipelineFile, check_one_for_name, pipeline_files
 from kfadapter_grpc.cli.pipeline_view import print_receipt
 from kfadapter_grpc.cli.records import receipt_record
+from kfadapter_grpc.cli.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,12 +92,13 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
         yield None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    shown = one_line(name)
     with Progress(*columns, console=output.console(sys.stderr), transient=True) as bars:
-        task = bars.add_task(f"uploading {name}", total=None)
+        task = bars.add_task(f"uploading {shown}", total=None)
 
         def told(sent: int, total: int | None) -> None:
             done = sent == total
-            bars.update(task, completed=sent, total=total, description=f"{'storing' if done else 'uploading'} {name}")
+            bars.update(task, completed=sent, total=total, description=f"{'storing' if done else 'uploading'} {shown}")
 
         yield told
 
