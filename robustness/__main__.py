@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     chosen = [SCENARIOS[name] for name in options.scenarios or SCENARIOS]
     try:
-        failed = [one.name for one in chosen if not _holds(one, short=options.short, seed=options.seed)]
+        failed = [one.name for one in chosen if not _holds(one, options)]
     except KeyboardInterrupt:
         return _INTERRUPTED
     _say("", "not covered:", *(f"  {one.name}: {one.not_covered}" for one in chosen))
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _holds(scenario: Scenario, *, short: bool, seed: int) -> bool:
-    _say("", f"== {scenario.name} (seed {seed})", scenario.proves)
+def _holds(scenario: Scenario, options: argparse.Namespace) -> bool:
+    _say("", f"== {scenario.name} (seed {options.seed})", scenario.proves)
     began, holds = time.monotonic(), True
     with tempfile.TemporaryDirectory(prefix="kfadapter-robustness-") as folder:
-        stage = Stage(Path(folder), short, seed)
+        stage = Stage(Path(folder), options.short, options.seed, options.renew)
         stage.home.mkdir()
         try:
             for finding in scenario.run(stage):
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/robustness", description="Prove what holds under load and faults.")
     parser.add_argument("scenarios", metavar="SCENARIO", nargs="*", choices=[*SCENARIOS, []], help=", ".join(SCENARIOS))
     parser.add_argument("--short", action="store_true", help="a little of each, as CI does")
+    parser.add_argument("--renew", action="store_true", help="write the tables of docs/robustness.md anew")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of what is left to chance")
     return parser
 

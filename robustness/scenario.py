@@ -36,11 +36,13 @@ class Stage:
         folder: An empty folder of its own, removed afterwards.
         short: Whether to do as little as shows something.
         seed: Of all that is left to chance.
+        renew: Whether to write the tables of docs/robustness.md anew, instead of comparing them with what was found.
     """
 
     folder: Path
     short: bool
     seed: int
+    renew: bool = False
 
     @property
     def home(self) -> Path:

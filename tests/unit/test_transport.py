@@ -207,7 +207,14 @@ def test_a_lie_about_the_length_is_a_broken_answer(kfp: ScriptedKfp, transport: 
 
 def test_an_answer_is_read_up_to_a_limit(kfp: ScriptedKfp, transport: Transport) -> None:
     """An answer without end is given up at the limit."""
-    kfp.on("GET", "/x", answers(200, b"x" * 5000))
+    kfp.on("GET", "/x", stalls(head(200, {}) + b"x" * 5000))
+    with pytest.raises(AnswerTooLargeError):
+        transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
+
+
+def test_an_answer_that_is_said_to_be_too_large_is_not_read(kfp: ScriptedKfp, transport: Transport) -> None:
+    """Where the length is told, nobody waits for the bytes."""
+    kfp.on("GET", "/x", stalls(head(200, {"Content-Length": "5000"}) + b"x"))
     with pytest.raises(AnswerTooLargeError):
         transport.send(Request("GET", "/x", limit=4999), Call("r", 5))
 

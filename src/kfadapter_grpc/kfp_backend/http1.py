@@ -171,11 +171,13 @@ class AnswerReader:
     Attributes:
         status: The status; known once all is read.
         headers: The headers, their names in lower case, without those that follow the body.
+        announced_bytes: How long the body is said to be; 0 while nothing is said.
         reusable: Whether the connection can be used again; known once all is read.
     """
 
     def __init__(self) -> None:
         self.status = 0
+        self.announced_bytes = 0
         self.headers: dict[str, str] = {}
         self.reusable = False
         self._parser = httptools.HttpResponseParser(self)
@@ -244,6 +246,8 @@ class AnswerReader:
         if not self._has_head:
             self.status = self._parser.get_status_code()
             self._has_head = self.status >= _FIRST_FINAL_STATUS
+            length = self.headers.get("content-length", "")
+            self.announced_bytes = int(length) if length.isdigit() else 0
 
     def on_body(self, data: bytes) -> None:
         """Takes a piece of the body, from the parser."""

@@ -310,7 +310,7 @@ class Transport:
         reader, kept = AnswerReader(), _Kept(request)
         try:
             send(connection.sock, head, request.body or b"")
-            reader.read(connection.sock, kept.take)
+            reader.read(connection.sock, lambda piece: kept.take(piece, reader.announced_bytes))
         except BaseException:
             connection.close()
             raise
@@ -349,10 +349,10 @@ class _Kept:
         if self._into is not None:
             self._into.clear()
 
-    def take(self, piece: bytes) -> None:
-        """Takes the next piece."""
+    def take(self, piece: bytes, announced: int) -> None:
+        """Takes the next piece of a body that is said to have so many bytes, and none of one that is too large."""
         self._size += len(piece)
-        if self._size > self._limit:
+        if max(self._size, announced) > self._limit:
             text = f"Kubeflow Pipelines answered with more than {self._limit} bytes"
             raise AnswerTooLargeError(text, metadata={"limit_bytes": str(self._limit)})
         if self._into is not None:
