@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from benchmarks.processes import Adapter
-from tests.broken_kfp import closed_port, self_signed
+from tests.broken_kfp import closed_port, untrusted
 
 from kfadapter_grpc.client import Client, HealthStatus
 from kfadapter_grpc.contract import METHODS
@@ -143,7 +143,7 @@ def _elsewhere(stack: ExitStack) -> Iterator[tuple[str, str]]:
     """The faults that are an address of their own."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     yield REFUSE, closed_port()
-    yield BAD_TLS, stack.enter_context(self_signed(folder))
+    yield BAD_TLS, stack.enter_context(untrusted(folder))
 
 
 def _bytes(message: object) -> bytes:
