@@ -92,7 +92,7 @@ else.
 | check | looks at |
 |---|---|
 | adapter | whether it can be connected to and answers |
-| encryption | whether others on the network could read along |
+| encryption | whether others on the network could read along; with TLS, when the adapter's certificate ends |
 | health | the health that a Kubernetes probe asks for |
 | services | the same for each service by its name |
 | kfp | whether Kubeflow Pipelines answers the adapter |
@@ -110,8 +110,10 @@ deploy/kfadapter -- kfadapter doctor --server`. It takes the settings as `kfadap
 | check | looks at |
 |---|---|
 | settings | all mistakes at once, as `kfadapter serve --check` |
+| certificate | whether there is TLS where others can reach the address, and when the certificate ends |
+| callers | whether they are asked who they are, and whether any token still counts |
 | upload folder | whether it is on a disk, not in memory, with room for as many uploads as are taken at once |
-| address | whether it is free, or an adapter listens there already |
+| address, health address | whether it is free, or an adapter listens there already |
 | KFP name, connection, TLS, HTTP, API | how far a request gets, and where it ends; when KFP's certificate ends |
 | KFP credentials, namespace | whether KFP lets the adapter in, and into its namespace |
 | KFP clock | how far apart the two clocks are |

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import socket
 import ssl
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from tests.certificates import CertificateAuthority
 from tests.scripted_kfp import ScriptedKfp, answers, resets, sends, stalls
 
 if TYPE_CHECKING:
@@ -22,7 +17,6 @@ if TYPE_CHECKING:
 
     from tests.scripted_kfp import Behaviour
 
-_LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 HEALTHY: dict[str, object] = {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": False}
 """What a single-user KFP answers to a health check."""
 REFUSED: dict[str, object] = {"code": 16, "message": "not for you"}
@@ -68,10 +62,12 @@ def closed_port() -> str:
 
 
 @contextmanager
-def self_signed(folder: Path) -> Iterator[str]:
-    """A server with TLS whose certificate no authority has signed."""
+def untrusted(folder: Path) -> Iterator[str]:
+    """A server with TLS whose certificate leads to an authority that only `ca.pem` in the folder knows."""
+    authority = CertificateAuthority()
+    authority.write(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_certificate(folder))
+    context.load_cert_chain(*authority.issue("127.0.0.1").write(folder, "kfp"))
 
     def shake_hands(plain: socket.socket) -> None:
         with context.wrap_socket(plain, server_side=True) as secure:
@@ -106,26 +102,3 @@ def _accept(listener: socket.socket, handle: Callable[[socket.socket], None]) ->
             return
         with plain, suppress(OSError):
             handle(plain)
-
-
-def _certificate(folder: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kfp")])
-    now = dt.datetime.now(dt.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([_LOOPBACK]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "kfp.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pem.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return pem

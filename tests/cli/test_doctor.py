@@ -3,27 +3,37 @@ from __future__ import annotations
 import json
 import socket
 import time
-from contextlib import ExitStack, closing
-from datetime import datetime, timedelta, timezone
+from contextlib import ExitStack, closing, contextmanager
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 import structlog
 from grpc import StatusCode
-from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, self_signed
+from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, untrusted
+from tests.certificates import CertificateAuthority
 from tests.cli.conftest import Kfadapter
 from tests.old_kfp import OldKfp
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
 
+from kfadapter_grpc.authentication.tokens import TokenEntry, digest, new_token
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
 from kfadapter_grpc.contract import SERVICES
 from kfadapter_grpc.doctor.caller import CHECKS, examine
 from kfadapter_grpc.doctor.certificates import certificate
-from kfadapter_grpc.doctor.server import file_system, listening, upload_folder
+from kfadapter_grpc.doctor.server import (
+    callers,
+    file_system,
+    listening,
+    listening_for_health,
+    shown_certificate,
+    upload_folder,
+)
 from kfadapter_grpc.doctor.verdict import Status
+from kfadapter_grpc.domain.callers import Role
 from kfadapter_grpc.domain.errors import PermissionDeniedError
 from kfadapter_grpc.domain.run_events import RunGone
 from kfadapter_grpc.kfp_backend import connect
@@ -45,9 +55,16 @@ pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 
 @pytest.fixture
 def adapter(embedded_url: str) -> Iterator[str]:
-    """The address of an adapter before the embedded KFP; what it would log is dropped."""
+    """The address of an adapter before the embedded KFP."""
+    with running(embedded_url) as address:
+        yield address
+
+
+@contextmanager
+def running(embedded_url: str, **more: Any) -> Iterator[str]:  # noqa: ANN401  as settings are
+    """Runs an adapter and tells its address; what it would log is dropped."""
     structlog.configure(processors=[_drop])
-    settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url)
+    settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url, **more)
     with ExitStack() as stack:
         backend = stack.enter_context(closing(connect(embedded_url)))
         watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
@@ -267,7 +284,7 @@ def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
         if how == "closed":
             url = closed_port()
         elif how == "bad certificate":
-            url = stack.enter_context(self_signed(tmp_path))
+            url = stack.enter_context(untrusted(tmp_path))
         else:
             url = stack.enter_context(answering(EVERYTHING[how]))
         code, out = at_server("--kfp-url", url)
@@ -283,12 +300,12 @@ def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("free_port")
 def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate of KFP that is accepted, and ends tomorrow, is a warning with the date."""
-    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "kfp.pem"))
-    with self_signed(tmp_path) as url:
+    """A certificate of KFP that is accepted, and ends in two days, is a warning with the date."""
+    with untrusted(tmp_path) as url:
+        monkeypatch.setenv("KFADAPTER_KFP_CA_FILE", str(tmp_path / "ca.pem"))
         _, out = at_server("--kfp-url", url)
     assert "is accepted, and ends 20" in verdicts(out, "warning")["KFP TLS"]["what"]
-    assert "in 1 days" in verdicts(out, "warning")["KFP TLS"]["why"]
+    assert "in 2 days" in verdicts(out, "warning")["KFP TLS"]["why"]
 
 
 @pytest.mark.parametrize(("days", "status"), [(-1, Status.FAILED), (13, Status.WARNING), (15, Status.OK)])
@@ -396,7 +413,7 @@ def test_an_address_of_an_adapter(adapter: str) -> None:
     """An address that an adapter listens on already is well: it is the one that is being looked at."""
     verdict = listening(Settings.load(listen=adapter))
     assert verdict.status is Status.OK
-    assert "says that KFP is SERVING" in verdict.what
+    assert "already" in verdict.what
 
 
 def test_an_address_of_another_machine() -> None:
@@ -404,6 +421,75 @@ def test_an_address_of_another_machine() -> None:
     verdict = listening(Settings.load(listen="192.0.2.1:50051", insecure_listen=True))
     assert verdict.status is Status.FAILED
     assert "cannot be listened on" in verdict.what
+
+
+def test_an_address_for_health(adapter: str) -> None:
+    """The address of health checks is looked at like the other."""
+    assert listening_for_health(Settings.load()).status is Status.OK
+    assert "already" in listening_for_health(Settings.load(health_listen=adapter)).what
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        verdict = listening_for_health(Settings.load(health_listen=f"127.0.0.1:{stranger.getsockname()[1]}"))
+    assert verdict.status is Status.FAILED
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a server with TLS, whose certificate ends in two days."""
+    authority = CertificateAuthority()
+    certificate, key = authority.issue("127.0.0.1").write(tmp_path, "server")
+    authority.write(tmp_path)
+    return {"listen": "127.0.0.1:0", "tls_certificate": certificate, "tls_key": key}
+
+
+def test_the_servers_certificate(secured: dict[str, Any]) -> None:
+    """The end of the server's own certificate is told, in time."""
+    verdict = shown_certificate(Settings.load(**secured))
+    assert (verdict.check, verdict.status) == ("certificate", Status.WARNING)
+    assert "server.pem ends 20" in verdict.what
+    assert shown_certificate(Settings.load()).status is Status.OK
+    assert shown_certificate(Settings.load(listen="0.0.0.0:1", insecure_listen=True)).status is Status.WARNING
+
+
+def test_who_may_call(tmp_path: Path, secured: dict[str, Any]) -> None:
+    """Callers that nobody asks who they are, and tokens that have all expired, are told."""
+    assert callers(Settings.load()).status is Status.OK
+    assert callers(Settings.load(listen="0.0.0.0:1", insecure_listen=True)).status is Status.WARNING
+    mutual = Settings.load(**secured, tls_client_ca=tmp_path / "ca.pem", tls_client_names="*")
+    assert callers(mutual).status is Status.OK
+    tokens = tmp_path / "tokens"
+    old = TokenEntry("old", Role.READER, digest("a" * 43), date(2020, 1, 1)).line()
+    tokens.write_text(old + "\n")
+    assert callers(Settings.load(token_file=tokens)).status is Status.FAILED
+    tokens.write_text(old + "\n" + TokenEntry("new", Role.READER, digest("b" * 43)).line() + "\n")
+    verdict = callers(Settings.load(token_file=tokens))
+    assert (verdict.status, "2 tokens" in verdict.what, "1 of them expired" in verdict.what) == (Status.OK, True, True)
+
+
+def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:
+    """A caller learns when the adapter's certificate ends; the server's end cannot ask an adapter with TLS."""
+    structlog.configure(processors=[_drop])
+    settings = Settings.load(**secured)
+    with AdapterServer(settings, [], lambda: True) as server:
+        ended = Kfadapter(server.address)("--ca", str(tmp_path / "ca.pem"), "doctor", "-o", "json")
+        again = listening(settings.model_copy(update={"listen": server.address}))
+    assert "certificate ends 20" in verdicts(ended.out, "warning")["encryption"]["what"]
+    assert (again.status, "in use" in again.what) == (Status.WARNING, True)
+
+
+def test_callers_with_tokens(embedded_url: str, tmp_path: Path) -> None:
+    """A token is sent with every call that the doctor makes; without it the read fails, with an exit code that fits."""
+    tokens, token = tmp_path / "tokens", new_token()
+    tokens.write_text(TokenEntry("reader", Role.READER, digest(token)).line() + "\n")
+    (tmp_path / "token").write_text(token)
+    with running(embedded_url, token_file=tokens) as address:
+        let_in = Kfadapter(address)("--token-file", str(tmp_path / "token"), "doctor", "-o", "json")
+        refused = Kfadapter(address)("doctor", "-o", "json")
+    assert (let_in.code, verdicts(let_in.out, "failed")) == (ExitCode.OK, {})
+    assert statuses(let_in.out)["reflection"] == "ok"
+    assert "on: grpcurl" in verdicts(let_in.out, "ok")["reflection"]["what"]
+    assert refused.code == ExitCode.NOT_ALLOWED
+    assert verdicts(refused.out, "failed")["read"]["why"].startswith("UNAUTHENTICATED")
+    assert token not in let_in.out + let_in.err + refused.out
 
 
 MOUNTS = """\

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, self_signed, without_tls
+from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, untrusted, without_tls
 from tests.scripted_kfp import answers
 
 from kfadapter_grpc.kfp_backend import TransportSettings
@@ -64,10 +64,10 @@ def test_an_unknown_name() -> None:
 
 def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
     """A certificate that is not accepted ends at TLS, with the reason and a way out."""
-    with self_signed(tmp_path) as url:
+    with untrusted(tmp_path) as url:
         reached = reach(TransportSettings(url))
     assert reached.stopped_at is Stage.TLS
-    assert "self-signed" in reached.found
+    assert "is not accepted" in reached.found
     assert "authority" in reached.advice
 
 

@@ -94,6 +94,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def expired(self) -> int:
+        """How many of them have expired."""
+        return sum(entry.is_expired() for entry in self._entries)
+
     def try_find(self, token: str) -> TokenEntry | None:
         """Finds whose token this is, expired or not. Takes as long for one that is nearly right as for any other."""
         wanted, found = digest(token), None

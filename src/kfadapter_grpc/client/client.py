@@ -93,6 +93,23 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
         """The adapter's address."""
         return self._connection.target
 
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted, and the adapter known by its certificate."""
+        return self._connection.tls is not None
+
+    def certificate_end(self) -> float:
+        """Tells when the adapter's certificate ends, in seconds since 1970.
+
+        Raises:
+            OSError: It cannot be connected to, or one side does not accept the other's certificate.
+            ValueError: There is no TLS, or the target is no HOST:PORT.
+        """
+        if self._connection.tls is None:
+            message = "the connection has no TLS"
+            raise ValueError(message)
+        return server_facts.certificate_end(self.target, self._connection.tls)
+
     def __enter__(self) -> Self:
         return self
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from kfadapter_grpc.client.credentials import Credentials
+    from kfadapter_grpc.client.credentials import Credentials, Tls
     from kfadapter_grpc.contract import RpcMethod
 
 Request = TypeVar("Request", bound="Message")
@@ -104,6 +104,11 @@ class Connection:
         self._stubs: dict[object, object] = {}
 
     @property
+    def tls(self) -> Tls | None:
+        """How the adapter is known; None: plain text."""
+        return self._credentials.tls
+
+    @property
     def pipelines(self) -> pipeline_pb2_grpc.PipelineServiceStub:
         """The stub of PipelineService; connects when it is first used.
 
@@ -154,7 +159,7 @@ class Connection:
         request_id = new_request_id()
         timeout = seconds if self._timeout is None else self._timeout
         try:
-            return rpc(request, timeout=timeout, metadata=self._metadata(request_id))
+            return rpc(request, timeout=timeout, metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
@@ -169,7 +174,7 @@ class Connection:
         request_id = new_request_id()
         timeout = seconds if self._timeout is None else self._timeout
         try:
-            _, call = rpc.with_call(request, timeout=timeout, metadata=((REQUEST_ID_KEY, request_id),))
+            _, call = rpc.with_call(request, timeout=timeout, metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
         return dict(call.trailing_metadata() or ())
@@ -202,7 +207,7 @@ class Connection:
             AdapterError: The call failed.
         """
         request_id = new_request_id()
-        answers = rpc(request, timeout=seconds, metadata=self._metadata(request_id))
+        answers = rpc(request, timeout=seconds, metadata=self.metadata(request_id))
         try:
             yield from answers
         except grpc.RpcError as error:
@@ -220,7 +225,7 @@ class Connection:
         """
         request_id = new_request_id()
         try:
-            return rpc(requests, timeout=self._seconds(seconds), metadata=self._metadata(request_id))
+            return rpc(requests, timeout=self._seconds(seconds), metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
@@ -236,7 +241,8 @@ class Connection:
     def _new_channel(self, *more: tuple[str, str | int]) -> grpc.Channel:
         return self._credentials.channel(self.target, [*channel_options(self.target), *more])
 
-    def _metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
+    def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        """Makes what every call carries: its id, and who calls."""
         return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata())
 
     def _seconds(self, default: float) -> float:

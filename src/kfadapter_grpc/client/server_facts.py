@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import grpc
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client.connection import new_request_id
-from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
+from kfadapter_grpc.client.errors import error_from_rpc
+from kfadapter_grpc.client.health import HEALTH_SECONDS
 from kfadapter_grpc.contract import READ_SECONDS, SERVICES, VERSION_KEY
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client.connection import Connection
+    from kfadapter_grpc.client.credentials import Tls
 
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _LIST_SERVICES = b"\x3a\x00"
@@ -39,7 +43,7 @@ def reflects(connection: Connection) -> bool:
     request_id = new_request_id()
     with connection.channel_to_any() as channel:
         rpc: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_REFLECTION)
-        answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=((REQUEST_ID_KEY, request_id),))
+        answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=connection.metadata(request_id))
         try:
             answer = next(iter(answers), b"")
         except grpc.RpcError as error:
@@ -49,3 +53,24 @@ def reflects(connection: Connection) -> bool:
         finally:
             answers.cancel()
     return all(service.encode() in answer for service in SERVICES)
+
+
+def certificate_end(target: str, tls: Tls) -> float:
+    """Connects as gRPC does, and tells when the certificate that the adapter shows ends, in seconds since 1970.
+
+    Raises:
+        OSError: It cannot be connected to, or one side does not accept the other's certificate.
+        ValueError: The target is no HOST:PORT.
+    """
+    host, _, port = target.rpartition("/")[2].rpartition(":")
+    host = host.strip("[]")
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.set_alpn_protocols(["h2"])
+    if tls.certificate is not None:
+        context.load_cert_chain(tls.certificate, tls.key)
+    with (
+        socket.create_connection((host, int(port)), HEALTH_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=tls.server_name or host) as secure,
+    ):
+        shown = secure.getpeercert()
+    return ssl.cert_time_to_seconds(str(shown["notAfter"] if shown else ""))

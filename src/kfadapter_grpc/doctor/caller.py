@@ -15,6 +15,7 @@ from kfadapter_grpc.cli.failures import exit_code, next_step, reason_and_cause
 from kfadapter_grpc.cli.invocation import do, other
 from kfadapter_grpc.client import CallFailedError, HealthStatus
 from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.clocks import clock
 from kfadapter_grpc.doctor.verdict import Status, Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.domain.errors import AdapterError
@@ -88,13 +89,19 @@ def _health(client: Client) -> Verdict:
 
 
 def _encryption(client: Client) -> Verdict:
+    if client.uses_tls:
+        try:
+            ends = client.certificate_end()
+        except (OSError, ValueError):  # an address as unix:, or a name of several
+            return ok("encryption", "TLS; when the adapter's certificate ends cannot be told for this address")
+        return certificate("encryption", "TLS; the adapter's certificate", ends)
     if client.target.startswith(_LOOPBACK):
         return ok("encryption", "none, and the connection stays on this machine")
     return warning(
         "encryption",
         f"the connection to {client.target} is not encrypted",
         why="others on the network can read and change what is sent",
-        next_step=do("ask the adapter's operator for an address with TLS, or use one inside the cluster"),
+        next_step=do("use --tls or --ca FILE, if the adapter has TLS; otherwise ask its operator for it"),
     )
 
 

@@ -9,14 +9,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.authentication.certificates import check_certificate
+from kfadapter_grpc.authentication.tokens import parse_tokens
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.doctor import kfp
+from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.domain.errors import AdapterError
 from kfadapter_grpc.server.kfp import transport_settings
-from kfadapter_grpc.settings import Settings, SettingsError, split_address
+from kfadapter_grpc.settings import Settings, SettingsError, is_loopback, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -93,9 +96,55 @@ def file_system(folder: Path, mounts: str) -> str:
     return kind
 
 
+def shown_certificate(settings: Settings) -> Verdict:
+    """Whether there is TLS, and when the server's certificate ends."""
+    if settings.tls_certificate is not None:
+        leaf = check_certificate(settings.tls_certificate.read_bytes())
+        return certificate("certificate", f"{settings.tls_certificate}", leaf.not_valid_after_utc.timestamp())
+    if is_loopback(split_address(settings.listen)[0]):
+        return ok("certificate", "none is needed: only this machine can reach the address")
+    return warning(
+        "certificate",
+        f"others can reach {settings.listen}, and there is no TLS",
+        why="calls, and the tokens with them, can be read and changed on their way",
+        next_step=do("set KFADAPTER_TLS_CERTIFICATE and KFADAPTER_TLS_KEY"),
+    )
+
+
+def callers(settings: Settings) -> Verdict:
+    """Whether callers are asked who they are, and whether any token still counts."""
+    if settings.token_file is not None:
+        tokens = parse_tokens(settings.token_file.read_bytes())
+        told = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
+        if tokens.expired < len(tokens):
+            return ok("callers", told)
+        return failed("callers", told, why="nobody can call", next_step=do("kfadapter token makes a new one"))
+    if settings.tls_client_ca is not None:
+        return ok("callers", f"are known by certificates that lead to {settings.tls_client_ca}")
+    if is_loopback(split_address(settings.listen)[0]):
+        return ok("callers", "are not asked who they are; only this machine can reach the address")
+    return warning(
+        "callers",
+        "are not asked who they are",
+        why=f"whoever reaches {settings.listen} may do everything",
+        next_step=do("set KFADAPTER_TOKEN_FILE or KFADAPTER_TLS_CLIENT_CA"),
+    )
+
+
 def listening(settings: Settings) -> Verdict:
     """Whether the address is free, or an adapter listens there already."""
-    host, port = split_address(settings.listen)
+    return _address("address", settings.listen, "KFADAPTER_LISTEN", tls=settings.tls_certificate is not None)
+
+
+def listening_for_health(settings: Settings) -> Verdict:
+    """The same for the address of health checks."""
+    if not settings.health_listen:
+        return ok("health address", "none: health is asked for at the adapter's address")
+    return _address("health address", settings.health_listen, "KFADAPTER_HEALTH_LISTEN", tls=False)
+
+
+def _address(check: str, listen: str, variable: str, *, tls: bool) -> Verdict:
+    host, port = split_address(listen)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -103,35 +152,50 @@ def listening(settings: Settings) -> Verdict:
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return _taken(settings.listen, host, port)
+            return _taken(check, listen, variable, tls=tls)
         return failed(
-            "address",
-            f"{settings.listen} cannot be listened on",
+            check,
+            f"{listen} cannot be listened on",
             why=error.strerror or str(error),
-            next_step=do("choose an address of this machine and a port above 1023: KFADAPTER_LISTEN"),
+            next_step=do(f"choose an address of this machine and a port above 1023: {variable}"),
         )
-    return ok("address", f"{settings.listen} is free")
+    return ok(check, f"{listen} is free")
 
 
-def _taken(listen: str, host: str, port: int) -> Verdict:
+def _taken(check: str, listen: str, variable: str, *, tls: bool) -> Verdict:
+    """Asks what listens there; an adapter with TLS may want a certificate that only its callers have."""
+    host, port = split_address(listen)
     near = _ANY_HOST.get(host, host)
     target = f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
+    if tls:
+        return warning(
+            check,
+            f"{listen} is in use",
+            why="with TLS only a caller can tell whether by an adapter",
+            next_step=do(f"kfadapter --target {target} --ca FILE doctor"),
+        )
     try:
-        with Client(target, timeout=3) as client:
-            status = client.health("kfp")
+        with Client(target, timeout=3, tls=False, insecure_token=True) as client:
+            client.health()
     except AdapterError:
         return failed(
-            "address",
+            check,
             f"{listen} is in use, and not by an adapter",
             why="kfadapter serve would not start",
-            next_step=do("stop what listens there, or choose another address: KFADAPTER_LISTEN"),
+            next_step=do(f"stop what listens there, or choose another address: {variable}"),
         )
-    return ok("address", f"an adapter listens on {listen} already; it says that KFP is {status.value}")
+    return ok(check, f"an adapter listens on {listen} already")
 
 
 def _mib(size: int) -> str:
     return f"{size // 2**20} MiB"
 
 
-LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (upload_folder, listening)
+LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (
+    shown_certificate,
+    callers,
+    upload_folder,
+    listening,
+    listening_for_health,
+)
 """What is looked at on this machine, in order."""
