@@ -301,8 +301,8 @@ def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("free_port")
 def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate of KFP that is accepted, and ends in two days, is a warning with the date."""
-    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "ca.pem"))
     with untrusted(tmp_path) as url:
+        monkeypatch.setenv("KFADAPTER_KFP_CA_FILE", str(tmp_path / "ca.pem"))
         _, out = at_server("--kfp-url", url)
     assert "is accepted, and ends 20" in verdicts(out, "warning")["KFP TLS"]["what"]
     assert "in 2 days" in verdicts(out, "warning")["KFP TLS"]["why"]
