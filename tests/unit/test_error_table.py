@@ -23,6 +23,11 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
     "401": (Operation.GET_PIPELINE, 401, b'{"code": 16, "message": "Unauthenticated"}'),
     "403": (Operation.LIST_PIPELINES, 403, b"<html>Forbidden</html>"),
     "429": (Operation.GET_PIPELINE, 429, b"slow down"),
+    "429 of a full disk": (
+        Operation.CREATE_RUN,
+        429,
+        b'{"code": 8, "message": "ResourceExhaustedError: no room", "details": [{"message": "no room"}]}',
+    ),
     "503": (Operation.UPLOAD, 503, b"<html>upstream</html>"),
     "413 for an upload": (Operation.UPLOAD, 413, b"<html>413 Request Entity Too Large</html>"),
     "414": (Operation.UPLOAD_VERSION, 414, b"<html>414 Request-URI Too Large</html>"),

@@ -88,15 +88,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED: other uploads took the next version number again and again. Try again."""
     ERROR_REASON_UPLOAD_TOO_LARGE: _ErrorReason.ValueType  # 23
     """RESOURCE_EXHAUSTED: the file is larger than the limit in the message. Make it smaller."""
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 36
+    """RESOURCE_EXHAUSTED: KFP has no room for more: its disk is full, or as full as it may become. Delete runs that are not
+    needed any more, or have its operator make room.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
     """RESOURCE_EXHAUSTED: the adapter has as many calls as it can carry. Wait as RetryInfo says, then try again."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 25
     """UNAUTHENTICATED: the call carries no valid token: none, an unknown one, or one that has expired. Send the metadata
-    `authorization: Bearer TOKEN` with one that the adapter's operator gave out. KFP has not been asked.
+    `authorization: Bearer TOKEN` with one that the adapter's operator gave out; or, where the adapter hands it on to KFP,
+    with one that KFP accepts. The adapter's own refusals are made without asking KFP.
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 26
     """PERMISSION_DENIED: the caller may not do this: a reader called an RPC with side effects, or no name in the client
-    certificate may call. Ask the adapter's operator.
+    certificate may call; or, where the adapter hands the caller's authorization on, KFP does not allow it. Ask the
+    operator of the one that the message names, or name another namespace.
     """
     ERROR_REASON_KFP_UNAVAILABLE: _ErrorReason.ValueType  # 27
     """UNAVAILABLE: Kubeflow Pipelines cannot be reached. Reads may be tried again as RetryInfo says; see the RPC
@@ -178,15 +184,21 @@ ERROR_REASON_NAME_CONTESTED: ErrorReason.ValueType  # 22
 """ABORTED: other uploads took the next version number again and again. Try again."""
 ERROR_REASON_UPLOAD_TOO_LARGE: ErrorReason.ValueType  # 23
 """RESOURCE_EXHAUSTED: the file is larger than the limit in the message. Make it smaller."""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 36
+"""RESOURCE_EXHAUSTED: KFP has no room for more: its disk is full, or as full as it may become. Delete runs that are not
+needed any more, or have its operator make room.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED: the adapter has as many calls as it can carry. Wait as RetryInfo says, then try again."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 25
 """UNAUTHENTICATED: the call carries no valid token: none, an unknown one, or one that has expired. Send the metadata
-`authorization: Bearer TOKEN` with one that the adapter's operator gave out. KFP has not been asked.
+`authorization: Bearer TOKEN` with one that the adapter's operator gave out; or, where the adapter hands it on to KFP,
+with one that KFP accepts. The adapter's own refusals are made without asking KFP.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 26
 """PERMISSION_DENIED: the caller may not do this: a reader called an RPC with side effects, or no name in the client
-certificate may call. Ask the adapter's operator.
+certificate may call; or, where the adapter hands the caller's authorization on, KFP does not allow it. Ask the
+operator of the one that the message names, or name another namespace.
 """
 ERROR_REASON_KFP_UNAVAILABLE: ErrorReason.ValueType  # 27
 """UNAVAILABLE: Kubeflow Pipelines cannot be reached. Reads may be tried again as RetryInfo says; see the RPC
