@@ -95,23 +95,26 @@ def test_a_watched_run_that_succeeds(kfadapter: Kfadapter) -> None:
 
 
 def test_a_watched_run_that_fails(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """The exit code is 1, and the three parts say why and where to look."""
+    """The exit code is 1, and the three parts say why and where to look: what was refused as a whole has no logs."""
     runs.endings = [FAILED]
     ended = kfadapter("run", "train", "-p", "n=7", "--watch", "--display-name", "r")
     assert ended.code == 1
     _, what, why, step, *_ = ended.err.splitlines()
     assert (what, why) == ("error: run 'r' failed", f"why:   {FAILED[1]}")
-    assert step.endswith(f"logs {next(iter(runs.runs))} --failed")
+    assert step.endswith(f"runs show {next(iter(runs.runs))}")
+    failed = run_pb2.RunTask(name="나쁜 것", task_id="1", state=run_pb2.RUN_STATE_FAILED)
+    run = runs.add("with a task", tasks=[failed])
+    assert f"logs {run.run_id} --failed\n" in kfadapter("watch", run.run_id).err
 
 
 @pytest.mark.parametrize("last", ["FAILED", "CANCELED"])
 def test_a_watched_run_that_is_cancelled(kfadapter: Kfadapter, runs: FakeRuns, last: str) -> None:
-    """The exit code is 7, also where Kubeflow Pipelines calls it a failure in the end."""
-    runs.endings = [(run_pb2.RUN_STATE_CANCELING, ""), (run_pb2.RunState.Value(f"RUN_STATE_{last}"), "")]
+    """The exit code is 7, also where Kubeflow Pipelines calls it a failure in the end, of a task for example."""
+    runs.endings = [(run_pb2.RUN_STATE_CANCELING, ""), (run_pb2.RunState.Value(f"RUN_STATE_{last}"), "task 'a' failed")]
     run = runs.add("r")
     ended = kfadapter("watch", run.run_id)
     assert ended.code == 7
-    assert "error: run 'r' was cancelled\n" in ended.err
+    assert "error: run 'r' was cancelled\nwhy:   somebody terminated it\n" in ended.err
 
 
 def test_watch_as_json_is_one_document(kfadapter: Kfadapter, runs: FakeRuns) -> None:

@@ -204,7 +204,7 @@ def test_wait_for_a_run_that_goes(client: Client, fake: FakeWatches) -> None:
 def test_wait_has_a_limit(client: Client, fake: FakeWatches, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting ends when its time is over, also while the adapter is away."""
     fake.telling = [([], draining())] * 5
-    with pytest.raises(DeadlineError):
+    with pytest.raises(DeadlineError, match="run a was not over within 0 s; its state is unknown yet, and it goes on"):
         client.wait_run("a", timeout=0)
     for name in ("_FIRST_PAUSE_SECONDS", "_LONGEST_PAUSE_SECONDS"):
         monkeypatch.setattr(watch_module, name, 1000.0)

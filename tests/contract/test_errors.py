@@ -59,6 +59,7 @@ ROWS: dict[type[AdapterError], Row] = {
     errors.KfpRejectedCredentialsError: Row(grpc.StatusCode.FAILED_PRECONDITION, "KFP_REJECTED_CREDENTIALS"),
     errors.NameContestedError: Row(grpc.StatusCode.ABORTED, "NAME_CONTESTED", retry_after=1.0),
     errors.UploadTooLargeError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPLOAD_TOO_LARGE"),
+    errors.StorageFullError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "STORAGE_FULL"),
     errors.OverloadedError: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", retry_after=1.0),
     errors.UnauthenticatedError: Row(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     errors.PermissionDeniedError: Row(grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sqlite3
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 from tests.embedded.runs import a_pipeline, a_run, tasks_of, try_run
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.embedded.execution import Job
 
+FULL = sqlite3.OperationalError("database or disk is full")
 PLAYS = json.loads((DATA / "transcripts" / "run_states.json").read_text(encoding="utf-8"))["plays"]
 
 
@@ -272,21 +275,54 @@ def test_end_of_the_server(server: Told) -> None:
     assert server.caller.get(f"/runs/{running}")["state"] == "FAILED"
 
 
-def test_disk_that_is_full_for_a_while(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be written down at first is written down later."""
+@pytest.mark.parametrize("first", ["keep_file_size", "end"])
+def test_disk_that_is_full_for_a_while(server: Told, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    """What cannot be written down at first is written down later, whichever part of a run's end it is."""
     run_id = a_run(server.caller)
-    faults = iter([sqlite3.OperationalError("database or disk is full")] * 20)
-    end = server.store.progress.end
+    faults = iter([FULL] * 20)
+    store = server.store.runs if first == "keep_file_size" else server.store.progress
+    write = getattr(store, first)
 
     def fail_at_first(*arguments: object, **named: object) -> None:
         if fault := next(faults, None):
             raise fault
-        end(*arguments, **named)  # type: ignore[arg-type]
+        write(*arguments, **named)
 
     monkeypatch.setattr("kfadapter_grpc.embedded.run_progress._RETRY_SECONDS", (0.001,) * 3)
-    monkeypatch.setattr(server.store.progress, "end", fail_at_first)
+    monkeypatch.setattr(store, first, fail_at_first)
     server.executor.end(run_id, State.SUCCEEDED)
     assert server.caller.get(f"/runs/{run_id}")["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("fault", [FULL, OSError(errno.ENOSPC, "No space left on device")])
+def test_disk_that_is_full(server: Told, monkeypatch: pytest.MonkeyPatch, fault: Exception, tmp_path: Path) -> None:
+    """What needs room on a full disk is refused in words that tell which disk, and what to do."""
+    monkeypatch.setattr(server.store.runs, "create", Mock(side_effect=fault))
+    reply = try_run(server.caller)
+    assert (reply.status, reply.json["code"]) == (429, 8)
+    assert f"the disk that {tmp_path} is on is full" in reply["message"]
+    monkeypatch.setattr(server.store.runs, "create", Mock(side_effect=sqlite3.OperationalError("no such table")))
+    assert try_run(server.caller).status == 500
+
+
+def test_deleting_on_a_full_disk(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of a run that is over make the room that deleting it takes; one that goes on keeps its files."""
+    over, active = a_run(server.caller), a_run(server.caller)
+    folders = {job.run_id: job.folder for job in server.executor.jobs}
+    server.executor.end(over, State.SUCCEEDED)
+    delete = server.store.runs.delete
+
+    def delete_if_there_is_room(run_id: str) -> State | None:
+        if folders[over].exists() or run_id != over:
+            raise FULL
+        return delete(run_id)
+
+    monkeypatch.setattr(server.store.runs, "delete", delete_if_there_is_room)
+    assert server.caller.call("DELETE", f"/runs/{active}").status == 429
+    assert folders[active].exists()
+    assert server.caller.call("DELETE", f"/runs/{over}").status == 200
+    assert server.caller.get(f"/runs/{over}").status == 404
+    assert server.caller.get(f"/runs/{active}").status == 200
 
 
 def test_room_for_files(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHARED = Path(__file__).parents[1] / "data" / "pipelines"
+TERMINATED = "terminated: somebody asked for its end"
 SOURCE = Path(__file__).with_name("runner_pipelines.py")
 
 
@@ -417,8 +418,8 @@ def test_terminate(tmp_path: Path) -> None:
     pool, watcher = _submitted(spec, tmp_path, {"seconds": 600})
     watcher.wait_task("nap", State.RUNNING)
     pool.terminate("run")
-    assert watcher.wait_end("run") == (State.CANCELED, "")
-    assert watcher.reports[-1] == TaskReport("nap", State.CANCELED)
+    assert watcher.wait_end("run") == (State.CANCELED, TERMINATED)
+    assert watcher.reports[-1] == TaskReport("nap", State.CANCELED, TERMINATED)
     pool.close()
 
 
@@ -429,7 +430,7 @@ def test_terminate_a_task_that_ignores_it(compiled: Path, tmp_path: Path) -> Non
     pool, watcher = _submitted(spec, tmp_path, {"started": str(started)})
     pid = _wait_for(started)
     pool.terminate("run")
-    assert watcher.wait_end("run") == (State.CANCELED, "")
+    assert watcher.wait_end("run") == (State.CANCELED, TERMINATED)
     _until(lambda: _gone(pid))
     pool.close()
 

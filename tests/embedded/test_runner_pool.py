@@ -20,6 +20,7 @@ FAKE = (sys.executable, str(Path(__file__).with_name("fake_runner.py")))
 RUNNING = ("say", {"task": "a", "state": "RUNNING"})
 DONE = ("say", {"run": "SUCCEEDED", "error": ""})
 FOREVER = ("forever", "")
+TERMINATED = "terminated: somebody asked for its end"
 
 
 @dataclass
@@ -127,8 +128,8 @@ def test_terminate(stage: Stage) -> None:
     stage.watcher.wait_task("a", State.RUNNING)
     stage.pool.terminate("run")
     stage.pool.terminate("run")
-    assert stage.end() == (State.CANCELED, "")
-    assert stage.watcher.reports[-1] == TaskReport("a", State.CANCELED)
+    assert stage.end() == (State.CANCELED, TERMINATED)
+    assert stage.watcher.reports[-1] == TaskReport("a", State.CANCELED, TERMINATED)
     stage.play("next", DONE)
     assert stage.end("next") == (State.SUCCEEDED, "")
 
@@ -139,7 +140,7 @@ def test_failure_that_comes_of_the_termination(stage: Stage) -> None:
     stage.play("run", ("at SIGTERM say", failed), RUNNING, FOREVER)
     stage.watcher.wait_task("a", State.RUNNING)
     stage.pool.terminate("run")
-    assert stage.end() == (State.CANCELED, "")
+    assert stage.end() == (State.CANCELED, TERMINATED)
     assert [report.state for report in stage.watcher.reports] == [State.RUNNING, State.CANCELED]
 
 
@@ -148,7 +149,7 @@ def test_terminate_a_stubborn_runner(stage: Stage) -> None:
     stage.play("run", ("ignore SIGTERM", ""), RUNNING, FOREVER)
     stage.watcher.wait_task("a", State.RUNNING)
     stage.pool.terminate("run")
-    assert stage.end() == (State.CANCELED, "")
+    assert stage.end() == (State.CANCELED, TERMINATED)
 
 
 def test_terminate_a_waiting_run(stage: Stage) -> None:
@@ -157,7 +158,7 @@ def test_terminate_a_waiting_run(stage: Stage) -> None:
         stage.play(name, FOREVER)
     stage.play("third", DONE)
     stage.pool.terminate("third")
-    assert stage.end("third") == (State.CANCELED, "")
+    assert stage.end("third") == (State.CANCELED, TERMINATED)
     assert "third" not in stage.watcher.started
 
 

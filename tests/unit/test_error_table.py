@@ -23,7 +23,23 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
     "401": (Operation.GET_PIPELINE, 401, b'{"code": 16, "message": "Unauthenticated"}'),
     "403": (Operation.LIST_PIPELINES, 403, b"<html>Forbidden</html>"),
     "429": (Operation.GET_PIPELINE, 429, b"slow down"),
+    "429 of a full disk": (
+        Operation.CREATE_RUN,
+        429,
+        b'{"code": 8, "message": "ResourceExhaustedError: no room", "details": [{"message": "no room"}]}',
+    ),
     "503": (Operation.UPLOAD, 503, b"<html>upstream</html>"),
+    "400 for large parameters": (
+        Operation.CREATE_RUN,
+        400,
+        b'{"code": 3, "message": "Invalid input error: the body is larger than 4194304 bytes"}',
+    ),
+    "429 for large parameters": (
+        Operation.CREATE_RUN,
+        429,
+        b'{"code": 8, "message": "grpc: received message larger than max (5000000 vs. 4194304)"}',
+    ),
+    "413 for large parameters": (Operation.CREATE_RUN, 413, b"<html>413 Request Entity Too Large</html>"),
     "413 for an upload": (Operation.UPLOAD, 413, b"<html>413 Request Entity Too Large</html>"),
     "414": (Operation.UPLOAD_VERSION, 414, b"<html>414 Request-URI Too Large</html>"),
     "431": (Operation.LIST_PIPELINES, 431, b"Request Header Fields Too Large"),

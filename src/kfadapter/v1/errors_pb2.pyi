@@ -88,6 +88,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED: other uploads took the next version number again and again. Try again."""
     ERROR_REASON_UPLOAD_TOO_LARGE: _ErrorReason.ValueType  # 23
     """RESOURCE_EXHAUSTED: the file is larger than the limit in the message. Make it smaller."""
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 36
+    """RESOURCE_EXHAUSTED: KFP has no room for more: its disk is full, or as full as it may become. Delete runs that are not
+    needed any more, or have its operator make room.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
     """RESOURCE_EXHAUSTED: the adapter has as many calls as it can carry. Wait as RetryInfo says, then try again."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 25
@@ -180,6 +184,10 @@ ERROR_REASON_NAME_CONTESTED: ErrorReason.ValueType  # 22
 """ABORTED: other uploads took the next version number again and again. Try again."""
 ERROR_REASON_UPLOAD_TOO_LARGE: ErrorReason.ValueType  # 23
 """RESOURCE_EXHAUSTED: the file is larger than the limit in the message. Make it smaller."""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 36
+"""RESOURCE_EXHAUSTED: KFP has no room for more: its disk is full, or as full as it may become. Delete runs that are not
+needed any more, or have its operator make room.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
 """RESOURCE_EXHAUSTED: the adapter has as many calls as it can carry. Wait as RetryInfo says, then try again."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 25

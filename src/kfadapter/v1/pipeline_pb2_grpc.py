@@ -39,6 +39,7 @@ class PipelineServiceStub(object):
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
@@ -116,6 +117,7 @@ class PipelineServiceServicer(object):
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
@@ -325,6 +327,7 @@ class PipelineService(object):
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.

@@ -37,6 +37,7 @@ class RunServiceStub(object):
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
@@ -118,6 +119,7 @@ class RunServiceServicer(object):
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
@@ -338,6 +340,7 @@ class RunService(object):
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.

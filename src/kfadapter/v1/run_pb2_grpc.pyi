@@ -38,6 +38,7 @@ class RunServiceStub:
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
@@ -163,6 +164,7 @@ class RunServiceAsyncStub(RunServiceStub):
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
@@ -284,6 +286,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
     - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
     - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.

@@ -39,6 +39,7 @@ HINTS: dict[str, Step] = {
     "KFP_REJECTED_CREDENTIALS": do("tell the adapter's operator: Kubeflow Pipelines does not accept its credentials"),
     "NAME_CONTESTED": again(words="or choose the name: --version-name NAME"),
     "UPLOAD_TOO_LARGE": do("make the file smaller: large data belong into artifacts, not into the pipeline"),
+    "STORAGE_FULL": other("runs", "delete", RUN, words="deletes a run and its files; or make room on KFP's disk"),
     "OVERLOADED": again(words="in a few seconds"),
     "UNAUTHENTICATED": do(
         "send a valid token: kfadapter --token-file FILE ..., or KFADAPTER_TOKEN; the adapter's operator gives one"

@@ -87,12 +87,21 @@ class WatchCalls(RunCalls):
         """
         request = run_pb2.WatchRunsRequest(runs=run_pb2.RunIds(run_ids=[run_id], namespace=self._namespace))
         end = None if timeout is None else time.monotonic() + timeout
-        with closing(self._watch(request, {}, end)) as events:
-            for event in events:
-                if isinstance(event, RunGone):
-                    break
-                if isinstance(event, RunChanged) and event.run.state.is_over:
-                    return event.run
+        state = "unknown yet"
+        try:
+            with closing(self._watch(request, {}, end)) as events:
+                for event in events:
+                    if isinstance(event, RunGone):
+                        break
+                    if isinstance(event, RunChanged):
+                        if event.run.state.is_over:
+                            return event.run
+                        state = event.run.state.value
+        except DeadlineError as error:
+            words = f"run {run_id} was not over within {timeout:g} s; its state is {state}, and it goes on"
+            if isinstance(error.__cause__, AdapterError):
+                words = f"{words}; at last: {error.__cause__.message}"
+            raise DeadlineError(words, metadata={"run_id": run_id}) from error
         raise RunNotFoundError(
             f"there is no run with id {run_id}, or it was deleted; list the runs",
             metadata={"run_id": run_id},

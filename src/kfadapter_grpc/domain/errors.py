@@ -259,6 +259,13 @@ class UploadTooLargeError(AdapterError):
     reason = "UPLOAD_TOO_LARGE"
 
 
+class StorageFullError(AdapterError):
+    """KFP has no room for more: its disk is full, or as full as it may become."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+    reason = "STORAGE_FULL"
+
+
 class OverloadedError(AdapterError):
     """The adapter has as many calls as it can carry."""
 

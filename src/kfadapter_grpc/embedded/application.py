@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
+import sqlite3
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,7 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from . import experiment_routes, pipeline_routes, recurring_run_routes, run_logs, run_routes, upload_routes
-from .errors import KfpError, UploadError, internal, json_response, unknown_route
+from .errors import KfpError, UploadError, exhausted, internal, json_response, unknown_route
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 _refused_page = PlainTextResponse("pages from elsewhere may not use this server\n", HTTPStatus.FORBIDDEN)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HEALTH = {"commit_sha": "unknown", "tag_name": "unknown", "multi_user": False, "pipeline_store": "database"}
 
 
@@ -53,7 +56,18 @@ def application(store: Store, folder: Path, control: RunControl) -> Starlette:
         *run_routes.routes(store, control),
         *recurring_run_routes.routes(store),
     ]
-    handlers = {KfpError: _refusal, UploadError: _refusal, HTTPException: _no_route, Exception: _fault}
+
+    async def full_or_fault(request: Request, error: Exception) -> Response:
+        return _full_disk(folder).response() if _is_full(error) else await _fault(request, error)
+
+    handlers = {
+        KfpError: _refusal,
+        UploadError: _refusal,
+        HTTPException: _no_route,
+        OSError: full_or_fault,
+        sqlite3.OperationalError: full_or_fault,
+        Exception: _fault,
+    }
     app = Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_NoForeignPages)])
     app.router.redirect_slashes = False
     return app
@@ -107,6 +121,18 @@ async def _refusal(_request: Request, error: Exception) -> Response:
 
 async def _no_route(_request: Request, error: Exception) -> Response:
     return unknown_route(error.status_code if isinstance(error, HTTPException) else 404)
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether it is the disk that has no room; SQLite says so in words alone."""
+    return "disk is full" in str(error) if isinstance(error, sqlite3.Error) else getattr(error, "errno", None) in _FULL
+
+
+def _full_disk(folder: Path) -> KfpError:
+    return exhausted(
+        f"the disk that {folder} is on is full: make room there, or delete runs that are not needed any more, and "
+        "their files go with them"
+    )
 
 
 async def _fault(request: Request, error: Exception) -> Response:

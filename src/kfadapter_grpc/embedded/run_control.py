@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from typing import TYPE_CHECKING
 
 from .errors import context, exhausted, failed_precondition, invalid_input, not_found
@@ -145,13 +146,27 @@ class RunControl:
         Raises:
             KfpError: there is none.
         """
-        self.get(run_id, "Failed to delete a run", f"Failed to delete run {run_id} as it does not exist")
+        run = self.get(run_id, "Failed to delete a run", f"Failed to delete run {run_id} as it does not exist")
         self.folders.hold(run_id)
-        if self._store.runs.delete(run_id) in OVER:
+        if self._deleted(run) in OVER:
             self.folders.remove(run_id)
         else:
             # The executor tells when it has ended, and then its files go.
             self._executor.terminate(run_id)
+
+    def _deleted(self, run: Run) -> State | None:
+        """Deletes it from the store; tells the state that it was in, `None` if it is gone already.
+
+        On a full disk the files of a run that is over go first: they make the room that even this takes.
+        """
+        try:
+            return self._store.runs.delete(run.id)
+        except sqlite3.OperationalError:
+            if run.state not in OVER:
+                self.folders.release(run.id)
+                raise
+            self.folders.remove(run.id)
+            return self._store.runs.delete(run.id)
 
     def _submit(self, run: Run) -> None:
         spec = self._store.runs.try_spec(run.id)

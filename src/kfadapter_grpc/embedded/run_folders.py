@@ -53,6 +53,10 @@ class RunFolders:
     def remove(self, run_id: str) -> None:
         """Removes the folder of a run whose processes are gone, with all that is in it."""
         shutil.rmtree(self.path(run_id), ignore_errors=True)
+        self.release(run_id)
+
+    def release(self, run_id: str) -> None:
+        """Notes that a run is not about to be deleted, or that nothing of it is left."""
         with self._lock:
             self._ending.discard(run_id)
 

@@ -42,8 +42,12 @@ class RunProgress:
     def run_ended(self, run_id: str, state: State, error: str) -> None:
         """The run is over."""
         closing, size = self._closing.is_set(), self._folders.size(run_id)
-        self._durably(lambda: self._store.runs.keep_file_size(run_id, size))
-        self._durably(lambda: self._store.progress.end(run_id, state, error, if_started=closing), for_ever=True)
+
+        def end() -> None:
+            self._store.runs.keep_file_size(run_id, size)
+            self._store.progress.end(run_id, state, error, if_started=closing)
+
+        self._durably(end, for_ever=True)
         if self._store.runs.try_get(run_id) is None:
             self._folders.remove(run_id)
 

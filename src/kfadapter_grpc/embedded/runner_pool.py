@@ -34,6 +34,7 @@ _TAIL_BYTES = 8 << 10
 _TAIL_SECONDS = 1.0
 _GRACE_SECONDS = 2.0
 _CUT_OFF = "cut off: the embedded KFP was stopped while it ran"
+_TERMINATED = "terminated: somebody asked for its end"
 _OWN_SETTINGS = "KFADAPTER_"
 
 
@@ -73,9 +74,9 @@ class RunnerPool:
         """Ends a run, with all processes that it has started; harmless if it is over or unknown. Does not wait."""
         with self._lock:
             if self._waiting.pop(run_id, None):
-                self._start(self._report, self._observer.run_ended, run_id, State.CANCELED, "")
+                self._start(self._report, self._observer.run_ended, run_id, State.CANCELED, _TERMINATED)
             if run := self._running.get(run_id):
-                self._start(run.end, State.CANCELED, "")
+                self._start(run.end, State.CANCELED, _TERMINATED)
 
     def close(self) -> None:
         """Ends all runs, which are reported as FAILED, and waits until they have ended.

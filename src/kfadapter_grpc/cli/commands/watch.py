@@ -19,6 +19,7 @@ from kfadapter_grpc.cli.run_tree import planned_paths
 from kfadapter_grpc.cli.run_view import print_outputs
 from kfadapter_grpc.domain.errors import AdapterError
 from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunGone
+from kfadapter_grpc.domain.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.runs import Run
 
 Drawing = Lines | Screen
+_LOGS = other("logs", RUN, "--failed", words="shows what its failed tasks wrote")
+_SHOW = other("runs", "show", RUN, words="shows how it stands; none of its tasks began, so there are no logs")
 
 
 def watch(options: ClientOptions, runs: Sequence[str], style: Format) -> None:
@@ -136,11 +139,11 @@ def _failed(one: Followed, options: ClientOptions) -> CommandError | None:
     if not one.has_failed:
         return None
     failed = Invocation(run=one.run.run_id, options=options)
-    logs = failed.spell(other("logs", RUN, "--failed", words="shows what its failed tasks wrote"))
+    further = _LOGS if any(task.state is RunState.FAILED for task in one.run.tasks) else _SHOW
     return CommandError(
         f"run '{one.run.display_name}' failed",
         why=one.run.error or "Kubeflow Pipelines does not say why",
-        next_step=logs,
+        next_step=failed.spell(further),
         exit_code=ExitCode.RUN_FAILED,
     )
 
@@ -161,7 +164,8 @@ def _stopped(one: Followed, _: ClientOptions) -> CommandError | None:
         return None
     return CommandError(
         f"run '{one.run.display_name}' was cancelled",
-        why=one.run.error or "somebody terminated it",
+        # What the run itself says is mostly that its tasks failed, which came of the termination.
+        why="somebody terminated it",
         next_step=do("start it again with kfadapter run, if it was not meant to end"),
         exit_code=ExitCode.CANCELLED,
     )

@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 ROWS: tuple[Row, ...] = (
+    *runs.TOO_LARGE,
     *general.FIRST,
     *pipelines.ROWS,
     *experiments.ROWS,

@@ -65,6 +65,14 @@ FIRST: tuple[Row, ...] = (
     ),
     Row(
         (),
+        (429,),
+        r"ResourceExhaustedError: ",
+        errors.StorageFullError,
+        "Kubeflow Pipelines has no room for it: {said}",
+        ("fault: 429 of a full disk",),
+    ),
+    Row(
+        (),
         (429, 502, 503, 504),
         "",
         errors.KfpUnavailableError,

@@ -10,6 +10,32 @@ _O = Operation
 
 NO_SUCH_RUN = "there is no run {subject}; check the id, or list the runs"
 _NO_EXPERIMENT = "there is no such experiment; check its id, or list the experiments"
+_TOO_LARGE = (
+    "they are too large for Kubeflow Pipelines, or for a proxy before it (HTTP {status}: {said}); put large data where "
+    "the tasks can read them, and pass the place"
+)
+
+TOO_LARGE: tuple[Row, ...] = (
+    Row(
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
+        (400, 429),
+        r"larger than (max|\d+ bytes)",
+        errors.InvalidFieldError,
+        _TOO_LARGE,
+        ("fault: 400 for large parameters", "fault: 429 for large parameters"),
+        field="parameters",
+    ),
+    Row(
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
+        (413,),
+        "",
+        errors.InvalidFieldError,
+        _TOO_LARGE,
+        ("fault: 413 for large parameters",),
+        field="parameters",
+    ),
+)
+"""Parameters that are too large; these go before what else a 429 may mean."""
 
 ROWS: tuple[Row, ...] = (
     Row(
