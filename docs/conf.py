@@ -43,6 +43,7 @@ NAVIGATION = {
         "docs/kfp-credentials",
         "docs/doctor",
         "docs/container",
+        "docs/deploy",
         "docs/supply-chain",
         "docs/training-manager",
         "docs/embedded-kfp",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 EVERYTHING = "single-user with all components"
-PENDING = {"kfp_credentials", "metrics_listen"}
+PENDING = {"metrics_listen"}
 """Settings that manifests name and that are still to come."""
 
 

@@ -9,6 +9,7 @@ from scripts import manifests
 from scripts.manifests import ROOT
 from tests.deploy.conftest import EVERYTHING, PENDING, installation, names
 
+from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_AUDIENCE, SERVICE_ACCOUNT_TOKEN
 from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
 from kfadapter_grpc.server.process import ABANDON_SECONDS
 from kfadapter_grpc.settings import setting_rows
@@ -150,13 +151,13 @@ def test_there_is_no_token_for_kubernetes(installed: Installation) -> None:
     assert installed.pod["automountServiceAccountToken"] is False
     assert installed.pod["serviceAccountName"] == installed.one("ServiceAccount")["metadata"]["name"]
     projected = [volume["projected"]["sources"] for volume in installed.pod["volumes"] if "projected" in volume]
-    if installed.environment.get("KFADAPTER_KFP_CREDENTIALS") != "service-account":
+    if installed.setting("kfp_credentials") != "service-account":
         assert projected == []
         return
     ((source,),) = projected
-    assert source["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
-    assert "projected" in volume_at(installed, "/var/run/secrets/kubeflow/pipelines")
-    assert source["serviceAccountToken"]["path"] == "token"
+    assert source["serviceAccountToken"]["audience"] == SERVICE_ACCOUNT_AUDIENCE
+    assert source["serviceAccountToken"]["path"] == SERVICE_ACCOUNT_TOKEN.name
+    assert "projected" in volume_at(installed, str(SERVICE_ACCOUNT_TOKEN.parent))
 
 
 def test_policy_and_services_are_about_the_pods(installed: Installation) -> None:
