@@ -148,6 +148,7 @@ def test_a_refused_caller(
     with pytest.raises(error) as caught:
         as_callers.list(TEAM_A, PageRequest(), bobs_call())
     assert "canary" not in caught.value.message + repr(caught.value.metadata)
+    assert " :" not in caught.value.message
     assert _asked_only_as_bob(scripted)
 
 

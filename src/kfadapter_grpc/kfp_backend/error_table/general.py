@@ -10,7 +10,7 @@ NOT_KNOWN = (
     "(KFADAPTER_KFP_CREDENTIALS)"
 )
 NOT_ALLOWED = (
-    "Kubeflow Pipelines does not let the adapter do this (403) {subject}: "
+    "Kubeflow Pipelines does not let the adapter do this {subject} (403): "
     "the adapter's operator must grant it the permission, or the namespace is the wrong one"
 )
 CALLER_NOT_KNOWN = (
@@ -18,7 +18,7 @@ CALLER_NOT_KNOWN = (
     "which this adapter hands on as they are"
 )
 CALLER_NOT_ALLOWED = (
-    "Kubeflow Pipelines does not let the user of the call do this (403) {subject}: "
+    "Kubeflow Pipelines does not let the user of the call do this {subject} (403): "
     "ask its operator for the permission, or name another namespace"
 )
 COUNTS_BYTES = (
