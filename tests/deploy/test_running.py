@@ -17,6 +17,7 @@ from tests.contract.tokens import TOKENS, token_lines
 from tests.deploy.conftest import EVERYTHING, PENDING, installation
 
 from kfadapter_grpc.client import Client, HealthStatus, Tls, UnauthenticatedError
+from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_TOKEN, SERVICE_ACCOUNT_TOKEN_VARIABLE
 from kfadapter_grpc.settings_sources import PREFIX
 
 if TYPE_CHECKING:
@@ -40,14 +41,15 @@ def test_single_user(tmp_path: Path, embedded_url: str, kustomize: None) -> None
         assert process.wait(SECONDS) == 0
 
 
-def test_everything(tmp_path: Path, embedded_url: str, kustomize: None) -> None:
-    """With TLS, client certificates and tokens the probes are still answered, and calls need all of these."""
+@pytest.mark.parametrize("name", ["multi-user", EVERYTHING])
+def test_with_tls(name: str, tmp_path: Path, embedded_url: str, kustomize: None) -> None:
+    """With TLS, tokens and perhaps client certificates, the probes are still answered, and calls need all of these."""
     del kustomize
     authority = CertificateAuthority()
     mount(tmp_path, authority)
     certificate, key = authority.issue("training-manager").write(tmp_path, "caller")
     tls = Tls(ca=authority.write(tmp_path), certificate=certificate, key=key)
-    with serving(installation(EVERYTHING), tmp_path, embedded_url) as (_, target):
+    with serving(installation(name), tmp_path, embedded_url) as (_, target):
         with Client(target, tls=tls) as nobody, pytest.raises(UnauthenticatedError):
             next(nobody.list())
         with Client(target, tls=tls, token=TOKENS["reader"]) as client:
@@ -62,13 +64,19 @@ def mount(folder: Path, authority: CertificateAuthority) -> None:
         "client-ca": {"ca.crt": authority.certificate},
         "tokens": {"tokens": token_lines("reader").encode()},
     }
-    for name, files in contents.items():
-        volume = folder / "etc" / "kfadapter" / name
+    volumes = {folder / "etc" / "kfadapter" / name: files for name, files in contents.items()}
+    volumes[token_of_service_account(folder).parent] = {SERVICE_ACCOUNT_TOKEN.name: b"a-token-for-kfp"}
+    for volume, files in volumes.items():
         (volume / "..now").mkdir(parents=True)
         (volume / "..data").symlink_to("..now")
         for file, content in files.items():
             (volume / "..now" / file).write_bytes(content)
             (volume / file).symlink_to(f"..data/{file}")
+
+
+def token_of_service_account(root: Path) -> Path:
+    """Where the token is that Kubernetes makes."""
+    return root / SERVICE_ACCOUNT_TOKEN.relative_to("/")
 
 
 def free_addresses(installed: Installation) -> dict[str, str]:
@@ -91,7 +99,12 @@ def environment(installed: Installation, addresses: Mapping[str, str], root: Pat
         if name.startswith(PREFIX) and name not in later:
             found = ADDRESS.fullmatch(value)
             here[name] = addresses[found[1]] if found else f"{root}{value}" if value.startswith("/etc/") else value
-    return {**here, "KFADAPTER_KFP_URL": kfp_url, "KFADAPTER_UPLOAD_DIR": str(root)}
+    return {
+        **here,
+        "KFADAPTER_KFP_URL": kfp_url,
+        "KFADAPTER_UPLOAD_DIR": str(root),
+        SERVICE_ACCOUNT_TOKEN_VARIABLE: str(token_of_service_account(root)),
+    }
 
 
 @contextmanager
