@@ -26,7 +26,6 @@ from kfadapter_grpc.watching import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
@@ -97,22 +96,17 @@ class Ways:
     channels: dict[str, grpc.Channel]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the files are."""
-    return tmp_path_factory.mktemp("who")
-
-
-def by_token(folder: Path) -> Iterator[Ways]:
+def by_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
     """An adapter that asks for tokens."""
-    file = folder / "tokens"
+    file = tmp_path_factory.mktemp("tokens") / "tokens"
     file.write_text(token_lines("reader", "writer", "expired"))
     with guarded(token_file=file) as adapter, grpc.insecure_channel(adapter.server.address, OWN) as channel:
         yield Ways(adapter, dict.fromkeys(("none", "unknown", "expired", "reader", "writer"), channel))
 
 
-def by_certificate(folder: Path) -> Iterator[Ways]:
+def by_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
     """An adapter that asks for certificates."""
+    folder = tmp_path_factory.mktemp("certificates")
     ca = CertificateAuthority()
     certificate, key = ca.issue("localhost", "127.0.0.1").write(folder, "server")
     listed = {"tls_client_names": "writer, spiffe://cluster/ns/ml/sa/manager", "tls_client_readers": "reader"}
