@@ -48,11 +48,12 @@ ENV PATH=/opt/kfadapter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     KFADAPTER_LISTEN=0.0.0.0:50051 \
     KFADAPTER_HEALTH_LISTEN=127.0.0.1:50052 \
+    KFADAPTER_METRICS_LISTEN=0.0.0.0:9090 \
     KFADAPTER_LOG_FORMAT=json \
     KFADAPTER_UPLOAD_DIR=/var/lib/kfadapter/uploads
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot).
 USER 10001:10001
-EXPOSE 50051
+EXPOSE 50051 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
   CMD ["kfadapter", "--target", "127.0.0.1:50052", "health"]

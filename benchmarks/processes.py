@@ -173,8 +173,8 @@ class Adapter(Child):
     def __init__(self, kfp_url: str, home: Path, *options: str, target: str = "") -> None:
         """Starts it in front of a KFP, at `target` or a free port; does not wait."""
         self.target = target or f"127.0.0.1:{_free_port()}"
-        serve = ["serve", "--listen", self.target, "--kfp-url", kfp_url, "--log-format", "json"]
-        super().__init__([PROGRAM, *serve, *options], home)
+        listen = ["--listen", self.target, "--metrics-listen", "127.0.0.1:0"]
+        super().__init__([PROGRAM, "serve", *listen, "--kfp-url", kfp_url, "--log-format", "json", *options], home)
 
     def wait(self) -> None:
         """Waits until it accepts connections.

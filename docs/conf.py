@@ -46,6 +46,8 @@ NAVIGATION = {
         "docs/deploy",
         "docs/supply-chain",
         "docs/training-manager",
+        "docs/observability",
+        "docs/metrics",
         "docs/embedded-kfp",
         "docs/embedded-execution",
         "docs/errors",

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,8 +124,10 @@ def run(work: Path) -> None:
         container = Container(work / "root", final, {**pod.variables, "KFADAPTER_KFP_URL": kfp.wait_ready()})
         try:
             container.wait_healthy()
+            port, metrics_port = final.one("EXPOSE").words
             _probe(pod)
-            _upload(final.one("EXPOSE").words[0])
+            _upload(port)
+            _scrape(metrics_port)
             container.run_inside("python", "-c", PROBE, *volumes_of(final))
             container.run_inside("python", "-c", TOLD, VERSION)
             container.stop(pod.grace_seconds)
@@ -205,6 +208,13 @@ def _upload(port: str) -> None:
         client.upload(file, name="from-outside")
         if not client.get("from-outside").latest_version:
             raise CheckError("the upload is not there")
+
+
+def _scrape(port: str) -> None:
+    """Asks for metrics as Prometheus does, from outside."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=READY_SECONDS) as answer:
+        if b"kfadapter_received_bytes_count" not in answer.read():
+            raise CheckError("the metrics do not tell of the upload")
 
 
 def _megabytes(folder: Path) -> int:

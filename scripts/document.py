@@ -1,4 +1,4 @@
-"""Writes the documents that are made from the code: errors.md, settings.md, doctor.md and reference/ in docs/.
+"""Writes the documents that are made from the code: errors, settings, metrics, doctor (.md) and reference/ in docs/.
 
 document.py            write them
 document.py --check    fail if what is committed differs
@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs by its path
 
+import yaml
 from scripts import api_reference, cli_reference
 
 from kfadapter_grpc.domain.errors import AdapterError, all_error_classes
 from kfadapter_grpc.kfp_backend.error_table import ROWS, Row
 from kfadapter_grpc.kfp_backend.probes import PROBES
+from kfadapter_grpc.metrics.catalog import CATALOG
 from kfadapter_grpc.settings import setting_rows
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
+ALERTS = ROOT / "deploy" / "alerts" / "kfadapter.rules.yaml"
 PROTO = ROOT / "protos" / "kfadapter" / "v1" / "errors.proto"
 
 ERRORS_HEAD = """# Errors
@@ -138,6 +141,30 @@ second run with the same id, which leaves a workflow behind.
 """
 
 
+METRICS_HEAD = """# Metrics and alerts
+
+What Prometheus reads at `KFADAPTER_METRICS_LISTEN` ([observability.md](observability.md) says how to use it). This page
+is made by `scripts/document.py` from the code and from `deploy/alerts/kfadapter.rules.yaml`.
+
+## Metrics
+
+No label takes a text that a caller or KFP chooses, so the number of series is bounded: about 700 at the start, and
+only those are added that stand for a code, a reason or a status which has come up. Of a histogram NAME there are
+NAME_bucket, NAME_sum and NAME_count. Beside these stand the `process_*` metrics of the Prometheus client library:
+memory, CPU time, open file descriptors and their limit, time of start.
+
+| Metric | Kind | Labels | |
+|---|---|---|---|
+"""
+
+ALERTS_HEAD = """
+## Alerts
+
+| Alert | When | What is so, and what to do |
+|---|---|---|
+"""
+
+
 def reasons() -> dict[str, str]:
     """The comment of each reason in errors.proto, without its code."""
     found = re.findall(r"((?:  // .*\n)+)  ERROR_REASON_(\w+) = \d+;", PROTO.read_text("utf-8"))
@@ -164,12 +191,32 @@ def doctor_page() -> str:
     return DOCTOR_HEAD + "".join(rows)
 
 
+def metrics_page() -> str:
+    """docs/metrics.md."""
+    rows = (
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.text} |\n"
+        for one in CATALOG
+    )
+    groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
+    return (
+        METRICS_HEAD + "".join(rows) + ALERTS_HEAD + "".join(_alert_line(one) for it in groups for one in it["rules"])
+    )
+
+
+def _alert_line(rule: Mapping[str, Any]) -> str:
+    when = f"`{rule['expr']}`".replace("|", "\\|") + (f" for {rule['for']}" if "for" in rule else "")
+    said = re.sub(r"{{ \$(?:labels\.)?(\w+)[^}]*}}", r"*\1*", f"{rule['annotations']['summary']}")
+    what = f"{said} {rule['annotations']['description']}"
+    return f"| {rule['alert']} ({rule['labels']['severity']}) | {when} | {what} |\n"
+
+
 def all_pages() -> dict[Path, str]:
     """All pages by their paths."""
     return {
         DOCS / "errors.md": errors_page(),
         DOCS / "settings.md": settings_page(),
         DOCS / "doctor.md": doctor_page(),
+        DOCS / "metrics.md": metrics_page(),
         **{REFERENCE / "api" / name: text for name, text in api_reference.pages().items()},
         **{REFERENCE / "cli" / name: text for name, text in cli_reference.pages().items()},
     }

@@ -150,6 +150,11 @@ class Health:
         self._kfp_answers = False
         self._publish()
 
+    @property
+    def kfp_answers(self) -> bool:
+        """Whether KFP answered when it was last asked."""
+        return self._kfp_answers
+
     def serve(self) -> None:
         """Tells that the server takes calls."""
         with self._lock:

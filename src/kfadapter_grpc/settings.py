@@ -156,6 +156,11 @@ class Settings(BaseSettings):
         description="Allows an address that others can reach without TLS, although calls and tokens can then be read "
         "and changed on their way.",
     )
+    metrics_listen: str = Field(
+        default="127.0.0.1:9090",
+        description="Address to serve Prometheus metrics on, HOST:PORT; port 0 takes a free one, `off` serves none. "
+        "Who can reach it learns numbers and names of RPCs, nothing of what they are about.",
+    )
     kfp_url: str = Field(
         default="http://127.0.0.1:8888",
         description="Where Kubeflow Pipelines' REST API is; may have a path prefix. Without it, the old KUBEFLOW_HOST "
@@ -275,6 +280,14 @@ class Settings(BaseSettings):
     def _check_listen(cls, listen: str, info: ValidationInfo) -> str:
         if listen or info.field_name == "listen":
             split_address(listen)
+        return listen
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _check_metrics_listen(cls, listen: str) -> str:
+        if listen in ("", "off"):
+            return ""
+        split_address(listen)
         return listen
 
     @field_validator("insecure_listen")

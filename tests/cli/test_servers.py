@@ -98,10 +98,18 @@ def test_check_lists_every_mistake(kfadapter: Kfadapter, tmp_path: Path, monkeyp
 
 def test_a_taken_port_is_named(kfadapter: Kfadapter, taken_port: int) -> None:
     """Who is refused a port learns which, and how to choose another."""
-    ended = kfadapter("serve", "--listen", f"127.0.0.1:{taken_port}")
+    ended = kfadapter("serve", "--listen", f"127.0.0.1:{taken_port}", "--metrics-listen", "off")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
     assert f"127.0.0.1:{taken_port}" in ended.err
-    assert "--listen" in ended.err
+    assert "another --listen" in ended.err
+
+
+def test_a_taken_port_for_metrics_is_named(kfadapter: Kfadapter, taken_port: int) -> None:
+    """Who is refused the port for metrics learns that it is that one, and how to choose another."""
+    ended = kfadapter("serve", "--listen", "127.0.0.1:0", "--metrics-listen", f"127.0.0.1:{taken_port}")
+    assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
+    assert f"error: 127.0.0.1:{taken_port} is in use\n" in ended.err
+    assert "another --metrics-listen" in ended.err
 
 
 @pytest.mark.parametrize(("flag", "other"), [("--port", "--kfp-port"), ("--kfp-port", "--port")])

@@ -256,14 +256,16 @@ def test_log_line_of_a_success(serve: Serve) -> None:
     with capture_logs() as lines:
         serve(Scripted()).stub.Get(GET, metadata=((REQUEST_ID_KEY, "mine"),))
     (line,) = [line for line in lines if line["event"] == "call"]
-    seconds, peer = line.pop("seconds"), line.pop("peer")
+    seconds, peer, kfp_seconds = line.pop("seconds"), line.pop("peer"), line.pop("kfp_seconds")
     assert line == {
         "event": "call",
         "log_level": "info",
         "request_id": "mine",
         "method": "/kfadapter.v1.PipelineService/Get",
         "code": "OK",
+        "kfp_requests": 0,
     }
+    assert kfp_seconds == 0
     assert 0 <= seconds < WAIT_SECONDS
     assert peer.startswith("ipv4:127.0.0.1:")
 

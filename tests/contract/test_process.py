@@ -41,11 +41,13 @@ class Process:
 
     def __init__(self, before: str = "", **settings: object) -> None:
         variables = {f"KFADAPTER_{name.upper()}": str(value) for name, value in settings.items()}
-        environment = {**os.environ, "KFADAPTER_LISTEN": "127.0.0.1:0", **variables}
+        free = {"KFADAPTER_LISTEN": "127.0.0.1:0", "KFADAPTER_METRICS_LISTEN": "127.0.0.1:0"}
+        environment = {**os.environ, **free, **variables}
         command, pipe = [sys.executable, "-c", before + RUN], subprocess.PIPE
         self._process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
         serving = self.line("serving")
         self.address = str(serving["address"])
+        self.metrics = str(serving["metrics"])
         self.kfp_url = serving["kfp_url"]
         self.channel = grpc.insecure_channel(self.address, (("grpc.use_local_subchannel_pool", 1),))
         self.stub = PipelineServiceStub(self.channel)

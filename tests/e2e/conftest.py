@@ -73,7 +73,9 @@ def serve(kfp_url: str) -> Iterator[Adapter]:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
     with (
-        _process("serve", "--listen", target, "--kfp-url", kfp_url, "--log-level", "warning") as process,
+        _process(
+            "serve", "--listen", target, "--metrics-listen", "off", "--kfp-url", kfp_url, "--log-level", "warning"
+        ) as process,
         grpc.insecure_channel(target) as channel,
     ):
         grpc.channel_ready_future(channel).result(SECONDS)

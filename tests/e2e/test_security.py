@@ -72,6 +72,7 @@ def guarded(embedded_url: str, tmp_path: Path) -> Iterator[Guarded]:
     options = {
         "--listen": "0.0.0.0:0",
         "--health-listen": "127.0.0.1:0",
+        "--metrics-listen": "off",
         "--kfp-url": embedded_url,
         "--tls-certificate": str(tmp_path / "server.pem"),
         "--tls-key": str(tmp_path / "server.key"),

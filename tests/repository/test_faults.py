@@ -63,10 +63,16 @@ def _new_pipeline(scripted: ScriptedKfp, *upload: Behaviour) -> ScriptedKfp:
 def test_a_broken_upload_is_undone(
     scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, fault: Behaviour
 ) -> None:
-    """The version is looked for, not sent again; the pipeline made for it is deleted without cascade."""
+    """The version is looked for, not sent again; the pipeline made for it is deleted without cascade.
+
+    All of that bears the call's request id, and counts as its own.
+    """
     _new_pipeline(scripted, fault).on("GET", VERSIONS, NO_VERSIONS)
+    uploading = call()
     with pytest.raises(errors.KfpUnavailableError, match="same request_id"):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+        before_scripted.upload(UploadRequest("p"), pipeline_file(), uploading)
+    assert {request.headers["x-request-id"] for request in scripted.requests} == {uploading.request_id}
+    assert uploading.usage.kfp_requests == len(scripted.requests)
     assert len([path for path in scripted.paths("POST") if "upload_version" in path]) == 1
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
@@ -203,13 +209,15 @@ def test_a_blurred_refusal_is_looked_through(
 def test_looking_and_undoing_have_a_budget_of_their_own(
     scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long the upload took, the time for looking and undoing begins after it."""
+    """However long the upload took, the time for looking and undoing begins after it, under the same request id."""
     monkeypatch.setattr("kfadapter_grpc.kfp_backend.gateway.SPARE_SECONDS", 0.4)
     scripted.on("GET", rf"/pipelines/{ID}$", answers(403, {"code": 7, "message": "not you"}))
     _new_pipeline(scripted, after(0.6, BLURRED_VERSION))
+    uploading = call()
     with pytest.raises(errors.KfpRejectedCredentialsError):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+        before_scripted.upload(UploadRequest("p"), pipeline_file(), uploading)
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
+    assert {request.headers["x-request-id"] for request in scripted.requests} == {uploading.request_id}
 
 
 def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:

@@ -385,10 +385,12 @@ def test_an_unknown_outcome_is_said(kfp: RunsKfp, runs: KfpRunRepository, reques
 def test_without_a_request_id_a_broken_answer_is_looked_after_all_the_same(
     kfp: RunsKfp, runs: KfpRunRepository
 ) -> None:
-    """The adapter chooses the id of every run, so it can look."""
+    """The adapter chooses the id of every run, so it can look; KFP is told for which call it does."""
     kfp.faults = [Fault(stored=True, behaviour=resets())]
-    assert runs.create(WANTED, call()).run_id in kfp.runs
+    creating = call()
+    assert runs.create(WANTED, creating).run_id in kfp.runs
     assert len(kfp.posts()) == 1
+    assert {request.headers["x-request-id"] for request in kfp.server.requests} == {creating.request_id}
 
 
 def _once(actions: Iterator[Callable[[], object]]) -> None:

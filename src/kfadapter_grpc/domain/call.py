@@ -1,4 +1,4 @@
-"""One call: how long it may take, whether anybody still waits for it, and as whom KFP is asked for it."""
+"""One call: how long it may take, whether anybody still waits for it, as whom KFP is asked, and what it has used."""
 
 from __future__ import annotations
 
@@ -22,6 +22,40 @@ class Authorization:
     value: str = field(repr=False)
 
 
+class Usage:
+    """What a call has used so far. Safe to use from several threads.
+
+    Attributes:
+        kfp_requests: How many requests KFP was sent for it, repetitions included.
+        kfp_seconds: How long it waited for KFP's answers.
+        received_bytes: The bytes of files that its caller sent.
+        sent_bytes: The bytes of files and logs that its caller was sent.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.kfp_requests = 0
+        self.kfp_seconds = 0.0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+
+    def add_kfp(self, seconds: float) -> None:
+        """Notes a request to KFP that took `seconds`."""
+        with self._lock:
+            self.kfp_requests += 1
+            self.kfp_seconds += seconds
+
+    def add_received(self, size: int) -> None:
+        """Notes `size` bytes from the caller."""
+        with self._lock:
+            self.received_bytes += size
+
+    def add_sent(self, size: int) -> None:
+        """Notes `size` bytes to the caller."""
+        with self._lock:
+            self.sent_bytes += size
+
+
 class Call:
     """One call of a caller, as far as the work done for it needs to know.
 
@@ -30,12 +64,20 @@ class Call:
     Attributes:
         request_id: Names the call in logs, errors and towards KFP.
         authorization: As whom KFP is asked, where callers are that themselves; None: as the adapter.
+        usage: What was used for it.
     """
 
-    def __init__(self, request_id: str, seconds: float, authorization: Authorization | None = None) -> None:
-        """Starts the call's clock; it may take `seconds`."""
+    def __init__(
+        self,
+        request_id: str,
+        seconds: float,
+        authorization: Authorization | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        """Starts the call's clock; it may take `seconds`. What it uses counts as `usage`, or as its own."""
         self.request_id = request_id
         self.authorization = authorization
+        self.usage = usage or Usage()
         self._deadline = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._cancelled = False
@@ -52,8 +94,11 @@ class Call:
         return self._deadline - time.monotonic()
 
     def apart(self, seconds: float) -> Call:
-        """Makes a call for work that must happen although this one may end: of the same name, for the same caller."""
-        return Call(self.request_id, seconds, self.authorization)
+        """Makes a call for work that must happen although this one may end: of the same name, for the same caller.
+
+        What it uses counts as this one's.
+        """
+        return Call(self.request_id, seconds, self.authorization, self.usage)
 
     def extend(self, seconds: float) -> None:
         """Allows at least `seconds` from now on."""

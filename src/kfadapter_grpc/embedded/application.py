@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import re
 import sqlite3
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 _log = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 _refused_page = PlainTextResponse("pages from elsewhere may not use this server\n", HTTPStatus.FORBIDDEN)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -136,5 +138,7 @@ def _full_disk(folder: Path) -> KfpError:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    name = request.headers.get("x-request-id", "")
+    request_id = name if _REQUEST_ID.fullmatch(name) else "unnamed"
+    _log.error("%s %s failed (request %s)", request.method, request.url.path, request_id, exc_info=error)
     return internal().response()

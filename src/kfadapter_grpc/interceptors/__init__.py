@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kfadapter_grpc.interceptors.admission import Admission, Bounds
 from kfadapter_grpc.interceptors.authentication import Authentication
 from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
@@ -10,6 +12,9 @@ from kfadapter_grpc.interceptors.errors import tell_errors
 from kfadapter_grpc.interceptors.forwarding import take_authorization
 from kfadapter_grpc.interceptors.log import CallLog, configure_logging
 from kfadapter_grpc.interceptors.request_id import REQUEST_ID_KEY, caller_seconds, current_call, identify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "REQUEST_ID_KEY",
@@ -27,16 +32,23 @@ __all__ = [
 ]
 
 
-def layers(authentication: Authentication, admission: Admission, *, ask_as_caller: bool = False) -> tuple[Layer, ...]:
+def layers(
+    authentication: Authentication,
+    admission: Admission,
+    *,
+    ask_as_caller: bool = False,
+    observers: Sequence[Layer] = (),
+) -> tuple[Layer, ...]:
     """Returns the layers around every call, outermost first.
 
-    The log stands outside the errors, to see what became of the call; authentication and admission stand inside them,
-    to refuse a call as an error like any other. Who may not call takes no place from those who may.
+    The log and other observers stand outside the errors, to see what became of the call; authentication and admission
+    stand inside them, to refuse a call as an error like any other. Who may not call takes no place from those who may.
 
     Args:
         authentication: Who may call.
         admission: Who gets a place.
         ask_as_caller: Whether KFP is asked with the callers' own credentials.
+        observers: Who else is to see what becomes of each call.
     """
     as_caller = (take_authorization,) if ask_as_caller else ()
-    return (identify, CallLog(), tell_errors, authentication, *as_caller, admission, end_stalled)
+    return (identify, CallLog(), *observers, tell_errors, authentication, *as_caller, admission, end_stalled)

@@ -52,11 +52,14 @@ class Admission:
 
     A quarter of the places is kept for callers who hold less than a quarter, so that a single one who asks for all of
     them does not shut out the others. A caller is who showed a token or certificate, and otherwise a connection.
+
+    Attributes:
+        bounds: How many calls are let in.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         """Lets in as many calls as `bounds` say."""
-        self._bounds = bounds
+        self.bounds = bounds
         self._changed = threading.Condition()
         self._inflight: Counter[CallKind] = Counter()
         self._held: Counter[tuple[CallKind, str]] = Counter()
@@ -97,7 +100,7 @@ class Admission:
             return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
 
     def _enter(self, kind: CallKind, caller: str) -> None:
-        name, limit = self._bounds.of(kind)
+        name, limit = self.bounds.of(kind)
         with self._changed:
             if self._draining:
                 raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")

@@ -61,10 +61,11 @@ class CallLog:
             "call",
             request_id=rpc.call.request_id,
             method=rpc.method.path,
-            code=_code(rpc).name,
+            code=call_code(rpc).name,
             seconds=round(seconds, 4),
             peer=rpc.context.peer(),
             **({"caller": rpc.caller.name} if rpc.caller else {}),
+            **_used(rpc),
             **_why(rpc.failure),
         )
 
@@ -108,6 +109,17 @@ def _console() -> tuple[Processor, ...]:
     return (structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),)
 
 
+def _used(rpc: Rpc) -> Mapping[str, object]:
+    """What the call used; bytes only where the RPC carries files or logs."""
+    usage = rpc.call.usage
+    used: dict[str, object] = {"kfp_seconds": round(usage.kfp_seconds, 4), "kfp_requests": usage.kfp_requests}
+    if rpc.method.client_streaming:
+        used["received_bytes"] = usage.received_bytes
+    elif rpc.method.server_streaming and not rpc.method.endless:
+        used["sent_bytes"] = usage.sent_bytes
+    return used
+
+
 def _level(failure: AdapterError | None) -> int:
     if isinstance(failure, InternalError):
         return logging.ERROR
@@ -116,7 +128,8 @@ def _level(failure: AdapterError | None) -> int:
     return logging.INFO
 
 
-def _code(rpc: Rpc) -> StatusCode:
+def call_code(rpc: Rpc) -> StatusCode:
+    """Tells the status code that a call which is over has ended with."""
     if rpc.failure is not None and not isinstance(rpc.failure, CallCancelledError):
         return rpc.failure.code
     if rpc.failure is None and rpc.context.is_active():

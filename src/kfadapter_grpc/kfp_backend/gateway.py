@@ -236,21 +236,21 @@ class Gateway:
             raise no_such_version(context)
         return found
 
-    def look_for(self, pipeline_id: str, namespace: str, size: int, failed: Call) -> Callable[[Look], Seen]:
+    def look_for(self, pipeline_id: str, namespace: str, size: int, call: Call) -> Callable[[Look], Seen]:
         """Makes what the error table asks after a failed upload."""
 
         def look(what: Look) -> Seen:
-            return _size_seen(size) if what is Look.SIZE else self._look_at_target(pipeline_id, namespace, failed)
+            return _size_seen(size) if what is Look.SIZE else self._look_at_target(pipeline_id, namespace, call)
 
         return look
 
-    def _look_at_target(self, pipeline_id: str, namespace: str, failed: Call) -> Seen:
-        call = spare_call(failed)
+    def _look_at_target(self, pipeline_id: str, namespace: str, call: Call) -> Seen:
+        spare = spare_call(call)
         try:
             if pipeline_id:
-                self.api.get_pipeline(pipeline_id, call)
+                self.api.get_pipeline(pipeline_id, spare)
             else:
-                self.api.list_pipelines(ListQuery(page_size=1), namespace, call)
+                self.api.list_pipelines(ListQuery(page_size=1), namespace, spare)
         except KfpFailureError as error:
             return _TARGET_SEEN.get(error.failure.status, Seen.THERE)
         except (NotAnApiError, errors.AdapterError):

@@ -37,6 +37,7 @@ from kfadapter_grpc.kfp_backend.http1 import (
     request_head,
     send,
 )
+from kfadapter_grpc.kfp_backend.observation import Observation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from urllib3.connection import HTTPConnection
 
     from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.kfp_backend.observation import KfpObserver
 
 Query: TypeAlias = Sequence[tuple[str, str]]
 
@@ -91,18 +93,20 @@ class Request:
         limit: The answer's greatest size.
         public: Whether it may be asked without credentials, where only callers have some.
         into: Gets the body of every answer as it comes, as a whole; what it holds counts once `send` has returned.
+        operation: What it asks for, in words for observers.
     """
 
     method: str
     path: str
     query: Query = ()
-    body: bytes | Iterable[bytes] | None = None
+    body: bytes | Iterable[bytes] | None = field(default=None, repr=False)
     content_type: str = "application/json"
     content_length: int | None = None
     keep: int = 0
     limit: int = MAX_ANSWER_BYTES
     public: bool = False
     into: Sink | None = None
+    operation: str = ""
 
     @property
     def repeatable(self) -> bool:
@@ -115,12 +119,12 @@ class Answer:
     """What KFP answered. `tail` is empty unless the middle of a long body was dropped."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     content_type: str = ""
-    location: str = ""
+    location: str = field(default="", repr=False)
     date: str = ""
     retry_after: float | None = None
-    tail: bytes = b""
+    tail: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,7 @@ class TransportSettings:
         connect_seconds: The longest time to connect.
         credentials: As whom it is asked.
         tls: Whom to trust there, and what to show.
+        observer: Is told of every request when it is over.
     """
 
     url: str
@@ -164,6 +169,7 @@ class TransportSettings:
     connect_seconds: float = _CONNECT_SECONDS
     credentials: Credentials = field(default_factory=NoCredentials)
     tls: TlsFiles = field(default_factory=TlsFiles)
+    observer: KfpObserver | None = None
 
 
 class Transport:
@@ -184,6 +190,7 @@ class Transport:
         }
         self._credentials = settings.credentials
         self._connect_seconds = settings.connect_seconds
+        self._observer = settings.observer
         self._alarms = AlarmClock()
         self._closed = threading.Event()
 
@@ -243,7 +250,7 @@ class Transport:
     @contextmanager
     def _open(self, request: Request, call: Call, shown: str | None) -> Iterator[OpenAnswer]:
         connection: HTTPConnection | None = None
-        with Exchange(call, self._alarms) as exchange:
+        with Observation(request.operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
             try:
                 seconds = min(self._connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=True)
@@ -251,6 +258,7 @@ class Transport:
                 reader = AnswerReader()
                 pieces = reader.pieces(connection.sock)
                 first = next(pieces, b"")
+                seen.answered(reader.status)
                 yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call) from error
@@ -292,7 +300,7 @@ class Transport:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
-        with Exchange(call, self._alarms) as exchange:
+        with Observation(request.operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
             try:
                 answer = self._exchange(request, exchange, call, self._head(request, call, shown), fresh=fresh)
             except (OSError, ValueError) as error:
@@ -302,6 +310,7 @@ class Transport:
                 raise _cancelled()
             if exchange.expired:
                 raise _timed_out()
+            seen.answered(answer.status)
             return answer
 
     def _exchange(self, request: Request, exchange: Exchange, call: Call, head: bytes, *, fresh: bool) -> Answer:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from kfadapter_grpc.interceptors import Layer
     from kfadapter_grpc.services import Servicer
     from kfadapter_grpc.settings import Settings
 
@@ -74,6 +75,7 @@ class AdapterServer:
         servicers: Sequence[Servicer],
         probe: Callable[[], bool],
         on_drain: Callable[[], None] = lambda: None,
+        observers: Sequence[Layer] = (),
     ) -> None:
         """Builds the server; it listens when it is started.
 
@@ -82,6 +84,7 @@ class AdapterServer:
             servicers: Answer the calls of the services, each of its own.
             probe: Tells whether KFP answers, within a few seconds.
             on_drain: Ends calls that would not end by themselves; called when no new ones are taken any more.
+            observers: Layers that see what becomes of each call.
 
         Raises:
             SettingsError: A file with certificates or tokens is wrong; it was not when the settings were loaded.
@@ -98,9 +101,16 @@ class AdapterServer:
         self._security = Security(settings)
         self._health_listener = HealthListener(settings.health_listen, self._health.servicer, _OPTIONS)
         as_caller = settings.kfp_credentials == "forward"
-        calls = CallInterceptor(layers(self._security.authentication, self.admission, ask_as_caller=as_caller))
+        calls = CallInterceptor(
+            layers(self._security.authentication, self.admission, ask_as_caller=as_caller, observers=observers)
+        )
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
         self._add_services(servicers)
+
+    @property
+    def kfp_answers(self) -> bool:
+        """Whether KFP answered when it was last asked."""
+        return self._health.kfp_answers
 
     def __enter__(self) -> Self:
         self.start()

@@ -17,27 +17,30 @@ from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp_backend import Credentials
+    from kfadapter_grpc.kfp_backend.observation import KfpObserver
     from kfadapter_grpc.settings import Settings
     from kfadapter_grpc.spool import SpoolPlace
 
 
-def connect_as_set(settings: Settings, place: SpoolPlace) -> KfpBackend:
+def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver | None = None) -> KfpBackend:
     """Makes the backend; nothing is sent yet, and no file is read.
 
     Args:
         settings: Where KFP is, and as whom it is asked.
         place: Where downloads are kept on their way.
+        observer: Is told of every request when it is over.
     """
-    return KfpBackend(transport_settings(settings), place)
+    return KfpBackend(transport_settings(settings, observer), place)
 
 
-def transport_settings(settings: Settings) -> TransportSettings:
-    """Tells where KFP is, how it is reached, and as whom it is asked."""
+def transport_settings(settings: Settings, observer: KfpObserver | None = None) -> TransportSettings:
+    """Tells where KFP is, how it is reached, and as whom it is asked; `observer` is told of every request."""
     return TransportSettings(
         settings.kfp_url,
         pool_size=settings.max_unary_calls + settings.max_uploads + SPARE_THREADS,
         credentials=credentials(settings),
         tls=TlsFiles(settings.kfp_ca_file, settings.kfp_client_certificate, settings.kfp_client_key),
+        observer=observer,
     )
 
 

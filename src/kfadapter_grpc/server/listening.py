@@ -60,5 +60,10 @@ def _check_free(listen: str, host: str, port: int, option: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
-        raise ServerStartError(f"{listen} {why}", listen, option) from error
+        raise cannot_listen(listen, option, error) from error
+
+
+def cannot_listen(listen: str, option: str, error: OSError) -> ServerStartError:
+    """Makes the error for an address that the system refuses."""
+    why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
+    return ServerStartError(f"{listen} {why}", listen, option)

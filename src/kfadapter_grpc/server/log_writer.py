@@ -26,6 +26,9 @@ class LogWriter:
 
     What is written while too many lines wait is dropped, and a line says how many were. After the end, lines are
     written at once.
+
+    Attributes:
+        dropped: How many lines have been dropped so far.
     """
 
     def __init__(self, stream: TextIO, most_lines: int = MOST_LINES) -> None:
@@ -33,7 +36,7 @@ class LogWriter:
         self._stream = stream
         self._most_lines = most_lines
         self._lines: deque[str] = deque()
-        self._dropped = 0
+        self.dropped = self._told_dropped = 0
         self._waiting = threading.Event()
         self._closed = threading.Event()
         self._writing = threading.Lock()
@@ -55,7 +58,7 @@ class LogWriter:
         if len(self._lines) < self._most_lines:
             self._lines.append(text)
         else:
-            self._dropped += 1
+            self.dropped += 1
         if self._closed.is_set():
             self._write_waiting()
         elif not self._waiting.is_set():
@@ -78,7 +81,8 @@ class LogWriter:
             return  # nobody reads
         try:
             text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
-            dropped, self._dropped = self._dropped, 0
+            dropped = self.dropped - self._told_dropped
+            self._told_dropped += dropped
             with suppress(OSError, ValueError):  # a log that cannot be written ends no call
                 self._stream.write(text)
                 self._stream.flush()

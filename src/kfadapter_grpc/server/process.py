@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from kfadapter_grpc.interceptors import configure_logging
+from kfadapter_grpc.metrics import Metrics
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.log_writer import LogWriter
 from kfadapter_grpc.server.memory import return_large_blocks
+from kfadapter_grpc.server.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.services.experiment import ExperimentServicer
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.services.recurring_run import RecurringRunServicer
@@ -64,17 +66,25 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
         log.info("starting", **running())
-        # 2. KFP, without asking it for anything yet.
+        # 2. Metrics, which count from the beginning and are served until the end.
+        metrics, metrics_address = Metrics(), "off"
+        if settings.metrics_listen:
+            endpoint = stages.enter_context(MetricsEndpoint(settings.metrics_listen, metrics.render))
+            metrics_address = endpoint.address
+        # 3. KFP, without asking it for anything yet.
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
-        backend = connect_as_set(settings, limits.place)
+        backend = connect_as_set(settings, limits.place, metrics.kfp)
         stages.enter_context(closing(backend))
-        # 3. Signals, before anybody can have reason to send one.
+        # 4. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
-        # 4. The server with health and reflection.
+        # 5. The server with health and reflection.
         watches = stages.enter_context(closing(WatchPoller(backend.run_looks)))
         served = servicers(backend, watches, limits, settings.namespace)
-        server = stages.enter_context(AdapterServer(settings, served, backend.is_alive, watches.drain))
-        log.info("serving", address=server.address, kfp_url=settings.kfp_url, **server.who_may_call())
+        server = AdapterServer(settings, served, backend.is_alive, watches.drain, observers=[metrics.calls])
+        metrics.read_from(server, watches, lines)
+        stages.enter_context(server)
+        addresses = {"address": server.address, "metrics": metrics_address}
+        log.info("serving", **addresses, kfp_url=settings.kfp_url, **server.who_may_call())
         if on_ready is not None:
             on_ready(server.address)
         log.info("draining", signal=signals.wait())

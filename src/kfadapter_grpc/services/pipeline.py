@@ -104,4 +104,5 @@ class PipelineServicer(PipelineServiceServicer):
                 call.extend(download_seconds(file.size))
             yield messages.download_info(file)
             while chunk := file.stream.read(DOWNLOAD_CHUNK_BYTES):
+                call.usage.add_sent(len(chunk))
                 yield messages.download_chunk(chunk)

@@ -106,4 +106,5 @@ class RunServicer(RunServiceServicer):
             if request.follow and caller_seconds(context) is None:
                 call.extend(FOLLOW_SECONDS)
             for piece in pieces:
+                call.usage.add_sent(len(piece))
                 yield pb.ReadLogsResponse(chunk=piece)

@@ -66,6 +66,7 @@ def receive(
     if total_bytes is not None and total_bytes > limits.max_bytes:
         raise too_large(limits.max_bytes, total_bytes)
     for chunk in _while_wanted(chunks, call):
+        call.usage.add_received(len(chunk))
         spool.write(chunk)
         if total_bytes is not None and spool.size > total_bytes:
             raise InvalidUploadError(

@@ -48,8 +48,8 @@ class Board:
         self._incomplete: dict[str, None] = {}
         self._reads = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._known)
+    def __len__(self) -> int:
+        return len(self._known)
 
     def follow(self, watch: Watch, run_ids: Iterable[str]) -> None:
         """Has a watch told of runs; of those that are known, what is known."""

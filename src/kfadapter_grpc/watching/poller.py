@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
@@ -58,6 +58,23 @@ class Pace:
         slower = _SLOWER ** min(max(self._quiet - _QUIET_TICKS, 0), 20)
         seconds = min(TICK_SECONDS * slower, SLOWEST_TICK_SECONDS)
         return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - jitter
+
+
+@dataclass(frozen=True, slots=True)
+class WatchFigures:
+    """What watching amounts to.
+
+    Attributes:
+        watches: How many there are.
+        runs: How many runs are followed for them.
+        ticks: How often KFP has been looked at.
+        questions: How many questions it has been asked.
+    """
+
+    watches: int
+    runs: int
+    ticks: int
+    questions: int
 
 
 class WatchPoller:
@@ -147,6 +164,11 @@ class WatchPoller:
     def count(self) -> int:
         """Tells how many watches there are."""
         return len(self._registry)
+
+    def figures(self) -> WatchFigures:
+        """Tells what watching amounts to."""
+        registry, ticker = self._registry, self._ticker
+        return WatchFigures(len(registry), registry.count_runs(), ticker.ticks, ticker.questions)
 
     @property
     def is_running(self) -> bool:

@@ -65,6 +65,11 @@ class Registry:
         with self.lock:
             return list(self._watches)
 
+    def count_runs(self) -> int:
+        """Tells how many runs are followed; one that is followed for two of these counts twice."""
+        with self.lock:
+            return sum(map(len, self._boards.values()))
+
     def boards(self) -> Sequence[tuple[Scope, Board]]:
         """All boards, by what their watches have in common."""
         with self.lock:

@@ -71,6 +71,8 @@ class Ticker:
         reachable: Whether KFP answered all that it was asked in the last tick.
         moved: Whether something had changed in the last tick.
         behind: Whether the last tick left something to be asked at once.
+        ticks: How often it has looked.
+        questions: How many questions it has asked.
     """
 
     def __init__(self, looks: RunLooks, registry: Registry) -> None:
@@ -82,9 +84,11 @@ class Ticker:
         self._call = Call("watch", 0)
         self._closed = False
         self.reachable, self.moved, self.behind = True, False, False
+        self.ticks, self.questions = 0, 0
 
     def tick(self, elapsed: float) -> None:
         """Asks all that is due, `elapsed` seconds after the tick before."""
+        self.ticks += 1
         self._ask(self._questions(elapsed))
 
     def first_looks(self) -> None:
@@ -235,6 +239,7 @@ class Ticker:
             return look()
 
     def _new_call(self, scope: Scope) -> Call:
+        self.questions += 1
         self._call = Call(f"watch-{uuid.uuid4().hex}", QUESTION_SECONDS, scope.authorization)
         if self._closed:
             self._call.cancel()

@@ -40,6 +40,9 @@ def dev(
 def serve(
     *,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen [127.0.0.1:50051].")] = None,
+    metrics_listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus asks, or 'off' [127.0.0.1:9090].")
+    ] = None,
     kfp_url: Annotated[str | None, typer.Option(metavar="URL", help="Where Kubeflow Pipelines is.")] = None,
     namespace: Annotated[
         str | None, typer.Option("--namespace", "-n", metavar="NAME", help="For calls that name no namespace.")
@@ -108,6 +111,7 @@ def serve(
     (command.check if check else command.serve)(
         config,
         listen=listen,
+        metrics_listen=metrics_listen,
         kfp_url=kfp_url,
         namespace=namespace,
         tls_certificate=tls_certificate,

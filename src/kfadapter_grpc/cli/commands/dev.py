@@ -49,7 +49,12 @@ def dev(port: int, kfp_port: int, data: Path | None, log_level: str) -> None:
         serve.load_server()
         url = _answering(kfp)
         settings = serve.load_settings(
-            None, listen=f"{HOST}:{port}", kfp_url=url, log_level=log_level, grace_seconds=GRACE_SECONDS
+            None,
+            listen=f"{HOST}:{port}",
+            metrics_listen="off",  # nobody scrapes a trial, and no port more can be in somebody's way
+            kfp_url=url,
+            log_level=log_level,
+            grace_seconds=GRACE_SECONDS,
         )
         settings = settings.model_copy(update=dict.fromkeys(ASKING))
         with KfpWatch(kfp, folder) as watch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -126,7 +126,7 @@ class ApiArea:
         return wire.decode(self._send(operation, request, call).body, kind)
 
     def _send(self, operation: Operation, request: Request, call: Call) -> Answer:
-        answer = self._transport.send(request, call)
+        answer = self._transport.send(replace(request, operation=operation.value), call)
         if answer.status >= HTTPStatus.BAD_REQUEST:
             failure = wire.failure(answer.status, answer.body, answer.retry_after)
             raise KfpFailureError(operation, failure, as_caller=call.authorization is not None)

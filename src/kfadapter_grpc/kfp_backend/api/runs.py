@@ -73,7 +73,8 @@ class RunApi(ApiArea):
     def read_log(self, run_id: str, node_id: str, call: Call, *, follow: bool) -> Iterator[Iterator[bytes]]:
         """Reads the log of a node as it comes; KFP has it at an address of its older API only."""
         path = f"{_LOGS}/{segment(run_id)}/nodes/{segment(node_id)}/log"
-        request = Request("GET", path, [("follow", "true" if follow else "false")])
+        query = [("follow", "true" if follow else "false")]
+        request = Request("GET", path, query, operation=Operation.READ_LOG.value)
         as_caller = call.authorization is not None
         with self._transport.open(request, call) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:

@@ -1,0 +1,120 @@
+"""Every metric of the adapter, as data: what is counted is made from it, and so is its documentation.
+
+No label takes a text that a caller or KFP chooses: methods, codes, reasons and operations are those that the program
+knows, so the number of series is bounded. Names of the calls' own metrics, and how codes are spelled, are those of
+go-grpc-prometheus, so that dashboards and alerts that others made for it work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+_METHOD = ("grpc_type", "grpc_service", "grpc_method")
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_BYTES = (1e3, 1e4, 1e5, 1e6, 4e6, 16e6, 64e6, 256e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: Its name as it is scraped; that of a counter ends with `_total`.
+        kind: What can be done with it.
+        text: What it tells.
+        labels: What tells its series apart.
+        buckets: The upper bounds of a histogram.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    text: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+STARTED = Metric("grpc_server_started_total", "counter", "Calls that have begun.", _METHOD)
+HANDLED = Metric(
+    "grpc_server_handled_total", "counter", "Calls that are over, by their status code.", (*_METHOD, "grpc_code")
+)
+HANDLING = Metric(
+    "grpc_server_handling_seconds", "histogram", "How long calls took, streams to their end.", _METHOD, _SECONDS
+)
+FAILURES = Metric(
+    "kfadapter_call_failures_total",
+    "counter",
+    "Calls that failed, by the reason that callers were told (docs/errors.md), refusals among them.",
+    ("kind", "reason"),
+)
+INFLIGHT = Metric("kfadapter_calls_inflight", "gauge", "Calls that are being served.", ("kind",))
+LIMIT = Metric("kfadapter_calls_limit", "gauge", "How many calls of this kind are served at once at most.", ("kind",))
+RECEIVED = Metric(
+    "kfadapter_received_bytes",
+    "histogram",
+    "Uploads that are over, by the bytes that arrived.",
+    ("grpc_service", "grpc_method"),
+    _BYTES,
+)
+SENT = Metric(
+    "kfadapter_sent_bytes",
+    "histogram",
+    "Downloads and logs that are over, by the bytes that were sent.",
+    ("grpc_service", "grpc_method"),
+    _BYTES,
+)
+
+KFP_REQUESTS = Metric(
+    "kfadapter_kfp_requests_total",
+    "counter",
+    "Requests to KFP, repetitions included, by the HTTP status of the answer: `none` where there was none, `other` for "
+    "one that HTTP does not know.",
+    ("operation", "status"),
+)
+KFP_SECONDS = Metric(
+    "kfadapter_kfp_request_seconds", "histogram", "How long requests to KFP took.", ("operation",), _SECONDS
+)
+KFP_ERRORS = Metric(
+    "kfadapter_kfp_errors_total",
+    "counter",
+    "Requests to KFP without an answer: unreachable or broken (KFP_UNAVAILABLE), late (KFP_TIMEOUT), given up because "
+    "the caller went away (CANCELLED), too large (KFP_ERROR).",
+    ("operation", "reason"),
+)
+KFP_UP = Metric("kfadapter_kfp_up", "gauge", "1 while KFP answers the health probe, which asks every 2 s, otherwise 0.")
+
+WATCHES = Metric("kfadapter_watches", "gauge", "Watches of runs that are open.")
+WATCHED_RUNS = Metric("kfadapter_watched_runs", "gauge", "Runs that are followed for them.")
+WATCH_TICKS = Metric("kfadapter_watch_ticks_total", "counter", "How often the poller has looked at KFP.")
+WATCH_QUESTIONS = Metric(
+    "kfadapter_watch_questions_total", "counter", "What the poller has asked of KFP; a question is a request or more."
+)
+
+LINES_DROPPED = Metric(
+    "kfadapter_log_lines_dropped_total", "counter", "Log lines that were dropped, as nobody read the log."
+)
+THREADS = Metric("kfadapter_threads", "gauge", "Threads of the process.")
+BUILD = Metric("kfadapter_build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python", "grpc"))
+
+CATALOG: tuple[Metric, ...] = (
+    STARTED,
+    HANDLED,
+    HANDLING,
+    FAILURES,
+    INFLIGHT,
+    LIMIT,
+    RECEIVED,
+    SENT,
+    KFP_REQUESTS,
+    KFP_SECONDS,
+    KFP_ERRORS,
+    KFP_UP,
+    WATCHES,
+    WATCHED_RUNS,
+    WATCH_TICKS,
+    WATCH_QUESTIONS,
+    LINES_DROPPED,
+    THREADS,
+    BUILD,
+)
+"""All of them. Beside them the process itself is measured: `process_*`, of the Prometheus client library."""
