@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustness import broken_lines, drain, fairness, faults, overload, soak
+from robustness import bad_input, broken_lines, cancels, drain, fairness, faults, overload, soak
 
 SCENARIOS = {
     one.name: one
@@ -12,6 +12,8 @@ SCENARIOS = {
         drain.SCENARIO,
         broken_lines.SCENARIO,
         faults.SCENARIO,
+        bad_input.SCENARIO,
+        cancels.SCENARIO,
         soak.SCENARIO,
     )
 }

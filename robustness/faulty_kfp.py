@@ -68,6 +68,23 @@ FAULTS: dict[str, Behaviour | None] = {
 """The kinds of fault, each with what the KFP does."""
 
 
+def pass_on(netloc: str, connection: Connection, received: Received) -> bool:
+    """Has a server answer a request, as a behaviour does."""
+    return asked(netloc, received)(connection, received)
+
+
+def asked(netloc: str, received: Received) -> Behaviour:
+    """Sends a request on to a server; gives what the server answers."""
+    behind = http.client.HTTPConnection(netloc, timeout=_SECONDS)
+    try:
+        kept = {key: value for key, value in received.headers.items() if key != "host"}
+        behind.request(received.method, received.path, received.body or None, kept)
+        answer = behind.getresponse()
+        return answers(answer.status, answer.read(), content_type=answer.headers.get("Content-Type", ""))
+    finally:
+        behind.close()
+
+
 class FaultyKfp:
     """Stands before a KFP that is well.
 
@@ -105,18 +122,11 @@ class FaultyKfp:
     def _read(self, connection: Connection, received: Received) -> bool:
         if self._fault is not None and self._reads_too:
             return self._fault(connection, received)
-        return self._pass_on(connection, received)
+        return pass_on(self._behind, connection, received)
 
     def _write(self, connection: Connection, received: Received) -> bool:
-        return self._fault(connection, received) if self._fault is not None else self._pass_on(connection, received)
-
-    def _pass_on(self, connection: Connection, received: Received) -> bool:
-        behind = http.client.HTTPConnection(self._behind, timeout=_SECONDS)
-        try:
-            kept = {key: value for key, value in received.headers.items() if key != "host"}
-            behind.request(received.method, received.path, received.body or None, kept)
-            answer = behind.getresponse()
-            content_type = answer.headers.get("Content-Type", "")
-            return answers(answer.status, answer.read(), content_type=content_type)(connection, received)
-        finally:
-            behind.close()
+        return (
+            self._fault(connection, received)
+            if self._fault is not None
+            else pass_on(self._behind, connection, received)
+        )

@@ -22,7 +22,8 @@ _RUN_SECONDS = 60.0
 NAME = "stored"
 """The name of the pipeline that is there."""
 _SLEEPS = PIPELINES / "sleeps.yaml"
-_CONTAINER = PIPELINES / "container_step.yaml"
+CONTAINER = PIPELINES / "container_step.yaml"
+"""A pipeline whose step cannot run on this machine: a run of it fails at once."""
 
 
 def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
@@ -40,7 +41,7 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
         stored = client.upload(HELLO, name=NAME)
         pipeline_id, version_id = stored.pipeline.pipeline_id, stored.version.pipeline_version_id
         client.upload(_SLEEPS, name="sleeps")
-        client.upload(_CONTAINER, name="container")
+        client.upload(CONTAINER, name="container")
         running = client.create_run("sleeps", parameters={"seconds": 3600}).run_id
         # A step that cannot run on this machine: the run fails at once.
         failed, archived = (client.create_run("container").run_id for _ in range(2))
@@ -111,6 +112,18 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
         ),
         "/kfadapter.v1.RecurringRunService/Delete": (recurring_run_pb2.DeleteRecurringRunRequest(recurring_run_id=on),),
     }
+
+
+def ids_and_names(target: str) -> tuple[str, ...]:
+    """Makes a pipeline, a run that has failed, and an experiment; tells by which ids and names they are known."""
+    with Client(target) as client:
+        stored = client.upload(HELLO, name=NAME)
+        client.upload(CONTAINER, name="container")
+        run_id = client.create_run("container").run_id
+        _await_failed(client, run_id)
+        experiment = client.create_experiment("free")
+        pipeline_id, version_id = stored.pipeline.pipeline_id, stored.version.pipeline_version_id
+    return (NAME, "container", "free", pipeline_id, version_id, run_id, experiment.experiment_id)
 
 
 def _await_failed(client: Client, *run_ids: str) -> None:

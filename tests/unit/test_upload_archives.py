@@ -62,7 +62,9 @@ def test_archives_without_files(pack: Callable[..., bytes]) -> None:
 
 
 @PACKERS
-@pytest.mark.parametrize("name", ["../../etc/x.yaml", "/etc/x.yaml", "C:\\x.yaml", "\x1b[31mx.yaml", "y" * 90])
+@pytest.mark.parametrize(
+    "name", ["../../etc/x.yaml", "/etc/x.yaml", "C:\\x.yaml", "\x1b[31mx.yaml", "y" * 90 + ".yaml"]
+)
 def test_names_are_never_paths(pack: Callable[..., bytes], name: str, tmp_path: Path) -> None:
     """A member's name is nothing but words in a message: cut, escaped, and never opened."""
     limits = UploadLimits(directory=tmp_path, memory_bytes=0)
@@ -219,6 +221,13 @@ def test_zip_bomb() -> None:
     directory = bomb.rindex(b"PK\x01\x02")
     struct.pack_into("<L", bomb, directory + 24, 1_000)
     assert "cannot be unpacked" in not_a_pipeline(bytes(bomb))
+
+
+@pytest.mark.parametrize("pack", [zipped, targz])
+@pytest.mark.parametrize("name", ["pipeline", "pipeline.json", "pipeline.YAML"])
+def test_names_that_kfp_does_not_take(pack: Callable[[tuple[str, bytes]], bytes], name: str) -> None:
+    """A file that KFP would not take for YAML is refused by its name."""
+    assert f"{name!r}, but KFP takes only names that end with .yaml" in not_a_pipeline(pack((name, HELLO)))
 
 
 def test_zip_links() -> None:

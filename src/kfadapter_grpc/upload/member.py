@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.upload.refusal import refusal
+from kfadapter_grpc.upload.refusal import quoted, refusal
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.errors import InvalidPipelineFileError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PIPELINE_NAME = "pipeline.yaml"
 """The name that KFP looks for first; without it, it takes the first file."""
+YAML_ENDINGS = (".yaml", ".yml")
+"""How the name of the file must end that KFP takes out of an archive."""
 MOST_MEMBERS = 1_000
 """Members of an archive."""
 
@@ -30,6 +32,19 @@ class Member:
     name: str
     size: int
     stream: Readable
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuses the file that KFP would take if KFP would not like its name; it would only say that it failed.
+
+    Raises:
+        InvalidPipelineFileError: The name does not end as it must.
+    """
+    if not name.endswith(YAML_ENDINGS):
+        raise refusal(
+            f"The first file of the {kind} archive is {quoted(name)}, but KFP takes only names that end with .yaml or "
+            f".yml out of an archive. Pack the compiled pipeline as `{PIPELINE_NAME}`."
+        )
 
 
 def damaged(kind: str, what: str) -> InvalidPipelineFileError:

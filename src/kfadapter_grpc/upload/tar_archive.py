@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter_grpc.upload.gunzip import Gunzip
 from kfadapter_grpc.upload.limits import unpacked_too_large
-from kfadapter_grpc.upload.member import MOST_MEMBERS, PIPELINE_NAME, Member, damaged, no_file, too_many_members
+from kfadapter_grpc.upload.member import (
+    MOST_MEMBERS,
+    PIPELINE_NAME,
+    Member,
+    check_name,
+    damaged,
+    no_file,
+    too_many_members,
+)
 from kfadapter_grpc.upload.refusal import quoted, refusal
 
 if TYPE_CHECKING:
@@ -68,6 +76,7 @@ def tar_member(stream: BinaryIO, limits: UploadLimits, call: Call) -> Member:
         UploadTooLargeError: The unpacked file is too large, or what has to be unpacked to find it.
     """
     entry = _choose(_Walk(_unpacked(stream, limits, call)))
+    check_name(_KIND, entry.name)
     if entry.size > limits.max_bytes:
         raise unpacked_too_large(limits.max_bytes, entry.size)
     again = _unpacked(stream, limits, call)

@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter_grpc.upload.limits import unpacked_too_large
-from kfadapter_grpc.upload.member import MOST_MEMBERS, PIPELINE_NAME, Member, damaged, no_file, too_many_members
+from kfadapter_grpc.upload.member import (
+    MOST_MEMBERS,
+    PIPELINE_NAME,
+    Member,
+    check_name,
+    damaged,
+    no_file,
+    too_many_members,
+)
 from kfadapter_grpc.upload.refusal import quoted, refusal
 
 if TYPE_CHECKING:
@@ -47,6 +55,7 @@ def zip_member(stream: BinaryIO, limits: UploadLimits) -> Iterator[Member]:
         raise damaged(_KIND, "its directory cannot be read") from error
     with archive:
         info = _choose(archive.infolist(), count)
+        check_name(_KIND, info.orig_filename)
         _check_member(info, limits, end)
         try:
             source = archive.open(info)
