@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .records import Experiment, Origin, Outputs, RecurringRun, Run, RuntimeConfig, Task
 
 _NAMESPACE = "kubeflow"
+_NEVER_FIRES = "the embedded KFP keeps recurring runs, but starts none: that takes Kubeflow Pipelines on Kubernetes"
 
 
 def run_body(run: Run, spec: str, tasks: Sequence[Task], outputs: Mapping[str, Outputs] | None = None) -> str:
@@ -59,8 +60,13 @@ def experiment_body(experiment: Experiment) -> dict[str, object]:
     )
 
 
-def recurring_run_body(recurring: RecurringRun) -> str:
-    """A recurring run in v2beta1, as JSON text."""
+def recurring_run_body(recurring: RecurringRun, *, alone: bool = False) -> str:
+    """A recurring run in v2beta1, as JSON text.
+
+    Args:
+        recurring: which.
+        alone: whether it is the whole answer; then it says that it never fires.
+    """
     new = recurring.new
     fields = without_empty(
         recurring_run_id=recurring.id,
@@ -77,6 +83,7 @@ def recurring_run_body(recurring: RecurringRun) -> str:
         no_catchup=new.no_catchup,
         namespace=_NAMESPACE,
         experiment_id=new.experiment_id,
+        error=error_body(_NEVER_FIRES if alone else ""),
     )
     return _with_spec({**fields, "trigger": json.loads(new.schedule)}, new.spec)
 
