@@ -81,8 +81,8 @@ def guarded(embedded_url: str, tmp_path: Path) -> Iterator[Guarded]:
     }
     with _process("serve", *(word for option in options.items() for word in option)) as process:
         assert process.stderr is not None
-        line = json.loads(process.stderr.readline())
-        assert (line["event"], line["tls"], line["tokens"]) == ("serving", "on", True)
+        line = next(line for line in map(json.loads, process.stderr) if line["event"] == "serving")
+        assert (line["tls"], line["tokens"]) == ("on", True)
         port = line["address"].rpartition(":")[2]
         yield Guarded(f"127.0.0.1:{port}", line["health_address"], tmp_path, process, tokens)
 
