@@ -203,6 +203,7 @@ def test_get_as_json_keeps_types(kfadapter: Kfadapter, fake: FakeAdapter, spec: 
     assert parameters["odd"]["default_value"] is None
     assert "default_value" not in parameters["dataset"]
     assert (parameters["odd"]["type"], parameters["epochs"]["type"]) == ("GCSPath", "NUMBER_INTEGER")
+    assert parameters["odd"]["declared_type"] == "GCSPath"
 
 
 def test_yaml_says_what_json_says(kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
@@ -389,6 +390,7 @@ def test_a_wrong_command_line_is_a_usage_error(arguments: list[str], kfadapter: 
     assert (ended.code, ended.out, fake.calls) == (ExitCode.USAGE, "", [])
     assert [line.partition(":")[0] for line in ended.err.splitlines()] == ["error", "why", "next"]
     assert ended.err.splitlines()[2].endswith(" --help")
+    assert "Value error" not in ended.err
 
 
 @pytest.mark.parametrize(("command", "id_field"), [("list", "pipeline_id"), ("versions", "pipeline_version_id")])

@@ -290,6 +290,7 @@ def test_an_unknown_function_is_told_with_those_there_are(kfadapter: Kfadapter, 
     ended = kfadapter("upload", str(two), "--function", "third")
     assert ended.code == ExitCode.REFUSED
     assert "it has no pipeline 'third'; it has first, second" in ended.err
+    assert ended.err.endswith(f" upload {two} --function first\n")
 
 
 @needs_kfp

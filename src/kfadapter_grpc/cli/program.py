@@ -17,6 +17,8 @@ from kfadapter_grpc.cli.security_options import SecurityOptions
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+_PREFIX = "Value error, "
+"""What Pydantic, which checks values for Typer, puts before what is wrong with one."""
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """Every mistake in a command line; Typer has it, under whatever name it keeps Click."""
 
@@ -79,9 +81,10 @@ def _tell(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no public 
         return ExitCode.USAGE
     from kfadapter_grpc.cli.report import print_parts  # noqa: PLC0415  not for a help that was typed right
 
+    what = error.format_message().replace(_PREFIX, "")
     if error.ctx is None:
-        print_parts(error.format_message(), "the command line cannot be understood", f"{invocation.PROGRAM} --help")
+        print_parts(what, "the command line cannot be understood", f"{invocation.PROGRAM} --help")
     else:
         usage = " ".join(error.ctx.get_usage().split()).replace("Usage:", "usage:", 1)
-        print_parts(error.format_message(), usage, f"{error.ctx.command_path} --help")
+        print_parts(what, usage, f"{error.ctx.command_path} --help")
     return ExitCode.USAGE

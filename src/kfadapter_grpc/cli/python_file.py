@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 COMPILE_SECONDS = 60.0
 """How long a compilation may take: the file may import large libraries."""
+_CORRECT = again(words="once the file is corrected")
 _PROGRAM = "kfadapter_grpc.embedded.compile_file"
 _RESULT = "result.json"
 _LAST_LINES = 3
@@ -89,11 +90,10 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Co
             exit_code=ExitCode.TIMED_OUT,
         ) from None
     except FileNotFoundError:
-        raise _not_compiled(
-            path, f"its process ended without a result ({_how(code)}){_last_words(said.end())}"
-        ) from None
+        why = f"its process ended without a result ({_how(code)}){_last_words(said.end())}"
+        raise _not_compiled(path, why, _CORRECT) from None
     if "fault" in result:
-        raise _not_compiled(path, _told(result["fault"]), result["fault"].get("missing", ""))
+        raise _not_compiled(path, _told(result["fault"]), _step(result["fault"]))
     return [CompiledPipeline(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
 
 
@@ -149,12 +149,17 @@ class _Said:
                 self._bytes = (self._bytes + data)[-_SAID_BYTES:]
 
 
-def _not_compiled(path: Path, why: str, missing: str = "") -> CommandError:
-    """Makes the error of a file; a package that it needs may be missing where kfp is installed."""
-    step: str | Step = again(words="once the file is corrected")
-    if missing:
-        step = f"pip install {missing}\nthen the same command again; or correct what the file imports"
+def _not_compiled(path: Path, why: str, step: str | Step) -> CommandError:
     return CommandError(f"{path} cannot be compiled", why=why, next_step=step)
+
+
+def _step(fault: dict[str, str]) -> str | Step:
+    """Tells what to do about a fault: a package that the file needs may be missing, or the function be another one."""
+    if fault.get("missing"):
+        return f"pip install {fault['missing']}\nthen the same command again; or correct what the file imports"
+    if fault.get("instead"):
+        return again("--function", fault["instead"])
+    return _CORRECT
 
 
 def _told(fault: dict[str, str]) -> str:

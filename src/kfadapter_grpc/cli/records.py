@@ -131,6 +131,7 @@ def _parameter(parameter: Parameter) -> Record:
     record: Record = {
         "name": parameter.name,
         "type": parameter.type.value or parameter.declared_type,
+        "declared_type": parameter.declared_type,
         "optional": parameter.optional,
         "description": parameter.description,
     }

@@ -31,6 +31,18 @@ class FileFaultError(Exception):
     """The file cannot be compiled; the text says why, as far as that is not told by the cause."""
 
 
+class NoSuchFunctionError(FileFaultError):
+    """The file has no function of the name that was asked for.
+
+    Attributes:
+        others: Those that it has.
+    """
+
+    def __init__(self, function: str, others: list[str]) -> None:
+        super().__init__(f"it has no pipeline '{function}'; it has {', '.join(others) or 'none'}")
+        self.others = others
+
+
 def compile_file(path: Path, folder: Path, function: str) -> list[dict[str, str]]:
     """Compiles one pipeline of a file, or all of them.
 
@@ -77,14 +89,14 @@ def _wanted(module: ModuleType, function: str, path: Path) -> dict[str, Any]:
     pipelines = {known_as: one for known_as, one in components.items() if isinstance(one, GraphComponent)}
     if function:
         if function not in components:
-            raise FileFaultError(f"it has no pipeline '{function}'; it has {_listed(pipelines or components)}")
+            raise NoSuchFunctionError(function, list(pipelines or components))
         return {function: components[function]}
     own = {known_as: one for known_as, one in pipelines.items() if _is_defined_in(path, one)}
     wanted = _without_aliases(own or pipelines or components)
     if not wanted:
         raise FileFaultError("no function in it is decorated with @dsl.pipeline")
     if not pipelines and len(wanted) > 1:
-        raise FileFaultError(f"it has several components and no pipeline: {_listed(wanted)}")
+        raise FileFaultError(f"it has several components and no pipeline: {', '.join(wanted)}")
     return wanted
 
 
@@ -97,12 +109,10 @@ def _without_aliases(named: dict[str, Any]) -> dict[str, Any]:
     return {known_as: one for known_as, one in named.items() if first[id(one)] == known_as}
 
 
-def _listed(named: dict[str, Any]) -> str:
-    return ", ".join(named) or "none"
-
-
 def _fault(error: BaseException, path: Path) -> dict[str, str]:
     """Says what is wrong in the words of the file's author: their line, not kfp's."""
+    if isinstance(error, NoSuchFunctionError):
+        return {"why": str(error), "where": "", "instead": next(iter(error.others), "")}
     if isinstance(error, FileFaultError):
         return {"why": str(error), "where": ""}
     if isinstance(error, SystemExit):

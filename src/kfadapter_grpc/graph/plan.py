@@ -40,6 +40,7 @@ class Plan:
         entering: How many nets enter each item.
         widths: How wide each item is; all are odd.
         middles: The column of each item's middle, once they have places.
+        columns: How many columns the rows take then.
     """
 
     def __init__(self, found: Lanes, sizes: Mapping[int, Size]) -> None:
@@ -54,6 +55,7 @@ class Plan:
             item: self._width(node, max(self.entering[item], leaving[item])) for item, node in enumerate(found.nodes)
         }
         self.middles: dict[int, int] = {}
+        self.columns = 0
 
     @property
     def width(self) -> int:
@@ -80,11 +82,7 @@ class Plan:
         """Orders the items of each row, and gives them columns."""
         self.rows = untangled(self.lanes)
         self.middles = columns([self._row(row) for row in self.rows], self.lanes.links, self.passing, limit)
-
-    @property
-    def columns(self) -> int:
-        """How many columns the rows take."""
-        return max(self.middles[item] + self.widths[item] // 2 for row in self.rows for item in row) + 1
+        self.columns = max(middle + self.widths[item] // 2 for item, middle in self.middles.items()) + 1
 
     def reach(self, item: int) -> int:
         """Tells how far from its middle lines may enter or leave an item."""

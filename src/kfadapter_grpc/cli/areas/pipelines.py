@@ -241,7 +241,7 @@ def graph(
     timeout: Timeout = None,
     namespace: Namespace = None,
 ) -> None:
-    """Draw the tasks of a pipeline, in the terminal or for a document."""
+    """Draw the tasks of a pipeline, here or for a document."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import graph as command
 
