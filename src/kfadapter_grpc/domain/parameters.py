@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.domain.spec import Json, Parameter
 
-LARGEST_INTEGER = 2**53
-"""Whole numbers up to here are exact in JSON, where every number is a double."""
+LARGEST_INTEGER = 2**53 - 1
+"""Whole numbers up to here are exact in JSON, where every number is a double; larger ones may stand for a neighbour."""
 
 MOST_VIOLATIONS = 50
 """How many wrong parameters are told in words; errors travel in headers, which are small."""
@@ -109,7 +109,7 @@ def _wrong(parameter: Parameter, value: Json) -> str:
     if not _is_json(value):
         return "holds a number that JSON does not have (NaN or infinite)"
     if parameter.type is ParameterType.NUMBER_INTEGER and abs(float(str(value))) > LARGEST_INTEGER:
-        return f"is {_told(value)}; whole numbers are exact only up to 2^53 ({LARGEST_INTEGER})"
+        return f"is {_told(value)}; whole numbers are exact only up to 2^53 - 1 ({LARGEST_INTEGER})"
     return ""
 
 
