@@ -220,7 +220,7 @@ def test_a_reader_does_not_write(request: pytest.FixtureRequest, path: str, way:
     """Whoever is a reader, by token or by certificate, is refused what has side effects."""
     it = refused(request.getfixturevalue(f"refusing_{way}"), "reader", METHODS[path])
     assert (it.code, it.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
-    assert it.message.startswith(f"'reader' is a reader, and {path.lstrip('/')} needs a writer")
+    assert it.message.startswith(f"'reader' calls as a reader, and {path.lstrip('/')} needs a writer")
     assert it.metadata == {"caller": "reader", "role": "reader", "needed": "writer"}
 
 

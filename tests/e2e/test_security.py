@@ -101,7 +101,7 @@ def test_from_token_to_refusal(guarded: Guarded) -> None:
     assert guarded.call("writer", "experiments", "create", "e2e-security").returncode == 0
     denied = guarded.call("reader", "experiments", "create", "e2e-security-2")
     assert (denied.returncode, denied.stdout) == (4, "")
-    assert denied.stderr.startswith("error: 'reader' is a reader, and kfadapter.v1.ExperimentService/Create needs a")
+    assert denied.stderr.startswith("error: 'reader' calls as a reader, and kfadapter.v1.ExperimentService/Create")
     unknown = guarded.run("--ca", str(guarded.folder / "ca.pem"), "list")
     assert unknown.returncode == 4
     assert "why:   UNAUTHENTICATED, request " in unknown.stderr

@@ -57,7 +57,7 @@ def authorize(caller: Caller | None, needed: Role, method: str) -> None:
     """
     if caller is not None and not caller.role.allows(needed):
         raise PermissionDeniedError(
-            f"'{caller.name}' is a {caller.role.value}, and {method.lstrip('/')} needs a {needed.value}; ask the "
+            f"'{caller.name}' calls as a {caller.role.value}, and {method.lstrip('/')} needs a {needed.value}; ask the "
             "adapter's operator for that role",
             metadata={"caller": caller.name, "role": caller.role.value, "needed": needed.value},
         )
