@@ -89,6 +89,13 @@ def examples() -> list[str]:
     return [textwrap.dedent(block) for block in _KUSTOMIZATION.findall(text)]
 
 
+def alerts() -> Manifest:
+    """Makes of the alert rules what the Prometheus operator takes, as docs/deploy.md does."""
+    rules = yaml.safe_load((DEPLOY / "alerts" / "kfadapter.rules.yaml").read_text())
+    head = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": ADAPTER}}
+    return {**head, "spec": rules}
+
+
 def one(manifests: list[Manifest], kind: str, name: str = ADAPTER) -> Manifest:
     """Finds the only manifest of a kind and a name, to which kustomize may have added a hash.
 

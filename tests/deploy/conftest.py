@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 EVERYTHING = "single-user with all components"
-PENDING = {"metrics_listen"}
-"""Settings that manifests name and that are still to come."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,7 @@ class Installation:
 
     def setting(self, name: str) -> str:
         """What a setting is told, or its default."""
-        default = Settings.model_fields[name].default if name in Settings.model_fields else ""
-        return self.environment.get(PREFIX + name.upper()) or str(default)
+        return self.environment.get(PREFIX + name.upper()) or str(Settings.model_fields[name].default)
 
     def port_of(self, name: str) -> int:
         """The port of a setting that is an address; 0 where there is none."""

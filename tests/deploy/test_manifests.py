@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from scripts import manifests
 from scripts.manifests import ROOT
-from tests.deploy.conftest import EVERYTHING, PENDING, installation, names
+from tests.deploy.conftest import EVERYTHING, installation, names
 
 from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_AUDIENCE, SERVICE_ACCOUNT_TOKEN
 from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
@@ -77,8 +77,7 @@ def test_all_containers_are_of_one_image(installed: Installation) -> None:
 
 def test_variables_are_settings(installed: Installation) -> None:
     """Every variable that the adapter gets is a setting: it would not start with another."""
-    known = {row.variable for row in setting_rows()} | {f"KFADAPTER_{name.upper()}" for name in PENDING}
-    assert set(manifests.variables(installed.made)) <= known
+    assert set(manifests.variables(installed.made)) <= {row.variable for row in setting_rows()}
 
 
 def test_variables_come_from_the_config_map(installed: Installation) -> None:
@@ -94,7 +93,7 @@ def test_ports_are_those_that_are_listened_on(installed: Installation) -> None:
     """Each port of the container is one that the adapter listens on, and each Service leads to one of them."""
     listens = {"grpc": "listen", "metrics": "metrics_listen", "health": "health_listen"}
     for name, port in installed.ports.items():
-        assert listens[name] in PENDING or port == installed.port_of(listens[name])
+        assert port == installed.port_of(listens[name])
     for service in installed.all("Service"):
         for port in service["spec"]["ports"]:
             assert port["port"] == installed.ports[port["targetPort"]]

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from tests.certificates import CertificateAuthority
 from tests.contract.tokens import TOKENS, token_lines
-from tests.deploy.conftest import EVERYTHING, PENDING, installation
+from tests.deploy.conftest import EVERYTHING, installation
 
 from kfadapter_grpc.client import Client, HealthStatus, Tls, UnauthenticatedError
 from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_TOKEN, SERVICE_ACCOUNT_TOKEN_VARIABLE
@@ -93,10 +93,9 @@ def _free(probe: socket.socket) -> str:
 
 def environment(installed: Installation, addresses: Mapping[str, str], root: Path, kfp_url: str) -> dict[str, str]:
     """The environment of the adapter's container, with addresses and files of this machine."""
-    later = {PREFIX + name.upper() for name in PENDING}
     here = {}
     for name, value in installed.environment.items():
-        if name.startswith(PREFIX) and name not in later:
+        if name.startswith(PREFIX):
             found = ADDRESS.fullmatch(value)
             here[name] = addresses[found[1]] if found else f"{root}{value}" if value.startswith("/etc/") else value
     return {
