@@ -106,7 +106,7 @@ def run(stage: Stage) -> Iterator[Finding]:
     yield exactly("their reasons", ", ".join(through_adapter.refused), "INTERNAL")
     yield at_least("uploads refused because KFP had no room for the file", into_file.refused.total(), count // 3)
     yield exactly("their reasons", ", ".join(into_file.refused), "KFP_ERROR")
-    yield at_least("uploads refused because KFP's SQLite had no room", into_sqlite.refused.total(), count // 6)
+    yield at_least("uploads refused because KFP's SQLite had no room", into_sqlite.refused.total(), count // 8)
     yield exactly("their reasons", ", ".join(into_sqlite.refused), "KFP_ERROR")
     yield exactly("both processes go on", alive, wanted=True)
     yield exactly("uploads acknowledged in the end", len(acknowledged), 3 * count)
