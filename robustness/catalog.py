@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from robustness import bad_input, broken_lines, cancels, drain, fairness, faults, overload, soak
+from robustness import bad_input, broken_lines, cancels, disk, drain, fairness, faults, kills, overload, soak
 
 SCENARIOS = {
     one.name: one
@@ -14,6 +14,8 @@ SCENARIOS = {
         faults.SCENARIO,
         bad_input.SCENARIO,
         cancels.SCENARIO,
+        kills.SCENARIO,
+        disk.SCENARIO,
         soak.SCENARIO,
     )
 }
