@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from robustness import bad_input, broken_lines, cancels, disk, drain, fairness, faults, kills, overload, soak
+from robustness import (
+    bad_input,
+    broken_lines,
+    cancels,
+    disk,
+    drain,
+    fairness,
+    faults,
+    hostile_callers,
+    kills,
+    overload,
+    soak,
+)
 
 SCENARIOS = {
     one.name: one
     for one in (
         overload.SCENARIO,
         fairness.SCENARIO,
+        hostile_callers.SCENARIO,
         drain.SCENARIO,
         broken_lines.SCENARIO,
         faults.SCENARIO,
