@@ -40,7 +40,7 @@ def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
         ("Format", _format(spec)),
         ("Images", "\n".join(_images(spec.tasks))),
         ("Unknown", _unknown(spec.unknown_parts)),
-        ("Parameters", "" if spec.parameters else "none"),
+        ("Parameters", "" if spec.parameters or spec.format is PipelineFormat.UNKNOWN else "none"),
     ]
 
 
