@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import grpc
@@ -128,7 +128,7 @@ def main(target: str, channels: int, rate: float, seconds: float) -> None:
     sys.stdout.flush()
     sys.stdin.readline()
     seen = _call([PipelineServiceStub(channel) for channel in opened], rate, seconds)
-    sys.stdout.write(json.dumps(asdict(seen)) + "\n")
+    sys.stdout.write(json.dumps(vars(seen)) + "\n")
     sys.stdout.flush()
     for channel in opened:
         channel.close()
