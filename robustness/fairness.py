@@ -14,9 +14,9 @@ from robustness.scenario import Finding, Scenario, Stage, exactly, told
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLACES = 16
-"""Unary calls that the adapter may serve at once."""
-KFP_SECONDS = 0.25
+PLACES = 64
+"""Unary calls that the adapter may serve at once, as by default."""
+KFP_SECONDS = 0.8
 """What KFP takes for each answer."""
 TIMES = 20
 """By how much the greedy caller passes the capacity."""
@@ -24,7 +24,7 @@ MODEST = 9
 """How many modest callers there are."""
 MODEST_RATE = 2.0
 """How many calls each of them makes in a second."""
-_CAPACITY_SECONDS = 2.0
+_CAPACITY_SECONDS = 3.0
 
 
 def run(stage: Stage) -> Iterator[Finding]:
@@ -43,6 +43,7 @@ def run(stage: Stage) -> Iterator[Finding]:
     yield told("capacity", capacity, "calls/s")
     yield told("calls made by the greedy caller, of the capacity", one.offered / capacity, "x")
     yield told("of these served", one.goodput / capacity, "x")
+    yield told("of these stopped by gRPC, beyond 1000 streams", one.others.total())
     yield told("calls made by nine others", len(others.seconds) + len(others.refused) + others.others.total())
     yield exactly("of these refused", len(others.refused), 0)
     yield exactly("of these failed", dict(others.others) or 0, 0)

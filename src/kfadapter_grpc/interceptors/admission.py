@@ -44,17 +44,15 @@ _SETTING = {
 
 
 SHARE = 4
-"""A caller who holds one of so many parts of the places gets no more of the last one of these parts."""
+"""One of so many parts of the places is kept from a caller who holds one."""
 
 
 class Admission:
     """The layer that lets a call in, or not. Never waits for a place.
 
-    A quarter of the places is kept for callers who hold less than a quarter, so that a single one who asks for all of
-    them does not shut out the others. A caller is who showed a token or certificate, and otherwise a connection.
-
-    Attributes:
-        bounds: How many calls are let in.
+    A quarter of the places, or as many as others hold now if that is more, is kept from a caller who holds a quarter,
+    so that a single one who asks for all of them does not shut out the others. A caller is who showed a token or
+    certificate, and otherwise a connection.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -107,7 +105,7 @@ class Admission:
             taken, held, share = self._inflight[kind], self._held[kind, caller], limit // SHARE
             if taken >= limit:
                 raise _overloaded(f"the adapter serves {limit} calls of this kind already ({name})", name, limit)
-            if held >= share and limit - taken <= share:
+            if held >= share and limit - taken <= max(share, taken - held):
                 text = (
                     f"you have {held} calls of this kind open, and the {limit - taken} places left of {limit} ({name})"
                 )
