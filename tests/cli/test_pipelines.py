@@ -138,6 +138,22 @@ def test_get_shows_what_is_inside(kfadapter: Kfadapter, fake: FakeAdapter, whole
     ]
 
 
+def test_tasks_of_one_name_are_told_apart(
+    kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary
+) -> None:
+    """Where groups have tasks of the same name, what each needs stands behind the names of its groups."""
+    needy = pb.Task(name="say", kind=pb.TASK_KIND_CONTAINER, image="a", max_retries=1)
+    alone = pb.Task(name="alone", kind=pb.TASK_KIND_CONTAINER, image="a", max_retries=2)
+    spec.tasks.extend([pb.Task(name="heads", tasks=[needy]), pb.Task(name="tails", tasks=[needy, alone])])
+    fake.add("train", spec)
+    *_, needs = kfadapter("get", "train").out.split("\n\n")
+    assert [line.rpartition("   ")[0].strip() for line in needs.splitlines()[1:]] == [
+        "heads / say",
+        "tails / say",
+        "alone",
+    ]
+
+
 def test_get_shows_the_newest_versions(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     """Five versions are shown with their time, and a command that lists the rest, quoted for the shell."""
     fake.add("내 것")

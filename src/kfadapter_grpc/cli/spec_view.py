@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
@@ -88,15 +89,9 @@ def _format(spec: SpecSummary) -> str:
     return f"{_FORMATS[spec.format]} ({told})" if told else _FORMATS[spec.format]
 
 
-def _all(tasks: Sequence[Task]) -> Iterator[Task]:
-    for task in tasks:
-        yield task
-        yield from _all(task.tasks)
-
-
 def _images(tasks: Sequence[Task]) -> list[str]:
     """Tells every image once, in the order of the tasks, without the tail of a digest."""
-    return list(dict.fromkeys(_DIGEST.sub(r"\1", task.image) for task in _all(tasks) if task.image))
+    return list(dict.fromkeys(_DIGEST.sub(r"\1", task.image) for _, task in _placed(tasks, ()) if task.image))
 
 
 def _unknown(parts: Sequence[str]) -> str:
@@ -133,13 +128,29 @@ def _output_rows(spec: SpecSummary) -> list[tuple[str, str, str]]:
 
 def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
     """Tells what tasks ask of the cluster, for those that ask for something."""
-    for task in _all(tasks):
+    for name, task in _named(tasks):
         told = list(_resources(task.resources)) if task.resources else []
         told += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]
         if task.max_retries:
             told.append("1 retry" if task.max_retries == 1 else f"{task.max_retries} retries")
         if told:
-            yield task.display_name or task.name, ", ".join(told)
+            yield name, ", ".join(told)
+
+
+def _named(tasks: Sequence[Task]) -> Iterator[tuple[str, Task]]:
+    """Yields every task by its name, behind those of its groups where several have that name."""
+    placed = list(_placed(tasks, ()))
+    known = Counter(path[-1] for path, _ in placed)
+    for path, task in placed:
+        yield (" / ".join(path) if known[path[-1]] > 1 else path[-1]), task
+
+
+def _placed(tasks: Sequence[Task], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Task]]:
+    """Yields every task with its name, and those of the groups that it is in before that."""
+    for task in tasks:
+        path = (*above, task.display_name or task.name)
+        yield path, task
+        yield from _placed(task.tasks, path)
 
 
 def _resources(resources: TaskResources) -> Iterator[str]:
