@@ -40,7 +40,7 @@ def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
     return [
         ("Format", _format(spec)),
         ("Images", "\n".join(_images(spec.tasks))),
-        ("Unknown", _unknown(spec.unknown_parts)),
+        ("Unknown", f"this adapter does not know: {some_of(spec.unknown_parts)}" if spec.unknown_parts else ""),
         ("Parameters", "" if spec.parameters or spec.format is PipelineFormat.UNKNOWN else "none"),
     ]
 
@@ -94,12 +94,10 @@ def _images(tasks: Sequence[Task]) -> list[str]:
     return list(dict.fromkeys(_DIGEST.sub(r"\1", task.image) for _, task in _placed(tasks, ()) if task.image))
 
 
-def _unknown(parts: Sequence[str]) -> str:
-    if not parts:
-        return ""
+def some_of(parts: Sequence[str]) -> str:
+    """Names the first of the parts that were not understood, and where the others are told."""
     more = len(parts) - MOST_UNKNOWN
-    told = ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (-o json tells all)" if more > 0 else "")
-    return f"this adapter does not know: {told}"
+    return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json tells all)" if more > 0 else "")
 
 
 def _parameter_row(parameter: Parameter) -> tuple[str, str, str, str, str]:
