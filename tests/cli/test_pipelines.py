@@ -78,7 +78,7 @@ def test_get_shows_the_pipeline_and_its_parameters(
 
 @pytest.mark.parametrize(("kind", "told"), [(pb.PIPELINE_FORMAT_KFP_V2, True), (pb.PIPELINE_FORMAT_UNSPECIFIED, False)])
 def test_no_parameters_are_told_where_the_file_is_known(
-    kind: pb.PipelineFormat, told: bool, kfadapter: Kfadapter, fake: FakeAdapter
+    kind: pb.PipelineFormat.ValueType, told: bool, kfadapter: Kfadapter, fake: FakeAdapter
 ) -> None:
     """A pipeline without parameters says so; a file that nobody understood says nothing of them."""
     fake.add("train", pb.PipelineSpecSummary(format=kind))
