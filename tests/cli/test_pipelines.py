@@ -78,7 +78,7 @@ def test_get_shows_the_pipeline_and_its_parameters(
 
 @pytest.mark.parametrize(("kind", "told"), [(pb.PIPELINE_FORMAT_KFP_V2, True), (pb.PIPELINE_FORMAT_UNSPECIFIED, False)])
 def test_no_parameters_are_told_where_the_file_is_known(
-    kind: pb.PipelineFormat, told: bool, kfadapter: Kfadapter, fake: FakeAdapter
+    kind: pb.PipelineFormat.ValueType, told: bool, kfadapter: Kfadapter, fake: FakeAdapter
 ) -> None:
     """A pipeline without parameters says so; a file that nobody understood says nothing of them."""
     fake.add("train", pb.PipelineSpecSummary(format=kind))
@@ -121,7 +121,7 @@ def test_get_shows_what_is_inside(kfadapter: Kfadapter, fake: FakeAdapter, whole
     head, _, artifacts, outputs, tasks, needs = kfadapter("get", "train").out.split("\n\n")
     assert "Images        r.io/a/fit@sha256:000000000000\n              python:3.11\n" in head
     assert "Unknown       this adapter does not know: root.x0, root.x1" in head
-    assert "root.x7, and 2 more (-o json tells all)" in head
+    assert "root.x7, and 2 more (get -o json tells all)" in head
     assert [line.split() for line in artifacts.splitlines()] == [
         ["INPUT", "ARTIFACT", "TYPE", "NEEDED"],
         ["rows", "list", "of", "Dataset", "required"],
@@ -135,6 +135,22 @@ def test_get_shows_what_is_inside(kfadapter: Kfadapter, fake: FakeAdapter, whole
     assert needs.splitlines() == [
         "TASK   NEEDS",
         "학습   CPU 1 to 2, memory up to 4G, 1 x gpu, secret as env s3, 2 retries",
+    ]
+
+
+def test_tasks_of_one_name_are_told_apart(
+    kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary
+) -> None:
+    """Where groups have tasks of the same name, what each needs stands behind the names of its groups."""
+    needy = pb.Task(name="say", kind=pb.TASK_KIND_CONTAINER, image="a", max_retries=1)
+    alone = pb.Task(name="alone", kind=pb.TASK_KIND_CONTAINER, image="a", max_retries=2)
+    spec.tasks.extend([pb.Task(name="heads", tasks=[needy]), pb.Task(name="tails", tasks=[needy, alone])])
+    fake.add("train", spec)
+    *_, needs = kfadapter("get", "train").out.split("\n\n")
+    assert [line.rpartition("   ")[0].strip() for line in needs.splitlines()[1:]] == [
+        "heads / say",
+        "tails / say",
+        "alone",
     ]
 
 

@@ -74,6 +74,7 @@ def test_display_names_are_shown() -> None:
         ("a\n b\tc", "a b c"),
         ("\x1b[2J", "\\x1b[2J"),
         ("\u202eabc", "\\u202eabc"),
+        ("\u061cabc", "\\u061cabc"),
         ("\ud800", "\\ud800"),
         ("한글", "한글"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
@@ -39,7 +40,7 @@ def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
     return [
         ("Format", _format(spec)),
         ("Images", "\n".join(_images(spec.tasks))),
-        ("Unknown", _unknown(spec.unknown_parts)),
+        ("Unknown", f"this adapter does not know: {some_of(spec.unknown_parts)}" if spec.unknown_parts else ""),
         ("Parameters", "" if spec.parameters or spec.format is PipelineFormat.UNKNOWN else "none"),
     ]
 
@@ -88,23 +89,15 @@ def _format(spec: SpecSummary) -> str:
     return f"{_FORMATS[spec.format]} ({told})" if told else _FORMATS[spec.format]
 
 
-def _all(tasks: Sequence[Task]) -> Iterator[Task]:
-    for task in tasks:
-        yield task
-        yield from _all(task.tasks)
-
-
 def _images(tasks: Sequence[Task]) -> list[str]:
     """Tells every image once, in the order of the tasks, without the tail of a digest."""
-    return list(dict.fromkeys(_DIGEST.sub(r"\1", task.image) for task in _all(tasks) if task.image))
+    return list(dict.fromkeys(_DIGEST.sub(r"\1", task.image) for _, task in _placed(tasks, ()) if task.image))
 
 
-def _unknown(parts: Sequence[str]) -> str:
-    if not parts:
-        return ""
+def some_of(parts: Sequence[str]) -> str:
+    """Names the first of the parts that were not understood, and where the others are told."""
     more = len(parts) - MOST_UNKNOWN
-    told = ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (-o json tells all)" if more > 0 else "")
-    return f"this adapter does not know: {told}"
+    return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json tells all)" if more > 0 else "")
 
 
 def _parameter_row(parameter: Parameter) -> tuple[str, str, str, str, str]:
@@ -133,13 +126,29 @@ def _output_rows(spec: SpecSummary) -> list[tuple[str, str, str]]:
 
 def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
     """Tells what tasks ask of the cluster, for those that ask for something."""
-    for task in _all(tasks):
+    for name, task in _named(tasks):
         told = list(_resources(task.resources)) if task.resources else []
         told += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]
         if task.max_retries:
             told.append("1 retry" if task.max_retries == 1 else f"{task.max_retries} retries")
         if told:
-            yield task.display_name or task.name, ", ".join(told)
+            yield name, ", ".join(told)
+
+
+def _named(tasks: Sequence[Task]) -> Iterator[tuple[str, Task]]:
+    """Yields every task by its name, behind those of its groups where several have that name."""
+    placed = list(_placed(tasks, ()))
+    known = Counter(path[-1] for path, _ in placed)
+    for path, task in placed:
+        yield (" / ".join(path) if known[path[-1]] > 1 else path[-1]), task
+
+
+def _placed(tasks: Sequence[Task], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Task]]:
+    """Yields every task with its name, and those of the groups that it is in before that."""
+    for task in tasks:
+        path = (*above, task.display_name or task.name)
+        yield path, task
+        yield from _placed(task.tasks, path)
 
 
 def _resources(resources: TaskResources) -> Iterator[str]:

@@ -21,7 +21,7 @@ _MOST_LINES = 3
 _NUMBER = re.compile(r"-\d+$")
 _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
 """Categories of characters that steer a terminal or break a line: controls, halves of characters, separators."""
-_TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0xFFFE, 0xFFFF}
+_TURNING = {0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0xFFFE, 0xFFFF}
 """Characters that turn the direction of a text round, and two that XML forbids."""
 
 

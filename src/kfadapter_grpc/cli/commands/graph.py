@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.choices import GraphFormat
+from kfadapter_grpc.cli.spec_view import some_of
 from kfadapter_grpc.graph import ASCII, UNICODE, dot, graph_of, mermaid, outline, svg, try_text
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _note_gaps(version: PipelineVersion) -> None:
     if spec is None or not spec.tasks:
         output.note(f"version '{version.name}' has no tasks that could be drawn")
     if spec and spec.unknown_parts:
-        output.note(f"not understood, so perhaps missing here: {', '.join(spec.unknown_parts)}")
+        output.note(f"not understood, so perhaps missing here: {some_of(spec.unknown_parts)}")
 
 
 def _print_text(tasks: Graph, width: int, style: Style) -> None:
