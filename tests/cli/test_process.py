@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
+import grpc
 import pytest
 from rich.cells import cell_len
 
@@ -301,6 +303,18 @@ def test_progress_is_for_terminals(target: str, tmp_path: Path) -> None:
     file.write_bytes(b"a: 1\n" * 200_000)
     assert b"train" in in_terminal(target, "upload", str(file))[1].partition(b"Pipeline")[0]
     assert run(target, "upload", str(file)).stderr == b""
+
+
+def test_the_log_of_grpc_is_not_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server without a health service, of which gRPC's log would tell, is an error of three parts and no more."""
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert _parts(run(f"127.0.0.1:{port}", "list").stderr) == ["error", "why", "next"]
+    finally:
+        server.stop(None).wait()
 
 
 @pytest.mark.parametrize("ending", ["yaml", "py"])
