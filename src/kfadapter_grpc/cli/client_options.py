@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -51,13 +50,12 @@ class ClientOptions:
         return replace(self, security=self.security.override(given))
 
     def client(self) -> Client:
-        """Makes the client; gRPC's own log is off unless asked for, as it would mix with what a command says.
+        """Makes the client.
 
         Raises:
             BadParameter: The target is no address.
             CredentialsError: The token cannot be used, or would go to another machine without TLS.
         """
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from kfadapter_grpc.client import Client  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
         if self.target and not _ADDRESS.fullmatch(self.target):

@@ -111,6 +111,7 @@ def parameter_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         with _options(context).client() as client:
             found = [name for name in ask(client) if name.startswith(wanted) and _is_harmless(name)]
