@@ -157,7 +157,8 @@ def test_the_log_is_whole_and_holds_no_secret(guarded: Guarded) -> None:
     assert guarded.process.stderr is not None
     said = guarded.process.stderr.read()
     calls = [line for line in map(json.loads, said.splitlines()) if line["event"] == "call"]
-    assert [(line.get("caller"), line.get("reason")) for line in calls] == [
+    told = dict.fromkeys((line.get("caller"), line.get("reason")) for line in calls)  # a list may take several calls
+    assert list(told) == [
         ("reader", None),
         (None, "UNAUTHENTICATED"),
     ]

@@ -120,6 +120,7 @@ def test_a_caller_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     with MetricsEndpoint("127.0.0.1:0", lambda _: (large, TYPE)) as endpoint, connected(endpoint) as line:
         line.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         assert ask(endpoint, path="/")[0] == 404
+        eventually(lambda: not endpoint._open)
         assert len(read_all(line)) < len(large)
 
 
