@@ -39,6 +39,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADERS, _RST_STREAM, _SETTINGS, _END_HEADERS, _CANCEL = 1, 3, 4, 4, 8
 _LAST_STREAM = 2**31 - 1
 _BATCH = 100
+_SLOW = pipeline_pb2.UploadPipelineMetadata(name="slow", total_bytes=1000)  # 60 s; of unknown size, 127 s
 _OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
@@ -103,7 +104,7 @@ def _read_away(line: socket.socket) -> None:
 
 
 def _slowly(stopped: threading.Event) -> Iterator[pipeline_pb2.UploadPipelineRequest]:
-    yield pipeline_pb2.UploadPipelineRequest(metadata=pipeline_pb2.UploadPipelineMetadata(name="slow"))
+    yield pipeline_pb2.UploadPipelineRequest(metadata=_SLOW)
     while not stopped.wait(1):
         yield pipeline_pb2.UploadPipelineRequest(chunk=b"#")
 
