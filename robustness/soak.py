@@ -7,22 +7,21 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.memory_use import memory_use
 from benchmarks.pipeline_text import write_pipeline
 from benchmarks.processes import Adapter
 
 from kfadapter_grpc.client import AdapterError, Client, RunFilter, View
 from kfadapter_grpc.embedded.process import start
 from robustness.cutting_proxy import CuttingProxy
+from robustness.process_use import Use, use_of
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly, told
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -120,28 +119,7 @@ def _pipeline(chance: random.Random) -> str:
     return f"soak-{chance.randrange(PIPELINES)}"
 
 
-@dataclass
-class Samples:
-    """What a process used, second by second.
-
-    Attributes:
-        memory: MiB of RSS.
-        threads: How many threads.
-        files: How many open descriptors.
-    """
-
-    memory: list[float] = field(default_factory=list)
-    threads: list[float] = field(default_factory=list)
-    files: list[float] = field(default_factory=list)
-
-    def take(self, pid: int) -> None:
-        """Takes a sample."""
-        self.memory.append(memory_use(pid).resident)
-        self.threads.append(len(list(Path(f"/proc/{pid}/task").iterdir())))
-        self.files.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
-
-
-def growth(samples: list[float]) -> float:
+def growth(samples: Sequence[float]) -> float:
     """By how much a figure grows over the samples after a warm-up, along the line that fits them best."""
     steady = samples[int(len(samples) * _WARM_UP) :]
     return statistics.linear_regression(range(len(steady)), steady).slope * len(steady)
@@ -149,7 +127,7 @@ def growth(samples: list[float]) -> float:
 
 def run(stage: Stage) -> Iterator[Finding]:
     """Calls of all kinds, while the lines to KFP are cut again and again."""
-    seconds, samples = stage.scaled(540, 45), Samples()
+    seconds, uses = stage.scaled(540, 45), list[Use]()
     with ExitStack() as stack:
         kfp = stack.enter_context(start(stage.folder / "kfp"))
         proxy = stack.enter_context(CuttingProxy(kfp.url))
@@ -159,7 +137,7 @@ def run(stage: Stage) -> Iterator[Finding]:
         with Load(stage, adapter.target, file) as load:
             for second in range(seconds):
                 time.sleep(_SAMPLE_SECONDS)
-                samples.take(adapter.pid)
+                uses.append(use_of(adapter.pid))
                 if second % CUT_SECONDS == 0:
                     proxy.cut()
         with Client(adapter.target) as client:
@@ -175,9 +153,9 @@ def run(stage: Stage) -> Iterator[Finding]:
     yield exactly("of these stored twice", len(load.acknowledged) - len(set(load.acknowledged.values())), 0)
     odd = {reason: n for reason, n in load.ended.items() if reason.isupper() and reason not in _EXPECTED}
     yield exactly("calls that ended in a way that is not KFP's absence", odd or 0, 0)
-    yield at_most("memory grows after the warm-up by", growth(samples.memory), 8, "MiB")
-    yield at_most("threads grow by", growth(samples.threads), 4)
-    yield at_most("open descriptors grow by", growth(samples.files), 8)
+    yield at_most("memory grows after the warm-up by", growth([use.memory for use in uses]), 8, "MiB")
+    yield at_most("threads grow by", growth([use.threads for use in uses]), 4)
+    yield at_most("open descriptors grow by", growth([use.files for use in uses]), 8)
 
 
 SCENARIO = Scenario(
