@@ -156,12 +156,8 @@ class Connection:
         Raises:
             AdapterError: The call failed.
         """
-        request_id = new_request_id()
-        timeout = seconds if self._timeout is None else self._timeout
-        try:
-            return rpc(request, timeout=timeout, metadata=self.metadata(request_id))
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+        reply, _ = self._answered(rpc, request, seconds)
+        return reply
 
     def trailers(
         self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float
@@ -171,12 +167,7 @@ class Connection:
         Raises:
             AdapterError: The call failed.
         """
-        request_id = new_request_id()
-        timeout = seconds if self._timeout is None else self._timeout
-        try:
-            _, call = rpc.with_call(request, timeout=timeout, metadata=self.metadata(request_id))
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+        _, call = self._answered(rpc, request, seconds)
         return dict(call.trailing_metadata() or ())
 
     def server_stream(
@@ -237,6 +228,16 @@ class Connection:
         if self._channel is None:
             self._channel = self._new_channel()
         return self._channel
+
+    def _answered(
+        self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float
+    ) -> tuple[Reply, grpc.Call]:
+        request_id = new_request_id()
+        timeout = seconds if self._timeout is None else self._timeout
+        try:
+            return rpc.with_call(request, timeout=timeout, metadata=self.metadata(request_id))
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
     def _new_channel(self, *more: tuple[str, str | int]) -> grpc.Channel:
         return self._credentials.channel(self.target, [*channel_options(self.target), *more])
