@@ -31,8 +31,10 @@ class Kfadapter:
         self.target = target
 
     def __call__(self, *arguments: str) -> Ended:
-        """Runs one command; what is no ordinary end is raised."""
-        result = CliRunner().invoke(app, ["--target", self.target, *arguments], catch_exceptions=False)
+        """Runs one command, which leaves the environment as it was; what is no ordinary end is raised."""
+        result = CliRunner(env={"GRPC_VERBOSITY": None}).invoke(
+            app, ["--target", self.target, *arguments], catch_exceptions=False
+        )
         return Ended(result.exit_code, result.stdout, result.stderr)
 
 

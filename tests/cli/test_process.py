@@ -32,8 +32,9 @@ PROGRAM = [sys.executable, "-c", "from kfadapter_grpc.cli import main; main()"]
 
 
 def environment(target: str, **more: str) -> dict[str, str]:
-    """The environment of a child: a target, UTF-8, and nothing that changes colors."""
-    kept = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR", "TERM"}}
+    """The environment of a child: a target, UTF-8, and nothing that changes colors or what gRPC says itself."""
+    foreign = {"NO_COLOR", "FORCE_COLOR", "TERM", "GRPC_VERBOSITY"}
+    kept = {key: value for key, value in os.environ.items() if key not in foreign}
     return {**kept, "KFADAPTER_TARGET": target, "TERM": "xterm", "PYTHONUTF8": "1", **more}
 
 
@@ -305,9 +306,8 @@ def test_progress_is_for_terminals(target: str, tmp_path: Path) -> None:
     assert run(target, "upload", str(file)).stderr == b""
 
 
-def test_the_log_of_grpc_is_not_mixed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_of_grpc_is_not_mixed_in() -> None:
     """A server without a health service, of which gRPC's log would tell, is an error of three parts and no more."""
-    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
