@@ -31,6 +31,7 @@ from kfadapter_grpc.client import (
     TaskNotFoundError,
 )
 from kfadapter_grpc.client import watch as watch_module
+from kfadapter_grpc.client.errors import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ class FakeWatches(FakeRuns):
         super().__init__()
         self.watched: list[pb.WatchRunsRequest] = []
         self.telling: list[tuple[list[pb.RunEvent], AdapterError | None]] = []
+        self.opens = False
         self.deadlines: list[float | None] = []
 
     @override
@@ -60,6 +62,8 @@ class FakeWatches(FakeRuns):
         self.watched.append(request)
         self.deadlines.append(context.time_remaining())
         events, error = self.telling.pop(0)
+        if self.opens:
+            context.send_initial_metadata(((REQUEST_ID_KEY, "one"),))
         yield from events
         if error is not None:
             context.abort_with_status(wire_status(error))
@@ -143,6 +147,13 @@ def test_gives_up(client: Client, fake: FakeWatches) -> None:
     with pytest.raises(DrainingError):
         next(events)
     assert fake.telling == []
+
+
+def test_a_watch_without_news_was_not_in_vain(client: Client, fake: FakeWatches) -> None:
+    """However often adapters are restarted while nothing happens, a watch that each of them opened comes back."""
+    fake.opens = True
+    fake.telling = [([], draining())] * 25 + [([changed("a", pb.RUN_STATE_SUCCEEDED)], None)]
+    assert len(list(client.watch_runs("a"))) == 1
 
 
 def test_other_errors_end_it(client: Client, fake: FakeWatches) -> None:

@@ -213,6 +213,15 @@ def test_nothing_is_left_of_a_watch(adapter: Adapter) -> None:
     eventually(lambda: not adapter.watches.is_running)
 
 
+def test_headers_come_before_news(adapter: Adapter) -> None:
+    """A watch of a filter that nothing matches is known to be open at once, with its request id."""
+    request = pb.WatchRunsRequest(filter=pb.RunFilter(display_name_contains="nothing is called so"))
+    events = adapter.stub.Watch(request, timeout=5, metadata=(("x-request-id", "mine"),))
+    assert ("x-request-id", "mine") in tuple(events.initial_metadata())
+    assert events.is_active()
+    events.cancel()
+
+
 def test_adapter_restarted_in_the_middle(adapter: Adapter, serve: Serve) -> None:
     """The client library goes on where the adapter that it watched through shut down, and tells nothing twice."""
     run_id = a_run(adapter.kfp.caller)

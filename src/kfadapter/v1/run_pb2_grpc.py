@@ -191,7 +191,8 @@ class RunServiceServicer(object):
         A watch of ids ends with OK when all of them are over or gone. A watch of a filter follows the newest 1000 runs
         that match, and takes up those made later; it does not end by itself. A run that does not match any more is told once
         more, as it is then. Runs that come to match later, because they were retried or taken back from the archive, are
-        not taken up. While KFP is away the stream stays, and heartbeats say so.
+        not taken up. While KFP is away the stream stays, and heartbeats say so. The stream's headers, with x-request-id, come
+        as soon as it is open, whenever the first event comes.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.

@@ -188,11 +188,21 @@ class Connection:
         return self.endless_stream(rpc, request, None if seconds is None else self._seconds(seconds))
 
     def endless_stream(
-        self, rpc: grpc.UnaryStreamMultiCallable[Request, Reply], request: Request, seconds: float | None
+        self,
+        rpc: grpc.UnaryStreamMultiCallable[Request, Reply],
+        request: Request,
+        seconds: float | None,
+        was_open: Callable[[], None] = lambda: None,
     ) -> Generator[Reply, None, None]:
         """Makes a call with one request and a stream of answers that no timeout ends but `seconds`, if there are any.
 
         The call ends when the iterator is closed.
+
+        Args:
+            rpc: The method.
+            request: The request.
+            seconds: How long it may take.
+            was_open: Called before the call fails, if the adapter had begun to answer, though perhaps with nothing yet.
 
         Raises:
             AdapterError: The call failed.
@@ -202,6 +212,8 @@ class Connection:
         try:
             yield from answers
         except grpc.RpcError as error:
+            if REQUEST_ID_KEY in dict(answers.initial_metadata() or ()):
+                was_open()
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
         finally:
             answers.cancel()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.runs import Run, RunFilter
 
 WATCH_ATTEMPTS = 10
-"""How often in a row a watch is begun anew without having told anything, before it fails: for about half a minute."""
+"""How often in a row a watch is begun in vain before it fails: for about half a minute."""
 MAX_KNOWN = 1000
 """How many etags a watch brings along when it comes back: as many as the contract takes."""
 _FIRST_PAUSE_SECONDS = 0.2
@@ -51,8 +51,8 @@ class WatchCalls(RunCalls):
         """Yields what happens to runs: first each one as it is now, then whenever one has changed.
 
         It comes back by itself, without telling again what it has told, when the adapter shuts down or the connection
-        breaks; that counts as a failure only when it has been in vain 10 times in a row. No deadline ends it. Close it,
-        or leave the loop and drop it, to end it before.
+        breaks; it fails only when no adapter has begun to answer 10 times in a row. No deadline ends it. Close it, or
+        leave the loop and drop it, to end it before.
 
         Args:
             run_ids: These runs, at most 1000; it ends when all are over or gone.
@@ -136,22 +136,20 @@ class WatchCalls(RunCalls):
             known: The etags that are known, the latest last.
             end: A moment of `time.monotonic` at which to end.
         """
-        failures = 0
+        attempts = _Attempts()
         while True:
             try:
-                for event in self._watch_once(request, known, end):
-                    failures = 0
-                    yield event
+                yield from self._watch_once(request, known, end, attempts)
             except _PASSING as error:
-                failures += 1
-                if failures >= WATCH_ATTEMPTS:
+                attempts.failures += 1
+                if attempts.failures >= WATCH_ATTEMPTS:
                     raise
-                _pause(failures, error, end)
+                _pause(attempts.failures, error, end)
             else:
                 return
 
     def _watch_once(
-        self, request: run_pb2.WatchRunsRequest, known: dict[str, str], end: float | None
+        self, request: run_pb2.WatchRunsRequest, known: dict[str, str], end: float | None, attempts: _Attempts
     ) -> Generator[RunEvent, None, None]:
         """Watches until it is cut off; notes what has been told."""
         if request.HasField("runs") and not request.runs.run_ids:
@@ -159,12 +157,25 @@ class WatchCalls(RunCalls):
         request.known_etags.clear()
         request.known_etags.update(dict(list(known.items())[-MAX_KNOWN:]))
         seconds = None if end is None else end - time.monotonic()
-        with closing(self._connection.endless_stream(self._runs.Watch, request, seconds)) as messages:
+        stream = self._connection.endless_stream(self._runs.Watch, request, seconds, attempts.succeeded)
+        with closing(stream) as messages:
             for message in messages:
+                attempts.succeeded()
                 event = try_event(message)
                 if event is not None:
                     _note(request, known, event)
                     yield event
+
+
+class _Attempts:
+    """Counts how often in a row a watch was begun in vain."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    def succeeded(self) -> None:
+        """The last one was open, so the count begins anew, though there may have been nothing to tell."""
+        self.failures = 0
 
 
 def _note(request: run_pb2.WatchRunsRequest, known: dict[str, str], event: RunEvent) -> None:

@@ -8,7 +8,7 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
 from kfadapter_grpc.contract import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.domain.errors import UnsupportedByKfpError
-from kfadapter_grpc.interceptors import caller_seconds, current_call
+from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.services.messages import runs as messages
 from kfadapter_grpc.services.requests import pages
 from kfadapter_grpc.services.requests import runs as requests
@@ -88,7 +88,9 @@ class RunServicer(RunServiceServicer):
         wanted = requests.watch(request, self._namespace)
         if self._watches is None:
             raise UnsupportedByKfpError("this adapter does not watch runs")
-        with self._watches.open(wanted, current_call(context)) as events:
+        call = current_call(context)
+        with self._watches.open(wanted, call) as events:
+            context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))  # it may be long before there is news
             for event in events:
                 yield messages.run_event(event, tasks=wanted.tasks)
 
