@@ -28,6 +28,15 @@ from kfadapter_grpc.server import run
 from kfadapter_grpc.settings import Settings
 raise SystemExit(run(Settings.load()))
 """
+COLLECTED = """
+import gc, json, os, signal, sys
+from kfadapter_grpc.server import run
+from kfadapter_grpc.settings import Settings
+def tell(_):
+    json.dump({"walked": len(gc.get_objects()), "passed_over": gc.get_freeze_count()}, sys.stdout)
+    os.kill(os.getpid(), signal.SIGTERM)
+raise SystemExit(run(Settings.load(), tell))
+"""
 STUCK = """
 import threading
 from kfadapter_grpc.services.pipeline import PipelineServicer
@@ -195,6 +204,21 @@ def test_second_interrupt(start: Start, silent_kfp: SilentKfp) -> None:
     process.line("draining")
     process.send(signal.SIGINT)
     assert process.exit_code() == 130
+
+
+def test_collections_pass_over_what_is_loaded() -> None:
+    """The garbage collector, which stops the process, walks through a small part of what is there, not through all."""
+    free = {"KFADAPTER_LISTEN": "127.0.0.1:0", "KFADAPTER_METRICS_LISTEN": "off", "KFADAPTER_DRAIN_SECONDS": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTED],
+        env={**os.environ, **free},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    assert told["walked"] < told["passed_over"] / 5
 
 
 def test_call_that_never_ends(start: Start, missing_kfp: str) -> None:

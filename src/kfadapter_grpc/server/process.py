@@ -17,7 +17,7 @@ from kfadapter_grpc.metrics import Metrics
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.log_writer import LogWriter
-from kfadapter_grpc.server.memory import return_large_blocks
+from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
 from kfadapter_grpc.server.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.services.experiment import ExperimentServicer
 from kfadapter_grpc.services.pipeline import PipelineServicer
@@ -83,6 +83,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         server = AdapterServer(settings, served, backend.is_alive, watches.drain, observers=[metrics.calls])
         metrics.read_from(server, watches, lines)
         stages.enter_context(server)
+        leave_out_what_is_loaded()
         addresses = {"address": server.address, "metrics": metrics_address}
         log.info("serving", **addresses, kfp_url=settings.kfp_url, **server.who_may_call())
         if on_ready is not None:
