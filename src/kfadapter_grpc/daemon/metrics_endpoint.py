@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from kfadapter_grpc.server.listening import cannot_listen
-from kfadapter_grpc.settings import split_address
+from kfadapter_grpc.addresses import split_address
+from kfadapter_grpc.daemon.listening import cannot_listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
