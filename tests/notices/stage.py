@@ -14,7 +14,7 @@ import urllib.request
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tests.contract.running import eventually
 from tests.embedded.runs import a_pipeline, try_run
@@ -37,6 +37,20 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = (str(Path(sys.executable).parent / "kfadapter"),)
 SECONDS = 60
 ENDS = {"SUCCEEDED": State.SUCCEEDED, "FAILED": State.FAILED, "CANCELED": State.CANCELED, "SKIPPED": State.SKIPPED}
+
+
+class Place(Protocol):
+    """Where notifiers run."""
+
+    @property
+    def target(self) -> str:
+        """The adapter's address."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where notifiers keep their files."""
+        ...
 
 
 @dataclass
@@ -172,7 +186,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def notifying(
-    stage: Stage, receiver: Receiving | str, *options: str, point: str = "", **variables: str
+    stage: Place, receiver: Receiving | str, *options: str, point: str = "", **variables: str
 ) -> Iterator[Notifier]:
     """Runs a notifier for as long as the block lasts; with a `point`, one that kills itself there."""
     program = (sys.executable, "-m", "tests.notices.dying", point) if point else PROGRAM
@@ -198,12 +212,12 @@ def notifying(
             process.kill()
 
 
-def outbox(stage: Stage) -> Path:
+def outbox(stage: Place) -> Path:
     """Where notifiers keep their notices."""
     return stage.folder / "state" / "notices.db"
 
 
-def asked(stage: Stage, *options: str) -> subprocess.CompletedProcess[str]:
+def asked(stage: Place, *options: str) -> subprocess.CompletedProcess[str]:
     """Runs `kfadapter notify` to look or to decide."""
     return subprocess.run(
         [*PROGRAM, "notify", "--outbox", str(outbox(stage)), *options],
@@ -215,7 +229,7 @@ def asked(stage: Stage, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def listed(stage: Stage) -> list[dict[str, Any]]:
+def listed(stage: Place) -> list[dict[str, Any]]:
     """What `kfadapter notify --list` tells programs."""
     done = asked(stage, "--list", "-o", "json")
     assert (done.returncode, done.stderr) == (0, "")
