@@ -72,6 +72,19 @@ left = [name for volume in volumes for name in os.listdir(volume)]
 assert not left, f"left behind: {left}"
 """
 """What runs inside, as the container's user."""
+NOTIFIER = """
+import pathlib, re, shutil, subprocess, sys, urllib.request
+
+folder = pathlib.Path(sys.argv[1], "notify")
+told = ["--url", "http://127.0.0.1:9/", "--outbox", str(folder / "notices.db"), "--metrics-listen", "127.0.0.1:0"]
+process = subprocess.Popen(["kfadapter", "notify", *told, "--log-format", "json"], stderr=subprocess.PIPE, text=True)
+address = next(found[1] for line in process.stderr if (found := re.search(r'"metrics": "([0-9.:]+)"', line)))
+assert urllib.request.urlopen(f"http://{address}/healthz", timeout=20).status == 200
+process.terminate()
+assert process.wait(20) == 0, "the notifier does not end as it should"
+shutil.rmtree(folder)
+"""
+"""What runs a notifier inside, for a moment."""
 TOLD = """
 import subprocess, sys
 
@@ -128,6 +141,7 @@ def run(work: Path) -> None:
             _probe(pod)
             _upload(port)
             _scrape(metrics_port)
+            container.run_inside("python", "-c", NOTIFIER, *volumes_of(final))
             container.run_inside("python", "-c", PROBE, *volumes_of(final))
             container.run_inside("python", "-c", TOLD, VERSION)
             container.stop(pod.grace_seconds)

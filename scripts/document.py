@@ -19,7 +19,7 @@ from scripts import api_reference, cli_reference
 from kfadapter_grpc.domain.errors import AdapterError, all_error_classes
 from kfadapter_grpc.kfp_backend.error_table import ROWS, Row
 from kfadapter_grpc.kfp_backend.probes import PROBES
-from kfadapter_grpc.metrics.catalog import CATALOG
+from kfadapter_grpc.metrics.catalog import CATALOG, NOTIFY_CATALOG, Metric
 from kfadapter_grpc.settings import setting_rows
 
 if TYPE_CHECKING:
@@ -146,12 +146,21 @@ METRICS_HEAD = """# Metrics and alerts
 What Prometheus reads at `KFADAPTER_METRICS_LISTEN` ([observability.md](observability.md) says how to use it). This page
 is made by `scripts/document.py` from the code and from `deploy/alerts/kfadapter.rules.yaml`.
 
-## Metrics
+## Metrics of the adapter
 
 No label takes a text that a caller or KFP chooses, so the number of series is bounded: about 700 at the start, and
 only those are added that stand for a code, a reason or a status which has come up. Of a histogram NAME there are
 NAME_bucket, NAME_sum and NAME_count. Beside these stand the `process_*` metrics of the Prometheus client library:
 memory, CPU time, open file descriptors and their limit, time of start.
+
+| Metric | Kind | Labels | |
+|---|---|---|---|
+"""
+
+NOTIFY_METRICS_HEAD = """
+## Metrics of the notifier
+
+What `kfadapter notify` tells at `KFADAPTER_NOTIFY_METRICS_LISTEN` ([notify.md](notify.md)), `process_*` beside it.
 
 | Metric | Kind | Labels | |
 |---|---|---|---|
@@ -193,14 +202,19 @@ def doctor_page() -> str:
 
 def metrics_page() -> str:
     """docs/metrics.md."""
-    rows = (
-        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.text} |\n"
-        for one in CATALOG
-    )
     groups = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
     return (
-        METRICS_HEAD + "".join(rows) + ALERTS_HEAD + "".join(_alert_line(one) for it in groups for one in it["rules"])
+        METRICS_HEAD
+        + "".join(map(_metric_line, CATALOG))
+        + NOTIFY_METRICS_HEAD
+        + "".join(map(_metric_line, NOTIFY_CATALOG))
+        + ALERTS_HEAD
+        + "".join(_alert_line(one) for it in groups for one in it["rules"])
     )
+
+
+def _metric_line(one: Metric) -> str:
+    return f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.text} |\n"
 
 
 def _alert_line(rule: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.authentication.setting_checks import (
     CertificatePath,
     ClientCaPath,
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 """Names the environment variable with the TOML file's path."""
-MAX_PORT = 65_535
-"""The highest TCP port."""
 
 
 class SettingsError(Exception):
@@ -356,34 +354,11 @@ class Settings(BaseSettings):
         return level.lower() if isinstance(level, str) else level
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Splits `HOST:PORT`; an IPv6 address stands in brackets, which are taken off.
-
-    Raises:
-        ValueError: It is not of that form.
-    """
-    host, colon, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not bare or (":" in host and bare is host):
-        raise ValueError(f"must be HOST:PORT, as 127.0.0.1:50051 or [::1]:50051, not '{address}'")
-    if not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
-        raise ValueError(f"must end with a port from 0 to {MAX_PORT}, not '{port}'")
-    return bare, int(port)
-
-
 def setting_rows() -> Iterator[SettingRow]:
     """Yields every setting, as documentation shows it."""
     for name, field in Settings.model_fields.items():
         default = "" if field.default_factory or field.default is None else str(field.default)
         yield SettingRow(name, PREFIX + name.upper(), default, field.description or "")
-
-
-def is_loopback(host: str) -> bool:
-    """Tells whether only this machine can reach a host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _given(flags: Mapping[str, object]) -> dict[str, Any]:

@@ -32,7 +32,22 @@ _OF_CALLERS = (
     "TLS",
     "TOKEN",
 )
-OTHER_VARIABLES = frozenset({"CONFIG", "FAMILY", *_OF_CALLERS})
+_OF_NOTIFIERS = (
+    "HEADERS",
+    "INSECURE_RECEIVER_TOKEN",
+    "KEEP",
+    "LOG_FORMAT",
+    "LOG_LEVEL",
+    "MAX_ATTEMPTS",
+    "METRICS_LISTEN",
+    "OUTBOX",
+    "RECEIVER_CA",
+    "RECEIVER_TIMEOUT",
+    "RECEIVER_TOKEN_FILE",
+    "SINCE",
+    "URL",
+)
+OTHER_VARIABLES = frozenset({"CONFIG", "FAMILY", *_OF_CALLERS, *(f"NOTIFY_{name}" for name in _OF_NOTIFIERS)})
 """The variables, without the prefix, that are not the server's settings: the command line's and the runner's."""
 
 _SERVICE_LINK = re.compile(

@@ -172,15 +172,17 @@ def test_filter(client: Client, fake: FakeWatches) -> None:
         frozenset({RunState.FAILED}),
         created_after=AT,
         labels={"team": "비전"},
+        label_keys=frozenset({"job"}),
         archived=True,
     )
     fake.telling = [(many, draining()), ([], None)]
     assert len(list(client.watch_runs(where=where))) == 1100
     asked = fake.watched[1].filter
-    assert (asked.experiment_name, list(asked.states), dict(asked.labels)) == (
+    assert (asked.experiment_name, list(asked.states), dict(asked.labels), list(asked.label_keys)) == (
         "실험",
         [pb.RUN_STATE_FAILED],
         {"team": "비전"},
+        ["job"],
     )
     assert (asked.namespace, asked.created_after.ToDatetime(timezone.utc)) == ("team-a", AT)
     known = fake.watched[1].known_etags

@@ -10,7 +10,7 @@ LINES = """
 import logging
 import sys
 import structlog
-from kfadapter_grpc.interceptors import configure_logging
+from kfadapter_grpc.daemon.log import configure_logging
 
 configure_logging({log_format!r}, {level!r}, sys.stderr)
 log = structlog.get_logger()

@@ -13,13 +13,13 @@ from tests.contract.running import WAIT_SECONDS, Gate, Scripted, eventually, fai
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.daemon.log_writer import LogWriter
 from kfadapter_grpc.domain.errors import InternalError, PipelineNotFoundError, all_error_classes
 from kfadapter_grpc.interceptors import current_call
 from kfadapter_grpc.kfp_backend.observation import KfpRequest
-from kfadapter_grpc.metrics import Metrics
 from kfadapter_grpc.metrics.catalog import CATALOG
+from kfadapter_grpc.metrics.server import Metrics
 from kfadapter_grpc.server import AdapterServer
-from kfadapter_grpc.server.log_writer import LogWriter
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.watching import WatchPoller
 

@@ -197,6 +197,8 @@ def test_the_client_library(client: Client, kfp: RunsKfp) -> None:
     assert client.get_run(run.run_id).pipeline_name == NAME
     assert client.get_run(run.run_id, view=View.BASIC) == run
     assert [one.run_id for one in client.list_runs(labels={"a": "b"}, page_size=1)] == [run.run_id]
+    assert [one.run_id for one in client.list_runs(label_keys=["a"])] == [run.run_id]
+    assert list(client.list_runs(label_keys=["b"])) == []
     with pytest.raises(RequestIdReusedError):
         client.create_run(NAME, parameters={"s": "y"}, request_id="nightly")
     assert client.terminate_run(run.run_id, wait=0.1).state is RunState.CANCELING

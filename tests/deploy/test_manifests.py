@@ -23,9 +23,9 @@ SAFE_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
 
 
 def test_everything_there_is_is_looked_at() -> None:
-    """Three overlays, one installation with all four components, and two examples of the documentation."""
+    """Three overlays, one installation with all five components, and two examples of the documentation."""
     assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1"]
-    assert len(list(manifests.components())) == len(("tls", "mutual-tls", "tokens", "monitoring"))
+    assert len(list(manifests.components())) == len(("tls", "mutual-tls", "tokens", "monitoring", "notify"))
 
 
 def test_pods_are_restricted(installed: Installation) -> None:

@@ -370,6 +370,17 @@ def test_labels_that_kfp_cannot_look_for(kfp: RunsKfp, runs: KfpRunRepository, v
     assert _predicates(kfp)[-1]["string_value"] == "kfadapter: "
 
 
+def test_label_keys(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """Runs are found by the key of a label, whatever its value; letter case and other texts do not count."""
+    wanted = [kfp.add(description=f'kfadapter: {{"job_id":"{value}"}}') for value in ("1", "둘")]
+    kfp.add(description='kfadapter: {"JOB_ID":"1"}')
+    kfp.add(description='"job_id":"1"')
+    assert {run.run_id for run in _list(runs, label_keys=frozenset({"job_id"}))} == set(wanted)
+    assert _predicates(kfp)[-1] == {"operation": "IS_SUBSTRING", "key": "description", "string_value": '"job_id":'}
+    page = runs.list(RunFilter(label_keys=frozenset({"job_id", "other"})), PageRequest(), call())
+    assert (page.items, page.total_size) == ((), None)
+
+
 def test_what_kfp_compares_loosely_is_compared_exactly(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     """Letter case and wildcards of the name, labels in the description; the total is not known then."""
     wanted = kfp.add(display_name="Train_1", description='x\nkfadapter: {"a":"1","b":"2"}')

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from kfadapter_grpc.domain.errors import all_error_classes
-from kfadapter_grpc.metrics.catalog import CATALOG, Metric
+from kfadapter_grpc.metrics.catalog import CATALOG, NOTIFY_CATALOG, Metric
 
 FILE = Path(__file__).parents[2] / "deploy" / "alerts" / "kfadapter.rules.yaml"
 SCRAPED = {"namespace", "instance", "pod", "job"}
@@ -47,7 +47,7 @@ def rules() -> list[Rule]:
 def series() -> dict[str, Metric]:
     """What can be asked for, by the names of series."""
     ends = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
-    return {metric.name + end: metric for metric in CATALOG for end in ends[metric.kind]}
+    return {metric.name + end: metric for metric in (*CATALOG, *NOTIFY_CATALOG) for end in ends[metric.kind]}
 
 
 def selectors(expr: str) -> list[promql_parser.VectorSelector]:

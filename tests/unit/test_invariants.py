@@ -147,6 +147,16 @@ def test_edges_of_a_caller() -> None:
             assert one.top in {*BASE_DEPENDENCIES, "kfadapter_grpc", *sys.stdlib_module_names}, one
 
 
+def test_edges_of_the_notifier() -> None:
+    """The notifier needs, beside a plain installation, only what the extra `notify` brings."""
+    loaded = _loaded_by({"notices"})
+    assert {"notices/process.py", "daemon/signals.py", "metrics/catalog.py"} <= loaded
+    for module in _modules():
+        for one in _imports(module, at_import=True) if module.path in loaded else ():
+            allowed = {*BASE_DEPENDENCIES, "structlog", "prometheus_client", "kfadapter_grpc"}
+            assert one.top in {*allowed, *sys.stdlib_module_names}, one
+
+
 def test_only_the_error_interceptor_aborts() -> None:
     """Errors are raised; only the error interceptor puts them on the wire."""
     aborting = {

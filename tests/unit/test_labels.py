@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kfadapter_grpc.domain.labels import label_text, split_labels, with_labels
+from kfadapter_grpc.domain.labels import label_key_text, label_text, split_labels, with_labels
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,4 @@ def test_descriptions_written_by_hand(text: str) -> None:
 def test_what_a_label_is_found_by(key: str, value: str) -> None:
     """The text that KFP is asked for stands in every description with this label."""
     assert label_text(key, value) in with_labels("x", {"0": "", key: value, "z": "z"})
+    assert label_key_text(key) in with_labels("x", {"0": "", key: value, "z": "z"})

@@ -10,8 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 from tests.contract.running import WAIT_SECONDS, eventually
 
-from kfadapter_grpc.server import ServerStartError, metrics_endpoint
-from kfadapter_grpc.server.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpoint
+from kfadapter_grpc.daemon import metrics_endpoint
+from kfadapter_grpc.daemon.listening import ServerStartError
+from kfadapter_grpc.daemon.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

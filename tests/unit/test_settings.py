@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kfadapter_grpc.settings import Settings, SettingsError, setting_rows, split_address
+from kfadapter_grpc.addresses import split_address
+from kfadapter_grpc.settings import Settings, SettingsError, setting_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

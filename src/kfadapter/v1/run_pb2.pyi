@@ -562,6 +562,7 @@ class RunFilter(_message.Message):
     PIPELINE_VERSION_ID_FIELD_NUMBER: _builtins.int
     STORAGE_STATE_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
+    LABEL_KEYS_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """By KFP's id, a UUID."""
     experiment_name: _builtins.str
@@ -592,6 +593,10 @@ class RunFilter(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Only runs that have all of these labels with these values."""
 
+    @_builtins.property
+    def label_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only runs that have labels with all of these keys, whatever their values."""
+
     def __init__(
         self,
         *,
@@ -606,10 +611,11 @@ class RunFilter(_message.Message):
         pipeline_version_id: _builtins.str = ...,
         storage_state: _common_pb2.StorageState.ValueType = ...,
         namespace: _builtins.str = ...,
+        label_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "display_name_contains", b"display_name_contains", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after", "labels", b"labels", "namespace", b"namespace", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "states", b"states", "storage_state", b"storage_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "display_name_contains", b"display_name_contains", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after", "label_keys", b"label_keys", "labels", b"labels", "namespace", b"namespace", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "states", b"states", "storage_state", b"storage_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_experiment: _TypeAlias = _typing.Literal["experiment_id", "experiment_name"]  # noqa: Y015
     _WhichOneofArgType_experiment: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015

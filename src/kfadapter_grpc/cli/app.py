@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.cli.areas import experiments, pipelines, recurring, runs, servers
+from kfadapter_grpc.cli.areas import experiments, notices, pipelines, recurring, runs, servers
 from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.completion import join_bash_words
 from kfadapter_grpc.cli.exit_codes import epilog
@@ -109,6 +109,7 @@ def _common(
 
 
 app.add_typer(servers.app)
+app.add_typer(notices.app)
 app.add_typer(pipelines.app)
 app.add_typer(runs.app)
 app.add_typer(experiments.app, name="experiments")

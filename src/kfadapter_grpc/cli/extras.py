@@ -18,6 +18,7 @@ _MODULES = {
         "pydantic_settings",
         "structlog",
     ),
+    "notify": ("prometheus_client", "structlog"),
     "embedded": ("starlette", "uvicorn", "python_multipart"),
 }
 

@@ -129,6 +129,7 @@ class RunCalls(Calls):
         finished_after: datetime | None = None,
         display_name_contains: str = "",
         labels: Mapping[str, str] | None = None,
+        label_keys: Iterable[str] = (),
         pipeline_id: str = "",
         pipeline_version_id: str = "",
         archived: bool = False,
@@ -145,6 +146,7 @@ class RunCalls(Calls):
             finished_after: Only runs that were over after this moment.
             display_name_contains: Only runs whose display name holds this text; letter case counts.
             labels: Only runs that have all of these labels.
+            label_keys: Only runs that have labels with all of these keys, whatever their values.
             pipeline_id: Only runs of this pipeline; the adapter reads run after run for it.
             pipeline_version_id: Only runs of this version; likewise.
             archived: Those that are put away, instead of those that are not.
@@ -155,7 +157,7 @@ class RunCalls(Calls):
             ExperimentNotFoundError: There is no such experiment.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
-        chosen, token = tuple(states), ""
+        chosen, keys, token = tuple(states), tuple(label_keys), ""
         while True:
             page = self.list_runs_page(
                 experiment_name=experiment_name,
@@ -165,6 +167,7 @@ class RunCalls(Calls):
                 finished_after=finished_after,
                 display_name_contains=display_name_contains,
                 labels=labels,
+                label_keys=keys,
                 pipeline_id=pipeline_id,
                 pipeline_version_id=pipeline_version_id,
                 archived=archived,
@@ -187,6 +190,7 @@ class RunCalls(Calls):
         finished_after: datetime | None = None,
         display_name_contains: str = "",
         labels: Mapping[str, str] | None = None,
+        label_keys: Iterable[str] = (),
         pipeline_id: str = "",
         pipeline_version_id: str = "",
         archived: bool = False,
@@ -201,6 +205,7 @@ class RunCalls(Calls):
             finished_after=timestamp(finished_after, "finished_after"),
             display_name_contains=display_name_contains,
             labels=labels,
+            label_keys=label_keys,
             pipeline_id=pipeline_id,
             pipeline_version_id=pipeline_version_id,
             storage_state=common_pb2.STORAGE_STATE_ARCHIVED if archived else common_pb2.STORAGE_STATE_AVAILABLE,

@@ -40,6 +40,7 @@ def run_filter(where: RunFilter, namespace: str) -> run_pb2.RunFilter:
         finished_after=timestamp(where.finished_after, "finished_after"),
         display_name_contains=where.display_name_contains,
         labels=where.labels,
+        label_keys=sorted(where.label_keys),
         pipeline_id=where.pipeline_id,
         pipeline_version_id=where.pipeline_version_id,
         storage_state=stored,

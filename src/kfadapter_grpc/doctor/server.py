@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.authentication.certificates import check_certificate
 from kfadapter_grpc.authentication.tokens import parse_tokens
 from kfadapter_grpc.cli.exit_codes import ExitCode
@@ -19,7 +20,7 @@ from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.domain.errors import AdapterError
 from kfadapter_grpc.server.kfp import transport_settings
-from kfadapter_grpc.settings import Settings, SettingsError, is_loopback, split_address
+from kfadapter_grpc.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

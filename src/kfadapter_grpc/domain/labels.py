@@ -47,6 +47,11 @@ def label_text(key: str, value: str) -> str:
     return json.dumps({key: value}, ensure_ascii=False, separators=(",", ":"))[1:-1]
 
 
+def label_key_text(key: str) -> str:
+    """What stands in every description that has a label with this key."""
+    return json.dumps(key, ensure_ascii=False) + ":"
+
+
 def _last_line(text: str) -> str:
     return text[text.rfind("\n") + 1 :]
 

@@ -200,6 +200,7 @@ class RunFilter:
     finished_after: datetime | None = None
     display_name_contains: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    label_keys: frozenset[str] = frozenset()
     pipeline_id: str = ""
     pipeline_version_id: str = ""
     archived: bool = False

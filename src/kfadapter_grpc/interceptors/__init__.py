@@ -10,7 +10,7 @@ from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
 from kfadapter_grpc.interceptors.deadline import end_stalled
 from kfadapter_grpc.interceptors.errors import tell_errors
 from kfadapter_grpc.interceptors.forwarding import take_authorization
-from kfadapter_grpc.interceptors.log import CallLog, configure_logging
+from kfadapter_grpc.interceptors.log import CallLog
 from kfadapter_grpc.interceptors.request_id import REQUEST_ID_KEY, caller_seconds, current_call, identify
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ __all__ = [
     "Layer",
     "Rpc",
     "caller_seconds",
-    "configure_logging",
     "current_call",
     "layers",
 ]

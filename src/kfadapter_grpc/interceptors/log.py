@@ -1,13 +1,11 @@
-"""One log line for each call, when it ends, and how log lines look."""
+"""One log line for each call, when it ends."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol, TextIO, cast
+from typing import TYPE_CHECKING
 
 import structlog
 from grpc import StatusCode
@@ -17,22 +15,10 @@ from kfadapter_grpc.domain.errors import CallCancelledError, InternalError, Over
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from structlog.typing import FilteringBoundLogger, Processor
+    from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.domain.errors import AdapterError
     from kfadapter_grpc.interceptors.chain import Rpc
-
-
-class LineStream(Protocol):
-    """What log lines are written to."""
-
-    def write(self, text: str, /) -> int:
-        """Takes a text."""
-        ...
-
-    def flush(self) -> None:
-        """Sends it on."""
-        ...
 
 
 MAX_MESSAGE = 1000
@@ -68,45 +54,6 @@ class CallLog:
             **_used(rpc),
             **_why(rpc.failure),
         )
-
-
-def configure_logging(log_format: Literal["console", "json"], level: str, stream: LineStream) -> None:
-    """Sends all log lines of this process to one stream, structlog's own and those of libraries, in one format.
-
-    Args:
-        log_format: `console` for people, `json` for machines: one object per line.
-        level: The least important level to show (`info`).
-        stream: Takes the lines.
-    """
-    number = _LEVELS[level]
-    renderer = _json() if log_format == "json" else _console()
-    structlog.configure(
-        processors=[*_SHARED, *renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),
-        cache_logger_on_first_use=True,
-    )
-    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_SHARED, processors=[strip, *renderer]))
-    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
-
-
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_SHARED: tuple[Processor, ...] = (
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-)
-
-
-def _json() -> tuple[Processor, ...]:
-    return structlog.processors.format_exc_info, structlog.processors.JSONRenderer()
-
-
-def _console() -> tuple[Processor, ...]:
-    colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    # The default formatter would print the local variables of every frame, secrets among them.
-    return (structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),)
 
 
 def _used(rpc: Rpc) -> Mapping[str, object]:

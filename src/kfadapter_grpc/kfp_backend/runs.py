@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.labels import LINE_START, label_text
+from kfadapter_grpc.domain.labels import LINE_START, label_key_text, label_text
 from kfadapter_grpc.domain.models import Page, PipelineRef, StorageState, VersionRef, View
 from kfadapter_grpc.domain.runs import Run, RunState
 from kfadapter_grpc.kfp_backend.api import ListQuery
@@ -254,7 +254,14 @@ def _sort(order: Order) -> str:
 
 def _is_inexact(where: RunFilter) -> bool:
     """Whether KFP's total counts runs that do not match."""
-    return bool(where.display_name_contains or where.labels or where.pipeline_id or where.pipeline_version_id)
+    inexact = (
+        where.display_name_contains,
+        where.labels,
+        where.label_keys,
+        where.pipeline_id,
+        where.pipeline_version_id,
+    )
+    return any(inexact)
 
 
 def matches(where: RunFilter, run: Run) -> bool:
@@ -262,6 +269,7 @@ def matches(where: RunFilter, run: Run) -> bool:
     return (
         where.display_name_contains in run.display_name
         and where.labels.items() <= run.labels.items()
+        and where.label_keys <= run.labels.keys()
         and where.pipeline_id.lower() in {"", run.pipeline_id.lower()}
         and where.pipeline_version_id.lower() in {"", run.pipeline_version_id.lower()}
     )
@@ -298,6 +306,7 @@ def _holds(key: str, text: str) -> Predicate:
 def _label_texts(where: RunFilter) -> list[str]:
     """What stands in the description of every run that has the labels. KFP's LIKE takes backslashes for its own."""
     texts = [label_text(key, value) for key, value in sorted(where.labels.items())]
+    texts += map(label_key_text, sorted(where.label_keys))
     return [text for text in texts if "\\" not in text] or ([LINE_START] if texts else [])
 
 

@@ -1,4 +1,4 @@
-"""Every metric of the adapter, as data: what is counted is made from it, and so is its documentation.
+"""Every metric of the adapter and of the notifier, as data: instruments are made from it, and so is documentation.
 
 No label takes a text that a caller or KFP chooses: methods, codes, reasons and operations are those that the program
 knows, so the number of series is bounded. Names of the calls' own metrics, and how codes are spelled, are those of
@@ -96,6 +96,35 @@ LINES_DROPPED = Metric(
 THREADS = Metric("kfadapter_threads", "gauge", "Threads of the process.")
 BUILD = Metric("kfadapter_build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python", "grpc"))
 
+NOTICES = Metric(
+    "kfadapter_notify_notices",
+    "gauge",
+    "Notices in the outbox, by how far they are: pending, parked, delivered, superseded, discarded.",
+    ("status",),
+)
+NOTICE_AGE = Metric(
+    "kfadapter_notify_oldest_pending_seconds", "gauge", "How old the oldest notice is that is pending; 0 if none is."
+)
+ATTEMPTS = Metric(
+    "kfadapter_notify_attempts_total",
+    "counter",
+    "Attempts to deliver a notice, by what came of them: delivered, away (no answer, or one that asks for patience), "
+    "refused (any other answer).",
+    ("outcome",),
+)
+OPEN_RUNS = Metric("kfadapter_notify_open_runs", "gauge", "Runs of training jobs that are not over.")
+WATCH_CONNECTED = Metric(
+    "kfadapter_notify_watch_connected", "gauge", "1 if the watch of runs has told something within 90 s, otherwise 0."
+)
+COMPARISON_AGE = Metric(
+    "kfadapter_notify_last_comparison_seconds",
+    "gauge",
+    "How long ago all runs were last compared with the outbox; since the start if they never were.",
+)
+NOTIFIER_BUILD = Metric(
+    "kfadapter_notify_build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python", "grpc")
+)
+
 CATALOG: tuple[Metric, ...] = (
     STARTED,
     HANDLED,
@@ -117,4 +146,16 @@ CATALOG: tuple[Metric, ...] = (
     THREADS,
     BUILD,
 )
-"""All of them. Beside them the process itself is measured: `process_*`, of the Prometheus client library."""
+"""All of the adapter. Beside them the process itself is measured: `process_*`, of the Prometheus client library."""
+
+NOTIFY_CATALOG: tuple[Metric, ...] = (
+    NOTICES,
+    NOTICE_AGE,
+    ATTEMPTS,
+    OPEN_RUNS,
+    WATCH_CONNECTED,
+    COMPARISON_AGE,
+    LINES_DROPPED,
+    NOTIFIER_BUILD,
+)
+"""Those of a notifier, of which the process itself is measured, too."""

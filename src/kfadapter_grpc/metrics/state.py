@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric as Family
 
+    from kfadapter_grpc.daemon.log_writer import LogWriter
     from kfadapter_grpc.server.grpc_server import AdapterServer
-    from kfadapter_grpc.server.log_writer import LogWriter
     from kfadapter_grpc.watching import WatchPoller
 
 _BUILD = (version("kfadapter-grpc"), platform.python_version(), grpc.__version__)

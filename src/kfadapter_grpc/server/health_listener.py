@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
 
-from kfadapter_grpc.server.listening import bind
+from kfadapter_grpc.daemon.listening import bind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

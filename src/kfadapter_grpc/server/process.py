@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import sys
-import threading
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import structlog
 
-from kfadapter_grpc.interceptors import configure_logging
-from kfadapter_grpc.metrics import Metrics
+from kfadapter_grpc.daemon.log import configure_logging
+from kfadapter_grpc.daemon.log_writer import LogWriter
+from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
+from kfadapter_grpc.daemon.signals import StopSignals
+from kfadapter_grpc.metrics.server import Metrics
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
-from kfadapter_grpc.server.log_writer import LogWriter
 from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
-from kfadapter_grpc.server.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.services.experiment import ExperimentServicer
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.services.recurring_run import RecurringRunServicer
@@ -29,10 +27,8 @@ from kfadapter_grpc.watching import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
-    from typing_extensions import Self
 
     from kfadapter_grpc.kfp_backend import KfpBackend
     from kfadapter_grpc.services import Servicer
@@ -40,8 +36,6 @@ if TYPE_CHECKING:
 
 ABANDON_SECONDS = 2.0
 """How long calls that were cut off at the end of the grace get to notice it."""
-INTERRUPTED = 130
-"""The exit code of a process that was told twice to stop."""
 
 
 def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> int:
@@ -93,56 +87,6 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
             log.warning("the grace is over; running calls are cut off", calls=server.admission.count())
     _abandon_stuck_calls(server, log)
     return 0
-
-
-class StopSignals:
-    """Catches SIGTERM and SIGINT while it is entered; a SIGINT after the first of them ends the process at once.
-
-    A handler in Python runs when the main thread next runs Python, and a main thread that waits for a lock may never do
-    so again. Hence a thread reads what the interpreter itself writes when a signal comes.
-    """
-
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        self._first: str = ""
-        self._arrived = threading.Event()
-        self._handlers: dict[signal.Signals, signal._HANDLER] = {}
-
-    def __enter__(self) -> Self:
-        self._wakeup = signal.set_wakeup_fd(self._writer.fileno())
-        for number in _STOPPING:
-            self._handlers[number] = signal.signal(number, lambda *_: None)
-        threading.Thread(target=self._read, name="signals", daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup)
-        self._writer.close()
-
-    def wait(self) -> str:
-        """Waits for the first signal; tells its name."""
-        self._arrived.wait()
-        return self._first
-
-    def _read(self) -> None:
-        with self._reader:
-            while number := self._reader.recv(1):
-                self._take(number[0])
-
-    def _take(self, number: int) -> None:
-        if number == signal.SIGINT and self._arrived.is_set():
-            os._exit(INTERRUPTED)
-        if number in _STOPPING and not self._arrived.is_set():
-            self._first = signal.Signals(number).name
-            self._arrived.set()
-
-
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, namespace: str) -> list[Servicer]:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, cast
 import grpc
 import structlog
 
+from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.authentication.access import Access
 from kfadapter_grpc.authentication.certificates import ServerCertificate, server_certificate
 from kfadapter_grpc.authentication.client_names import ClientNames
 from kfadapter_grpc.authentication.reloaded import Refresher, Reloaded
 from kfadapter_grpc.authentication.tokens import Tokens, parse_tokens
 from kfadapter_grpc.interceptors import Authentication
-from kfadapter_grpc.settings import SettingsError, is_loopback, split_address
+from kfadapter_grpc.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,6 +38,7 @@ def filter_key(where: RunFilter, scope: Scope) -> FilterKey:
         where.finished_after,
         where.display_name_contains,
         tuple(sorted(where.labels.items())),
+        where.label_keys,
         where.pipeline_id,
         where.pipeline_version_id,
         where.archived,

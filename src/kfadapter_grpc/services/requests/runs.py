@@ -118,6 +118,7 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
             checks.id(f"filter.{name}", one)
     checks.text("filter.display_name_contains", message.display_name_contains, MAX_RUN_NAME_BYTES)
     checks.bytes("filter.labels", with_labels("", message.labels), MAX_DESCRIPTION_BYTES)
+    checks.bytes("filter.label_keys", with_labels("", dict.fromkeys(message.label_keys, "")), MAX_DESCRIPTION_BYTES)
     checks.namespace("filter.namespace", message.namespace)
     where = RunFilter(
         experiment=refs.try_experiment_ref(checks, message, namespace, "filter."),
@@ -126,6 +127,7 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
         finished_after=checks.time(message, "filter.finished_after", "finished_after"),
         display_name_contains=message.display_name_contains,
         labels=dict(message.labels),
+        label_keys=frozenset(message.label_keys),
         pipeline_id=message.pipeline_id,
         pipeline_version_id=message.pipeline_version_id,
         archived=checks.archived("filter.storage_state", message.storage_state),

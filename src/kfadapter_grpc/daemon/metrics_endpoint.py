@@ -1,4 +1,4 @@
-"""Serves metrics over HTTP, on a port and a thread of its own.
+"""Serves metrics, and health where there is some to tell, over HTTP, on a port and a thread of its own.
 
 Nothing that others do there may hold up calls: one thread, few connections at a time, each for a short time, and no
 more than a part of a core for writing metrics. Who connects and says nothing makes room for those who come after.
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from kfadapter_grpc.server.listening import cannot_listen
-from kfadapter_grpc.settings import split_address
+from kfadapter_grpc.addresses import split_address
+from kfadapter_grpc.daemon.listening import cannot_listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,8 @@ OPTION = "--metrics-listen"
 """The option that tells the address."""
 PATH = "/metrics"
 """Where metrics are."""
+HEALTH_PATH = "/healthz"
+"""Where health is."""
 MAX_CONNECTIONS = 32
 """How many connections are served at once."""
 MAX_REQUEST_BYTES = 16 * 1024
@@ -55,10 +57,22 @@ class MetricsEndpoint:
         address: Where it listens, HOST:PORT; with the bound port once it is entered.
     """
 
-    def __init__(self, listen: str, render: Callable[[str], tuple[bytes, str]]) -> None:
-        """Will listen on HOST:PORT; `render` makes the body and its content type, as an `Accept` header wants them."""
+    def __init__(
+        self,
+        listen: str,
+        render: Callable[[str], tuple[bytes, str]],
+        health: Callable[[], tuple[bool, bytes]] | None = None,
+    ) -> None:
+        """Will listen on HOST:PORT.
+
+        Args:
+            listen: Where.
+            render: Makes the body and its content type, as an `Accept` header wants them.
+            health: Tells whether all is well, and a JSON document that says more; None: health is told elsewhere.
+        """
         self.address = listen
         self._render = render
+        self._health = health
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._open: dict[asyncio.StreamWriter, bool] = {}
         self._turn = asyncio.Lock()
@@ -136,20 +150,27 @@ class MetricsEndpoint:
     async def _answer_to(self, method: str, path: str, accept: str) -> Answer:
         if not path:
             return HTTPStatus.BAD_REQUEST, _TEXT, b"this is no request of HTTP/1\n"
-        if path != PATH:
+        if path != PATH and (path != HEALTH_PATH or self._health is None):
             return HTTPStatus.NOT_FOUND, _TEXT, f"metrics are at {PATH}\n".encode()
         if method not in {"GET", "HEAD"}:
             return HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"metrics can only be read\n"
         await self._turn.acquire()
         began = time.monotonic()
         try:
-            body, content_type = self._render(accept)
+            return self._told_health() if path == HEALTH_PATH else self._metrics(accept)
         except Exception:  # noqa: BLE001 - whoever asks must hear that something is wrong
             self._log.exception("metrics cannot be written")
             return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"metrics cannot be written; see the log\n"
         finally:
             self._loop.call_later((time.monotonic() - began) * REST, self._turn.release)
+
+    def _metrics(self, accept: str) -> Answer:
+        body, content_type = self._render(accept)
         return HTTPStatus.OK, content_type, body
+
+    def _told_health(self) -> Answer:
+        well, body = self._health() if self._health else (False, b"")
+        return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, "application/json", body
 
 
 def _read(request: bytes) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.settings import split_address
+from kfadapter_grpc.addresses import split_address
 
 if TYPE_CHECKING:
     import grpc

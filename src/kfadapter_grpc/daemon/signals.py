@@ -1,0 +1,67 @@
+"""Being told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+INTERRUPTED = 130
+"""The exit code of a process that was told twice to stop."""
+
+
+class StopSignals:
+    """Catches SIGTERM and SIGINT while it is entered; a SIGINT after the first of them ends the process at once.
+
+    A handler in Python runs when the main thread next runs Python, and a main thread that waits for a lock may never do
+    so again. Hence a thread reads what the interpreter itself writes when a signal comes.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._first: str = ""
+        self._arrived = threading.Event()
+        self._handlers: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        self._wakeup = signal.set_wakeup_fd(self._writer.fileno())
+        for number in _STOPPING:
+            self._handlers[number] = signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._read, name="signals", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        self._writer.close()
+
+    def wait(self) -> str:
+        """Waits for the first signal; tells its name."""
+        self._arrived.wait()
+        return self._first
+
+    def _read(self) -> None:
+        with self._reader:
+            while number := self._reader.recv(1):
+                self._take(number[0])
+
+    def _take(self, number: int) -> None:
+        if number == signal.SIGINT and self._arrived.is_set():
+            os._exit(INTERRUPTED)
+        if number in _STOPPING and not self._arrived.is_set():
+            self._first = signal.Signals(number).name
+            self._arrived.set()
+
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)

@@ -1,0 +1,151 @@
+"""The notifier as it is installed: its parts fit each other, the adapter, the image, and the program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scripts import manifests
+from scripts.dockerfile import parse
+from scripts.manifests import ROOT
+from tests.contract.running import eventually
+from tests.deploy.conftest import EVERYTHING, Installation, installation
+
+from kfadapter_grpc.cli.areas.notices import notify
+from kfadapter_grpc.notices.process import FOLLOWER_SECONDS, SENDER_SECONDS
+from kfadapter_grpc.settings_sources import OTHER_VARIABLES, PREFIX
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
+
+NAME = "kfadapter-notify"
+PROGRAM = str(Path(sys.executable).parent / "kfadapter")
+SECONDS = 60
+
+
+@pytest.fixture
+def installed(kustomize: None) -> Installation:
+    """An installation with all components."""
+    del kustomize
+    return installation(EVERYTHING)
+
+
+@pytest.fixture
+def pod(installed: Installation) -> dict[str, Any]:
+    """What the notifier's pod is made of."""
+    found: dict[str, Any] = manifests.one(installed.made, "Deployment", NAME)["spec"]["template"]["spec"]
+    return found
+
+
+@pytest.fixture
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    """Its container."""
+    (found,) = pod["containers"]
+    return dict(found)
+
+
+@pytest.fixture
+def variables(installed: Installation) -> dict[str, str]:
+    """What the ConfigMap sets."""
+    return dict(manifests.one(installed.made, "ConfigMap", NAME)["data"])
+
+
+def test_there_is_one_and_never_two(installed: Installation) -> None:
+    """One pod has the outbox; a new one comes when the old one has gone."""
+    spec = manifests.one(installed.made, "Deployment", NAME)["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_the_pod_is_restricted(pod: dict[str, Any], container: dict[str, Any], installed: Installation) -> None:
+    """It has the same user and as few rights as the adapter's, and no token for Kubernetes."""
+    same = ("securityContext", "automountServiceAccountToken", "enableServiceLinks", "serviceAccountName")
+    assert {key: pod[key] for key in same} == {key: installed.pod[key] for key in same}
+    assert container["securityContext"] == installed.adapter["securityContext"]
+    assert container["image"] == installed.adapter["image"]
+    assert {"memory", "ephemeral-storage"} <= set(container["resources"]["limits"])
+
+
+def test_it_runs_the_command(container: dict[str, Any]) -> None:
+    """What the image starts is told to notify."""
+    assert parse((ROOT / "Dockerfile").read_text())[-1].one("ENTRYPOINT").words == ["kfadapter"]
+    assert container["args"] == [notify.__name__]
+
+
+def test_its_variables_are_read(variables: dict[str, str]) -> None:
+    """Every variable is one that the command reads."""
+    names = {name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)}
+    assert names <= OTHER_VARIABLES
+    assert {name for name in variables if not name.startswith(PREFIX)} == {"TRAININGMGR_HOST", "TRAININGMGR_PORT"}
+
+
+def test_its_outbox_outlives_the_pod(
+    pod: dict[str, Any], container: dict[str, Any], variables: dict[str, str], installed: Installation
+) -> None:
+    """The outbox lies on a volume that is claimed, not in the pod."""
+    folder = variables["KFADAPTER_NOTIFY_OUTBOX"].rpartition("/")[0]
+    (name,) = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == folder]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == name]
+    claim = manifests.one(installed.made, "PersistentVolumeClaim", NAME)
+    assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
+
+
+def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, str], installed: Installation) -> None:
+    """Probes and Prometheus ask where it listens, and only Prometheus is let in."""
+    port = int(variables["KFADAPTER_NOTIFY_METRICS_LISTEN"].rpartition(":")[2])
+    assert container["ports"] == [{"name": "metrics", "containerPort": port}]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+    policy = manifests.one(installed.made, "NetworkPolicy", NAME)["spec"]
+    assert [rule["ports"] for rule in policy["ingress"]] == [[{"protocol": "TCP", "port": port}]]
+    monitor = manifests.one(installed.made, "PodMonitor", NAME)["spec"]
+    assert monitor["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"]
+
+
+def test_it_may_reach_whom_it_tells(variables: dict[str, str], installed: Installation) -> None:
+    """Out go calls to the adapter, notices and names, and nothing else."""
+    policy = manifests.one(installed.made, "NetworkPolicy", NAME)["spec"]
+    adapter = int(variables["KFADAPTER_TARGET"].rpartition(":")[2])
+    assert adapter == installed.ports["grpc"]
+    assert variables["KFADAPTER_TARGET"].rpartition(":")[0] in {
+        service["metadata"]["name"] for service in installed.all("Service")
+    }
+    outward = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert outward == {adapter, int(variables["TRAININGMGR_PORT"]), 53}
+
+
+def test_it_ends_in_time(pod: dict[str, Any]) -> None:
+    """Kubernetes kills no notifier that is about to end."""
+    assert pod["terminationGracePeriodSeconds"] > FOLLOWER_SECONDS + SENDER_SECONDS + 5
+
+
+def test_it_runs(variables: dict[str, str], tmp_path: Path) -> None:
+    """With what the image and the ConfigMap set it starts, answers probes, and ends with 0, though nobody is there."""
+    here = variables | {
+        "KFADAPTER_NOTIFY_OUTBOX": str(moved(tmp_path, Path(variables["KFADAPTER_NOTIFY_OUTBOX"]))),
+        "KFADAPTER_NOTIFY_METRICS_LISTEN": "127.0.0.1:0",
+        "KFADAPTER_TARGET": "127.0.0.1:1",
+    }
+    image = parse((ROOT / "Dockerfile").read_text())[-1].environment({"PATH": ""})
+    log, environment = tmp_path / "log", {**image, **here}
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen([PROGRAM, "notify"], env=environment, stdin=subprocess.DEVNULL, stderr=stderr) as process,
+    ):
+        try:
+            found = eventually(lambda: re.findall(r'"metrics": "([\d.:]+)"', log.read_text()), SECONDS)
+            with urllib.request.urlopen(f"http://{found[0]}/healthz", timeout=SECONDS) as answer:
+                assert answer.status == 200
+            process.terminate()
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
+
+
+def moved(root: Path, path: PurePath) -> Path:
+    """A path of the container, in a folder of this machine."""
+    return root / path.relative_to("/")

@@ -1,0 +1,83 @@
+"""An outbox with a clock of the test's own, and runs as they are seen."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.notices.database import Database
+from kfadapter_grpc.notices.deliveries import Deliveries
+from kfadapter_grpc.notices.ledger import Ledger
+from kfadapter_grpc.notices.models import NoticeStatus, SeenRun
+from kfadapter_grpc.notices.outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+KEEP = timedelta(days=7)
+
+
+def at(**later: float) -> datetime:
+    """A moment after the first start."""
+    return BEGIN + timedelta(**later)
+
+
+def seen(run_id: str, state: str, ended: datetime | None = None, *earlier: tuple[str, datetime]) -> SeenRun:
+    """A run of job 42; it is over if it has ended."""
+    return SeenRun(run_id, "42", state, ended is not None, f"e-{state}", ended, ended or BEGIN, earlier)
+
+
+@dataclass
+class Box:
+    """An outbox and all that works on it."""
+
+    database: Database
+    clock: list[float] = field(default_factory=lambda: [BEGIN.timestamp()])
+    max_attempts: int = 5
+    max_refusals: int = 3
+
+    def __post_init__(self) -> None:
+        self.outbox = Outbox(self.database, self.now)
+        self.deliveries = Deliveries(self.database, self.max_attempts, self.now, self.max_refusals)
+        self.ledger = Ledger(self.database, self.now)
+
+    def now(self) -> float:
+        """The time."""
+        return self.clock[0]
+
+    def wait(self, seconds: float) -> None:
+        """Lets time pass."""
+        self.clock[0] += seconds
+
+    @property
+    def notices(self) -> list[tuple[str, str, str]]:
+        """All notices: run, state, status."""
+        rows = self.database.read("SELECT run_id, state, status FROM notices ORDER BY id")
+        return [(run_id, state, status) for run_id, state, status in rows]
+
+    def statuses(self) -> list[NoticeStatus]:
+        """How far all notices are."""
+        return [NoticeStatus(status) for _, _, status in self.notices]
+
+    def deliver(self) -> list[tuple[str, str]]:
+        """Delivers all that is due; tells which, in order."""
+        delivered: list[tuple[str, str]] = []
+        while True:
+            with self.deliveries.claimed() as one:
+                if one is None:
+                    return delivered
+                self.deliveries.delivered(one, "200")
+                delivered.append((one.run_id, one.state))
+
+
+@contextmanager
+def box(path: Path) -> Iterator[Box]:
+    """Opens an outbox whose first start was at `BEGIN`."""
+    with closing(Database(path, create=True)) as database:
+        made = Box(database)
+        made.outbox.begin(BEGIN, "")
+        yield made

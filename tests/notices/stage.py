@@ -1,0 +1,237 @@
+"""The whole of it: an embedded KFP whose runs do what a test tells them, an adapter, and notifiers as processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tests.contract.running import eventually
+from tests.embedded.runs import a_pipeline, try_run
+from tests.embedded.serving import told as told_kfp
+
+from kfadapter_grpc.embedded.execution import State
+from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.watching import WatchPoller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.embedded.serving import Told
+    from tests.notices.receiving import Receiving
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = (str(Path(sys.executable).parent / "kfadapter"),)
+SECONDS = 60
+ENDS = {"SUCCEEDED": State.SUCCEEDED, "FAILED": State.FAILED, "CANCELED": State.CANCELED, "SKIPPED": State.SKIPPED}
+
+
+class Place(Protocol):
+    """Where notifiers run."""
+
+    @property
+    def target(self) -> str:
+        """The adapter's address."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where notifiers keep their files."""
+        ...
+
+
+@dataclass
+class Stage:
+    """A KFP, and an adapter that can be taken away and brought back.
+
+    Attributes:
+        kfp: The KFP.
+        target: The adapter's address, whether it is there or not.
+        folder: Where notifiers keep their files.
+        behind: How many seconds KFP's clock is behind.
+    """
+
+    kfp: Told
+    target: str
+    folder: Path
+    behind: list[float]
+    _adapter: ExitStack = field(default_factory=ExitStack)
+    _pipeline: dict[str, str] = field(default_factory=dict)
+
+    def run(self, job: str | None = "42") -> str:
+        """Starts a run, of a training job unless there is none; tells its id."""
+        self._pipeline = self._pipeline or a_pipeline(self.kfp.caller)
+        label = "" if job is None else "kfadapter: " + json.dumps({"trainingjob_id": job}, ensure_ascii=False)
+        made = try_run(self.kfp.caller, pipeline_version_reference=self._pipeline, description=label)
+        assert made.status == 200, made.text
+        self.kfp.executor.start(made["run_id"])
+        return str(made["run_id"])
+
+    def end(self, run_id: str, state: str = "SUCCEEDED") -> str:
+        """Ends a run; tells its id."""
+        if state == "CANCELED":  # the embedded KFP calls that FAILED, as KFP 2.17 does; others keep the word
+            progress = self.kfp.store.progress
+            with progress._database.writing() as connection:
+                progress._keep_run(connection, run_id, ENDS[state], "")
+        else:
+            self.kfp.executor.end(run_id, ENDS[state], "" if state == "SUCCEEDED" else "그럴 수도 있다")
+        return run_id
+
+    def retry(self, run_id: str) -> None:
+        """Has a failed run executed again."""
+        self.kfp.control.retry(run_id)
+        self.kfp.executor.start(run_id)
+
+    def adapter_comes(self) -> None:
+        """Starts the adapter."""
+        backend = self._adapter.enter_context(closing(connect(self.kfp.url)))
+        watches = self._adapter.enter_context(closing(WatchPoller(backend.run_looks)))
+        settings = Settings.load(config=None, listen=self.target, drain_seconds=0.0, grace_seconds=1.0)
+        servicer = RunServicer(backend.runs, watches=watches, logs=backend.run_logs)
+        self._adapter.enter_context(AdapterServer(settings, [servicer], lambda: True, watches.drain))
+
+    def adapter_goes(self) -> None:
+        """Stops the adapter."""
+        self._adapter.close()
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Stage]:
+    """Sets everything up but notifiers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{probe.getsockname()[1]}"
+    (folder / "kfp").mkdir()
+    behind = [0.0]
+    with told_kfp(folder / "kfp", clock=lambda: time.time() - behind[0]) as kfp:
+        made = Stage(kfp, target, folder, behind)
+        made.adapter_comes()
+        try:
+            yield made
+        finally:
+            made.adapter_goes()
+
+
+@dataclass
+class Notifier:
+    """A notifier that runs.
+
+    Attributes:
+        process: Its process.
+        log: The file that its log goes to.
+    """
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of an event."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """Waits until an event was logged; tells its last line."""
+        eventually(lambda: self.said(event) or self.process.poll() is not None, SECONDS)
+        assert self.said(event), self.log.read_text()
+        return self.said(event)[-1]
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Asks for a page; tells status and body."""
+        address = self.wait_for("notifying")["metrics"]
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=SECONDS) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The value of a series."""
+        lines = self.get("/metrics")[1].splitlines()
+        (value,) = [line.rpartition(" ")[2] for line in lines if line.rpartition(" ")[0] == name]
+        return float(value)
+
+    def kill(self) -> None:
+        """Kills it with -9."""
+        self.process.kill()
+        self.process.wait(SECONDS)
+
+    def died(self) -> None:
+        """Waits until it has killed itself."""
+        assert self.process.wait(SECONDS) == -signal.SIGKILL, self.log.read_text()
+
+    def stop(self) -> int:
+        """Ends it as Kubernetes does; tells the exit code."""
+        self.process.terminate()
+        return self.process.wait(SECONDS)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """An environment without settings of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KFADAPTER_", "TRAININGMGR_"))}
+    return {**kept, "KFADAPTER_NOTIFY_LOG_FORMAT": "json", **more}
+
+
+@contextmanager
+def notifying(
+    stage: Place, receiver: Receiving | str, *options: str, point: str = "", **variables: str
+) -> Iterator[Notifier]:
+    """Runs a notifier for as long as the block lasts; with a `point`, one that kills itself there."""
+    program = (sys.executable, "-m", "tests.notices.dying", point) if point else PROGRAM
+    url = receiver if isinstance(receiver, str) else receiver.url
+    number = len(list(stage.folder.glob("*.log")))
+    log = stage.folder / f"{number}.log"
+    where = ["--outbox", str(outbox(stage)), "--metrics-listen", "127.0.0.1:0"]
+    told = ["--url", url] if url else []
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            [*program, "--target", stage.target, "notify", *where, *told, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            cwd=ROOT,
+            env=environment(**variables),
+        ) as process,
+    ):
+        try:
+            yield Notifier(process, log)
+        finally:
+            process.kill()
+
+
+def outbox(stage: Place) -> Path:
+    """Where notifiers keep their notices."""
+    return stage.folder / "state" / "notices.db"
+
+
+def asked(stage: Place, *options: str) -> subprocess.CompletedProcess[str]:
+    """Runs `kfadapter notify` to look or to decide."""
+    return subprocess.run(
+        [*PROGRAM, "notify", "--outbox", str(outbox(stage)), *options],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def listed(stage: Place) -> list[dict[str, Any]]:
+    """What `kfadapter notify --list` tells programs."""
+    done = asked(stage, "--list", "-o", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found

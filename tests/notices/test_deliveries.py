@@ -1,0 +1,189 @@
+"""Which notice is due, and what becomes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.notices.boxes import Box, at, box, seen
+
+from kfadapter_grpc.notices.deliveries import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_seconds
+from kfadapter_grpc.notices.models import NoticeStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PENDING, PARKED, DELIVERED = NoticeStatus.PENDING, NoticeStatus.PARKED, NoticeStatus.DELIVERED
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Box]:
+    """An outbox in which a run has ended."""
+    with box(tmp_path / "notices.db") as opened:
+        opened.outbox.take(seen("r", "FAILED", at(minutes=1)))
+        yield opened
+
+
+def fail(made: Box, *, refused: bool) -> bool:
+    """Fails the notice that is due next, when it is due; tells whether it was parked."""
+    made.wait(LONGEST_PAUSE_SECONDS)
+    with made.deliveries.claimed() as one:
+        assert one is not None
+        return made.deliveries.failed(one, "why", refused=refused)
+
+
+def test_pauses_grow_and_are_jittered() -> None:
+    """A second at first, twice as long each time, five minutes at most; never the same for all."""
+    for attempts in range(1, 60):
+        longest = min(FIRST_PAUSE_SECONDS * 2 ** (attempts - 1), LONGEST_PAUSE_SECONDS)
+        assert all(longest / 2 <= pause_seconds(attempts) <= longest for _ in range(10))
+    assert len({pause_seconds(5) for _ in range(10)}) > 1
+
+
+def test_nothing_is_handed_out_twice(made: Box) -> None:
+    """While a notice is out, neither it nor another one of its run is handed out."""
+    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
+    with made.deliveries.claimed() as one, made.deliveries.claimed() as other:
+        assert one is not None
+        assert one.state == "FAILED"
+        assert other is None
+
+
+def test_the_order_of_a_run_is_kept(made: Box) -> None:
+    """A later end waits until the earlier one is delivered or parked; other runs do not."""
+    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
+    made.outbox.take(seen("s", "SUCCEEDED", at(minutes=3)))
+    with made.deliveries.claimed() as one:
+        assert one is not None
+        made.deliveries.failed(one, "503", refused=False)
+    assert made.deliver() == [("s", "SUCCEEDED")]
+    made.wait(LONGEST_PAUSE_SECONDS)
+    assert made.deliver() == [("r", "FAILED"), ("r", "SUCCEEDED")]
+
+
+def test_a_receiver_that_is_away_is_tried_for_long_then_parked(made: Box) -> None:
+    """Attempts are bounded; each is later than the one before."""
+    assert [fail(made, refused=False) for _ in range(5)] == [False] * 4 + [True]
+    assert made.statuses() == [PARKED]
+    made.wait(LONGEST_PAUSE_SECONDS * 10)
+    with made.deliveries.claimed() as one:
+        assert one is None
+
+
+def test_refusals_park_sooner_and_are_counted_alone(made: Box) -> None:
+    """Answers that are no delivery count by themselves: an outage before them takes none of their attempts."""
+    assert [fail(made, refused=refused) for refused in (False, True, True, True)] == [False, False, False, True]
+
+
+def test_what_is_not_due_waits(made: Box) -> None:
+    """After a failure nothing happens until the pause is over."""
+    with made.deliveries.claimed() as one:
+        assert one is not None
+        made.deliveries.failed(one, "503", refused=False)
+    assert made.deliver() == []
+    made.wait(FIRST_PAUSE_SECONDS)
+    assert made.deliver() == [("r", "FAILED")]
+
+
+def test_a_process_that_dies_at_a_notice_tries_it_later(tmp_path: Path) -> None:
+    """An attempt is on disk before it is made: who dies over and over waits longer each time."""
+    path = tmp_path / "notices.db"
+    with box(path) as first:
+        first.outbox.take(seen("r", "FAILED", at(minutes=1)))
+        with first.deliveries.claimed() as one:
+            assert one is not None
+            assert one.attempts == 1
+    with box(path) as second:
+        assert second.deliver() == []
+        second.wait(FIRST_PAUSE_SECONDS)
+        with second.deliveries.claimed() as one:
+            assert one is not None
+            assert one.attempts == 2
+
+
+def test_a_clock_that_was_put_back_holds_nothing_up(made: Box) -> None:
+    """What is due later than any pause lasts is due now."""
+    made.wait(86_400)
+    fail(made, refused=False)
+    made.wait(-86_400)
+    assert made.deliver() == [("r", "FAILED")]
+
+
+def test_a_parked_notice_is_sent_again_when_somebody_says_so(made: Box) -> None:
+    """It is due at once, and has all its attempts again."""
+    for _ in range(3):
+        fail(made, refused=True)
+    (one,) = made.ledger.notices()
+    assert made.ledger.retry([one.id]) == [one.id]
+    (again,) = made.ledger.notices()
+    assert (again.status, again.attempts, again.refusals, again.answer) == (PENDING, 0, 0, "why")
+    assert made.deliver() == [("r", "FAILED")]
+
+
+def test_only_parked_notices_can_be_decided_on(made: Box) -> None:
+    """What is pending, delivered or unknown is left as it is."""
+    assert made.ledger.retry([1, 99]) == []
+    made.deliver()
+    assert made.ledger.retry([1]) == []
+    assert made.ledger.discard([1]) == []
+    assert made.statuses() == [DELIVERED]
+
+
+def test_a_discarded_notice_is_never_sent_nor_written_again(made: Box) -> None:
+    """What somebody has discarded stays so, also when its run is seen again."""
+    for _ in range(3):
+        fail(made, refused=True)
+    assert made.ledger.discard(made.ledger.parked()) == [1]
+    made.wait(LONGEST_PAUSE_SECONDS)
+    assert made.deliver() == []
+    assert made.outbox.take(seen("r", "FAILED", at(minutes=1))) is None
+
+
+def test_a_parked_notice_is_out_of_date_when_a_later_one_was_delivered(made: Box) -> None:
+    """Told the older end afterwards, the receiver would believe it; so it cannot be sent again."""
+    for _ in range(3):
+        fail(made, refused=True)
+    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
+    assert made.deliver() == [("r", "SUCCEEDED")]
+    assert made.statuses() == [NoticeStatus.SUPERSEDED, DELIVERED]
+    assert made.ledger.retry([1]) == []
+
+
+def test_a_notice_that_is_sent_again_while_a_later_one_is_on_its_way(made: Box) -> None:
+    """The later one being out, the older waits; once it is delivered, the older one is not sent."""
+    for _ in range(3):
+        fail(made, refused=True)
+    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=2)))
+    with made.deliveries.claimed() as later:
+        assert later is not None
+        assert later.state == "SUCCEEDED"
+        made.ledger.retry([1])
+        with made.deliveries.claimed() as other:
+            assert other is None
+        made.deliveries.delivered(later, "200")
+    assert made.deliver() == []
+    assert made.statuses() == [NoticeStatus.SUPERSEDED, DELIVERED]
+
+
+def test_figures(made: Box) -> None:
+    """How many there are of each kind, and since when the oldest waits."""
+    made.wait(5)
+    made.outbox.take(seen("s", "SUCCEEDED", at(minutes=3)))
+    made.outbox.take(seen("t", "RUNNING"))
+    made.deliver()
+    made.outbox.take(seen("u", "SUCCEEDED", at(minutes=4)))
+    figures = made.ledger.figures()
+    assert (figures.counts[DELIVERED], figures.counts[PENDING], figures.counts[PARKED]) == (2, 1, 0)
+    assert (figures.oldest_pending_at, figures.open_runs) == (made.now(), 1)
+
+
+def test_the_list_is_bounded(made: Box) -> None:
+    """All that wait are listed, and the twenty that were done last."""
+    for number in range(30):
+        made.outbox.take(seen(f"done-{number}", "SUCCEEDED", at(minutes=2)))
+    made.deliver()
+    made.outbox.take(seen("waits", "SUCCEEDED", at(minutes=2)))
+    listed = made.ledger.notices()
+    assert len(listed) == 21
+    assert listed[-1].run_id == "waits"

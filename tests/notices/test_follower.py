@@ -1,0 +1,281 @@
+"""How runs are followed: what is compared, what the watch adds, and that a failure to look is no news of a run."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.contract.running import eventually
+from tests.notices.boxes import BEGIN, KEEP, Box, at, box
+
+from kfadapter_grpc.client import CannotConnectError
+from kfadapter_grpc.domain.errors import AdapterError, KfpTimeoutError, KfpUnavailableError, RunNotFoundError
+from kfadapter_grpc.domain.models import Page, StorageState, View
+from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunGone
+from kfadapter_grpc.domain.runs import Run, RunFilter, RunState
+from kfadapter_grpc.notices.follower import Follower
+from kfadapter_grpc.notices.outbox import GONE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from kfadapter_grpc.domain.run_events import RunEvent
+
+S = RunState
+
+
+class FakeClient:
+    """An adapter's client: runs in memory, one on a page.
+
+    Attributes:
+        runs: The runs, by id.
+        failures: What the next calls fail with.
+        events: What a watch tells; it stays until the client is closed.
+        watched: The filters and etags of all watches.
+    """
+
+    target = "fake"
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.failures: list[AdapterError] = []
+        self.events: list[RunEvent | AdapterError] = []
+        self.watched: list[tuple[RunFilter, Mapping[str, str]]] = []
+        self.closed = threading.Event()
+
+    def put(self, run_id: str, state: RunState, finished: datetime | None = None, **fields: object) -> Run:
+        """Makes a run of job 42, or changes it."""
+        known = self.runs.get(run_id) or Run(
+            run_id, labels={"trainingjob_id": "42"}, created_at=BEGIN, storage_state=StorageState.AVAILABLE
+        )
+        run = replace(known, state=state, finished_at=finished, etag=f"{state.value} {finished}", **fields)  # type: ignore[arg-type]
+        self.runs[run_id] = run
+        return run
+
+    def list_runs_page(
+        self,
+        *,
+        label_keys: Iterable[str],
+        states: Iterable[RunState],
+        finished_after: datetime | None,
+        archived: bool,
+        page_size: int,
+        page_token: str,
+    ) -> Page[Run]:
+        """Gets a page."""
+        self._fail()
+        assert page_size > 0
+        chosen = set(states)
+        found = [
+            run
+            for run in self.runs.values()
+            if set(label_keys) <= set(run.labels)
+            and (not chosen or run.state in chosen)
+            and (finished_after is None or (run.finished_at is not None and run.finished_at > finished_after))
+            and (run.storage_state is StorageState.ARCHIVED) is archived
+        ]
+        number = int(page_token or 0)
+        return Page(tuple(found[number : number + 1]), str(number + 1) if number + 1 < len(found) else "", None)
+
+    def get_run(self, run_id: str, *, view: View) -> Run:
+        """Gets a run."""
+        self._fail()
+        assert view is View.BASIC
+        if run_id not in self.runs:
+            raise RunNotFoundError("there is no such run")
+        return self.runs[run_id]
+
+    def watch_runs(self, *, where: RunFilter, known_etags: Mapping[str, str]) -> Iterator[RunEvent]:
+        """Tells the events."""
+        self.watched.append((where, known_etags))
+        while not self.closed.is_set():
+            for event in self.events:
+                if isinstance(event, AdapterError):
+                    self.events.clear()
+                    raise event
+                yield event
+            self.events.clear()
+            self.closed.wait(0.01)
+
+    def close(self) -> None:
+        """Ends the watch."""
+        self.closed.set()
+
+    def _fail(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    """A client that knows no runs."""
+    return FakeClient()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Box]:
+    """An outbox that is empty."""
+    with box(tmp_path / "notices.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def follower(client: FakeClient, made: Box) -> Iterator[Follower]:
+    """Who follows; it begins when a test says so."""
+    following = Follower(client, made.outbox, KEEP, lambda: None, compare_seconds=0.01)  # type: ignore[arg-type]
+    yield following
+    following.stop(10)
+
+
+@pytest.mark.parametrize("state", [S.SUCCEEDED, S.FAILED, S.CANCELED, S.SKIPPED])
+@pytest.mark.parametrize("stored", [StorageState.AVAILABLE, StorageState.ARCHIVED])
+def test_what_was_missed_is_caught_up(
+    client: FakeClient, made: Box, follower: Follower, state: RunState, stored: StorageState
+) -> None:
+    """A run that began and ended while nobody looked is found, archived or not, however long ago it was."""
+    client.put("r", state, at(days=300), storage_state=stored)
+    client.put("s", state, at(days=1), storage_state=stored)
+    follower.compare()
+    assert sorted(made.notices) == [("r", state.value, "pending"), ("s", state.value, "pending")]
+
+
+def test_more_than_a_watch_holds(client: FakeClient, made: Box, follower: Follower) -> None:
+    """All ends are caught up, though they are more than an adapter follows for one watch."""
+    for number in range(1200):
+        client.put(f"r-{number}", S.SUCCEEDED, at(seconds=number + 1))
+    follower.compare()
+    assert len(made.notices) == 1200
+
+
+def test_a_run_that_kfp_tells_late(client: FakeClient, made: Box, follower: Follower) -> None:
+    """A run that was seen going on is told when it ends, though its time of end lies far back by then."""
+    client.put("r", S.RUNNING)
+    client.put("s", S.SUCCEEDED, at(days=30))
+    follower.compare()
+    client.put("r", S.FAILED, at(hours=1))
+    follower.compare()
+    assert ("r", "FAILED", "pending") in made.notices
+
+
+def test_an_archived_run_that_goes_on(client: FakeClient, made: Box, follower: Follower) -> None:
+    """A run that was archived while it ran is told when it ends."""
+    client.put("r", S.RUNNING, storage_state=StorageState.ARCHIVED)
+    follower.compare()
+    client.put("r", S.SUCCEEDED, at(hours=1))
+    follower.compare()
+    assert made.notices == [("r", "SUCCEEDED", "pending")]
+
+
+def test_a_run_that_was_retried_while_nobody_looked(client: FakeClient, made: Box, follower: Follower) -> None:
+    """An end after a retry is told, though neither the retry nor the run itself was seen going on."""
+    client.put("r", S.FAILED, at(hours=1))
+    follower.compare()
+    client.put("s", S.SUCCEEDED, at(days=1))
+    follower.compare()
+    client.put("r", S.SUCCEEDED, at(days=2))
+    follower.compare()
+    assert made.notices == [("r", "FAILED", "pending"), ("s", "SUCCEEDED", "pending"), ("r", "SUCCEEDED", "pending")]
+
+
+def test_a_deleted_run(client: FakeClient, made: Box, follower: Follower) -> None:
+    """A run that is not there any more is looked for twice, a minute apart, before it is told."""
+    client.put("r", S.RUNNING)
+    follower.compare()
+    del client.runs["r"]
+    follower.compare()
+    follower.compare()
+    assert made.notices == []
+    made.wait(GONE_SECONDS)
+    follower.compare()
+    assert made.notices == [("r", "DELETED", "pending")]
+
+
+@pytest.mark.parametrize("failing", range(5))
+@pytest.mark.parametrize("error", [KfpUnavailableError, KfpTimeoutError, CannotConnectError])
+def test_a_look_that_fails_is_no_news(
+    client: FakeClient, made: Box, follower: Follower, failing: int, error: type[AdapterError]
+) -> None:
+    """Whichever question is not answered: a healthy run is not reported, and nothing counts as having been seen."""
+    client.put("r", S.RUNNING)
+    follower.compare()
+    client.put("s", S.SUCCEEDED, at(days=1))
+    client.put("t", S.SUCCEEDED, at(days=1, seconds=1))
+    made.wait(10 * GONE_SECONDS)
+    count = iter(range(100))
+
+    def fail() -> None:
+        if next(count) == failing:
+            raise error("away")
+
+    client._fail = fail  # type: ignore[method-assign]
+    with pytest.raises(error):
+        follower.compare()
+    assert made.outbox.seen_up_to() == BEGIN
+    follower.compare()
+    assert sorted(made.notices) == [("s", "SUCCEEDED", "pending"), ("t", "SUCCEEDED", "pending")]
+    assert set(made.outbox.open_runs()) == {"r"}
+
+
+def test_a_run_that_cannot_be_looked_for_is_not_gone(client: FakeClient, made: Box, follower: Follower) -> None:
+    """Only the word that there is no such run counts; a run that seems to be missing from the lists is asked for."""
+    client.put("r", S.RUNNING)
+    follower.compare()
+    hidden = client.runs.pop("r")
+    made.wait(10 * GONE_SECONDS)
+    ask, client.get_run = client.get_run, lambda *_, **__: (_ for _ in ()).throw(KfpUnavailableError("away"))  # type: ignore[method-assign]
+    for _ in range(3):
+        with pytest.raises(KfpUnavailableError):
+            follower.compare()
+        made.wait(10 * GONE_SECONDS)
+    client.get_run = ask  # type: ignore[method-assign]
+    client.runs["r"] = hidden
+    follower.compare()
+    assert made.notices == []
+
+
+def test_the_watch_goes_on_with_what_is_open(client: FakeClient, made: Box, follower: Follower) -> None:
+    """The watch begins after the first comparison, with the etags of the runs that go on, and tells what happens."""
+    going = client.put("r", S.RUNNING)
+    client.events = [RunChanged(client.put("s", S.SUCCEEDED, at(seconds=5)), BEGIN), Heartbeat(True, BEGIN)]
+    assert not follower.hears()
+    follower.start()
+    eventually(lambda: ("s", "SUCCEEDED", "pending") in made.notices)
+    eventually(follower.hears)
+    where, known = client.watched[0]
+    assert where == RunFilter(label_keys=frozenset({"trainingjob_id"}), created_after=BEGIN)
+    assert known == {"r": going.etag}
+    assert follower.is_alive()
+
+
+def test_a_watch_that_is_cut_off_is_begun_again(
+    client: FakeClient, made: Box, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ends a watch, and what a watch says is gone, is no news of a run; the watch comes back by itself."""
+    monkeypatch.setattr("kfadapter_grpc.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
+    client.put("r", S.RUNNING)
+    client.events = [RunGone("r", BEGIN), CannotConnectError("away")]
+    follower.start()
+    eventually(lambda: len(client.watched) > 1)
+    client.events = [KfpUnavailableError("away")]
+    eventually(lambda: len(client.watched) > 2)
+    made.wait(10 * GONE_SECONDS)
+    assert made.notices == []
+    client.events = [RunChanged(client.put("r", S.CANCELED, at(seconds=9)), BEGIN)]
+    eventually(lambda: made.notices)
+    assert made.notices == [("r", "CANCELED", "pending")]
+
+
+def test_what_is_old_is_forgotten_by_comparing(client: FakeClient, made: Box, follower: Follower) -> None:
+    """The outbox stays small by itself."""
+    client.put("r", S.SUCCEEDED, at(days=1))
+    follower.compare()
+    made.deliver()
+    client.put("s", S.SUCCEEDED, at(days=1) + KEEP + timedelta(seconds=1))
+    follower.compare()
+    assert [run_id for run_id, _, _ in made.notices] == ["s"]
+    follower.compare()
+    assert [run_id for run_id, _, _ in made.notices] == ["s"]

@@ -1,0 +1,256 @@
+"""The state machine of the outbox: what is written, once, and what may be forgotten."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.notices.boxes import BEGIN, KEEP, Box, at, box, seen
+
+from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.domain.runs import Run, RunState, RunStateChange
+from kfadapter_grpc.notices.database import VERSION, Database, OutboxError
+from kfadapter_grpc.notices.lock import OutboxBusyError, only_one
+from kfadapter_grpc.notices.models import SeenRun
+from kfadapter_grpc.notices.outbox import GONE_SECONDS, LOOK_BACK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the outbox is."""
+    return tmp_path / "notices.db"
+
+
+@pytest.fixture
+def made(path: Path) -> Iterator[Box]:
+    """An outbox that is empty."""
+    with box(path) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"])
+def test_an_end_is_written_once(made: Box, state: str) -> None:
+    """However a run ends, that is written, in KFP's word, and however often it is seen afterwards, not again."""
+    made.outbox.take(seen("r", "RUNNING"))
+    written = made.outbox.take(seen("r", state, at(minutes=1)))
+    assert written is not None
+    assert (written.run_id, written.job, written.state) == ("r", "42", state)
+    assert made.outbox.take(seen("r", state, at(minutes=1))) is None
+    assert made.notices == [("r", state, "pending")]
+
+
+def test_what_goes_on_is_not_written(made: Box) -> None:
+    """A run that is not over is followed, and no notice says anything of it."""
+    for state in ("PENDING", "RUNNING", "CANCELING", "PAUSED", "RUNNING"):
+        assert made.outbox.take(seen("r", state)) is None
+    assert made.notices == []
+    assert made.outbox.open_runs() == {"r": "e-RUNNING"}
+
+
+def test_what_ended_before_the_first_start_is_not_written(made: Box) -> None:
+    """A run that was over before there was a notifier is none of its business; one that still ran is."""
+    made.outbox.take(seen("old", "FAILED", at(seconds=-1)))
+    made.outbox.take(seen("running", "RUNNING"))
+    made.outbox.take(seen("running", "SUCCEEDED", at(seconds=-1)))
+    assert made.notices == [("running", "SUCCEEDED", "pending")]
+
+
+def test_later_starts_begin_where_the_first_did(path: Path) -> None:
+    """Only the first start says from when on ends are told; what was missed is no less told than what was seen."""
+    with box(path):
+        pass
+    with box(path) as again:
+        assert not again.outbox.begin(at(days=3), "")
+        assert again.outbox.take(seen("r", "SUCCEEDED", at(days=1))) is not None
+
+
+def test_an_outbox_belongs_to_one_namespace(path: Path) -> None:
+    """With another namespace, runs would seem to be gone; so it is refused."""
+    with box(path) as again, pytest.raises(OutboxError, match="namespace '', not of 'team-b'"):
+        again.outbox.begin(BEGIN, "team-b")
+
+
+def test_a_retried_run_is_told_again(made: Box) -> None:
+    """A run that failed and succeeded after a retry is told twice, in this order; the same end is not told twice."""
+    made.outbox.take(seen("r", "FAILED", at(minutes=1)))
+    made.outbox.take(seen("r", "RUNNING"))
+    assert made.outbox.take(seen("r", "FAILED", at(minutes=3), ("FAILED", at(minutes=1)))) is None
+    made.outbox.take(seen("r", "RUNNING"))
+    assert made.outbox.take(seen("r", "SUCCEEDED", at(minutes=5), ("FAILED", at(minutes=3)))) is not None
+    assert made.deliver() == [("r", "FAILED"), ("r", "SUCCEEDED")]
+
+
+def test_an_older_end_that_is_seen_late_is_not_told(made: Box) -> None:
+    """What a run was before its last end, which is known, would only mislead."""
+    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=5)))
+    assert made.outbox.take(seen("r", "FAILED", at(minutes=1))) is None
+
+
+def test_a_run_that_was_deleted_before_its_end(made: Box) -> None:
+    """It is told as DELETED, when it has not been found for a minute; a run that is found again is not."""
+    made.outbox.take(seen("r", "RUNNING"))
+    assert made.outbox.miss("r") is None
+    made.wait(GONE_SECONDS - 1)
+    assert made.outbox.miss("r") is None
+    made.outbox.take(seen("r", "RUNNING"))
+    made.wait(2)
+    assert made.outbox.miss("r") is None
+    made.wait(GONE_SECONDS)
+    written = made.outbox.miss("r")
+    assert written is not None
+    assert written.state == "DELETED"
+    assert made.outbox.miss("r") is None
+    assert made.outbox.miss("unknown") is None
+
+
+def test_a_run_that_ended_and_was_deleted_is_not_told_as_deleted(made: Box) -> None:
+    """An end that was told is the last word, also where the run was seen running a moment too late."""
+    made.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
+    made.outbox.take(seen("r", "RUNNING"))
+    made.outbox.miss("r")
+    made.wait(GONE_SECONDS)
+    assert made.outbox.miss("r") is None
+    assert made.notices == [("r", "SUCCEEDED", "pending")]
+
+
+def test_what_is_old_and_delivered_is_forgotten(made: Box) -> None:
+    """Notices go when they are done and older than is kept, by KFP's clock; what waits or is parked stays."""
+    for run_id in ("delivered", "parked", "pending"):
+        made.outbox.take(seen(run_id, "SUCCEEDED", at(days=1)))
+    made.database.read("SELECT 1")
+    with made.database.writing() as connection:
+        connection.execute("UPDATE notices SET status = run_id")
+    assert made.outbox.complete(at(days=1) + KEEP - timedelta(seconds=1), KEEP) == 0
+    assert made.outbox.complete(at(days=1) + KEEP, KEEP) == 1
+    assert [run_id for run_id, _, _ in made.notices] == ["parked", "pending"]
+
+
+def test_what_was_forgotten_is_never_told_again(made: Box) -> None:
+    """An end whose notice was forgotten is not news, however it comes up again."""
+    made.outbox.take(seen("r", "FAILED", at(days=1)))
+    made.deliver()
+    assert made.outbox.complete(at(days=9), KEEP) == 1
+    assert made.outbox.take(seen("r", "FAILED", at(days=1))) is None
+    # Retried, it fails again: that was told, as its own history says.
+    made.outbox.take(seen("r", "RUNNING"))
+    assert made.outbox.take(seen("r", "FAILED", at(days=10), ("FAILED", at(days=1)))) is None
+    # Retried once more, it succeeds: that was not told.
+    made.outbox.take(seen("r", "RUNNING"))
+    assert made.outbox.take(seen("r", "SUCCEEDED", at(days=11), ("FAILED", at(days=1)))) is not None
+
+
+def test_a_failure_before_the_first_start_does_not_hide_a_later_one(made: Box) -> None:
+    """A run that failed before there was a notifier, and fails again when it is retried, is told."""
+    made.outbox.take(seen("r", "RUNNING"))
+    assert made.outbox.take(seen("r", "FAILED", at(days=1), ("FAILED", at(days=-1)))) is not None
+
+
+def test_a_notice_stays_while_its_run_is_retried(made: Box) -> None:
+    """Of a run that goes on again nothing is forgotten."""
+    made.outbox.take(seen("r", "FAILED", at(days=1)))
+    made.deliver()
+    made.outbox.take(seen("r", "RUNNING"))
+    assert made.outbox.complete(at(days=20), KEEP) == 0
+    assert made.outbox.take(seen("r", "FAILED", at(days=21))) is None
+    assert made.outbox.complete(at(days=22), KEEP) == 0, "its last end is new"
+
+
+def test_ends_are_looked_at_again_for_a_while(made: Box) -> None:
+    """What is compared next begins an hour before the newest end that was seen, and never before the first start."""
+    assert made.outbox.seen_up_to() == BEGIN
+    made.outbox.complete(at(days=1), KEEP)
+    assert made.outbox.seen_up_to() == at(days=1) - LOOK_BACK
+    made.outbox.complete(None, KEEP)
+    assert made.outbox.seen_up_to() == at(days=1) - LOOK_BACK
+
+
+def test_what_is_kept_for_too_short_a_time(made: Box) -> None:
+    """However short notices are kept, what will be looked at again stays."""
+    made.outbox.take(seen("r", "SUCCEEDED", at(days=1)))
+    made.deliver()
+    made.outbox.complete(at(days=1), timedelta(seconds=1))
+    assert made.outbox.take(seen("r", "SUCCEEDED", at(days=1))) is None
+    assert len(made.notices) == 1
+
+
+def test_everything_survives_the_process(path: Path) -> None:
+    """What was written is there when the file is opened again."""
+    with box(path) as first:
+        first.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
+        first.outbox.take(seen("s", "RUNNING"))
+    with box(path) as second:
+        assert second.notices == [("r", "SUCCEEDED", "pending")]
+        assert second.outbox.open_runs() == {"s": "e-RUNNING"}
+
+
+def test_the_disk_is_asked_to_write(path: Path) -> None:
+    """The file is a write-ahead log that is on disk when a transaction is over."""
+    with box(path) as made:
+        assert made.database.read("PRAGMA journal_mode") == [("wal",)]
+        assert made.database.read("PRAGMA synchronous") == [(2,)]
+
+
+def test_files_that_are_no_outbox(tmp_path: Path) -> None:
+    """A file of another kind, a folder, a newer outbox, and none at all are told as what they are."""
+    other = tmp_path / "text"
+    other.write_text("no database, but a text that is long enough to be looked at as one" * 20)
+    newer = tmp_path / "newer.db"
+    with box(newer) as made:
+        made.database.read(f"PRAGMA user_version = {VERSION + 1}")
+    for file, said in ((other, "cannot be used"), (tmp_path, "cannot be opened"), (newer, "by another version")):
+        with pytest.raises(OutboxError, match=said):
+            Database(file, create=True)
+    with pytest.raises(OutboxError, match="there is no outbox"):
+        Database(tmp_path / "nowhere.db", create=False)
+
+
+def test_a_second_notifier_is_refused(path: Path) -> None:
+    """Only one works with an outbox; when it has ended, another one may."""
+    with only_one(path), pytest.raises(OutboxBusyError, match="another notifier"), only_one(path):
+        pass
+    with only_one(path):
+        pass
+
+
+def test_two_open_it_at_once(path: Path) -> None:
+    """Who looks, or decides, while the notifier writes, waits for it, and sees what it wrote."""
+    with box(path) as one, closing(Database(path, create=False)) as other:
+        one.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
+        assert other.read("SELECT run_id FROM notices") == [("r",)]
+
+
+def test_a_run_of_no_job_is_nobodys() -> None:
+    """Runs without the label, or with an empty one, are not followed."""
+    assert SeenRun.try_of(Run("r", state=RunState.FAILED)) is None
+    assert SeenRun.try_of(Run("r", state=RunState.FAILED, labels={"trainingjob_id": ""})) is None
+
+
+def test_what_is_taken_of_a_run() -> None:
+    """Its job, its state, when it ended at the latest, and how it ended before it was retried."""
+    history = (
+        RunStateChange(RunState.FAILED, at(minutes=1)),
+        RunStateChange(RunState.RUNNING, at(minutes=2)),
+        RunStateChange(RunState.SUCCEEDED, at(minutes=4)),
+    )
+    run = Run(
+        "r",
+        state=RunState.SUCCEEDED,
+        labels={"trainingjob_id": "기지국"},
+        created_at=BEGIN,
+        finished_at=at(minutes=3),
+        state_history=history,
+        storage_state=StorageState.ARCHIVED,
+        etag="e",
+    )
+    assert SeenRun.try_of(run) == SeenRun(
+        "r", "기지국", "SUCCEEDED", True, "e", at(minutes=3), at(minutes=4), (("FAILED", at(minutes=1)),)
+    )
+    bare = SeenRun.try_of(Run("r", state=RunState.FAILED, labels={"trainingjob_id": "1"}, created_at=BEGIN))
+    assert bare is not None
+    assert bare.ended_at == BEGIN

@@ -1,0 +1,294 @@
+"""Notifiers as processes, killed at every point, before adapters and receivers that come and go."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+from tests.contract.running import eventually
+from tests.notices.dying import POINTS
+from tests.notices.receiving import Receiving, Reply, as_training_manager, receiving
+from tests.notices.stage import Stage, asked, listed, notifying, stage
+
+from kfadapter_grpc.domain.errors import KfpUnavailableError
+from kfadapter_grpc.kfp_backend.api import RunApi
+from kfadapter_grpc.watching import poller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.notices.receiving import Received
+
+pytestmark = [pytest.mark.usefixtures("no_settings_from_outside"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A KFP and an adapter, which looks often."""
+    monkeypatch.setattr(poller, "TICK_SECONDS", 0.05)
+    with stage(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiving]:
+    """A receiver that answers as the training manager does."""
+    with receiving() as made:
+        yield made
+
+
+def test_ends_are_told(on: Stage, receiver: Receiving) -> None:
+    """Every end of a run of a training job is told once, in KFP's word, and nothing of runs that nobody asked for."""
+    with notifying(on, receiver) as notifier:
+        notifier.wait_for("following")
+        on.end(on.run(None), "FAILED")
+        runs = {state: on.end(on.run("작업-1"), state) for state in ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")}
+        eventually(lambda: len(notifier.said("notice delivered")) >= 4)
+        for state, run_id in runs.items():
+            assert receiver.told(run_id) == [state]
+        assert {one.body["trainingjob_id"] for one in receiver.received} == {"작업-1"}
+        assert len(receiver.received) == 4
+        assert notifier.stop() == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--since", "2026-01-01")])
+def test_the_first_start(options: tuple[str, ...], on: Stage, receiver: Receiving) -> None:
+    """What ended before there was a notifier is told only if somebody wants it; what went on then, always."""
+    on.behind[0] = 7200
+    old, going = on.end(on.run(), "FAILED"), on.run()
+    on.behind[0] = 0
+    with notifying(on, receiver, *options) as notifier:
+        assert notifier.wait_for("following")["open_runs"] == 1
+        on.end(going)
+        eventually(lambda: receiver.told(going))
+    with notifying(on, receiver, "--since", "2026-01-01") as notifier:
+        notifier.wait_for("following")
+    assert receiver.told(old) == (["FAILED"] if options else [])
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at(point: str, on: Stage, receiver: Receiving) -> None:
+    """Killed at any point, a notifier loses nothing; it tells twice only what had arrived and was not yet noted."""
+    with notifying(on, receiver, point=point) as notifier:
+        notifier.wait_for("following")
+        run_id = on.end(on.run(), "FAILED")
+        notifier.died()
+    told_before = list(receiver.ends)
+    meanwhile = on.end(on.run())
+    with notifying(on, receiver) as notifier:
+        eventually(lambda: receiver.told(meanwhile) and (run_id, "FAILED") in receiver.ends)
+        eventually(lambda: all(one["status"] == "delivered" for one in listed(on)))
+        assert notifier.stop() == 0
+    arrived = point in {"during the post", "after the post", "while the delivery is noted"}
+    noted = point == "after the delivery was noted"
+    assert told_before == ([(run_id, "FAILED")] if arrived or noted else [])
+    assert receiver.told(run_id) == ["FAILED"] * (2 if arrived else 1)
+    assert receiver.told(meanwhile) == ["SUCCEEDED"]
+
+
+def test_killed_over_and_over(on: Stage, receiver: Receiving) -> None:
+    """Killed at moments of nobody's choice, it tells every end; what it tells twice had arrived when it was killed."""
+    runs = []
+    for _ in range(4):
+        with notifying(on, receiver) as notifier:
+            notifier.wait_for("following")
+            runs += [on.end(on.run()) for _ in range(5)]
+            await_most(receiver, runs)
+            notifier.kill()
+    with notifying(on, receiver) as notifier:
+        eventually(lambda: {run_id for run_id, _ in receiver.ends} == set(runs), 60)
+        eventually(lambda: all(one["status"] == "delivered" for one in listed(on)))
+    assert all(receiver.told(run_id) in (["SUCCEEDED"], ["SUCCEEDED"] * 2) for run_id in runs)
+    assert len(receiver.received) <= len(runs) + 4 * 4  # as many as are on their way at once, for each kill
+
+
+def await_most(receiver: Receiving, runs: list[str]) -> None:
+    """Waits until most ends have been told, but perhaps not all."""
+    eventually(lambda: len(receiver.received) >= len(runs) - 3)
+
+
+def test_time_that_was_missed_is_caught_up(on: Stage, receiver: Receiving) -> None:
+    """What ended while there was no notifier is told by the next one: also what was archived, retried or deleted."""
+    with notifying(on, receiver) as notifier:
+        notifier.wait_for("following")
+        retried = on.end(on.run(), "FAILED")
+        going, deleted = on.run(), on.run()
+        eventually(lambda: receiver.told(retried))
+        eventually(lambda: notifier.metric("kfadapter_notify_open_runs") == 2)
+        notifier.kill()
+    on.end(going, "CANCELED")
+    archived = on.end(on.run())
+    on.kfp.control.archive(archived)
+    on.retry(retried)
+    on.end(retried)
+    on.kfp.control.delete(deleted)
+    with notifying(on, receiver) as notifier:
+        eventually(lambda: len(receiver.received) == 4)
+        assert receiver.told(going) == ["CANCELED"]
+        assert receiver.told(archived) == ["SUCCEEDED"]
+        assert receiver.told(retried) == ["FAILED", "SUCCEEDED"]
+        assert receiver.told(deleted) == []  # not before it has not been found for a minute
+        assert notifier.stop() == 0
+
+
+def test_an_adapter_that_goes_and_comes_back(on: Stage, receiver: Receiving) -> None:
+    """While the adapter is away nothing is told; what ended meanwhile is told when it is back, and nothing twice."""
+    with notifying(on, receiver) as notifier:
+        notifier.wait_for("following")
+        first, second = on.run(), on.run()
+        on.end(first)
+        eventually(lambda: receiver.told(first))
+        eventually(lambda: notifier.metric("kfadapter_notify_open_runs") == 1)
+        on.adapter_goes()
+        on.end(second, "FAILED")
+        third = on.end(on.run())
+        on.adapter_comes()
+        eventually(lambda: receiver.told(second) and receiver.told(third), 60)
+        assert [receiver.told(run_id) for run_id in (first, second, third)] == [
+            ["SUCCEEDED"],
+            ["FAILED"],
+            ["SUCCEEDED"],
+        ]
+        assert notifier.get("/healthz")[0] == 200
+
+
+def test_a_notifier_that_starts_before_the_adapter(on: Stage, receiver: Receiving) -> None:
+    """It waits for the adapter, is healthy meanwhile, and ends at once when it is told to."""
+    on.adapter_goes()
+    run_id = on.end(on.run())
+    with notifying(on, receiver) as notifier:
+        notifier.wait_for("compare failed")
+        status, health = notifier.get("/healthz")
+        assert (status, json.loads(health)["watch_connected"]) == (200, False)
+        on.adapter_comes()
+        eventually(lambda: receiver.told(run_id), 60)
+        on.adapter_goes()
+        assert notifier.stop() == 0
+
+
+def test_a_kfp_that_is_away_is_no_news(on: Stage, receiver: Receiving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While KFP answers nothing of use, healthy runs are not reported; afterwards they are, as they ended."""
+    with notifying(on, receiver) as notifier:
+        notifier.wait_for("following")
+        run_id = on.run()
+        eventually(lambda: notifier.metric("kfadapter_notify_open_runs") == 1)
+        failed = iter(range(1, 10**6))
+        failures = [0]
+
+        def fail(*_: object, **__: object) -> NoReturn:
+            failures[0] = next(failed)
+            raise KfpUnavailableError("away")
+
+        with monkeypatch.context() as away:
+            away.setattr(RunApi, "list", fail)
+            away.setattr(RunApi, "get", fail)
+            eventually(lambda: failures[0] > 3)
+            on.end(run_id)
+            eventually(lambda: failures[0] > 6)
+            assert notifier.metric("kfadapter_notify_open_runs") == 1
+            assert (receiver.received, listed(on)) == ([], [])
+        eventually(lambda: receiver.told(run_id) == ["SUCCEEDED"], 60)
+
+
+def test_a_receiver_that_is_down_for_a_while(on: Stage) -> None:
+    """Notices wait for the receiver, in the order of each run, through a restart; none is lost, none sent twice."""
+    with receiving() as gone:
+        port = int(gone.url.split(":")[2].split("/")[0])
+    with notifying(on, gone.url) as notifier:
+        notifier.wait_for("following")
+        run_id = on.end(on.run(), "FAILED")
+        line = notifier.wait_for("notice not delivered")
+        assert (line["outcome"], line["answer"]) == ("away", "no answer: Connection refused")
+        on.retry(run_id)
+        on.end(run_id)
+        eventually(lambda: notifier.metric('kfadapter_notify_notices{status="pending"}') == 2)
+        assert notifier.metric("kfadapter_notify_oldest_pending_seconds") > 0
+        notifier.kill()
+    with receiving(port=port) as back, notifying(on, back) as notifier:
+        eventually(lambda: back.told(run_id) == ["FAILED", "SUCCEEDED"], 60)
+        assert notifier.metric('kfadapter_notify_notices{status="delivered"}') == 2
+
+
+def test_a_receiver_that_hangs_holds_nothing_else_up(on: Stage, receiver: Receiving) -> None:
+    """While a receiver is silent at one notice, others are delivered, runs are followed, and the end is quick."""
+    held = threading.Event()
+    slow = on.run("slow")
+
+    def answer(received: Received) -> Reply:
+        reply = as_training_manager(received)
+        reply.held = held if received.end[0] == slow else None
+        return reply
+
+    receiver.answer = answer
+    with notifying(on, receiver) as notifier:
+        notifier.wait_for("following")
+        on.end(slow)
+        eventually(lambda: receiver.told(slow))
+        other = on.end(on.run("quick"))
+        eventually(lambda: receiver.told(other))
+        assert notifier.stop() == 0
+    held.set()
+
+
+def test_parked_notices_are_listed_and_sent_again(on: Stage, receiver: Receiving) -> None:
+    """What is refused too often is parked and shown; a person has it sent again, while the notifier runs or not."""
+    receiver.answer = lambda _: Reply(404, b"no such route")
+    with notifying(on, receiver, "--max-attempts", "2") as notifier:
+        notifier.wait_for("following")
+        run_id, other = on.end(on.run()), on.end(on.run(), "FAILED")
+        eventually(lambda: len(notifier.said("notice parked")) == 2, 60)
+        assert notifier.metric('kfadapter_notify_notices{status="parked"}') == 2
+        assert json.loads(notifier.get("/healthz")[1])["parked"] == 2
+        shown = {one["run_id"]: one for one in listed(on)}
+        assert (shown[run_id]["status"], shown[run_id]["answer"]) == ("parked", "404 no such route")
+        receiver.answer = as_training_manager
+        one = str(shown[run_id]["id"])
+        done = asked(on, "--retry", one)
+        assert (done.returncode, done.stdout) == (0, f"to be sent again: {one}\n")
+        eventually(lambda: receiver.told(run_id)[2:] == ["SUCCEEDED"])
+        assert notifier.stop() == 0
+    assert asked(on, "--retry", one).returncode == 8
+    assert asked(on, "--retry", "999").returncode == 5
+    done = asked(on, "--retry", "--all", "-o", "name")
+    assert (done.returncode, done.stdout) == (0, f"{shown[other]['id']}\n")
+    with notifying(on, receiver):
+        eventually(lambda: receiver.told(other)[2:] == ["FAILED"])
+    assert asked(on, "--retry", "--all").stderr == "no notice is parked\n"
+
+
+def test_a_second_notifier_is_refused(on: Stage, receiver: Receiving) -> None:
+    """Two notifiers with one outbox would tell everything twice."""
+    with notifying(on, receiver) as notifier:
+        notifier.wait_for("following")
+        with notifying(on, receiver) as second:
+            assert second.process.wait(60) == 8
+            assert "error: another notifier works with " in second.log.read_text()
+        assert notifier.process.poll() is None
+
+
+def test_the_names_that_people_deploy_with(on: Stage, receiver: Receiving) -> None:
+    """TRAININGMGR_HOST and TRAININGMGR_PORT lead to the training manager's own path."""
+    host, port = receiver.url.removeprefix("http://").split("/")[0].split(":")
+    with notifying(on, "", TRAININGMGR_HOST=host, TRAININGMGR_PORT=port) as notifier:
+        notifier.wait_for("following")
+        on.end(on.run())
+        eventually(lambda: receiver.received)
+    assert receiver.received[0].path == "/trainingjob/pipelineNotification"
+
+
+def test_another_receiver(on: Stage, receiver: Receiving, tmp_path: Path) -> None:
+    """Any receiver is told by URL, with headers and a token from a file, which are in no line of the log."""
+    token = tmp_path / "token"
+    token.write_text("t0ken-of-the-receiver")
+    options = ("--header", "X-Key: k3y-of-the-receiver", "--receiver-token-file", str(token))
+    with notifying(on, receiver, *options, KFADAPTER_NOTIFY_HEADERS="X-Team: a\nX-More: b\n") as notifier:
+        notifier.wait_for("following")
+        on.end(on.run())
+        notifier.wait_for("notice delivered")
+    headers = receiver.received[0].headers
+    assert (headers["authorization"], headers["x-key"]) == ("Bearer t0ken-of-the-receiver", "k3y-of-the-receiver")
+    assert (headers["x-team"], headers["x-more"]) == ("a", "b")
+    assert "of-the-receiver" not in notifier.log.read_text()

@@ -1,0 +1,236 @@
+"""What is posted, whatever the receiver does, and what its answers mean."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.certificates import CertificateAuthority
+from tests.notices.receiving import TRAINING_FAILED, Receiving, Reply, raw_server, receiving
+
+from kfadapter_grpc.client.credentials import Token
+from kfadapter_grpc.notices.models import Notice, NoticeStatus
+from kfadapter_grpc.notices.post import MAX_BODY_BYTES, Answer, Url, UrlError
+from kfadapter_grpc.notices.receiver import Attempt, Outcome, Receiver, ReceiverOptions, meaning
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from pathlib import Path
+
+AT = datetime(2026, 1, 2, tzinfo=timezone.utc)
+SECRET = "s3cr3t-of-the-receiver"  # noqa: S105 - for tests
+SHORT_SECONDS = 0.5
+
+
+def notice(state: str = "SUCCEEDED") -> Notice:
+    """A notice of job 기지국."""
+    return Notice(7, "run-1", "기지국", state, NoticeStatus.PENDING, AT, 1, 0, AT, None, "")
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiving]:
+    """A receiver that answers as the training manager does."""
+    with receiving() as running:
+        yield running
+
+
+def tell(url: str, state: str = "SUCCEEDED", **options: object) -> Attempt:
+    """Posts a notice."""
+    return Receiver(ReceiverOptions(Url.parse(url), **options)).tell(notice(state))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "body", "outcome"),
+    [
+        ("SUCCEEDED", 200, b"", Outcome.DELIVERED),
+        ("FAILED", 202, b"", Outcome.DELIVERED),
+        ("FAILED", 500, TRAINING_FAILED, Outcome.DELIVERED),
+        ("CANCELED", 500, b'{"Error":"Training Failed","more":1}', Outcome.DELIVERED),
+        ("DELETED", 500, TRAINING_FAILED, Outcome.DELIVERED),
+        ("SUCCEEDED", 500, TRAINING_FAILED, Outcome.REFUSED),
+        ("FAILED", 500, b'{"Error": "database is locked"}', Outcome.REFUSED),
+        ("FAILED", 500, b'["Training Failed"]', Outcome.REFUSED),
+        ("FAILED", 500, b"<html>Training Failed", Outcome.REFUSED),
+        ("FAILED", 500, b"[" * 4096, Outcome.REFUSED),
+        ("FAILED", 501, TRAINING_FAILED, Outcome.REFUSED),
+        *(("FAILED", status, TRAINING_FAILED, Outcome.AWAY) for status in (408, 429, 502, 503, 504)),
+        *(("SUCCEEDED", status, b"", Outcome.REFUSED) for status in (301, 302, 304, 400, 401, 403, 404, 410, 500)),
+    ],
+)
+def test_what_answers_mean(state: str, status: int, body: bytes, outcome: Outcome) -> None:
+    """Delivered is what was taken note of: 2xx, and the training manager's own answer to a failure; the rest is not."""
+    assert meaning(state, Answer(status, body)) is outcome
+
+
+def test_what_is_posted(receiver: Receiving) -> None:
+    """The training manager gets the three fields it reads, as JSON; a key tells a second copy from a first one."""
+    attempt = tell(receiver.url, headers={"X-Team": "a"})
+    assert attempt == Attempt(Outcome.DELIVERED, "200 {}")
+    (one,) = receiver.received
+    assert one.path == "/trainingjob/pipelineNotification"
+    assert one.body == {"trainingjob_id": "기지국", "run_id": "run-1", "run_status": "SUCCEEDED"}
+    assert one.headers["content-type"] == "application/json"
+    assert one.headers["idempotency-key"] == "run-1:SUCCEEDED"
+    assert one.headers["x-team"] == "a"
+    assert "authorization" not in one.headers
+
+
+def test_a_failure_is_answered_500_and_delivered(receiver: Receiving) -> None:
+    """The training manager's answer to a failure means that it knows."""
+    assert tell(receiver.url, "FAILED").outcome is Outcome.DELIVERED
+
+
+def test_a_token_is_read_anew_each_time_and_never_shown(receiver: Receiving, tmp_path: Path) -> None:
+    """A token that changes is taken up; a receiver that repeats it does not bring it into the log."""
+    file = tmp_path / "token"
+    file.write_text(f"{SECRET}\n")
+    receiver.answer = lambda one: Reply(403, one.headers["authorization"].encode())
+    options = ReceiverOptions(Url.parse(receiver.url), {"X-Key": SECRET + "-2"}, Token(file=file))
+    told = Receiver(options)
+    assert told.tell(notice()) == Attempt(Outcome.REFUSED, "403 Bearer ***")
+    assert SECRET not in repr(options)
+    file.write_text("another-token")
+    told.tell(notice())
+    file.unlink()
+    told.tell(notice())
+    assert [one.headers["authorization"] for one in receiver.received] == [
+        f"Bearer {SECRET}",
+        *["Bearer another-token"] * 2,
+    ]
+
+
+def test_redirects_are_not_followed(receiver: Receiving) -> None:
+    """Where a receiver sends on to is not asked, not even by GET."""
+    receiver.answer = lambda _: Reply(302, headers={"Location": receiver.url})
+    assert tell(receiver.url).outcome is Outcome.REFUSED
+    assert len(receiver.received) == 1
+
+
+def test_an_answer_without_end(receiver: Receiving) -> None:
+    """Of an answer only its beginning is read; a success needs none of it."""
+    receiver.answer = lambda _: Reply(200, b"x" * 50_000_000)
+    assert len(tell(receiver.url).said) <= 204
+    receiver.answer = lambda _: Reply(500, TRAINING_FAILED.ljust(MAX_BODY_BYTES + 1))
+    assert tell(receiver.url, "FAILED").outcome is Outcome.DELIVERED
+
+
+@contextmanager
+def misbehaving(how: str) -> Iterator[str]:
+    """A receiver that does not answer as HTTP wants it; tells its URL."""
+    done = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        if how == "hangs up":
+            return
+        if how == "says nothing":
+            done.wait(30)
+        elif how == "is no HTTP":
+            connection.recv(65536)
+            connection.sendall(b"220 smtp ready\r\n")
+        elif how == "never ends its headers":
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n")
+        else:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: " if how == "drips headers" else b"HTTP/1.1 2")
+            while not done.wait(0.05):
+                connection.sendall(b"0")
+
+    with raw_server(serve) as url:
+        try:
+            yield url
+        finally:
+            done.set()
+
+
+@pytest.mark.parametrize("how", ["hangs up", "says nothing", "is no HTTP", "never ends its headers", "drips"])
+def test_what_is_no_answer(how: str) -> None:
+    """A receiver that says nothing, drips, hangs up or speaks something else is away, soon, and not an exception."""
+    with misbehaving(how) as url:
+        attempt = tell(url, seconds=SHORT_SECONDS)
+    assert attempt.outcome is Outcome.AWAY
+    assert attempt.said.startswith("no answer: ")
+    if how in {"says nothing", "drips"}:
+        assert attempt.said == "no answer: not in time"
+
+
+def test_headers_that_drip() -> None:
+    """A receiver that has said 200 has the notice, though its headers never end; that takes no longer either."""
+    with misbehaving("drips headers") as url:
+        assert tell(url, seconds=SHORT_SECONDS).outcome is Outcome.DELIVERED
+
+
+def test_nobody_there() -> None:
+    """A port that nobody listens on, and a name that leads nowhere, are away."""
+    assert tell("http://127.0.0.1:1/") == Attempt(Outcome.AWAY, "no answer: Connection refused")
+    assert tell("http://nowhere.invalid/").outcome is Outcome.AWAY
+
+
+def test_a_status_counts_though_its_body_breaks_off() -> None:
+    """Once the status was said, the receiver has the notice."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+    with raw_server(serve) as url:
+        assert tell(url) == Attempt(Outcome.DELIVERED, "200 half")
+
+
+def test_https(tmp_path: Path) -> None:
+    """Over TLS the receiver is known by its certificate, from the authorities that are named, or not told anything."""
+    authority = CertificateAuthority()
+    pair = authority.issue("127.0.0.1").write(tmp_path, "receiver")
+    other = tmp_path / "other.pem"
+    other.write_bytes(CertificateAuthority().certificate)
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.certificate)
+    with receiving(pair) as running:
+        assert tell(running.url, ca=ca).outcome is Outcome.DELIVERED
+        for wrong in (other, None):
+            attempt = tell(running.url, ca=wrong)
+            assert attempt.outcome is Outcome.AWAY
+            assert "certificate verify failed" in attempt.said.lower().replace("_", " ")
+        assert len(running.received) == 1
+
+
+def test_a_tls_that_hangs() -> None:
+    """A receiver that says nothing while TLS begins does not hold an attempt up either."""
+    with misbehaving("says nothing") as url:
+        assert tell(url.replace("http:", "https:"), seconds=SHORT_SECONDS).said == "no answer: not in time"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "training-manager:32002",
+        "ftp://x/",
+        "http://",
+        "http://x:port/",
+        "http://u:p@x/",
+        "http://x/#y",
+        "http://x/글",
+    ],
+)
+def test_what_is_no_url(text: str) -> None:
+    """What cannot be posted to is told before anything is."""
+    with pytest.raises(UrlError):
+        Url.parse(text)
+
+
+def test_urls() -> None:
+    """Scheme, host, port and path are as they were given; a query, which may hold a secret, is not shown."""
+    assert Url.parse("https://x") == Url("https", "x", 443, "/")
+    assert Url.parse("http://[::1]:8/a?key=1") == Url("http", "::1", 8, "/a?key=1")
+    assert str(Url.parse("http://[::1]:8/a?key=1")) == "http://[::1]:8/a"
+
+
+def test_a_query_is_sent(receiver: Receiving) -> None:
+    """The path is posted to as it stands in the URL."""
+    tell(f"{receiver.url}?a=1")
+    assert [one.path for one in receiver.received] == ["/trainingjob/pipelineNotification?a=1"]

@@ -1,0 +1,172 @@
+"""Who posts: what becomes of attempts when the disk or the program fails, and how it ends."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.contract.running import eventually
+from tests.notices.boxes import Box, at, box, seen
+
+from kfadapter_grpc.notices import sender as sender_module
+from kfadapter_grpc.notices.receiver import Attempt, Outcome
+from kfadapter_grpc.notices.sender import Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from kfadapter_grpc.notices.models import Notice
+
+
+class FakeReceiver:
+    """A receiver in this process; it remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.answer: Callable[[Notice], Attempt] = lambda _: Attempt(Outcome.DELIVERED, "200")
+
+    def tell(self, notice: Notice) -> Attempt:
+        """Takes a notice."""
+        self.told.append((notice.run_id, notice.state))
+        return self.answer(notice)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Box]:
+    """An outbox in which a run has ended."""
+    with box(tmp_path / "notices.db") as opened:
+        opened.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
+        yield opened
+
+
+@pytest.fixture
+def receiver() -> FakeReceiver:
+    """Who is told."""
+    return FakeReceiver()
+
+
+@pytest.fixture
+def outcomes() -> list[Outcome]:
+    """What came of all attempts."""
+    return []
+
+
+@pytest.fixture
+def sender(made: Box, receiver: FakeReceiver, outcomes: list[Outcome]) -> Iterator[Sender]:
+    """Who posts; it begins when a test says so."""
+    sending = Sender(made.deliveries, receiver, outcomes.append)  # type: ignore[arg-type]
+    yield sending
+    sending.stop(20)
+
+
+def is_delivered(made: Box) -> bool:
+    """Whether nothing waits."""
+    return {status for _, _, status in made.notices} == {"delivered"}
+
+
+def test_what_is_written_is_sent_at_once(
+    made: Box, sender: Sender, receiver: FakeReceiver, outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who writes a notice says so, and it is sent without waiting for the next look."""
+    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 3600.0)
+    sender.start()
+    eventually(lambda: is_delivered(made))
+    made.outbox.take(seen("s", "FAILED", at(minutes=1)))
+    sender.wake()
+    eventually(lambda: is_delivered(made))
+    assert receiver.told == [("r", "SUCCEEDED"), ("s", "FAILED")]
+    assert outcomes == [Outcome.DELIVERED] * 2
+
+
+def test_what_another_process_has_sent_again_is_found(
+    made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decision that was taken elsewhere is noticed soon, without a word."""
+    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
+    with made.database.writing() as connection:
+        connection.execute("UPDATE notices SET status = 'parked'")
+    sender.start()
+    made.ledger.retry([1])
+    eventually(lambda: is_delivered(made))
+    assert receiver.told == [("r", "SUCCEEDED")]
+
+
+def test_a_delivery_that_cannot_be_noted_is_not_repeated(
+    made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the delivery is noted as soon as there is room, and the notice is not sent again meanwhile."""
+    monkeypatch.setattr(sender_module, "_DISK_SECONDS", 0.01)
+    note, failures = made.deliveries.delivered, iter(range(100))
+
+    def full(notice: Notice, answer: str) -> None:
+        if next(failures) < 5:
+            raise sqlite3.OperationalError("database or disk is full")
+        note(notice, answer)
+
+    monkeypatch.setattr(made.deliveries, "delivered", full)
+    sender.start()
+    eventually(lambda: sender.problem)
+    made.wait(3600)
+    eventually(lambda: is_delivered(made))
+    eventually(lambda: not sender.problem)
+    assert receiver.told == [("r", "SUCCEEDED")]
+
+
+def test_nothing_is_sent_that_is_not_on_disk(
+    made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it cannot be written that an attempt begins, none is made, and health says why."""
+    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
+    writing, full = made.database.writing, threading.Event()
+
+    def fail() -> object:
+        if full.is_set():
+            raise sqlite3.OperationalError("database or disk is full")
+        return writing()
+
+    monkeypatch.setattr(made.database, "writing", fail)
+    full.set()
+    sender.start()
+    eventually(lambda: sender.problem == "the outbox cannot be used: database or disk is full")
+    assert receiver.told == []
+    full.clear()
+    eventually(lambda: is_delivered(made))
+    assert sender.is_alive()
+
+
+def test_a_fault_of_our_own_ends_nothing(
+    made: Box, sender: Sender, receiver: FakeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody expected is logged, and the notice is tried again later."""
+    monkeypatch.setattr(sender_module, "LOOK_SECONDS", 0.01)
+    receiver.answer = lambda _: Attempt(Outcome.DELIVERED, "200") if len(receiver.told) > 1 else 1 / 0  # type: ignore[assignment, return-value]
+    sender.start()
+    eventually(lambda: receiver.told)
+    made.wait(10)
+    eventually(lambda: is_delivered(made))
+    assert sender.is_alive()
+
+
+def test_a_receiver_that_hangs_delays_the_end_only_so_long(made: Box, sender: Sender, receiver: FakeReceiver) -> None:
+    """Who is told to stop waits for attempts that are under way, but not for ever; nothing new begins."""
+    held = threading.Event()
+
+    def hang(_: Notice) -> Attempt:
+        held.wait(60)
+        return Attempt(Outcome.DELIVERED, "200")
+
+    receiver.answer = hang
+    sender.start()
+    eventually(lambda: receiver.told)
+    began = time.monotonic()
+    sender.stop(0.4)
+    assert time.monotonic() - began < 30
+    made.outbox.take(seen("s", "FAILED", at(minutes=1)))
+    sender.wake()
+    held.set()
+    eventually(lambda: not sender.is_alive())
+    assert receiver.told == [("r", "SUCCEEDED")]

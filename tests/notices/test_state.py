@@ -1,0 +1,103 @@
+"""What a notifier tells of itself."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.notices.boxes import Box, at, box, seen
+
+from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
+from kfadapter_grpc.metrics.catalog import NOTIFY_CATALOG
+from kfadapter_grpc.notices.receiver import Outcome
+from kfadapter_grpc.notices.state import NotifierState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Box]:
+    """An outbox in which a run has ended, and another goes on."""
+    with box(tmp_path / "notices.db") as opened:
+        opened.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
+        opened.outbox.take(seen("s", "RUNNING"))
+        yield opened
+
+
+@pytest.fixture
+def parts() -> SimpleNamespace:
+    """The parts that work."""
+    return SimpleNamespace(alive=True, problem="", compared_at=None, is_alive=lambda: True, hears=lambda: True)
+
+
+@pytest.fixture
+def state(made: Box, parts: SimpleNamespace) -> NotifierState:
+    """What is told."""
+    told = NotifierState(made.ledger, SimpleNamespace(dropped=3))  # type: ignore[arg-type]
+    told.read_from(parts, parts)  # type: ignore[arg-type]
+    return told
+
+
+def test_every_metric_of_the_catalog_is_told(state: NotifierState) -> None:
+    """What is scraped is what the catalog lists, under these names, kinds and labels, and the process itself."""
+    state.count(Outcome.AWAY)
+    text, content_type = state.render("")
+    families = {one.name: one for one in text_string_to_metric_families(text.decode())}
+    told = {
+        name: (one.type, one.documentation, {frozenset(sample.labels) for sample in one.samples})
+        for name, one in families.items()
+        if not name.startswith("process_")
+    }
+    assert told == {
+        one.name.removesuffix("_total"): (one.kind, one.text, {frozenset(one.labels)}) for one in NOTIFY_CATALOG
+    }
+    assert content_type.startswith("text/plain")
+    samples = {(one.name, *one.labels.values()): one.value for family in families.values() for one in family.samples}
+    assert samples["kfadapter_notify_notices", "pending"] == 1
+    assert samples["kfadapter_notify_notices", "parked"] == 0
+    assert samples["kfadapter_notify_attempts_total", "away"] == 1
+    assert samples["kfadapter_notify_attempts_total", "delivered"] == 0
+    assert samples["kfadapter_notify_open_runs",] == 1
+    assert samples["kfadapter_notify_oldest_pending_seconds",] > 0
+    assert samples["kfadapter_log_lines_dropped_total",] == 3
+
+
+def test_health_follows_what_a_restart_may_mend(state: NotifierState, made: Box, parts: SimpleNamespace) -> None:
+    """A notifier is well while its threads live and its outbox can be used; more is told, and is no fault."""
+    well, body = state.health()
+    told = json.loads(body)
+    assert well
+    assert (told["status"], told["pending"], told["parked"], told["open_runs"]) == ("ok", 1, 0, 1)
+    parts.hears = lambda: False
+    assert state.health()[0]
+    parts.problem = "the outbox cannot be written: disk full"
+    well, body = state.health()
+    assert (well, json.loads(body)["problem"]) == (False, parts.problem)
+    parts.problem, parts.is_alive = "", lambda: False
+    assert not state.health()[0]
+    parts.is_alive = lambda: True
+    made.database.close()
+    well, body = state.health()
+    assert (well, json.loads(body)["problem"].startswith("the outbox cannot be read")) == (False, True)
+
+
+def test_health_over_http(state: NotifierState, parts: SimpleNamespace) -> None:
+    """A probe reads 200 or 503; metrics are beside it."""
+    with MetricsEndpoint("127.0.0.1:0", state.render, state.health) as endpoint:
+        with urllib.request.urlopen(f"http://{endpoint.address}/healthz", timeout=30) as answer:
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+            assert json.loads(answer.read())["status"] == "ok"
+        parts.is_alive = lambda: False
+        with pytest.raises(urllib.error.HTTPError) as failed:
+            urllib.request.urlopen(f"http://{endpoint.address}/healthz", timeout=30)
+        with failed.value as answer:
+            assert (answer.code, json.loads(answer.read())["status"]) == (503, "failing")
+        with urllib.request.urlopen(f"http://{endpoint.address}/metrics", timeout=30) as answer:
+            assert b"kfadapter_notify_notices" in answer.read()
