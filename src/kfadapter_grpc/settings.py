@@ -161,6 +161,13 @@ class Settings(BaseSettings):
         description="Address to serve Prometheus metrics on, HOST:PORT; port 0 takes a free one, `off` serves none. "
         "Who can reach it learns numbers and names of RPCs, nothing of what they are about.",
     )
+    legacy_http: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_PORT,
+        description="Port, on the host of `listen`, on which the Flask adapter's HTTP routes are answered for callers "
+        "that have not moved to gRPC yet; 0 takes a free one. Off unless set, and meant to be switched off one day.",
+    )
     kfp_url: str = Field(
         default="http://127.0.0.1:8888",
         description="Where Kubeflow Pipelines' REST API is; may have a path prefix. Without it, the old KUBEFLOW_HOST "
