@@ -85,14 +85,20 @@ def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Ma
 
 
 def execution_body(
-    trainingjob_id: str, run: Run, version: PipelineVersion, pipeline_name: str, left_out: Sequence[str]
+    trainingjob_id: str,
+    run: Run,
+    version: PipelineVersion,
+    *,
+    pipeline_name: str,
+    experiment_name: str,
+    left_out: Sequence[str],
 ) -> dict[str, Json]:
     """A run that was started; `arguments_left_out` are those that its pipeline does not declare."""
     return {
         "trainingjob_id": trainingjob_id,
         "run_id": run.run_id,
         "run_name": run.display_name,
-        "experiment_name": run.experiment_name,
+        "experiment_name": experiment_name,
         "experiment_id": run.experiment_id,
         "pipeline_name": pipeline_name,
         "pipeline_id": version.pipeline_id,

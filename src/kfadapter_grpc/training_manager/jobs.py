@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.errors import InvalidFieldError
+from kfadapter_grpc.domain.experiments import DEFAULT_EXPERIMENT
 from kfadapter_grpc.domain.training_arguments import JOB_LABEL, run_arguments
 from kfadapter_grpc.training_manager.bodies import execution_body
 
@@ -41,15 +42,23 @@ def start_job(
     if not isinstance(given, dict):
         raise InvalidFieldError.of("arguments", "must be an object of names and values")
     arguments = run_arguments(given, version.spec.parameters if version.spec else (), profile)
+    experiment_name = _text(details, "experiment_name") or DEFAULT_EXPERIMENT
     run = client.create_run(
         pipeline_id=version.pipeline_id,
         pipeline_version_id=version.pipeline_version_id,
-        experiment_name=_text(details, "experiment_name"),
+        experiment_name=experiment_name,
         parameters=arguments.values,
         labels={JOB_LABEL: job},
         request_id=request_id,
     )
-    return execution_body(job, run, version, pipeline_name, arguments.left_out)
+    return execution_body(
+        job,
+        run,
+        version,
+        pipeline_name=pipeline_name,
+        experiment_name=experiment_name,
+        left_out=arguments.left_out,
+    )
 
 
 def _text(details: Mapping[str, Json], key: str) -> str:
