@@ -55,9 +55,13 @@ class Exchange:
             if not self._heard:
                 return False
             raise RefusalError(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time") from None
-        if isinstance(event, h11.Request):
-            self._head = event
-        return self._head is not None
+        if not isinstance(event, h11.Request):
+            return False
+        self._head = event
+        # h11 bounds what it holds of a head that is not complete yet.
+        if len(event.target) + sum(len(name) + len(value) for name, value in event.headers) > limits.MAX_HEAD_BYTES:
+            raise RefusalError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head of the request is too long")
+        return True
 
     def headers(self, name: str) -> list[str]:
         """The values of a header, by its name in lower case."""

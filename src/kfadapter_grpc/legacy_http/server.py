@@ -124,6 +124,7 @@ class LegacyHttp:
             self._open[task] = peer, None
             self._held[peer] += 1
             task.add_done_callback(self._forget)
+            await asyncio.sleep(0)  # while others wait to be accepted, nothing else here would give way
 
     def _makes_room(self, peer: str) -> bool:
         """Whether there is a place; where all are taken, who has been silent for longest loses his."""
@@ -135,14 +136,19 @@ class LegacyHttp:
         longest = next(idle, None)
         if longest is None:
             return False
+        self._leave(longest)
         longest.cancel()
         return True
 
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        if task in self._open:
+            peer, _ = self._open.pop(task)
+            self._held[peer] -= 1
+            if not self._held[peer]:
+                del self._held[peer]
+
     def _forget(self, task: asyncio.Task[None]) -> None:
-        peer, _ = self._open.pop(task)
-        self._held[peer] -= 1
-        if not self._held[peer]:
-            del self._held[peer]
+        self._leave(task)
         if not task.cancelled() and (fault := task.exception()) is not None:
             self._log.error("a connection could not be served", exc_info=fault)
 

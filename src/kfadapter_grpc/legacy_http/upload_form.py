@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from kfadapter_grpc.legacy_http.limits import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_PARTS
+from kfadapter_grpc.legacy_http.limits import MAX_FIELD_BYTES, MAX_PARTS
 from kfadapter_grpc.legacy_http.messages import RefusalError
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ class UploadForm:
         self.description = ""
         self._read = read
         self._parts = _Parts()
-        self._parser = MultipartParser(boundary, self._parts.callbacks())
+        try:
+            self._parser = MultipartParser(boundary, self._parts.callbacks())
+        except FormParserError as error:
+            raise _unreadable(error) from None
         self._loop = asyncio.get_running_loop()
         self._over = False
         self._closed = False
@@ -97,11 +100,15 @@ class UploadForm:
                 return True
             self._parser.finalize()
         except FormParserError as error:
-            raise RefusalError(HTTPStatus.BAD_REQUEST, f"the form cannot be read: {str(error)[:200]}") from None
+            raise _unreadable(error) from None
         self._over = True
-        if not self._parts.whole:
+        if self._parts.begun and not self._parts.whole:
             raise RefusalError(HTTPStatus.BAD_REQUEST, "the form ends before its last boundary")
         return False
+
+
+def _unreadable(error: FormParserError) -> RefusalError:
+    return RefusalError(HTTPStatus.BAD_REQUEST, f"the form cannot be read: {str(error)[:200]}")
 
 
 class _File(io.RawIOBase):
@@ -129,16 +136,20 @@ class _Parts:
         self.file_begun = False
         self.whole = False
         self._count = 0
-        self._header_bytes = 0
         self._name, self._value = bytearray(), bytearray()
         self._disposition = b""
         self._into: bytearray | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a part at all."""
+        return self._count > 0
+
     def callbacks(self) -> MultipartCallbacks:
         return {
             "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._header(self._name, data[start:end]),
-            "on_header_value": lambda data, start, end: self._header(self._value, data[start:end]),
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
             "on_header_end": self._header_end,
             "on_headers_finished": self._headers_finished,
             "on_part_data": self._data,
@@ -147,15 +158,15 @@ class _Parts:
 
     def _begin(self) -> None:
         self._count += 1
-        self._header_bytes, self._disposition, self._into = 0, b"", None
+        self._disposition, self._into = b"", None
         if self._count > MAX_PARTS:
             raise RefusalError(HTTPStatus.BAD_REQUEST, f"the form has more than {MAX_PARTS} parts")
 
-    def _header(self, into: bytearray, data: bytes) -> None:
-        self._header_bytes += len(data)
-        if self._header_bytes > MAX_HEAD_BYTES:
-            raise RefusalError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers of a part are too long")
-        into += data
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
 
     def _header_end(self) -> None:
         if self._name.lower() == b"content-disposition":
