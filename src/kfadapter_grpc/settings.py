@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from kfadapter_grpc.addresses import is_loopback, split_address
+from kfadapter_grpc.addresses import MAX_PORT, is_loopback, split_address
 from kfadapter_grpc.authentication.setting_checks import (
     CertificatePath,
     ClientCaPath,
@@ -158,6 +158,13 @@ class Settings(BaseSettings):
         default="127.0.0.1:9090",
         description="Address to serve Prometheus metrics on, HOST:PORT; port 0 takes a free one, `off` serves none. "
         "Who can reach it learns numbers and names of RPCs, nothing of what they are about.",
+    )
+    legacy_http: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_PORT,
+        description="Port, on the host of `listen`, on which the Flask adapter's HTTP routes are answered for callers "
+        "that have not moved to gRPC yet; 0 takes a free one. Off unless set, and meant to be switched off one day.",
     )
     kfp_url: str = Field(
         default="http://127.0.0.1:8888",

@@ -23,9 +23,10 @@ SAFE_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
 
 
 def test_everything_there_is_is_looked_at() -> None:
-    """Three overlays, one installation with all five components, and two examples of the documentation."""
+    """Three overlays, one installation with all six components, and two examples of the documentation."""
     assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1"]
-    assert len(list(manifests.components())) == len(("tls", "mutual-tls", "tokens", "monitoring", "notify"))
+    components = ("tls", "mutual-tls", "tokens", "monitoring", "notify", "legacy-http")
+    assert len(list(manifests.components())) == len(components)
 
 
 def test_pods_are_restricted(installed: Installation) -> None:
@@ -91,12 +92,13 @@ def test_variables_come_from_the_config_map(installed: Installation) -> None:
 
 def test_ports_are_those_that_are_listened_on(installed: Installation) -> None:
     """Each port of the container is one that the adapter listens on, and each Service leads to one of them."""
-    listens = {"grpc": "listen", "metrics": "metrics_listen", "health": "health_listen"}
+    listens = {"grpc": "listen", "metrics": "metrics_listen", "health": "health_listen", "legacy-http": "legacy_http"}
     for name, port in installed.ports.items():
         assert port == installed.port_of(listens[name])
     for service in installed.all("Service"):
         for port in service["spec"]["ports"]:
             assert port["port"] == installed.ports[port["targetPort"]]
+    assert ("legacy-http" in installed.ports) == (installed.setting("legacy_http") != "None")
     assert ("health" in installed.ports) != installed.setting("health_listen").startswith("127.")
 
 
@@ -190,7 +192,8 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
     policy = installed.one("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     inward = [(port["port"], bool(rule["from"])) for rule in policy["ingress"] for port in rule["ports"]]
-    assert inward == [(installed.ports["grpc"], True), (installed.ports["metrics"], True)]
+    taken = (installed.ports.get(name) for name in ("grpc", "legacy-http", "metrics"))
+    assert inward == [(port, True) for port in taken if port]
     outward = {port["port"] for rule in policy.get("egress", []) for port in rule["ports"]}
     kfp = urlsplit(installed.setting("kfp_url"))
     at_home = kfp.hostname == "127.0.0.1"

@@ -67,14 +67,23 @@ def dev(data: Path, *more: str) -> Iterator[Adapter]:
 
 
 @contextmanager
-def serve(kfp_url: str) -> Iterator[Adapter]:
-    """Runs `kfadapter serve` in front of a KFP that is there."""
+def serve(kfp_url: str, *more: str) -> Iterator[Adapter]:
+    """Runs `kfadapter serve` in front of a KFP that is there, with further options."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
     with (
         _process(
-            "serve", "--listen", target, "--metrics-listen", "off", "--kfp-url", kfp_url, "--log-level", "warning"
+            "serve",
+            "--listen",
+            target,
+            "--metrics-listen",
+            "off",
+            "--kfp-url",
+            kfp_url,
+            "--log-level",
+            "warning",
+            *more,
         ) as process,
         grpc.insecure_channel(target) as channel,
     ):

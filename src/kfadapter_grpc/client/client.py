@@ -88,6 +88,13 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
         )
         super().__init__(Connection(address, timeout, credentials), namespace)
 
+    @classmethod
+    def over(cls, connection: Connection, namespace: str = "") -> Self:
+        """Makes a client that calls over a connection which somebody else has made, and closes."""
+        client = cls.__new__(cls)
+        super(Client, client).__init__(connection, namespace)
+        return client
+
     @property
     def target(self) -> str:
         """The adapter's address."""

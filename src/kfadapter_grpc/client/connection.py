@@ -185,7 +185,7 @@ class Connection:
         Raises:
             AdapterError: The call failed.
         """
-        return self.endless_stream(rpc, request, None if seconds is None else self._seconds(seconds))
+        return self.endless_stream(rpc, request, None if seconds is None else self._within(seconds + MARGIN_SECONDS))
 
     def endless_stream(
         self,
@@ -228,7 +228,7 @@ class Connection:
         """
         request_id = new_request_id()
         try:
-            return rpc(requests, timeout=self._seconds(seconds), metadata=self.metadata(request_id))
+            return rpc(requests, timeout=self._within(seconds + MARGIN_SECONDS), metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
@@ -245,9 +245,8 @@ class Connection:
         self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float
     ) -> tuple[Reply, grpc.Call]:
         request_id = new_request_id()
-        timeout = seconds if self._timeout is None else self._timeout
         try:
-            return rpc.with_call(request, timeout=timeout, metadata=self.metadata(request_id))
+            return rpc.with_call(request, timeout=self._within(seconds), metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
@@ -258,8 +257,9 @@ class Connection:
         """Makes what every call carries: its id, and who calls."""
         return ((REQUEST_ID_KEY, request_id), *self._credentials.token.metadata())
 
-    def _seconds(self, default: float) -> float:
-        return default + MARGIN_SECONDS if self._timeout is None else self._timeout
+    def _within(self, default: float) -> float | None:
+        """How many seconds a call may take that takes `default` unless a timeout was set; None: no limit of its own."""
+        return default if self._timeout is None else self._timeout
 
 
 def new_request_id() -> str:

@@ -52,6 +52,32 @@ def bind(server: grpc.Server, listen: str, credentials: grpc.ServerCredentials |
         raise ServerStartError(f"cannot listen on {listen}", listen, option) from error
 
 
+def bound_socket(listen: str, option: str) -> socket.socket:
+    """Listens without gRPC.
+
+    Args:
+        listen: The address, HOST:PORT.
+        option: What chooses the address, for the error.
+
+    Raises:
+        ServerStartError: The address cannot be listened on.
+    """
+    host, port = split_address(listen)
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise cannot_listen(listen, option, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise cannot_listen(listen, option, error) from error
+    return listener
+
+
 def _check_free(listen: str, host: str, port: int, option: str) -> None:
     """Tries the address first: gRPC would not say what is wrong with it, but write a line of its own to stderr."""
     try:

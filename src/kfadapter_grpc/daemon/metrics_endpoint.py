@@ -7,7 +7,6 @@ more than a part of a core for writing metrics. Who connects and says nothing ma
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -16,8 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from kfadapter_grpc.addresses import split_address
-from kfadapter_grpc.daemon.listening import cannot_listen
+from kfadapter_grpc.daemon.listening import bound_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +83,7 @@ class MetricsEndpoint:
         Raises:
             ServerStartError: The address cannot be listened on.
         """
-        self._listener = _bound(self.address)
+        self._listener = bound_socket(self.address, OPTION)
         self.address = f"{self.address.rpartition(':')[0]}:{self._listener.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
         self._thread.start()
@@ -181,20 +179,3 @@ def _read(request: bytes) -> tuple[str, str, str]:
     headers = (line.partition(":") for line in lines)
     accept = next((value.strip() for name, _, value in headers if name.lower() == "accept"), "")
     return method, target.partition("?")[0] if protocol.startswith("HTTP/1.") else "", accept
-
-
-def _bound(address: str) -> socket.socket:
-    host, port = split_address(address)
-    try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise cannot_listen(address, OPTION, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise cannot_listen(address, OPTION, error) from error
-    return listener

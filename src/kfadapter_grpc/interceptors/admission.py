@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import CallKind
 from kfadapter_grpc.domain.errors import DrainingError, OverloadedError
+from kfadapter_grpc.interceptors.in_process import InProcessContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,7 +73,9 @@ class Admission:
             DrainingError: The server is about to stop.
         """
         kind, caller = rpc.method.kind, rpc.caller.name if rpc.caller else rpc.context.peer()
-        self._enter(kind, caller)
+        # Who makes calls in this process has refused new requests already; what is begun is to end.
+        begun = isinstance(rpc.context, InProcessContext)
+        self._enter(kind, caller, begun=begun)
         try:
             yield
         finally:
@@ -97,10 +100,10 @@ class Admission:
         with self._changed:
             return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
 
-    def _enter(self, kind: CallKind, caller: str) -> None:
+    def _enter(self, kind: CallKind, caller: str, *, begun: bool) -> None:
         name, limit = self.bounds.of(kind)
         with self._changed:
-            if self._draining:
+            if self._draining and not begun:
                 raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
             taken, held, share = self._inflight[kind], self._held[kind, caller], limit // SHARE
             if taken >= limit:

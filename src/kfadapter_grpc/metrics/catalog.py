@@ -64,6 +64,14 @@ SENT = Metric(
     _BYTES,
 )
 
+LEGACY_HTTP = Metric(
+    "kfadapter_legacy_http_requests_total",
+    "counter",
+    "Requests over HTTP, where `legacy_http` is set, by route and status; while it grows, somebody has yet to move to "
+    "gRPC.",
+    ("route", "status"),
+)
+
 KFP_REQUESTS = Metric(
     "kfadapter_kfp_requests_total",
     "counter",
@@ -134,6 +142,7 @@ CATALOG: tuple[Metric, ...] = (
     LIMIT,
     RECEIVED,
     SENT,
+    LEGACY_HTTP,
     KFP_REQUESTS,
     KFP_SECONDS,
     KFP_ERRORS,

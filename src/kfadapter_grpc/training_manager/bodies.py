@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from kfadapter_grpc.domain.experiments import Experiment
@@ -42,15 +43,62 @@ def experiments_body(experiments: Iterable[Experiment]) -> dict[str, Json]:
     return {one.name: one.experiment_id for one in experiments}
 
 
+def pipeline_body(pipeline: Pipeline) -> dict[str, Json]:
+    """A pipeline; `arguments` are the parameters of its latest version with their defaults, as texts."""
+    latest = pipeline.latest_version
+    declared = latest.spec.parameters if latest and latest.spec else ()
+    return {
+        "id": pipeline.pipeline_id,
+        "name": pipeline.name,
+        "description": pipeline.description,
+        "arguments": {one.name: _text(one.default) if one.has_default else None for one in declared},
+    }
+
+
+def run_body(run: Run) -> dict[str, Json]:
+    """A run, in KFP's words."""
+    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value}
+
+
+def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Mapping[str, str]) -> dict[str, Json]:
+    """All runs by their names; where several have one, the first keeps it, and the others have their ids behind it.
+
+    Args:
+        runs: They.
+        pipelines: The names of pipelines by their ids.
+        experiments: The names of experiments by their ids.
+    """
+    body: dict[str, Json] = {}
+    for run in runs:
+        told: dict[str, Json] = {
+            "run_id": run.run_id,
+            "run_description": run.description,
+            "run_status": run.state.value,
+            "experiment_name": experiments.get(run.experiment_id, ""),
+            "experiment_id": run.experiment_id,
+        }
+        if run.pipeline_id:
+            told |= {"pipeline_name": pipelines.get(run.pipeline_id, ""), "pipeline_id": run.pipeline_id}
+        name = run.display_name
+        body[f"{name} ({run.run_id})" if name in body else name] = told
+    return body
+
+
 def execution_body(
-    trainingjob_id: str, run: Run, version: PipelineVersion, pipeline_name: str, left_out: Sequence[str]
+    trainingjob_id: str,
+    run: Run,
+    version: PipelineVersion,
+    *,
+    pipeline_name: str,
+    experiment_name: str,
+    left_out: Sequence[str],
 ) -> dict[str, Json]:
     """A run that was started; `arguments_left_out` are those that its pipeline does not declare."""
     return {
         "trainingjob_id": trainingjob_id,
         "run_id": run.run_id,
         "run_name": run.display_name,
-        "experiment_name": run.experiment_name,
+        "experiment_name": experiment_name,
         "experiment_id": run.experiment_id,
         "pipeline_name": pipeline_name,
         "pipeline_id": version.pipeline_id,
@@ -59,10 +107,9 @@ def execution_body(
     }
 
 
-def termination_body(run: Run) -> dict[str, Json]:
-    """A run that was told to stop, in KFP's words."""
-    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value}
-
-
 def _http_date(moment: datetime | None) -> str | None:
     return None if moment is None else format_datetime(moment, usegmt=True)
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.domain.errors import AdapterError
-from kfadapter_grpc.domain.training_arguments import JOB_LABEL, ArgumentProfile, run_arguments
+from kfadapter_grpc.domain.training_arguments import ArgumentProfile
 from kfadapter_grpc.training_manager import bodies
 from kfadapter_grpc.training_manager.connection import client_of
+from kfadapter_grpc.training_manager.jobs import start_job
 from kfadapter_grpc.training_manager.response import Response, failed, succeeded
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class PipelineMgr:
         """
         with self._raising(f"start the run of training job '{trainingjob_name}'"):
             try:
-                return succeeded(self._start(training_details, str(trainingjob_name)))
+                return succeeded(start_job(self._client, training_details, str(trainingjob_name), self.profile))
             except (CannotConnectError, DeadlineError):
                 raise
             except AdapterError as error:
@@ -102,7 +103,7 @@ class PipelineMgr:
         """Stops a run, whoever started it; one that is over or stopping is left as it is."""
         with self._raising(f"terminate run '{run_id}'"):
             try:
-                return succeeded(bodies.termination_body(self._client.terminate_run(str(run_id))))
+                return succeeded(bodies.run_body(self._client.terminate_run(str(run_id))))
             except (CannotConnectError, DeadlineError):
                 raise
             except AdapterError as error:
@@ -111,22 +112,6 @@ class PipelineMgr:
     @property
     def _client(self) -> Client:
         return client_of(self._target)
-
-    def _start(self, details: Mapping[str, Json], job: str) -> dict[str, Json]:
-        pipeline_name = _text(details, "pipeline_name")
-        version = self._client.get_version(pipeline_name, version_name=_text(details, "pipeline_version"))
-        given = details.get("arguments") or {}
-        if not isinstance(given, dict):
-            raise self.error_class("'arguments' must be an object of names and values")
-        arguments = run_arguments(given, version.spec.parameters if version.spec else (), self.profile)
-        run = self._client.create_run(
-            pipeline_id=version.pipeline_id,
-            pipeline_version_id=version.pipeline_version_id,
-            experiment_name=_text(details, "experiment_name"),
-            parameters=arguments.values,
-            labels={JOB_LABEL: job},
-        )
-        return bodies.execution_body(job, run, version, pipeline_name, arguments.left_out)
 
     @contextmanager
     def _raising(self, what: str) -> Iterator[None]:
@@ -148,11 +133,6 @@ def terminate_training(training_config_obj: Config, run_id: str) -> Response:
 
 def _of(config: Config) -> PipelineMgr:
     return PipelineMgr(f"{config.kf_adapter_ip}:{config.kf_adapter_port}")
-
-
-def _text(details: Mapping[str, Json], key: str) -> str:
-    value = details.get(key)
-    return "" if value is None else str(value)
 
 
 def _words(error: AdapterError | OSError) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from grpc import StatusCode
+from kfadapter_grpc.training_manager.http_status import http_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,22 +17,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/json"
 """The content type, exactly as the training manager compares it."""
 
-_OK, _SERVER_ERROR = 200, 500
-_HTTP_STATUS = {
-    StatusCode.INVALID_ARGUMENT: 400,
-    StatusCode.FAILED_PRECONDITION: 400,
-    StatusCode.OUT_OF_RANGE: 400,
-    StatusCode.UNAUTHENTICATED: 401,
-    StatusCode.PERMISSION_DENIED: 403,
-    StatusCode.NOT_FOUND: 404,
-    StatusCode.ALREADY_EXISTS: 409,
-    StatusCode.ABORTED: 409,
-    StatusCode.RESOURCE_EXHAUSTED: 429,
-    StatusCode.CANCELLED: 499,
-    StatusCode.UNIMPLEMENTED: 501,
-    StatusCode.UNAVAILABLE: 503,
-    StatusCode.DEADLINE_EXCEEDED: 504,
-}
+_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +59,10 @@ def succeeded(body: Mapping[str, Json]) -> Response:
 
 def failed(error: AdapterError) -> Response:
     """The answer to a call that failed: what is wrong, the stable reason, and the request id for the adapter's log."""
-    status = _HTTP_STATUS.get(error.code, _SERVER_ERROR)
-    body: dict[str, Json] = {
-        "message": error.message,
-        "status": status,
-        "reason": error.reason,
-        "request_id": error.request_id,
-    }
-    return Response(status, body)
+    status = http_status(error)
+    return Response(status, error_body(status, error.message, error.reason, error.request_id))
+
+
+def error_body(status: int, message: str, reason: str, request_id: str) -> dict[str, Json]:
+    """Makes the body of an answer that is none: what is wrong, and what it is called in the adapter's log."""
+    return {"message": message, "status": status, "reason": reason, "request_id": request_id}

@@ -67,6 +67,10 @@ def serve(
     health_listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Answer health checks there without TLS, too.")
     ] = None,
+    legacy_http: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", help="Answer the Flask adapter's HTTP routes, too, until all callers use gRPC."),
+    ] = None,
     kfp_credentials: Annotated[KfpCredentialsChoice | None, typer.Option(help="As whom KFP is asked.")] = None,
     kfp_token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=native_path, help="A bearer token for KFP.")
@@ -121,6 +125,7 @@ def serve(
         tls_client_readers=tls_client_readers,
         token_file=token_file,
         health_listen=health_listen,
+        legacy_http=legacy_http,
         kfp_credentials=kfp_credentials.value if kfp_credentials else None,
         kfp_token_file=kfp_token_file,
         kfp_ca_file=kfp_ca_file,

@@ -1,0 +1,254 @@
+"""The whole story: a training manager starts jobs, the notifier is killed, the receiver is down; nothing is lost.
+
+The training manager calls through the stubs that take the place of its own, and, unchanged, over HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from tests.contract.running import eventually
+from tests.e2e.conftest import PROGRAM, ROOT, SECONDS, serve
+from tests.legacy_http.calling import Caller
+from tests.notices.receiving import Receiving, receiving
+
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.domain.training_arguments import JOB_LABEL
+from kfadapter_grpc.training_manager import PipelineMgr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+PIPELINES = ROOT / "tests" / "data" / "pipelines"
+SLEEPS, FAILS = PIPELINES / "sleeps.yaml", PIPELINES / "fails_with_exit_handler.yaml"
+
+
+class TrainingManager(Protocol):
+    """The calls of the training manager that the story needs."""
+
+    def upload(self, name: str, file: Path) -> None:
+        """Uploads a pipeline."""
+
+    def start(self, job: str, details: Mapping[str, Any]) -> str:
+        """Starts the run of a job; tells its id."""
+
+    def terminate(self, run_id: str) -> None:
+        """Stops a run."""
+
+
+class Moved:
+    """One that has moved over to the stubs."""
+
+    def __init__(self, target: str) -> None:
+        self._calls = PipelineMgr(target)
+
+    def upload(self, name: str, file: Path) -> None:
+        """Uploads a pipeline."""
+        assert self._calls.upload_pipeline_file(name, file, "기지국의 모델")
+
+    def start(self, job: str, details: Mapping[str, Any]) -> str:
+        """Starts the run of a job."""
+        answer = self._calls.start_training(details, job)
+        assert (answer.status_code, answer.json().get("run_status")) == (200, "scheduled"), answer.text
+        return str(answer.json()["run_id"])
+
+    def terminate(self, run_id: str) -> None:
+        """Stops a run."""
+        assert self._calls.terminate_training(run_id).ok
+
+
+class Unchanged:
+    """One that calls what it takes for the Flask adapter."""
+
+    def __init__(self, address: str) -> None:
+        self._caller = Caller(address)
+
+    def upload(self, name: str, file: Path) -> None:
+        """Uploads a pipeline."""
+        assert self._caller.upload(name, file.read_bytes(), "기지국의 모델").status == 200
+
+    def start(self, job: str, details: Mapping[str, Any]) -> str:
+        """Starts the run of a job."""
+        answer = self._caller.execute(job, details)
+        assert (answer.status, answer.json().get("run_status")) == (200, "scheduled"), answer.body
+        return str(answer.json()["run_id"])
+
+    def terminate(self, run_id: str) -> None:
+        """Stops a run."""
+        assert self._caller.delete(f"/runs/{run_id}").status == 200
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An adapter with both doors, a training manager who calls, and a place for the notifier and its receiver."""
+
+    target: str
+    manager: TrainingManager
+    pipeline: str
+    outbox: Path
+    port: int
+
+    def start(self, job: str, pipeline: str = "", **arguments: str) -> str:
+        """Starts a job as the training manager does: all arguments are texts, and it adds its own."""
+        name = pipeline or self.pipeline
+        own = {
+            "trainingjob_id": job,
+            "featuregroup_name": "기지국",
+            "modelName": "qoe",
+            "modelVersion": "1",
+            "modellocation": "",
+        }
+        return self.manager.start(
+            job,
+            {
+                "pipeline_name": name,
+                "experiment_name": "Default",
+                "pipeline_version": name,
+                "arguments": {**arguments, **own},
+            },
+        )
+
+    @contextmanager
+    def notifier(self) -> Iterator[subprocess.Popen[str]]:
+        """Runs the notifier until it follows; it is killed with -9 when the block is left."""
+        with subprocess.Popen(
+            [PROGRAM, "--target", self.target, "notify", "--outbox", str(self.outbox), "--metrics-listen", "off"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TRAININGMGR_HOST": "127.0.0.1", "TRAININGMGR_PORT": str(self.port)},
+        ) as process:
+            try:
+                assert process.stderr is not None
+                assert any("following" in line for line in process.stderr), "it ended"
+                yield process
+            finally:
+                process.kill()
+
+    def notices(self) -> dict[str, str]:
+        """What `kfadapter notify --list` tells: the status of each run's notice."""
+        command = [PROGRAM, "notify", "--outbox", str(self.outbox), "--list", "-o", "json"]
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
+        return {one["run_id"]: one["status"] for one in json.loads(done.stdout)}
+
+    def until_noted(self, *run_ids: str) -> None:
+        """Waits until the outbox holds the ends of runs, which nobody has taken yet."""
+        eventually(lambda: set(run_ids) <= set(self.notices()), SECONDS)
+        assert {self.notices()[run_id] for run_id in run_ids} == {"pending"}
+
+    def until_told(self, receiver: Receiving, *run_ids: str) -> None:
+        """Waits until the notices of runs are delivered, and sees that each was told once, with the job's name."""
+        eventually(lambda: {self.notices().get(run_id) for run_id in run_ids} == {"delivered"}, SECONDS)
+        assert sorted(one.body["run_id"] for one in receiver.received) == sorted(run_ids)
+        assert {one.path for one in receiver.received} == {"/trainingjob/pipelineNotification"}
+
+
+@pytest.fixture
+def any_kfp_url(request: pytest.FixtureRequest, embedded_url: str) -> str:
+    """The KFP of `--kfp-url`, or an embedded one."""
+    return str(request.config.getoption("--kfp-url")) or embedded_url
+
+
+@pytest.fixture(params=[Moved, Unchanged])
+def door(request: pytest.FixtureRequest) -> type[Moved | Unchanged]:
+    """How the training manager calls."""
+    return request.param  # type: ignore[no-any-return]
+
+
+def ends(target: str, jobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The job and the end of each run, by its id, as the adapter tells them."""
+    with Client(target) as client:
+        found = {run_id: client.get_run(run_id) for run_id in jobs}
+    assert all(run.state.is_over for run in found.values())
+    assert {run_id: run.labels[JOB_LABEL] for run_id, run in found.items()} == jobs
+    return {run_id: (jobs[run_id], run.state.value) for run_id, run in found.items()}
+
+
+def told(receiver: Receiving) -> dict[str, tuple[str, str]]:
+    """The job and the end of each run, by its id, as the receiver was told."""
+    return {one.body["run_id"]: (one.body["trainingjob_id"], one.body["run_status"]) for one in receiver.received}
+
+
+@contextmanager
+def scene(kfp_url: str, door: type[Moved | Unchanged], folder: Path) -> Iterator[Scene]:
+    """Starts an adapter, and has the training manager upload a pipeline."""
+    legacy, port = free_port(), free_port()
+    name = f"tm-{uuid.uuid4().hex[:12]}"
+    with serve(kfp_url, "--legacy-http", str(legacy)) as adapter:
+        manager = door(f"127.0.0.1:{legacy}" if door is Unchanged else adapter.target)
+        manager.upload(name, SLEEPS)
+        yield Scene(adapter.target, manager, name, folder / "notices.db", port)
+        with Client(adapter.target) as client:
+            client.delete(name, force=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_every_job_is_reported_as_it_ended(embedded_url: str, door: type[Moved | Unchanged], tmp_path: Path) -> None:
+    """One job succeeds, one fails, one is stopped, one ends when no notifier is there: each is told once, and truly."""
+    with scene(embedded_url, door, tmp_path) as stage:
+        failing = f"{stage.pipeline}-fails"
+        stage.manager.upload(failing, FAILS)
+        with stage.notifier():
+            jobs = {stage.start("작업-1", seconds="0"): "작업-1", stage.start("작업-2", failing): "작업-2"}
+            stage.until_noted(*jobs)  # the receiver is down, and the notifier is killed
+        alone = stage.start("작업-3", seconds="0")
+        with Client(stage.target) as client:
+            client.wait_run(alone, timeout=SECONDS)
+        with stage.notifier():
+            stopped = stage.start("작업-4", seconds="6000")
+            stage.manager.terminate(stopped)
+            jobs |= {alone: "작업-3", stopped: "작업-4"}
+            stage.until_noted(*jobs)  # and once more
+        with receiving(port=stage.port) as receiver, stage.notifier():
+            stage.until_told(receiver, *jobs)
+            assert told(receiver) == ends(stage.target, jobs)
+            assert [told(receiver)[run_id][1] == "SUCCEEDED" for run_id in jobs] == [True, False, True, False]
+        with receiving(port=stage.port) as later, stage.notifier():
+            assert later.received == []
+        with Client(stage.target) as client:
+            client.delete(failing, force=True)
+
+
+def test_every_job_is_reported_without_execution(
+    any_kfp_url: str, door: type[Moved | Unchanged], tmp_path: Path
+) -> None:
+    """The same before any KFP, also one that executes nothing: jobs that are stopped are told once, as they ended."""
+    with scene(any_kfp_url, door, tmp_path) as stage:
+        with stage.notifier():
+            jobs = {stage.start(job, seconds="6000"): job for job in ("1", "2")}
+            first = next(iter(jobs))
+            end(stage, first)
+            stage.until_noted(first)
+        jobs[stage.start("3", seconds="6000")] = "3"
+        for run_id in jobs:
+            end(stage, run_id)
+        with stage.notifier():
+            stage.until_noted(*jobs)
+        with receiving(port=stage.port) as receiver, stage.notifier():
+            stage.until_told(receiver, *jobs)
+            assert told(receiver) == ends(stage.target, jobs)
+        with receiving(port=stage.port) as later, stage.notifier():
+            assert later.received == []
+
+
+def end(stage: Scene, run_id: str) -> None:
+    """Has the training manager stop a run, and waits until it is over."""
+    stage.manager.terminate(run_id)
+    with Client(stage.target) as client:
+        assert client.wait_run(run_id, timeout=SECONDS).state.is_over

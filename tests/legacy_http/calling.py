@@ -1,0 +1,141 @@
+"""An adapter that answers HTTP, and a caller who talks to it as the training manager does."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.server.kfp import connect_as_set
+from kfadapter_grpc.server.process import servicers
+from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.watching import WatchPoller
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterator, Mapping
+
+T = TypeVar("T")
+
+WAIT_SECONDS = 30.0
+"""How long a test waits for what must come about."""
+JSON = "application/json"
+BOUNDARY = "b0undary"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer; the names of its headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:  # noqa: ANN401 - JSON
+        """The body, which must be JSON of exactly the content type that the training manager compares."""
+        assert self.headers["content-type"] == JSON
+        return json.loads(self.body)
+
+    def refusal(self, status: int, reason: str) -> Any:  # noqa: ANN401 - JSON
+        """The body of an answer that must be a refusal."""
+        told = self.json()
+        assert (self.status, told["status"], told["reason"]) == (status, status, reason), told
+        assert told["message"]
+        assert told["request_id"] == self.headers["x-request-id"]
+        return told
+
+
+class Caller:
+    """Sends requests, each over a connection of its own."""
+
+    def __init__(self, address: str, context: ssl.SSLContext | None = None, token: str = "") -> None:
+        """Calls HOST:PORT, over TLS if there is a context."""
+        self.address = address
+        self._context = context
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def say(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
+        """Sends a request; `_` stands for `-` in the names of headers."""
+        connection = self._connection()
+        spelled = {name.replace("_", "-"): value for name, value in headers.items()}
+        with closing(connection):
+            connection.request(method, quote(path, safe="/%?=&"), body, {**self._headers, **spelled})
+            answer = connection.getresponse()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            return Reply(answer.status, told, answer.read())
+
+    def get(self, path: str) -> Reply:
+        """Asks for something."""
+        return self.say("GET", path)
+
+    def delete(self, path: str) -> Reply:
+        """Has something deleted, or stopped."""
+        return self.say("DELETE", path)
+
+    def upload(self, name: str, file: bytes, description: str = "", **headers: str) -> Reply:
+        """Uploads a file as the training manager does: the field first, the file under the name of its field."""
+        body = form(("description", description.encode()), ("file", file))
+        return self.say("POST", f"/pipelineIds/{name}", body, content_type=FORM, **headers)
+
+    def execute(self, job: str, details: Mapping[str, object], **headers: str) -> Reply:
+        """Starts the run of a training job."""
+        body = json.dumps(details).encode()
+        return self.say("POST", f"/trainingjobs/{job}/execution", body, content_type=JSON, **headers)
+
+    def raw(self, data: bytes, *, end: bool = False) -> bytes:
+        """Sends bytes, and reads until the connection ends."""
+        host, _, port = self.address.rpartition(":")
+        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+            connection.sendall(data)
+            if end:
+                connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._context is None:
+            return http.client.HTTPConnection(self.address, timeout=WAIT_SECONDS)
+        return http.client.HTTPSConnection(self.address, timeout=WAIT_SECONDS, context=self._context)
+
+
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def form(*parts: tuple[str, bytes], file_name: str | None = "file") -> bytes:
+    """A form; the part `file` has a file name unless that is None."""
+    body = bytearray()
+    for name, data in parts:
+        more = f'; filename="{file_name}"' if name == "file" and file_name is not None else ""
+        body += f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
+        body += data + b"\r\n"
+    return bytes(body) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def eventually(find: Callable[[], list[T]], count: int = 1) -> list[T]:
+    """Waits until there are `count` things."""
+    end, pause = time.monotonic() + WAIT_SECONDS, threading.Event()
+    while len(found := find()) < count:
+        assert time.monotonic() < end, found
+        pause.wait(0.005)
+    return found
+
+
+@contextmanager
+def adapter(kfp_url: str, **settings: object) -> Iterator[AdapterServer]:
+    """Runs an adapter as the process builds it, with HTTP on a free port."""
+    with ExitStack() as stack:
+        loaded = Settings.load(
+            config=None, **{"listen": "127.0.0.1:0", "legacy_http": 0, "kfp_url": kfp_url, **settings}
+        )
+        limits = UploadLimits(max_bytes=loaded.max_upload_bytes, directory=loaded.upload_dir)
+        backend = stack.enter_context(closing(connect_as_set(loaded, limits.place)))
+        watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
+        served = servicers(backend, watches, limits, loaded.namespace)
+        yield stack.enter_context(AdapterServer(loaded, served, lambda: True, watches.drain))

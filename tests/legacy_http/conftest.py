@@ -1,0 +1,65 @@
+"""Adapters that answer HTTP in front of an embedded KFP."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+import structlog
+from tests.legacy_http.calling import Caller, adapter
+
+from kfadapter_grpc.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.server import AdapterServer
+
+PIPELINES = Path(__file__).parents[1] / "data" / "pipelines"
+
+
+@pytest.fixture(autouse=True)
+def _silent_log() -> None:
+    """Drops log lines that no test captures."""
+    structlog.configure(processors=[_drop], cache_logger_on_first_use=False)
+
+
+def _drop(*_: object) -> NoReturn:
+    raise structlog.DropEvent
+
+
+@pytest.fixture(scope="session")
+def server(embedded_url: str) -> Iterator[AdapterServer]:
+    """An adapter that tests share."""
+    with adapter(embedded_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def caller(server: AdapterServer) -> Caller:
+    """A caller of it over HTTP."""
+    return Caller(server.legacy_http_address)
+
+
+@pytest.fixture(scope="session")
+def client(server: AdapterServer) -> Iterator[Client]:
+    """A caller of it over gRPC."""
+    with Client(server.address) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def file() -> bytes:
+    """A pipeline with parameters of all types."""
+    return (PIPELINES / "all_parameter_types.yaml").read_bytes()
+
+
+@pytest.fixture
+def name(caller: Caller, client: Client, file: bytes) -> Iterator[str]:
+    """The name of a pipeline with one version."""
+    unique = f"기지국-{uuid.uuid4().hex[:12]}"
+    assert caller.upload(unique, file, "모델을 학습한다").status == 200
+    yield unique
+    client.delete(unique, force=True, allow_missing=True)

@@ -1,0 +1,219 @@
+"""What was wrong with the Flask adapter, and is right here; each test says which fault it is about."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.legacy_http.calling import FORM, WAIT_SECONDS, Caller, adapter, form
+from tests.legacy_http.conftest import PIPELINES
+from tests.legacy_http.test_routes import NOBODY, details
+from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
+
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.domain.runs import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MANY_VERSIONS = 201
+
+
+class Waiting:
+    """A KFP that takes its time to tell of a run."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, connection: Connection, received: Received) -> bool:
+        """Answers once it may."""
+        self.entered.set()
+        assert self.opened.wait(WAIT_SECONDS)
+        return answers(200, {"run_id": NOBODY, "display_name": "x", "state": "RUNNING"})(connection, received)
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that nobody else uses."""
+    return f"fault-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def filled(caller: Caller, client: Client, unique: str, file: bytes) -> Iterator[str]:
+    """The beginning of the names of 21 pipelines, 21 runs and 11 experiments."""
+    for number in range(21):
+        assert caller.upload(f"{unique}-{number}", file).status == 200
+        client.create_run(f"{unique}-0", display_name=f"{unique}-{number}", parameters={"s": ""})
+    for number in range(11):
+        client.create_experiment(f"{unique}-{number}")
+    yield unique
+    for number in range(21):
+        client.delete(f"{unique}-{number}", force=True)
+
+
+def test_fault_1_pipelines_are_told_and_deleted_by_id(caller: Caller, name: str) -> None:
+    """Asking for a pipeline by its id, and deleting it, always failed."""
+    pipeline_id = caller.get(f"/pipelineIds/{name}").json()["id"]
+    assert caller.get(f"/pipelines/{pipeline_id}").json()["name"] == name
+    assert caller.delete(f"/pipelines/{pipeline_id}").status == 200
+    caller.get(f"/pipelines/{pipeline_id}").refusal(404, "PIPELINE_NOT_FOUND")
+
+
+def test_fault_3_a_run_is_known_by_its_label_after_a_restart(embedded_url: str, caller: Caller, name: str) -> None:
+    """Which run belongs to which job was forgotten with the process; now any adapter finds it in KFP."""
+    job = f"job-{uuid.uuid4().hex[:8]}"
+    run_id = caller.execute(job, details(name)).json()["run_id"]
+    with adapter(embedded_url) as restarted, Client(restarted.address) as client:
+        assert [run.run_id for run in client.list_runs(labels={"trainingjob_id": job})] == [run_id]
+
+
+def test_fault_4_nothing_waits_for_a_slow_kfp() -> None:
+    """Every request waited behind one lock; now one that KFP holds up holds up no other."""
+    with ScriptedKfp() as kfp, adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
+        caller = Caller(server.legacy_http_address)
+        kfp_that_waits = Waiting()
+        kfp.on("GET", "/runs/", kfp_that_waits)
+        slow = threads.submit(caller.get, f"/runs/{NOBODY}")
+        assert kfp_that_waits.entered.wait(WAIT_SECONDS)
+        assert caller.get("/liveness").status == 200
+        caller.get("/pipelineIds/x")
+        assert not slow.done()
+        kfp_that_waits.opened.set()
+        assert slow.result(WAIT_SECONDS).json()["run_status"] == "RUNNING"
+
+
+def test_fault_6_any_run_is_terminated(caller: Caller, client: Client, unique: str) -> None:
+    """A run that the adapter did not remember was terminated, and then refused."""
+    client.upload(PIPELINES / "sleeps.yaml", name=unique)
+    run = client.create_run(unique)
+    reply = caller.delete(f"/runs/{run.run_id}")
+    assert (reply.status, reply.json()["run_id"]) == (200, run.run_id)
+    ended = client.wait_run(run.run_id, timeout=WAIT_SECONDS).state
+    assert ended in {RunState.FAILED, RunState.CANCELED}
+    assert caller.delete(f"/runs/{run.run_id}").json()["run_status"] == ended.value
+
+
+def test_fault_7_a_started_run_is_always_scheduled(caller: Caller, name: str) -> None:
+    """`run_status` was missing unless the run was PENDING at that moment, and the training manager failed the job."""
+    key = str(uuid.uuid4())
+    first = caller.execute("42", details(name), Idempotency_Key=key).json()
+    assert first["run_status"] == "scheduled"
+    while caller.get(f"/runs/{first['run_id']}").json()["run_status"] != "SUCCEEDED":
+        pass
+    assert caller.execute("42", details(name), Idempotency_Key=key).json()["run_status"] == "scheduled"
+
+
+def test_fault_8_uploads_at_once_keep_their_contents(caller: Caller, client: Client, unique: str, file: bytes) -> None:
+    """Every upload was written to the same file, so that two at once swapped their contents."""
+    files = {f"{unique}-{number}": file.replace(b"all-parameter-types", f"p{number}".encode()) for number in range(8)}
+    with ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda item: caller.upload(*item), files.items()))
+    assert [reply.status for reply in replies] == [200] * 8
+    for number, name in enumerate(files):
+        spec = client.get_version(name).spec
+        assert spec is not None
+        assert spec.name == f"p{number}"
+        client.delete(name)
+
+
+def test_fault_8_a_file_name_is_never_a_path(caller: Caller, client: Client, unique: str, file: bytes) -> None:
+    """A file name with `../` was written where it led; now no name is a path."""
+    led_to = Path("/tmp") / f"{unique}.yaml"  # noqa: S108 - where the Flask adapter wrote
+    for part in (f"../../../../../..{led_to.with_suffix('')}", str(led_to.with_suffix("")), unique):
+        body = form(("description", b""), ("file", file), file_name=part)
+        assert caller.say("POST", f"/pipelineIds/{unique}", body, content_type=FORM).status == 200
+        assert not led_to.exists()
+    odd = "..%2F..%2Fetc%2Fpasswd"
+    assert caller.say("POST", f"/pipelineIds/{odd}", form(("file", file)), content_type=FORM).json()["name"] == (
+        "../../etc/passwd"
+    )
+    assert caller.get(f"/pipelineIds/{odd}").json()["name"] == "../../etc/passwd"
+    for name in (unique, "../../etc/passwd"):
+        client.delete(name, force=True)
+
+
+def test_fault_9_all_pages_are_seen(caller: Caller, filled: str) -> None:
+    """Only the first twenty pipelines and runs and the first ten experiments were seen."""
+    pipelines = {one["display_name"] for one in caller.get("/pipelines").json()["pipelines"]}
+    assert {f"{filled}-{number}" for number in range(21)} <= pipelines
+    assert {f"{filled}-{number}" for number in range(21)} <= caller.get("/runs").json().keys()
+    assert {f"{filled}-{number}" for number in range(11)} <= caller.get("/experiments").json().keys()
+
+
+def test_fault_9_and_10_more_versions_than_kfp_puts_on_a_page(
+    caller: Caller, client: Client, unique: str, file: bytes
+) -> None:
+    """The next version was named by counting those on one page: wrong after a deletion, and past 200 of them."""
+    for _ in range(MANY_VERSIONS):
+        assert caller.upload(unique, file).status == 200
+    assert len(caller.get(f"/pipelines/{unique}/versions").json()["versions_list"]) == MANY_VERSIONS
+    client.delete_version(unique, version_name="7")
+    assert caller.upload(unique, file).status == 200
+    versions = caller.get(f"/pipelines/{unique}/versions").json()["versions_list"]
+    assert sorted(versions) == sorted({unique, *map(str, range(2, MANY_VERSIONS + 2))} - {"7"})
+    client.delete(unique, force=True)
+
+
+def test_fault_10_uploads_that_race_get_numbers_of_their_own(
+    caller: Caller, client: Client, name: str, file: bytes
+) -> None:
+    """Two uploads at once counted to the same number, and one failed; the description of a version was lost."""
+    with ThreadPoolExecutor(4) as threads:
+        replies = list(threads.map(lambda number: caller.upload(name, file, f"설명 {number}"), range(4)))
+    assert [reply.status for reply in replies] == [200] * 4
+    versions = {one.name: one.description for one in client.list_versions(name)}
+    assert sorted(versions) == sorted([name, "2", "3", "4", "5"])
+    assert {versions[number] for number in "2345"} == {f"설명 {number}" for number in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "reason"),
+    [
+        ("GET", f"/pipelines/{NOBODY}", 404, "PIPELINE_NOT_FOUND"),
+        ("DELETE", f"/pipelines/{NOBODY}", 404, "PIPELINE_NOT_FOUND"),
+        ("GET", "/pipelines/nobody/versions", 404, "PIPELINE_NOT_FOUND"),
+        ("GET", "/pipelineIds/nobody", 404, "PIPELINE_NOT_FOUND"),
+        ("GET", f"/runs/{NOBODY}", 404, "RUN_NOT_FOUND"),
+        ("DELETE", f"/runs/{NOBODY}", 404, "RUN_NOT_FOUND"),
+        ("GET", "/experiments/nobody", 404, "EXPERIMENT_NOT_FOUND"),
+        ("GET", "/pipelines/x", 400, "INVALID_FIELD"),
+        ("GET", "/nowhere", 404, "NOT_FOUND"),
+        ("GET", "/pipelines/", 404, "NOT_FOUND"),
+        ("PUT", "/pipelines", 405, "METHOD_NOT_ALLOWED"),
+    ],
+)
+def test_fault_11_errors_are_told_apart(caller: Caller, method: str, path: str, status: int, reason: str) -> None:
+    """Every error was 400 or 500 with a general text; now status, reason and words tell what is wrong."""
+    caller.say(method, path).refusal(status, reason)
+
+
+def test_fault_11_jobs_and_files_that_are_wrong_are_told_apart(caller: Caller, name: str) -> None:
+    """A job or a file that is refused is told why, before anything has begun."""
+    caller.execute("42", details("nobody")).refusal(404, "PIPELINE_NOT_FOUND")
+    caller.execute("42", {**details(name), "experiment_name": "nobody"}).refusal(404, "EXPERIMENT_NOT_FOUND")
+    caller.execute("42", {**details(name), "pipeline_version": "99"}).refusal(404, "VERSION_NOT_FOUND")
+    assert "parameters.i" in caller.execute("42", details(name, i="x")).refusal(400, "PARAMETER_TYPE")["message"]
+    missing = {**details(name), "arguments": {}}
+    caller.execute("42", missing).refusal(400, "PARAMETER_MISSING")
+    caller.upload(name, b"a: [").refusal(400, "INVALID_PIPELINE_FILE")
+
+
+def test_fault_11_kfp_that_is_away_is_told() -> None:
+    """A KFP that cannot be reached is 503, with the time after which to try again."""
+    with ScriptedKfp() as gone:
+        url = gone.url
+    with adapter(url) as server:
+        reply = Caller(server.legacy_http_address).get("/experiments/x")
+        reply.refusal(503, "KFP_UNAVAILABLE")
+        assert reply.headers["retry-after"] == "2"
+
+
+def test_fault_11_the_namespace_is_asked_for() -> None:
+    """Namespaces were ignored; now KFP is asked in the one that the adapter is configured with."""
+    with ScriptedKfp() as kfp, adapter(kfp.url, namespace="ml") as server:
+        Caller(server.legacy_http_address).get("/experiments")
+        assert any("namespace=ml" in path for path in kfp.paths("GET"))

@@ -1,0 +1,437 @@
+"""What a request over HTTP may take, and what becomes of those that take more, when others are busy or at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.contract.running import failure
+from tests.legacy_http.calling import BOUNDARY, FORM, JSON, WAIT_SECONDS, Caller, adapter, eventually, form
+from tests.legacy_http.test_faults import Waiting
+from tests.legacy_http.test_routes import NOBODY
+from tests.scripted_kfp import ScriptedKfp, answers
+
+from kfadapter.v1.run_pb2 import TerminateRunRequest
+from kfadapter.v1.run_pb2_grpc import RunServiceStub
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.legacy_http import limits, routes
+from kfadapter_grpc.legacy_http.messages import RefusalError
+from kfadapter_grpc.legacy_http.upload_form import UploadForm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.server import AdapterServer
+
+HEAD = "POST /pipelineIds/x HTTP/1.1\r\nHost: x\r\n"
+JOB = f"POST /trainingjobs/1/execution HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\n"
+FILE = b"pipelineInfo: {name: x}\n"
+
+
+@pytest.fixture
+def kfp() -> Iterator[ScriptedKfp]:
+    """A KFP that knows an experiment and a run."""
+    with ScriptedKfp() as server:
+        server.on(
+            "GET", "/experiments", answers(200, {"experiments": [{"experiment_id": NOBODY, "display_name": "x"}]})
+        )
+        server.on("GET", "/pipelines", answers(200, {"pipelines": []}))
+        yield server
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has everything that is waited for be late after a fifth of a second."""
+    for name in ("HEAD_SECONDS", "SILENCE_SECONDS", "BODY_SECONDS", "LINGER_SECONDS"):
+        monkeypatch.setattr(limits, name, 0.2)
+
+
+def test_overload(kfp: ScriptedKfp) -> None:
+    """Beyond the bounds of calls a request is 429, with the time after which to try again; the next one is served."""
+    busy = Waiting()
+    kfp.on("GET", "/runs/", busy)
+    with adapter(kfp.url, max_unary_calls=1) as server, ThreadPoolExecutor() as threads:
+        caller = Caller(server.legacy_http_address)
+        first = threads.submit(caller.get, f"/runs/{NOBODY}")
+        assert busy.entered.wait(WAIT_SECONDS)
+        reply = caller.get("/experiments")
+        reply.refusal(429, "OVERLOADED")
+        assert reply.headers["retry-after"] == "1"
+        busy.opened.set()
+        assert first.result(WAIT_SECONDS).status == 200
+        eventually(lambda: [1] if caller.get("/experiments").status == 200 else [])
+
+
+def test_no_more_places_than_threads(kfp: ScriptedKfp) -> None:
+    """A request for which there is no thread is not queued, but 429."""
+    with adapter(kfp.url) as server:
+        assert server._legacy_http is not None
+        server._legacy_http._handling._places = 0
+        caller = Caller(server.legacy_http_address)
+        caller.get("/experiments").refusal(429, "OVERLOADED")
+        assert caller.get("/liveness").status == 200
+
+
+def test_one_address_does_not_shut_out_others(kfp: ScriptedKfp) -> None:
+    """A quarter of the places is kept from a caller who holds one, and over HTTP a caller is an address."""
+    busy = Waiting()
+    kfp.on("GET", "/runs/", busy)
+    with adapter(kfp.url, max_unary_calls=4) as server, ThreadPoolExecutor() as threads:
+        caller = Caller(server.legacy_http_address)
+        held = [threads.submit(caller.get, f"/runs/{NOBODY}") for _ in range(3)]
+        eventually(lambda: list(range(sum(server.admission.inflight().values()))), 3)
+        assert "kept for other callers" in caller.get("/experiments").refusal(429, "OVERLOADED")["message"]
+        with Client(server.address) as other:
+            assert list(other.list_experiments())
+        busy.opened.set()
+        assert {one.result(WAIT_SECONDS).status for one in held} == {200}
+
+
+def test_drain(kfp: ScriptedKfp) -> None:
+    """While the server runs dry, new requests are 503, liveness answers, and one of several calls goes on."""
+    busy = Waiting()
+    kfp.on("GET", "/runs[?]", busy)
+    with adapter(kfp.url, grace_seconds=WAIT_SECONDS) as server, ThreadPoolExecutor() as threads:
+        caller = Caller(server.legacy_http_address)
+        running = threads.submit(caller.get, "/runs")
+        assert busy.entered.wait(WAIT_SECONDS)
+        draining = threads.submit(server.drain)
+        eventually(lambda: [1] if caller.get("/experiments").status == 503 else [])
+        reply = caller.get("/experiments")
+        reply.refusal(503, "DRAINING")
+        assert reply.headers["retry-after"] == "1"
+        assert caller.get("/liveness").status == 200
+        with grpc.insecure_channel(server.address) as channel:
+            assert failure(lambda: RunServiceStub(channel).Terminate(TerminateRunRequest())).reason == "DRAINING"
+        assert not draining.done()
+        busy.opened.set()
+        assert running.result(WAIT_SECONDS).status == 200
+        assert draining.result(WAIT_SECONDS) is True
+
+
+def test_the_end_of_the_grace(kfp: ScriptedKfp) -> None:
+    """A request that does not end within the grace is cut off."""
+    busy = Waiting()
+    kfp.on("GET", "/runs/", busy)
+    with ThreadPoolExecutor() as threads:
+        with adapter(kfp.url, grace_seconds=0.1) as server:
+            running = threads.submit(Caller(server.legacy_http_address).get, f"/runs/{NOBODY}")
+            assert busy.entered.wait(WAIT_SECONDS)
+            assert server.drain() is False
+        with suppress(OSError):
+            assert running.result(WAIT_SECONDS).status in {499, 503}
+        busy.opened.set()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"", b""),
+        (b"GET /runs HTTP/1.1\r\nHost:", b"408"),
+        (f"{JOB}Content-Length: 9\r\n\r\n{{".encode(), b"408"),
+        (f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 999\r\n\r\n--{BOUNDARY}\r\n".encode(), b"408"),
+        (
+            f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 999\r\n\r\n".encode() + form(("file", FILE))[:-20],
+            b"408",
+        ),
+    ],
+    ids=["nothing", "half a head", "half a job", "half a form", "half a file"],
+)  # fmt: skip
+def test_who_is_too_slow(kfp: ScriptedKfp, sent: bytes, status: bytes) -> None:
+    """A request that does not arrive in time is told so, or ended where nothing came, and KFP hears nothing of it."""
+    with adapter(kfp.url) as server:
+        answer = Caller(server.legacy_http_address).raw(sent)
+        assert answer.split(b" ")[1:2] == ([status] if status else [])
+        assert not kfp.requests
+
+
+def test_who_drips(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body whose bytes come one by one is held to the time of the whole."""
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    with adapter(kfp.url) as server:
+        host, _, port = server.legacy_http_address.rpartition(":")
+        head = f"{JOB}Content-Length: 9999\r\n\r\n"
+        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+            connection.sendall(head.encode())
+            connection.settimeout(0.02)
+            for _ in range(500):
+                connection.sendall(b" ")
+                with suppress(TimeoutError):
+                    assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
+                    break
+            else:
+                pytest.fail("nothing ended it")
+
+
+def test_who_goes_away_in_the_middle_of_a_file(kfp: ScriptedKfp) -> None:
+    """A file that does not come whole is not stored."""
+    with adapter(kfp.url) as server:
+        head = f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9999\r\n\r\n".encode()
+        answer = Caller(server.legacy_http_address).raw(head + form(("file", FILE))[:-20], end=True)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert not server.admission.count()
+        assert not kfp.requests
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /runs HTTP/1.1\r\nHost: x\r\nX: " + b"x" * limits.MAX_HEAD_BYTES + b"\r\n\r\n", b"431"),
+        (f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 999999999\r\n\r\n".encode(), b"413"),
+        (f"{JOB}Content-Length: 1048577\r\n\r\n".encode(), b"413"),
+        (f"{HEAD}Content-Length: 1\r\n\r\nx".encode(), b"415"),
+        (JOB.replace(JSON, "text/plain").encode() + b"Content-Length: 2\r\n\r\n{}", b"415"),
+        (b"GET /runs HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /runs\r\n\r\n", b"400"),
+        (b"GET /runs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", b"400"),
+        (b"GET http://x/runs HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
+    ],
+    ids=[
+        "long head",
+        "large file",
+        "large job",
+        "no form",
+        "no JSON",
+        "no host",
+        "HTTP/0.9",
+        "two lengths",
+        "a URL",
+        "HTTP/2",
+        "TLS",
+    ],
+)  # fmt: skip
+def test_what_is_no_request_of_this_server(
+    kfp: ScriptedKfp, sent: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be answered is told why, and the server goes on."""
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.2)
+    with adapter(kfp.url) as server:
+        caller = Caller(server.legacy_http_address)
+        answer = caller.raw(sent)
+        assert answer.split(b" ")[1] == status
+        assert b"Content-Type: application/json\r\n" in answer
+        assert caller.get("/experiments").status == 200
+
+
+def test_a_file_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
+    """A file whose size is not announced is taken up to the limit, and 413 beyond it."""
+    with adapter(kfp.url, max_upload_bytes=1000) as server:
+        body = form(("file", FILE * 100))
+        chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:700], body[700:])) + b"0\r\n\r\n"
+        answer = Caller(server.legacy_http_address).raw(
+            f"{HEAD}Content-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + chunked
+        )
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"UPLOAD_TOO_LARGE" in answer
+        assert not kfp.requests
+
+
+def test_who_waits_to_be_asked_for_the_body(kfp: ScriptedKfp) -> None:
+    """`Expect: 100-continue` is answered before the body where it is wanted, and with the refusal where it is not."""
+    with adapter(kfp.url) as server:
+        host, _, port = server.legacy_http_address.rpartition(":")
+        job = f"{JOB}Expect: 100-continue\r\n"
+        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+            connection.sendall(f"{job}Content-Length: 2\r\n\r\n".encode())
+            assert connection.recv(25) == b"HTTP/1.1 100 \r\n\r\n"
+            connection.sendall(b"{}")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+        refused = Caller(server.legacy_http_address).raw(f"{job}Content-Length: 9999999\r\n\r\n".encode())
+        assert refused.startswith(b"HTTP/1.1 413 ")
+
+
+def test_connections_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all places are taken, who has been silent for longest makes room for who comes."""
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 8)
+    with adapter(kfp.url) as server:
+        host, _, port = server.legacy_http_address.rpartition(":")
+        silent = [socket.create_connection((host, int(port)), WAIT_SECONDS) for _ in range(20)]
+        assert Caller(server.legacy_http_address).get("/liveness").status == 200
+        assert server._legacy_http is not None
+        assert len(server._legacy_http._open) <= 8
+        assert silent[0].recv(1) == b""
+        for connection in silent:
+            connection.close()
+
+
+def test_busy_connections_make_no_room(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of connections that are being answered none is ended for another, which is ended itself."""
+    monkeypatch.setattr(limits, "MAX_CONNECTIONS", 4)
+    busy = Waiting()
+    kfp.on("GET", "/runs/", busy)
+    with adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
+        caller = Caller(server.legacy_http_address)
+        held = [threads.submit(caller.get, f"/runs/{NOBODY}") for _ in range(3)]
+        eventually(lambda: list(range(server.admission.count())), 3)
+        with pytest.raises(OSError):  # noqa: PT011 - the connection is reset, or ends
+            caller.get("/liveness")
+        busy.opened.set()
+        assert {one.result(WAIT_SECONDS).status for one in held} == {200}
+
+
+def test_lists_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that is too long for one answer is refused, and told where its pages are."""
+    monkeypatch.setattr(routes, "MAX_LISTED", 0)
+    with adapter(kfp.url) as server:
+        told = Caller(server.legacy_http_address).get("/experiments").refusal(507, "INSUFFICIENT_STORAGE")
+        assert "gRPC" in told["message"]
+
+
+def test_files_are_never_whole_in_memory() -> None:
+    """Of a file no more is held than one read takes, however large it is."""
+    size, held = 8 * 2**20, 0
+    body = form(("description", "설명".encode()), ("file", b"x" * size))
+    pieces = iter([body[at : at + 65536] for at in range(0, len(body), 65536)])
+
+    async def read() -> bytes:
+        return next(pieces, b"")
+
+    async def take_all() -> int:
+        nonlocal held
+        upload = UploadForm(FORM, read)
+        await upload.begin()
+        assert upload.description == "설명"
+        taken = 0
+        while data := await upload.take(65536):
+            taken += len(data)
+            held = max(held, len(data) + len(upload._parts.file))
+        return taken
+
+    assert asyncio.run(take_all()) == size
+    assert held <= 3 * 65536
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "no part named 'file'"),
+        (b"nonsense", "cannot be read"),
+        (form(("description", b"x")), "no part named 'file'"),
+        (form(("file", FILE))[:-4], "ends before its last boundary"),
+        (form(("file", FILE), ("file", FILE)), "more than one part named 'file'"),
+        (form(("file", FILE), ("description", b"x")), "comes after the file"),
+        (form(*[("other", b"")] * 99), "more than 16 parts"),
+        (form(("description", b"\xff"), ("file", FILE)), "not UTF-8"),
+        (form(("description", b"x" * 99999), ("file", FILE)), "too long"),
+        (f"--{BOUNDARY}\r\n{'X' * 20000}: x\r\n\r\n".encode(), "cannot be read"),
+    ],
+)
+def test_forms_that_are_wrong(body: bytes, words: str) -> None:
+    """A form that cannot be taken is refused in words."""
+    pieces = iter([body])
+
+    async def read() -> bytes:
+        return next(pieces, b"")
+
+    async def take() -> None:
+        upload = UploadForm(FORM, read)
+        await upload.begin()
+        while await upload.take(65536):
+            pass
+
+    with pytest.raises(RefusalError, match=words):
+        asyncio.run(take())
+
+
+@contextmanager
+def process(kfp_url: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """Runs `kfadapter serve`; tells its addresses for HTTP and for metrics."""
+    program = str(Path(sys.executable).parent / "kfadapter")
+    free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--legacy-http", "0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KFADAPTER_")}
+    with subprocess.Popen(
+        [program, "serve", *free, "--kfp-url", kfp_url, "--log-format", "json"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as running:
+        try:
+            assert running.stderr is not None
+            lines = map(json.loads, running.stderr)
+            serving = next(line for line in lines if line["event"] == "serving")
+            assert "until all callers use gRPC" in next(lines)["event"]
+            yield running, serving["legacy_http"], serving["metrics"]
+        finally:
+            running.kill()
+
+
+def test_sigterm_in_the_middle_of_an_upload(embedded_url: str) -> None:
+    """An upload that is under way when the process is told to stop is finished, and the process ends with 0."""
+    name = f"sigterm-{time.time_ns()}"
+    file = (Path(__file__).parents[1] / "data" / "pipelines" / "hello_world.yaml").read_bytes()
+    body = form(("description", b""), ("file", file))
+    with process(embedded_url) as (running, address, metrics):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+            head = f"POST /pipelineIds/{name} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-200])
+            eventually(
+                lambda: [1] if 'inflight{kind="upload"} 1' in Caller(metrics).get("/metrics").body.decode() else []
+            )
+            running.send_signal(signal.SIGTERM)
+            eventually(lambda: [1] if Caller(address).get("/experiments").status == 503 else [])
+            assert running.poll() is None
+            connection.sendall(body[-200:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert running.wait(WAIT_SECONDS) == 0
+    with adapter(embedded_url) as server:
+        assert Caller(server.legacy_http_address).get(f"/pipelineIds/{name}").status == 200
+
+
+def test_requests_are_counted(embedded_url: str) -> None:
+    """Metrics count requests by route and status, and their calls beside those over gRPC."""
+    with process(embedded_url) as (_, address, metrics):
+        caller = Caller(address)
+        caller.get("/experiments/Default")
+        caller.get("/experiments/nobody")
+        caller.get("/nowhere")
+
+        def counted() -> list[tuple[str, str]]:
+            text = Caller(metrics).get("/metrics").body.decode()
+            samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+            assert any(one.labels.get("grpc_method") == "Get" and one.value for one in samples)
+            return [
+                (one.labels["route"], one.labels["status"])
+                for one in samples
+                if one.name == "kfadapter_legacy_http_requests_total" and one.value
+            ]
+
+        wanted = [("/experiments/{name}", "200"), ("/experiments/{name}", "404"), ("none", "404")]
+        assert sorted(eventually(counted, 3)) == wanted
+
+
+def server_threads() -> set[str]:
+    """The names of threads that HTTP has."""
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith(("http", "legacy-http"))}
+
+
+def test_nothing_is_left(kfp: ScriptedKfp) -> None:
+    """A server that has stopped leaves no thread and no socket."""
+
+    def run() -> AdapterServer:
+        with adapter(kfp.url) as server:
+            Caller(server.legacy_http_address).get("/experiments")
+        return server
+
+    before = server_threads()
+    address = run().legacy_http_address
+    eventually(lambda: [1] if server_threads() <= before else [])
+    with pytest.raises(ConnectionRefusedError):
+        Caller(address).get("/liveness")

@@ -1,0 +1,168 @@
+"""Every route of the Flask adapter, called as the training manager and people do."""
+
+from __future__ import annotations
+
+import uuid
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from structlog.testing import capture_logs
+from tests.legacy_http.calling import FORM, Caller, adapter, eventually, form
+
+from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.legacy_http.routes import ROUTES
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
+
+NOBODY = str(uuid.UUID(int=1))
+
+
+def details(pipeline_name: str, **arguments: str) -> dict[str, Any]:
+    """What the training manager sends to start a run; it has texts only."""
+    own = {
+        "trainingjob_id": "42",
+        "featuregroup_name": "기지국",
+        "modelName": "qoe",
+        "modelVersion": "1",
+        "modellocation": "",
+    }
+    return {
+        "pipeline_name": pipeline_name,
+        "experiment_name": "Default",
+        "pipeline_version": pipeline_name,
+        "arguments": {"s": "글", **arguments, **own},
+    }
+
+
+def test_pipelines(caller: Caller, name: str) -> None:
+    """A pipeline is listed with its description and an HTTP date, and its id leads to its arguments."""
+    listed = caller.get("/pipelines").json()
+    mine = next(one for one in listed["pipelines"] if one["display_name"] == name)
+    assert set(mine) == {"pipeline_id", "display_name", "description", "created_at"}
+    assert mine["description"] == "모델을 학습한다"
+    assert parsedate_to_datetime(mine["created_at"]).tzinfo
+    assert mine["created_at"].endswith(" GMT")
+    assert (listed["next_page_token"], listed["total_size"]) == (None, len(listed["pipelines"]))
+    assert caller.get(f"/pipelineIds/{name}").json() == {"name": name, "id": mine["pipeline_id"]}
+    told = caller.get(f"/pipelines/{mine['pipeline_id']}").json()
+    assert (told["id"], told["name"], told["description"]) == (mine["pipeline_id"], name, "모델을 학습한다")
+    assert told["arguments"] == {
+        "b": "true", "d": '{"a": 1}', "f": "0.5", "i": "7", "maybe": None, "s": None, "xs": "[1, 2, 3]",
+    }  # fmt: skip
+
+
+def test_versions(caller: Caller, name: str, file: bytes) -> None:
+    """A second upload makes a second version, under the next number."""
+    assert caller.upload(name, file).json() == caller.get(f"/pipelineIds/{name}").json()
+    told = caller.get(f"/pipelines/{name}/versions").json()
+    assert (set(told), sorted(told["versions_list"])) == ({"versions_list"}, ["2", name])
+
+
+def test_a_deleted_pipeline(caller: Caller, name: str, file: bytes) -> None:
+    """A pipeline is deleted by its id, with all its versions."""
+    assert caller.upload(name, file).status == 200
+    pipeline_id = caller.get(f"/pipelineIds/{name}").json()["id"]
+    assert caller.delete(f"/pipelines/{pipeline_id}").json() == {"id": pipeline_id, "status": "Deleted"}
+    caller.get(f"/pipelineIds/{name}").refusal(404, "PIPELINE_NOT_FOUND")
+
+
+def test_a_training_job(caller: Caller, client: Client, name: str) -> None:
+    """A job is started with texts, runs with values of the declared types, and is found by its label."""
+    reply = caller.execute("42", details(name, i="10", b="false"))
+    told = reply.json()
+    assert (reply.status, told["run_status"], told["trainingjob_id"]) == (200, "scheduled", "42")
+    assert (told["pipeline_name"], told["experiment_name"]) == (name, "Default")
+    assert told["experiment_id"] == caller.get("/experiments").json()["Default"]
+    assert told["pipeline_id"] == caller.get(f"/pipelineIds/{name}").json()["id"]
+    assert "modelName" in told["arguments_left_out"]
+    run = client.wait_run(told["run_id"], timeout=60)
+    assert run.state is RunState.SUCCEEDED, run.error
+    assert (run.parameters["i"], run.parameters["b"], run.parameters["s"]) == (10, False, "글")
+    assert run.labels["trainingjob_id"] == "42"
+    one = caller.get(f"/runs/{told['run_id']}").json()
+    assert one == {"run_id": told["run_id"], "run_name": told["run_name"], "run_status": "SUCCEEDED"}
+    listed = caller.get("/runs").json()[told["run_name"]]
+    assert listed == {
+        "run_id": told["run_id"],
+        "run_description": "",
+        "run_status": "SUCCEEDED",
+        "experiment_name": "Default",
+        "experiment_id": told["experiment_id"],
+        "pipeline_name": name,
+        "pipeline_id": told["pipeline_id"],
+    }
+    assert caller.delete(f"/runs/{told['run_id']}").json() == one
+
+
+def test_experiments(caller: Caller) -> None:
+    """Experiments are a dict of names and ids, and each is found by its name."""
+    listed = caller.get("/experiments").json()
+    assert caller.get("/experiments/Default").json() == {"name": "Default", "id": listed["Default"]}
+
+
+def test_liveness(caller: Caller) -> None:
+    """Liveness is the word that it was, for probes."""
+    reply = caller.get("/liveness")
+    assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"Okay", "text/html; charset=utf-8")
+
+
+def test_runs_of_one_name(caller: Caller, client: Client, name: str) -> None:
+    """Runs that share a name are all listed: one under the name alone, others with their ids behind it."""
+    shared = f"run of {name}"
+    ids = {client.create_run(name, display_name=shared, parameters={"s": ""}).run_id for _ in range(2)}
+    mine = {key: run["run_id"] for key, run in caller.get("/runs").json().items() if key.startswith(shared)}
+    assert set(mine.values()) == ids
+    assert set(mine) == {shared, *(f"{shared} ({run_id})" for run_id in ids - {mine[shared]})}
+
+
+@pytest.mark.parametrize("file_name", [None, "", "pipeline.yaml", "../../etc/passwd"])
+def test_whatever_the_file_is_called(caller: Caller, client: Client, file: bytes, file_name: str | None) -> None:
+    """A part `file` is taken with any file name, or with none."""
+    unique = f"named-{uuid.uuid4().hex[:8]}"
+    body = form(("description", b""), ("file", file), file_name=file_name)
+    assert caller.say("POST", f"/pipelineIds/{unique}", body, content_type=FORM).json()["name"] == unique
+    client.delete(unique, force=True)
+
+
+def test_a_repeated_request(caller: Caller, name: str) -> None:
+    """A job that is sent again under the same Idempotency-Key is started once, and without one, again."""
+    key = str(uuid.uuid4())
+    first, again = (caller.execute("42", details(name), Idempotency_Key=key).json()["run_id"] for _ in range(2))
+    assert first == again
+    assert caller.execute("42", details(name)).json()["run_id"] != first
+    caller.execute("42", details(name, i="11"), Idempotency_Key=key).refusal(409, "REQUEST_ID_REUSED")
+
+
+def test_head(caller: Caller) -> None:
+    """HEAD is answered as GET, without the body."""
+    reply = caller.say("HEAD", "/experiments")
+    assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"", "application/json")
+    assert int(reply.headers["content-length"]) > 2
+
+
+def test_the_request_id(caller: Caller) -> None:
+    """A request's own id comes back and stands in its line of the log, beside its calls; one is made if it is none."""
+    with capture_logs() as lines:
+        assert caller.say("GET", "/experiments", X_Request_Id="tm-7").headers["x-request-id"] == "tm-7"
+        mine = eventually(lambda: [line for line in lines if line.get("request_id") == "tm-7"], 2)
+    assert [line["event"] for line in mine] == ["call", "http"]
+    assert (mine[1]["route"], mine[1]["status"], mine[1]["peer"]) == ("/experiments", 200, "http:127.0.0.1")
+    made = caller.say("GET", "/experiments", X_Request_Id="a b").headers["x-request-id"]
+    assert made not in ("", "a b")
+
+
+def test_the_document_lists_every_route() -> None:
+    """docs/legacy-http.md names every route, and none that is not there."""
+    text = (Path(__file__).parents[2] / "docs" / "legacy-http.md").read_text("utf-8")
+    listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
+    assert listed == {f"{route.method} {route.path}" for route in ROUTES}
+
+
+def test_off_by_default(embedded_url: str) -> None:
+    """Without the setting nothing listens for HTTP."""
+    with adapter(embedded_url, legacy_http=None) as server:
+        assert server.legacy_http_address == ""
+        assert "legacy_http" not in server.who_may_call()

@@ -1,0 +1,66 @@
+"""The table of HTTP statuses."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import pytest
+
+from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
+from kfadapter_grpc.domain.errors import AdapterError, all_error_classes
+from kfadapter_grpc.training_manager.http_status import CLIENT_CLOSED_REQUEST, http_status
+
+STATUSES = {
+    "PIPELINE_NOT_FOUND": 404,
+    "VERSION_NOT_FOUND": 404,
+    "RUN_NOT_FOUND": 404,
+    "TASK_NOT_FOUND": 404,
+    "EXPERIMENT_NOT_FOUND": 404,
+    "RECURRING_RUN_NOT_FOUND": 404,
+    "PIPELINE_EXISTS": 409,
+    "VERSION_EXISTS": 409,
+    "EXPERIMENT_EXISTS": 409,
+    "REQUEST_ID_REUSED": 409,
+    "INVALID_FIELD": 400,
+    "INVALID_UPLOAD": 400,
+    "INVALID_PIPELINE_FILE": 400,
+    "CHECKSUM_MISMATCH": 400,
+    "INVALID_PAGE_TOKEN": 400,
+    "PARAMETER_MISSING": 400,
+    "PARAMETER_UNKNOWN": 400,
+    "PARAMETER_TYPE": 400,
+    "PIPELINE_HAS_VERSIONS": 409,
+    "RUN_NOT_RETRYABLE": 409,
+    "AMBIGUOUS_NAME": 409,
+    "KFP_REJECTED_CREDENTIALS": 502,
+    "NAME_CONTESTED": 409,
+    "UPLOAD_TOO_LARGE": 413,
+    "STORAGE_FULL": 507,
+    "OVERLOADED": 429,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "KFP_UNAVAILABLE": 503,
+    "DRAINING": 503,
+    "KFP_TIMEOUT": 504,
+    "UNSUPPORTED_BY_KFP": 501,
+    "KFP_ERROR": 502,
+    "INTERNAL": 500,
+    "CANCELLED": CLIENT_CLOSED_REQUEST,
+    "CANNOT_CONNECT": 503,
+    "DEADLINE": 504,
+}
+
+
+@pytest.mark.parametrize("error", [*all_error_classes(), CannotConnectError, DeadlineError], ids=lambda one: one.reason)
+def test_every_reason_has_a_status(error: type[AdapterError]) -> None:
+    """Each reason has the status that HTTP has for it."""
+    assert http_status(error("x")) == STATUSES[error.reason]
+
+
+def test_whose_fault_it_is() -> None:
+    """Statuses from 500 on are for what its caller cannot mend: KFP's faults, and the adapter's."""
+    ours = {reason for reason, status in STATUSES.items() if status >= HTTPStatus.INTERNAL_SERVER_ERROR}
+    assert ours == {
+        "CANNOT_CONNECT", "DEADLINE", "DRAINING", "INTERNAL", "KFP_ERROR", "KFP_REJECTED_CREDENTIALS", "KFP_TIMEOUT",
+        "KFP_UNAVAILABLE", "STORAGE_FULL", "UNSUPPORTED_BY_KFP",
+    }  # fmt: skip
