@@ -186,6 +186,17 @@ def test_a_pipeline_deleted_in_the_middle_is_made_anew(
     assert (result.version.pipeline_version_id, result.pipeline_created) == (VERSION, True)
 
 
+@pytest.mark.parametrize("seen", [0, 1], ids=["counting", "numbering"])
+def test_a_pipeline_deleted_right_after_it_was_found_is_made_anew(
+    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, seen: int
+) -> None:
+    """Somebody deletes the pipeline while we look at its versions: the upload is for a name, so we begin again."""
+    one_version = answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1})
+    scripted.on("GET", CHEAP, *[one_version] * seen, GONE).on("GET", BY_NAME, FOUND, NOT_FOUND)
+    scripted.on("POST", UPLOAD_VERSION, STORED).on("POST", CREATE, MADE)
+    assert before_scripted.upload(UploadRequest("p"), pipeline_file(), call()).pipeline_created
+
+
 @pytest.mark.parametrize(
     ("look", "error"),
     [
