@@ -29,12 +29,14 @@ class Outcome:
         reason: The stable reason; `OK`, or empty where the status carries none.
         message: The status' text.
         seconds: How long it took.
+        says_when: Whether it tells when to try again.
     """
 
     code: str
     reason: str
     message: str
     seconds: float
+    says_when: bool = False
 
 
 def call(
@@ -80,4 +82,5 @@ def _failed(error: grpc.RpcError, seconds: float) -> Outcome:
     status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
     info = error_details_pb2.ErrorInfo()
     reasons = [info.reason for detail in status.details if detail.Unpack(info)]
-    return Outcome(ended.code().name, "".join(reasons), ended.details() or "", seconds)
+    says_when = any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+    return Outcome(ended.code().name, "".join(reasons), ended.details() or "", seconds, says_when)
