@@ -213,9 +213,9 @@ def _stored(target: str) -> dict[str, list[str]]:
 
 SCENARIO = Scenario(
     name="disk",
-    proves="Without room on the disk, and where it fails, nothing is acknowledged that is not kept; afterwards all goes on.",
-    not_covered="a disk that loses what it has confirmed; errors while reading (of the adapter's files tests hold them, of "
-    "KFP's none); the files of runs. Where nothing may be mounted, no disk is full, and there is but a limit on the size "
-    "of files: EFBIG in place of ENOSPC; where system calls cannot be filtered, no fsync fails.",
+    proves="Where a disk is full, or fails, nothing is acknowledged that is not kept, and afterwards all goes on.",
+    not_covered="a disk that loses what it has confirmed; errors while KFP reads its files (for the adapter's, tests "
+    "hold it); the files of runs. Where nothing may be mounted, no disk is full: there is but a limit on the size of "
+    "files, and EFBIG in place of ENOSPC; where system calls cannot be filtered, no fsync fails.",
     run=run,
 )
