@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustness.catalog import SCENARIOS
+from robustness.guarded import FOLDER
 from robustness.scenario import Stage
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 def _holds(scenario: Scenario, options: argparse.Namespace) -> bool:
     _say("", f"== {scenario.name} (seed {options.seed})", scenario.proves)
     began, holds = time.monotonic(), True
-    with tempfile.TemporaryDirectory(prefix="kfadapter-robustness-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kfadapter-robustness-", dir=os.environ.get(FOLDER)) as folder:
         stage = Stage(Path(folder), options.short, options.seed, options.renew)
         stage.home.mkdir()
         try:

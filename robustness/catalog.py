@@ -14,12 +14,14 @@ from robustness import (
     kills,
     overload,
     soak,
+    stream_overload,
 )
 
 SCENARIOS = {
     one.name: one
     for one in (
         overload.SCENARIO,
+        stream_overload.SCENARIO,
         fairness.SCENARIO,
         hostile_callers.SCENARIO,
         drain.SCENARIO,

@@ -1,16 +1,21 @@
-"""A KFP of which everything, or every request that changes something, meets with one kind of fault."""
+"""A KFP of which some requests meet with one kind of fault."""
 
 from __future__ import annotations
 
 import http.client
 import re
+import socket
+import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from tests.scripted_kfp import ScriptedKfp, answers, drips, head, resets, sends, stalls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from tests.scripted_kfp import Behaviour, Connection, Received
     from typing_extensions import Self
 
@@ -85,6 +90,46 @@ def asked(netloc: str, received: Received) -> Behaviour:
         behind.close()
 
 
+@contextmanager
+def begun(netloc: str, received: Received) -> Iterator[None]:
+    """Sends half of a request on to a server; the rest never comes, and the line ends with the block."""
+    host, _, port = netloc.partition(":")
+    with socket.create_connection((host, int(port)), _SECONDS) as line:
+        fields = "".join(f"{key}: {value}\r\n" for key, value in received.headers.items())
+        head = f"{received.method} {received.path} HTTP/1.1\r\n{fields}\r\n"
+        line.sendall(head.encode() + received.body[: len(received.body) // 2])
+        yield
+
+
+Meets: TypeAlias = "Callable[[Received, int], bool]"
+"""Tells which requests meet with a fault; each is the n-th of its call."""
+
+
+def everything(_: Received, __: int) -> bool:
+    """Has every request meet with a fault."""
+    return True
+
+
+def changes_only(received: Received, _: int) -> bool:
+    """Has those requests meet with a fault that change something."""
+    return received.method != "GET"
+
+
+def from_the_nth_on(begins: Mapping[str, int]) -> Meets:
+    """Has a call's n-th request and all after it meet with a fault; `begins` tells n by the call's request id."""
+
+    def meets(received: Received, number: int) -> bool:
+        begin = begins.get(call_of(received))
+        return begin is not None and number >= begin
+
+    return meets
+
+
+def call_of(received: Received) -> str:
+    """The request id of the call that a request belongs to."""
+    return received.headers.get("x-request-id", "")
+
+
 class FaultyKfp:
     """Stands before a KFP that is well.
 
@@ -94,13 +139,14 @@ class FaultyKfp:
 
     def __init__(self, url: str) -> None:
         self._server = ScriptedKfp()
-        self._server.on("GET", "", self._read)
-        for method in ("POST", "DELETE", "PUT", "PATCH"):
-            self._server.on(method, "", self._write)
+        for method in ("GET", "POST", "DELETE", "PUT", "PATCH"):
+            self._server.on(method, "", self._serve)
         self.url = self._server.url
         self._behind = urlsplit(url).netloc
+        self._lock = threading.Lock()
         self._fault: Behaviour | None = None
-        self._reads_too = False
+        self._meets: Meets = everything
+        self._asked: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._server.__enter__()
@@ -109,24 +155,25 @@ class FaultyKfp:
     def __exit__(self, *_: object) -> None:
         self._server.__exit__(None, None, None)
 
-    def misbehave(self, fault: Behaviour | None, *, reads_too: bool) -> None:
+    def misbehave(self, fault: Behaviour | None, meets: Meets = everything) -> None:
         """Begins a fault, or ends it with None; forgets what has come so far."""
-        self._fault, self._reads_too = fault, reads_too
-        self._server.requests.clear()
+        with self._lock:
+            self._fault, self._meets = fault, meets
+            self._asked.clear()
+            self._server.requests.clear()
 
-    def writes(self) -> Counter[str]:
-        """How often each request that changes something has come since."""
-        came = [one for one in self._server.requests if one.method != "GET"]
-        return Counter(f"{one.method} {one.path.partition('?')[0]}" for one in came)
+    def requests(self) -> Counter[str]:
+        """How many requests have come since of each call, by its request id."""
+        with self._lock:
+            return self._asked.copy()
 
-    def _read(self, connection: Connection, received: Received) -> bool:
-        if self._fault is not None and self._reads_too:
-            return self._fault(connection, received)
-        return pass_on(self._behind, connection, received)
+    def writes(self) -> Counter[tuple[str, str]]:
+        """How often each request that changes something has come since; by its call, and in words."""
+        came = [one for one in self._server.requests if changes_only(one, 0)]
+        return Counter((call_of(one), f"{one.method} {one.path.partition('?')[0]}") for one in came)
 
-    def _write(self, connection: Connection, received: Received) -> bool:
-        return (
-            self._fault(connection, received)
-            if self._fault is not None
-            else pass_on(self._behind, connection, received)
-        )
+    def _serve(self, connection: Connection, received: Received) -> bool:
+        with self._lock:
+            self._asked[call_of(received)] += 1
+            fault = self._fault if self._meets(received, self._asked[call_of(received)]) else None
+        return fault(connection, received) if fault is not None else pass_on(self._behind, connection, received)

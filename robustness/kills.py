@@ -2,98 +2,64 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from benchmarks.processes import Adapter
-
-from kfadapter_grpc.client import AdapterError, Client
-from kfadapter_grpc.embedded.process import EmbeddedKfp, start
-from robustness.records import CONTAINER, HELLO
+from robustness.killed import Kind, Servers, Work
 from robustness.scenario import Finding, Scenario, Stage, at_least, exactly, told
-from robustness.tripwire import Moment, Tripwire
+from robustness.tripwire import Moment, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
-_MAKE = r"/v2beta1/pipelines$"
-_FILL = r"/pipelines/upload_version\?"
-_RUN = r"/v2beta1/runs$"
-UPLOADING = (
-    Moment("upload: before the pipeline is looked for", "GET", r"/pipelines/names/"),
-    Moment("upload: before the pipeline is made", "POST", _MAKE),
-    Moment("upload: after the pipeline was made", "POST", _MAKE, answered=True),
-    Moment("upload: before the version is made", "POST", _FILL),
-    Moment("upload: after the version was made", "POST", _FILL, answered=True),
-)
-"""The moments of an upload of a new pipeline."""
-CREATING = (
-    Moment("run: before it is looked for", "GET", r"/v2beta1/runs/"),
-    Moment("run: before it is made", "POST", _RUN),
-    Moment("run: after it was made", "POST", _RUN, answered=True),
-)
-"""The moments of a Create with a request id."""
-_NAMED = [(moment, victim) for moment in (*UPLOADING, *CREATING) for victim in ("adapter", "KFP")]
+LANES = 2
+"""How many pairs of an adapter and a KFP are killed beside each other, one for each core."""
+_MAKE, _FILL, _RUN = r"/v2beta1/pipelines$", r"/pipelines/upload_version\?", r"/v2beta1/runs$"
+ARRIVING = Moment("upload: while the file arrives at the adapter", "", "")
+"""The one moment that no request to KFP tells."""
+MOMENTS: dict[Kind, tuple[Moment, ...]] = {
+    Kind.SPOOLED: (ARRIVING,),
+    Kind.NEW: (
+        Moment("upload: before the pipeline is looked for", "GET", r"/pipelines/names/"),
+        Moment("upload: before the pipeline is made", "POST", _MAKE),
+        Moment("upload: after the pipeline was made", "POST", _MAKE, Step.ANSWERED),
+        Moment("upload: when the pipeline is looked for again", "GET", r"/pipelines/names/", lost=_MAKE),
+        Moment("upload: before the version is made", "POST", _FILL),
+        Moment("upload: while the file arrives at KFP", "POST", _FILL, Step.HALFWAY),
+        Moment("upload: after the version was made", "POST", _FILL, Step.ANSWERED),
+        Moment("upload: when the version is looked for again", "GET", r"/versions\?", lost=_FILL),
+    ),
+    Kind.NEXT: (
+        Moment("second version: before its number is looked for", "GET", r"/v1beta1/pipeline_versions\?.*=200"),
+        Moment("second version: before an earlier upload is looked for", "GET", r"/versions\?"),
+        Moment("second version: before it is made", "POST", _FILL),
+        Moment("second version: after it was made", "POST", _FILL, Step.ANSWERED),
+    ),
+    Kind.REFUSED: (
+        Moment("refused file: before the pipeline is taken back", "DELETE", r"/pipelines/"),
+        Moment("refused file: after the pipeline was taken back", "DELETE", r"/pipelines/", Step.ANSWERED),
+    ),
+    Kind.CREATE: (
+        Moment("run: before it is looked for", "GET", r"/v2beta1/runs/"),
+        Moment("run: before its pipeline is looked for", "GET", r"/pipelines/names/"),
+        Moment("run: before it is made", "POST", _RUN),
+        Moment("run: while the request arrives at KFP", "POST", _RUN, Step.HALFWAY),
+        Moment("run: after it was made", "POST", _RUN, Step.ANSWERED),
+        Moment("run: when it is looked for again", "GET", r"/v2beta1/runs/", lost=_RUN),
+    ),
+}
+"""The named moments of each kind of call."""
+_NAMED = [(kind, moment) for kind, moments in MOMENTS.items() for moment in moments]
+AT_RANDOM = (Kind.NEW, Kind.NEXT, Kind.CREATE)
+"""The calls that are under way when one is killed at random."""
 LONGEST_SECONDS = 0.25
 """Until when after its beginning a call is killed at random."""
-MOST_ATTEMPTS = 100
-"""How often a caller repeats a call, each time with the library's own repetitions."""
-_PAUSE_SECONDS = 0.2
-_CALL_SECONDS = 20.0
-
-
-class Servers:
-    """The two processes, each of which comes back at its address after it was killed."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-        self._kfp = start(stage.folder / "kfp")
-        self.kfp_url = self._kfp.url
-        self.tripwire = Tripwire(self.kfp_url)
-        self.tripwire.__enter__()
-        self._adapter = Adapter(self.tripwire.url, stage.home)
-        self._adapter.wait()
-        self.target = self._adapter.target
-
-    def close(self) -> None:
-        """Ends both."""
-        self._adapter.__exit__()
-        self.tripwire.__exit__()
-        self._kfp.stop()
-
-    def kill_adapter(self) -> None:
-        """Kills the adapter."""
-        _kill(self._adapter)
-
-    def kill_kfp(self) -> None:
-        """Kills the KFP."""
-        _kill(self._kfp)
-
-    def heal(self) -> None:
-        """Starts again what was killed."""
-        if not self._adapter.alive():
-            self._adapter.__exit__()
-            self._adapter = Adapter(self.tripwire.url, self._stage.home, target=self.target)
-            self._adapter.wait()
-        if not _lives(self._kfp):
-            self._kfp.stop()
-            self._kfp = start(self._stage.folder / "kfp", urlsplit(self.kfp_url).port or 0)
-
-
-def _kill(process: Adapter | EmbeddedKfp) -> None:
-    os.kill(process.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-
-
-def _lives(kfp: EmbeddedKfp) -> bool:
-    return os.waitid(os.P_PID, kfp.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +67,18 @@ class Kill:
     """What is killed, and when.
 
     Attributes:
-        number: Which call it meets.
+        number: By which its calls are named.
         victim: Who is killed, `adapter` or `KFP`.
+        calls: The calls that are under way.
         moment: When; None: after `seconds`.
         seconds: How long after the call's beginning.
     """
 
     number: int
     victim: str
+    calls: tuple[Kind, ...]
     moment: Moment | None
-    seconds: float
-
-    @property
-    def creates(self) -> bool:
-        """Whether the call starts a run, instead of uploading."""
-        return self.moment in CREATING if self.moment is not None else bool(self.number % 4)
+    seconds: float = 0
 
     @property
     def name(self) -> str:
@@ -123,113 +86,113 @@ class Kill:
         return f"{self.moment.what}, {self.victim}" if self.moment is not None else "at random"
 
 
-class Work:
-    """Uploads and runs, each repeated under one request id until it is acknowledged.
+def kills(stage: Stage) -> Iterator[Kill]:
+    """Every named moment for both victims, in short for one of them; then as many at random, until it is enough."""
+    both = [(*one, victim) for one in _NAMED for victim in ("adapter", "KFP") if (one[1], victim) != (ARRIVING, "KFP")]
+    named = both if not stage.short else [(*one, ("adapter", "KFP")[n % 2]) for n, one in enumerate(_NAMED)]
+    for number, (kind, moment, victim) in enumerate(named):
+        yield Kill(number, victim, (kind,), moment)
+    for number in range(len(named), stage.scaled(200, 32)):
+        if number % 2 and not stage.short:
+            kind, moment, victim = both[number % len(both)]
+            yield Kill(number, victim, (kind,), moment)
+        else:
+            seconds = stage.chance("moment", number).uniform(0, LONGEST_SECONDS)
+            yield Kill(number, ("adapter", "KFP")[number // 2 % 2], AT_RANDOM, None, seconds)
+
+
+class Lane:
+    """An adapter and a KFP, and what becomes of calls while they are killed.
 
     Attributes:
-        versions: The version that each upload was acknowledged with, by its name.
-        runs: The run that each Create was acknowledged with, by its name.
-        repeated: How many calls failed and were repeated.
+        killed: How often one was killed, by what it is counted as.
+        calls: How many calls were begun.
+        lost: What was acknowledged and is not there, in words.
+        wrong: Pipelines and runs that are not there as often as they were acknowledged.
     """
 
-    def __init__(self, target: str) -> None:
-        self.versions: dict[str, str] = {}
-        self.runs: dict[str, str] = {}
-        self.repeated = 0
-        self._target = target
+    def __init__(self, stage: Stage, number: int) -> None:
+        folder = stage.folder / f"lane-{number}"
+        folder.mkdir()
+        self._servers = Servers(folder, stage.home)
+        self.work = Work(self._servers.target, folder)
+        self.killed: Counter[str] = Counter()
+        self.calls = 0
+        self.lost: list[str] = []
+        self.wrong: list[str] = []
 
-    def upload(self, name: str) -> None:
-        """Uploads a new pipeline."""
-        self.versions[name] = self._until_done(
-            lambda client: client.upload(HELLO, name=name, request_id=name).version.pipeline_version_id
-        )
+    def close(self) -> None:
+        """Ends the processes."""
+        self._servers.close()
 
-    def create(self, name: str) -> None:
-        """Starts a run."""
-        self.runs[name] = self._until_done(
-            lambda client: client.create_run("container", display_name=name, request_id=name).run_id
-        )
+    def run(self, chosen: Sequence[Kill]) -> None:
+        """Carries out kills one after the other, and compares in the end what was told with what is there."""
+        for kill in chosen:
+            self.killed[kill.name] += self._carry_out(kill)
+        versions, runs = self.work.stored()
+        for name, told_of in self.work.versions.items():
+            self.lost += [f"version of {name}" for one in told_of if one not in versions.get(name, ())]
+            self.wrong += [name] if len(versions.get(name, ())) != len(told_of) else []
+        self.wrong += [name for name in versions if name not in self.work.versions]
+        self.lost += [f"run {name}" for name, one in self.work.runs.items() if runs.get(one) != name]
+        self.wrong += [name for name, count in Counter(runs.values()).items() if count > 1]
 
-    def _until_done(self, call: Callable[[Client], str]) -> str:
-        for attempt in range(MOST_ATTEMPTS):
-            try:
-                with Client(self._target, timeout=_CALL_SECONDS) as client:
-                    return call(client)
-            except AdapterError:
-                if attempt == MOST_ATTEMPTS - 1:
-                    raise
-                self.repeated += 1
-                time.sleep(_PAUSE_SECONDS)
-        raise AssertionError
+    def _carry_out(self, kill: Kill) -> bool:
+        """Begins the calls, kills at the moment, heals, and waits for the calls; tells whether it killed."""
+        killed, names = threading.Event(), [f"kills-{kill.number}-{kind.name}" for kind in kill.calls]
+        for kind, name in zip(kill.calls, names, strict=True):
+            self.work.prepare(kind, name)
+
+        def act() -> None:
+            if not killed.is_set():
+                (self._servers.kill_adapter if kill.victim == "adapter" else self._servers.kill_kfp)()
+                killed.set()
+
+        def arrive() -> None:
+            if not killed.is_set():
+                self._servers.await_spooled()
+                act()
+
+        if kill.moment is not None and kill.moment is not ARRIVING:
+            self._servers.tripwire.arm(kill.moment, act)
+        with ThreadPoolExecutor(len(names)) as threads:
+            progress = arrive if kill.moment is ARRIVING else None
+            under_way = [threads.submit(self.work.do, *one, progress) for one in zip(kill.calls, names, strict=True)]
+            if kill.moment is None:
+                time.sleep(kill.seconds)
+                act()
+            while not killed.wait(_PAUSE_SECONDS) and not all(call.done() for call in under_way):
+                pass
+            self._servers.tripwire.disarm()
+            self._servers.heal()
+            for call in under_way:
+                call.result()
+        self.calls += len(names)
+        return killed.is_set()
 
 
 def run(stage: Stage) -> Iterator[Finding]:
-    """Kills one of the two in the middle of each call, and compares in the end what was told with what is there."""
-    count, tripped = stage.scaled(200, 24), Counter[str]()
+    """Kills one of the two in the middle of calls, and compares in the end what was told with what is there."""
+    chosen = list(kills(stage))
     with ExitStack() as stack:
-        servers = Servers(stage)
-        stack.callback(servers.close)
-        work = Work(servers.target)
-        with Client(servers.target) as client:
-            client.upload(CONTAINER, name="container")
-        for kill in _kills(count, stage):
-            tripped[kill.name] += _carry_out(kill, servers, work)
-        stored, runs = _stored(servers.target)
-    yield told("kills at random moments", tripped["at random"])
-    yield at_least(
-        "named moments at which one of the two was killed", len(+tripped - Counter({"at random": count})), len(_NAMED)
-    )
-    yield exactly("calls that were over before their moment came", count - tripped.total(), 0)
-    yield told("calls that were repeated by their caller", work.repeated)
-    yield exactly("calls acknowledged in the end", len(work.versions) + len(work.runs), count)
-    yield exactly("uploads acknowledged, but not there", sum(v not in stored[n] for n, v in work.versions.items()), 0)
-    yield exactly("pipelines with more or less than one version", sum(len(v) != 1 for v in stored.values()), 0)
-    yield exactly("runs acknowledged, but not there", len(set(work.runs.values()) - runs.keys()), 0)
-    yield exactly("runs that are there twice", len(runs) - len(set(runs.values())), 0)
-
-
-def _kills(count: int, stage: Stage) -> Iterator[Kill]:
-    """First every named moment for both, then some of them again, and every other one at random."""
-    for number in range(count):
-        moment, victim = _NAMED[number % len(_NAMED)]
-        at_random = number >= len(_NAMED) and number % 2 == 0
-        victim = ("adapter", "KFP")[number // 2 % 2] if at_random else victim
-        seconds = stage.chance("moment", number).uniform(0, LONGEST_SECONDS)
-        yield Kill(number, victim, None if at_random else moment, seconds)
-
-
-def _carry_out(kill: Kill, servers: Servers, work: Work) -> bool:
-    """Begins a call, kills at the moment, heals, and waits for the call; tells whether it killed."""
-    killed = threading.Event()
-
-    def act() -> None:
-        (servers.kill_adapter if kill.victim == "adapter" else servers.kill_kfp)()
-        killed.set()
-
-    if kill.moment is not None:
-        servers.tripwire.arm(kill.moment, act)
-    call = threading.Thread(target=work.create if kill.creates else work.upload, args=(f"kills-{kill.number}",))
-    call.start()
-    if kill.moment is None:
-        time.sleep(kill.seconds)
-        act()
-    while not killed.wait(_PAUSE_SECONDS) and call.is_alive():
-        pass
-    servers.tripwire.disarm()
-    servers.heal()
-    call.join()
-    return killed.is_set()
-
-
-def _stored(target: str) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The versions of each pipeline by its name, and the names of the runs by their ids."""
-    with Client(target) as client:
-        versions = {
-            pipeline.name: [one.pipeline_version_id for one in client.list_versions(pipeline_id=pipeline.pipeline_id)]
-            for pipeline in client.list()
-        }
-        runs = {one.run_id: one.display_name for one in client.list_runs()}
-    return versions, runs
+        lanes = [Lane(stage, number) for number in range(LANES)]
+        for lane in lanes:
+            stack.callback(lane.close)
+        with ThreadPoolExecutor(LANES) as threads:
+            list(threads.map(Lane.run, lanes, (chosen[number::LANES] for number in range(LANES))))
+    killed = sum((lane.killed for lane in lanes), Counter[str]())
+    named = {kill.name for kill in chosen if kill.moment is not None}
+    calls = sum(lane.calls for lane in lanes)
+    acknowledged = sum(len(lane.work.versions) - 1 + len(lane.work.runs) for lane in lanes)
+    yield told("kills at random moments, each in three calls", killed["at random"])
+    yield at_least("named moments, with who was killed then", len(killed.keys() & named), len(named))
+    yield exactly("kills whose moment did not come", len(chosen) - killed.total(), 0)
+    yield told("calls", calls)
+    yield told("calls that were repeated by their caller", sum(lane.work.repeated for lane in lanes))
+    yield exactly("calls acknowledged in the end", acknowledged, calls)
+    yield exactly("versions and runs acknowledged, but not there", [one for lane in lanes for one in lane.lost] or 0, 0)
+    wrong = [one for lane in lanes for one in lane.wrong]
+    yield exactly("pipelines and runs that are there too often or half-made", wrong or 0, 0)
 
 
 SCENARIO = Scenario(

@@ -69,7 +69,6 @@ def _of_the_load(stage: Stage, seen: Seen, capacity: float) -> Iterator[Finding]
 SCENARIO = Scenario(
     name="overload",
     proves="At five times its capacity the adapter serves as much as ever, and refuses the rest at once and in words.",
-    not_covered="a load that fills the processors: before a real KFP the bounds are reached first; uploads and streams "
-    "beyond their bounds (held by tests of admission).",
+    not_covered="a load that fills the processors: before a real KFP the bounds are reached first.",
     run=run,
 )

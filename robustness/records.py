@@ -43,9 +43,10 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
         client.upload(_SLEEPS, name="sleeps")
         client.upload(CONTAINER, name="container")
         running = client.create_run("sleeps", parameters={"seconds": 3600}).run_id
-        # A step that cannot run on this machine: the run fails at once.
-        failed, archived = (client.create_run("container").run_id for _ in range(2))
-        _await_failed(client, failed, archived)
+        ran = client.create_run(NAME).run_id
+        failed, retried, archived = (client.create_run("container").run_id for _ in range(3))
+        _await(client, RunState.FAILED, failed, retried, archived)
+        _await(client, RunState.SUCCEEDED, ran)
         client.archive_run(archived)
         free = client.create_experiment("free").experiment_id
         put_away = client.create_experiment("put-away").experiment_id
@@ -82,9 +83,9 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
         "/kfadapter.v1.RunService/Get": (run_pb2.GetRunRequest(run_id=failed),),
         "/kfadapter.v1.RunService/List": (run_pb2.ListRunsRequest(),),
         "/kfadapter.v1.RunService/Watch": (run_pb2.WatchRunsRequest(runs=run_pb2.RunIds(run_ids=[running])),),
-        "/kfadapter.v1.RunService/ReadLogs": (run_pb2.ReadLogsRequest(run_id=failed, task="say"),),
+        "/kfadapter.v1.RunService/ReadLogs": (run_pb2.ReadLogsRequest(run_id=ran, task="greet"),),
         "/kfadapter.v1.RunService/Terminate": (run_pb2.TerminateRunRequest(run_id=running),),
-        "/kfadapter.v1.RunService/Retry": (run_pb2.RetryRunRequest(run_id=failed),),
+        "/kfadapter.v1.RunService/Retry": (run_pb2.RetryRunRequest(run_id=retried),),
         "/kfadapter.v1.RunService/Archive": (run_pb2.ArchiveRunRequest(run_id=failed),),
         "/kfadapter.v1.RunService/Unarchive": (run_pb2.UnarchiveRunRequest(run_id=archived),),
         "/kfadapter.v1.RunService/Delete": (run_pb2.DeleteRunRequest(run_id=failed),),
@@ -120,14 +121,14 @@ def ids_and_names(target: str) -> tuple[str, ...]:
         stored = client.upload(HELLO, name=NAME)
         client.upload(CONTAINER, name="container")
         run_id = client.create_run("container").run_id
-        _await_failed(client, run_id)
+        _await(client, RunState.FAILED, run_id)
         experiment = client.create_experiment("free")
         pipeline_id, version_id = stored.pipeline.pipeline_id, stored.version.pipeline_version_id
     return (NAME, "container", "free", pipeline_id, version_id, run_id, experiment.experiment_id)
 
 
-def _await_failed(client: Client, *run_ids: str) -> None:
+def _await(client: Client, state: RunState, *run_ids: str) -> None:
     for run_id in run_ids:
         ended = client.wait_run(run_id, timeout=_RUN_SECONDS)
-        if ended.state is not RunState.FAILED:
-            raise RuntimeError(f"a run that had to fail ended as {ended.state.value}")
+        if ended.state is not state:
+            raise RuntimeError(f"a run that had to end as {state.value} ended as {ended.state.value}")

@@ -12,6 +12,8 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse  # type: ignore[import-untyped]
 
+from kfadapter_grpc.domain.errors import KfpRejectedCredentialsError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -23,6 +25,11 @@ PROBE_SECONDS = 2.0
 """Pause between two looks at KFP."""
 SENDERS = 4
 """Threads that send to watchers."""
+_AWAY = "KFP does not answer; calls fail with KFP_UNAVAILABLE until it does"
+_REJECTED = (
+    "the adapter's credentials for KFP are not accepted, or cannot be read; calls fail with KFP_REJECTED_CREDENTIALS "
+    "until that changes"
+)
 STALLED_SECONDS = 5.0
 """How long a watcher may take to read what it is sent, before its watch is cancelled."""
 
@@ -185,7 +192,10 @@ class HealthMonitor:
     def __init__(
         self, probe: Callable[[], bool], report: Callable[[bool], None], seconds: float = PROBE_SECONDS
     ) -> None:
-        """Calls `probe` at once and then with pauses of `seconds`; `report` learns every answer."""
+        """Calls `probe` at once and then with pauses of `seconds`; `report` learns every answer.
+
+        Whatever `probe` raises counts as no; KfpRejectedCredentialsError is told as what it is.
+        """
         self._probe = probe
         self._report = report
         self._seconds = seconds
@@ -204,28 +214,31 @@ class HealthMonitor:
             self._thread.join(seconds)
 
     def _watch(self) -> None:
-        before: bool | None = None
+        before: str | None = None
         while not self._stopped.is_set():
-            answers = self._ask()
+            trouble = self._ask()
             if self._stopped.is_set():
                 return
-            if answers is not before:
-                self._tell(answers)
-            before = answers
-            self._report(answers)
+            if trouble != before:
+                self._tell(trouble)
+            before = trouble
+            self._report(not trouble)
             self._stopped.wait(self._seconds)
 
-    def _ask(self) -> bool:
+    def _ask(self) -> str:
+        """What is wrong, in words for the log; empty where KFP answers."""
         try:
-            return self._probe()
+            return "" if self._probe() else _AWAY
+        except KfpRejectedCredentialsError:
+            return _REJECTED
         except Exception:  # noqa: BLE001 - whatever keeps KFP from answering must not end the watch
-            return False
+            return _AWAY
 
-    def _tell(self, answers: bool) -> None:
-        if answers:
-            self._log.info("KFP answers")
+    def _tell(self, trouble: str) -> None:
+        if trouble:
+            self._log.warning(trouble)
         else:
-            self._log.warning("KFP does not answer; calls fail with KFP_UNAVAILABLE until it does")
+            self._log.info("KFP answers")
 
 
 def _status(serving: bool) -> int:

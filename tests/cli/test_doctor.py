@@ -15,13 +15,14 @@ from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_por
 from tests.certificates import CertificateAuthority
 from tests.cli.conftest import Kfadapter
 from tests.old_kfp import OldKfp
-from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
+from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers, resets
 
 from kfadapter_grpc.authentication.tokens import TokenEntry, digest, new_token
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
 from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.doctor.caller import CHECKS, examine
 from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.server import (
@@ -29,6 +30,7 @@ from kfadapter_grpc.doctor.server import (
     file_system,
     listening,
     listening_for_health,
+    listening_for_metrics,
     shown_certificate,
     upload_folder,
 )
@@ -228,8 +230,9 @@ def at_server(*options: str) -> tuple[int, str]:
 
 @pytest.fixture
 def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the settings name any free port."""
+    """Has the settings name free ports."""
     monkeypatch.setenv("KFADAPTER_LISTEN", "127.0.0.1:0")
+    monkeypatch.setenv("KFADAPTER_METRICS_LISTEN", "127.0.0.1:0")
 
 
 @pytest.mark.usefixtures("free_port")
@@ -430,6 +433,26 @@ def test_an_address_for_health(adapter: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         verdict = listening_for_health(Settings.load(health_listen=f"127.0.0.1:{stranger.getsockname()[1]}"))
     assert verdict.status is Status.FAILED
+
+
+def test_an_address_for_metrics() -> None:
+    """The address of metrics is well when they are off, when it is free, and when an adapter answers with its own."""
+    assert "off" in listening_for_metrics(Settings.load(metrics_listen="off")).what
+    assert "free" in listening_for_metrics(Settings.load(metrics_listen="127.0.0.1:0")).what
+    with MetricsEndpoint("127.0.0.1:0", lambda _: (b"kfadapter_build_info{} 1", "text/plain")) as endpoint:
+        verdict = listening_for_metrics(Settings.load(metrics_listen=endpoint.address))
+    assert (verdict.status, "already" in verdict.what) == (Status.OK, True)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [answers(200, b"node_cpu_seconds_total 1"), answers(404, b"kfadapter_build_info"), resets()]
+)
+def test_an_address_for_metrics_of_a_stranger(behaviour: Behaviour) -> None:
+    """An address where something else answers, or nothing, fails: the server would not start."""
+    with ScriptedKfp().on("GET", "/metrics", behaviour) as stranger:
+        verdict = listening_for_metrics(Settings.load(metrics_listen=stranger.url.removeprefix("http://")))
+    assert verdict.status is Status.FAILED
+    assert "KFADAPTER_METRICS_LISTEN" in str(verdict)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from tests.contract.running import WAIT_SECONDS, Running, Scripted, eventually
 
 from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.domain.errors import AdapterError, KfpRejectedCredentialsError, KfpUnavailableError
 from kfadapter_grpc.health import Health, HealthMonitor, HealthServicer
 
 if TYPE_CHECKING:
@@ -218,6 +219,31 @@ def test_monitor_outlives_a_probe_that_fails() -> None:
     eventually(lambda: len(reports) > 2)
     monitor.stop()
     assert reports[:3] == [False, False, True]
+
+
+def test_monitor_tells_refused_credentials_from_absence() -> None:
+    """The log says what is wrong, once each time that changes; health says NOT_SERVING for both."""
+    faults: list[AdapterError | None] = [KfpUnavailableError("away"), KfpRejectedCredentialsError("401"), None]
+    reports: list[bool] = []
+
+    def probe() -> bool:
+        fault = faults[min(len(reports) // 2, 2)]
+        if fault is not None:
+            raise fault
+        return True
+
+    with capture_logs() as lines:
+        monitor = HealthMonitor(probe, reports.append, seconds=0.001)
+        monitor.start()
+        eventually(lambda: len(reports) > 5)
+        monitor.stop()
+    events = [line["event"] for line in lines]
+    assert ["KFP_UNAVAILABLE" in events[0], "KFP_REJECTED_CREDENTIALS" in events[1], *events[2:]] == [
+        True,
+        True,
+        "KFP answers",
+    ]
+    assert reports[:4] == [False] * 4
 
 
 def test_monitor_stops_while_a_probe_hangs() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import threading
 import tracemalloc
 from dataclasses import replace
@@ -84,6 +87,35 @@ def test_a_broken_answer_to_a_stored_version_is_a_success(
     _new_pipeline(scripted, resets()).on("GET", VERSIONS, answers(200, {"pipeline_versions": [VERSION_JSON]}))
     assert before_scripted.upload(UploadRequest("p"), pipeline_file(), call()).version.pipeline_version_id == VERSION
     assert scripted.paths("DELETE") == []
+
+
+class BrokenDisk(io.BytesIO):
+    """A file that cannot be read from its n-th read on."""
+
+    def __init__(self, data: bytes, good: int) -> None:
+        super().__init__(data)
+        self._good = good
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Reads, or fails as a disk does."""
+        self._good -= 1
+        if self._good < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "/secret/path")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("good", range(4))
+def test_a_disk_that_cannot_be_read_is_not_kfps_fault(
+    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, good: int
+) -> None:
+    """Whichever read of the file fails, the error is about the disk and tells no path, and the pipeline is undone."""
+    data = b"#" * 600_000  # two whole reads and a half, and one that finds the end
+    file = replace(pipeline_file(), stream=BrokenDisk(data, good), size=len(data))
+    _new_pipeline(scripted, STORED)
+    with pytest.raises(errors.InternalError, match="disk") as caught:
+        before_scripted.upload(UploadRequest("p"), file, call())
+    assert "/secret" not in caught.value.message
+    assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
 def test_a_slow_upload_ends_at_the_deadline_and_is_undone(
@@ -184,6 +216,17 @@ def test_a_pipeline_deleted_in_the_middle_is_made_anew(
     _new_pipeline(scripted, BLURRED_VERSION, STORED)
     result = before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
     assert (result.version.pipeline_version_id, result.pipeline_created) == (VERSION, True)
+
+
+@pytest.mark.parametrize("seen", [0, 1], ids=["counting", "numbering"])
+def test_a_pipeline_deleted_right_after_it_was_found_is_made_anew(
+    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, seen: int
+) -> None:
+    """Somebody deletes the pipeline while we look at its versions: the upload is for a name, so we begin again."""
+    one_version = answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1})
+    scripted.on("GET", CHEAP, *[one_version] * seen, GONE).on("GET", BY_NAME, FOUND, NOT_FOUND)
+    scripted.on("POST", UPLOAD_VERSION, STORED).on("POST", CREATE, MADE)
+    assert before_scripted.upload(UploadRequest("p"), pipeline_file(), call()).pipeline_created
 
 
 @pytest.mark.parametrize(

@@ -216,12 +216,13 @@ def test_probes_where_only_callers_have_credentials(kfp: ScriptedKfp, behaviour:
 
 
 def test_probes_with_credentials_of_our_own(kfp: ScriptedKfp, token_file: Path) -> None:
-    """A probe shows the adapter's own credentials; a KFP that refuses them is of no use."""
+    """A probe shows the adapter's own credentials; a KFP that refuses them is told apart from one that is away."""
     kfp.on("GET", "/healthz", accepts("canary-1"))
     with closing(connect(kfp.url, credentials=TokenFile(token_file))) as backend:
         assert backend.is_alive()
         token_file.write_text("wrong")
-        assert not backend.is_alive()
+        with pytest.raises(KfpRejectedCredentialsError):
+            backend.is_alive()
 
 
 def test_secrets_are_not_shown(token_file: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import shutil
 import socket
 import tempfile
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +17,12 @@ from kfadapter_grpc.authentication.tokens import parse_tokens
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.client import Client
+from kfadapter_grpc.daemon.metrics_endpoint import PATH as METRICS_PATH
 from kfadapter_grpc.doctor import kfp
 from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
 from kfadapter_grpc.settings import Settings, SettingsError
 
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 """File systems that keep files in memory."""
 _MOUNTS = Path("/proc/self/mountinfo")
+_METRICS = "metrics address"
+_METRICS_BYTES = 4 * 2**20
+_ASK_SECONDS = 3
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not listened on
 
 
@@ -134,17 +141,25 @@ def callers(settings: Settings) -> Verdict:
 
 def listening(settings: Settings) -> Verdict:
     """Whether the address is free, or an adapter listens there already."""
-    return _address("address", settings.listen, "KFADAPTER_LISTEN", tls=settings.tls_certificate is not None)
+    taken = _taken if settings.tls_certificate is None else _taken_with_tls
+    return _address("address", settings.listen, "KFADAPTER_LISTEN", taken)
 
 
 def listening_for_health(settings: Settings) -> Verdict:
     """The same for the address of health checks."""
     if not settings.health_listen:
         return ok("health address", "none: health is asked for at the adapter's address")
-    return _address("health address", settings.health_listen, "KFADAPTER_HEALTH_LISTEN", tls=False)
+    return _address("health address", settings.health_listen, "KFADAPTER_HEALTH_LISTEN", _taken)
 
 
-def _address(check: str, listen: str, variable: str, *, tls: bool) -> Verdict:
+def listening_for_metrics(settings: Settings) -> Verdict:
+    """The same for the address of metrics, where an adapter answers with its own."""
+    if not settings.metrics_listen:
+        return ok(_METRICS, "off: nobody can see how the adapter does")
+    return _address(_METRICS, settings.metrics_listen, "KFADAPTER_METRICS_LISTEN", _taken_for_metrics)
+
+
+def _address(check: str, listen: str, variable: str, taken: Callable[[str, str, str], Verdict]) -> Verdict:
     host, port = split_address(listen)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -153,7 +168,7 @@ def _address(check: str, listen: str, variable: str, *, tls: bool) -> Verdict:
             probe.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return _taken(check, listen, variable, tls=tls)
+            return taken(check, listen, variable)
         return failed(
             check,
             f"{listen} cannot be listened on",
@@ -163,29 +178,57 @@ def _address(check: str, listen: str, variable: str, *, tls: bool) -> Verdict:
     return ok(check, f"{listen} is free")
 
 
-def _taken(check: str, listen: str, variable: str, *, tls: bool) -> Verdict:
-    """Asks what listens there; an adapter with TLS may want a certificate that only its callers have."""
-    host, port = split_address(listen)
-    near = _ANY_HOST.get(host, host)
-    target = f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
-    if tls:
-        return warning(
-            check,
-            f"{listen} is in use",
-            why="with TLS only a caller can tell whether by an adapter",
-            next_step=do(f"kfadapter --target {target} --ca FILE doctor"),
-        )
+def _taken(check: str, listen: str, variable: str) -> Verdict:
+    """Asks what listens there."""
     try:
-        with Client(target, timeout=3, tls=False, insecure_token=True) as client:
+        with Client(_near(listen), timeout=_ASK_SECONDS, tls=False, insecure_token=True) as client:
             client.health()
     except AdapterError:
-        return failed(
-            check,
-            f"{listen} is in use, and not by an adapter",
-            why="kfadapter serve would not start",
-            next_step=do(f"stop what listens there, or choose another address: {variable}"),
-        )
+        return _foreign(check, listen, variable)
     return ok(check, f"an adapter listens on {listen} already")
+
+
+def _taken_with_tls(check: str, listen: str, _: str) -> Verdict:
+    """An adapter with TLS may want a certificate that only its callers have."""
+    return warning(
+        check,
+        f"{listen} is in use",
+        why="with TLS only a caller can tell whether by an adapter",
+        next_step=do(f"kfadapter --target {_near(listen)} --ca FILE doctor"),
+    )
+
+
+def _taken_for_metrics(check: str, listen: str, variable: str) -> Verdict:
+    """Asks for metrics there."""
+    host, port = split_address(_near(listen))
+    line = http.client.HTTPConnection(host, port, timeout=_ASK_SECONDS)
+    try:
+        line.request("GET", METRICS_PATH)
+        answer = line.getresponse()
+        ours = answer.status == HTTPStatus.OK and BUILD.name.encode() in answer.read(_METRICS_BYTES)
+    except (OSError, http.client.HTTPException):
+        ours = False
+    finally:
+        line.close()
+    if not ours:
+        return _foreign(check, listen, variable)
+    return ok(check, f"an adapter answers with its metrics on {listen} already")
+
+
+def _foreign(check: str, listen: str, variable: str) -> Verdict:
+    return failed(
+        check,
+        f"{listen} is in use, and not by an adapter",
+        why="kfadapter serve would not start",
+        next_step=do(f"stop what listens there, or choose another address: {variable}"),
+    )
+
+
+def _near(listen: str) -> str:
+    """Where this machine finds what listens on an address."""
+    host, port = split_address(listen)
+    near = _ANY_HOST.get(host, host)
+    return f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
 
 
 def _mib(size: int) -> str:
@@ -198,5 +241,6 @@ LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (
     upload_folder,
     listening,
     listening_for_health,
+    listening_for_metrics,
 )
 """What is looked at on this machine, in order."""

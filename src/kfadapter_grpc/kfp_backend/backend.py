@@ -52,12 +52,16 @@ class KfpBackend:
         """Asks KFP whether it is well; waits for at most 3 s.
 
         Where only callers have credentials, somebody there who wants to know who asks is taken for a KFP that is well.
+
+        Raises:
+            KfpRejectedCredentialsError: The adapter's own credentials are not accepted.
         """
         try:
             with explained():
                 self._api.health(Call(f"probe-{uuid.uuid4().hex}", _PROBE_SECONDS))
         except KfpRejectedCredentialsError:
-            return self._asks_as_callers
+            if not self._asks_as_callers:
+                raise
         except AdapterError:
             return False
         return True

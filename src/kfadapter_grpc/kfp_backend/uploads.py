@@ -65,7 +65,7 @@ class _Job:
 
 
 class _LostRaceError(Exception):
-    """Somebody made or deleted the pipeline meanwhile: look again."""
+    """Somebody made the pipeline meanwhile, or another version: look again."""
 
 
 class Uploader:
@@ -87,7 +87,7 @@ class Uploader:
             for _ in range(_MAX_LOSSES):
                 try:
                     return self._attempt(job)
-                except _LostRaceError:
+                except (_LostRaceError, errors.PipelineNotFoundError):  # found, and deleted since
                     continue
         raise _contested(request.name)
 
@@ -232,8 +232,8 @@ class Uploader:
         except errors.VersionExistsError as error:
             # Two uploads of a new name at the same moment: the other one's version is there.
             return self._after_lost_name(job, pipeline, error)
-        except errors.PipelineNotFoundError as error:
-            raise _LostRaceError from error
+        except errors.PipelineNotFoundError:
+            raise  # there is nothing to undo
         except BaseException:
             if mine:
                 self._undo(pipeline, job.call)
@@ -267,8 +267,6 @@ class Uploader:
             version = self._store_version(job, pipeline, name)
         except errors.VersionExistsError as error:
             return self._after_lost_name(job, pipeline, error)
-        except errors.PipelineNotFoundError as error:
-            raise _LostRaceError from error
         result = _result(pipeline, version, pipeline_created=False, version_created=True)
         return replace(result, duplicate_check_skipped=skipped)
 

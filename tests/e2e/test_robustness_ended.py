@@ -1,0 +1,82 @@
+"""The proofs are ended in the middle, and leave nothing running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+START_SECONDS = 60
+END_SECONDS = 60
+
+
+@pytest.fixture
+def proofs(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The proofs at work; their adapter has started."""
+    command = [sys.executable, "-m", "robustness.guarded", "--short", "stream-overload"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            _await(lambda: any("serve" in _command(pid) for pid in _started_by(process.pid)))
+            yield process
+        finally:
+            process.terminate()
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _started_by(pid: int) -> list[int]:
+    """All that a process has started, and what that has started."""
+    try:
+        text = " ".join(one.read_text("ascii") for one in Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:
+        return []
+    children = [int(one) for one in text.split()]
+    return children + [one for child in children for one in _started_by(child)]
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text("utf-8").split("\0")
+    except OSError:
+        return []
+
+
+def _running(commands: dict[int, list[str]]) -> list[list[str]]:
+    """Which of the processes are still there; another one may have got the number of one that has ended."""
+    return [command for pid, command in commands.items() if command and _command(pid) == command]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_proofs_that_are_told_to_end(proofs: subprocess.Popen[bytes], tmp_path: Path, number: signal.Signals) -> None:
+    """Told to end, the proofs end the adapter and all else that they have started, and remove their files."""
+    commands = {pid: _command(pid) for pid in _started_by(proofs.pid)}
+    proofs.send_signal(number)
+    assert proofs.wait(END_SECONDS) == 128 + number
+    assert _running(commands) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_proofs_that_are_killed(proofs: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Killed, the process that runs the proofs leaves nothing behind either."""
+    commands = {pid: _command(pid) for pid in _started_by(proofs.pid)}
+    (worker,) = [pid for pid, command in commands.items() if "robustness" in command]
+    os.kill(worker, signal.SIGKILL)
+    assert proofs.wait(END_SECONDS) == 128 + signal.SIGKILL
+    assert _running(commands) == []
+    assert list(tmp_path.iterdir()) == []
