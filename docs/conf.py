@@ -45,6 +45,7 @@ NAVIGATION = {
         "docs/container",
         "docs/deploy",
         "docs/supply-chain",
+        "docs/migration",
         "docs/training-manager",
         "docs/observability",
         "docs/metrics",

@@ -1,0 +1,41 @@
+"""docs/migration.md names routes, RPCs, methods and tests; all of them must be there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.legacy_http.routes import ROUTES
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "migration.md").read_text()
+
+
+def test_every_route_is_compared() -> None:
+    """Each route that is answered over HTTP has its row, and no row is of another."""
+    rows = re.findall(r"^\| `((?:GET|POST|DELETE) /[^`]*)`", TEXT, re.MULTILINE)
+    assert sorted(rows) == sorted(f"{route.method} {route.path}" for route in ROUTES)
+
+
+def test_what_replaces_it_is_there() -> None:
+    """The RPCs and the client's methods have these names."""
+    rpcs = {".".join(path.split(".")[-1].split("/")) for path in METHODS}
+    named = set(re.findall(r"`(\w+Service\.\w+)`", TEXT))
+    assert named
+    assert named <= rpcs
+    methods = set(re.findall(r"`client\.(\w+)\(", TEXT))
+    assert methods
+    assert methods <= set(dir(Client))
+
+
+def test_every_fault_is_shown_by_tests() -> None:
+    """Each of the eleven faults has its row, and the tests in it are there."""
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", TEXT, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 12))
+    for _, shown in rows:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", shown)
+        assert tests
+        for path, name in tests:
+            assert f"\ndef {name}(" in (ROOT / path).read_text(), (path, name)
