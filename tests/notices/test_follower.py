@@ -225,16 +225,18 @@ def test_a_run_that_cannot_be_looked_for_is_not_gone(client: FakeClient, made: B
     client.put("r", S.RUNNING)
     follower.compare()
     hidden = client.runs.pop("r")
+    client.put("s", S.SUCCEEDED, at(days=1))
     made.wait(10 * GONE_SECONDS)
     ask, client.get_run = client.get_run, lambda *_, **__: (_ for _ in ()).throw(KfpUnavailableError("away"))  # type: ignore[method-assign]
     for _ in range(3):
         with pytest.raises(KfpUnavailableError):
             follower.compare()
         made.wait(10 * GONE_SECONDS)
+        assert made.outbox.seen_up_to() == BEGIN
     client.get_run = ask  # type: ignore[method-assign]
     client.runs["r"] = hidden
     follower.compare()
-    assert made.notices == []
+    assert made.notices == [("s", "SUCCEEDED", "pending")]
 
 
 def test_the_watch_goes_on_with_what_is_open(client: FakeClient, made: Box, follower: Follower) -> None:
@@ -249,6 +251,19 @@ def test_the_watch_goes_on_with_what_is_open(client: FakeClient, made: Box, foll
     assert where == RunFilter(label_keys=frozenset({"trainingjob_id"}), created_after=BEGIN)
     assert known == {"r": going.etag}
     assert follower.is_alive()
+
+
+def test_the_watch_waits_for_the_first_comparison(
+    client: FakeClient, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that began before it is known which runs go on would miss those."""
+    monkeypatch.setattr("kfadapter_grpc.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
+    client.put("r", S.RUNNING)
+    client.failures = [KfpUnavailableError("away") for _ in range(4)]
+    follower.start()
+    eventually(lambda: client.watched)
+    assert client.failures == []
+    assert client.watched[0][1].keys() == {"r"}
 
 
 def test_a_watch_that_is_cut_off_is_begun_again(

@@ -171,12 +171,13 @@ def test_ends_are_looked_at_again_for_a_while(made: Box) -> None:
 
 
 def test_what_is_kept_for_too_short_a_time(made: Box) -> None:
-    """However short notices are kept, what will be looked at again stays."""
+    """However short notices are kept, what will be looked at again stays, and what KFP tells late is told."""
     made.outbox.take(seen("r", "SUCCEEDED", at(days=1)))
     made.deliver()
     made.outbox.complete(at(days=1), timedelta(seconds=1))
     assert made.outbox.take(seen("r", "SUCCEEDED", at(days=1))) is None
     assert len(made.notices) == 1
+    assert made.outbox.take(seen("late", "SUCCEEDED", at(days=1, minutes=-30))) is not None
 
 
 def test_everything_survives_the_process(path: Path) -> None:

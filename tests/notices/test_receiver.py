@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -170,15 +171,38 @@ def test_nobody_there() -> None:
     assert tell("http://nowhere.invalid/").outcome is Outcome.AWAY
 
 
-def test_a_status_counts_though_its_body_breaks_off() -> None:
+@pytest.mark.parametrize("rest", [b"Content-Length: 9\r\n\r\nhalf", b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf"])
+def test_a_status_counts_though_its_body_breaks_off(rest: bytes) -> None:
     """Once the status was said, the receiver has the notice."""
 
     def serve(connection: socket.socket) -> None:
         connection.recv(65536)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + rest)
 
     with raw_server(serve) as url:
-        assert tell(url) == Attempt(Outcome.DELIVERED, "200 half")
+        assert tell(url).outcome is Outcome.DELIVERED
+
+
+def test_a_status_that_drips_over_tls(tmp_path: Path) -> None:
+    """Over TLS, too, an answer that never becomes one holds an attempt up for so long and no longer."""
+    authority, done = CertificateAuthority(), threading.Event()
+    pair = authority.issue("127.0.0.1").write(tmp_path, "receiver")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.recv(65536)
+            secured.sendall(b"HTTP/1.1 2")
+            while not done.wait(0.05):
+                secured.sendall(b"0")
+
+    with raw_server(serve) as url:
+        attempt = tell(url.replace("http:", "https:"), ca=ca, seconds=SHORT_SECONDS)
+        done.set()
+    assert attempt == Attempt(Outcome.AWAY, "no answer: not in time")
 
 
 def test_https(tmp_path: Path) -> None:
