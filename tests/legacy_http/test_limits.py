@@ -123,6 +123,21 @@ def test_drain(kfp: ScriptedKfp) -> None:
         assert draining.result(WAIT_SECONDS) is True
 
 
+def test_drain_waits_for_requests_that_call_nobody_yet(kfp: ScriptedKfp) -> None:
+    """A request that is still being read when the server runs dry is answered, too."""
+    with adapter(kfp.url, grace_seconds=WAIT_SECONDS) as server, ThreadPoolExecutor() as threads:
+        host, _, port = server.legacy_http_address.rpartition(":")
+        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+            connection.sendall(f"{JOB}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n".encode())
+            assert connection.recv(25) == b"HTTP/1.1 100 \r\n\r\n"
+            draining = threads.submit(server.drain)
+            eventually(lambda: [1] if Caller(server.legacy_http_address).get("/runs").status == 503 else [])
+            assert not draining.done()
+            connection.sendall(b"{}")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+        assert draining.result(WAIT_SECONDS) is True
+
+
 def test_the_end_of_the_grace(kfp: ScriptedKfp) -> None:
     """A request that does not end within the grace is cut off."""
     busy = Waiting()
@@ -160,12 +175,13 @@ def test_who_is_too_slow(kfp: ScriptedKfp, sent: bytes, status: bytes) -> None:
         assert not kfp.requests
 
 
-def test_who_drips(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body whose bytes come one by one is held to the time of the whole."""
+@pytest.mark.parametrize("head", [f"{JOB}Content-Length: 9999\r\n\r\n", f"{JOB}X: "], ids=["a body", "a head"])
+def test_who_drips(kfp: ScriptedKfp, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose bytes come one by one is held to the time of the whole."""
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
     with adapter(kfp.url) as server:
         host, _, port = server.legacy_http_address.rpartition(":")
-        head = f"{JOB}Content-Length: 9999\r\n\r\n"
         with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
             connection.sendall(head.encode())
             connection.settimeout(0.02)
@@ -243,6 +259,23 @@ def test_a_file_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
         assert not kfp.requests
 
 
+def test_who_sends_on_reads_the_answer(kfp: ScriptedKfp) -> None:
+    """A caller whose file is refused before it has all been sent reads why, as its connection does not break."""
+    with adapter(kfp.url, max_upload_bytes=1000) as server:
+        caller = Caller(server.legacy_http_address)
+        caller.upload("x", FILE * 700_000).refusal(413, "UPLOAD_TOO_LARGE")
+
+
+def test_a_job_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
+    """A body whose size is not announced is taken up to the limit, and 413 beyond it."""
+    with adapter(kfp.url) as server:
+        chunk = b"%x\r\n%s\r\n" % (2**20 + 1, b" " * (2**20 + 1))
+        answer = Caller(server.legacy_http_address).raw(
+            f"{JOB}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk + b"0\r\n\r\n", end=True
+        )
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 def test_who_waits_to_be_asked_for_the_body(kfp: ScriptedKfp) -> None:
     """`Expect: 100-continue` is answered before the body where it is wanted, and with the refusal where it is not."""
     with adapter(kfp.url) as server:
@@ -260,6 +293,7 @@ def test_who_waits_to_be_asked_for_the_body(kfp: ScriptedKfp) -> None:
 def test_connections_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all places are taken, who has been silent for longest makes room for who comes."""
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 8)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 2 * WAIT_SECONDS)
     with adapter(kfp.url) as server:
         host, _, port = server.legacy_http_address.rpartition(":")
         silent = [socket.create_connection((host, int(port)), WAIT_SECONDS) for _ in range(20)]

@@ -50,14 +50,12 @@ class _Handled:
         peer: Who sent it.
         request_id: What it is called in the log and in the answer.
         route: Its route; None while it is not known.
-        form: The form that is read, if it has one.
     """
 
     exchange: Exchange
     peer: Peer
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     route: Route | None = None
-    form: UploadForm | None = None
 
 
 class RequestHandling:
@@ -135,9 +133,6 @@ class RequestHandling:
             self._log.error("a request could not be answered", request_id=handled.request_id, exc_info=fault)
             text = f"the adapter failed; report it with the request id {handled.request_id}"
             return messages.failed(InternalError(text), handled.request_id)
-        finally:
-            if handled.form is not None:
-                handled.form.close()
 
     async def _routed(self, handled: _Handled) -> Answer:
         exchange = handled.exchange
@@ -149,7 +144,7 @@ class RequestHandling:
             return Answer(HTTPStatus.OK, b"Okay", messages.TEXT)
         self._check_welcome(exchange)
         details = await _details(exchange, route)
-        handled.form = form = await self._form(exchange, route)
+        form = await self._form(exchange, route)
         asked = Asked(
             client=client_for(
                 self._calls.channel(handled.peer),
@@ -195,14 +190,15 @@ class RequestHandling:
     def _tell(self, handled: _Handled, answer: Answer, seconds: float) -> None:
         """Writes the line of a request, and counts it."""
         route = handled.route.path if handled.route else NO_ROUTE
-        self._observe(route, answer.status)
-        log = self._log.warning if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
+        status = int(answer.status)
+        self._observe(route, status)
+        log = self._log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
         log(
             "http",
             request_id=handled.request_id,
             method=handled.exchange.method,
             route=route,
-            status=answer.status,
+            status=status,
             seconds=round(seconds, 4),
             peer=handled.peer.address,
             **({"reason": answer.reason} if answer.reason else {}),

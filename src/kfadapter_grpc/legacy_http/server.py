@@ -99,11 +99,10 @@ class LegacyHttp:
             self._loop.close()
 
     async def _serve(self) -> None:
-        accepting = asyncio.create_task(self._accept())
+        asyncio.create_task(self._accept())
         await self._stopped.wait()
-        accepting.cancel()
         self._listener.close()
-        tasks = [accepting, *self._open]
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}  # those who read files for threads, too
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=_STOP_SECONDS / 2)
