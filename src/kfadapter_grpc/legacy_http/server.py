@@ -99,8 +99,9 @@ class LegacyHttp:
             self._loop.close()
 
     async def _serve(self) -> None:
-        asyncio.create_task(self._accept())
+        accepting = asyncio.create_task(self._accept())
         await self._stopped.wait()
+        accepting.cancel()
         self._listener.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}  # those who read files for threads, too
         for task in tasks:
