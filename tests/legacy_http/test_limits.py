@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.server import AdapterServer
 
 HEAD = "POST /pipelineIds/x HTTP/1.1\r\nHost: x\r\n"
+FORM_HEAD = f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9999\r\n\r\n"
 JOB = f"POST /trainingjobs/1/execution HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\n"
 FILE = b"pipelineInfo: {name: x}\n"
 
@@ -175,23 +176,45 @@ def test_who_is_too_slow(kfp: ScriptedKfp, sent: bytes, status: bytes) -> None:
         assert not kfp.requests
 
 
-@pytest.mark.parametrize("head", [f"{JOB}Content-Length: 9999\r\n\r\n", f"{JOB}X: "], ids=["a body", "a head"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"{JOB}Content-Length: 9999\r\n\r\n",
+        f"{JOB}X: ",
+        f"{FORM_HEAD}--{BOUNDARY}\r\nContent-Disposition: form-data; name=description\r\n\r\n",
+    ],
+    ids=["a job", "a head", "a form"],
+)
 def test_who_drips(kfp: ScriptedKfp, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose bytes come one by one is held to the time of the whole."""
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
     monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
     with adapter(kfp.url) as server:
-        host, _, port = server.legacy_http_address.rpartition(":")
-        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
-            connection.sendall(head.encode())
-            connection.settimeout(0.02)
-            for _ in range(500):
-                connection.sendall(b" ")
-                with suppress(TimeoutError):
-                    assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
-                    break
-            else:
-                pytest.fail("nothing ended it")
+        assert dripped(server, head).startswith(b"HTTP/1.1 408 ")
+
+
+def test_who_drips_a_file(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose bytes come one by one is held to the time of its upload, as over gRPC."""
+    monkeypatch.setattr("kfadapter_grpc.contract.UPLOAD_SECONDS", 0.3)
+    with adapter(kfp.url, max_upload_bytes=9000) as server:
+        head = f"{FORM_HEAD}--{BOUNDARY}\r\nContent-Disposition: form-data; name=file\r\n\r\n"
+        answer = dripped(server, head)
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert b"KFP_TIMEOUT" in answer
+        assert not kfp.requests
+
+
+def dripped(server: AdapterServer, head: str) -> bytes:
+    """Sends a head, and then a byte now and then until there is an answer."""
+    host, _, port = server.legacy_http_address.rpartition(":")
+    with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+        connection.sendall(head.encode())
+        connection.settimeout(0.02)
+        for _ in range(500):
+            connection.sendall(b" ")
+            with suppress(TimeoutError):
+                return connection.recv(65536)
+    pytest.fail("nothing ended it")
 
 
 def test_who_goes_away_in_the_middle_of_a_file(kfp: ScriptedKfp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import threading
 import time
@@ -171,10 +172,9 @@ class RequestHandling:
             return None
         exchange.check_length(self._max_body_bytes)
         form = UploadForm(exchange.header("content-type"), exchange.read)
-        try:
-            await asyncio.wait_for(form.begin(), limits.BODY_SECONDS)
-        except asyncio.TimeoutError:
-            raise RefusalError(HTTPStatus.REQUEST_TIMEOUT, "the form did not arrive in time") from None
+        exchange.read_within(limits.BODY_SECONDS)
+        await form.begin()
+        exchange.read_within(math.inf)  # the file has the time of its upload, which is seen to where that is served
         return form
 
     async def _work(self, handler: Handler, asked: Asked) -> Mapping[str, Json]:
