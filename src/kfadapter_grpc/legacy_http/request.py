@@ -142,7 +142,7 @@ class RequestHandling:
         route, name = find_route(exchange.method, exchange.target)
         handled.route = route
         if route.handler is None:
-            return Answer(HTTPStatus.OK, b"Okay", messages.TEXT)
+            return Answer(HTTPStatus.OK, messages.LIVENESS, messages.TEXT)
         self._check_welcome(exchange)
         details = await _details(exchange, route)
         form = await self._form(exchange, route)
