@@ -47,6 +47,7 @@ NAVIGATION = {
         "docs/supply-chain",
         "docs/migration",
         "docs/training-manager",
+        "docs/legacy-http",
         "docs/observability",
         "docs/metrics",
         "docs/embedded-kfp",

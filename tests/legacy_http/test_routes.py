@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
 from tests.legacy_http.calling import FORM, Caller, adapter, eventually, form
+from tests.training_jobs import details
 
 from kfadapter_grpc.domain.runs import RunState
 from kfadapter_grpc.legacy_http.routes import ROUTES
@@ -18,23 +19,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
 
 NOBODY = str(uuid.UUID(int=1))
-
-
-def details(pipeline_name: str, **arguments: str) -> dict[str, Any]:
-    """What the training manager sends to start a run; it has texts only."""
-    own = {
-        "trainingjob_id": "42",
-        "featuregroup_name": "기지국",
-        "modelName": "qoe",
-        "modelVersion": "1",
-        "modellocation": "",
-    }
-    return {
-        "pipeline_name": pipeline_name,
-        "experiment_name": "Default",
-        "pipeline_version": pipeline_name,
-        "arguments": {"s": "글", **arguments, **own},
-    }
 
 
 def test_pipelines(caller: Caller, name: str) -> None:
