@@ -16,6 +16,7 @@ from tests.scripted_kfp import ScriptedKfp, answers
 
 from kfadapter_grpc.authentication.certificates import server_certificate
 from kfadapter_grpc.authentication.reloaded import Reloaded
+from kfadapter_grpc.legacy_http import limits
 from kfadapter_grpc.legacy_http.routes import ROUTES, Route
 from kfadapter_grpc.server import ServerStartError
 from kfadapter_grpc.server.http_tls import HttpTls
@@ -174,6 +175,19 @@ def test_tls(certified: Certified, kfp: ScriptedKfp) -> None:
         assert works(Caller(address, certified.context()))
         assert not works(Caller(address, ssl.create_default_context()))
         assert b"HTTP" not in Caller(address).raw(b"GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+def test_a_connection_ends_with_its_answer(certified: Certified, kfp: ScriptedKfp) -> None:
+    """Nothing is waited for when the request has come whole, even where its caller waits for the end."""
+    with adapter(kfp.url, **certified.tls()) as server:
+        host, _, port = server.legacy_http_address.rpartition(":")
+        with (
+            socket.create_connection((host, int(port)), limits.LINGER_SECONDS / 2) as plain,
+            certified.context().wrap_socket(plain, server_hostname=host) as connection,
+        ):
+            connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+            while connection.recv(65536):
+                pass
 
 
 def test_names_in_certificates(certified: Certified, kfp: ScriptedKfp) -> None:

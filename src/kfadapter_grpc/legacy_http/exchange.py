@@ -139,14 +139,19 @@ class Exchange:
 
     async def linger(self) -> None:
         """Reads what is left of the request: a sender whose connection breaks meanwhile would not read the answer."""
-        if self._connection.their_state not in {h11.SEND_BODY, h11.ERROR}:
-            return
-        if self._connection.they_are_waiting_for_100_continue:
+        if self._connection.they_are_waiting_for_100_continue or self._has_arrived():
             return
         with suppress(asyncio.TimeoutError, OSError):
             if self._writer.can_write_eof():
                 self._writer.write_eof()
             await asyncio.wait_for(self._rest(), limits.LINGER_SECONDS)
+
+    def _has_arrived(self) -> bool:
+        """Whether the whole request is there, read or not."""
+        with suppress(h11.RemoteProtocolError):
+            while self._connection.their_state is h11.SEND_BODY and self._connection.next_event() is not h11.NEED_DATA:
+                pass
+        return self._connection.their_state not in {h11.SEND_BODY, h11.ERROR}
 
     async def _rest(self) -> None:
         async with self._reading:

@@ -26,7 +26,7 @@ from kfadapter_grpc.legacy_http.upload_form import UploadForm
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
     from structlog.typing import FilteringBoundLogger
@@ -158,7 +158,7 @@ class RequestHandling:
             form=form,
             request_id=exchange.header("idempotency-key"),
         )
-        return messages.answered(await self._work(route.handler, asked))
+        return await self._work(route.handler, asked)
 
     def _check_welcome(self, exchange: Exchange) -> None:
         if self._draining:
@@ -177,13 +177,14 @@ class RequestHandling:
         exchange.read_within(math.inf)  # the file has the time of its upload, which is seen to where that is served
         return form
 
-    async def _work(self, handler: Handler, asked: Asked) -> Mapping[str, Json]:
+    async def _work(self, handler: Handler, asked: Asked) -> Answer:
         if self._working >= self._places:
             text = f"the adapter answers {self._places} requests over HTTP already; wait a moment and try again"
             raise OverloadedError(text)
         self._working += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, handler, asked)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, lambda: messages.answered(handler(asked)))
         finally:
             self._working -= 1
 
