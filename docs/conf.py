@@ -48,6 +48,7 @@ NAVIGATION = {
         "docs/migration",
         "docs/training-manager",
         "docs/notify",
+        "docs/legacy-http",
         "docs/observability",
         "docs/metrics",
         "docs/embedded-kfp",

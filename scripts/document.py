@@ -117,6 +117,8 @@ deploy/kfadapter -- kfadapter doctor --server`. It takes the settings as `kfadap
 | callers | whether they are asked who they are, and whether any token still counts |
 | upload folder | whether it is on a disk, not in memory, with room for as many uploads as are taken at once |
 | address, health address | whether it is free, or an adapter listens there already |
+| metrics address | whether it is free, or an adapter answers with its metrics there already; or that metrics are off |
+| HTTP address | the same for the [Flask adapter's routes](legacy-http.md), where they are answered |
 | KFP name, connection, TLS, HTTP, API | how far a request gets, and where it ends; when KFP's certificate ends |
 | KFP credentials, namespace | whether KFP lets the adapter in, and into its namespace |
 | KFP clock | how far apart the two clocks are |

@@ -280,6 +280,11 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, _OldVariables(settings_cls)
 
+    @property
+    def legacy_http_listen(self) -> str:
+        """Where HTTP is answered, HOST:PORT; empty if it is not."""
+        return "" if self.legacy_http is None else f"{self.listen.rpartition(':')[0]}:{self.legacy_http}"
+
     @field_validator("listen", "health_listen")
     @classmethod
     def _check_listen(cls, listen: str, info: ValidationInfo) -> str:

@@ -30,6 +30,7 @@ from kfadapter_grpc.doctor.server import (
     file_system,
     listening,
     listening_for_health,
+    listening_for_http,
     listening_for_metrics,
     shown_certificate,
     upload_folder,
@@ -432,6 +433,19 @@ def test_an_address_for_health(adapter: str) -> None:
     assert "already" in listening_for_health(Settings.load(health_listen=adapter)).what
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         verdict = listening_for_health(Settings.load(health_listen=f"127.0.0.1:{stranger.getsockname()[1]}"))
+    assert verdict.status is Status.FAILED
+
+
+def test_an_address_for_http() -> None:
+    """The address of HTTP is well when there is none, when it is free, and when an adapter says there that it lives."""
+    assert "none" in listening_for_http(Settings.load()).what
+    assert "free" in listening_for_http(Settings.load(legacy_http=0)).what
+    with AdapterServer(Settings.load(listen="127.0.0.1:0", legacy_http=0), [], lambda: True) as server:
+        port = int(server.legacy_http_address.rpartition(":")[2])
+        verdict = listening_for_http(Settings.load(legacy_http=port))
+    assert (verdict.status, "already" in verdict.what) == (Status.OK, True)
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        verdict = listening_for_http(Settings.load(legacy_http=stranger.getsockname()[1]))
     assert verdict.status is Status.FAILED
 
 

@@ -14,10 +14,9 @@ from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.domain.errors import PipelineNotFoundError
 from kfadapter_grpc.interceptors.in_process import Peer
+from kfadapter_grpc.interceptors.request_id import _current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.contract.conftest import Serve
     from tests.contract.running import Running
 
@@ -73,18 +72,10 @@ def test_a_stream_of_requests(serve: Serve) -> None:
     assert stub_of(serve(Scripted())).Upload(chunks).bytes == 9
 
 
-def test_a_stream_ends_with_its_call(serve: Serve) -> None:
-    """Whoever reads on after the call is over gets nothing more."""
-    kept: list[Iterator[pb.UploadPipelineRequest]] = []
-
-    def upload(requests: Iterator[pb.UploadPipelineRequest], _: grpc.ServicerContext) -> pb.UploadPipelineResponse:
-        kept.append(requests)
-        return pb.UploadPipelineResponse(bytes=len(next(requests).chunk))
-
-    chunks = (pb.UploadPipelineRequest(chunk=b"abc") for _ in range(3))
-    assert stub_of(serve(Scripted(upload=upload))).Upload(chunks, timeout=WAIT_SECONDS).bytes == 3
-    with pytest.raises(Exception, match="went away"):
-        list(kept[0])
+def test_a_call_leaves_nothing_on_its_thread(serve: Serve) -> None:
+    """What a call is known by while it is served is not known any more on the thread that made it."""
+    stub_of(serve(Scripted())).Get(GET)
+    assert _current.get(None) is None
 
 
 def test_calls_are_cancelled_when_the_server_stops(serve: Serve) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.e2e.conftest import ROOT, SECONDS
+from tests.training_jobs import details
 
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.domain.runs import RunState
@@ -64,23 +65,6 @@ def name(pipelines: ManagedPipelines, executing: Adapter) -> Iterator[str]:
     assert pipelines.upload_pipeline_file(unique, PIPELINE, "모델을 학습한다") is True
     yield unique
     executing.printed("delete", unique, "--force", "-o", "name")
-
-
-def details(pipeline_name: str, **arguments: str) -> dict[str, Any]:
-    """What the training manager sends to start a run; it has texts only."""
-    own = {
-        "trainingjob_id": "42",
-        "featuregroup_name": "기지국",
-        "modelName": "qoe",
-        "modelVersion": "1",
-        "modellocation": "",
-    }
-    return {
-        "pipeline_name": pipeline_name,
-        "experiment_name": "Default",
-        "pipeline_version": pipeline_name,
-        "arguments": {"s": "글", **arguments, **own},
-    }
 
 
 def started(response: Response) -> str:

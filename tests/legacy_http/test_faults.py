@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.legacy_http.calling import FORM, WAIT_SECONDS, Caller, adapter, form
 from tests.legacy_http.conftest import PIPELINES
-from tests.legacy_http.test_routes import NOBODY, details
+from tests.legacy_http.test_routes import NOBODY
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
+from tests.training_jobs import details
 
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.domain.runs import RunState

@@ -50,6 +50,27 @@ def test_the_server_is_there(caller: Caller) -> None:
     assert caller.execute("1", job).json()["reason"] not in {"INTERNAL", "PIPELINE_NOT_FOUND"}
 
 
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("NaN", "NaN is no number"),
+        ("-Infinity", "is no number"),
+        ('"\\ud800"', "surrogates not allowed"),
+        ("[" * 9000, "deeply"),
+    ],
+)
+def test_values_that_are_no_json(caller: Caller, argument: str, words: str) -> None:
+    """What Python takes for JSON, and JSON does not, is refused before anything is asked for."""
+    body = f'{{"pipeline_name": "x", "experiment_name": "x", "arguments": {{"a": {argument}}}}}'.encode()
+    reply = caller.say("POST", "/trainingjobs/1/execution", body, content_type=JSON)
+    assert words in reply.refusal(400, "BAD_REQUEST")["message"]
+
+
+def test_paths_that_are_no_text(caller: Caller) -> None:
+    """A path whose bytes are not UTF-8 is refused."""
+    assert "UTF-8" in caller.get("/pipelines/%FF").refusal(400, "BAD_REQUEST")["message"]
+
+
 def in_words(answer: bytes) -> None:
     """An answer is whole, and no fault of the adapter; none is one, too. A coding that is unknown is 501."""
     if answer:

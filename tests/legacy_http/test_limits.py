@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.server import AdapterServer
 
 HEAD = "POST /pipelineIds/x HTTP/1.1\r\nHost: x\r\n"
+FORM_HEAD = f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9999\r\n\r\n"
 JOB = f"POST /trainingjobs/1/execution HTTP/1.1\r\nHost: x\r\nContent-Type: {JSON}\r\n"
 FILE = b"pipelineInfo: {name: x}\n"
 
@@ -123,6 +124,21 @@ def test_drain(kfp: ScriptedKfp) -> None:
         assert draining.result(WAIT_SECONDS) is True
 
 
+def test_drain_waits_for_requests_that_call_nobody_yet(kfp: ScriptedKfp) -> None:
+    """A request that is still being read when the server runs dry is answered, too."""
+    with adapter(kfp.url, grace_seconds=WAIT_SECONDS) as server, ThreadPoolExecutor() as threads:
+        host, _, port = server.legacy_http_address.rpartition(":")
+        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+            connection.sendall(f"{JOB}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n".encode())
+            assert connection.recv(25) == b"HTTP/1.1 100 \r\n\r\n"
+            draining = threads.submit(server.drain)
+            eventually(lambda: [1] if Caller(server.legacy_http_address).get("/runs").status == 503 else [])
+            assert not draining.done()
+            connection.sendall(b"{}")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+        assert draining.result(WAIT_SECONDS) is True
+
+
 def test_the_end_of_the_grace(kfp: ScriptedKfp) -> None:
     """A request that does not end within the grace is cut off."""
     busy = Waiting()
@@ -160,22 +176,45 @@ def test_who_is_too_slow(kfp: ScriptedKfp, sent: bytes, status: bytes) -> None:
         assert not kfp.requests
 
 
-def test_who_drips(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body whose bytes come one by one is held to the time of the whole."""
+@pytest.mark.parametrize(
+    "head",
+    [
+        f"{JOB}Content-Length: 9999\r\n\r\n",
+        f"{JOB}X: ",
+        f"{FORM_HEAD}--{BOUNDARY}\r\nContent-Disposition: form-data; name=description\r\n\r\n",
+    ],
+    ids=["a job", "a head", "a form"],
+)
+def test_who_drips(kfp: ScriptedKfp, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose bytes come one by one is held to the time of the whole."""
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
     with adapter(kfp.url) as server:
-        host, _, port = server.legacy_http_address.rpartition(":")
-        head = f"{JOB}Content-Length: 9999\r\n\r\n"
-        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
-            connection.sendall(head.encode())
-            connection.settimeout(0.02)
-            for _ in range(500):
-                connection.sendall(b" ")
-                with suppress(TimeoutError):
-                    assert connection.recv(65536).startswith(b"HTTP/1.1 408 ")
-                    break
-            else:
-                pytest.fail("nothing ended it")
+        assert dripped(server, head).startswith(b"HTTP/1.1 408 ")
+
+
+def test_who_drips_a_file(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose bytes come one by one is held to the time of its upload, as over gRPC."""
+    monkeypatch.setattr("kfadapter_grpc.contract.UPLOAD_SECONDS", 0.3)
+    with adapter(kfp.url, max_upload_bytes=9000) as server:
+        head = f"{FORM_HEAD}--{BOUNDARY}\r\nContent-Disposition: form-data; name=file\r\n\r\n"
+        answer = dripped(server, head)
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert b"KFP_TIMEOUT" in answer
+        assert not kfp.requests
+
+
+def dripped(server: AdapterServer, head: str) -> bytes:
+    """Sends a head, and then a byte now and then until there is an answer."""
+    host, _, port = server.legacy_http_address.rpartition(":")
+    with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+        connection.sendall(head.encode())
+        connection.settimeout(0.02)
+        for _ in range(500):
+            connection.sendall(b" ")
+            with suppress(TimeoutError):
+                return connection.recv(65536)
+    pytest.fail("nothing ended it")
 
 
 def test_who_goes_away_in_the_middle_of_a_file(kfp: ScriptedKfp) -> None:
@@ -200,6 +239,8 @@ def test_who_goes_away_in_the_middle_of_a_file(kfp: ScriptedKfp) -> None:
         (b"GET /runs\r\n\r\n", b"400"),
         (b"GET /runs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", b"400"),
         (b"GET http://x/runs HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /runs HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", b"400"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
     ],
@@ -213,6 +254,8 @@ def test_who_goes_away_in_the_middle_of_a_file(kfp: ScriptedKfp) -> None:
         "HTTP/0.9",
         "two lengths",
         "a URL",
+        "a proxy's",
+        "a long length",
         "HTTP/2",
         "TLS",
     ],
@@ -243,6 +286,23 @@ def test_a_file_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
         assert not kfp.requests
 
 
+def test_who_sends_on_reads_the_answer(kfp: ScriptedKfp) -> None:
+    """A caller whose file is refused before it has all been sent reads why, as its connection does not break."""
+    with adapter(kfp.url, max_upload_bytes=1000) as server:
+        caller = Caller(server.legacy_http_address)
+        caller.upload("x", FILE * 700_000).refusal(413, "UPLOAD_TOO_LARGE")
+
+
+def test_a_job_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
+    """A body whose size is not announced is taken up to the limit, and 413 beyond it."""
+    with adapter(kfp.url) as server:
+        chunk = b"%x\r\n%s\r\n" % (2**20 + 1, b" " * (2**20 + 1))
+        answer = Caller(server.legacy_http_address).raw(
+            f"{JOB}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk + b"0\r\n\r\n", end=True
+        )
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 def test_who_waits_to_be_asked_for_the_body(kfp: ScriptedKfp) -> None:
     """`Expect: 100-continue` is answered before the body where it is wanted, and with the refusal where it is not."""
     with adapter(kfp.url) as server:
@@ -260,6 +320,7 @@ def test_who_waits_to_be_asked_for_the_body(kfp: ScriptedKfp) -> None:
 def test_connections_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all places are taken, who has been silent for longest makes room for who comes."""
     monkeypatch.setattr(limits, "MAX_CONNECTIONS", 8)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 2 * WAIT_SECONDS)
     with adapter(kfp.url) as server:
         host, _, port = server.legacy_http_address.rpartition(":")
         silent = [socket.create_connection((host, int(port)), WAIT_SECONDS) for _ in range(20)]

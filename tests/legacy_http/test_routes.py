@@ -5,36 +5,22 @@ from __future__ import annotations
 import uuid
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 from tests.legacy_http.calling import FORM, Caller, adapter, eventually, form
+from tests.training_jobs import details
 
 from kfadapter_grpc.domain.runs import RunState
 from kfadapter_grpc.legacy_http.routes import ROUTES
+from kfadapter_grpc.server.process import _tell_of_http
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
 
 NOBODY = str(uuid.UUID(int=1))
-
-
-def details(pipeline_name: str, **arguments: str) -> dict[str, Any]:
-    """What the training manager sends to start a run; it has texts only."""
-    own = {
-        "trainingjob_id": "42",
-        "featuregroup_name": "기지국",
-        "modelName": "qoe",
-        "modelVersion": "1",
-        "modellocation": "",
-    }
-    return {
-        "pipeline_name": pipeline_name,
-        "experiment_name": "Default",
-        "pipeline_version": pipeline_name,
-        "arguments": {"s": "글", **arguments, **own},
-    }
 
 
 def test_pipelines(caller: Caller, name: str) -> None:
@@ -159,6 +145,25 @@ def test_the_document_lists_every_route() -> None:
     text = (Path(__file__).parents[2] / "docs" / "legacy-http.md").read_text("utf-8")
     listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
     assert listed == {f"{route.method} {route.path}" for route in ROUTES}
+
+
+@pytest.mark.parametrize(
+    ("port", "legacy_http", "said"),
+    [
+        ("5001", None, "KF_ADAPTER_PORT does not open HTTP here"),
+        ("5001", 0, "until all callers use gRPC"),
+        ("", None, ""),
+    ],
+)
+def test_the_flask_adapters_own_variable(
+    port: str, legacy_http: int | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KF_ADAPTER_PORT opens nothing, and the log says so; where HTTP is open, it says until when."""
+    monkeypatch.setenv("KF_ADAPTER_PORT", port)
+    with adapter("http://127.0.0.1:1", legacy_http=legacy_http) as server, capture_logs() as lines:
+        _tell_of_http(server, structlog.get_logger())
+    assert len(lines) == bool(said)
+    assert all(said in line["event"] for line in lines)
 
 
 def test_off_by_default(embedded_url: str) -> None:

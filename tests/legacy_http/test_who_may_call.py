@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.certificates import CertificateAuthority
@@ -14,8 +14,12 @@ from tests.legacy_http.calling import FORM, JSON, Caller, adapter, eventually, f
 from tests.legacy_http.test_routes import NOBODY
 from tests.scripted_kfp import ScriptedKfp, answers
 
+from kfadapter_grpc.authentication.certificates import server_certificate
+from kfadapter_grpc.authentication.reloaded import Reloaded
+from kfadapter_grpc.legacy_http import limits
 from kfadapter_grpc.legacy_http.routes import ROUTES, Route
 from kfadapter_grpc.server import ServerStartError
+from kfadapter_grpc.server.http_tls import HttpTls
 from kfadapter_grpc.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -134,11 +138,11 @@ class Certified:
         """Writes a new certificate for the server."""
         self.ca.issue("localhost", "127.0.0.1").write(self.folder, "server")
 
-    def tls(self) -> dict[str, object]:
+    def tls(self) -> dict[str, Any]:
         """Settings for TLS."""
         return {"tls_certificate": self.folder / "server.pem", "tls_key": self.folder / "server.key"}
 
-    def mtls(self, **more: object) -> dict[str, object]:
+    def mtls(self, **more: object) -> dict[str, Any]:
         """Settings for mTLS."""
         return {**self.tls(), "tls_client_ca": self.ca.write(self.folder), **more}
 
@@ -171,6 +175,19 @@ def test_tls(certified: Certified, kfp: ScriptedKfp) -> None:
         assert works(Caller(address, certified.context()))
         assert not works(Caller(address, ssl.create_default_context()))
         assert b"HTTP" not in Caller(address).raw(b"GET /liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+def test_a_connection_ends_with_its_answer(certified: Certified, kfp: ScriptedKfp) -> None:
+    """Nothing is waited for when the request has come whole, even where its caller waits for the end."""
+    with adapter(kfp.url, **certified.tls()) as server:
+        host, _, port = server.legacy_http_address.rpartition(":")
+        with (
+            socket.create_connection((host, int(port)), limits.LINGER_SECONDS / 2) as plain,
+            certified.context().wrap_socket(plain, server_hostname=host) as connection,
+        ):
+            connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+            while connection.recv(65536):
+                pass
 
 
 def test_names_in_certificates(certified: Certified, kfp: ScriptedKfp) -> None:
@@ -211,15 +228,22 @@ def test_a_new_certificate_is_taken_up(certified: Certified, kfp: ScriptedKfp) -
         assert not works(Caller(address, before))
 
 
-def test_a_wrong_certificate_is_not_taken_up(certified: Certified, kfp: ScriptedKfp) -> None:
-    """A certificate that cannot be used leaves the one from before."""
-    with adapter(kfp.url, **certified.tls()) as server:
-        (certified.folder / "server.pem").write_text("none")
-        tls = server._security.http_tls
-        assert tls is not None
-        server._security._refresher._things[0].refresh()
-        tls.refresh()
-        assert works(Caller(server.legacy_http_address, certified.context()))
+def test_a_wrong_certificate_is_not_taken_up(certified: Certified) -> None:
+    """Files that have changed once more, and cannot be used, leave the certificate from before, and are tried again."""
+    settings = Settings.load(listen="127.0.0.1:0", legacy_http=0, **certified.tls())
+    pem, key = certified.folder / "server.pem", certified.folder / "server.key"
+    reloaded = Reloaded("the certificate", [pem, key], server_certificate)
+    tls = HttpTls(settings, reloaded)
+    before, good = tls.context(), pem.read_bytes()
+    tls.refresh()
+    assert tls.context() is before, "nothing has changed"
+    reloaded.value = server_certificate(good, key.read_bytes())
+    pem.write_text("none")
+    tls.refresh()
+    assert tls.context() is before
+    pem.write_bytes(good)
+    tls.refresh()
+    assert tls.context() is not before
 
 
 def test_who_does_not_finish_a_handshake(

@@ -22,6 +22,7 @@ from kfadapter_grpc.doctor import kfp
 from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.legacy_http.messages import LIVENESS
 from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
 from kfadapter_grpc.settings import Settings, SettingsError
@@ -33,7 +34,8 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 """File systems that keep files in memory."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _METRICS = "metrics address"
-_METRICS_BYTES = 4 * 2**20
+_HTTP = "HTTP address"
+_ANSWER_BYTES = 4 * 2**20
 _ASK_SECONDS = 3
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not listened on
 
@@ -159,6 +161,14 @@ def listening_for_metrics(settings: Settings) -> Verdict:
     return _address(_METRICS, settings.metrics_listen, "KFADAPTER_METRICS_LISTEN", _taken_for_metrics)
 
 
+def listening_for_http(settings: Settings) -> Verdict:
+    """The same for the address of the Flask adapter's routes, where an adapter says that it lives."""
+    if not settings.legacy_http_listen:
+        return ok(_HTTP, "none: the Flask adapter's routes are not answered")
+    taken = _taken_for_http if settings.tls_certificate is None else _taken_with_tls
+    return _address(_HTTP, settings.legacy_http_listen, "KFADAPTER_LEGACY_HTTP", taken)
+
+
 def _address(check: str, listen: str, variable: str, taken: Callable[[str, str, str], Verdict]) -> Verdict:
     host, port = split_address(listen)
     try:
@@ -200,19 +210,30 @@ def _taken_with_tls(check: str, listen: str, _: str) -> Verdict:
 
 def _taken_for_metrics(check: str, listen: str, variable: str) -> Verdict:
     """Asks for metrics there."""
+    if BUILD.name.encode() not in _got(listen, METRICS_PATH):
+        return _foreign(check, listen, variable)
+    return ok(check, f"an adapter answers with its metrics on {listen} already")
+
+
+def _taken_for_http(check: str, listen: str, variable: str) -> Verdict:
+    """Asks there for what the Flask adapter says, too: they are told apart by nothing else."""
+    if _got(listen, "/liveness") != LIVENESS:
+        return _foreign(check, listen, variable)
+    return ok(check, f"an adapter, this or the Flask one, answers on {listen} already")
+
+
+def _got(listen: str, path: str) -> bytes:
+    """What HTTP answers there; nothing where that is no success."""
     host, port = split_address(_near(listen))
     line = http.client.HTTPConnection(host, port, timeout=_ASK_SECONDS)
     try:
-        line.request("GET", METRICS_PATH)
+        line.request("GET", path)
         answer = line.getresponse()
-        ours = answer.status == HTTPStatus.OK and BUILD.name.encode() in answer.read(_METRICS_BYTES)
+        return answer.read(_ANSWER_BYTES) if answer.status == HTTPStatus.OK else b""
     except (OSError, http.client.HTTPException):
-        ours = False
+        return b""
     finally:
         line.close()
-    if not ours:
-        return _foreign(check, listen, variable)
-    return ok(check, f"an adapter answers with its metrics on {listen} already")
 
 
 def _foreign(check: str, listen: str, variable: str) -> Verdict:
@@ -242,5 +263,6 @@ LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (
     listening,
     listening_for_health,
     listening_for_metrics,
+    listening_for_http,
 )
 """What is looked at on this machine, in order."""

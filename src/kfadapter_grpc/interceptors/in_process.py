@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 import grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from kfadapter_grpc.interceptors.chain import Behavior, CallInterceptor
 
 Metadata: TypeAlias = "tuple[tuple[str, str | bytes], ...]"
@@ -272,18 +273,4 @@ class _Method:
     ) -> tuple[object, InProcessContext]:
         """Makes a call, and tells what came beside its answer."""
         context = InProcessContext(self._peer, metadata, timeout)
-        return self._calls.run(self._path, _until_end(request, context), context), context
-
-
-def _until_end(request: object, context: InProcessContext) -> object:
-    """A stream of requests ends with its call."""
-    if not isinstance(request, Iterator):
-        return request
-
-    def requests() -> Iterator[object]:
-        for one in request:
-            if not context.is_active():
-                return
-            yield one
-
-    return requests()
+        return self._calls.run(self._path, request, context), context

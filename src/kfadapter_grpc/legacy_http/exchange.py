@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -30,6 +32,7 @@ class Exchange:
         self._writer = writer
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.MAX_HEAD_BYTES)
         self._reading = asyncio.Lock()
+        self._ends = math.inf
         self._heard = False
         self._head: h11.Request | None = None
 
@@ -49,8 +52,9 @@ class Exchange:
         Raises:
             RefusalError: It is wrong, too long, or too slow.
         """
+        self.read_within(limits.HEAD_SECONDS)
         try:
-            event = await asyncio.wait_for(self._event(), limits.HEAD_SECONDS)
+            event = await self._event()
         except asyncio.TimeoutError:
             if not self._heard:
                 return False
@@ -62,6 +66,10 @@ class Exchange:
         if len(event.target) + sum(len(name) + len(value) for name, value in event.headers) > limits.MAX_HEAD_BYTES:
             raise RefusalError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the head of the request is too long")
         return True
+
+    def read_within(self, seconds: float) -> None:
+        """Allows `seconds` from now on for all that is read; infinite: only silence is too slow."""
+        self._ends = time.monotonic() + seconds
 
     def headers(self, name: str) -> list[str]:
         """The values of a header, by its name in lower case."""
@@ -91,8 +99,7 @@ class Exchange:
         try:
             event = await self._event()
         except asyncio.TimeoutError:
-            text = f"nothing more of the body came for {limits.SILENCE_SECONDS:g} s"
-            raise RefusalError(HTTPStatus.REQUEST_TIMEOUT, text) from None
+            raise RefusalError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def read_all(self, limit: int) -> bytes:
@@ -103,10 +110,13 @@ class Exchange:
             RefusalError: It is wrong, or too slow.
         """
         self.check_length(limit)
-        try:
-            return await asyncio.wait_for(self._whole(limit), limits.BODY_SECONDS)
-        except asyncio.TimeoutError:
-            raise RefusalError(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
+        self.read_within(limits.BODY_SECONDS)
+        body = bytearray()
+        while data := await self.read():
+            body += data
+            if len(body) > limit:
+                raise too_large(limit)
+        return bytes(body)
 
     async def answer(self, answer: Answer, request_id: str) -> None:
         """Sends the answer, the only one on this connection."""
@@ -129,27 +139,24 @@ class Exchange:
 
     async def linger(self) -> None:
         """Reads what is left of the request: a sender whose connection breaks meanwhile would not read the answer."""
-        if self._connection.their_state not in {h11.SEND_BODY, h11.ERROR}:
-            return
-        if self._connection.they_are_waiting_for_100_continue:
+        if self._connection.they_are_waiting_for_100_continue or self._has_arrived():
             return
         with suppress(asyncio.TimeoutError, OSError):
             if self._writer.can_write_eof():
                 self._writer.write_eof()
             await asyncio.wait_for(self._rest(), limits.LINGER_SECONDS)
 
+    def _has_arrived(self) -> bool:
+        """Whether the whole request is there, read or not."""
+        with suppress(h11.RemoteProtocolError):
+            while self._connection.their_state is h11.SEND_BODY and self._connection.next_event() is not h11.NEED_DATA:
+                pass
+        return self._connection.their_state not in {h11.SEND_BODY, h11.ERROR}
+
     async def _rest(self) -> None:
         async with self._reading:
             while await self._reader.read(_READ_BYTES):
                 pass
-
-    async def _whole(self, limit: int) -> bytes:
-        body = bytearray()
-        while data := await self.read():
-            body += data
-            if len(body) > limit:
-                raise too_large(limit)
-        return bytes(body)
 
     async def _event(self) -> object:
         """Waits for the next part of the request.
@@ -171,7 +178,11 @@ class Exchange:
         if self._connection.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=HTTPStatus.CONTINUE, headers=[])
             self._writer.write(self._connection.send(go_on) or b"")
-        data = await asyncio.wait_for(self._reader.read(_READ_BYTES), limits.SILENCE_SECONDS)
+        # The only timeout there is while reading: before Python 3.12 an outer one may be lost when data comes with it.
+        seconds = min(limits.SILENCE_SECONDS, self._ends - time.monotonic())
+        if seconds <= 0:
+            raise asyncio.TimeoutError
+        data = await asyncio.wait_for(self._reader.read(_READ_BYTES), seconds)
         self._heard = self._heard or bool(data)
         self._connection.receive_data(data)
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TEXT = "text/html; charset=utf-8"
 """The content type of what is no JSON, as the Flask adapter had it."""
 
+LIVENESS = b"Okay"
+"""What liveness answers, as the Flask adapter did."""
+
 
 class RefusalError(Exception):
     """A request is refused before any service is called, by a status of HTTP's own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import threading
 import time
@@ -25,7 +26,7 @@ from kfadapter_grpc.legacy_http.upload_form import UploadForm
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
     from structlog.typing import FilteringBoundLogger
@@ -50,14 +51,12 @@ class _Handled:
         peer: Who sent it.
         request_id: What it is called in the log and in the answer.
         route: Its route; None while it is not known.
-        form: The form that is read, if it has one.
     """
 
     exchange: Exchange
     peer: Peer
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     route: Route | None = None
-    form: UploadForm | None = None
 
 
 class RequestHandling:
@@ -135,9 +134,6 @@ class RequestHandling:
             self._log.error("a request could not be answered", request_id=handled.request_id, exc_info=fault)
             text = f"the adapter failed; report it with the request id {handled.request_id}"
             return messages.failed(InternalError(text), handled.request_id)
-        finally:
-            if handled.form is not None:
-                handled.form.close()
 
     async def _routed(self, handled: _Handled) -> Answer:
         exchange = handled.exchange
@@ -146,10 +142,10 @@ class RequestHandling:
         route, name = find_route(exchange.method, exchange.target)
         handled.route = route
         if route.handler is None:
-            return Answer(HTTPStatus.OK, b"Okay", messages.TEXT)
+            return Answer(HTTPStatus.OK, messages.LIVENESS, messages.TEXT)
         self._check_welcome(exchange)
         details = await _details(exchange, route)
-        handled.form = form = await self._form(exchange, route)
+        form = await self._form(exchange, route)
         asked = Asked(
             client=client_for(
                 self._calls.channel(handled.peer),
@@ -162,7 +158,7 @@ class RequestHandling:
             form=form,
             request_id=exchange.header("idempotency-key"),
         )
-        return messages.answered(await self._work(route.handler, asked))
+        return await self._work(route.handler, asked)
 
     def _check_welcome(self, exchange: Exchange) -> None:
         if self._draining:
@@ -176,33 +172,34 @@ class RequestHandling:
             return None
         exchange.check_length(self._max_body_bytes)
         form = UploadForm(exchange.header("content-type"), exchange.read)
-        try:
-            await asyncio.wait_for(form.begin(), limits.BODY_SECONDS)
-        except asyncio.TimeoutError:
-            raise RefusalError(HTTPStatus.REQUEST_TIMEOUT, "the form did not arrive in time") from None
+        exchange.read_within(limits.BODY_SECONDS)
+        await form.begin()
+        exchange.read_within(math.inf)  # the file has the time of its upload, which is seen to where that is served
         return form
 
-    async def _work(self, handler: Handler, asked: Asked) -> Mapping[str, Json]:
+    async def _work(self, handler: Handler, asked: Asked) -> Answer:
         if self._working >= self._places:
             text = f"the adapter answers {self._places} requests over HTTP already; wait a moment and try again"
             raise OverloadedError(text)
         self._working += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, handler, asked)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, lambda: messages.answered(handler(asked)))
         finally:
             self._working -= 1
 
     def _tell(self, handled: _Handled, answer: Answer, seconds: float) -> None:
         """Writes the line of a request, and counts it."""
         route = handled.route.path if handled.route else NO_ROUTE
-        self._observe(route, answer.status)
-        log = self._log.warning if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
+        status = int(answer.status)
+        self._observe(route, status)
+        log = self._log.warning if status >= HTTPStatus.INTERNAL_SERVER_ERROR else self._log.info
         log(
             "http",
             request_id=handled.request_id,
             method=handled.exchange.method,
             route=route,
-            status=answer.status,
+            status=status,
             seconds=round(seconds, 4),
             peer=handled.peer.address,
             **({"reason": answer.reason} if answer.reason else {}),

@@ -103,7 +103,7 @@ class LegacyHttp:
         await self._stopped.wait()
         accepting.cancel()
         self._listener.close()
-        tasks = [accepting, *self._open]
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}  # those who read files for threads, too
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=_STOP_SECONDS / 2)

@@ -50,7 +50,6 @@ class UploadForm:
             raise _unreadable(error) from None
         self._loop = asyncio.get_running_loop()
         self._over = False
-        self._closed = False
 
     async def begin(self) -> None:
         """Reads up to the file.
@@ -70,10 +69,6 @@ class UploadForm:
         """The file; to be read in another thread than the loop's, which does the reading."""
         return cast("BinaryIO", _File(self, self._loop))
 
-    def close(self) -> None:
-        """Ends all reading: whoever still wants more of the file is told that its request is over."""
-        self._closed = True
-
     async def take(self, size: int) -> bytes:
         """Takes up to `size` bytes of the file, fewer only at its end, where the rest of the form is read, too.
 
@@ -91,8 +86,6 @@ class UploadForm:
         """Reads on; False at the end."""
         if self._over:
             return False
-        if self._closed:
-            raise RefusalError(HTTPStatus.BAD_REQUEST, "the request is over")
         data = await self._read()
         try:
             if data:

@@ -198,10 +198,10 @@ class AdapterServer:
     def _made_legacy_http(self, bounds: Bounds, observe: Callable[[str, int], None]) -> LegacyHttp | None:
         """Makes what answers HTTP, on the host that gRPC listens on; None where the settings do not ask for it."""
         settings, tls = self._settings, self._security.http_tls
-        if settings.legacy_http is None:
+        if not settings.legacy_http_listen:
             return None
         return LegacyHttp(
-            f"{settings.listen.rpartition(':')[0]}:{settings.legacy_http}",
+            settings.legacy_http_listen,
             self._in_process,
             places=bounds.max_unary_calls + bounds.max_uploads + SPARE_THREADS,
             max_upload_bytes=settings.max_upload_bytes,

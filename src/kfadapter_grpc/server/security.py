@@ -50,7 +50,7 @@ class Security:
         names = ClientNames(settings.tls_client_names, settings.tls_client_readers) if settings.tls_client_ca else None
         self.authentication = Authentication(Access((lambda: tokens.value) if tokens else None, names))
         self.credentials = _Handshakes(certificate).credentials() if certificate else None
-        self.http_tls = HttpTls(settings, certificate) if certificate and settings.legacy_http is not None else None
+        self.http_tls = HttpTls(settings, certificate) if certificate and settings.legacy_http_listen else None
         self._refresher = Refresher([one for one in (tokens, certificate, self.http_tls) if one])
 
     def start(self) -> None:
