@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from robustness.crowd import Crowd
 
 CALL_SECONDS = 10.0
 """The deadline of every call."""
@@ -47,7 +41,7 @@ def _in_turn(target: str, end: float) -> list[float]:
     return taken
 
 
-class HealthChecks:
+class HealthChecks(Crowd):
     """Asks for an adapter's health again and again while a `with` block lasts.
 
     Attributes:
@@ -59,24 +53,13 @@ class HealthChecks:
     def __init__(self, target: str) -> None:
         self.slowest, self.failed, self.count = 0.0, 0, 0
         self._target = target
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="health-checks")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
+        super().__init__([self._run])
 
     def _run(self) -> None:
         with grpc.insecure_channel(self._target, _OWN_CONNECTION) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             grpc.channel_ready_future(channel).result(CALL_SECONDS)
-            while not self._ended.wait(HEALTH_PAUSE_SECONDS):
+            while not self.stopped.wait(HEALTH_PAUSE_SECONDS):
                 self._check(stub)
 
     def _check(self, stub: health_pb2_grpc.HealthStub) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.pipeline_text import write_pipeline
 from benchmarks.processes import Adapter, stand_in
 
 from kfadapter_grpc.client import AdapterError, Client, HealthStatus, RunFilter
+from robustness.crowd import Crowd
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from typing_extensions import Self
 
 CALLERS, CALLS_A_SECOND = 10, 100
 """How many threads make how many calls a second in all."""
@@ -38,7 +37,7 @@ SETTLE_SECONDS = 2.5
 """How long an adapter serves before the other one is stopped, as minReadySeconds says: callers find it within 2 s."""
 
 
-class Crowd:
+class Callers(Crowd):
     """Callers, uploaders and watchers, until the `with` block is left.
 
     Attributes:
@@ -51,27 +50,17 @@ class Crowd:
         self.failures: Counter[str] = Counter()
         self._client = Client(target)
         self._file = file
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
         parts = ((self._call, CALLERS), (self._upload, UPLOADERS), (self._watch, WATCHERS))
-        self._threads = [
-            threading.Thread(target=self._repeat, args=(part,)) for part, count in parts for _ in range(count)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
+        super().__init__(partial(self._repeat, part) for part, count in parts for _ in range(count))
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._client.close()
-        for thread in self._threads:
-            thread.join()
+        self.stopped.set()
+        self._client.close()  # which ends the watches
+        super().__exit__()
 
     def _repeat(self, part: Callable[[], None]) -> None:
         name = part.__name__.removeprefix("_")
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             try:
                 part()
             except (AdapterError, RuntimeError) as error:  # a closed client is a RuntimeError
@@ -80,12 +69,12 @@ class Crowd:
                 self._note(self.ended, name)
 
     def _note(self, into: Counter[str], what: str) -> None:
-        with self._lock:
-            into[what] += not self._stopped.is_set()
+        with self.lock:
+            into[what] += not self.stopped.is_set()
 
     def _call(self) -> None:
         self._client.get("instant")
-        self._stopped.wait(CALLERS / CALLS_A_SECOND)
+        self.stopped.wait(CALLERS / CALLS_A_SECOND)
 
     def _upload(self) -> None:
         self._client.upload(self._file, name="new-upload", progress=lambda *_: self._pause())
@@ -96,7 +85,7 @@ class Crowd:
             pass
 
     def _pause(self) -> None:
-        self._stopped.wait(_PIECE_PAUSE_SECONDS)
+        self.stopped.wait(_PIECE_PAUSE_SECONDS)
 
 
 class Replicas:
@@ -147,7 +136,7 @@ def run(stage: Stage) -> Iterator[Finding]:
         replicas = Replicas(stage, url)
         stack.callback(replicas.close)
         file = write_pipeline(stage.folder, UPLOAD_BYTES)
-        crowd = stack.enter_context(Crowd(replicas.target, file))
+        crowd = stack.enter_context(Callers(replicas.target, file))
         ends: list[tuple[int, float, int]] = []
         for number in range(times):
             time.sleep(SETTLE_SECONDS)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from benchmarks.processes import Adapter, stand_in
-
-from robustness.callers import in_turn
+from robustness.capacity import measured
 from robustness.load import Load
 from robustness.scenario import Finding, Scenario, Stage, exactly, told
 
@@ -24,19 +22,16 @@ MODEST = 9
 """How many modest callers there are."""
 MODEST_RATE = 2.0
 """How many calls each of them makes in a second."""
-_CAPACITY_SECONDS = 3.0
 
 
 def run(stage: Stage) -> Iterator[Finding]:
     """Has one caller call twenty times as often as the adapter can serve, and nine others twice a second each."""
     seconds = stage.scaled(60, 8)
     with ExitStack() as stack:
-        url = stack.enter_context(stand_in(stage.home, KFP_SECONDS))
-        adapter = stack.enter_context(Adapter(url, stage.home, "--max-unary-calls", str(PLACES)))
-        adapter.wait()
-        capacity = len(in_turn(adapter.target, PLACES, _CAPACITY_SECONDS)) / _CAPACITY_SECONDS
-        greedy = stack.enter_context(Load(stage.home, adapter.target, 1, TIMES * capacity, seconds))
-        modest = stack.enter_context(Load(stage.home, adapter.target, MODEST, MODEST * MODEST_RATE, seconds))
+        before = measured(stack, stage, places=PLACES, kfp_seconds=KFP_SECONDS)
+        target, capacity = before.adapter.target, before.capacity
+        greedy = stack.enter_context(Load(stage.home, target, 1, TIMES * capacity, seconds))
+        modest = stack.enter_context(Load(stage.home, target, MODEST, MODEST * MODEST_RATE, seconds))
         greedy.begin()
         modest.begin()
         others, one = modest.seen(), greedy.seen()

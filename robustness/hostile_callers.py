@@ -17,13 +17,12 @@ from kfadapter.v1 import pipeline_pb2, run_pb2
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from robustness.callers import HealthChecks
+from robustness.crowd import Crowd
 from robustness.load import Load
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from typing_extensions import Self
 
 SILENT = 500
 """How many connections say nothing."""
@@ -43,7 +42,7 @@ _SLOW = pipeline_pb2.UploadPipelineMetadata(name="slow", total_bytes=1000)  # 60
 _OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
-class Resets:
+class Resets(Crowd):
     """Begins calls and cancels them at once, on connections that others have no part in."""
 
     def __init__(self, target: str) -> None:
@@ -51,8 +50,7 @@ class Resets:
         self.broken = 0
         host, port = target.split(":")
         self._address = (host, int(port))
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="resets")
+        super().__init__([self._run])
         method = b"/kfadapter.v1.PipelineService/Get"
         # HPACK: POST, http, and four literals.
         self._block = b"\x83\x86" + b"".join(
@@ -61,19 +59,11 @@ class Resets:
         for name, value in ((b"content-type", b"application/grpc"), (b"te", b"trailers")):
             self._block += bytes([0, len(name)]) + name + bytes([len(value)]) + value
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
     def _run(self) -> None:
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             with suppress(OSError):
                 self._on_one_connection()
-            self.broken += not self._stopped.is_set()
+            self.broken += not self.stopped.is_set()
 
     def _on_one_connection(self) -> None:
         with socket.create_connection(self._address, timeout=10) as line:
@@ -81,12 +71,12 @@ class Resets:
             drain = threading.Thread(target=_read_away, args=(line,), daemon=True)
             drain.start()
             stream, began = 1, time.perf_counter()
-            while not self._stopped.is_set() and stream < _LAST_STREAM - 2 * _BATCH:
+            while not self.stopped.is_set() and stream < _LAST_STREAM - 2 * _BATCH:
                 line.sendall(b"".join(self._call(number) for number in range(stream, stream + 2 * _BATCH, 2)))
                 stream += 2 * _BATCH
                 self.sent += _BATCH
                 pause = began + (stream // 2) / RESETS_A_SECOND - time.perf_counter()
-                self._stopped.wait(max(pause, 0))
+                self.stopped.wait(max(pause, 0))
 
     def _call(self, stream: int) -> bytes:
         cancel = struct.pack(">I", _CANCEL)

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from benchmarks.memory_use import forget_peak, memory_use, resident_peak
-from benchmarks.processes import Adapter, stand_in
 
-from robustness.callers import HealthChecks, in_turn
+from robustness.callers import HealthChecks
+from robustness.capacity import measured
 from robustness.load import Load
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly, told
 
@@ -26,7 +26,6 @@ KFP_SECONDS = 0.2
 TIMES = 5
 """By how much the load passes the capacity."""
 _CHANNELS = 8
-_CAPACITY_SECONDS = 3.0
 _RECOVERY_SECONDS = 5.0
 _MOST = 0.99
 
@@ -35,11 +34,8 @@ def run(stage: Stage) -> Iterator[Finding]:
     """Measures the capacity, calls five times as often, and looks what becomes of the calls."""
     seconds = stage.scaled(60, 8)
     with ExitStack() as stack:
-        url = stack.enter_context(stand_in(stage.home, KFP_SECONDS))
-        adapter = stack.enter_context(Adapter(url, stage.home, "--max-unary-calls", str(PLACES)))
-        adapter.wait()
-        before = in_turn(adapter.target, PLACES, _CAPACITY_SECONDS)
-        capacity = len(before) / _CAPACITY_SECONDS
+        before = measured(stack, stage, places=PLACES, kfp_seconds=KFP_SECONDS)
+        adapter, capacity = before.adapter, before.capacity
         yield told("capacity", capacity, "calls/s")
         load = stack.enter_context(Load(stage.home, adapter.target, _CHANNELS, TIMES * capacity, seconds))
         idle = memory_use(adapter.pid).resident
@@ -52,8 +48,7 @@ def run(stage: Stage) -> Iterator[Finding]:
         yield at_most("slowest health check", health.slowest * 1000, 100 * stage.slack, "ms")
         yield at_most("memory above idle", resident_peak(adapter.pid) - idle, 64, "MiB")
         time.sleep(_RECOVERY_SECONDS)
-        after = in_turn(adapter.target, PLACES, _CAPACITY_SECONDS)
-        ratio = statistics.median(after) / statistics.median(before)
+        ratio = statistics.median(before.again()) / statistics.median(before.calls)
         yield at_most("median call 5 s afterwards, of before", ratio, 1.1 * stage.slack, "x")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.pipeline_text import write_pipeline
@@ -14,6 +14,7 @@ from benchmarks.processes import Adapter
 
 from kfadapter_grpc.client import AdapterError, Client, RunFilter, View
 from kfadapter_grpc.embedded.process import start
+from robustness.crowd import Crowd
 from robustness.cutting_proxy import CuttingProxy
 from robustness.process_use import Use, use_of
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly, told
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-
-    from typing_extensions import Self
 
 READERS, UPLOADERS, WATCHERS = 6, 2, 8
 """How many threads read, upload and watch."""
@@ -41,7 +40,7 @@ _WARM_UP = 0.4
 _EXPECTED = frozenset({"KFP_UNAVAILABLE", "PIPELINE_NOT_FOUND", "KFP_TIMEOUT", "CANCELLED", "NAME_CONTESTED"})
 
 
-class Load:
+class Load(Crowd):
     """Readers, uploaders and watchers, until the `with` block is left.
 
     Attributes:
@@ -54,36 +53,27 @@ class Load:
         self.acknowledged: dict[str, str] = {}
         self._client = Client(target)
         self._file = file
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
         parts = ((self._read, READERS), (self._upload, UPLOADERS), (self._watch, WATCHERS))
-        self._threads = [
-            threading.Thread(target=self._repeat, args=(part, stage.chance(part.__name__, number)))
+        super().__init__(
+            partial(self._repeat, part, stage.chance(part.__name__, number))
             for part, count in parts
             for number in range(count)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
+        )
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
+        super().__exit__()
         self._client.close()
 
     def _repeat(self, part: Callable[[random.Random], None], chance: random.Random) -> None:
         name = part.__name__.removeprefix("_")
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             try:
                 part(chance)
             except AdapterError as error:
                 name_of_end = error.reason
             else:
                 name_of_end = name
-            with self._lock:
+            with self.lock:
                 self.ended[name_of_end] += 1
 
     def _read(self, chance: random.Random) -> None:
@@ -96,14 +86,14 @@ class Load:
             lambda: self._client.list_runs_page(page_size=10),
             self._client.health,
         ]
-        self._stopped.wait(_PAUSE_SECONDS)
+        self.stopped.wait(_PAUSE_SECONDS)
         chance.choice(calls)()
 
     def _upload(self, chance: random.Random) -> None:
         request_id = f"soak-{chance.getrandbits(64):016x}"
-        self._stopped.wait(_UPLOAD_PAUSE_SECONDS)
+        self.stopped.wait(_UPLOAD_PAUSE_SECONDS)
         receipt = self._client.upload(self._file, name=_pipeline(chance), request_id=request_id)
-        with self._lock:
+        with self.lock:
             self.acknowledged[request_id] = receipt.version.pipeline_version_id
 
     def _watch(self, chance: random.Random) -> None:
@@ -111,7 +101,7 @@ class Load:
         del chance
         with closing(self._client.watch_runs(where=RunFilter())) as events:
             for _ in events:
-                if self._stopped.wait(_WATCH_SECONDS):
+                if self.stopped.wait(_WATCH_SECONDS):
                     return
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -16,14 +15,13 @@ from benchmarks.processes import Adapter, stand_in
 from kfadapter.v1 import pipeline_pb2, run_pb2
 from kfadapter_grpc.contract import METHODS
 from robustness.callers import HealthChecks
+from robustness.crowd import Crowd
 from robustness.load import Load
 from robustness.raw_calls import OK, Outcome, call
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from typing_extensions import Self
 
 UPLOADS, STREAMS = 8, 16
 """Uploads and streams that the adapter may serve at once."""
@@ -45,7 +43,7 @@ _SERVED = "served"
 _MOST = 0.99
 
 
-class Crowd:
+class Callers(Crowd):
     """Callers, each on a connection of its own, who make one call after the other until the `with` block is left.
 
     Attributes:
@@ -57,26 +55,14 @@ class Crowd:
         self.ends: Counter[str] = Counter()
         self.refused_after: list[float] = []
         self._target, self._method, self._sent, self._seconds = target, METHODS[path], sent, seconds
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._run, name=path) for _ in range(callers)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__([self._run] * callers)
 
     def _run(self) -> None:
         with grpc.insecure_channel(self._target, _OWN_CONNECTION) as channel:
             grpc.channel_ready_future(channel).result(_CALL_SECONDS)
-            while not self._stopped.wait(_PAUSE_SECONDS):
+            while not self.stopped.wait(_PAUSE_SECONDS):
                 outcome = call(channel, self._method, self._sent, self._seconds)
-                with self._lock:
+                with self.lock:
                     self._note(outcome)
 
     def _note(self, outcome: Outcome) -> None:
@@ -129,21 +115,21 @@ def run(stage: Stage) -> Iterator[Finding]:
     yield exactly("calls not served afterwards, by as many callers as places", _not_served(some, few), 0)
 
 
-def _uploads(target: str, file: bytes, callers: int) -> Crowd:
+def _uploads(target: str, file: bytes, callers: int) -> Callers:
     metadata = pipeline_pb2.UploadPipelineMetadata(name="new-upload")
     sent = (
         pipeline_pb2.UploadPipelineRequest(metadata=metadata).SerializeToString(),
         pipeline_pb2.UploadPipelineRequest(chunk=file).SerializeToString(),
     )
-    return Crowd(target, "/kfadapter.v1.PipelineService/Upload", sent, _CALL_SECONDS, callers)
+    return Callers(target, "/kfadapter.v1.PipelineService/Upload", sent, _CALL_SECONDS, callers)
 
 
-def _watches(target: str, callers: int) -> Crowd:
+def _watches(target: str, callers: int) -> Callers:
     request = run_pb2.WatchRunsRequest(filter=run_pb2.RunFilter()).SerializeToString()
-    return Crowd(target, "/kfadapter.v1.RunService/Watch", (request,), WATCH_SECONDS, callers)
+    return Callers(target, "/kfadapter.v1.RunService/Watch", (request,), WATCH_SECONDS, callers)
 
 
-def _not_served(*crowds: Crowd) -> int:
+def _not_served(*crowds: Callers) -> int:
     return sum(crowd.ends.total() - crowd.ends[_SERVED] for crowd in crowds)
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from robustness import documented
+from robustness import documented, kills
 from robustness.catalog import SCENARIOS
+from robustness.faulty_kfp import from_the_nth_on
+from robustness.scenario import Stage
+from tests.scripted_kfp import Received
 
 from kfadapter_grpc.contract import METHODS
 from kfadapter_grpc.domain.errors import all_error_classes
@@ -38,3 +42,26 @@ def test_tables_are_written_in_their_place(tmp_path: Path, monkeypatch: pytest.M
         documented.write_table("t", table)
         assert documented.table_in_page("t") == table
     assert page.read_text(encoding="utf-8") == "a\n\n<!-- t: made -->\n\n| 2 |\n| 3 |\n\n<!-- end of t -->\n\nb\n"
+
+
+@pytest.mark.parametrize("short", [True, False], ids=["short", "whole"])
+def test_kills_meet_every_named_moment(tmp_path: Path, short: bool) -> None:
+    """Every named moment has its kill, in the whole form one of either victim, and others come at random."""
+    planned = list(kills.kills(Stage(tmp_path, short, seed=1)))
+    named = Counter(kill.moment.what for kill in planned if kill.moment is not None)
+    assert named.keys() == {moment.what for moments in kills.MOMENTS.values() for moment in moments}
+    assert any(kill.moment is None for kill in planned)
+    if not short:
+        assert all(count > 1 for what, count in named.items() if what != kills.ARRIVING.what)
+        assert {kill.victim for kill in planned if kill.moment is None} == {"adapter", "KFP"}
+
+
+def test_a_fault_begins_at_a_calls_nth_request() -> None:
+    """The requests of a call before the n-th pass, and so do all of other calls."""
+    meets = from_the_nth_on({"one": 2})
+
+    def request(call: str) -> Received:
+        return Received("GET", "/", {"x-request-id": call}, b"")
+
+    assert [meets(request("one"), number) for number in (1, 2, 3)] == [False, True, True]
+    assert not meets(request("other"), 5)

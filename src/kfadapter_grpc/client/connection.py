@@ -75,6 +75,7 @@ def channel_options(target: str) -> list[tuple[str, str | int]]:
         # A watch has no deadline: a connection that has died without a word must show.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 20_000),  # which gRPC looks at instead, and would take for a minute
         # A proxy cannot reach this machine's own loopback.
         ("grpc.enable_http_proxy", int(not is_this_machine(target))),
     ]

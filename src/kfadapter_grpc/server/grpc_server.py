@@ -60,7 +60,8 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", _MINUTE_MS),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # callers may ping every 10 s
+    ("grpc.http2.ping_timeout_ms", 20_000),  # which gRPC looks at instead, and would take for a minute
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # callers may ping every 10 s
 )
 
 
