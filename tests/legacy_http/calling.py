@@ -5,11 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
-import time
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kfadapter_grpc.server import AdapterServer
@@ -21,9 +19,7 @@ from kfadapter_grpc.watching import WatchPoller
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Mapping
-
-T = TypeVar("T")
+    from collections.abc import Iterator, Mapping
 
 WAIT_SECONDS = 30.0
 """How long a test waits for what must come about."""
@@ -116,15 +112,6 @@ def form(*parts: tuple[str, bytes], file_name: str | None = "file") -> bytes:
         body += f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
         body += data + b"\r\n"
     return bytes(body) + f"--{BOUNDARY}--\r\n".encode()
-
-
-def eventually(find: Callable[[], list[T]], count: int = 1) -> list[T]:
-    """Waits until there are `count` things."""
-    end, pause = time.monotonic() + WAIT_SECONDS, threading.Event()
-    while len(found := find()) < count:
-        assert time.monotonic() < end, found
-        pause.wait(0.005)
-    return found
 
 
 @contextmanager

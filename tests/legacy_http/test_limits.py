@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.contract.running import failure
-from tests.legacy_http.calling import BOUNDARY, FORM, JSON, WAIT_SECONDS, Caller, adapter, eventually, form
+from tests.contract.running import eventually, failure
+from tests.legacy_http.calling import BOUNDARY, FORM, JSON, WAIT_SECONDS, Caller, adapter, form
 from tests.legacy_http.test_faults import Waiting
 from tests.legacy_http.test_routes import NOBODY
 from tests.scripted_kfp import ScriptedKfp, answers
@@ -74,7 +74,7 @@ def test_overload(kfp: ScriptedKfp) -> None:
         assert reply.headers["retry-after"] == "1"
         busy.opened.set()
         assert first.result(WAIT_SECONDS).status == 200
-        eventually(lambda: [1] if caller.get("/experiments").status == 200 else [])
+        eventually(lambda: caller.get("/experiments").status == 200)
 
 
 def test_no_more_places_than_threads(kfp: ScriptedKfp) -> None:
@@ -94,7 +94,7 @@ def test_one_address_does_not_shut_out_others(kfp: ScriptedKfp) -> None:
     with adapter(kfp.url, max_unary_calls=4) as server, ThreadPoolExecutor() as threads:
         caller = Caller(server.legacy_http_address)
         held = [threads.submit(caller.get, f"/runs/{NOBODY}") for _ in range(3)]
-        eventually(lambda: list(range(sum(server.admission.inflight().values()))), 3)
+        eventually(lambda: server.admission.count() == 3)
         assert "kept for other callers" in caller.get("/experiments").refusal(429, "OVERLOADED")["message"]
         with Client(server.address) as other:
             assert list(other.list_experiments())
@@ -111,7 +111,7 @@ def test_drain(kfp: ScriptedKfp) -> None:
         running = threads.submit(caller.get, "/runs")
         assert busy.entered.wait(WAIT_SECONDS)
         draining = threads.submit(server.drain)
-        eventually(lambda: [1] if caller.get("/experiments").status == 503 else [])
+        eventually(lambda: caller.get("/experiments").status == 503)
         reply = caller.get("/experiments")
         reply.refusal(503, "DRAINING")
         assert reply.headers["retry-after"] == "1"
@@ -132,7 +132,7 @@ def test_drain_waits_for_requests_that_call_nobody_yet(kfp: ScriptedKfp) -> None
             connection.sendall(f"{JOB}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n".encode())
             assert connection.recv(25) == b"HTTP/1.1 100 \r\n\r\n"
             draining = threads.submit(server.drain)
-            eventually(lambda: [1] if Caller(server.legacy_http_address).get("/runs").status == 503 else [])
+            eventually(lambda: Caller(server.legacy_http_address).get("/runs").status == 503)
             assert not draining.done()
             connection.sendall(b"{}")
             assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
@@ -340,7 +340,7 @@ def test_busy_connections_make_no_room(kfp: ScriptedKfp, monkeypatch: pytest.Mon
     with adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
         caller = Caller(server.legacy_http_address)
         held = [threads.submit(caller.get, f"/runs/{NOBODY}") for _ in range(3)]
-        eventually(lambda: list(range(server.admission.count())), 3)
+        eventually(lambda: server.admission.count() == 3)
         with pytest.raises(OSError):  # noqa: PT011 - the connection is reset, or ends
             caller.get("/liveness")
         busy.opened.set()
@@ -443,11 +443,9 @@ def test_sigterm_in_the_middle_of_an_upload(embedded_url: str) -> None:
         with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
             head = f"POST /pipelineIds/{name} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-200])
-            eventually(
-                lambda: [1] if 'inflight{kind="upload"} 1' in Caller(metrics).get("/metrics").body.decode() else []
-            )
+            eventually(lambda: b'inflight{kind="upload"} 1' in Caller(metrics).get("/metrics").body)
             running.send_signal(signal.SIGTERM)
-            eventually(lambda: [1] if Caller(address).get("/experiments").status == 503 else [])
+            eventually(lambda: Caller(address).get("/experiments").status == 503)
             assert running.poll() is None
             connection.sendall(body[-200:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -468,14 +466,14 @@ def test_requests_are_counted(embedded_url: str) -> None:
             text = Caller(metrics).get("/metrics").body.decode()
             samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
             assert any(one.labels.get("grpc_method") == "Get" and one.value for one in samples)
-            return [
+            return sorted(
                 (one.labels["route"], one.labels["status"])
                 for one in samples
                 if one.name == "kfadapter_legacy_http_requests_total" and one.value
-            ]
+            )
 
         wanted = [("/experiments/{name}", "200"), ("/experiments/{name}", "404"), ("none", "404")]
-        assert sorted(eventually(counted, 3)) == wanted
+        eventually(lambda: counted() == wanted)
 
 
 def server_threads() -> set[str]:
@@ -493,6 +491,6 @@ def test_nothing_is_left(kfp: ScriptedKfp) -> None:
 
     before = server_threads()
     address = run().legacy_http_address
-    eventually(lambda: [1] if server_threads() <= before else [])
+    eventually(lambda: server_threads() <= before)
     with pytest.raises(ConnectionRefusedError):
         Caller(address).get("/liveness")

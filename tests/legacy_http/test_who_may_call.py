@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.certificates import CertificateAuthority
+from tests.contract.running import eventually
 from tests.contract.tokens import TOKENS, token_file, token_lines
-from tests.legacy_http.calling import FORM, JSON, Caller, adapter, eventually, form
+from tests.legacy_http.calling import FORM, JSON, Caller, adapter, form
 from tests.legacy_http.test_routes import NOBODY
 from tests.scripted_kfp import ScriptedKfp, answers
 
@@ -224,7 +225,7 @@ def test_a_new_certificate_is_taken_up(certified: Certified, kfp: ScriptedKfp) -
         certified.issue()
         certified.ca.write(certified.folder)
         after = certified.context(certified.ca.issue("x"))
-        eventually(lambda: [1] if works(Caller(address, after)) else [])
+        eventually(lambda: works(Caller(address, after)))
         assert not works(Caller(address, before))
 
 
