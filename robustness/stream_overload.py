@@ -35,7 +35,8 @@ WATCH_SECONDS = 1.0
 """How long a watch is open."""
 UNARY_RATE = 20.0
 """How many other calls a second there are meanwhile."""
-_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS = 0.5
+"""How long a caller waits before the next call: all of them are in one process, which must not be what is slow."""
 _CALL_SECONDS = 30.0
 _OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 _REFUSED = "refused"
