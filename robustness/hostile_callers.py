@@ -16,8 +16,8 @@ from benchmarks.processes import Adapter, stand_in
 from kfadapter.v1 import pipeline_pb2, run_pb2
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from robustness.callers import HealthChecks
 from robustness.crowd import Crowd
+from robustness.health_checks import HealthChecks
 from robustness.load import Load
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly, told
 
@@ -117,7 +117,7 @@ def run(stage: Stage) -> Iterator[Finding]:
         uploads = [PipelineServiceStub(channel).Upload.future(_slowly(stopped)) for _ in range(UPLOADS)]
         request = run_pb2.WatchRunsRequest(filter=run_pb2.RunFilter())
         watches = [RunServiceStub(channel).Watch(request) for _ in range(WATCHES)]
-        with HealthChecks(adapter.target) as health, Resets(adapter.target) as resets:
+        with HealthChecks(stage.home, adapter.target) as health, Resets(adapter.target) as resets:
             load.begin()
             seen = load.seen()
         ended = sum(upload.done() for upload in uploads)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks.memory_use import forget_peak, memory_use, resident_peak
 
-from robustness.callers import HealthChecks
 from robustness.capacity import measured
+from robustness.health_checks import HealthChecks
 from robustness.load import Load
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly, told
 
@@ -40,7 +40,7 @@ def run(stage: Stage) -> Iterator[Finding]:
         load = stack.enter_context(Load(stage.home, adapter.target, _CHANNELS, TIMES * capacity, seconds))
         idle = memory_use(adapter.pid).resident
         forget_peak(adapter.pid)
-        with HealthChecks(adapter.target) as health:
+        with HealthChecks(stage.home, adapter.target) as health:
             load.begin()
             seen = load.seen()
         yield from _of_the_load(stage, seen, capacity)
