@@ -142,7 +142,7 @@ SCENARIO = Scenario(
     name="stream-overload",
     proves="Uploads and watches beyond their bounds are refused at once and in words, and calls of other kinds notice "
     "nothing.",
-    not_covered="callers who all share one connection: they have three quarters of the places; a hundred who connect in "
-    "the same instant: to take them up holds up health for some 140 ms.",
+    not_covered="callers who all share one connection: they have three quarters of the places; a hundred who connect "
+    "in the same instant: to take them up holds up health for some 140 ms.",
     run=run,
 )
