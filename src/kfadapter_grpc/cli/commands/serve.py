@@ -83,7 +83,7 @@ def serve_until_stopped(settings: Settings, on_ready: Callable[[str], None] | No
         raise CommandError(
             error.why,
             why=f"the adapter was told to listen on {error.listen}",
-            next_step=f"the same command with another {error.option} HOST:PORT",
+            next_step=f"the same command with another {error.option}",
         ) from None
     if code:
         raise typer.Exit(code)
