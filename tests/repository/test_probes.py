@@ -40,10 +40,10 @@ def probed(url: str, *, write: bool) -> dict[str, Finding]:
 
 
 def made_by_probes(transport: Transport) -> list[str]:
-    """The names of what probes made and did not delete."""
-    api = KfpApi(transport)
-    pipelines = api.pipelines.list_pipelines(ListQuery(200), "", call()).pipelines
-    runs = api.runs.list(ListQuery(200), "", "", call()).runs
+    """The names of what probes made lately and did not delete; other tests' may fill more than a page."""
+    api, newest = KfpApi(transport), ListQuery(200, sort_by="created_at desc")
+    pipelines = api.pipelines.list_pipelines(newest, "", call()).pipelines
+    runs = api.runs.list(newest, "", "", call()).runs
     names = [one.to_domain().name for one in pipelines] + [one.display_name for one in runs]
     return [name for name in names if name.startswith(NAME_PREFIX)]
 
