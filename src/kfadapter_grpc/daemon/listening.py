@@ -43,9 +43,11 @@ def bind(server: grpc.Server, listen: str, credentials: grpc.ServerCredentials |
     Raises:
         ServerStartError: The address cannot be listened on.
     """
-    host, port = split_address(listen)
-    if port:
-        _check_free(listen, host, port, option)
+    try:
+        if split_address(listen)[1]:
+            try_address(listen)  # gRPC would not say what is wrong with it, but write a line of its own to stderr
+    except OSError as error:
+        raise cannot_listen(listen, option, error) from error
     try:
         return server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
     except RuntimeError as error:
@@ -78,15 +80,17 @@ def bound_socket(listen: str, option: str) -> socket.socket:
     return listener
 
 
-def _check_free(listen: str, host: str, port: int, option: str) -> None:
-    """Tries the address first: gRPC would not say what is wrong with it, but write a line of its own to stderr."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise cannot_listen(listen, option, error) from error
+def try_address(listen: str) -> None:
+    """Takes an address, HOST:PORT, and leaves it again.
+
+    Raises:
+        OSError: The system refuses it.
+    """
+    host, port = split_address(listen)
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def cannot_listen(listen: str, option: str, error: OSError) -> ServerStartError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import http.client
 import shutil
-import socket
 import tempfile
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +16,7 @@ from kfadapter_grpc.authentication.tokens import parse_tokens
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.client import Client
+from kfadapter_grpc.daemon.listening import try_address
 from kfadapter_grpc.daemon.metrics_endpoint import PATH as METRICS_PATH
 from kfadapter_grpc.doctor import kfp
 from kfadapter_grpc.doctor.certificates import certificate
@@ -170,12 +170,8 @@ def listening_for_http(settings: Settings) -> Verdict:
 
 
 def _address(check: str, listen: str, variable: str, taken: Callable[[str, str, str], Verdict]) -> Verdict:
-    host, port = split_address(listen)
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        try_address(listen)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return taken(check, listen, variable)

@@ -331,6 +331,11 @@ class InternalError(AdapterError):
     code = StatusCode.INTERNAL
     reason = "INTERNAL"
 
+    @classmethod
+    def of(cls, request_id: str) -> InternalError:
+        """Makes the error for whatever nobody has thought of; the log has the rest under the request id."""
+        return cls(f"the adapter failed; report it with the request id {request_id}")
+
 
 class CallCancelledError(AdapterError):
     """The caller went away."""

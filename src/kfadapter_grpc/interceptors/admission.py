@@ -104,7 +104,7 @@ class Admission:
         name, limit = self.bounds.of(kind)
         with self._changed:
             if self._draining and not begun:
-                raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
+                raise draining()
             taken, held, share = self._inflight[kind], self._held[kind, caller], limit // SHARE
             if taken >= limit:
                 raise _overloaded(f"the adapter serves {limit} calls of this kind already ({name})", name, limit)
@@ -123,6 +123,11 @@ class Admission:
             if not self._held[kind, caller]:
                 del self._held[kind, caller]
             self._changed.notify_all()
+
+
+def draining() -> DrainingError:
+    """Makes the error for a call that comes when the adapter is about to stop."""
+    return DrainingError("this adapter is shutting down; try again, another one or the next one answers")
 
 
 def _overloaded(text: str, bound: str, limit: int) -> OverloadedError:

@@ -46,7 +46,7 @@ def tell_errors(rpc: Rpc) -> Iterator[None]:
     except AdapterError as error:
         _abort(rpc, error)
     except (Exception, SystemExit) as fault:  # noqa: BLE001 - nothing may leave a call unanswered
-        failure = InternalError(f"the adapter failed; report it with the request id {rpc.call.request_id}")
+        failure = InternalError.of(rpc.call.request_id)
         failure.__cause__ = fault
         _abort(rpc, failure)
 

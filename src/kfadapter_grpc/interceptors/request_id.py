@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 REQUEST_ID_KEY = "x-request-id"
 """The metadata key of the request id, in both directions."""
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+"""What a caller may name a call; any other name is replaced."""
 NO_DEADLINE_SECONDS = 10 * 365 * 24 * 3600.0
 """A deadline further away than this is none: gRPC shows a missing one as a time some centuries from now."""
 
@@ -28,7 +30,6 @@ ANSWER_SECONDS = 0.2
 """How long before the caller's deadline work for the call ends."""
 
 _VERSION = (VERSION_KEY, installed_version())
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _current: ContextVar[Call] = ContextVar("call")
 
 
@@ -71,6 +72,6 @@ def _before(seconds: float) -> float:
 
 def _request_id(context: grpc.ServicerContext) -> str:
     for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+        if key == REQUEST_ID_KEY and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
     return f"{random.getrandbits(128):032x}"  # a name, not a secret; costs no system call

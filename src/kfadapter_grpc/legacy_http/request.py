@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from kfadapter_grpc.authentication.certificates import names_of
-from kfadapter_grpc.domain.errors import AdapterError, DrainingError, InternalError, OverloadedError
+from kfadapter_grpc.domain.errors import AdapterError, InternalError, OverloadedError
+from kfadapter_grpc.interceptors.admission import draining
 from kfadapter_grpc.interceptors.in_process import Peer
+from kfadapter_grpc.interceptors.request_id import REQUEST_ID, REQUEST_ID_KEY
 from kfadapter_grpc.legacy_http import limits, messages
 from kfadapter_grpc.legacy_http.calls import client_for
 from kfadapter_grpc.legacy_http.messages import Answer, RefusalError
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.legacy_http.exchange import Exchange
     from kfadapter_grpc.legacy_http.routes import Handler, Route
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _JSON = re.compile(r"application/json\s*(;|$)", re.IGNORECASE)
 NO_ROUTE = "none"
 """What the log and metrics call the route of a request that has none."""
@@ -132,12 +133,11 @@ class RequestHandling:
             return messages.failed(error, handled.request_id)
         except Exception as fault:  # noqa: BLE001 - nothing may leave a request unanswered
             self._log.error("a request could not be answered", request_id=handled.request_id, exc_info=fault)
-            text = f"the adapter failed; report it with the request id {handled.request_id}"
-            return messages.failed(InternalError(text), handled.request_id)
+            return messages.failed(InternalError.of(handled.request_id), handled.request_id)
 
     async def _routed(self, handled: _Handled) -> Answer:
         exchange = handled.exchange
-        if _REQUEST_ID.fullmatch(given := exchange.header("x-request-id")):
+        if REQUEST_ID.fullmatch(given := exchange.header(REQUEST_ID_KEY)):
             handled.request_id = given
         route, name = find_route(exchange.method, exchange.target)
         handled.route = route
@@ -162,7 +162,7 @@ class RequestHandling:
 
     def _check_welcome(self, exchange: Exchange) -> None:
         if self._draining:
-            raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
+            raise draining()
         if exchange.header("origin"):
             # Any page that somebody looks at could otherwise call an adapter on the same machine in their name.
             raise RefusalError(HTTPStatus.FORBIDDEN, "pages in browsers may not call this adapter")
