@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19kfadapter/v1/common.proto\x12\x0ckfadapter.v1*;\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x0e\n\nVIEW_BASIC\x10\x01\x12\r\n\tVIEW_FULL\x10\x02*f\n\x0cStorageState\x12\x1d\n\x19STORAGE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17STORAGE_STATE_AVAILABLE\x10\x01\x12\x1a\n\x16STORAGE_STATE_ARCHIVED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19kfadapter/v1/common.proto\x12\x0ckfadapter.v1*;\n\x04View\x12\x14\n\x10VIEW_UNSPECIFIED\x10\x00\x12\x0e\n\nVIEW_BASIC\x10\x01\x12\r\n\tVIEW_FULL\x10\x02*f\n\x0cStorageState\x12\x1d\n\x19STORAGE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17STORAGE_STATE_AVAILABLE\x10\x01\x12\x1a\n\x16STORAGE_STATE_ARCHIVED\x10\x02\x42\x39\n\x0ckfadapter.v1P\x01Z\x18kfadapter/v1;kfadapterv1\xaa\x02\x0cKfadapter.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kfadapter.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014kfadapter.v1P\001Z\030kfadapter/v1;kfadapterv1\252\002\014Kfadapter.V1'
   _globals['_VIEW']._serialized_start=43
   _globals['_VIEW']._serialized_end=102
   _globals['_STORAGESTATE']._serialized_start=104
