@@ -923,6 +923,7 @@ class UploadPipelineResponse(_message.Message):
     BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     DUPLICATE_CHECK_SKIPPED_FIELD_NUMBER: _builtins.int
+    NOT_KEPT_FIELD_NUMBER: _builtins.int
     pipeline_created: _builtins.bool
     """Whether this request made the pipeline; false also where it took over an empty one, whose texts and tags stay."""
     version_created: _builtins.bool
@@ -943,6 +944,10 @@ class UploadPipelineResponse(_message.Message):
     def version(self) -> Global___PipelineVersion:
         """The version that holds these bytes."""
 
+    @_builtins.property
+    def not_kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The fields of UploadMetadata that were sent and that this KFP did not keep, by name (`tags`, `code_source_url`)."""
+
     def __init__(
         self,
         *,
@@ -953,10 +958,11 @@ class UploadPipelineResponse(_message.Message):
         bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
         duplicate_check_skipped: _builtins.bool = ...,
+        not_kept: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pipeline", b"pipeline", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "duplicate_check_skipped", b"duplicate_check_skipped", "pipeline", b"pipeline", "pipeline_created", b"pipeline_created", "sha256", b"sha256", "version", b"version", "version_created", b"version_created"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "duplicate_check_skipped", b"duplicate_check_skipped", "not_kept", b"not_kept", "pipeline", b"pipeline", "pipeline_created", b"pipeline_created", "sha256", b"sha256", "version", b"version", "version_created", b"version_created"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

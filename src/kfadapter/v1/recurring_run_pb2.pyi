@@ -117,6 +117,8 @@ class RecurringRun(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    COMPUTED_NEXT_START_AT_FIELD_NUMBER: _builtins.int
     recurring_run_id: _builtins.str
     """KFP's id, a UUID."""
     display_name: _builtins.str
@@ -141,6 +143,8 @@ class RecurringRun(_message.Message):
     """The Kubernetes service account that the tasks have."""
     error: _builtins.str
     """What is wrong with it, where KFP says."""
+    ended: _builtins.bool
+    """Whether its schedule has ended (`end_at` has passed): it starts no more runs, although KFP still shows it enabled."""
     @_builtins.property
     def cron(self) -> Global___CronSchedule:
         """By a calendar."""
@@ -160,6 +164,12 @@ class RecurringRun(_message.Message):
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When it was last changed."""
+
+    @_builtins.property
+    def computed_next_start_at(self) -> _timestamp_pb2.Timestamp:
+        """When it starts its next run: computed from the schedule, because KFP does not say. Not set where it is disabled or has
+        ended.
+        """
 
     def __init__(
         self,
@@ -181,10 +191,12 @@ class RecurringRun(_message.Message):
         namespace: _builtins.str = ...,
         service_account: _builtins.str = ...,
         error: _builtins.str = ...,
+        ended: _builtins.bool = ...,
+        computed_next_start_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "cron", b"cron", "interval", b"interval", "parameters", b"parameters", "schedule", b"schedule", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["computed_next_start_at", b"computed_next_start_at", "created_at", b"created_at", "cron", b"cron", "interval", b"interval", "parameters", b"parameters", "schedule", b"schedule", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_up", b"catch_up", "created_at", b"created_at", "cron", b"cron", "description", b"description", "display_name", b"display_name", "enabled", b"enabled", "error", b"error", "experiment_id", b"experiment_id", "interval", b"interval", "max_concurrency", b"max_concurrency", "namespace", b"namespace", "parameters", b"parameters", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "recurring_run_id", b"recurring_run_id", "schedule", b"schedule", "service_account", b"service_account", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catch_up", b"catch_up", "computed_next_start_at", b"computed_next_start_at", "created_at", b"created_at", "cron", b"cron", "description", b"description", "display_name", b"display_name", "enabled", b"enabled", "ended", b"ended", "error", b"error", "experiment_id", b"experiment_id", "interval", b"interval", "max_concurrency", b"max_concurrency", "namespace", b"namespace", "parameters", b"parameters", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "recurring_run_id", b"recurring_run_id", "schedule", b"schedule", "service_account", b"service_account", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_schedule: _TypeAlias = _typing.Literal["cron", "interval"]  # noqa: Y015
     _WhichOneofArgType_schedule: _TypeAlias = _typing.Literal["schedule", b"schedule"]  # noqa: Y015

@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from kfadapter.v1 import common_pb2 as _common_pb2
+from kfadapter.v1 import pipeline_pb2 as _pipeline_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -47,6 +48,8 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     """It was stopped."""
     RUN_STATE_PAUSED: _RunState.ValueType  # 8
     """It is held up."""
+    RUN_STATE_OMITTED: _RunState.ValueType  # 9
+    """Tasks only: it never started, because what it depends on did not succeed."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
     """The state of a run or of a task, as KFP has them."""
@@ -69,6 +72,8 @@ RUN_STATE_CANCELED: RunState.ValueType  # 7
 """It was stopped."""
 RUN_STATE_PAUSED: RunState.ValueType  # 8
 """It is held up."""
+RUN_STATE_OMITTED: RunState.ValueType  # 9
+"""Tasks only: it never started, because what it depends on did not succeed."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 @_typing.final
@@ -151,6 +156,7 @@ class Run(_message.Message):
     STORAGE_STATE_FIELD_NUMBER: _builtins.int
     RECURRING_RUN_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """KFP's id: a UUID, or what follows from a `request_id`."""
     display_name: _builtins.str
@@ -209,6 +215,13 @@ class Run(_message.Message):
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunTask]:
         """Its tasks, in the order in which they began; only with VIEW_FULL. KFP's own nodes, such as drivers, are left out."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What you should know although nothing failed: a task that waits for its image or for a node, with the words of
+        Kubernetes, or a value that this message cannot carry as it is. Tasks that wait are looked at with VIEW_FULL and in a
+        Watch with `tasks`.
+        """
+
     def __init__(
         self,
         *,
@@ -234,10 +247,11 @@ class Run(_message.Message):
         storage_state: _common_pb2.StorageState.ValueType = ...,
         recurring_run_id: _builtins.str = ...,
         etag: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "finished_at", b"finished_at", "parameters", b"parameters", "scheduled_at", b"scheduled_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "display_name", b"display_name", "error", b"error", "etag", b"etag", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_at", b"finished_at", "labels", b"labels", "parameters", b"parameters", "pipeline_id", b"pipeline_id", "pipeline_name", b"pipeline_name", "pipeline_version_id", b"pipeline_version_id", "pipeline_version_name", b"pipeline_version_name", "recurring_run_id", b"recurring_run_id", "run_id", b"run_id", "scheduled_at", b"scheduled_at", "service_account", b"service_account", "state", b"state", "state_history", b"state_history", "storage_state", b"storage_state", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "display_name", b"display_name", "error", b"error", "etag", b"etag", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_at", b"finished_at", "labels", b"labels", "parameters", b"parameters", "pipeline_id", b"pipeline_id", "pipeline_name", b"pipeline_name", "pipeline_version_id", b"pipeline_version_id", "pipeline_version_name", b"pipeline_version_name", "recurring_run_id", b"recurring_run_id", "run_id", b"run_id", "scheduled_at", b"scheduled_at", "service_account", b"service_account", "state", b"state", "state_history", b"state_history", "storage_state", b"storage_state", "tasks", b"tasks", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -258,6 +272,14 @@ class RunTask(_message.Message):
     POD_NAME_FIELD_NUMBER: _builtins.int
     STATE_HISTORY_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PARENT_TASK_ID_FIELD_NUMBER: _builtins.int
+    ITERATION_INDEX_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    LOG_TAIL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the pipeline."""
     task_id: _builtins.str
@@ -268,6 +290,20 @@ class RunTask(_message.Message):
     """Why it failed, in words."""
     pod_name: _builtins.str
     """The pod that it runs in, as far as KFP says."""
+    display_name: _builtins.str
+    """The name that its author set for people; empty if none is known."""
+    kind: _pipeline_pb2.TaskKind.ValueType
+    """What it is: a container, an importer, or a group of tasks."""
+    parent_task_id: _builtins.str
+    """The task_id of the group that it belongs to; empty at the top of the pipeline."""
+    iteration_index: _builtins.int
+    """In a loop: which iteration of the innermost loop, counted from 0. Not set outside of loops."""
+    attempts: _builtins.int
+    """How many times its container was started, or its driver where the container never was. 0 before, and for groups."""
+    cached: _builtins.bool
+    """Whether the result of an earlier run was used instead of executing it."""
+    log_tail: _builtins.str
+    """The last 20 lines of its log, if it failed; only with VIEW_FULL, and only if KFP served them in time."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When it began. Not set before."""
@@ -284,6 +320,10 @@ class RunTask(_message.Message):
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunOutput]:
         """What it made, where KFP tells."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What you should know although it did not fail: why its pod cannot start, among others."""
+
     def __init__(
         self,
         *,
@@ -296,12 +336,22 @@ class RunTask(_message.Message):
         pod_name: _builtins.str = ...,
         state_history: _abc.Iterable[Global___RunStateChange] | None = ...,
         outputs: _abc.Iterable[Global___RunOutput] | None = ...,
+        display_name: _builtins.str = ...,
+        kind: _pipeline_pb2.TaskKind.ValueType = ...,
+        parent_task_id: _builtins.str = ...,
+        iteration_index: _builtins.int | None = ...,
+        attempts: _builtins.int = ...,
+        cached: _builtins.bool = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        log_tail: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index", "finished_at", b"finished_at", "iteration_index", b"iteration_index", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "finished_at", b"finished_at", "name", b"name", "outputs", b"outputs", "pod_name", b"pod_name", "started_at", b"started_at", "state", b"state", "state_history", b"state_history", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index", "attempts", b"attempts", "cached", b"cached", "display_name", b"display_name", "error", b"error", "finished_at", b"finished_at", "iteration_index", b"iteration_index", "kind", b"kind", "log_tail", b"log_tail", "name", b"name", "outputs", b"outputs", "parent_task_id", b"parent_task_id", "pod_name", b"pod_name", "started_at", b"started_at", "state", b"state", "state_history", b"state_history", "task_id", b"task_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__iteration_index: _TypeAlias = _typing.Literal["iteration_index"]  # noqa: Y015
+    _WhichOneofArgType__iteration_index: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__iteration_index) -> _WhichOneofReturnType__iteration_index | None: ...
 
 Global___RunTask: _TypeAlias = RunTask  # noqa: Y015
 
@@ -908,24 +958,36 @@ class ReadLogsRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    ITERATION_INDEX_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """KFP's id of the run. Needed."""
     task: _builtins.str
-    """The task, by its name or its id in the run. Needed."""
+    """The task, by its name, its task_id, or its path (`each[1]/inner[0]/train`: groups, with the iteration of loops in
+    brackets). Needed.
+    """
     follow: _builtins.bool
     """Go on while the task runs, until it is over."""
+    attempt: _builtins.int
+    """Which attempt, counted from 1. 0: the last one."""
+    iteration_index: _builtins.int
+    """Which iteration of the innermost loop, counted from 0, where the name alone is ambiguous."""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         task: _builtins.str = ...,
         follow: _builtins.bool = ...,
+        attempt: _builtins.int = ...,
+        iteration_index: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index", "iteration_index", b"iteration_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "run_id", b"run_id", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index", "attempt", b"attempt", "follow", b"follow", "iteration_index", b"iteration_index", "run_id", b"run_id", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__iteration_index: _TypeAlias = _typing.Literal["iteration_index"]  # noqa: Y015
+    _WhichOneofArgType__iteration_index: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__iteration_index) -> _WhichOneofReturnType__iteration_index | None: ...
 
 Global___ReadLogsRequest: _TypeAlias = ReadLogsRequest  # noqa: Y015
 
@@ -936,16 +998,20 @@ class ReadLogsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHUNK_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     chunk: _builtins.bytes
     """Bytes, mostly UTF-8; lines may be cut anywhere."""
+    note: _builtins.str
+    """Says that the log is not complete, and why. Comes without bytes, as the last message."""
     def __init__(
         self,
         *,
         chunk: _builtins.bytes = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "note", b"note"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
