@@ -44,6 +44,7 @@ def run_record(run: Run) -> Record:
         "storage_state": run.storage_state.value,
         "recurring_run_id": run.recurring_run_id,
         "etag": run.etag,
+        "warnings": list(run.warnings),
     }
 
 

@@ -44,6 +44,7 @@ def run(message: run_pb2.Run) -> Run:
         storage_state=STORAGE_STATES.get(message.storage_state, StorageState.UNKNOWN),
         recurring_run_id=message.recurring_run_id,
         etag=message.etag,
+        warnings=tuple(message.warnings),
     )
 
 

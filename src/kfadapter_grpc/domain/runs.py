@@ -129,6 +129,7 @@ class Run:
         storage_state: Whether it is archived.
         recurring_run_id: The recurring run that made it; empty if a caller did.
         etag: Changes whenever the run's state, tasks or archiving change.
+        warnings: What people should know although nothing failed.
     """
 
     run_id: str
@@ -153,6 +154,7 @@ class Run:
     storage_state: StorageState = StorageState.UNKNOWN
     recurring_run_id: str = ""
     etag: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

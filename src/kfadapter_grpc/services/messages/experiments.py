@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import experiment_pb2 as pb
 from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.services.messages.sizes import shortened
 from kfadapter_grpc.services.messages.values import timestamp
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ STORAGE_STATES = {
 
 def experiment(item: Experiment) -> pb.Experiment:
     """An experiment."""
-    return pb.Experiment(
+    message = pb.Experiment(
         experiment_id=item.experiment_id,
         name=item.name,
         description=item.description,
@@ -32,6 +33,8 @@ def experiment(item: Experiment) -> pb.Experiment:
         storage_state=STORAGE_STATES[item.storage_state],
         namespace=item.namespace,
     )
+    shortened(message)
+    return message
 
 
 def experiments_page(page: Page[Experiment], next_page_token: str) -> pb.ListExperimentsResponse:

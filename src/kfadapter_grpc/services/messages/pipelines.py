@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat, TaskKind
+from kfadapter_grpc.services.messages.sizes import shortened
 from kfadapter_grpc.services.messages.values import timestamp, value
 
 if TYPE_CHECKING:
@@ -47,12 +48,13 @@ def pipeline(item: Pipeline) -> pb.Pipeline:
     )
     if item.latest_version is not None:
         message.latest_version.CopyFrom(version(item.latest_version))
+    shortened(message)
     return message
 
 
 def version(item: PipelineVersion) -> pb.PipelineVersion:
     """A version of a pipeline."""
-    return pb.PipelineVersion(
+    message = pb.PipelineVersion(
         pipeline_version_id=item.pipeline_version_id,
         pipeline_id=item.pipeline_id,
         name=item.name,
@@ -64,6 +66,8 @@ def version(item: PipelineVersion) -> pb.PipelineVersion:
         code_source_url=item.code_source_url,
         spec=spec(item.spec) if item.spec else None,
     )
+    shortened(message)
+    return message
 
 
 def spec(item: SpecSummary) -> pb.PipelineSpecSummary:

@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from kfadapter.v1 import recurring_run_pb2 as pb
 from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule
+from kfadapter_grpc.services.messages.sizes import shortened
 from kfadapter_grpc.services.messages.values import struct, timestamp
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def recurring_run(item: RecurringRun) -> pb.RecurringRun:
     """A recurring run."""
     schedule = item.schedule
-    return pb.RecurringRun(
+    message = pb.RecurringRun(
         recurring_run_id=item.recurring_run_id,
         display_name=item.display_name,
         enabled=item.enabled,
@@ -37,6 +38,8 @@ def recurring_run(item: RecurringRun) -> pb.RecurringRun:
         service_account=item.service_account,
         error=item.error,
     )
+    shortened(message)
+    return message
 
 
 def _cron(item: CronSchedule) -> pb.CronSchedule:

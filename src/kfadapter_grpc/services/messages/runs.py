@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.domain.run_events import RunChanged, RunGone
 from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.domain.values import Replacements
 from kfadapter_grpc.services.messages.experiments import STORAGE_STATES
+from kfadapter_grpc.services.messages.sizes import shortened
 from kfadapter_grpc.services.messages.values import struct, timestamp, value
 
 if TYPE_CHECKING:
@@ -20,8 +22,9 @@ _STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.value or 'UNSPECIFIED'}")
 
 
 def run(item: Run) -> pb.Run:
-    """A run."""
-    return pb.Run(
+    """A run; what the message cannot carry is replaced, which its warnings say."""
+    replaced = Replacements()
+    message = pb.Run(
         run_id=item.run_id,
         display_name=item.display_name,
         state=_STATES[item.state],
@@ -32,19 +35,23 @@ def run(item: Run) -> pb.Run:
         pipeline_version_name=item.pipeline_version_name,
         experiment_id=item.experiment_id,
         experiment_name=item.experiment_name,
-        parameters=struct(item.parameters) if item.parameters else None,
+        parameters=struct(item.parameters, "parameters", replaced) if item.parameters else None,
         description=item.description,
         labels=item.labels,
         created_at=timestamp(item.created_at),
         finished_at=timestamp(item.finished_at),
         scheduled_at=timestamp(item.scheduled_at),
         state_history=map(_change, item.state_history),
-        tasks=map(_task, item.tasks),
+        tasks=[_task(task, replaced) for task in item.tasks],
         service_account=item.service_account,
         storage_state=STORAGE_STATES[item.storage_state],
         recurring_run_id=item.recurring_run_id,
         etag=item.etag,
+        warnings=item.warnings,
     )
+    message.warnings.extend(replaced.texts())
+    message.warnings.extend(shortened(message))
+    return message
 
 
 def runs_page(page: Page[Run], next_page_token: str) -> pb.ListRunsResponse:
@@ -73,7 +80,7 @@ def _change(item: RunStateChange) -> pb.RunStateChange:
     return pb.RunStateChange(state=_STATES[item.state], at=timestamp(item.at), error=item.error)
 
 
-def _task(item: RunTask) -> pb.RunTask:
+def _task(item: RunTask, replaced: Replacements) -> pb.RunTask:
     return pb.RunTask(
         name=item.name,
         task_id=item.task_id,
@@ -83,15 +90,16 @@ def _task(item: RunTask) -> pb.RunTask:
         finished_at=timestamp(item.finished_at),
         pod_name=item.pod_name,
         state_history=map(_change, item.state_history),
-        outputs=map(_output, item.outputs),
+        outputs=[_output(one, f"tasks.{item.name}.outputs.{one.name}", replaced) for one in item.outputs],
     )
 
 
-def _output(item: RunOutput) -> pb.RunOutput:
+def _output(item: RunOutput, path: str, replaced: Replacements) -> pb.RunOutput:
     if item.artifact is not None:
-        return pb.RunOutput(name=item.name, artifact=_artifact(item.artifact))
-    return pb.RunOutput(name=item.name, value=value(item.value))
+        return pb.RunOutput(name=item.name, artifact=_artifact(item.artifact, path, replaced))
+    return pb.RunOutput(name=item.name, value=value(item.value, path, replaced))
 
 
-def _artifact(item: RunArtifact) -> pb.RunArtifact:
-    return pb.RunArtifact(type=item.type, uri=item.uri, metadata=struct(item.metadata) if item.metadata else None)
+def _artifact(item: RunArtifact, path: str, replaced: Replacements) -> pb.RunArtifact:
+    metadata = struct(item.metadata, f"{path}.metadata", replaced) if item.metadata else None
+    return pb.RunArtifact(type=item.type, uri=item.uri, metadata=metadata)

@@ -1,0 +1,145 @@
+"""What of a JSON value a google.protobuf.Value can carry, and what stands in its place where it cannot.
+
+A Value holds doubles and sound texts, and protobuf reads no message nested deeper than 100 levels, of which each list
+takes two and each object three.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.spec import Json
+
+LARGEST_EXACT_INTEGER = 2**53
+"""Integers up to here are exact in a double, and so are their negatives."""
+MAX_LEVELS = 90
+"""How many of protobuf's 100 levels a value may take: the messages around it take up to 9, in an event of a watch."""
+LIST_LEVELS, OBJECT_LEVELS = 2, 3
+"""What a list and an object take of them."""
+NESTED_TOO_DEEPLY = "nested too deeply"
+"""Why a value that takes more is replaced."""
+_NO_DOUBLE = "no finite number of 64 bits"
+_MAX_REPLACEMENTS = 20
+_MAX_PATH_CHARACTERS = 120
+
+Path: TypeAlias = "tuple[Path, str] | None"
+"""Where a value is: the path of what it is in, and its own part (`.key` or `[3]`)."""
+
+
+class NumberText(str):
+    """A number that no double can hold, as it was written: `1e999`, `NaN`, or one of 5000 digits."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A part of a value that had to be replaced.
+
+    Attributes:
+        path: Where it is (`parameters.x[3]`).
+        why: What is wrong with it (`nested too deeply`).
+        shown_as: What stands in its place.
+    """
+
+    path: str
+    why: str
+    shown_as: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}; shown as {self.shown_as}"
+
+
+@dataclass(slots=True)
+class Replacements:
+    """Collects what was replaced: the first 20, and how many more there are."""
+
+    first: list[Replacement] = field(default_factory=list)
+    more: int = 0
+
+    def add(self, path: Path, why: str, shown_as: str = "text") -> None:
+        """Notes a replacement."""
+        if len(self.first) < _MAX_REPLACEMENTS:
+            self.first.append(Replacement(_path_text(path), why, shown_as))
+        else:
+            self.more += 1
+
+    def texts(self) -> list[str]:
+        """One line for each."""
+        return [*map(str, self.first), *([f"{self.more} more values are replaced"] if self.more else [])]
+
+
+def carried(value: Json, path: Path, replaced: Replacements, levels: int = MAX_LEVELS) -> Json:
+    """The value with a text in place of every part that a google.protobuf.Value of so many levels cannot carry.
+
+    NaN and infinite numbers are replaced by their names, integers beyond 2^53 and other numbers that no double holds by
+    their digits, what is nested too deeply by its JSON text, and halves of surrogate pairs in texts by U+FFFD.
+    """
+    if not isinstance(value, dict | list | tuple):
+        return _scalar(value, path, replaced)
+    levels -= OBJECT_LEVELS if isinstance(value, dict) else LIST_LEVELS
+    if levels < 0:
+        replaced.add(path, NESTED_TOO_DEEPLY, "JSON text")
+        return json_text(value)
+    if isinstance(value, dict):
+        return {
+            _text(key, (path, f".{key}"), replaced): carried(item, (path, f".{key}"), replaced, levels)
+            for key, item in value.items()
+        }
+    return [carried(item, (path, f"[{index}]"), replaced, levels) for index, item in enumerate(value)]
+
+
+def _scalar(value: Json, path: Path, replaced: Replacements) -> Json:
+    if isinstance(value, str):
+        return _text(value, path, replaced)
+    if isinstance(value, float) and not math.isfinite(value):
+        replaced.add(path, _NO_DOUBLE)
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT_INTEGER:
+        replaced.add(path, "an integer beyond 2^53")
+        return _digits(value)
+    return value
+
+
+def json_text(value: Json) -> str:
+    """The value as JSON; sound, whatever it holds."""
+    try:
+        return sound(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    except (RecursionError, ValueError):
+        return "(nested too deeply to be shown)"
+
+
+def sound(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, of which UTF-8 knows nothing."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _text(text: str, path: Path, replaced: Replacements) -> str:
+    if isinstance(text, NumberText):
+        replaced.add(path, _NO_DOUBLE)
+        return str(text)
+    made = sound(text)
+    if made != text:
+        replaced.add(path, "half of a surrogate pair", "U+FFFD")
+    return made
+
+
+def _digits(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError:  # Python writes no more than 4300 digits
+        return hex(number)
+
+
+def _path_text(path: Path) -> str:
+    parts: list[str] = []
+    while path is not None:
+        path, part = path
+        parts.append(part)
+    text = sound("".join(reversed(parts)).removeprefix("."))
+    half = _MAX_PATH_CHARACTERS // 2
+    return text if len(text) <= _MAX_PATH_CHARACTERS else f"{text[:half]}…{text[-half:]}"
