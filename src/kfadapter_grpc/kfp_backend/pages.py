@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 """What the items of one page may weigh; leaves room in a message of 4 MiB."""
+MAX_TOTAL = 2**31 - 1
+"""What the contract has room for."""
 MAX_ROUNDS = 50
 """How many pages of KFP are read for one page of ours, where a filter drops most of them."""
 
@@ -66,7 +68,7 @@ def gather(
                 break
             raise
         weighs = sum(map(weight, page.items))
-        total = page.total
+        total = min(page.total, MAX_TOTAL)
         if weighs > room and items:
             break
         if weighs > MAX_PAGE_BYTES and limit > 1 and len(page.items) > 1:

@@ -123,7 +123,7 @@ class ApiArea:
         self._transport = transport
 
     def _ask(self, operation: Operation, request: Request, kind: type[T], call: Call) -> T:
-        return wire.decode(self._send(operation, request, call).body, kind)
+        return wire.decode(self._send(operation, request, call).body, kind, operation.value)
 
     def _send(self, operation: Operation, request: Request, call: Call) -> Answer:
         answer = self._transport.send(replace(request, operation=operation.value), call)

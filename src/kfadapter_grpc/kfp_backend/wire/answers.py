@@ -9,8 +9,12 @@ from typing import TypeVar
 import msgspec
 
 from kfadapter_grpc.domain.errors import KfpError
+from kfadapter_grpc.kfp_backend.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp_backend.wire.tolerant import MAX_BYTES, decode_tolerantly
 
 T = TypeVar("T")
+
+_NO_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class _Detail(msgspec.Struct):
@@ -59,19 +63,38 @@ def failure(status: int, body: bytes, retry_after: float | None) -> Failure:
     return Failure(status, inner[:500], chain[:4000], parsed.code, retry_after)
 
 
-def decode(body: bytes, kind: type[T]) -> T:
-    """Decodes an answer.
+def decode(body: bytes, kind: type[T], what: str = "") -> T:
+    """Decodes an answer; one that is odd in places is read as far as it can be.
+
+    Args:
+        body: The answer.
+        kind: What it is.
+        what: What was asked, in words.
 
     Raises:
-        KfpError: It is not what KFP should answer.
+        KfpError: It is not what KFP should answer; the message says where.
+        AnswerTooLargeError: It is odd, and too large to be read with care.
     """
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        text = f"Kubeflow Pipelines gave an answer that cannot be understood ({error}); is this its API address?"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if len(body) > MAX_BYTES:
+            text = f"Kubeflow Pipelines gave an answer that is odd in places, and has more than {MAX_BYTES} bytes"
+            raise AnswerTooLargeError(text, metadata={"limit_bytes": str(MAX_BYTES)}) from None
+    try:
+        return decode_tolerantly(body, kind)
+    except ValueError as error:
+        where = f"{what}: {error}" if what else str(error)
+        text = f"Kubeflow Pipelines gave an answer that cannot be understood ({where}); is this its API address?"
         raise KfpError(text) from error
 
 
 def known_time(moment: datetime | None) -> datetime | None:
-    """KFP says 1970 where it means that there is no time."""
-    return moment.astimezone(timezone.utc) if moment and moment.timestamp() > 0 else None
+    """The time in UTC; None where there is none, for which KFP says 1970, and its Go clients the year 1."""
+    if moment is None:
+        return None
+    try:
+        found = moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    except OverflowError:  # before the year 1, or after 9999
+        return None
+    return found if found > _NO_TIME else None

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.spec import Json
 
 
+_MAX_INT32 = 2**31 - 1
+_MAX_SECONDS = 315_576_000_000
+"""Ten thousand years, the longest Duration of protobuf."""
+_MAX_DIGITS = 19
+
+
 class CronJson(msgspec.Struct, omit_defaults=True):
     """Starts by a calendar."""
 
@@ -45,7 +51,7 @@ class TriggerJson(msgspec.Struct, omit_defaults=True):
         if cron is not None:
             return CronSchedule(cron.cron, known_time(cron.start_time), known_time(cron.end_time))
         if periodic is not None:
-            seconds = timedelta(seconds=_number(periodic.interval_second))
+            seconds = timedelta(seconds=_number(periodic.interval_second, _MAX_SECONDS))
             return IntervalSchedule(seconds, known_time(periodic.start_time), known_time(periodic.end_time))
         return None
 
@@ -89,7 +95,7 @@ class RecurringRunJson(msgspec.Struct):
             display_name=self.display_name,
             enabled=self.mode == "ENABLE",
             schedule=self.trigger.to_domain(),
-            max_concurrency=_number(self.max_concurrency),
+            max_concurrency=_number(self.max_concurrency, _MAX_INT32),
             catch_up=not self.no_catchup,
             pipeline_id=self.pipeline_version_reference.pipeline_id,
             pipeline_version_id=self.pipeline_version_reference.pipeline_version_id,
@@ -149,6 +155,7 @@ def _seconds(moment: datetime | None) -> datetime | None:
     return moment.astimezone(timezone.utc).replace(microsecond=0) if moment else None
 
 
-def _number(told: str | int) -> int:
+def _number(told: str | int, most: int) -> int:
+    """A number as KFP tells it; 0 for what is none, and at most what the contract has room for."""
     text = str(told)
-    return int(text) if text.isdecimal() else 0
+    return min(int(text), most) if text.isdecimal() and len(text) <= _MAX_DIGITS else 0

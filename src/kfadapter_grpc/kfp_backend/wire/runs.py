@@ -15,12 +15,13 @@ from kfadapter_grpc.kfp_backend.wire.answers import known_time
 from kfadapter_grpc.kfp_backend.wire.experiments import storage_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from kfadapter_grpc.domain.runs import RunTask
     from kfadapter_grpc.domain.spec import Json
 
 _ETAG_CHARACTERS = 20
+_NO_STATE = frozenset({"", "RUNTIME_STATE_UNSPECIFIED"})
 
 
 class StatusJson(msgspec.Struct):
@@ -136,6 +137,7 @@ class RunJson(msgspec.Struct):
     run_details: RunDetailsJson | None = None
     recurring_run_id: str = ""
     state_history: list[StateChangeJson] = []
+    kfadapter_unread: list[str] = []
 
     @property
     def nodes(self) -> Sequence[TaskJson]:
@@ -180,7 +182,13 @@ class RunJson(msgspec.Struct):
             storage_state=storage_state(self.storage_state),
             recurring_run_id=self.recurring_run_id,
             etag=self.etag(),
+            warnings=tuple(self._warnings()),
         )
+
+    def _warnings(self) -> Iterator[str]:
+        yield from self.kfadapter_unread
+        if self.state not in _NO_STATE and state_of(self.state) is RunState.UNKNOWN:
+            yield f"state: '{self.state[:80]}' is none that this adapter knows"
 
     def etag(self) -> str:
         """Names its condition: the same as long as nothing of its state, its tasks and its archiving changes."""
