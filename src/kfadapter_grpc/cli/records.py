@@ -142,4 +142,4 @@ def _parameter(parameter: Parameter) -> Record:
 
 def shown_moment(moment: datetime | None) -> str | None:
     """Writes a time as JSON and YAML show it, in UTC."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+    return moment.replace(microsecond=0, tzinfo=None).isoformat() + "Z" if moment else None

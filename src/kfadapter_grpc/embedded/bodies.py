@@ -85,4 +85,4 @@ def without_empty(**fields: object) -> dict[str, object]:
 
 def rfc3339(seconds: int) -> str:
     """A moment as KFP writes it; 0 is how it says "not yet"."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")  # `%Y` does not pad years

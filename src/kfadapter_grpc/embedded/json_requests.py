@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from .errors import invalid_input
-from .texts import sound_text, sound_value
+from .texts import read_json, sound_text, sound_value
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,7 +26,7 @@ async def json_body(request: Request) -> dict[str, object]:
         if len(raw) > _MAX_JSON_BODY:
             raise invalid_input(f"the body is larger than {_MAX_JSON_BODY} bytes")
     try:
-        body = json.loads(raw or b"{}", parse_constant=_refuse_constant)
+        body = read_json(bytes(raw) or b"{}")
     except (ValueError, RecursionError):
         raise invalid_input("the body is no JSON") from None
     if not isinstance(body, dict):
@@ -87,8 +86,3 @@ def flag_field(body: dict[str, object], name: str) -> bool:
     if not isinstance(value, bool):
         raise invalid_input(f"invalid value for bool field {name}")
     return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    """Python's reader takes NaN and Infinity for numbers; JSON has none such."""
-    raise ValueError(name)

@@ -5,14 +5,13 @@ A task with an empty name stands for the whole pipeline; it is shown as `root-dr
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from .execution import State
 from .histories import continued, read_history
 from .records import OVER, Outputs, Status, Task
-from .texts import sound_text
+from .texts import sound_text, written_json
 
 if TYPE_CHECKING:
     import sqlite3
@@ -59,7 +58,7 @@ class ProgressStore:
             self._keep_task(connection, run_id, report.name, _shown(report.state), sound_text(report.error))
             if report.parameters or report.artifacts:
                 outputs = (dict(report.parameters), [asdict(artifact) for artifact in report.artifacts])
-                texts = [sound_text(json.dumps(each, ensure_ascii=False)) for each in outputs]
+                texts = map(written_json, outputs)
                 connection.execute("INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?)", (run_id, report.name, *texts))
 
     def end(self, run_id: str, state: State, error: str, *, if_started: bool = False) -> None:

@@ -5,9 +5,10 @@ Only what a run needs is read; the rest of a spec is passed over.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from kfadapter_grpc.embedded.texts import finite, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,8 +215,7 @@ def load_json(text: bytes) -> JsonValue:
 
     KFP's compiler writes every number as a float, inside lists and structs too, and its Go server drops `.0` again.
     """
-    value: JsonValue = json.loads(text, parse_float=_number)
-    return value
+    return cast("JsonValue", read_json(text, _number))
 
 
 def read_pipeline(document: JsonValue) -> Pipeline:
@@ -250,7 +250,7 @@ def mapping(value: JsonValue) -> Mapping[str, JsonValue]:
 
 
 def _number(text: str) -> float | int:
-    number = float(text)
+    number = finite(text)
     return int(number) if number.is_integer() else number
 
 
