@@ -289,4 +289,4 @@ def test_what_is_no_json_is_told(repository: FakeRepository, number: float) -> N
     request.parameters.fields["x"].number_value = number
     with pytest.raises(InvalidFieldError) as caught:
         RecurringRunServicer(repository).Create(request, None)  # type: ignore[arg-type]
-    assert [violation.field for violation in caught.value.violations] == ["parameters"]
+    assert [violation.field for violation in caught.value.violations] == ["parameters.x"]

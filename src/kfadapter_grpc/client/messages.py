@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kfadapter.v1 import common_pb2, pipeline_pb2
 from kfadapter_grpc.client.upload import UploadReceipt
-from kfadapter_grpc.domain.errors import InvalidFieldError
+from kfadapter_grpc.domain.errors import FieldViolation, InvalidFieldError, ParameterTypeError
 from kfadapter_grpc.domain.models import (
     DeleteResult,
     DeleteVersionResult,
@@ -30,8 +30,11 @@ from kfadapter_grpc.domain.spec import (
     TaskKind,
     TaskResources,
 )
+from kfadapter_grpc.domain.values import object_violations
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from google.protobuf.message import Message
     from google.protobuf.struct_pb2 import Struct, Value
 
@@ -98,6 +101,35 @@ def json_value(value: Value) -> Json:
 def json_object(struct: Struct) -> dict[str, Json]:
     """Tells the JSON object; whole numbers are ints again."""
     return {key: json_value(struct.fields[key]) for key in sorted(struct.fields)}
+
+
+def set_parameters(struct: Struct, parameters: Mapping[str, Json]) -> None:
+    """Puts the values of parameters into a request.
+
+    Raises:
+        InvalidFieldError: One holds what the wire cannot carry: NaN, an integer beyond 2^53, too many lists in lists.
+        ParameterTypeError: One is nothing that JSON knows.
+    """
+    violations: list[FieldViolation] = []
+    for name, value in parameters.items():
+        try:
+            found = object_violations({name: value}, "parameters")
+            if not found:
+                struct.update({name: _plain(value)})
+            violations += found
+        except (AttributeError, TypeError, ValueError):
+            text = f"is a {type(value).__name__} or holds one that is not JSON; use numbers, texts, lists and dicts"
+            field = f"parameters.{name}"
+            raise ParameterTypeError(f"{field}: {text}", violations=[FieldViolation(field, text)]) from None
+    if violations:
+        raise InvalidFieldError.of_all(violations)
+
+
+def _plain(value: Json) -> Json:
+    """A value with tuples as lists, which a Struct takes."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def parameter(message: pipeline_pb2.Parameter) -> Parameter:

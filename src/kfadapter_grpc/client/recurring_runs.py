@@ -8,6 +8,7 @@ from kfadapter.v1 import recurring_run_pb2
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter_grpc.client import recurring_run_messages as messages
 from kfadapter_grpc.client.calls import Calls, at_most_one, set_at_most_one
+from kfadapter_grpc.client.messages import set_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,6 +65,7 @@ class RecurringRunCalls(Calls):
             ParameterMissingError: A parameter without default has no value.
             ParameterUnknownError: The pipeline declares no such parameter.
             ParameterTypeError: A value is not of the declared type.
+            InvalidFieldError: A value holds what the wire cannot carry, such as NaN.
         """
         request = recurring_run_pb2.CreateRecurringRunRequest(
             display_name=display_name,
@@ -77,7 +79,7 @@ class RecurringRunCalls(Calls):
         set_at_most_one(request, "pipeline", pipeline_name=pipeline_name, pipeline_id=pipeline_id)
         set_at_most_one(request, "version", version_name=version_name, pipeline_version_id=pipeline_version_id)
         set_at_most_one(request, "experiment", experiment_name=experiment_name, experiment_id=experiment_id)
-        request.parameters.update(dict(parameters or {}))
+        set_parameters(request.parameters, parameters or {})
         messages.set_schedule(request, schedule)
         return messages.recurring_run(self._connection.unary(self._recurring_runs.Create, request))
 

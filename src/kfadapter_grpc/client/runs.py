@@ -13,9 +13,9 @@ from kfadapter_grpc.client import run_messages as messages
 from kfadapter_grpc.client.calls import Calls, set_at_most_one
 from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
 from kfadapter_grpc.client.errors import CannotConnectError
-from kfadapter_grpc.client.messages import VIEWS, timestamp
+from kfadapter_grpc.client.messages import VIEWS, set_parameters, timestamp
 from kfadapter_grpc.contract import WRITE_SECONDS
-from kfadapter_grpc.domain.errors import DrainingError, FieldViolation, KfpUnavailableError, ParameterTypeError
+from kfadapter_grpc.domain.errors import DrainingError, KfpUnavailableError
 from kfadapter_grpc.domain.models import View
 from kfadapter_grpc.domain.request_ids import run_id_for
 
@@ -81,6 +81,7 @@ class RunCalls(Calls):
             ParameterMissingError: A parameter without default has no value.
             ParameterUnknownError: The pipeline declares no such parameter.
             ParameterTypeError: A value is not of the declared type.
+            InvalidFieldError: A value holds what the wire cannot carry, such as NaN.
             RequestIdReusedError: This request id started another run before.
         """
         request = run_pb2.CreateRunRequest(
@@ -97,7 +98,7 @@ class RunCalls(Calls):
         set_at_most_one(request, "pipeline", pipeline_name=pipeline_name, pipeline_id=pipeline_id)
         set_at_most_one(request, "version", version_name=version_name, pipeline_version_id=pipeline_version_id)
         set_at_most_one(request, "experiment", experiment_name=experiment_name, experiment_id=experiment_id)
-        _set_parameters(request, parameters or {})
+        set_parameters(request.parameters, parameters or {})
         return messages.run(self._create(request, _REPEATS))
 
     def run_id_for(self, request_id: str, *, namespace: str = "") -> str:
@@ -293,26 +294,3 @@ class RunCalls(Calls):
     @property
     def _runs(self) -> RunServiceStub:
         return self._connection.stub(RunServiceStub)
-
-
-def _set_parameters(request: run_pb2.CreateRunRequest, parameters: Mapping[str, Json]) -> None:
-    """Puts the values into a request.
-
-    Raises:
-        ParameterTypeError: One is nothing that JSON knows.
-    """
-    for name, value in parameters.items():
-        try:
-            request.parameters.update({name: _plain(value)})
-        except (TypeError, ValueError):
-            text = f"is a {type(value).__name__} or holds one that is not JSON; use numbers, texts, lists and dicts"
-            field = f"parameters.{name}"
-            violation = FieldViolation(field, text)
-            raise ParameterTypeError(f"{field}: {text}", violations=[violation]) from None
-
-
-def _plain(value: Json) -> Json:
-    """A value with tuples as lists, which a Struct takes."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value

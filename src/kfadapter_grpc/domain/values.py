@@ -11,7 +11,11 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from kfadapter_grpc.domain.errors import FieldViolation
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kfadapter_grpc.domain.spec import Json
 
 LARGEST_EXACT_INTEGER = 2**53
@@ -22,7 +26,18 @@ LIST_LEVELS, OBJECT_LEVELS = 2, 3
 """What a list and an object take of them."""
 NESTED_TOO_DEEPLY = "nested too deeply"
 """Why a value that takes more is replaced."""
+MAX_OBJECT_LEVELS = MAX_LEVELS + OBJECT_LEVELS
+"""The same of a Struct, which is an object without a Value around it."""
 _NO_DOUBLE = "no finite number of 64 bits"
+_BEYOND_INTEGERS = "an integer beyond 2^53"
+_HALF_A_PAIR = "half of a surrogate pair"
+_ADVICE = {
+    _NO_DOUBLE: "is NaN, infinite or beyond a double, which JSON does not have",
+    _BEYOND_INTEGERS: "is an integer beyond 2^53, which JSON does not keep exactly; give it as a text",
+    _HALF_A_PAIR: "holds half of a surrogate pair, which is no text",
+    NESTED_TOO_DEEPLY: f"is nested too deeply: at most {MAX_LEVELS // LIST_LEVELS} lists or "
+    f"{MAX_LEVELS // OBJECT_LEVELS} objects can be inside each other",
+}
 _MAX_REPLACEMENTS = 20
 _MAX_PATH_CHARACTERS = 120
 
@@ -100,9 +115,16 @@ def _scalar(value: Json, path: Path, replaced: Replacements) -> Json:
         replaced.add(path, _NO_DOUBLE)
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, int) and abs(value) > LARGEST_EXACT_INTEGER:
-        replaced.add(path, "an integer beyond 2^53")
+        replaced.add(path, _BEYOND_INTEGERS)
         return _digits(value)
     return value
+
+
+def object_violations(values: Mapping[str, Json], name: str) -> list[FieldViolation]:
+    """What is wrong with the values of an object that is to be sent as google.protobuf.Struct; each with its path."""
+    replaced = Replacements()
+    carried(dict(values), (None, name), replaced, MAX_OBJECT_LEVELS)
+    return [FieldViolation(one.path, _ADVICE.get(one.why, one.why)) for one in replaced.first]
 
 
 def json_text(value: Json) -> str:
@@ -124,7 +146,7 @@ def _text(text: str, path: Path, replaced: Replacements) -> str:
         return str(text)
     made = sound(text)
     if made != text:
-        replaced.add(path, "half of a surrogate pair", "U+FFFD")
+        replaced.add(path, _HALF_A_PAIR, "U+FFFD")
     return made
 
 

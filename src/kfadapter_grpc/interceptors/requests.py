@@ -49,7 +49,10 @@ def checked_request(request: TRequest) -> TRequest:
         InvalidFieldError: Its bytes could not be parsed.
     """
     if request is _GARBLED:
-        raise InvalidFieldError("the request's bytes are not a message of this RPC; check the proto files in use")
+        raise InvalidFieldError(
+            "the request's bytes are not a message of this RPC: check the proto files in use. Or it is nested deeper "
+            "than the 100 levels that protobuf reads, of which a list in a value takes 2 and an object 3"
+        )
     return request
 
 

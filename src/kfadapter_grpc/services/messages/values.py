@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kfadapter_grpc.domain.values import MAX_LEVELS, OBJECT_LEVELS, Replacements, carried
+from kfadapter_grpc.domain.values import MAX_OBJECT_LEVELS, Replacements, carried
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def value(json: Json, name: str = "", replaced: Replacements | None = None) -> V
 def struct(json: Mapping[str, Json], name: str = "", replaced: Replacements | None = None) -> Struct:
     """A JSON object; what it cannot carry is replaced and noted, under the name of the field."""
     message, path = Struct(), (None, name)
-    found = carried(dict(json), path, Replacements() if replaced is None else replaced, MAX_LEVELS + OBJECT_LEVELS)
+    found = carried(dict(json), path, Replacements() if replaced is None else replaced, MAX_OBJECT_LEVELS)
     if isinstance(found, dict):
         _fill_fields(message, found)
     return message

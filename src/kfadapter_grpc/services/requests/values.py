@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from google.protobuf.json_format import MessageToDict
+from kfadapter_grpc.domain.values import object_violations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from google.protobuf.struct_pb2 import Struct
+    from google.protobuf.struct_pb2 import Struct, Value
 
     from kfadapter_grpc.domain.spec import Json
     from kfadapter_grpc.services.requests.checks import Checks
 
 
 def json_object(checks: Checks, name: str, struct: Struct) -> Mapping[str, Json]:
-    """Reads a JSON object; whole numbers are floats, as the wire has them."""
-    try:
-        return MessageToDict(struct)
-    except ValueError as error:  # NaN or infinite, which JSON does not have
-        checks.add(name, f"is not JSON: {error}")
-        return {}
+    """Reads a JSON object, which must be one that can be given back; whole numbers are floats, as the wire has them."""
+    found = {key: _json(item) for key, item in struct.fields.items()}
+    checks.violations.extend(object_violations(found, name))
+    return found
+
+
+def _json(value: Value) -> Json:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return {key: _json(item) for key, item in value.struct_value.fields.items()}
+    if kind == "list_value":
+        return [_json(item) for item in value.list_value.values]
+    return None if kind in {None, "null_value"} else getattr(value, kind)
