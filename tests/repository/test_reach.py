@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STOPS = {
     "silent": (Stage.HTTP, "does not answer within", "overloaded"),
-    "broken off": (Stage.HTTP, "breaks before an answer", "KFADAPTER_KFP_URL"),
+    "broken off": (Stage.HTTP, "closes without an answer", "KFADAPTER_KFP_URL"),
     "a login page": (Stage.CREDENTIALS, "login page", "credentials"),
     "a redirect to a login": (Stage.CREDENTIALS, "login page", "credentials"),
     "another web page": (Stage.API, "web page", "KFADAPTER_KFP_URL"),
@@ -76,7 +76,7 @@ def test_tls_towards_a_server_without() -> None:
     with without_tls() as url:
         reached = reach(TransportSettings(url))
     assert reached.stopped_at is Stage.TLS
-    assert "https may be the wrong protocol" in reached.advice
+    assert (reached.found, "http: instead of https:" in reached.advice) == ("what answers does not speak TLS", True)
 
 
 @pytest.mark.parametrize(("status", "stage"), [(401, Stage.CREDENTIALS), (403, Stage.NAMESPACE), (500, Stage.API)])

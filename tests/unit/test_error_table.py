@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 _STACK = "runtime.goexit\nasm_amd64.s:1700"
 
 FAULTS: dict[str, tuple[Operation, int, bytes]] = {
+    "400 of a TLS port": (
+        Operation.LIST_RUNS,
+        400,
+        b"Client sent an HTTP request to an HTTPS server.\n",
+    ),
     "401": (Operation.GET_PIPELINE, 401, b'{"code": 16, "message": "Unauthenticated"}'),
     "403": (Operation.LIST_PIPELINES, 403, b"<html>Forbidden</html>"),
     "429": (Operation.GET_PIPELINE, 429, b"slow down"),

@@ -32,6 +32,7 @@ MAX_IDLE_SECONDS = 60.0
 _FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
 _READ_BYTES = 128 * 1024
 _LEAST_CONNECT_SECONDS = 0.001  # with less than none urllib3 raises, and leaves its socket open
+_TLS_ALERT = b"\x15\x03"
 _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
 
 
@@ -47,8 +48,16 @@ class BrokenAnswerError(ConnectionError):
     """The line was closed before the answer was complete."""
 
 
+class NoAnswerError(BrokenAnswerError):
+    """The line was closed before anything came."""
+
+
 class NotHttpError(BrokenAnswerError):
     """What came is no answer of HTTP/1.1."""
+
+
+class TlsSpokenError(NotHttpError):
+    """What came is an alert of TLS, to which we spoke in plain text."""
 
 
 class Connections:
@@ -183,6 +192,7 @@ class AnswerReader:
         self._parser = httptools.HttpResponseParser(self)
         self._pieces: list[bytes] = []
         self._bytes_without_body = 0
+        self._began = False
         self._has_head = False
         self._has_body = False
         self._complete = False
@@ -204,7 +214,11 @@ class AnswerReader:
         """
         size = _FIRST_READ_BYTES
         while not self._complete:
-            data = sock.recv(size)
+            try:
+                data = sock.recv(size)
+            except ConnectionResetError as error:
+                self._raise_if_silent(error)
+                raise
             if not data:
                 self._end()
                 return
@@ -214,11 +228,15 @@ class AnswerReader:
             yield from pieces
 
     def _feed(self, data: bytes) -> None:
+        is_alert = not self._began and data.startswith(_TLS_ALERT)
+        self._began = True
         self._bytes_without_body += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.reusable = False
+            if is_alert:
+                raise TlsSpokenError from error
             if not self._complete:
                 message = "what came is no answer of HTTP/1.1"
                 raise NotHttpError(message) from error
@@ -230,11 +248,17 @@ class AnswerReader:
 
     def _end(self) -> None:
         """Takes note that the line was closed: for an answer that does not tell its length, this is the end."""
+        self._raise_if_silent()
         tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
         if not self._has_head or tells_its_length or not self._has_body:
             message = "the line was closed before the answer was complete"
             raise BrokenAnswerError(message)
         self._complete = True
+
+    def _raise_if_silent(self, cause: ConnectionResetError | None = None) -> None:
+        if not self._began:
+            message = "the line was closed before an answer began"
+            raise NoAnswerError(message) from cause
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Takes a header, from the parser; one behind the head is a trailer, or belongs to another answer."""

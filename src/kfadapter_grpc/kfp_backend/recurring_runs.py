@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.experiments import MAX_COLUMN_BYTES
 from kfadapter_grpc.domain.models import PipelineRef, VersionRef, View
 from kfadapter_grpc.domain.recurring_runs import CronSchedule
+from kfadapter_grpc.domain.values import json_text
 from kfadapter_grpc.kfp_backend.api import ListQuery
 from kfadapter_grpc.kfp_backend.error_table import Context
 from kfadapter_grpc.kfp_backend.gateway import equals, explained, spare_call
@@ -215,5 +215,6 @@ def _sort(order: Order) -> str:
 
 
 def _weight(item: RecurringRun) -> int:
-    parameters = json.dumps(item.parameters) if item.parameters else ""
-    return 400 + 4 * (len(item.display_name) + len(item.description)) + 2 * len(parameters) + 4 * len(item.error)
+    cron = item.schedule.cron if isinstance(item.schedule, CronSchedule) else ""
+    texts = (item.display_name, item.description, item.error, cron)
+    return 400 + 4 * sum(map(len, texts)) + 4 * len(json_text(item.parameters))

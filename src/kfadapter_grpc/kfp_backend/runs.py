@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +14,7 @@ from kfadapter_grpc.domain.experiments import ExperimentRef
 from kfadapter_grpc.domain.labels import LINE_START, label_key_text, label_text
 from kfadapter_grpc.domain.models import Page, PipelineRef, StorageState, VersionRef, View
 from kfadapter_grpc.domain.runs import Run, RunState
+from kfadapter_grpc.domain.values import json_text
 from kfadapter_grpc.kfp_backend.api import ListQuery
 from kfadapter_grpc.kfp_backend.error_table import Context
 from kfadapter_grpc.kfp_backend.gateway import explained
@@ -311,5 +311,6 @@ def _label_texts(where: RunFilter) -> list[str]:
 
 
 def _weight(item: Run) -> int:
-    texts = len(item.description) + len(item.display_name) + len(item.error) + len(item.service_account)
-    return 500 + 4 * texts + 4 * len(json.dumps([item.parameters, item.labels])) + 80 * len(item.state_history)
+    texts = (item.description, item.display_name, item.error, item.service_account, *item.warnings)
+    history = sum(80 + 4 * len(one.error) for one in item.state_history)
+    return 500 + 4 * sum(map(len, texts)) + 4 * len(json_text([item.parameters, item.labels])) + history

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeAlias
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import kfp_server_api
 
@@ -32,11 +32,10 @@ from kfadapter_grpc.kfp_backend.http1 import (
     AnswerReader,
     Connections,
     NotConnectedError,
-    NotHttpError,
-    TlsError,
     request_head,
     send,
 )
+from kfadapter_grpc.kfp_backend.line_faults import words_for
 from kfadapter_grpc.kfp_backend.observation import Observation
 
 if TYPE_CHECKING:
@@ -188,6 +187,7 @@ class Transport:
             "Accept": "application/json",
             "Accept-Encoding": "identity",
         }
+        self._scheme = urlsplit(settings.url).scheme
         self._credentials = settings.credentials
         self._connect_seconds = settings.connect_seconds
         self._observer = settings.observer
@@ -261,7 +261,7 @@ class Transport:
                 seen.answered(reader.status)
                 yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
             except (OSError, ValueError) as error:
-                raise _translate(error, exchange, call) from error
+                raise _translate(error, exchange, call, self._scheme) from error
             finally:
                 if connection is not None:
                     exchange.forget(connection)
@@ -280,7 +280,7 @@ class Transport:
                 exchange.forget(connection)
                 connection.close()
             except (OSError, ValueError) as error:
-                raise _translate(error, exchange, call) from error
+                raise _translate(error, exchange, call, self._scheme) from error
         return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else None
 
     def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
@@ -304,7 +304,7 @@ class Transport:
             try:
                 answer = self._exchange(request, exchange, call, self._head(request, call, shown), fresh=fresh)
             except (OSError, ValueError) as error:
-                raise _translate(error, exchange, call) from error
+                raise _translate(error, exchange, call, self._scheme) from error
             # A line that we have shut ourselves looks like the end of a head or body without a length.
             if call.cancelled:
                 raise _cancelled()
@@ -405,33 +405,11 @@ def _timed_out() -> KfpTimeoutError:
     return KfpTimeoutError("Kubeflow Pipelines did not answer within the deadline; allow more time and try again")
 
 
-def _no_tls(cause: BaseException | None) -> str:
-    """Tells what TLS says of itself; it knows no secrets."""
-    why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "no reason given"
-    return (
-        f"there is no TLS with Kubeflow Pipelines, as one side does not accept the other ({why}); "
-        "the adapter's operator should check KFADAPTER_KFP_CA_FILE and KFADAPTER_KFP_CLIENT_CERTIFICATE"
-    )
-
-
-def _translate(error: Exception, exchange: Exchange, call: Call) -> Exception:
+def _translate(error: Exception, exchange: Exchange, call: Call, scheme: str) -> Exception:
     """Tells what a fault of the connection means for the call."""
     if call.cancelled:
         return _cancelled()
     if exchange.expired or call.remaining() <= 0:
         return _timed_out()
-    return _unavailable(error)
-
-
-def _unavailable(error: Exception) -> KfpUnavailableError:
-    if isinstance(error, TlsError):
-        return NotSentError(_no_tls(error.__cause__))
-    if isinstance(error, ssl.SSLError):  # with TLS 1.3 a server that dislikes our certificate says so only now
-        return KfpUnavailableError(_no_tls(error))
-    if isinstance(error, NotConnectedError):
-        return NotSentError("Kubeflow Pipelines cannot be reached: it does not accept connections; try again later")
-    if isinstance(error, NotHttpError):
-        return KfpUnavailableError(
-            "what answers at the address of Kubeflow Pipelines does not speak HTTP/1.1; check KFADAPTER_KFP_URL"
-        )
-    return KfpUnavailableError("the connection to Kubeflow Pipelines broke before the answer was complete")
+    kind = NotSentError if isinstance(error, NotConnectedError) else KfpUnavailableError
+    return kind(words_for(error, scheme))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 V2 = "/apis/v2beta1"
+_OF_PROXIES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
+"""Statuses that mean the same whoever answers, and with whatever page; a 404 of a proxy is none of KFP's."""
 
 Predicate: TypeAlias = "Mapping[str, object]"
 """A predicate of a filter, as KFP's JSON."""
@@ -127,12 +129,18 @@ class ApiArea:
 
     def _send(self, operation: Operation, request: Request, call: Call) -> Answer:
         answer = self._transport.send(replace(request, operation=operation.value), call)
-        if answer.status >= HTTPStatus.BAD_REQUEST:
+        page = is_page(answer)
+        if answer.status >= HTTPStatus.BAD_REQUEST and (not page or answer.status in _OF_PROXIES):
             failure = wire.failure(answer.status, answer.body, answer.retry_after)
             raise KfpFailureError(operation, failure, as_caller=call.authorization is not None)
-        if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
+        if page or answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise NotAnApiError(answer, as_caller=call.authorization is not None)
         return answer
+
+
+def is_page(answer: Answer) -> bool:
+    """Whether an answer is a page for people, whatever it calls itself."""
+    return "html" in answer.content_type.lower() or answer.body[:64].lstrip().startswith(b"<")
 
 
 def _filter_text(predicates: tuple[Predicate, ...]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend.error_table import experiments, general, pipelines, recurring_runs, runs
 from kfadapter_grpc.kfp_backend.error_table.experiments import NO_SUCH_EXPERIMENT
+from kfadapter_grpc.kfp_backend.error_table.general import TLS_EXPECTED
 from kfadapter_grpc.kfp_backend.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
 from kfadapter_grpc.kfp_backend.error_table.row import (
     KFP_FILE_LIMIT,
@@ -24,6 +25,7 @@ from kfadapter_grpc.kfp_backend.error_table.row import (
     Row,
     Seen,
 )
+from kfadapter_grpc.kfp_backend.line_faults import EXPECTS_HTTPS
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.errors import AdapterError
@@ -100,6 +102,7 @@ def _fits(row: Row, error: KfpFailureError, context: Context, seen: dict[Look, S
     return seen.get(look) is row.seen
 
 
+_TITLE = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _LOGIN = re.compile(rb"log.?in|sign.?in|oauth|openid|\bdex\b|password", re.IGNORECASE)
 
 
@@ -119,8 +122,12 @@ def explain_page(error: NotAnApiError) -> AdapterError:
             "(KFADAPTER_KFP_CREDENTIALS), or an address inside the cluster",
             metadata={"kfp_status": str(answer.status)},
         )
+    if TLS_EXPECTED.search(answer.body[:65536]):
+        return errors.KfpUnavailableError(EXPECTS_HTTPS, metadata={"kfp_status": str(answer.status)})
+    title = _TITLE.search(answer.body[:65536])
+    titled = f" titled '{' '.join(title[1].decode(errors='replace').split())[:80]}'" if title else ""
     return errors.KfpError(
-        f"not Kubeflow Pipelines' API answered but a {'redirect' if answer.location else 'web page'} "
-        f"(HTTP {answer.status}); the adapter's operator should check KFADAPTER_KFP_URL",
+        f"not Kubeflow Pipelines' API answered but a {'redirect' if answer.location else 'web page'}{titled} "
+        f"(HTTP {answer.status}), perhaps of a proxy before it; the adapter's operator should check KFADAPTER_KFP_URL",
         metadata={"kfp_status": str(answer.status)},
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend.error_table.row import Row
+from kfadapter_grpc.kfp_backend.line_faults import EXPECTS_HTTPS
 
 NOT_KNOWN = (
     "Kubeflow Pipelines does not know the adapter (401): its operator must configure credentials that are accepted "
@@ -26,7 +29,18 @@ COUNTS_BYTES = (
     "fit; shorten it. Kubeflow Pipelines says: {said}"
 )
 
+TLS_EXPECTED = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS (server|port)")
+"""What Go's servers and nginx answer to plain HTTP where they expect TLS."""
+
 FIRST: tuple[Row, ...] = (
+    Row(
+        (),
+        (400,),
+        TLS_EXPECTED.pattern.decode(),
+        errors.KfpUnavailableError,
+        EXPECTS_HTTPS,
+        ("fault: 400 of a TLS port",),
+    ),
     Row(
         (),
         (401,),

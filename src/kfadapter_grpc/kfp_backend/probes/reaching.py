@@ -21,13 +21,15 @@ from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.errors import AdapterError, KfpRejectedCredentialsError, KfpTimeoutError, KfpUnavailableError
 from kfadapter_grpc.kfp_backend import wire
 from kfadapter_grpc.kfp_backend.api import NotAnApiError
-from kfadapter_grpc.kfp_backend.api.asking import V2
+from kfadapter_grpc.kfp_backend.api.asking import V2, is_page
 from kfadapter_grpc.kfp_backend.error_table import explain_page
-from kfadapter_grpc.kfp_backend.http1 import NotConnectedError, NotHttpError
+from kfadapter_grpc.kfp_backend.error_table.general import TLS_EXPECTED
+from kfadapter_grpc.kfp_backend.http1 import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError
+from kfadapter_grpc.kfp_backend.line_faults import speaks_no_tls
 from kfadapter_grpc.kfp_backend.transport import Request, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from kfadapter_grpc.kfp_backend.transport import Answer, TransportSettings
 
@@ -147,7 +149,9 @@ class _Asking:
         """Asks for a path; any answer that looks like the API's is one."""
         with self._explained():
             answer = self._transport.send(Request("GET", V2 + path, query, limit=_MAX_BYTES, public=True), self._call())
-        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or _is_page(answer):
+        if TLS_EXPECTED.search(answer.body):
+            raise _speaks_tls()
+        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or is_page(answer):
             raise _stopped_by_page(answer)
         return answer
 
@@ -214,10 +218,6 @@ def _stopped_by_page(answer: Answer) -> _StoppedError:
     return _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
 
 
-def _is_page(answer: Answer) -> bool:
-    return "html" in answer.content_type.lower()
-
-
 def _stopped(error: BaseException, url: str) -> _StoppedError:
     """Tells at which part of the way a connection failed."""
     causes = list(_causes(error))
@@ -229,14 +229,26 @@ def _stopped(error: BaseException, url: str) -> _StoppedError:
     if any(isinstance(one, TimeoutError) or _is_timeout(one) for one in causes):
         advice = "look for a NetworkPolicy or a firewall in between; " + _URL
         return _StoppedError(Stage.CONNECTION, "nothing answers: the connection times out", advice)
-    if any(isinstance(one, NotHttpError) for one in causes):
-        return _StoppedError(Stage.HTTP, "what answers does not speak HTTP/1.1", f"{_URL}: its port, and http or https")
     if any(isinstance(one, NotConnectedError) for one in causes):
         system = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "refused")
         advice = f"start Kubeflow Pipelines, or {_URL}: kfadapter dev starts an embedded one"
         return _StoppedError(Stage.CONNECTION, f"it does not take connections: {system}", advice)
+    return _stopped_on_the_line(causes, url)
+
+
+def _stopped_on_the_line(causes: Sequence[BaseException], url: str) -> _StoppedError:
+    if any(isinstance(one, TlsSpokenError) for one in causes):
+        return _speaks_tls()
+    if any(isinstance(one, NotHttpError) for one in causes):
+        return _StoppedError(Stage.HTTP, "what answers does not speak HTTP/1.1", f"{_URL}: its port, and http or https")
+    silent = any(isinstance(one, NoAnswerError) for one in causes)
+    words = "closes without an answer" if silent else "breaks before an answer is complete"
     advice = f"see its log, and that of a proxy in between; {_URL}: {urlsplit(url).scheme} may be the wrong protocol"
-    return _StoppedError(Stage.HTTP, "the connection breaks before an answer is complete", advice)
+    return _StoppedError(Stage.HTTP, f"the connection {words}", advice)
+
+
+def _speaks_tls() -> _StoppedError:
+    return _StoppedError(Stage.TLS, "what answers speaks TLS", f"{_URL}: https: instead of http:")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -252,10 +264,14 @@ def _is_timeout(error: BaseException) -> bool:
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
+    if speaks_no_tls(error):
+        return "what answers does not speak TLS"
     return f"TLS fails: {error.reason or error}"
 
 
 def _tls_advice(error: ssl.SSLError) -> str:
+    if speaks_no_tls(error):
+        return f"{_URL}: http: instead of https:"
     if not isinstance(error, ssl.SSLCertVerificationError):
         certificate = "it wants a client certificate (KFADAPTER_KFP_CLIENT_CERTIFICATE)"
         return f"{_URL}: https may be the wrong protocol, or {certificate}"
