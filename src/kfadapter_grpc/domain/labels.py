@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.domain.values import sound
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -66,4 +68,4 @@ def _read(line: str) -> dict[str, str] | None:
         return None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         return None
-    return found
+    return {sound(key): sound(value) for key, value in found.items()}

@@ -29,8 +29,15 @@ def typed(value: Json, kind: ParameterType) -> Json:
     if isinstance(value, float) and kind is ParameterType.NUMBER_INTEGER and value.is_integer():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and kind is ParameterType.NUMBER_DOUBLE:
-        return float(value)
+        return _double(value)
     return value
+
+
+def _double(value: int) -> float | int:
+    try:
+        return float(value)
+    except OverflowError:
+        return value
 
 
 def parsed(value: Json, kind: ParameterType) -> Json:

@@ -1,0 +1,265 @@
+"""One odd record never hides the others: kinds of records by RPCs, on a real server, for callers of gRPC's defaults."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+import structlog
+from tests.contract.running import WAIT_SECONDS, eventually, failure
+from tests.notices.boxes import KEEP, box
+from tests.odd_records import BAD, ODD, SOUND, Odd, OddKfp
+from tests.scripted_kfp import answers
+
+from kfadapter.v1 import common_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
+from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceStub
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
+from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
+from kfadapter.v1.run_pb2_grpc import RunServiceStub
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.notices.follower import Follower
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.services.experiment import ExperimentServicer
+from kfadapter_grpc.services.pipeline import PipelineServicer
+from kfadapter_grpc.services.recurring_run import RecurringRunServicer
+from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.upload import UploadLimits
+from kfadapter_grpc.watching import WatchPoller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from google.protobuf.message import Message
+
+    from kfadapter_grpc.services import Servicer
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter before a KFP with an odd record, and a caller who takes messages of 4 MiB."""
+
+    kfp: OddKfp
+    watches: WatchPoller
+    address: str
+    channel: grpc.Channel
+
+
+@pytest.fixture
+def adapter(no_settings_from_outside: None) -> Iterator[Adapter]:
+    """The adapter, with all of its services."""
+    del no_settings_from_outside
+    with contextlib.ExitStack() as stack:
+        kfp = OddKfp()
+        backend = stack.enter_context(contextlib.closing(connect(stack.enter_context(kfp.server).url)))
+        watches = stack.enter_context(contextlib.closing(WatchPoller(backend.run_looks)))
+        servicers: list[Servicer] = [
+            RunServicer(backend.runs, watches=watches),
+            RecurringRunServicer(backend.recurring_runs),
+            PipelineServicer(backend.pipelines, UploadLimits()),
+            ExperimentServicer(backend.experiments),
+        ]
+        settings = Settings.load(config=None, listen="127.0.0.1:0")
+        server = stack.enter_context(AdapterServer(settings, servicers, lambda: True))
+        channel = stack.enter_context(grpc.insecure_channel(server.address))
+        yield Adapter(kfp, watches, server.address, channel)
+
+
+def _get_run(adapter: Adapter, view: common_pb2.View.ValueType = common_pb2.VIEW_BASIC) -> list[Message]:
+    stub = RunServiceStub(adapter.channel)
+    return [stub.Get(run_pb2.GetRunRequest(run_id=one, view=view)) for one in (BAD, SOUND)]
+
+
+def _watch(adapter: Adapter, request: run_pb2.WatchRunsRequest, known: int = 2) -> list[Message]:
+    events = RunServiceStub(adapter.channel).Watch(request, timeout=WAIT_SECONDS)
+    changed = (event.changed.run for event in events if event.HasField("changed"))
+    try:
+        return list(islice(changed, known))
+    finally:
+        events.cancel()
+        eventually(lambda: adapter.watches.count() == 0)  # what is known of the runs is forgotten with the last watch
+
+
+def _pages(ask: Callable[..., Message], request: Message, field: str) -> list[Message]:
+    """All records of a listing; what is heavy comes on pages of its own."""
+    found: list[Message] = []
+    while True:
+        page = ask(request)
+        found += getattr(page, field)
+        if not page.next_page_token:  # type: ignore[attr-defined]
+            return found
+        request.page_token = page.next_page_token  # type: ignore[attr-defined]
+
+
+def _get_experiments(adapter: Adapter) -> list[Message]:
+    stub = ExperimentServiceStub(adapter.channel)
+    return [stub.Get(experiment_pb2.GetExperimentRequest(experiment_id=one)) for one in (BAD, SOUND)]
+
+
+def _get_recurring(adapter: Adapter) -> list[Message]:
+    stub = RecurringRunServiceStub(adapter.channel)
+    return [stub.Get(recurring_run_pb2.GetRecurringRunRequest(recurring_run_id=one)) for one in (BAD, SOUND)]
+
+
+def _get_pipelines(adapter: Adapter) -> list[Message]:
+    stub = PipelineServiceStub(adapter.channel)
+    return [stub.Get(pipeline_pb2.GetPipelineRequest(pipeline_id=one)) for one in (BAD, SOUND)]
+
+
+def _versions(adapter: Adapter, view: common_pb2.View.ValueType) -> list[Message]:
+    request = pipeline_pb2.ListPipelineVersionsRequest(pipeline_id=SOUND, view=view)
+    return _pages(PipelineServiceStub(adapter.channel).ListVersions, request, "versions")
+
+
+RPCS: dict[str, Callable[[Adapter], Sequence[Message]]] = {
+    "RunService/Get": _get_run,
+    "RunService/Get FULL": lambda adapter: _get_run(adapter, common_pb2.VIEW_FULL),
+    "RunService/List": lambda adapter: _pages(RunServiceStub(adapter.channel).List, run_pb2.ListRunsRequest(), "runs"),
+    "RunService/Watch": lambda adapter: _watch(
+        adapter, run_pb2.WatchRunsRequest(runs=run_pb2.RunIds(run_ids=[BAD, SOUND]))
+    ),
+    "RunService/Watch tasks": lambda adapter: _watch(
+        adapter, run_pb2.WatchRunsRequest(filter=run_pb2.RunFilter(), tasks=True)
+    ),
+    "RecurringRunService/Get": _get_recurring,
+    "RecurringRunService/List": lambda adapter: _pages(
+        RecurringRunServiceStub(adapter.channel).List,
+        recurring_run_pb2.ListRecurringRunsRequest(),
+        "recurring_runs",
+    ),
+    "PipelineService/Get": _get_pipelines,
+    "PipelineService/List": lambda adapter: _pages(
+        PipelineServiceStub(adapter.channel).List, pipeline_pb2.ListPipelinesRequest(), "pipelines"
+    ),
+    "PipelineService/ListVersions": lambda adapter: _versions(adapter, common_pb2.VIEW_BASIC),
+    "PipelineService/ListVersions FULL": lambda adapter: _versions(adapter, common_pb2.VIEW_FULL),
+    "ExperimentService/Get": _get_experiments,
+    "ExperimentService/List": lambda adapter: _pages(
+        ExperimentServiceStub(adapter.channel).List, experiment_pb2.ListExperimentsRequest(), "experiments"
+    ),
+}
+"""Each asks for the odd record and the sound one."""
+_IDS = ("run_id", "recurring_run_id", "pipeline_version_id", "pipeline_id", "experiment_id")
+_ABOUT_RUNS = ("RunService/Get", "RunService/List", "RunService/Watch")
+_WITH_VALUES = (*_ABOUT_RUNS, "RecurringRunService/")
+
+
+def _id(record: Message) -> str:
+    known = {field.name for field, _ in record.ListFields()}
+    return str(getattr(record, next(name for name in _IDS if name in known)))
+
+
+def _sorted(records: Sequence[Message]) -> dict[str, Message]:
+    found = {_id(one): one for one in records}
+    assert len(found) == len(records)
+    return found
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+@pytest.mark.parametrize("kind", ODD)
+def test_a_record_is_isolated(adapter: Adapter, kind: str, rpc: str) -> None:
+    """The sound record comes whole beside the odd one; of that comes what can be carried, and what cannot is named."""
+    adapter.kfp.odd = Odd()
+    usual = _sorted(RPCS[rpc](adapter))
+    odd = adapter.kfp.odd = ODD[kind]
+    found = _sorted(RPCS[rpc](adapter))
+    assert found.keys() == {BAD, SOUND}
+    assert found[SOUND] == usual[SOUND]
+    bad = found[BAD]
+    assert bad.ByteSize() < 4 * 1024 * 1024
+    if not odd.fields:
+        _is_whole_but_for_the_value(bad, usual[BAD], odd, rpc)
+    if rpc.startswith(_ABOUT_RUNS):
+        warned = "\n".join(bad.warnings)  # type: ignore[attr-defined]
+        assert odd.warns in warned
+        assert bool(warned) is bool(odd.warns), warned
+        assert len(warned) < 10_000
+
+
+def _is_whole_but_for_the_value(bad: Message, usual: Message, odd: Odd, rpc: str) -> None:
+    if rpc.startswith(_WITH_VALUES):
+        assert bad.parameters["epochs"] == 3  # type: ignore[attr-defined]
+        if odd.shown is not None:
+            assert bad.parameters["x"] == odd.shown  # type: ignore[attr-defined]
+    if rpc != "PipelineService/ListVersions FULL":
+        assert _without_values(bad) == _without_values(usual)
+
+
+def _without_values(record: Message) -> Message:
+    made = type(record)()
+    made.CopyFrom(record)
+    for name in ("parameters", "tasks", "warnings"):
+        if name in record.DESCRIPTOR.fields_by_name:
+            made.ClearField(name)
+    return made
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_notices_go_on(adapter: Adapter, tmp_path: Path, kind: str) -> None:
+    """Both runs of a training job are seen to be over, whatever the odd one holds."""
+    adapter.kfp.odd = ODD[kind]
+    with box(tmp_path / "box.sqlite") as kept, Client(adapter.address) as client:
+        Follower(client, kept.outbox, KEEP, lambda: None).compare()
+        seen = {run_id for run_id, state, _ in kept.notices if state == "SUCCEEDED"}
+    assert SOUND in seen
+    assert BAD in seen or {"description", "state", "finished_at"} & ODD[kind].fields.keys()
+
+
+@pytest.mark.parametrize("kind", ["150 lists", "3000 objects"])
+def test_what_is_nested_is_there_as_json(adapter: Adapter, kind: str) -> None:
+    """The text in place of what is nested too deeply is its JSON."""
+    adapter.kfp.odd = ODD[kind]
+    part: object = RPCS["RunService/Get"](adapter)[0].parameters["x"]  # type: ignore[attr-defined]
+    depth = 0
+    while not isinstance(part, str):
+        part = part[0] if kind == "150 lists" else part["키"]  # type: ignore[index]
+        depth += 1
+    if kind == "150 lists":
+        assert (depth, part) == (45, "[" * 105 + "1" + "]" * 105)
+    else:
+        assert (depth, part.startswith('{"키":{"키":{')) == (30, True)
+
+
+def test_outputs_are_named(adapter: Adapter) -> None:
+    """What cannot be carried of a task's outputs is named with the task, in the run's warnings."""
+    adapter.kfp.odd = ODD["NaN"]
+    run = RPCS["RunService/Get FULL"](adapter)[0]
+    assert list(run.warnings) == [  # type: ignore[attr-defined]
+        "parameters.x: no finite number of 64 bits; shown as text",
+        "tasks.train.outputs.x: no finite number of 64 bits; shown as text",
+        "tasks.train.outputs.m.metadata.x: no finite number of 64 bits; shown as text",
+    ]
+
+
+def test_a_record_without_an_id(adapter: Adapter) -> None:
+    """It is left out of a list, which the log says once; Get of it is KFP_ERROR that says what is missing."""
+    adapter.kfp.odd = Odd(fields={"run_id": ""})
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert list(_sorted(RPCS["RunService/List"](adapter))) == [SOUND]
+    assert len([line for line in logs if line["log_level"] == "warning" and "left out" in line["event"]]) == 1
+    found = failure(lambda: _get_run(adapter))
+    assert (found.reason, "get run: $.run_id is missing" in found.message) == ("KFP_ERROR", True)
+
+
+@pytest.mark.parametrize("rpc", [rpc for rpc in RPCS if "Watch" not in rpc])
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b'{"runs": [{"run_id": "', "line 1 column"),
+        (b"no JSON", "line 1 column 1"),
+        (b"[" * 100, "line 1 column"),
+        (b"[1]", "$ is not an object"),
+    ],
+)
+def test_an_answer_that_cannot_be_decoded(adapter: Adapter, rpc: str, body: bytes, where: str) -> None:
+    """It is KFP_ERROR that says where, never "unavailable"."""
+    adapter.kfp.server.first("GET", "^/", answers(200, body))
+    found = failure(lambda: RPCS[rpc](adapter))
+    assert (found.reason, where in found.message) == ("KFP_ERROR", True), found.message
