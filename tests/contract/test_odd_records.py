@@ -21,6 +21,8 @@ from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client
+from kfadapter_grpc.domain.errors import InvalidFieldError
+from kfadapter_grpc.domain.recurring_runs import CronSchedule
 from kfadapter_grpc.kfp_backend import connect
 from kfadapter_grpc.notices.follower import Follower
 from kfadapter_grpc.server import AdapterServer
@@ -263,3 +265,63 @@ def test_an_answer_that_cannot_be_decoded(adapter: Adapter, rpc: str, body: byte
     adapter.kfp.server.first("GET", "^/", answers(200, body))
     found = failure(lambda: RPCS[rpc](adapter))
     assert (found.reason, where in found.message) == ("KFP_ERROR", True), found.message
+
+
+def test_a_page_never_passes_what_callers_take(adapter: Adapter) -> None:
+    """A listing of large runs is cut into pages by weight, so that a caller with gRPC's defaults gets all of them."""
+    adapter.kfp.odd = ODD["4 MiB of text"]
+    request = run_pb2.ListRunsRequest()
+    sizes = []
+    while True:
+        page = RunServiceStub(adapter.channel).List(request)
+        sizes.append(page.ByteSize())
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert len(sizes) == 2
+    assert max(sizes) < 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize("depth", [46, 49, 150])
+def test_a_run_that_could_not_be_told_is_not_made(adapter: Adapter, depth: int) -> None:
+    """Parameters nested too deeply are INVALID_FIELD before KFP is asked; those that protobuf cannot read, too."""
+    opening, closing = b"\x32", b""  # a Value with a list_value
+    value = b"\x20\x01"
+    for _ in range(depth):
+        listed = b"\x0a" + _length(value) + value
+        value = opening + _length(listed) + listed + closing
+    entry = b"\x0a\x01x\x12" + _length(value) + value
+    struct = b"\x0a" + _length(entry) + entry
+    create = adapter.channel.unary_unary("/kfadapter.v1.RunService/Create")
+    found = failure(lambda: create(b"\x12\x01p\x3a" + _length(struct) + struct))
+    assert (found.reason, "nested" in found.message) == ("INVALID_FIELD", True)
+    assert [field.startswith("parameters.x[0]") for field, _ in found.violations] == ([True] if depth == 46 else [])
+    assert adapter.kfp.server.requests == []
+
+
+def _length(data: bytes) -> bytes:
+    """How long it is, as a varint."""
+    size, made = len(data), b""
+    while size > 127:
+        made += bytes([size & 127 | 128])
+        size >>= 7
+    return made + bytes([size])
+
+
+@pytest.mark.parametrize("create", ["create_run", "create_recurring_run"])
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (float("nan"), "parameters.x"),
+        ([1, {"a": float("inf")}], "parameters.x[1].a"),
+        ({"y": [2**53 + 1]}, "parameters.x.y[0]"),
+        ("값\ud800", "parameters.x"),
+    ],
+)
+def test_the_library_names_the_path(adapter: Adapter, create: str, value: object, path: str) -> None:
+    """What the wire cannot carry is INVALID_FIELD with its path, before anything is sent."""
+    schedule = {"schedule": CronSchedule("@daily")} if create == "create_recurring_run" else {}
+    with Client(adapter.address) as client, pytest.raises(InvalidFieldError) as caught:
+        getattr(client, create)(pipeline_name="p", parameters={"x": value}, **schedule)
+    assert [violation.field for violation in caught.value.violations] == [path]
+    assert adapter.kfp.server.requests == []
