@@ -85,7 +85,14 @@ def without_tls() -> Iterator[str]:
 
 
 @contextmanager
-def _listening(handle: Callable[[socket.socket], None]) -> Iterator[str]:
+def hanging_up(read: int) -> Iterator[str]:
+    """A server that reads so many bytes of a handshake and hangs up; what it has not read makes that a reset."""
+    with _listening(lambda plain: plain.recv(read)) as address:
+        yield f"https://{address}"
+
+
+@contextmanager
+def _listening(handle: Callable[[socket.socket], object]) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_accept, args=(listener, handle), daemon=True)
         thread.start()
@@ -94,7 +101,7 @@ def _listening(handle: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.join(10)
 
 
-def _accept(listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
+def _accept(listener: socket.socket, handle: Callable[[socket.socket], object]) -> None:
     while True:
         try:
             plain, _ = listener.accept()

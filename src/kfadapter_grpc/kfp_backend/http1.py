@@ -134,7 +134,7 @@ class Connections:
             connection.sock.settimeout(None)  # an exchange ends at its deadline; a timeout would cost a poll each time
         except BaseException as error:
             connection.close()
-            if isinstance(error, ssl.SSLError):
+            if isinstance(error, ssl.SSLError | ConnectionResetError):  # nothing but TLS is spoken before a request
                 raise TlsError from error
             if isinstance(error, (HTTPError, OSError, ValueError)):
                 raise NotConnectedError from error

@@ -44,7 +44,7 @@ def _without_tls(cause: BaseException | None) -> str:
             "what answers at the address of Kubeflow Pipelines does not speak TLS: KFADAPTER_KFP_URL begins with "
             "https:, where http: is expected"
         )
-    if isinstance(cause, ssl.SSLEOFError):
+    if isinstance(cause, ssl.SSLEOFError | ConnectionResetError):
         return (
             "the connection to Kubeflow Pipelines was closed while TLS was set up; the adapter's operator should check "
             "whether KFADAPTER_KFP_URL should begin with http:, and KFADAPTER_KFP_CLIENT_CERTIFICATE"

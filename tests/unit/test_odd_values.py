@@ -1,0 +1,148 @@
+"""What a message can carry of a value, how large records are cut, and that the careful reader reads as the fast one."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.transcripts import DATA
+
+from kfadapter.v1 import run_pb2 as pb
+from kfadapter_grpc.domain.errors import KfpError
+from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunTask
+from kfadapter_grpc.domain.values import NumberText, Replacements, carried, object_violations
+from kfadapter_grpc.kfp_backend.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp_backend.wire import PipelineListJson, answers, decode, tolerant
+from kfadapter_grpc.kfp_backend.wire.experiments import ExperimentListJson
+from kfadapter_grpc.kfp_backend.wire.recurring_runs import RecurringRunListJson
+from kfadapter_grpc.kfp_backend.wire.runs import RunListJson
+from kfadapter_grpc.services.messages.runs import run as made
+from kfadapter_grpc.services.messages.sizes import MAX_RECORD_BYTES
+from kfadapter_grpc.services.messages.values import struct
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.domain.spec import Json
+
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()), max_size=5)
+    | st.builds(NumberText, st.just("1e999"))
+)
+_VALUES = st.recursive(
+    _SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3)
+)
+_LISTS: dict[str, type[object]] = {
+    "runs": RunListJson,
+    "recurringRuns": RecurringRunListJson,
+    "pipelines": PipelineListJson,
+    "experiments": ExperimentListJson,
+}
+
+
+@given(st.dictionaries(st.text(max_size=3), _VALUES, max_size=3))
+def test_a_struct_carries_anything(values: dict[str, Json]) -> None:
+    """Whatever the values are, a Struct of them is made, read back, and is JSON; what is sound comes as it was."""
+    replaced = Replacements()
+    message = struct(values, "parameters", replaced)
+    read = MessageToDict(type(message).FromString(message.SerializeToString()))
+    json.dumps(read, allow_nan=False)
+    if not replaced.texts():
+        assert read == json.loads(json.dumps(values))
+
+
+@given(st.integers(1, 60), st.booleans())
+def test_the_depth_is_what_every_receiver_parses(depth: int, objects: bool) -> None:
+    """A value of the most levels is parsed wherever a run stands, in the outputs of an event's run too."""
+    value: Json = 1
+    for _ in range(depth):
+        value = {"a": value} if objects else [value]
+    artifact = RunOutput("m", artifact=RunArtifact(metadata={"x": value}))
+    run = made(Run("r", parameters={"x": value}, tasks=(RunTask("t", outputs=(artifact, RunOutput("o", value))),)))
+    event = pb.RunEvent(changed=pb.RunChanged(run=run))
+    assert pb.RunEvent.FromString(event.SerializeToString()) == event
+    assert bool(run.warnings) is (depth > (30 if objects else 45))
+
+
+def test_replacements_are_bounded() -> None:
+    """A thousand odd values are twenty lines and a number, each of bounded length."""
+    replaced = Replacements()
+    carried([math.nan] * 1000, (None, "parameters." + "x" * 5000), replaced)
+    assert len(replaced.texts()) == 21
+    assert replaced.texts()[-1] == "980 more values are replaced"
+    assert max(map(len, replaced.texts())) < 250
+
+
+@pytest.mark.parametrize(
+    ("value", "path"), [(math.inf, "p.x"), ([0, {"a": [2**53 + 1]}], "p.x[1].a[0]"), ({"\ud800": 1}, "p.x.\ufffd")]
+)
+def test_violations_name_the_path(value: Json, path: str) -> None:
+    """What cannot be sent is told by where it is."""
+    assert [one.field for one in object_violations({"x": value, "y": 2**53}, "p")] == [path]
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (Run("r", error="에" * 2_000_000), "error: 6000000 bytes"),
+        (Run("r", parameters={"x": {"y": "z" * 5_000_000}}), "parameters.x: 500"),
+        (Run("r", parameters={f"p{number}": "x" * 100 for number in range(50_000)}), "parameters: 50000 are too many"),
+        (Run("r", tasks=tuple(RunTask("t" * 300) for _ in range(20_000))), "tasks: 20000 are too many"),
+        (Run("r", labels={"x" * 5_000_000: "y"}), "labels: 1 are too many"),
+    ],
+)
+def test_a_record_is_cut_to_what_callers_take(run: Run, words: str) -> None:
+    """A run that no caller with gRPC's defaults would take is cut, and says where."""
+    message = made(run)
+    assert message.ByteSize() < MAX_RECORD_BYTES + 10_000
+    assert any(warning.startswith(words) for warning in message.warnings)
+    assert message.run_id == "r"
+
+
+def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
+    """Every list that KFP answered is read alike, so that one odd record changes nothing for the others."""
+    read = 0
+    for path in sorted((DATA / "transcripts").rglob("*.json")):
+        document = json.loads(path.read_text("utf-8"))
+        for step in document.get("steps", ()) if isinstance(document, dict) else document:
+            body = step["response"].get("json")
+            kind = next((kind for key, kind in _LISTS.items() if isinstance(body, dict) and key in body), None)
+            if kind is not None:
+                text = json.dumps(body).replace("{time}", "2026-01-02T03:04:05Z").encode()
+                assert tolerant.decode_tolerantly(text, kind) == msgspec.json.decode(text, type=kind)
+                read += 1
+    assert read >= 40
+
+
+def test_an_odd_answer_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A larger one is too large, so that less is asked for at once; it is never built as a whole."""
+    body = b'{"runs":[{"run_id":"r","created_at":"odd"}]}'
+    assert decode(body, RunListJson).runs[0].run_id == "r"
+    monkeypatch.setattr(answers, "MAX_BYTES", len(body) - 1)
+    with pytest.raises(AnswerTooLargeError):
+        decode(body, RunListJson)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ('{"runs": 5}', "$.runs is not a list"),
+        ('{"runs": [7]}', "$.runs[0] is not an object"),
+        ('{"runs": [{"run_id": "r", "created_at": 1}], "total_size": "many"}', "$.total_size is not a whole number"),
+        ('{"runs": [{"run_id": "r"}', "line 1 column 26"),
+    ],
+)
+def test_what_is_no_list_says_where(body: str, where: str) -> None:
+    """An answer that is none is an error that says where, not an empty list."""
+    with pytest.raises(KfpError) as caught:
+        decode(body.encode(), RunListJson, "list runs")
+    assert "(list runs: " in caught.value.message
+    assert where in caught.value.message
