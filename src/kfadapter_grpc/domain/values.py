@@ -94,6 +94,30 @@ def carried(value: Json, path: Path, replaced: Replacements, levels: int = MAX_L
     NaN and infinite numbers are replaced by their names, integers beyond 2^53 and other numbers that no double holds by
     their digits, what is nested too deeply by its JSON text, and halves of surrogate pairs in texts by U+FFFD.
     """
+    return value if _is_carried(value, levels) else _replaced(value, path, replaced, levels)
+
+
+def _is_carried(value: Json, levels: int) -> bool:
+    """Whether nothing has to be replaced, which is so for nearly all values: found without building anything."""
+    if isinstance(value, dict | list):
+        levels -= OBJECT_LEVELS if isinstance(value, dict) else LIST_LEVELS
+        if levels < 0:
+            return False
+        if isinstance(value, dict):
+            return all(_is_sound(key) and _is_carried(item, levels) for key, item in value.items())
+        return all(_is_carried(item, levels) for item in value)
+    if isinstance(value, str):
+        return type(value) is str and _is_sound(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, int) and -LARGEST_EXACT_INTEGER <= value <= LARGEST_EXACT_INTEGER)
+
+
+def _is_sound(text: str) -> bool:
+    return text.isascii() or sound(text) == text
+
+
+def _replaced(value: Json, path: Path, replaced: Replacements, levels: int) -> Json:
     if not isinstance(value, dict | list | tuple):
         return _scalar(value, path, replaced)
     levels -= OBJECT_LEVELS if isinstance(value, dict) else LIST_LEVELS
@@ -102,10 +126,10 @@ def carried(value: Json, path: Path, replaced: Replacements, levels: int = MAX_L
         return json_text(value)
     if isinstance(value, dict):
         return {
-            _text(key, (path, f".{key}"), replaced): carried(item, (path, f".{key}"), replaced, levels)
+            _text(key, (path, f".{key}"), replaced): _replaced(item, (path, f".{key}"), replaced, levels)
             for key, item in value.items()
         }
-    return [carried(item, (path, f"[{index}]"), replaced, levels) for index, item in enumerate(value)]
+    return [_replaced(item, (path, f"[{index}]"), replaced, levels) for index, item in enumerate(value)]
 
 
 def _scalar(value: Json, path: Path, replaced: Replacements) -> Json:
