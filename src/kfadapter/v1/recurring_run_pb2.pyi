@@ -155,7 +155,7 @@ class RecurringRun(_message.Message):
 
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
-        """The parameters that its runs are given."""
+        """The parameters that its runs are given. What cannot be carried is replaced as in Run.parameters."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:

@@ -189,7 +189,13 @@ class Run(_message.Message):
     """Names this condition of the run: it changes whenever the run's state, tasks or archiving change."""
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
-        """The parameters that it was given; what it was not given has the default of the version."""
+        """The parameters that it was given; what it was not given has the default of the version.
+
+        What a google.protobuf.Value cannot carry arrives as a text in its place, and `warnings` name it: NaN, Infinity and
+        -Infinity by these names; an integer beyond 2^53 by its digits; a number that no double holds as it was written; half
+        of a surrogate pair in a text as U+FFFD; what is nested deeper than 45 lists or 30 objects by its JSON. All of it
+        holds for RunOutput.value, RunArtifact.metadata and RecurringRun.parameters, too. Create refuses such values.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -218,8 +224,11 @@ class Run(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What you should know although nothing failed: a task that waits for its image or for a node, with the words of
-        Kubernetes, or a value that this message cannot carry as it is. Tasks that wait are looked at with VIEW_FULL and in a
-        Watch with `tasks`.
+        Kubernetes, or a value that this message cannot carry as it is (see `parameters`). Tasks that wait are looked at with
+        VIEW_FULL and in a Watch with `tasks`.
+
+        A run that would not fit into a message of 4 MiB has its longest texts and values cut, and then the ends of its lists;
+        a field of it that cannot be read is not set. Each is named here, the first 20 of a kind.
         """
 
     def __init__(
@@ -368,7 +377,7 @@ class RunOutput(_message.Message):
     """Its name in the component."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """A parameter's value."""
+        """A parameter's value; what cannot be carried is replaced as in Run.parameters."""
 
     @_builtins.property
     def artifact(self) -> Global___RunArtifact:
