@@ -71,7 +71,7 @@ class RunServiceStub:
     - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
     - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
     - INVALID_ARGUMENT / INVALID_FIELD: a value could not be given back (NaN, or nested deeper than 45 lists or 30
-      objects). The violation names its path; what is nested deeper than protobuf reads is told without one.
+      objects). The violation names its path.
     - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run before. Use a new one.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be switched off for a KFP v1 pipeline. Leave it out.
     """
@@ -197,7 +197,7 @@ class RunServiceAsyncStub(RunServiceStub):
     - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
     - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
     - INVALID_ARGUMENT / INVALID_FIELD: a value could not be given back (NaN, or nested deeper than 45 lists or 30
-      objects). The violation names its path; what is nested deeper than protobuf reads is told without one.
+      objects). The violation names its path.
     - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run before. Use a new one.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be switched off for a KFP v1 pipeline. Leave it out.
     """
@@ -326,7 +326,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
         - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
         - INVALID_ARGUMENT / INVALID_FIELD: a value could not be given back (NaN, or nested deeper than 45 lists or 30
-          objects). The violation names its path; what is nested deeper than protobuf reads is told without one.
+          objects). The violation names its path.
         - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run before. Use a new one.
         - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be switched off for a KFP v1 pipeline. Leave it out.
         """

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
 from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, InvalidFieldError, KfpTimeoutError
+from kfadapter_grpc.interceptors.nesting import MAX_LEVELS, too_deep
 from kfadapter_grpc.interceptors.request_id import caller_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import grpc
+    from google.protobuf.descriptor import Descriptor
+    from google.protobuf.message import Message
 
     from kfadapter_grpc.domain.call import Call
 
@@ -23,9 +27,14 @@ SETTLE_SECONDS = 0.02
 """How long to wait, at the end of a request stream, for the news that the caller has gone: 1 ms is usual."""
 
 TRequest = TypeVar("TRequest")
+_MAX_PATH = 200
 
 
-_GARBLED = object()  # stands for a message whose bytes could not be parsed
+@dataclass(frozen=True, slots=True)
+class _Garbled:
+    """Stands for a message whose bytes could not be parsed; `path` is what is nested too deeply in it."""
+
+    path: str
 
 
 def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TRequest] | None:
@@ -37,7 +46,9 @@ def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TReq
         try:
             return parse(data)
         except DecodeError:
-            return cast("TRequest", _GARBLED)
+            return cast(
+                "TRequest", _Garbled(too_deep(data, cast("Descriptor", cast("Message", parse(b"")).DESCRIPTOR)))
+            )
 
     return parse_or_mark
 
@@ -48,10 +59,13 @@ def checked_request(request: TRequest) -> TRequest:
     Raises:
         InvalidFieldError: Its bytes could not be parsed.
     """
-    if request is _GARBLED:
+    if isinstance(request, _Garbled):
+        if request.path:
+            field = request.path if len(request.path) <= _MAX_PATH else f"{request.path[:_MAX_PATH]}…"
+            raise InvalidFieldError.of(field, f"is nested deeper than the {MAX_LEVELS} levels that protobuf reads")
         raise InvalidFieldError(
-            "the request's bytes are not a message of this RPC: check the proto files in use. Or it is nested deeper "
-            "than the 100 levels that protobuf reads, of which a list in a value takes 2 and an object 3"
+            "the request's bytes are not a message of this RPC: check the proto files in use, and that nothing is "
+            f"nested deeper than {MAX_LEVELS} levels"
         )
     return request
 
