@@ -316,6 +316,18 @@ def shows_environment(names: list) -> dict:
     return task.output
 
 
+@component
+def odd_number(kind: str, metrics: dsl.Output[dsl.Metrics]) -> dict:
+    if kind == "nan metric":
+        metrics.log_metric("loss", float("nan"))
+    return {"n": 10**400 if kind == "huge" else float("-inf") if kind == "infinite" else 1}
+
+
+@dsl.pipeline(name="odd-numbers")
+def odd_numbers(kind: str):
+    odd_number(kind=kind)
+
+
 @dsl.pipeline(name="killed")
 def killed():
     die()

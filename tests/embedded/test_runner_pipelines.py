@@ -484,6 +484,16 @@ NO_PIPELINES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("kind", "number"), [("nan metric", "NaN"), ("infinite", "-Infinity"), ("huge", "1" + "0" * 39)]
+)
+def test_numbers_that_json_does_not_have(try_out: Callable[..., Tried], kind: str, number: str) -> None:
+    """A task that puts out one fails, as KFP's launcher fails it, and says which."""
+    tried = try_out("odd-numbers", kind=kind)
+    assert tried.state("odd-number") is State.FAILED
+    assert f"invalid value {number} (JSON has no such number)" in tried.end[1]
+
+
 @pytest.mark.parametrize("spec", [b"{", b"[" * 100_000])
 def test_spec_that_is_no_json(tmp_path: Path, spec: bytes) -> None:
     """What is no JSON, or nested without end, fails the run in words."""

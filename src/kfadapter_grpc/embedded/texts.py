@@ -88,4 +88,4 @@ def _whole(text: str) -> int:
 
 
 def _refuse(text: str) -> NoReturn:
-    raise ValueError(f"invalid value {text[:40]}: no number of JSON's")
+    raise ValueError(f"invalid value {text[:40]} (JSON has no such number)")
