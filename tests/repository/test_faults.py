@@ -332,7 +332,15 @@ def test_nobody_listens() -> None:
     backend.close()
 
 
-@pytest.mark.parametrize("gone", [answers(404, {"code": 5, "message": "Not Found"}), answers(501), answers(405, b"x")])
+@pytest.mark.parametrize(
+    "gone",
+    [
+        answers(404, {"code": 5, "message": "Not Found"}),
+        answers(404, b"<html>404 of a proxy", content_type="text/html"),
+        answers(501),
+        answers(405, b"x"),
+    ],
+)
 def test_without_the_cheap_list_the_other_one_is_read(
     scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, gone: Behaviour
 ) -> None:

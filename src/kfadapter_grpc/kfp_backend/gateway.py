@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.models import PipelineRef
-from kfadapter_grpc.kfp_backend.api import KfpFailureError, ListQuery, NotAnApiError, Operation
+from kfadapter_grpc.kfp_backend.api import KfpFailureError, ListQuery, NotAnApiError
 from kfadapter_grpc.kfp_backend.error_table import (
     KFP_FILE_LIMIT,
     KFP_PACKET_LIMIT,
@@ -143,12 +143,11 @@ class Gateway:
         if time.monotonic() >= self._cheap_list_gone_until:
             try:
                 cheap = self.api.list_cheap_versions(pipeline_id, query, call)
-            except KfpFailureError as error:
+            except (KfpFailureError, NotAnApiError) as error:
                 if not _route_is_gone(error):
-                    raise explain(error, context) from error
+                    with explained(context):
+                        raise
                 self._cheap_list_gone_until = time.monotonic() + _CHEAP_LIST_GONE_SECONDS
-            except NotAnApiError as error:
-                raise explain_page(error) from error
             else:
                 versions = [version.to_domain(pipeline_id) for version in cheap.versions]
                 return versions, cheap.next_page_token, cheap.total_size
@@ -268,6 +267,7 @@ def smaller(size: int) -> int:
     return max(1, size // 4)
 
 
+_NO_ROUTE = frozenset({404, 405, 501})
 _TARGET_SEEN = {401: Seen.UNKNOWN_USER, 403: Seen.FORBIDDEN, 404: Seen.MISSING}
 _MAX_DIGITS = 18
 
@@ -284,7 +284,8 @@ def _size_seen(size: int) -> Seen:
     return Seen.OVER_PACKET if size >= KFP_PACKET_LIMIT else Seen.SMALL
 
 
-def _route_is_gone(error: KfpFailureError) -> bool:
-    failure = error.failure
-    unknown = failure.status in {404, 405, 501} and "pipeline" not in failure.full_text.lower()
-    return error.operation is Operation.CHEAP_VERSIONS and unknown
+def _route_is_gone(error: KfpFailureError | NotAnApiError) -> bool:
+    """Whether a KFP, or a proxy with its page, does not know the address."""
+    if isinstance(error, NotAnApiError):
+        return error.answer.status in _NO_ROUTE
+    return error.failure.status in _NO_ROUTE and "pipeline" not in error.failure.full_text.lower()
