@@ -220,3 +220,17 @@ _ROUTES = (
     (f"{_V2}/experiments", "experiments", _experiment),
     ("/apis/v1beta1/pipeline_versions", "versions", _cheap_version),
 )
+_OF_RPCS = {
+    "RunService/": _run,
+    "RecurringRunService/": _recurring_run,
+    "PipelineService/ListVersions FULL": _version,
+    "PipelineService/ListVersions": _cheap_version,
+    "PipelineService/": _pipeline,
+    "ExperimentService/": _experiment,
+}
+
+
+def shows(odd: Odd, rpc: str) -> bool:
+    """Whether what is odd is in what KFP answers for an RPC."""
+    make = next(make for prefix, make in _OF_RPCS.items() if rpc.startswith(prefix))
+    return make(BAD, odd) != make(BAD, Odd())
