@@ -148,7 +148,7 @@ RPCS: dict[str, Callable[[Adapter], Sequence[Message]]] = {
 }
 """Each asks for the odd record and the sound one."""
 _MADE_OF = {
-    "display_name": ("name",),
+    "display_name": ("name", "experiment_name"),
     "description": ("labels",),
     "created_at": ("cron",),
     "mode": ("enabled",),
