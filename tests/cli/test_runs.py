@@ -211,6 +211,25 @@ def test_logs(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run, follow:
     assert kfadapter("logs", logged.run_id, "one", *follow).out == "first line\n둘째 줄\n"
 
 
+def test_log_of_an_attempt(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run) -> None:
+    """Attempt and iteration of a task can be chosen; neither means anything without a task."""
+    assert kfadapter("logs", logged.run_id, "one", "--attempt", "2", "--iteration", "0").code == 0
+    request = runs.requests[-1]
+    assert isinstance(request, run_pb2.ReadLogsRequest)
+    assert (request.attempt, request.HasField("iteration_index"), request.iteration_index) == (2, True, 0)
+    kfadapter("logs", logged.run_id, "one")
+    assert runs.requests[-1] == run_pb2.ReadLogsRequest(run_id=logged.run_id, task="one")
+    assert kfadapter("logs", logged.run_id, "--attempt", "2").code == 2
+
+
+def test_log_that_is_not_complete(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run) -> None:
+    """Why a log is not complete goes to stderr, the log alone to stdout."""
+    runs.log_note = "the log ends here"
+    one = kfadapter("logs", logged.run_id, "one")
+    assert (one.out, one.err) == ("first line\n둘째 줄\n", "the log ends here\n")
+    assert "둘: the log ends here\n" in kfadapter("logs", logged.run_id).err
+
+
 def test_logs_of_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """A run in which nothing failed has nothing to show, and says so."""
     run = runs.add("r")

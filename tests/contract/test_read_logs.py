@@ -123,7 +123,7 @@ def test_kfp_without_logs(before_scripted: RunServiceStub, scripted: ScriptedKfp
     scripted.on("GET", LOG, answers(status, {"error_message": "no such log"}))
     it = failure(lambda: read(before_scripted))
     assert (it.code, it.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_KFP")
-    assert "kubectl logs pod-1" in it.message
+    assert "kubectl logs -n NAMESPACE pod-1 -c main" in it.message
     assert it.metadata["pod_name"] == "pod-1"
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         View,
     )
     from kfadapter_grpc.domain.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter
-    from kfadapter_grpc.domain.runs import CreateRun, Run, RunFilter, RunState
+    from kfadapter_grpc.domain.runs import CreateRun, LogPiece, Run, RunFilter, RunState
 
 
 class PipelineRepository(Protocol):
@@ -172,8 +172,26 @@ class RunLooks(Protocol):
 class RunLogs(Protocol):
     """Reads what the tasks of runs have written. What holds for the methods of `PipelineRepository` holds for these."""
 
-    def read(self, run_id: str, task: str, call: Call, *, follow: bool) -> AbstractContextManager[Iterator[bytes]]:
-        """Reads the log of a task, in pieces as they come, for as long as the block lasts."""
+    def read(
+        self,
+        run_id: str,
+        task: str,
+        call: Call,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        iteration_index: int | None = None,
+    ) -> AbstractContextManager[Iterator[LogPiece]]:
+        """Reads the log of a task, in pieces as they come, for as long as the block lasts.
+
+        Args:
+            run_id: The run.
+            task: The task, by its name, id or path.
+            call: For which call.
+            follow: Go on until the task has ended.
+            attempt: Which attempt, counted from 1; 0 for the last one.
+            iteration_index: Which iteration of the innermost loop, counted from 0.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.domain.models import StorageState
 
@@ -153,6 +153,17 @@ class Run:
     storage_state: StorageState = StorageState.UNKNOWN
     recurring_run_id: str = ""
     etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogNote:
+    """Comes last in a log that is not complete, and says why."""
+
+    text: str
+
+
+LogPiece: TypeAlias = "bytes | LogNote"
+"""The next bytes of a log, or what is to be said of it."""
 
 
 @dataclass(frozen=True, slots=True)

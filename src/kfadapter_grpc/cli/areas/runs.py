@@ -124,8 +124,16 @@ def logs(
     run: RunName,
     task: Annotated[str, typer.Argument(metavar="[TASK]", help="One task, by its name; all if not given.")] = "",
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task, or the run, is over.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue until the task, or the run, has ended.")
+    ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only tasks that failed.")] = False,
+    attempt: Annotated[
+        int, typer.Option("--attempt", metavar="N", min=0, help="Attempt of a retried task; the last if omitted.")
+    ] = 0,
+    iteration: Annotated[
+        int | None, typer.Option("--iteration", metavar="N", min=0, help="Iteration of a loop, counted from 0.")
+    ] = None,
     target: Target = None,
     timeout: Timeout = None,
     namespace: Namespace = None,
@@ -133,7 +141,13 @@ def logs(
     """Print what the tasks of a run wrote."""
     from kfadapter_grpc.cli.commands import logs as command
 
-    command.logs(chosen(context, target, timeout, namespace), run, task, follow=follow, failed=failed)
+    options = chosen(context, target, timeout, namespace)
+    if task:
+        command.log(options, run, task, follow=follow, attempt=attempt, iteration_index=iteration)
+    elif attempt or iteration is not None:
+        raise typer.BadParameter("--attempt and --iteration need a TASK")
+    else:
+        command.logs(options, run, follow=follow, failed=failed)
 
 
 @app.command()

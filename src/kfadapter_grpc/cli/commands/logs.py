@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from kfadapter_grpc.cli import output
@@ -24,13 +25,26 @@ if TYPE_CHECKING:
 _NOT_BEGUN = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED})
 
 
-def logs(options: ClientOptions, run: str, task: str, *, follow: bool, failed: bool) -> None:
-    """Prints the log of a task as it is; of all tasks, each line with the task's name before it."""
+def log(
+    options: ClientOptions, run: str, task: str, *, follow: bool, attempt: int, iteration_index: int | None
+) -> None:
+    """Prints the log of a task as it is."""
+    with options.client() as client:
+        pieces = client.read_logs(
+            run_id(client, run),
+            task,
+            follow=follow,
+            attempt=attempt,
+            iteration_index=iteration_index,
+            on_note=output.note,
+        )
+        _write(pieces, "", sys.stdout)
+
+
+def logs(options: ClientOptions, run: str, *, follow: bool, failed: bool) -> None:
+    """Prints the logs of all tasks, each line with the task's name before it."""
     with options.client() as client:
         which = run_id(client, run)
-        if task:
-            _write(client.read_logs(which, task, follow=follow), "", sys.stdout)
-            return
         tasks = _as_they_begin(client, which) if follow else iter(client.get_run(which).tasks)
         wanted = (one for one in tasks if one.state is RunState.FAILED) if failed else tasks
         _print_all(client, which, wanted, follow=follow, failed=failed)
@@ -47,8 +61,10 @@ def _print_all(client: Client, run: str, tasks: Iterator[RunTask], *, follow: bo
     for task in tasks:
         if task.state in _NOT_BEGUN:
             continue
+        name = one_line(task.name)
         try:
-            _write(client.read_logs(run, task.task_id or task.name, follow=follow), one_line(task.name), sys.stdout)
+            pieces = client.read_logs(run, task.task_id or task.name, follow=follow, on_note=partial(_note, name))
+            _write(pieces, name, sys.stdout)
             printed += 1
         except (TaskNotFoundError, UnsupportedByKfpError) as error:
             refused.append((task.name, error))
@@ -58,6 +74,10 @@ def _print_all(client: Client, run: str, tasks: Iterator[RunTask], *, follow: bo
         output.note(f"{name} has no log: {reason.message}")
     if not printed:
         output.note("no task failed" if failed else "no task has begun yet")
+
+
+def _note(task: str, text: str) -> None:
+    output.note(f"{task}: {text}")
 
 
 def _as_they_begin(client: Client, run: str) -> Iterator[RunTask]:

@@ -14,7 +14,7 @@ from kfadapter_grpc.services.messages.values import struct, timestamp, value
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.models import Page
     from kfadapter_grpc.domain.run_events import RunEvent
-    from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunStateChange, RunTask
+    from kfadapter_grpc.domain.runs import LogPiece, Run, RunArtifact, RunOutput, RunStateChange, RunTask
 
 _STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.value or 'UNSPECIFIED'}") for state in RunState}
 
@@ -55,6 +55,11 @@ def runs_page(page: Page[Run], next_page_token: str) -> pb.ListRunsResponse:
 def delete_response(run_id: str, *, deleted: bool) -> pb.DeleteRunResponse:
     """What a deletion removed."""
     return pb.DeleteRunResponse(run_id=run_id if deleted else "")
+
+
+def log_piece(piece: LogPiece) -> pb.ReadLogsResponse:
+    """The next piece of a log."""
+    return pb.ReadLogsResponse(chunk=piece) if isinstance(piece, bytes) else pb.ReadLogsResponse(note=piece.text)
 
 
 def run_event(event: RunEvent, *, tasks: bool) -> pb.RunEvent:
