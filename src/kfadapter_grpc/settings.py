@@ -192,6 +192,12 @@ class Settings(BaseSettings):
     kfp_client_key: Path | None = Field(
         default=None, validate_default=True, description="The key of `kfp_client_certificate`, not encrypted."
     )
+    pod_logs: Literal["off", "auto"] = Field(
+        default="auto",
+        description="Whether logs of running tasks are read from the Kubernetes API, which a single-user KFP cannot "
+        "do: `auto` does where the adapter runs in a pod with a service-account token; that account needs the right to "
+        "get pods/log (deploy/components/pod-logs). `off` asks KFP alone.",
+    )
     namespace: str = Field(
         default="",
         description="Namespace of calls that name none; empty for a single-user KFP. Without it, the old KF_NAMESPACE.",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.errors import AdapterError, RunNotFoundError, TaskNotFoundError, UnsupportedByKfpError
 from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.domain.spec import TaskKind
 from kfadapter_grpc.kfp_backend.error_table.runs import NO_SUCH_RUN
 from kfadapter_grpc.kfp_backend.log_sources import KFP, KUBERNETES, MAIN_LOGS
 from kfadapter_grpc.kfp_backend.pod_logs import CONTAINER, PodLogError
@@ -22,6 +23,8 @@ _SWITCH_ON = (
     "workflow-controller-configmap"
 )
 _POD_LOGS = "or let the adapter read the logs of pods (deploy/components/pod-logs)"
+_GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
+_DID_NOT_RUN = frozenset({RunState.SKIPPED, RunState.OMITTED})
 _GONE = ("not found", "NotFound")
 _WAITS = "waiting to start"
 
@@ -35,7 +38,7 @@ def missing_log(task: RunTask, of: PodOfRun, refusals: Mapping[str, NoLogError])
     pod = refusals.get(KUBERNETES)
     if waiting := next((one.why for one in refusals.values() if _WAITS in one.why), ""):
         return not_begun(of.run_id, task, waiting)
-    if "empty runtime workflow manifest" in told:
+    if "empty runtime workflow manifest" in told or task.state is RunState.PENDING:
         return not_begun(of.run_id, task)
     metadata = {"run_id": of.run_id, "task": task.name, "pod_name": of.pod.name, "namespace": of.namespace}
     text = f"there is no log of task '{task.name}' of run {of.run_id}: {_why(of, told, pod)}"
@@ -45,14 +48,19 @@ def missing_log(task: RunTask, of: PodOfRun, refusals: Mapping[str, NoLogError])
 
 def not_begun(run_id: str, task: RunTask, why: str = "") -> TaskNotFoundError:
     """The error for a task of which there is no pod, or one whose container has not started."""
-    metadata = {"run_id": run_id, "task": task.name}
-    if task.state is RunState.SKIPPED:
-        text = f"task '{task.name}' of run {run_id} did not run, so it has no log"
+    name = f"task '{task.name}' of run {run_id}"
+    if task.kind in _GROUPS:
+        text = f"{name} is a group of tasks, which has no log of its own; name one of its tasks"
+    elif task.cached:
+        text = f"{name} was not executed, as its result came from the cache; it has no log"
+    elif task.state in _DID_NOT_RUN:
+        text = f"{name} did not run, so it has no log"
     elif task.state.is_over:
-        text = f"task '{task.name}' of run {run_id} had no pod, so it has no log; its state is {task.state.value}"
+        text = f"{name} had no pod, so it has no log; its state is {task.state.value}"
     else:
-        reason = f" ({why or task.error})" if why or task.error else ""
-        text = f"the task '{task.name}' of run {run_id} has not begun{reason}; try again when it has"
+        reason = why or "; ".join(task.warnings) or task.error
+        text = f"{name} has not begun{f' ({reason})' if reason else ''}; try again when it has"
+    metadata = {"run_id": run_id, "task": task.name}
     return TaskNotFoundError(text, metadata=metadata, resource_name=task.name)
 
 

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.errors import (
@@ -18,7 +19,7 @@ from kfadapter_grpc.domain.errors import (
     CallCancelledError,
     InvalidFieldError,
     KfpUnavailableError,
-    TaskNotFoundError,
+    UnsupportedByKfpError,
 )
 from kfadapter_grpc.domain.runs import LogNote, RunState
 from kfadapter_grpc.kfp_backend.api import KfpFailureError
@@ -27,8 +28,9 @@ from kfadapter_grpc.kfp_backend.gateway import explained
 from kfadapter_grpc.kfp_backend.log_errors import NoLogError
 from kfadapter_grpc.kfp_backend.log_sources import LogSources, PodOfRun, Sent
 from kfadapter_grpc.kfp_backend.missing_logs import missing_log, not_begun
-from kfadapter_grpc.kfp_backend.run_nodes import Pod
+from kfadapter_grpc.kfp_backend.run_nodes import Pod, RunNodes
 from kfadapter_grpc.kfp_backend.run_tasks import tasks_of
+from kfadapter_grpc.kfp_backend.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.runs import LogPiece, RunTask
     from kfadapter_grpc.kfp_backend.api import RunApi
     from kfadapter_grpc.kfp_backend.pod_logs import PodLogs
+    from kfadapter_grpc.kfp_backend.wire.runs import RunJson
 
 TAIL_LINES = 20
 """How many lines the end of a log has."""
@@ -47,6 +50,7 @@ _TAIL_THREADS = 8
 _FIRST_PAUSE_SECONDS, _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS = 0.25, 1.5, 5.0
 _MOST_TIME_READING = 0.2  # of a follow that has to read the whole log each time
 _MAX_FAILURES = 5
+_WITHOUT_POD = frozenset({RunState.PENDING, RunState.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,8 @@ class KfpRunLogs:
 
     def _find(self, run_id: str, task: str, attempt: int, iteration_index: int | None, call: Call) -> _Attempt:
         nodes = self._nodes(run_id, call)
+        if nodes.unreadable:
+            raise UnsupportedByKfpError(f"the pods of run {run_id} are not known: {nodes.unreadable}; use kubectl logs")
         found = nodes.find(task, iteration_index)
         pods = nodes.pods(found.task_id)
         if not pods:
@@ -179,9 +185,16 @@ class KfpRunLogs:
         pods = nodes.pods(task.task_id)
         return _attempt(found.run_id, task, pods, number, nodes.namespace) if number <= len(pods) else None
 
-    def _nodes(self, run_id: str, call: Call) -> _TaskPods:
+    def _nodes(self, run_id: str, call: Call) -> RunNodes:
+        """Gets a run, which checks that it may be read, and returns its nodes."""
         with explained(_context(run_id)):
-            return _TaskPods(run_id, tasks_of(self._api.get(run_id, call)))
+            try:
+                manifest = self._api.get_manifest(run_id, call)
+            except KfpFailureError as error:
+                if error.failure.status != HTTPStatus.NOT_FOUND:
+                    raise
+                manifest = ""
+            return read_nodes(manifest) if manifest else _without_manifest(self._api.get(run_id, call))
 
 
 class _Pauses:
@@ -221,33 +234,15 @@ class _Pauses:
             forget()
 
 
-class _TaskPods:
-    """The tasks of a run that has no Argo manifest, such as one of the embedded KFP; each has one pod."""
-
-    namespace = ""
-
-    def __init__(self, run_id: str, tasks: Sequence[RunTask]) -> None:
-        self._run_id = run_id
-        self._tasks = tasks
-
-    def find(self, task: str, iteration_index: int | None = None) -> RunTask:
-        del iteration_index
-        named = [one for one in self._tasks if one.name == task] or [one for one in self._tasks if one.task_id == task]
-        if named:
-            return next((one for one in named if one.state is not RunState.PENDING), named[0])
-        names = ", ".join(dict.fromkeys(one.name for one in self._tasks)) or "none yet"
-        text = f"run {self._run_id} has no task '{task}'; its tasks are: {names}"
-        raise TaskNotFoundError(text, metadata={"run_id": self._run_id, "task": task}, resource_name=task)
-
-    def pods(self, task_id: str) -> tuple[Pod, ...]:
-        return tuple(
-            Pod(one.task_id, one.pod_name or one.task_id, one.state.is_over, frozenset())
-            for one in self._tasks
-            if one.task_id == task_id and one.state not in _WITHOUT_POD
-        )
-
-
-_WITHOUT_POD = frozenset({RunState.PENDING, RunState.SKIPPED})
+def _without_manifest(run: RunJson) -> RunNodes:
+    """The nodes of a run that has no Argo manifest, such as one of the embedded KFP: each task has one pod."""
+    tasks = tuple(tasks_of(run))
+    pods = {
+        task.task_id: (Pod(task.task_id, task.pod_name or task.task_id, task.state.is_over),)
+        for task in tasks
+        if task.state not in _WITHOUT_POD
+    }
+    return RunNodes(tasks, pods_by_task=pods)
 
 
 def _attempt(run_id: str, task: RunTask, pods: Sequence[Pod], number: int, namespace: str) -> _Attempt:

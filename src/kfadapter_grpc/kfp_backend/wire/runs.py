@@ -194,6 +194,18 @@ class RunJson(msgspec.Struct):
         return digest.hexdigest()[:_ETAG_CHARACTERS]
 
 
+class RuntimeJson(msgspec.Struct):
+    """How a run is executed."""
+
+    workflow_manifest: str = ""
+
+
+class RunManifestJson(msgspec.Struct):
+    """A run of the v1beta1 API, as far as only that has it."""
+
+    pipeline_runtime: RuntimeJson | None = None
+
+
 class RunListJson(msgspec.Struct):
     """A list of runs; an empty one is `{}`."""
 
