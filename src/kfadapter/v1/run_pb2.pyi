@@ -967,9 +967,11 @@ class ReadLogsRequest(_message.Message):
     brackets). Needed.
     """
     follow: _builtins.bool
-    """Go on while the task runs, until it is over."""
+    """Continue until the task has ended, across its attempts unless one is chosen. Where live logs are unavailable, waits for
+    the archived log and sends it once.
+    """
     attempt: _builtins.int
-    """Which attempt, counted from 1. 0: the last one."""
+    """Which attempt, counted from 1. If unset, the last one."""
     iteration_index: _builtins.int
     """Which iteration of the innermost loop, counted from 0, where the name alone is ambiguous."""
     def __init__(
@@ -1002,7 +1004,7 @@ class ReadLogsResponse(_message.Message):
     chunk: _builtins.bytes
     """Bytes, mostly UTF-8; lines may be cut anywhere."""
     note: _builtins.str
-    """Says that the log is not complete, and why. Comes without bytes, as the last message."""
+    """Says that the log is not complete, and why. Sent without bytes, as the last message."""
     def __init__(
         self,
         *,
