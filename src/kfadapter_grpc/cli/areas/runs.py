@@ -129,8 +129,8 @@ def logs(
     ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only tasks that failed.")] = False,
     attempt: Annotated[
-        int, typer.Option("--attempt", metavar="N", min=0, help="Attempt of a retried task; the last if omitted.")
-    ] = 0,
+        int | None, typer.Option("--attempt", metavar="N", min=1, help="Attempt of a retried task; else the last.")
+    ] = None,
     iteration: Annotated[
         int | None, typer.Option("--iteration", metavar="N", min=0, help="Iteration of a loop, counted from 0.")
     ] = None,
@@ -143,7 +143,7 @@ def logs(
 
     options = chosen(context, target, timeout, namespace)
     if task:
-        command.log(options, run, task, follow=follow, attempt=attempt, iteration_index=iteration)
+        command.log(options, run, task, follow=follow, attempt=attempt or 0, iteration_index=iteration)
     elif attempt or iteration is not None:
         raise typer.BadParameter("--attempt and --iteration need a TASK")
     else:
