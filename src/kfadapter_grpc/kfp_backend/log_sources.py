@@ -144,7 +144,7 @@ class LogSources:
 def _said(error: KfpFailureError | NotAnApiError) -> str:
     if isinstance(error, KfpFailureError):
         return f"HTTP {error.failure.status}: {error.failure.text}"
-    return "what answers there is not the API of Kubeflow Pipelines"
+    return f"HTTP {error.answer.status}: a page, not an answer of its API"
 
 
 __all__ = ["ARCHIVE", "KFP", "KUBERNETES", "MAIN_LOGS", "LogSources", "NoLogError", "PodLogError", "PodOfRun", "Sent"]

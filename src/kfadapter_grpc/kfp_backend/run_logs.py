@@ -18,6 +18,7 @@ from kfadapter_grpc.domain.errors import (
     AdapterError,
     CallCancelledError,
     InvalidFieldError,
+    KfpTimeoutError,
     KfpUnavailableError,
     UnsupportedByKfpError,
 )
@@ -26,7 +27,7 @@ from kfadapter_grpc.kfp_backend.api import KfpFailureError
 from kfadapter_grpc.kfp_backend.error_table import Context
 from kfadapter_grpc.kfp_backend.gateway import explained
 from kfadapter_grpc.kfp_backend.log_errors import NoLogError
-from kfadapter_grpc.kfp_backend.log_sources import LogSources, PodOfRun, Sent
+from kfadapter_grpc.kfp_backend.log_sources import KFP, LogSources, PodOfRun, Sent
 from kfadapter_grpc.kfp_backend.missing_logs import missing_log, not_begun
 from kfadapter_grpc.kfp_backend.run_nodes import Pod, RunNodes
 from kfadapter_grpc.kfp_backend.run_tasks import tasks_of
@@ -47,9 +48,12 @@ TAIL_SECONDS = 0.3
 """How long the ends of logs may take, all together."""
 _TAIL_BYTES = 8 * 1024
 _TAIL_THREADS = 8
+_WHY_CHARACTERS = 500
 _FIRST_PAUSE_SECONDS, _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS = 0.25, 1.5, 5.0
 _MOST_TIME_READING = 0.2  # of a follow that has to read the whole log each time
+_LONGEST_REST_SECONDS = 30.0
 _MAX_FAILURES = 5
+_LOOK_SECONDS = 30.0
 _WITHOUT_POD = frozenset({RunState.PENDING, RunState.SKIPPED})
 
 
@@ -111,7 +115,8 @@ class KfpRunLogs:
             with closing(pieces):
                 for piece in pieces:
                     kept = (kept + piece)[-_TAIL_BYTES:]
-            return "\n".join(kept.decode("utf-8", "replace").rstrip().splitlines()[-TAIL_LINES:])
+            lines = kept.decode("utf-8", "replace").rstrip().split("\n")
+            return "\n".join(line.rstrip("\r") for line in lines[-TAIL_LINES:])
         return ""
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -122,7 +127,7 @@ class KfpRunLogs:
             try:
                 refusals = yield from self._sources.read(found.of, sent, call)
             except NoLogError as error:
-                yield LogNote(f"the log ends here, although there is more: {error.why}")
+                yield LogNote(f"the log ends here, although there is more: {error.why[:_WHY_CHARACTERS]}")
                 return
         if refusals and not sent.count:
             raise missing_log(found.task, found.of, refusals)
@@ -145,7 +150,8 @@ class KfpRunLogs:
             before, began = sent.count, time.monotonic()
             with pauses.bridging(), explained(_context(found.run_id)), suppress(NoLogError):
                 yield from self._sources.read(found.of, sent, call, live=True)
-            pauses.wait(moved=sent.count > before, reading_seconds=time.monotonic() - began)
+            took = time.monotonic() - began if sent.source == KFP else 0  # which serves all of it each time
+            pauses.wait(moved=sent.count > before, reading_seconds=took)
             with pauses.bridging():
                 found = self._again(found, found.number, call) or found
         yield from self._rest(found, sent, call)
@@ -180,7 +186,8 @@ class KfpRunLogs:
 
     def _again(self, found: _Attempt, number: int, call: Call) -> _Attempt | None:
         """An attempt of a task as it is now; None if there is none."""
-        nodes = self._nodes(found.run_id, call)
+        with call.within(_LOOK_SECONDS) as part:
+            nodes = self._nodes(found.run_id, part)
         task = nodes.find(found.task.task_id)
         pods = nodes.pods(task.task_id)
         return _attempt(found.run_id, task, pods, number, nodes.namespace) if number <= len(pods) else None
@@ -210,9 +217,9 @@ class _Pauses:
         """Passes over outages, unless they last."""
         try:
             yield
-        except KfpUnavailableError:
+        except (KfpUnavailableError, KfpTimeoutError):
             self._failures += 1
-            if self._failures >= _MAX_FAILURES:
+            if self._failures >= _MAX_FAILURES or self._call.remaining() <= 0:
                 raise
         else:
             self._failures = 0
@@ -227,7 +234,7 @@ class _Pauses:
         gone = threading.Event()
         forget = self._call.on_cancel(gone.set)
         try:
-            seconds = max(self._seconds, reading_seconds / _MOST_TIME_READING)
+            seconds = max(self._seconds, min(reading_seconds / _MOST_TIME_READING, _LONGEST_REST_SECONDS))
             if gone.wait(min(seconds, self._call.remaining())):
                 raise CallCancelledError("the client cancelled the call")
         finally:
