@@ -2,8 +2,8 @@
 
 A task `greet` is several nodes: `greet-driver` decides whether and how it runs, `greet` is its executor, a DAG around
 the pod `executor`. A loop is a DAG with `iteration-iterations(0:0)` and, in that, `iteration-item` for each item; an
-exit task is inside `X.onExit`. They are told apart by their templates, which KFP's compiler names (argocompiler/*.go), and
-by where they stand, never by their names alone: an author may call a task `executor` or `x-driver`, too.
+exit task is inside `X.onExit`. They are told apart by their templates, which KFP's compiler names (argocompiler/*.go),
+and by where they stand, never by their names alone: an author may call a task `executor` or `x-driver`, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +20,7 @@ from kfadapter_grpc.domain.run_paths import paths_of
 from kfadapter_grpc.domain.runs import RunState, RunTask
 from kfadapter_grpc.domain.spec import TaskKind
 from kfadapter_grpc.kfp_backend.run_nodes import MANY, STOPPED, Failure, Pod, RunNodes, who
+from kfadapter_grpc.kfp_backend.wire.runs import STUCK_AFTER
 from kfadapter_grpc.kfp_backend.workflow import UnreadableWorkflowError, moment, read_workflow
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.kfp_backend.workflow import NodeJson, Step, Workflow
 
-STUCK_AFTER = timedelta(seconds=30)
-"""After how long a pod that is being prepared is worth a warning."""
 
 _DRIVERS = frozenset({"system-dag-driver", "system-container-driver"})
 _CONTAINERS = frozenset({"system-container-executor", "retry-system-container-executor"})

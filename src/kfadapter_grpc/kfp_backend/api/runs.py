@@ -19,7 +19,7 @@ from kfadapter_grpc.kfp_backend.api.asking import (
     segment,
 )
 from kfadapter_grpc.kfp_backend.transport import Answer, Request
-from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson
+from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson, RunManifestJson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.call import Call
 
 _RUNS = f"{V2}/runs"
+_V1_RUNS = "/apis/v1beta1/runs"
 _LOGS = "/apis/v1beta1/runs"
 _ERROR_PIECES = 8
 
@@ -42,6 +43,11 @@ class RunApi(ApiArea):
     def get(self, run_id: str, call: Call) -> RunJson:
         """Gets a run with its tasks."""
         return self._ask(Operation.GET_RUN, Request("GET", _run(run_id)), RunJson, call)
+
+    def get_manifest(self, run_id: str, call: Call) -> str:
+        """Gets the Argo Workflow of a run as JSON text; empty before KFP has it."""
+        request = Request("GET", f"{_V1_RUNS}/{segment(run_id)}")
+        return self._ask(Operation.GET_RUN, request, RunManifestJson, call).pipeline_runtime.workflow_manifest
 
     def list(self, query: ListQuery, experiment_id: str, namespace: str, call: Call) -> RunListJson:
         """Lists runs, with their tasks and inline specs: of an experiment, or else of a namespace."""
