@@ -152,9 +152,7 @@ def _line(row: _Row, name: str, now: datetime, marks: Marks) -> str:
         words.append("cached")
     if task.attempts > 1:
         words.append(f"{task.attempts} attempts")
-    for text in (task.error, *task.warnings):
-        if text:
-            words.append(short_error(text, marks.cut))
+    words += [short_error(text, marks.cut) for text in (task.error, *task.warnings) if text]
     return _GAP.join(words).rstrip()
 
 

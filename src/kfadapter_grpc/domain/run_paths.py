@@ -19,7 +19,7 @@ _SHOWN_CANDIDATES = 10
 
 
 class Part(NamedTuple):
-    """One part of a path: a task by its name and as it is shown, and which iteration where it is a loop around others."""
+    """One part of a path: a task by its names and as it is shown, and the iteration if it is a loop around others."""
 
     name: str
     display_name: str

@@ -191,7 +191,7 @@ class _Reader:
     def _task(self, name: str, step: Step | None, driver: Step | None, place: _Place) -> None:
         """Takes up a task: its executor or group, and its driver; at first there is only the latter."""
         inner = self._workflow.inside(step) if step else {}
-        driver = driver or inner.get("iteration-driver")
+        driver = inner.get("iteration-driver") if step and _is_loop(name, step) else driver
         spec = _spec_of(driver or step)
         kind = _kind(name, step, driver, spec)
         pods, of_driver = _pods_of(step, inner), driver.pods() if driver else []
@@ -309,12 +309,17 @@ def _kind(name: str, step: Step | None, driver: Step | None, spec: _TaskSpecJson
         return TaskKind.IMPORTER
     if template in _CONTAINERS or template in _DRIVERS or (driver and driver.template == "system-container-driver"):
         return TaskKind.CONTAINER
-    if template.endswith(f"-{name}-iterator"):
+    if step and _is_loop(name, step):
         return TaskKind.LOOP
     is_group = step is None or step.type in {"DAG", "Steps"} or template.startswith("comp-")
     if not is_group:
         return TaskKind.CONTAINER
     return TaskKind.CONDITION if spec.trigger_policy.condition else TaskKind.DAG
+
+
+def _is_loop(name: str, step: Step) -> bool:
+    """Whether a step is a loop; its driver is inside of it."""
+    return step.template.endswith(f"-{name}-iterator")
 
 
 def _pods_of(step: Step | None, inner: Mapping[str, Step]) -> list[NodeJson]:
