@@ -50,22 +50,22 @@ class Workflow:
         if task.kind == "loop":
             self._loop(task, within)
         elif task.kind == "importer":
-            self._node(f"{within[1]}.{task.name}", task.name, "Pod", "system-importer", within[0], task)
+            self._node(f"{within[1]}.{task.name}", task.name, "Pod", "system-importer", within[0], task=task)
         elif task.kind == "volume":
             at = f"{within[1]}.{task.name}"
-            self._node(at, task.name, "Pod", "system-container-driver", within[0], task, told=task.name)
+            self._node(at, task.name, "Pod", "system-container-driver", within[0], task=task, told=task.name)
         elif task.kind == "container":
             self._driver(task.name, "system-container-driver", within)
             executor = self._node(
                 f"{within[1]}.{task.name}", task.name, "DAG", "system-container-executor", within[0], task
             )
-            self._node(f"{executor[1]}.executor", "executor", "Pod", "system-container-impl", executor[0], task)
+            self._node(f"{executor[1]}.executor", "executor", "Pod", "system-container-impl", executor[0], task=task)
         else:
             spec = {"triggerPolicy": {"condition": "a == 1"}} if task.kind == "condition" else {}
             self._driver(task.name, "system-dag-driver", within, spec)
             skipped = task.phase == "Skipped"
             kind = "Skipped" if skipped else "DAG"
-            group = self._node(f"{within[1]}.{task.name}", task.name, kind, f"comp-{task.name}", within[0], task)
+            group = self._node(f"{within[1]}.{task.name}", task.name, kind, f"comp-{task.name}", within[0], task=task)
             for one in () if skipped else task.inside:
                 self._task(one, group)
             if task.exit_task:
@@ -75,7 +75,7 @@ class Workflow:
 
     def _loop(self, task: Task, within: tuple[str, str]) -> None:
         template = f"comp-{task.name}-{task.name}-iterator"
-        loop = self._node(f"{within[1]}.{task.name}", task.name, "DAG", template, within[0], task)
+        loop = self._node(f"{within[1]}.{task.name}", task.name, "DAG", template, within[0], task=task)
         self._driver("iteration", "system-dag-driver", loop, task=task.name)
         group = f"{loop[1]}.iteration-iterations"
         plain = Workflow((), retries=False, nodes=self.nodes)
@@ -102,8 +102,8 @@ class Workflow:
         kind: str,
         template: str,
         boundary: str,
-        task: Task | None = None,
         *,
+        task: Task | None = None,
         told: str = "",
         spec: object = None,
     ) -> tuple[str, str]:
