@@ -57,7 +57,7 @@ class Workflow:
         elif task.kind == "container":
             self._driver(task.name, "system-container-driver", within)
             executor = self._node(
-                f"{within[1]}.{task.name}", task.name, "DAG", "system-container-executor", within[0], task
+                f"{within[1]}.{task.name}", task.name, "DAG", "system-container-executor", within[0], task=task
             )
             self._node(f"{executor[1]}.executor", "executor", "Pod", "system-container-impl", executor[0], task=task)
         else:
