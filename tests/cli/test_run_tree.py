@@ -72,14 +72,6 @@ def test_an_error_may_not_steer_the_terminal() -> None:
     assert short_error("", "…") == ""
 
 
-def test_who_saw_a_run_stop_knows_that_it_was_cancelled() -> None:
-    """Kubeflow Pipelines calls a terminated run FAILED in the end, and keeps no CANCELING."""
-    one = Followed(running())
-    one.take(Run("r", state=RunState.CANCELING))
-    one.take(Run("r", state=RunState.FAILED))
-    assert (one.was_stopped, one.has_failed) == (True, False)
-
-
 def test_a_retried_run_is_judged_by_its_end() -> None:
     """A history that tells of a termination makes a later success no less one."""
     history = (RunStateChange(RunState.CANCELED),)

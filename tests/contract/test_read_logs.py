@@ -49,7 +49,8 @@ def scripted() -> Iterator[ScriptedKfp]:
     """A KFP with a run whose task ran in `pod-1`; its logs are up to the test."""
     task = {"display_name": TASK, "task_id": "t-1", "state": "SUCCEEDED", "pod_name": "pod-1"}
     with ScriptedKfp() as server:
-        server.on("GET", "/runs/r$", answers(200, {"run_id": "r", "run_details": {"task_details": [task]}}))
+        server.on("GET", "/v1beta1/runs/r$", answers(404, {"code": 5, "message": "Not Found"}))
+        server.on("GET", "/v2beta1/runs/r$", answers(200, {"run_id": "r", "run_details": {"task_details": [task]}}))
         yield server
 
 

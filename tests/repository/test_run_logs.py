@@ -125,7 +125,7 @@ class Stage:
 
     def asked(self) -> list[str]:
         """The paths that KFP was asked for, without the run's own."""
-        return [path for path in self.kfp.paths("GET") if not path.endswith(f"v1beta1/runs/{RUN}")]
+        return [path for path in self.kfp.paths("GET") if not path.endswith(f"beta1/runs/{RUN}")]
 
 
 @pytest.fixture
@@ -143,6 +143,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 def of_run(stage: Stage, *stages: dict[str, object], run_id: str = RUN) -> None:
     """Has KFP serve a run as it goes on."""
+    stage.kfp.on("GET", f"/apis/v2beta1/runs/{run_id}$", answers(200, {"run_id": run_id, "state": "RUNNING"}))
     stage.kfp.on("GET", f"/apis/v1beta1/runs/{run_id}$", *run_is(*stages))
 
 
@@ -155,6 +156,7 @@ def test_archived_log(stage: Stage) -> None:
     stage.kfp.on("GET", ARCHIVE, archived(LOG))
     assert stage.read() == LOG
     assert stage.kfp.paths("GET") == [
+        f"/apis/v2beta1/runs/{RUN}",
         f"/apis/v1beta1/runs/{RUN}",
         f"/apis/v2beta1/runs/{RUN}/nodes/{NODE}/artifacts/main-logs:read",
     ]
@@ -253,7 +255,7 @@ def test_iterations(stage: Stage) -> None:
 
 def test_no_right(stage: Stage) -> None:
     """Whoever may not get a run reads no log of it: KFP, which checks nothing there, is not asked for one."""
-    stage.kfp.on("GET", "/apis/v1beta1/runs/", answers(403, {"code": 7, "message": "no access to namespace team-a"}))
+    stage.kfp.on("GET", "/apis/v2beta1/runs/", answers(403, {"code": 7, "message": "no access to namespace team-a"}))
     stage.fails(KfpRejectedCredentialsError)
     with contextlib.closing(connect(stage.kfp.url, credentials=ForwardedCredentials())) as backend:
         call = Call("test", SECONDS, Authorization("Bearer of the caller"))
@@ -266,8 +268,8 @@ def test_no_right(stage: Stage) -> None:
 def test_deleted_run(stage: Stage) -> None:
     """A run that is gone, also one that was deleted meanwhile, is told as such."""
     gone = answers(404, {"code": 5, "message": f"ResourceNotFoundError: Run {RUN} not found"})
-    stage.kfp.on("GET", "/apis/v1beta1/runs/", answers(200, unarchived(ENDED)), gone)
-    stage.kfp.on("GET", "/apis/v2beta1/runs/", gone)
+    stage.kfp.on("GET", "/apis/v2beta1/runs/", answers(200, {"run_id": RUN}), gone)
+    stage.kfp.on("GET", "/apis/v1beta1/runs/", answers(200, unarchived(ENDED)))
     stage.kfp.on("GET", ROUTE, refused_as("of a deleted run"))
     assert RUN in stage.fails(RunNotFoundError)
     assert RUN in stage.fails(RunNotFoundError)
@@ -417,9 +419,19 @@ def test_following_attempts(stage: Stage) -> None:
     assert stage.read(run_id=FLAKY, follow=True, attempt=1) == b"first\n"
 
 
+def test_run_that_has_ended(stage: Stage) -> None:
+    """Following ends with the run, also where the pod's node says that it is running."""
+    ended = answers(200, {"run_id": RUN, "state": "FAILED"})
+    stage.kfp.on("GET", f"/apis/v2beta1/runs/{RUN}$", answers(200, {"run_id": RUN, "state": "RUNNING"}), ended)
+    stage.kfp.on("GET", f"/apis/v1beta1/runs/{RUN}$", answers(200, WORKS))
+    stage.kfp.on("GET", ROUTE, text(LOG))
+    assert stage.read(follow=True) == LOG
+
+
 def test_outage_while_following(stage: Stage) -> None:
     """A short outage of KFP does not end a follow."""
     behaviours = [answers(200, WORKS), *[sends(b"", then_close=True)] * 3, answers(200, unarchived(ENDED))]
+    stage.kfp.on("GET", f"/apis/v2beta1/runs/{RUN}$", answers(200, {"run_id": RUN}))
     stage.kfp.on("GET", f"/apis/v1beta1/runs/{RUN}$", *behaviours)
     stage.kfp.on("GET", ROUTE, text(LOG[:5]), sends(b"", then_close=True), text(LOG))
     assert stage.read(follow=True) == LOG

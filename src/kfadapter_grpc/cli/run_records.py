@@ -44,6 +44,7 @@ def run_record(run: Run) -> Record:
         "storage_state": run.storage_state.value,
         "recurring_run_id": run.recurring_run_id,
         "etag": run.etag,
+        "warnings": list(run.warnings),
     }
 
 
@@ -114,6 +115,14 @@ def _task(task: RunTask) -> Record:
         "pod_name": task.pod_name,
         "state_history": _history(task.state_history),
         "outputs": [_output(one) for one in task.outputs],
+        "display_name": task.display_name,
+        "kind": task.kind.value,
+        "parent_task_id": task.parent_task_id,
+        "iteration_index": task.iteration_index,
+        "attempts": task.attempts,
+        "cached": task.cached,
+        "warnings": list(task.warnings),
+        "log_tail": task.log_tail,
     }
 
 

@@ -144,12 +144,12 @@ class RunLooks(Protocol):
     One question names at most 100 runs.
     """
 
-    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> Sequence[Run]:
-        """Reads runs with their tasks; those that are not there are left out."""
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
+        """Reads runs, and the ids of those of which a task has been pending for 30 s; missing runs are left out."""
         ...
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
-        """Reads those of the runs, with their tasks, that are in another state."""
+        """Reads those of the runs that are in another state."""
         ...
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
@@ -161,7 +161,7 @@ class RunLooks(Protocol):
         ...
 
     def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
-        """Reads the newest runs that match, with their tasks; its experiment must be named by id."""
+        """Reads the newest runs that match; its experiment must be named by id."""
         ...
 
     def experiment_id(self, ref: ExperimentRef, call: Call) -> str:

@@ -18,10 +18,11 @@ _PLAIN = re.compile(r"[\w.-]+")
 _SHOWN_CANDIDATES = 10
 
 
-class _Part(NamedTuple):
-    """One part of a path: the names that a task goes by, and the iteration where it is a loop around others."""
+class Part(NamedTuple):
+    """One part of a path: a task by its names and as it is shown, and the iteration if it is a loop around others."""
 
-    names: frozenset[str]
+    name: str
+    display_name: str
     shown: str
     iteration: int | None = None
 
@@ -38,7 +39,7 @@ class TaskPaths:
 
     def of(self, task: RunTask) -> str:
         """Returns the path of a task: its groups, with the iteration of loops in brackets, and its name."""
-        return "/".join(map(str, self._parts(task)))
+        return "/".join(map(str, self.parts(task)))
 
     def find(self, named: str, iteration_index: int | None = None) -> RunTask:
         """Finds the task that is meant by a task_id, a path, a name, or a display name, in this order.
@@ -63,10 +64,10 @@ class TaskPaths:
         wanted = [_PART.fullmatch(part) for part in named.split("/")]
         if all(wanted):
             parts = [(one["name"], one["index"]) for one in wanted if one]
-            yield [one for one in self._tasks if _ends_as(self._parts(one), parts)]
+            yield [one for one in self._tasks if _ends_as(self.parts(one), parts)]
 
-    def _parts(self, task: RunTask) -> list[_Part]:
-        """The path of a task, outermost first."""
+    def parts(self, task: RunTask) -> list[Part]:
+        """Returns the path of a task part by part, outermost first."""
         parts = [_part(task, None)]
         seen = {task.task_id}
         while task.parent_task_id in self._by_id and task.parent_task_id not in seen:
@@ -92,18 +93,18 @@ class TaskPaths:
         return TaskNotFoundError(text, metadata={"task": named}, resource_name=named)
 
 
-def _part(task: RunTask, index: int | None) -> _Part:
+def _part(task: RunTask, iteration: int | None) -> Part:
     """The generated name of a group (`for-loop-1`) says less than the name that its author gave it."""
     is_group = task.kind in {TaskKind.LOOP, TaskKind.DAG, TaskKind.CONDITION}
     shown = task.display_name if is_group and _PLAIN.fullmatch(task.display_name) else task.name
-    return _Part(frozenset({task.name, task.display_name} - {""}), shown, index)
+    return Part(task.name, task.display_name, shown, iteration)
 
 
-def _ends_as(parts: Sequence[_Part], wanted: Sequence[tuple[str, str | None]]) -> bool:
+def _ends_as(parts: Sequence[Part], wanted: Sequence[tuple[str, str | None]]) -> bool:
     """Whether a path ends with the parts that are wanted; an iteration that is not named may be any."""
     pairs = list(zip(parts[::-1], wanted[::-1], strict=False))
     return len(parts) >= len(wanted) and all(
-        name in part.names and index in {None, str(part.iteration)} for part, (name, index) in pairs
+        name in {part.name, part.display_name} and index in {None, str(part.iteration)} for part, (name, index) in pairs
     )
 
 

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from .errors import UploadError
-from .execution import log_path
+from .execution import State, log_path
 from .progress_store import WHOLE
 from .task_bodies import pod_names, task_id
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 _CHUNK = 1 << 16
+_WITHOUT_POD = frozenset({State.PENDING, State.SKIPPED})
 
 
 def routes(store: Store, folders: RunFolders) -> list[Route]:
@@ -60,7 +61,8 @@ class _Logs:
             failed = f"Failed to fetch run {run_id}: ResourceNotFoundError: Run {run_id} not found"
             return f" due to run fetching error: {failed}"
         tasks = self._store.progress.tasks([run_id])[run_id]
-        name = next((task.name for task in tasks if task.name != WHOLE and pod in _names(run, task)), None)
+        begun = (task for task in tasks if task.name != WHOLE and task.state not in _WITHOUT_POD)
+        name = next((task.name for task in begun if pod in _names(run, task)), None)
         if name is None:
             failed = f"Failed to read logs from pod {pod} due to error opening log stream"
             return f': InternalServerError: {failed}: pods "{pod}" not found'

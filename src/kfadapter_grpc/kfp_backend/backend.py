@@ -15,6 +15,7 @@ from kfadapter_grpc.kfp_backend.pod_logs import PodLogs
 from kfadapter_grpc.kfp_backend.recurring_runs import KfpRecurringRunRepository
 from kfadapter_grpc.kfp_backend.run_logs import KfpRunLogs
 from kfadapter_grpc.kfp_backend.run_looks import KfpRunLooks
+from kfadapter_grpc.kfp_backend.run_reader import RunReader
 from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
 from kfadapter_grpc.kfp_backend.transport import Transport, TransportSettings
 
@@ -49,10 +50,11 @@ class KfpBackend:
         gateway = Gateway(self._api.pipelines)
         self.pipelines = KfpPipelineRepository(gateway, place)
         self.experiments = KfpExperimentRepository(self._api.experiments)
-        self.runs = KfpRunRepository(self._api.runs, gateway, self.pipelines, self.experiments)
-        self.run_looks = KfpRunLooks(self._api.runs, self.experiments)
+        reader = RunReader(self._api.runs)
+        self.runs = KfpRunRepository(self._api.runs, reader, gateway, self.pipelines, self.experiments)
+        self.run_looks = KfpRunLooks(self._api.runs, reader, self.experiments)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
-        self.run_logs = KfpRunLogs(self._api.runs, self._pod_logs)
+        self.run_logs = KfpRunLogs(self._api.runs, reader, self._pod_logs)
         self.recurring_runs = KfpRecurringRunRepository(self._api.recurring_runs, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:

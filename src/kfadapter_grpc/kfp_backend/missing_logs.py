@@ -25,6 +25,7 @@ _SWITCH_ON = (
 _POD_LOGS = "or let the adapter read the logs of pods (deploy/components/pod-logs)"
 _GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
 _DID_NOT_RUN = frozenset({RunState.SKIPPED, RunState.OMITTED})
+_WITHOUT_POD = _DID_NOT_RUN | {RunState.PENDING}
 _GONE = ("not found", "NotFound")
 _WAITS = "waiting to start"
 
@@ -38,7 +39,7 @@ def missing_log(task: RunTask, of: PodOfRun, refusals: Mapping[str, NoLogError])
     pod = refusals.get(KUBERNETES)
     if waiting := next((one.why for one in refusals.values() if _WAITS in one.why), ""):
         return not_begun(of.run_id, task, waiting)
-    if "empty runtime workflow manifest" in told or task.state is RunState.PENDING:
+    if "empty runtime workflow manifest" in told or task.state in _WITHOUT_POD:
         return not_begun(of.run_id, task)
     metadata = {"run_id": of.run_id, "task": task.name, "pod_name": of.pod.name, "namespace": of.namespace}
     text = f"there is no log of task '{task.name}' of run {of.run_id}: {_why(of, told, pod)}"

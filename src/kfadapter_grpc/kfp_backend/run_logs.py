@@ -10,8 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from http import HTTPStatus
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.errors import (
@@ -22,25 +21,23 @@ from kfadapter_grpc.domain.errors import (
     KfpUnavailableError,
     UnsupportedByKfpError,
 )
-from kfadapter_grpc.domain.runs import LogNote, RunState
+from kfadapter_grpc.domain.runs import LogNote
 from kfadapter_grpc.kfp_backend.api import KfpFailureError
-from kfadapter_grpc.kfp_backend.error_table import Context
 from kfadapter_grpc.kfp_backend.gateway import explained
 from kfadapter_grpc.kfp_backend.log_errors import NoLogError
 from kfadapter_grpc.kfp_backend.log_sources import KFP, LogSources, PodOfRun, Sent
 from kfadapter_grpc.kfp_backend.missing_logs import missing_log, not_begun
-from kfadapter_grpc.kfp_backend.run_nodes import Pod, RunNodes
-from kfadapter_grpc.kfp_backend.run_tasks import tasks_of
-from kfadapter_grpc.kfp_backend.workflow_tasks import read_nodes
+from kfadapter_grpc.kfp_backend.run_reader import context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping
 
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.runs import LogPiece, RunTask
     from kfadapter_grpc.kfp_backend.api import RunApi
     from kfadapter_grpc.kfp_backend.pod_logs import PodLogs
-    from kfadapter_grpc.kfp_backend.wire.runs import RunJson
+    from kfadapter_grpc.kfp_backend.run_nodes import Pod, RunNodes
+    from kfadapter_grpc.kfp_backend.run_reader import RunReader
 
 TAIL_LINES = 20
 """How many lines the end of a log has."""
@@ -54,25 +51,24 @@ _MOST_TIME_READING = 0.2  # of a follow that has to read the whole log each time
 _LONGEST_REST_SECONDS = 30.0
 _MAX_FAILURES = 5
 _LOOK_SECONDS = 30.0
-_WITHOUT_POD = frozenset({RunState.PENDING, RunState.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     """An attempt of a task."""
 
-    run_id: str
     task: RunTask
     number: int
     of: PodOfRun
+    run_is_over: bool
 
 
 class KfpRunLogs:
     """The `RunLogs` before KFP. Safe to use from many threads."""
 
-    def __init__(self, api: RunApi, pod_logs: PodLogs | None = None) -> None:
+    def __init__(self, api: RunApi, reader: RunReader, pod_logs: PodLogs | None = None) -> None:
         """Reads from KFP, and from Kubernetes where `pod_logs` can."""
-        self._api = api
+        self._reader = reader
         self._sources = LogSources(api, pod_logs)
         self._threads = ThreadPoolExecutor(_TAIL_THREADS, "log-tails")
 
@@ -123,7 +119,7 @@ class KfpRunLogs:
 
     def _rest(self, found: _Attempt, sent: Sent, call: Call) -> Generator[LogPiece, None, None]:
         """Yields what is there beyond what was sent; a note at the end if that is not all."""
-        with explained(_context(found.run_id)):
+        with explained(context_of(found.of.run_id)):
             try:
                 refusals = yield from self._sources.read(found.of, sent, call)
             except NoLogError as error:
@@ -148,7 +144,7 @@ class KfpRunLogs:
         sent, pauses = Sent(), _Pauses(call)
         while not found.of.pod.is_over:
             before, began = sent.count, time.monotonic()
-            with pauses.bridging(), explained(_context(found.run_id)), suppress(NoLogError):
+            with pauses.bridging(), explained(context_of(found.of.run_id)), suppress(NoLogError):
                 yield from self._sources.read(found.of, sent, call, live=True)
             took = time.monotonic() - began if sent.source == KFP else 0  # which serves all of it each time
             pauses.wait(moved=sent.count > before, reading_seconds=took)
@@ -165,14 +161,14 @@ class KfpRunLogs:
                 if following is not None:
                     return following
                 latest = self._again(found, found.number, call)
-                if latest is None or latest.task.state.is_over:
+                if latest is None or latest.task.state.is_over or latest.run_is_over:
                     return None
             pauses.wait(moved=False)
 
     # --- finding ------------------------------------------------------------------------------------------------
 
     def _find(self, run_id: str, task: str, attempt: int, iteration_index: int | None, call: Call) -> _Attempt:
-        nodes = self._nodes(run_id, call)
+        nodes, is_over = self._nodes(run_id, call)
         if nodes.unreadable:
             raise UnsupportedByKfpError(f"the pods of run {run_id} are not known: {nodes.unreadable}; use kubectl logs")
         found = nodes.find(task, iteration_index)
@@ -182,26 +178,26 @@ class KfpRunLogs:
         if attempt > len(pods):
             attempts = "one attempt" if len(pods) == 1 else f"{len(pods)} attempts"
             raise InvalidFieldError.of("attempt", f"is {attempt}; task '{found.name}' has {attempts} so far")
-        return _attempt(run_id, found, pods, attempt or len(pods), nodes.namespace)
+        number = attempt or len(pods)
+        return _Attempt(found, number, _pod_of(run_id, nodes, pods[number - 1], is_over=is_over), is_over)
 
     def _again(self, found: _Attempt, number: int, call: Call) -> _Attempt | None:
         """An attempt of a task as it is now; None if there is none."""
+        run_id = found.of.run_id
         with call.within(_LOOK_SECONDS) as part:
-            nodes = self._nodes(found.run_id, part)
+            nodes, is_over = self._nodes(run_id, part)
+        if nodes.unreadable:
+            raise KfpUnavailableError(f"whether the task goes on cannot be read: {nodes.unreadable}")
         task = nodes.find(found.task.task_id)
         pods = nodes.pods(task.task_id)
-        return _attempt(found.run_id, task, pods, number, nodes.namespace) if number <= len(pods) else None
+        if number > len(pods):
+            return None
+        return _Attempt(task, number, _pod_of(run_id, nodes, pods[number - 1], is_over=is_over), is_over)
 
-    def _nodes(self, run_id: str, call: Call) -> RunNodes:
-        """Gets a run, which checks that it may be read, and returns its nodes."""
-        with explained(_context(run_id)):
-            try:
-                manifest = self._api.get_manifest(run_id, call)
-            except KfpFailureError as error:
-                if error.failure.status != HTTPStatus.NOT_FOUND:
-                    raise
-                manifest = ""
-            return read_nodes(manifest) if manifest else _without_manifest(self._api.get(run_id, call))
+    def _nodes(self, run_id: str, call: Call) -> tuple[RunNodes, bool]:
+        """Gets a run, which checks that it may be read; returns its nodes, and whether it has ended."""
+        run = self._reader.get(run_id, call)
+        return self._reader.nodes(run, call), self._reader.basic(run).state.is_over
 
 
 class _Pauses:
@@ -241,20 +237,6 @@ class _Pauses:
             forget()
 
 
-def _without_manifest(run: RunJson) -> RunNodes:
-    """The nodes of a run that has no Argo manifest, such as one of the embedded KFP: each task has one pod."""
-    tasks = tuple(tasks_of(run))
-    pods = {
-        task.task_id: (Pod(task.task_id, task.pod_name or task.task_id, task.state.is_over),)
-        for task in tasks
-        if task.state not in _WITHOUT_POD
-    }
-    return RunNodes(tasks, pods_by_task=pods)
-
-
-def _attempt(run_id: str, task: RunTask, pods: Sequence[Pod], number: int, namespace: str) -> _Attempt:
-    return _Attempt(run_id, task, number, PodOfRun(run_id, pods[number - 1], namespace))
-
-
-def _context(run_id: str) -> Context:
-    return Context(subject=f"with id {run_id}", resource=run_id, values={"run_id": run_id})
+def _pod_of(run_id: str, nodes: RunNodes, pod: Pod, *, is_over: bool) -> PodOfRun:
+    """A pod; no pod of a run that has ended is waited for, whatever its node says."""
+    return PodOfRun(run_id, replace(pod, is_over=pod.is_over or is_over), nodes.namespace)

@@ -103,7 +103,8 @@ class RunNodes:
     def why_failed(self, run_id: str) -> str:
         """Returns why the run failed, in words: the first cause, what else failed, then exit tasks."""
         if not self.failures:
-            return self.message or self.unreadable or UNEXPLAINED
+            unknown = f"{UNEXPLAINED}: {self.unreadable}" if self.unreadable else UNEXPLAINED
+            return self.message or unknown
         paths = paths_of(self.tasks)
         first, *others = sorted(self.failures, key=lambda one: one.order)
         words = [_failure_words(first, paths) + self._where_to_look(first, run_id, paths)]
@@ -139,6 +140,4 @@ def _failure_words(failure: Failure, paths: Mapping[str, str]) -> str:
         name = f"the driver of {name}"
     elif failure.at_end:
         name = f"exit {name}"
-    return (
-        f"{name} failed: {failure.reason}" if failure.reason else f"{name} failed; Kubeflow Pipelines does not say why"
-    )
+    return f"{name} failed: {failure.reason or 'Kubeflow Pipelines does not say why'}"

@@ -2,8 +2,8 @@
 
 A task `greet` is several nodes: `greet-driver` decides whether and how it runs, `greet` is its executor, a DAG around
 the pod `executor`. A loop is a DAG with `iteration-iterations(0:0)` and, in that, `iteration-item` for each item; an
-exit task is inside `X.onExit`. They are told apart by their templates, which KFP's compiler names (argocompiler/*.go), and
-by where they stand, never by their names alone: an author may call a task `executor` or `x-driver`, too.
+exit task is inside `X.onExit`. They are told apart by their templates, which KFP's compiler names (argocompiler/*.go),
+and by where they stand, never by their names alone: an author may call a task `executor` or `x-driver`, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +20,7 @@ from kfadapter_grpc.domain.run_paths import paths_of
 from kfadapter_grpc.domain.runs import RunState, RunTask
 from kfadapter_grpc.domain.spec import TaskKind
 from kfadapter_grpc.kfp_backend.run_nodes import MANY, STOPPED, Failure, Pod, RunNodes, who
+from kfadapter_grpc.kfp_backend.wire.runs import STUCK_AFTER
 from kfadapter_grpc.kfp_backend.workflow import UnreadableWorkflowError, moment, read_workflow
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.kfp_backend.workflow import NodeJson, Step, Workflow
 
-STUCK_AFTER = timedelta(seconds=30)
-"""After how long a pod that is being prepared is worth a warning."""
 
 _DRIVERS = frozenset({"system-dag-driver", "system-container-driver"})
 _CONTAINERS = frozenset({"system-container-executor", "retry-system-container-executor"})
@@ -192,7 +191,7 @@ class _Reader:
     def _task(self, name: str, step: Step | None, driver: Step | None, place: _Place) -> None:
         """Takes up a task: its executor or group, and its driver; at first there is only the latter."""
         inner = self._workflow.inside(step) if step else {}
-        driver = driver or inner.get("iteration-driver")
+        driver = inner.get("iteration-driver") if step and _is_loop(name, step) else driver
         spec = _spec_of(driver or step)
         kind = _kind(name, step, driver, spec)
         pods, of_driver = _pods_of(step, inner), driver.pods() if driver else []
@@ -310,12 +309,17 @@ def _kind(name: str, step: Step | None, driver: Step | None, spec: _TaskSpecJson
         return TaskKind.IMPORTER
     if template in _CONTAINERS or template in _DRIVERS or (driver and driver.template == "system-container-driver"):
         return TaskKind.CONTAINER
-    if template.endswith(f"-{name}-iterator"):
+    if step and _is_loop(name, step):
         return TaskKind.LOOP
     is_group = step is None or step.type in {"DAG", "Steps"} or template.startswith("comp-")
     if not is_group:
         return TaskKind.CONTAINER
     return TaskKind.CONDITION if spec.trigger_policy.condition else TaskKind.DAG
+
+
+def _is_loop(name: str, step: Step) -> bool:
+    """Whether a step is a loop; its driver is inside of it."""
+    return step.template.endswith(f"-{name}-iterator")
 
 
 def _pods_of(step: Step | None, inner: Mapping[str, Step]) -> list[NodeJson]:

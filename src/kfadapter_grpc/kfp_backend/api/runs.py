@@ -46,10 +46,9 @@ class RunApi(ApiArea):
         return self._ask(Operation.GET_RUN, Request("GET", _run(run_id)), RunJson, call)
 
     def get_manifest(self, run_id: str, call: Call) -> str:
-        """Gets the Argo Workflow of a run as JSON; empty before KFP knows it. Only the older API has it."""
+        """Gets the Argo Workflow of a run as JSON text; empty before KFP has it."""
         request = Request("GET", f"{_V1_RUNS}/{segment(run_id)}")
-        found = self._ask(Operation.GET_RUN, request, RunManifestJson, call)
-        return found.pipeline_runtime.workflow_manifest if found.pipeline_runtime else ""
+        return self._ask(Operation.GET_RUN, request, RunManifestJson, call).pipeline_runtime.workflow_manifest
 
     def list(self, query: ListQuery, experiment_id: str, namespace: str, call: Call) -> RunListJson:
         """Lists runs, with their tasks and inline specs: of an experiment, or else of a namespace."""

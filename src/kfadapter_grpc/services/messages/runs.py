@@ -9,6 +9,7 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.domain.run_events import RunChanged, RunGone
 from kfadapter_grpc.domain.runs import RunState
 from kfadapter_grpc.services.messages.experiments import STORAGE_STATES
+from kfadapter_grpc.services.messages.pipelines import TASK_KINDS
 from kfadapter_grpc.services.messages.values import struct, timestamp, value
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(item: Run) -> pb.Run:
         storage_state=STORAGE_STATES[item.storage_state],
         recurring_run_id=item.recurring_run_id,
         etag=item.etag,
+        warnings=item.warnings,
     )
 
 
@@ -89,6 +91,14 @@ def _task(item: RunTask) -> pb.RunTask:
         pod_name=item.pod_name,
         state_history=map(_change, item.state_history),
         outputs=map(_output, item.outputs),
+        display_name=item.display_name,
+        kind=TASK_KINDS[item.kind],
+        parent_task_id=item.parent_task_id,
+        iteration_index=item.iteration_index,
+        attempts=item.attempts,
+        cached=item.cached,
+        warnings=item.warnings,
+        log_tail=item.log_tail,
     )
 
 

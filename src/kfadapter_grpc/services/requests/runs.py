@@ -35,7 +35,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,63}")
 _RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SERVICE_ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_STATES = {pb.RunState.Value(f"RUN_STATE_{state.value}"): state for state in RunState if state is not RunState.UNKNOWN}
+_STATES = {
+    pb.RunState.Value(f"RUN_STATE_{state.value}"): state
+    for state in RunState
+    if state not in {RunState.UNKNOWN, RunState.OMITTED}
+}
+"""The states of runs."""
 
 NamesRun: TypeAlias = (
     pb.GetRunRequest
