@@ -95,6 +95,12 @@ def test_renewed_token_and_authority(cluster: Cluster, logs: PodLogs) -> None:
     assert cluster.server.requests[-1].headers["authorization"] == "Bearer second"
 
 
+def test_pod_without_a_node(cluster: Cluster, logs: PodLogs) -> None:
+    """A pod that has no node yet has an empty log."""
+    cluster.server.first("GET", "/log", sends(head(204, {})))
+    assert read(logs) == b""
+
+
 def test_refusals(cluster: Cluster, logs: PodLogs) -> None:
     """What Kubernetes says comes with its status; only a container that waits is told as waiting."""
     waiting = 'container "main" in pod "train" is waiting to start: ContainerCreating'

@@ -94,7 +94,7 @@ class PodLogs:
         query += [("tailLines", str(tail))] if tail is not None else []
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
         with self._opened(Request("GET", path, query, operation="read pod log"), call) as answer:
-            if answer.status != HTTPStatus.OK:
+            if answer.status >= HTTPStatus.MULTIPLE_CHOICES:  # a pod without a node is 204
                 raise PodLogError(answer.status, _said(b"".join(islice(answer.pieces, _ERROR_PIECES))))
             yield from answer.pieces
 
