@@ -118,6 +118,28 @@ def test_no_task_named(stub: RunServiceStub) -> None:
     assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["run_id", "task"])
 
 
+def test_wrong_attempts_and_iterations(stub: RunServiceStub, kfp: Told) -> None:
+    """Attempts are counted from 1 and iterations from 0; an attempt that was never made is an error."""
+    request = pb.ReadLogsRequest(run_id="r", task=TASK, attempt=-1, iteration_index=-1)
+    it = failure(lambda: list(stub.ReadLogs(request, timeout=WAIT_SECONDS)))
+    assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["attempt", "iteration_index"])
+    run_id = a_run(kfp.caller)
+    kfp.executor.start(run_id, TASK)
+    request = pb.ReadLogsRequest(run_id=run_id, task=TASK, attempt=2)
+    it = failure(lambda: list(stub.ReadLogs(request, timeout=WAIT_SECONDS)))
+    assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["attempt"])
+
+
+def test_note(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
+    """Why a log is not complete comes as the last message, without bytes."""
+    words = "BadRequestError: Failed to read logs for run r: InternalServerError: token too long"
+    error = f'{{"error_message":"{words}","error_details":"{words}"}}'
+    scripted.on("GET", LOG, answers(200, f"first\n{error}".encode(), content_type="text/plain"))
+    messages = list(before_scripted.ReadLogs(pb.ReadLogsRequest(run_id="r", task=TASK), timeout=WAIT_SECONDS))
+    assert b"".join(message.chunk for message in messages) == b"first\n"
+    assert [(message.chunk, "token too long" in message.note) for message in messages][-1] == (b"", True)
+
+
 @pytest.mark.parametrize("status", [404, 405, 500, 501])
 def test_kfp_without_logs(before_scripted: RunServiceStub, scripted: ScriptedKfp, status: int) -> None:
     """Where KFP serves no log, the answer says so and names the pod."""
