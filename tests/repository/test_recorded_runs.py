@@ -15,8 +15,9 @@ from tests.runs_kfp import RunsKfp
 from tests.transcripts import DATA
 
 from kfadapter_grpc.domain.errors import InvalidFieldError, TaskNotFoundError
-from kfadapter_grpc.domain.models import View
+from kfadapter_grpc.domain.models import PageRequest, View
 from kfadapter_grpc.domain.run_paths import TaskPaths
+from kfadapter_grpc.domain.runs import RunFilter, RunState
 from kfadapter_grpc.kfp_backend import connect
 from kfadapter_grpc.kfp_backend.workflow_tasks import read_nodes
 
@@ -244,6 +245,64 @@ def test_what_the_history_of_a_run_tells(kfp: RunsKfp, runs: KfpRunRepository, n
     stages = [stage for stage in recorded(name) if stage["run"] and not stage["stage"].startswith("its manifest")]
     states = [runs.get(put(kfp, stage), View.BASIC, call()).state.value for stage in stages]
     assert states == SAID_BY_HISTORY[name]
+
+
+def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """KFP is asked for FAILED and CANCELED, what it answers is sorted by the history, and the total is not told."""
+    stopped = put(kfp, recorded("terminated_then_retried")[1])
+    failed = put(kfp, recorded("driver_fails")[0])
+    for state, found in ((RunState.CANCELED, stopped), (RunState.FAILED, failed)):
+        page = runs.list(RunFilter(states=frozenset({state})), PageRequest(), call())
+        assert ([run.run_id for run in page.items], page.total_size) == ([found], None)
+        assert {"operation": "IN", "key": "state", "string_values": {"values": ["CANCELED", "FAILED"]}} in json.loads(
+            kfp.queries()[-1]["filter"]
+        )["predicates"]
+    both = runs.list(RunFilter(states=frozenset({RunState.CANCELED, RunState.FAILED})), PageRequest(), call())
+    assert ({run.run_id for run in both.items}, both.total_size) == ({stopped, failed}, 2)
+
+
+def test_how_a_watch_looks_at_a_run(kfp: RunsKfp) -> None:
+    """A list tells which runs wait; of these, and of those that failed, a whole read tells why."""
+    waiting = put(kfp, recorded("image_pull")[1])
+    failed, stopped = put(kfp, recorded("driver_fails")[0]), put(kfp, recorded("terminated_running")[-1])
+    backend = connect(kfp.url)
+    looks = backend.run_looks
+    found, those_that_wait = looks.read([waiting, failed, stopped], "", call())
+    assert ({run.run_id: run.state.value for run in found}, those_that_wait) == (
+        {waiting: "RUNNING", failed: "FAILED", stopped: "FAILED"},
+        [waiting],
+    )
+    whole = looks.get(waiting, call())
+    assert whole.warnings == (f"task 'say' is waiting: {BACK_OFF}",)
+    assert whole.etag.startswith(next(run.etag for run in found if run.run_id == waiting) + "+")
+    assert looks.get(failed, call()).error.startswith("the driver of task 'boom' failed")
+    assert looks.get(stopped, call()).state is RunState.CANCELED
+    looks.in_other_state([stopped], RunState.CANCELED, "", call())
+    asked = json.loads(kfp.queries()[-1]["filter"])["predicates"]
+    assert [one["string_value"] for one in asked if one["operation"] == "NOT_EQUALS"] == ["CANCELED", "FAILED"]
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({"pipeline_runtime": {"workflow_manifest": "no JSON"}}, "cannot be read"),
+        ({"pipeline_runtime": {"workflow_manifest": '{"status": {"offloadNodeStatusVersion": "x"}}'}}, "database"),
+        ({"pipeline_runtime": 7}, "cannot be understood"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read(
+    kfp: RunsKfp, runs: KfpRunRepository, answer: dict[str, object], says: str
+) -> None:
+    """The tasks are unavailable by name, and the rest of the run is as ever."""
+    run_id = put(kfp, recorded("driver_fails")[0])
+    kfp.manifests[run_id] = answer
+    run = runs.get(run_id, View.FULL, call())
+    assert (run.state, run.tasks, run.display_name) == (RunState.FAILED, (), "a driver fails")
+    assert run.error.startswith("the run failed; Kubeflow Pipelines does not say why")
+    (warning,) = run.warnings
+    assert warning.startswith("tasks are unavailable: ")
+    assert says in warning
 
 
 def _ids_that_argo_gives(manifest: dict[str, Any] | None) -> list[str]:

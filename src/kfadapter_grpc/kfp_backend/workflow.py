@@ -200,11 +200,14 @@ class Workflow:
                     item = _ITEM.search(key)
                     name = key[: item.start()] if item else key
                     step = found[key] = Step(name, int(item[1]) if item else None, "", node.template_name)
-                step.node_id = self.node_id(_ATTEMPT.sub("", node.name)) if number >= 0 else node.id
                 if node.type == "Retry":
                     step.retry = node
                 else:
                     step.attempts.append(node)
+        for step in found.values():
+            outer = step.outer
+            is_attempt = step.retry is None and _attempt(outer) >= 0
+            step.node_id = self.node_id(_ATTEMPT.sub("", outer.name)) if is_attempt else outer.id
         return found
 
 
