@@ -48,8 +48,8 @@ class Cluster:
 
     def kubectl(self, *words: str, data: object = None) -> str:
         """Runs kubectl as the cluster's administrator."""
-        program = next((ROOT / ".tools").glob("kubernetes-*/kubectl"))
-        command = [program, "--kubeconfig", self.folder / "kubeconfig", *words]
+        program = str(next((ROOT / ".tools").glob("kubernetes-*/kubectl")))
+        command = [program, "--kubeconfig", str(self.folder / "kubeconfig"), *words]
         text = None if data is None else json.dumps({"apiVersion": "v1", "kind": "List", "items": data})
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=SECONDS, check=False)
         assert done.returncode == 0, done.stderr
