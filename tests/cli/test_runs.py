@@ -9,7 +9,7 @@ from tests.cli.conftest import Kfadapter
 from tests.cli.fake_runs import FakeRuns, serving_all
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter.v1 import pipeline_pb2, run_pb2
+from kfadapter.v1 import run_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,7 +214,7 @@ def test_logs_of_a_loop(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """Tasks of one name are told apart by their paths; the group around them has no log."""
     run = runs.add("r", state=run_pb2.RUN_STATE_SUCCEEDED)
     succeeded = run_pb2.RUN_STATE_SUCCEEDED
-    run.tasks.add(name="each", task_id="g", state=succeeded, kind=pipeline_pb2.TASK_KIND_LOOP)
+    run.tasks.add(name="each", task_id="g", state=succeeded, kind=pb.TASK_KIND_LOOP)
     for index in (0, 1):
         run.tasks.add(name="학습", task_id=f"t{index}", state=succeeded, parent_task_id="g", iteration_index=index)
         runs.logs[f"t{index}"] = f"line of {index}\n".encode()
