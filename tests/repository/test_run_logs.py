@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.scripted_kfp import ScriptedKfp, answers, head, sends
+from tests.scripted_kfp import ScriptedKfp, answers, head, sends, stalls
 from tests.transcripts import DATA
 
 from kfadapter_grpc.domain.call import Authorization, Call
@@ -441,15 +441,17 @@ def test_outage_while_following(stage: Stage) -> None:
 
 
 def test_tails(stage: Stage) -> None:
-    """The last 20 lines of several logs come at once; a log that cannot be read is left out."""
+    """The last 20 lines of several logs come at once; a log that cannot be read, or not in time, is left out."""
     lines = "".join(f"줄 {number}\n" for number in range(1000)).encode()
     stage.kfp.on("GET", "nodes/a/artifacts/main-logs:read", archived(lines))
     stage.kfp.on("GET", "nodes/pod-b/log", text(b"one\ntwo"))
     stage.kfp.on("GET", "nodes/pod-c/log", NO_FILE)
+    stage.kfp.on("GET", "nodes/pod-d/log", stalls(head(200, {"Content-Length": "100"}) + b"half"))
     pods = {
         "a": Pod("a", "pod-a", is_over=True, artifacts=frozenset({"main-logs"})),
         "b": Pod("b", "pod-b", is_over=True),
         "c": Pod("c", "pod-c", is_over=True),
+        "d": Pod("d", "pod-d", is_over=True),
     }
     tails = stage.alone.run_logs.tails(RUN, pods, Call("test", SECONDS))
     assert tails == {"a": "\n".join(f"줄 {number}" for number in range(980, 1000)), "b": "one\ntwo"}

@@ -29,6 +29,7 @@ CONTAINER = "main"
 """The container of a pod of Argo's that runs the task."""
 _ERROR_PIECES = 8
 _IDLE_CONNECTIONS = 1
+_CONNECT_SECONDS = 2.0
 
 
 class _Status(msgspec.Struct):
@@ -68,7 +69,7 @@ def kubernetes_api(environment: Mapping[str, str], service_account: Path) -> Tra
     if not host or not token.is_file() or not authorities.is_file():
         return None
     url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return TransportSettings(url, _IDLE_CONNECTIONS, credentials=TokenFile(token), tls=TlsFiles(authorities))
+    return TransportSettings(url, _IDLE_CONNECTIONS, _CONNECT_SECONDS, TokenFile(token), TlsFiles(authorities))
 
 
 class PodLogs:
