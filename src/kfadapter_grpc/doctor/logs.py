@@ -27,7 +27,7 @@ ROUTE = "KFP logs"
 PODS = "pod logs"
 _SECONDS = 10.0
 _NOBODY = "kfadapter-doctor"
-"""No run and no pod has this name."""
+"""The name of no run and no pod."""
 _ALONE = (
     "the logs of tasks come from Kubeflow Pipelines alone; one that serves a single user has them only when a task has "
     "ended and Argo has archived its log"
@@ -35,7 +35,7 @@ _ALONE = (
 
 
 def examine(settings: Settings) -> Iterator[Verdict]:
-    """Yields what is said of each way."""
+    """Yields a verdict on each way."""
     if settings.kfp_credentials != "forward":
         yield from _route(settings)
     yield _pods(settings)
@@ -71,7 +71,7 @@ def _route(settings: Settings) -> Iterator[Verdict]:
 
 
 def _pods(settings: Settings) -> Verdict:
-    """Asks for the log of a pod that does not exist: whoever may read logs is told just that."""
+    """Asks for the log of a pod that does not exist: only with the right to read logs is the answer 404."""
     if settings.pod_logs == "off":
         return ok(PODS, f"switched off: {_ALONE}")
     kubernetes = pod_log_settings(settings)

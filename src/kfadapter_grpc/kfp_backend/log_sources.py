@@ -1,7 +1,7 @@
 """Where the log of a pod may be, and how a log is continued from one of them behind what was sent already.
 
-In this order: the file that Argo archived, as it is (`main-logs:read`: not on multi-user servers, which refuse it to
-everybody); the pod itself, from the Kubernetes API, where the adapter may ask that; KFP's route for logs, which serves
+In this order: the file that Argo archived, as it is (`main-logs:read`, which multi-user servers refuse to
+everyone); the pod itself, from the Kubernetes API, where the adapter may ask that; KFP's route for logs, which serves
 the pod's log on multi-user servers and, rewritten, the archived one everywhere.
 """
 
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.kfp_backend.api import KfpFailureError, NotAnApiError
 from kfadapter_grpc.kfp_backend.log_errors import NoLogError, text_of
 from kfadapter_grpc.kfp_backend.packed_log import log_in
-from kfadapter_grpc.kfp_backend.pod_logs import PodLogError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -145,6 +144,3 @@ def _said(error: KfpFailureError | NotAnApiError) -> str:
     if isinstance(error, KfpFailureError):
         return f"HTTP {error.failure.status}: {error.failure.text}"
     return f"HTTP {error.answer.status}: a page, not an answer of its API"
-
-
-__all__ = ["ARCHIVE", "KFP", "KUBERNETES", "MAIN_LOGS", "LogSources", "NoLogError", "PodLogError", "PodOfRun", "Sent"]

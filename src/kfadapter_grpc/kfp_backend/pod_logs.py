@@ -56,7 +56,7 @@ class PodLogError(NoLogError):
 
 
 def kubernetes_api(environment: Mapping[str, str], service_account: Path) -> TransportSettings | None:
-    """Tells how a pod reaches the Kubernetes API; None outside a pod, or where it has no token.
+    """Returns how a pod reaches the Kubernetes API; None outside a pod, or without a service-account token.
 
     The token and the authorities are read again when they change.
 

@@ -47,7 +47,7 @@ def transport_settings(settings: Settings, observer: KfpObserver | None = None) 
 
 
 def pod_log_settings(settings: Settings) -> TransportSettings | None:
-    """Tells how the Kubernetes API is reached for the logs of pods; None if it is not to be asked, or cannot be."""
+    """Returns how to reach the Kubernetes API for logs of pods; None if switched off, or outside a pod."""
     return kubernetes_api(os.environ, KUBERNETES_SERVICE_ACCOUNT) if settings.pod_logs == "auto" else None
 
 
