@@ -194,9 +194,8 @@ class Settings(BaseSettings):
     )
     pod_logs: Literal["off", "auto"] = Field(
         default="auto",
-        description="Whether logs of running tasks are read from the Kubernetes API, which a single-user KFP cannot "
-        "do: `auto` does where the adapter runs in a pod with a service-account token; that account needs the right to "
-        "get pods/log (deploy/components/pod-logs). `off` asks KFP alone.",
+        description="Whether to read logs of running tasks from the Kubernetes API: `auto` does in a pod with a "
+        "service-account token, which needs `get` on pods/log (deploy/components/pod-logs); `off` asks KFP alone.",
     )
     namespace: str = Field(
         default="",

@@ -45,13 +45,11 @@ WAITING = f'container "main" in pod "{POD}" is waiting to start: trying and fail
 SECONDS = 60.0
 
 
-def recorded(name: str, note: str) -> dict[str, object]:
-    """The v1beta1 run of a recorded step."""
-    steps = json.loads((DATA / "transcripts" / "run_nodes" / f"{name}.json").read_text("utf-8"))["steps"]
-    found: dict[str, object] = next(
-        step["response"]["json"] for step in steps if note in step["note"] and "v1beta1" in step["note"]
-    )
-    return found
+def recorded(name: str, stage: str) -> dict[str, object]:
+    """The v1beta1 run at a recorded stage."""
+    stages = json.loads((DATA / "run_nodes" / f"{name}.json").read_text("utf-8"))["stages"]
+    manifest = next(one["manifest"] for one in stages if one["stage"].startswith(stage))
+    return {"pipeline_runtime": {"workflow_manifest": json.dumps(manifest)}}
 
 
 def unarchived(run: dict[str, object]) -> dict[str, object]:
@@ -330,8 +328,7 @@ def test_kfp_says_that_a_container_waits(stage: Stage) -> None:
 
 def test_image_that_cannot_be_pulled(stage: Stage) -> None:
     """Without the Kubernetes API, Argo's words say what a task waits for."""
-    run = recorded("image_pull", "ImagePullBackOff")
-    run_id = json.loads(run["pipeline_runtime"]["workflow_manifest"])["metadata"]["labels"]["pipeline/runid"]  # type: ignore[index]
+    run, run_id = recorded("image_pull", "ImagePullBackOff"), "8ee73a4a-3b65-448f-b209-bda4167daeb5"
     of_run(stage, run, run_id=run_id)
     stage.kfp.on("GET", "/v1alpha1/", refused(f"BadRequestError: Failed to read logs for run {run_id}: x"))
     assert "ImagePullBackOff" in stage.fails(TaskNotFoundError, "say", run_id=run_id)
@@ -339,8 +336,7 @@ def test_image_that_cannot_be_pulled(stage: Stage) -> None:
 
 def test_cached_task(stage: Stage) -> None:
     """A task whose result came from the cache has no log, and says why."""
-    run = recorded("cached", "succeeded")
-    run_id = json.loads(run["pipeline_runtime"]["workflow_manifest"])["metadata"]["labels"]["pipeline/runid"]  # type: ignore[index]
+    run, run_id = recorded("cached", "succeeded"), "7a356155-f1be-40f7-8639-8aa2609bc3ce"
     of_run(stage, run, run_id=run_id)
     assert "cache" in stage.fails(TaskNotFoundError, "greet", run_id=run_id)
 
