@@ -247,6 +247,20 @@ def test_what_the_history_of_a_run_tells(kfp: RunsKfp, runs: KfpRunRepository, n
     assert states == SAID_BY_HISTORY[name]
 
 
+def test_the_last_lines_of_failed_tasks(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """FULL has the last 20 lines of the pod that failed, or of its driver; nothing where there is no log."""
+    kfp.logs["exit-handled-e9d70-system-container-impl-471553310"] = "".join(f"줄 {number}\n" for number in range(50))
+    kfp.logs["one-fails-85ce4-system-container-driver-2090368316"] = "F1129 driver: no such input\n"
+    guarded = runs.get(put(kfp, recorded("exit_handler")[1]), View.FULL, call())
+    assert {task.name: task.log_tail for task in guarded.tasks if task.log_tail} == {
+        "boom": "\n".join(f"줄 {number}" for number in range(30, 50))
+    }
+    driver = runs.get(put(kfp, recorded("driver_fails")[0]), View.FULL, call())
+    assert [task.log_tail for task in driver.tasks] == ["F1129 driver: no such input", "", ""]
+    memory = runs.get(put(kfp, recorded("out_of_memory")[0]), View.FULL, call())
+    assert [task.log_tail for task in memory.tasks] == [""]
+
+
 def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     """KFP is asked for FAILED and CANCELED, what it answers is sorted by the history, and the total is not told."""
     stopped = put(kfp, recorded("terminated_then_retried")[1])

@@ -51,10 +51,17 @@ class KfpBackend:
         self.pipelines = KfpPipelineRepository(gateway, place)
         self.experiments = KfpExperimentRepository(self._api.experiments)
         reader = RunReader(self._api.runs)
-        self.runs = KfpRunRepository(self._api.runs, reader, gateway, self.pipelines, self.experiments)
-        self.run_looks = KfpRunLooks(self._api.runs, reader, self.experiments)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
         self.run_logs = KfpRunLogs(self._api.runs, reader, self._pod_logs)
+        self.runs = KfpRunRepository(
+            self._api.runs,
+            reader,
+            self.run_logs,
+            gateway=gateway,
+            pipelines=self.pipelines,
+            experiments=self.experiments,
+        )
+        self.run_looks = KfpRunLooks(self._api.runs, reader, self.experiments)
         self.recurring_runs = KfpRecurringRunRepository(self._api.recurring_runs, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.models import Order, PageRequest
     from kfadapter_grpc.domain.repository import ExperimentRepository, PipelineRepository
-    from kfadapter_grpc.domain.runs import CreateRun, RunFilter
+    from kfadapter_grpc.domain.runs import CreateRun, RunFilter, RunTask
     from kfadapter_grpc.kfp_backend.api import Predicate, RunApi
     from kfadapter_grpc.kfp_backend.gateway import Gateway
+    from kfadapter_grpc.kfp_backend.run_logs import KfpRunLogs
+    from kfadapter_grpc.kfp_backend.run_nodes import RunNodes
     from kfadapter_grpc.kfp_backend.run_reader import RunReader
     from kfadapter_grpc.kfp_backend.wire.runs import RunJson
 
@@ -43,6 +45,7 @@ _PAUSE_FACTOR = 1.5
 _MARGIN_SECONDS = 0.5
 """What is left of a call's time for its last look and the answer."""
 _ENDED_BADLY = frozenset({RunState.FAILED, RunState.CANCELED})
+_MOST_LOG_TAILS = 20
 _WITHOUT_NAME = (
     errors.PipelineNotFoundError,
     errors.VersionNotFoundError,
@@ -60,12 +63,15 @@ class KfpRunRepository:
         self,
         api: RunApi,
         reader: RunReader,
+        logs: KfpRunLogs,
+        *,
         gateway: Gateway,
         pipelines: PipelineRepository,
         experiments: ExperimentRepository,
     ) -> None:
         self._api = api
         self._reader = reader
+        self._logs = logs
         self._gateway = gateway
         self._experiments = experiments
         self._creator = RunCreator(api, gateway, pipelines, experiments)
@@ -79,9 +85,11 @@ class KfpRunRepository:
         found = self._reader.get(run_id, call)
         if view is View.BASIC:
             return self._reader.basic(found)
-        run = self._reader.whole(found, self._reader.nodes(found, call))
+        nodes = self._reader.nodes(found, call)
+        run = self._reader.whole(found, nodes)
         return replace(
             run,
+            tasks=self._with_log_tails(run, nodes, call),
             pipeline_name=self._name_of(lambda: self._pipeline_name(run, call)),
             pipeline_version_name=self._name_of(lambda: self._version_name(run, call)),
             experiment_name=self._name_of(lambda: self._experiment_name(run, call)),
@@ -207,6 +215,15 @@ class KfpRunRepository:
         finally:
             forget()
         return found
+
+    def _with_log_tails(self, run: Run, nodes: RunNodes, call: Call) -> tuple[RunTask, ...]:
+        """Adds to failed tasks, up to a number of them, the last lines that they wrote."""
+        failed = [task.task_id for task in run.tasks if task.state is RunState.FAILED and nodes.pods(task.task_id)]
+        pods = {task_id: nodes.pods(task_id)[-1] for task_id in failed[:_MOST_LOG_TAILS]}
+        if not pods:
+            return run.tasks
+        tails = self._logs.tails(run.run_id, pods, call, namespace=nodes.namespace)
+        return tuple(replace(task, log_tail=tails.get(task.task_id, "")) for task in run.tasks)
 
     # --- names --------------------------------------------------------------------------------------------------
 
