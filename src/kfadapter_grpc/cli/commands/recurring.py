@@ -162,10 +162,11 @@ def _fields(found: RecurringRun) -> list[tuple[str, str]]:
     return [
         ("Name", found.display_name),
         ("Id", found.recurring_run_id),
-        ("Enabled", _yes_no(found.enabled)),
+        ("State", _state(found)),
         ("Schedule", shown_schedule(starts)),
         ("From", shown_time(starts.start_at) if starts else ""),
         ("Until", shown_time(starts.end_at) if starts else ""),
+        ("Next (computed)", shown_time(found.computed_next_start_at)),
         ("At once", str(found.max_concurrency)),
         ("Catches up", _yes_no(found.catch_up)),
         ("Pipeline", found.pipeline_id),
@@ -179,9 +180,15 @@ def _fields(found: RecurringRun) -> list[tuple[str, str]]:
 
 
 def _print_table(recurring: Sequence[RecurringRun]) -> None:
-    head = ("NAME", "ID", "ENABLED", "SCHEDULE")
+    head = ("NAME", "ID", "STATE", "SCHEDULE", "NEXT (COMPUTED)")
     rows = [
-        (one.display_name, one.recurring_run_id, _yes_no(one.enabled), shown_schedule(one.schedule))
+        (
+            one.display_name,
+            one.recurring_run_id,
+            _state(one),
+            shown_schedule(one.schedule),
+            shown_time(one.computed_next_start_at),
+        )
         for one in recurring
     ]
     steps = (Step("SCHEDULE", 12), Step("SCHEDULE", 0), Step("NAME", SHORT_NAME))
@@ -193,6 +200,12 @@ def shown_schedule(starts: Schedule | None) -> str:
     if starts is None:
         return ""
     return starts.cron if isinstance(starts, CronSchedule) else f"every {shown_duration(starts.interval)}"
+
+
+def _state(found: RecurringRun) -> str:
+    if found.ended:
+        return "ended"
+    return "enabled" if found.enabled else "disabled"
 
 
 def _yes_no(value: bool) -> str:
