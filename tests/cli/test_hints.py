@@ -20,7 +20,7 @@ from kfadapter_grpc.cli.app import app
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from click import Command
+    from typer._click.core import Command
 
 SOURCE = Path(kfadapter_grpc.__file__).parent
 NO_COMMAND = {"itself", "embedded", "server"}

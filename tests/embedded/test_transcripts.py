@@ -44,7 +44,7 @@ def still(tmp_path: Path) -> Iterator[Serving]:
     ],
 )
 def test_replay(still: Serving, name: str) -> None:
-    """The embedded KFP answers a recorded scenario as KFP 2.17.0 did, and as master where that differs, step by step."""
+    """The embedded KFP answers a scenario as KFP 2.17.0 did, step by step, and as master where that differs."""
     transcript = load(name)
     replayer = Replayer(still.url, transcript, frozenset(OTHERWISE.get(name, ())))
     found = [

@@ -64,8 +64,9 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         json.dumps(
             {
                 "code": 10,
-                "message": "Failed to delete experiment: BadRequestError: Failed to delete experiment 1-2-3. The default "
-                "experiment cannot be deleted: Invalid input error: Experiment id cannot be equal to the default id 1-2-3",
+                "message": "Failed to delete experiment: BadRequestError: Failed to delete experiment 1-2-3. The "
+                "default experiment cannot be deleted: Invalid input error: Experiment id cannot be equal to the "
+                "default id 1-2-3",
                 "details": [
                     {
                         "@type": "type.googleapis.com/google.rpc.Status",

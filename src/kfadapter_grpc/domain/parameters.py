@@ -109,6 +109,11 @@ def _wrong(parameter: Parameter, value: Json) -> str:
         return f"is {_told(value)}; the pipeline declares {_wanted(parameter)}"
     if not _is_json(value):
         return "holds a number that JSON does not have (NaN or infinite)"
+    return _not_allowed(parameter, value)
+
+
+def _not_allowed(parameter: Parameter, value: Json) -> str:
+    """What is wrong with a value of the right type; empty if nothing is."""
     if parameter.type is ParameterType.NUMBER_INTEGER and abs(float(str(value))) > LARGEST_INTEGER:
         return f"is {_told(value)}; whole numbers are exact only up to 2^53 - 1 ({LARGEST_INTEGER})"
     if parameter.literals and value not in parameter.literals:

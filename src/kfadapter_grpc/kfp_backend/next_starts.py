@@ -1,7 +1,7 @@
 """When a recurring run starts its next run. KFP serves no such time, so it is computed as KFP's controller does.
 
-The rules are those of the ScheduledWorkflow controller (backend/src/crd/controller/scheduledworkflow/util). It reads cron
-expressions with robfig/cron 1.2, in the time zone of its installation, which is UTC unless that was changed.
+The rules are those of its ScheduledWorkflow controller (backend/src/crd/controller/scheduledworkflow/util). It reads
+cron expressions with robfig/cron 1.2, in the time zone of its installation, which is UTC unless that was changed.
 """
 
 from __future__ import annotations
