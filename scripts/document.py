@@ -134,11 +134,12 @@ run's only task waits and never works; it is deleted right after it was started.
 `scripts/measure-kfp --kfp-url URL` prints the same facts as a table, beside what 2.17.0 and 2.5.0 were found to do,
 with the time that each took and what the calls cost that the adapter makes most; `--markdown` prints tables for a
 document. It exits with 0 when all facts hold that hold for 2.17.0, 1 when one does not, 3 when there is no KFP. The
-facts are declared in `src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `scripts/document.py` makes this page. Never tried
-is what is known to hurt: malformed YAML, which KFP 2.5.0 and 2.17.0 never answer while a core is busy for ever (so
-upload through the adapter, which checks the syntax first), and starting a second run with the same id, which leaves a
-workflow behind. How it was installed is told by the newest run that has ended; 2.17.0's own manifests make three of
-the facts fail, as the table says. What a version lacks stands in [KFP versions](kfp-versions.md).
+facts are declared in `src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `scripts/document.py` makes this page.
+
+Never tried is what is known to hurt: malformed YAML, which KFP 2.5.0 and 2.17.0 never answer while a core is busy for
+ever (so upload through the adapter, which checks the syntax first), and starting a second run with the same id, which
+leaves a workflow behind. How a KFP was installed is told by the newest run that has ended. What a version lacks stands
+in [KFP versions](kfp-versions.md).
 
 | fact | 2.17.0 | 2.5.0 | without it |
 |---|---|---|---|
