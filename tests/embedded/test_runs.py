@@ -213,6 +213,7 @@ def test_filters(server: Told) -> None:
     assert find(predicate("NOT_EQUALS", "state", string_value="RUNNING")) == ["First", "third"]
     assert find(predicate("IN", "state", string_values={"values": ["SUCCEEDED", "PENDING"]})) == ["First", "third"]
     assert find(predicate("IN", "run_id", string_values={"values": ["one", third]})) == ["First", "third"]
+    assert find(predicate("EQUALS", "recurring_run_id", string_value=third)) == []
     assert find(predicate("EQUALS", "name", string_value="FIRST")) == ["First"]
     assert find(predicate("EQUALS", "display_name", string_value="third")) == ["third"]
     assert find(predicate("IS_SUBSTRING", "description", string_value="A_B")) == ["First", "second"]
