@@ -348,7 +348,7 @@ def test_literals_of_a_component(given: str, state: State) -> None:
         names={},
     )
     assert ended.state is state
-    assert ("color is \"blue\", which is none of the values" in ended.error) is (state is State.FAILED), ended.error
+    assert ('color is "blue", which is none of the values' in ended.error) is (state is State.FAILED), ended.error
 
 
 def test_order() -> None:
