@@ -107,10 +107,13 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Retry(self, request: run_pb2.RetryRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Lets it run again."""
+        """Lets it run again; as the adapter's, the answer knows no names."""
         run = self._of(request, context)
         run.state = run_pb2.RUN_STATE_RUNNING
-        return run
+        bare = run_pb2.Run()
+        bare.CopyFrom(run)
+        bare.experiment_name = ""
+        return bare
 
     @override
     def Archive(self, request: run_pb2.ArchiveRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:

@@ -190,6 +190,14 @@ def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None
     assert "there was no run" in kfadapter("runs", "delete", run.run_id, "--allow-missing").err
 
 
+def test_retry_shows_names(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """What runs again is shown by the names of what it is of, and how it is followed."""
+    run = runs.add("r", state=run_pb2.RUN_STATE_FAILED)
+    shown = kfadapter("retry", run.run_id).out
+    assert "Experiment   Default\n" in shown
+    assert f"watch {run.run_id}\n" in shown
+
+
 @pytest.fixture
 def logged(runs: FakeRuns) -> run_pb2.Run:
     """A run of three tasks: one succeeded, one failed, one did not begin."""

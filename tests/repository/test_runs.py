@@ -317,7 +317,7 @@ def _predicates(kfp: RunsKfp) -> list[dict[str, object]]:
 def test_a_recorded_list(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
     """It is read as KFP wrote it, and so is an empty one, which is `{}`."""
     scripted.on("GET", "/runs", _played("list of the experiment"), answers(200, {}))
-    assert [run.display_name for run in _list(before_scripted)] == ["r2", "r1"]
+    assert [run.display_name for run in _list(before_scripted)] == ["r1", "r2"]
     assert before_scripted.list(RunFilter(), PageRequest(), call()).total_size == 0
 
 

@@ -72,6 +72,8 @@ def recurring_run_record(recurring: RecurringRun) -> Record:
         "recurring_run_id": recurring.recurring_run_id,
         "display_name": recurring.display_name,
         "enabled": recurring.enabled,
+        "ended": recurring.ended,
+        "computed_next_start_at": shown_moment(recurring.computed_next_start_at),
         **_schedule(recurring.schedule),
         "max_concurrency": recurring.max_concurrency,
         "catch_up": recurring.catch_up,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.choices import Format
 from kfadapter_grpc.cli.commands import watch
+from kfadapter_grpc.cli.commands.run import in_full
 from kfadapter_grpc.cli.confirmation import ask, can_answer
 from kfadapter_grpc.cli.invocation import RUN, Invocation, other
 from kfadapter_grpc.cli.references import experiment_reference, reference, run_id, version_reference
@@ -86,7 +87,9 @@ def retry(options: ClientOptions, run: str, style: Format, *, follow: bool) -> N
         if follow:
             watch.follow(client, [found.run_id], style, options)
         elif style is Format.TABLE:
-            print_started(found, Invocation(run=found.run_id, options=options).spell(other("watch", RUN)))
+            print_started(
+                in_full(client, found), Invocation(run=found.run_id, options=options).spell(other("watch", RUN))
+            )
         else:
             _print_one(found, style, "")
 

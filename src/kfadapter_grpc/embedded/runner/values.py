@@ -54,6 +54,30 @@ class Values:
     artifacts: Mapping[str, tuple[RuntimeArtifact, ...]] = field(default_factory=dict)
 
 
+def load_json(text: bytes) -> JsonValue:
+    """Reads JSON; numbers without a fraction are integers, however they are written.
+
+    KFP's compiler writes every number as a float, inside lists and structs too, and its Go server drops `.0` again.
+    """
+    value: JsonValue = json.loads(text, parse_float=_number)
+    return value
+
+
+def _number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def check_literals(value: JsonValue, literals: tuple[JsonValue, ...], name: str) -> None:
+    """Checks a value against the only ones that a component takes, as KFP's driver does.
+
+    Raises:
+        ValueFaultError: it is none of them.
+    """
+    if literals and value not in literals:
+        raise ValueFaultError(f"{name} is {_short(value)}, which is none of the values that are allowed")
+
+
 def converted(value: JsonValue, kind: str, name: str) -> JsonValue:
     """Gives a value the type that is declared for it, as KFP's driver does.
 
