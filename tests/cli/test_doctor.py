@@ -15,8 +15,8 @@ from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_por
 from tests.certificates import CertificateAuthority
 from tests.cli.conftest import Kfadapter
 from tests.old_kfp import OldKfp
+from tests.recorded_runs import in_v1beta1, recorded
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers, resets
-from tests.transcripts import load
 
 from kfadapter_grpc.authentication.tokens import TokenEntry, digest, new_token
 from kfadapter_grpc.cli import extras
@@ -254,10 +254,11 @@ def test_a_server_with_nothing_to_complain_of(embedded_url: str) -> None:
 @pytest.mark.usefixtures("free_port")
 def test_a_kfp_as_2_17_installs_it() -> None:
     """Default retries that hold up a task's own, and a failed plugin, are warnings that say what to change."""
-    run, with_workflow = (one.response["json"] for one in load("run_nodes/set_retry_not_retried").steps[-2:])
+    stage = recorded("set_retry_not_retried")[-1]
     with ScriptedKfp() as scripted:
-        scripted.on("GET", "/healthz", answers(200, HEALTHY)).on("GET", "/v1beta1/runs/", answers(200, with_workflow))
-        scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [run]})).on("GET", "", answers(200, {}))
+        scripted.on("GET", "/healthz", answers(200, HEALTHY))
+        scripted.on("GET", "/v1beta1/runs/", answers(200, in_v1beta1(stage)))
+        scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [stage["run"]]})).on("GET", "", answers(200, {}))
         _, out = at_server("--kfp-url", scripted.url)
     warned = verdicts(out, "warning")
     assert "OnError" in warned["KFP default-retry"]["what"]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.old_kfp import OldKfp
+from tests.recorded_runs import in_v1beta1, recorded
 from tests.repository.conftest import call
 from tests.scripted_kfp import answers
-from tests.transcripts import load
 
 from kfadapter_grpc.kfp_backend import TransportSettings
 from kfadapter_grpc.kfp_backend.api import KfpApi, ListQuery
@@ -102,10 +102,9 @@ def test_how_a_kfp_was_installed(
     scripted: ScriptedKfp, name: str, told: dict[str, tuple[Outcome, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest run that has ended tells of default retries, plugins and archived logs, as 2.17.0 served it."""
-    steps = load(f"run_nodes/{name}").steps
-    run, with_workflow = (one.response["json"] for one in steps[-2:])
-    scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [run]}))
-    scripted.on("GET", "/v1beta1/runs/", answers(200, with_workflow))
+    stage = recorded(name)[-1]
+    scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [stage["run"]]}))
+    scripted.on("GET", "/v1beta1/runs/", answers(200, in_v1beta1(stage)))
     _check_installed(scripted.url, monkeypatch, told)
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.recorded_runs import in_v1beta1, names, recorded
 from tests.repository.conftest import call
 from tests.runs_kfp import RunsKfp
-from tests.transcripts import DATA
 
 from kfadapter_grpc.domain.errors import InvalidFieldError, TaskNotFoundError
 from kfadapter_grpc.domain.models import PageRequest, View
@@ -166,18 +166,6 @@ SAID_BY_HISTORY = {
 """What BASIC and List can know of runs that were terminated or retried, stage by stage."""
 
 
-def recorded(name: str) -> list[dict[str, Any]]:
-    """The stages of a recorded run."""
-    stages: list[dict[str, Any]] = json.loads((DATA / "run_nodes" / f"{name}.json").read_text("utf-8"))["stages"]
-    known = next(stage["run"] for stage in stages if stage["run"])
-    ended = {"Succeeded": "SUCCEEDED", "Failed": "FAILED"}
-    for stage in stages:
-        if stage["run"] is None:  # only its nodes were recorded
-            state = ended.get(stage["manifest"]["status"]["phase"], "RUNNING")
-            stage["run"] = {**known, "state": state, "state_history": [{"state": state}]}
-    return stages
-
-
 @pytest.fixture
 def kfp() -> Iterator[RunsKfp]:
     """A KFP with one run."""
@@ -198,8 +186,7 @@ def put(kfp: RunsKfp, stage: dict[str, Any]) -> str:
     """Has a KFP serve a run as at one stage; returns its id."""
     run_id = str(stage["run"]["run_id"])
     kfp.runs[run_id] = stage["run"]
-    runtime = {"workflow_manifest": json.dumps(stage["manifest"])} if stage["manifest"] else {}
-    kfp.manifests[run_id] = {"run": {"id": run_id}, "pipeline_runtime": {"pipeline_manifest": "{}", **runtime}}
+    kfp.manifests[run_id] = in_v1beta1(stage)
     return run_id
 
 
@@ -222,10 +209,9 @@ def _words(task: RunTask) -> str:
 
 def test_every_recorded_stage_is_in_the_table() -> None:
     """No recording is passed over."""
-    names = sorted(path.stem for path in (DATA / "run_nodes").glob("*.json"))
-    stages = {(name, stage["stage"]) for name in names for stage in recorded(name) if stage["manifest"] is not None}
+    stages = {(name, stage["stage"]) for name in names() for stage in recorded(name) if stage["manifest"] is not None}
     assert stages == set(SAID)
-    assert len(names) == 22
+    assert len(names()) == 22
 
 
 @pytest.mark.parametrize(("name", "stage"), SAID)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from tests import recorded_runs
+from tests.recorded_runs import in_v1beta1
 from tests.scripted_kfp import ScriptedKfp, answers, head, sends, stalls
 from tests.transcripts import DATA
 
@@ -47,9 +49,7 @@ SECONDS = 60.0
 
 def recorded(name: str, stage: str) -> dict[str, object]:
     """The v1beta1 run at a recorded stage."""
-    stages = json.loads((DATA / "run_nodes" / f"{name}.json").read_text("utf-8"))["stages"]
-    manifest = next(one["manifest"] for one in stages if one["stage"].startswith(stage))
-    return {"pipeline_runtime": {"workflow_manifest": json.dumps(manifest)}}
+    return in_v1beta1(next(one for one in recorded_runs.recorded(name) if one["stage"].startswith(stage)))
 
 
 def unarchived(run: dict[str, object]) -> dict[str, object]:
