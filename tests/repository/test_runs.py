@@ -314,6 +314,13 @@ def _predicates(kfp: RunsKfp) -> list[dict[str, object]]:
     return found
 
 
+def test_runs_of_a_recurring_run(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """KFP is asked by a predicate; as a query parameter it would be ignored, and all runs come back."""
+    runs.list(RunFilter(recurring_run_id=NOBODY), PageRequest(), call())
+    assert {"operation": "EQUALS", "key": "recurring_run_id", "string_value": NOBODY} in _predicates(kfp)
+    assert "recurring_run_id" not in kfp.queries()[-1]
+
+
 def test_a_recorded_list(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
     """It is read as KFP wrote it, and so is an empty one, which is `{}`."""
     scripted.on("GET", "/runs", _played("list of the experiment"), answers(200, {}))

@@ -623,6 +623,7 @@ class RunFilter(_message.Message):
     STORAGE_STATE_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     LABEL_KEYS_FIELD_NUMBER: _builtins.int
+    RECURRING_RUN_ID_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """By KFP's id, a UUID."""
     experiment_name: _builtins.str
@@ -637,6 +638,8 @@ class RunFilter(_message.Message):
     """Which runs: those not archived (also where not set), or those archived."""
     namespace: _builtins.str
     """The namespace to list. Empty means the adapter's configured one."""
+    recurring_run_id: _builtins.str
+    """Only runs that this recurring run made, by KFP's id."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___RunState.ValueType]:
         """Only runs in one of these states. With one of CANCELED and FAILED, `total_size` is not set, because KFP does not tell
@@ -674,10 +677,11 @@ class RunFilter(_message.Message):
         storage_state: _common_pb2.StorageState.ValueType = ...,
         namespace: _builtins.str = ...,
         label_keys: _abc.Iterable[_builtins.str] | None = ...,
+        recurring_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "display_name_contains", b"display_name_contains", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after", "label_keys", b"label_keys", "labels", b"labels", "namespace", b"namespace", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "states", b"states", "storage_state", b"storage_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "display_name_contains", b"display_name_contains", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after", "label_keys", b"label_keys", "labels", b"labels", "namespace", b"namespace", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "recurring_run_id", b"recurring_run_id", "states", b"states", "storage_state", b"storage_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_experiment: _TypeAlias = _typing.Literal["experiment_id", "experiment_name"]  # noqa: Y015
     _WhichOneofArgType_experiment: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015

@@ -132,6 +132,7 @@ class RunCalls(Calls):
         label_keys: Iterable[str] = (),
         pipeline_id: str = "",
         pipeline_version_id: str = "",
+        recurring_run_id: str = "",
         archived: bool = False,
         order_by: str = "",
         page_size: int = 0,
@@ -149,6 +150,7 @@ class RunCalls(Calls):
             label_keys: Only runs that have labels with all of these keys, whatever their values.
             pipeline_id: Only runs of this pipeline; the adapter reads run after run for it.
             pipeline_version_id: Only runs of this version; likewise.
+            recurring_run_id: Only runs that this recurring run made.
             archived: Those that are put away, instead of those that are not.
             order_by: `created_at`, `finished_at`, `display_name` or `run_id`, with ` desc` for the other direction.
             page_size: How many to ask for at a time; 0 leaves it to the adapter.
@@ -170,6 +172,7 @@ class RunCalls(Calls):
                 label_keys=keys,
                 pipeline_id=pipeline_id,
                 pipeline_version_id=pipeline_version_id,
+                recurring_run_id=recurring_run_id,
                 archived=archived,
                 order_by=order_by,
                 page_size=page_size,
@@ -193,6 +196,7 @@ class RunCalls(Calls):
         label_keys: Iterable[str] = (),
         pipeline_id: str = "",
         pipeline_version_id: str = "",
+        recurring_run_id: str = "",
         archived: bool = False,
         order_by: str = "",
         page_size: int = 0,
@@ -208,6 +212,7 @@ class RunCalls(Calls):
             label_keys=label_keys,
             pipeline_id=pipeline_id,
             pipeline_version_id=pipeline_version_id,
+            recurring_run_id=recurring_run_id,
             storage_state=common_pb2.STORAGE_STATE_ARCHIVED if archived else common_pb2.STORAGE_STATE_AVAILABLE,
             namespace=self._namespace,
         )

@@ -234,5 +234,6 @@ class RunFilter:
     label_keys: frozenset[str] = frozenset()
     pipeline_id: str = ""
     pipeline_version_id: str = ""
+    recurring_run_id: str = ""
     archived: bool = False
     namespace: str = ""

@@ -302,6 +302,8 @@ def predicates(where: RunFilter) -> list[Predicate]:
         states = sorted(state.value for state in _asked_states(where))
         asked.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
     asked += [_after(key, at) for key, at in _moments(where).items() if at is not None]
+    if where.recurring_run_id:  # as a query parameter KFP ignores it
+        asked.append({"operation": "EQUALS", "key": "recurring_run_id", "string_value": where.recurring_run_id})
     if where.display_name_contains:
         asked.append(_holds("display_name", where.display_name_contains))
     return asked + [_holds("description", text) for text in _label_texts(where)]

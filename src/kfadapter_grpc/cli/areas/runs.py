@@ -204,6 +204,9 @@ def list_(
     version: Annotated[
         str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
     ] = "",
+    recurring: Annotated[
+        str, typer.Option("--recurring", metavar="ID", help="Only runs that this recurring run made.")
+    ] = "",
     state: Annotated[
         list[StateChoice] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
     ] = None,
@@ -241,6 +244,7 @@ def list_(
         experiment=experiment,
         pipeline=pipeline,
         version=version,
+        recurring=recurring,
         states=[RunState(one.value.upper()) for one in state or []],
         created_after=optional_moment(created_after),
         finished_after=optional_moment(finished_after),

@@ -36,6 +36,7 @@ class Wanted:
     experiment: str = ""
     pipeline: str = ""
     version: str = ""
+    recurring: str = ""
     states: Sequence[RunState] = ()
     created_after: datetime | None = None
     finished_after: datetime | None = None
@@ -146,6 +147,7 @@ def _matching(client: Client, wanted: Wanted, limit: int) -> itertools.chain[Run
         labels=wanted.labels,
         pipeline_id=pipeline_id,
         pipeline_version_id=version_id,
+        recurring_run_id=wanted.recurring,
         archived=wanted.archived,
         order_by=wanted.order_by,
         page_size=min(limit + 1, 1000) if limit else 0,

@@ -120,8 +120,8 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
     """
     checks = Checks()
     namespace = message.namespace or default_namespace
-    for name, one in (("pipeline_id", message.pipeline_id), ("pipeline_version_id", message.pipeline_version_id)):
-        if one:
+    for name in ("pipeline_id", "pipeline_version_id", "recurring_run_id"):
+        if one := getattr(message, name):
             checks.id(f"filter.{name}", one)
     checks.text("filter.display_name_contains", message.display_name_contains, MAX_RUN_NAME_BYTES)
     checks.bytes("filter.labels", with_labels("", message.labels), MAX_DESCRIPTION_BYTES)
@@ -137,6 +137,7 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
         label_keys=frozenset(message.label_keys),
         pipeline_id=message.pipeline_id,
         pipeline_version_id=message.pipeline_version_id,
+        recurring_run_id=message.recurring_run_id,
         archived=checks.archived("filter.storage_state", message.storage_state),
         namespace=namespace,
     )
