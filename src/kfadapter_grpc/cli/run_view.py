@@ -88,8 +88,7 @@ def print_log_tails(run: Run) -> None:
         if task.log_tail:
             output.print_line("")
             output.print_heading(f"LOG OF {one_line(paths[task.task_id])}, LAST LINES")
-            for line in task.log_tail.splitlines():
-                output.print_line(plain(line))
+            sys.stdout.writelines(f"{plain(line)}\n" for line in task.log_tail.splitlines())
 
 
 def print_outputs(run: Run) -> None:
