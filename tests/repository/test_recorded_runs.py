@@ -261,6 +261,12 @@ def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: KfpRunRepository) ->
     assert ({run.run_id for run in both.items}, both.total_size) == ({stopped, failed}, 2)
 
 
+def test_who_terminates_a_run_is_told_that_it_was(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+    """The answer is CANCELED, although KFP says FAILED and kept no CANCELING; a run that failed of itself is FAILED."""
+    assert runs.terminate(put(kfp, recorded("terminated_running")[-1]), 5, call()).state is RunState.CANCELED
+    assert runs.terminate(put(kfp, recorded("driver_fails")[0]), 5, call()).state is RunState.FAILED
+
+
 def test_how_a_watch_looks_at_a_run(kfp: RunsKfp) -> None:
     """A list tells which runs wait; of these, and of those that failed, a whole read tells why."""
     waiting = put(kfp, recorded("image_pull")[1])
