@@ -23,7 +23,7 @@ def measure() -> list[tuple[str, float, str]]:
     rows = []
     for what, spec, rounds in _specs():
         content = json.dumps(spec).encode()
-        seconds, stall = _timed(lambda content=content: summarize(content), rounds)  # type: ignore[misc]
+        seconds, stall = timed(lambda content=content: summarize(content), rounds)  # type: ignore[misc]
         rows.append((f"summary of {what} ({len(content) / 1e6:.2f} MB): median", seconds * 1e3, "ms"))
         rows.append((f"summary of {what}: longest stall of another thread", stall * 1e3, "ms"))
     return rows
@@ -82,7 +82,7 @@ def _executor(source: str) -> dict[str, object]:
     return {"container": {"args": args, "command": ["sh", "-c", source], "image": "python:3.11-slim"}}
 
 
-def _timed(work: Callable[[], object], rounds: int) -> tuple[float, float]:
+def timed(work: Callable[[], object], rounds: int) -> tuple[float, float]:
     """The medians of the time of the work, and of the longest time in it that another thread did not run.
 
     Medians, because what else runs on the machine stops threads too.

@@ -42,6 +42,7 @@ NAVIGATION = {
         "docs/security",
         "docs/kfp-credentials",
         "docs/doctor",
+        "docs/kfp-versions",
         "docs/container",
         "docs/deploy",
         "docs/supply-chain",

@@ -131,14 +131,17 @@ run's only task waits and never works; it is deleted right after it was started.
 
 ## Measuring a Kubeflow Pipelines
 
-`scripts/measure-kfp --kfp-url URL` prints the same facts as a table, beside what 2.17 and 2.5 were found to do, with
-the time that each took and what the calls cost that the adapter makes most; `--markdown` prints tables for a document.
-It exits with 0 when all facts hold that were tried, 1 when one does not, 3 when there is no KFP. The facts are
-declared in `src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `scripts/document.py` makes this page. Never tried
-is what is known to hurt: files that are no YAML, which KFP 2.5 never answers while it burns a core, and starting a
-second run with the same id, which leaves a workflow behind.
+`scripts/measure-kfp --kfp-url URL` prints the same facts as a table, beside what 2.17.0 and 2.5.0 were found to do,
+with the time that each took and what the calls cost that the adapter makes most; `--markdown` prints tables for a
+document. It exits with 0 when all facts hold that hold for 2.17.0, 1 when one does not, 3 when there is no KFP. The
+facts are declared in `src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `scripts/document.py` makes this page.
 
-| fact | 2.17 | 2.5 | without it |
+Never tried is what is known to hurt: malformed YAML, which KFP 2.5.0 and 2.17.0 never answer while a core is busy for
+ever (so upload through the adapter, which checks the syntax first), and starting a second run with the same id, which
+leaves a workflow behind. How a KFP was installed is told by the newest run that has ended. What a version lacks stands
+in [KFP versions](kfp-versions.md).
+
+| fact | 2.17.0 | 2.5.0 | without it |
 |---|---|---|---|
 """
 

@@ -125,7 +125,7 @@ class OddKfp:
             found = re.fullmatch(rf"{pattern}/([-0-9a-f]+)", path)
             if found:
                 return _raw(make(found[1], (self.odd or Odd()) if found[1] == BAD else Odd()))
-        return answers(404, {"code": 5, "message": f"{path} not found", "details": [{"message": "not found"}]})
+        return answers(404, {"code": 5, "message": "Not Found", "details": []})
 
     def _page(self, key: str, make: object, query: dict[str, str]) -> str:
         ids = [SOUND] if self.odd is None else [BAD, SOUND]

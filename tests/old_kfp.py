@@ -32,7 +32,7 @@ _NEWER_WORDS = (
     (re.compile(r"Invalid page token"), "Invalid package token"),
     (re.compile(r"(?<=should be greater than 0\. Got )-\d+"), "'\ufffd'"),
 )
-"""What 2.17 says, and how 2.5 says it."""
+"""What the embedded KFP says, and how 2.5 says it."""
 
 
 class _NeverAnsweredError(Exception):
@@ -169,7 +169,7 @@ class OldKfp:
 
 
 def _refusal(request: _Request) -> _Reply | None:
-    """What 2.5 refuses and 2.17 does not."""
+    """What 2.5 refuses and the embedded KFP does not."""
     if request.method == "PATCH":
         return _Reply(405, "text/plain; charset=utf-8", b"Method Not Allowed\n")
     if tag := re.search(r'"(tags\.[^"]*)"', request.query.get("filter", "")):
@@ -200,7 +200,7 @@ def _refused_input(text: str, reason: str) -> _Reply:
 
 
 def _newer(request: _Request) -> _Request:
-    """The request as 2.17 has to get it: what 2.5 does not know is left out, its one name is the name."""
+    """The request as the embedded KFP has to get it: what 2.5 does not know is left out, its one name is the name."""
     query = {key: value for key, value in request.query.items() if key not in _NOT_KNOWN_YET}
     if not request.creates:
         return replace(request, query=query)

@@ -64,6 +64,8 @@ class RunsKfp:
         before_look: Is called before a run is looked up.
         spec: The spec of both versions.
         experiments: The names of the experiments by id.
+        logs: What pods have written, by their names.
+        manifests: What v1beta1 says of the execution of runs, by id; without any, that route is not served.
     """
 
     runs: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class RunsKfp:
     spec: dict[str, object] = field(default_factory=lambda: spec_of("all_parameter_types"))
     experiments: dict[str, str] = field(default_factory=lambda: {DEFAULT: "Default", EXPERIMENT: "실험"})
     versions: list[str] = field(default_factory=lambda: [VERSION, OLDER])
+    manifests: dict[str, object] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -123,6 +127,8 @@ class RunsKfp:
             ("GET", rf"{v2}/experiments/([^/]+)", self._experiment),
             ("POST", _RUNS, self._create),
             ("GET", _RUNS, self._list),
+            ("GET", "/apis/v1beta1/runs/([^/]+)", self._get_v1beta1),
+            ("GET", "/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", self._log),
             ("GET", rf"{_RUNS}/([^/:]+)", self._get),
             ("DELETE", rf"{_RUNS}/([^/:]+)", self._delete),
             ("POST", rf"{_RUNS}/([^/:]+):(\w+)", self._change),
@@ -194,6 +200,18 @@ class RunsKfp:
     def _get(self, _: Received, __: dict[str, str], run_id: str) -> Behaviour:
         self.before_look()
         return answers(200, self.runs[run_id]) if run_id in self.runs else _no_run(run_id)
+
+    def _get_v1beta1(self, _: Received, __: dict[str, str], run_id: str) -> Behaviour:
+        if not self.manifests:
+            return answers(404, {"code": 5, "message": "Not Found", "details": []})
+        return answers(200, self.manifests[run_id]) if run_id in self.manifests else _no_run(run_id)
+
+    def _log(self, _: Received, __: dict[str, str], run_id: str, pod: str) -> Behaviour:
+        if pod in self.logs:
+            return answers(200, self.logs[pod].encode(), content_type="text/plain")
+        words = f"BadRequestError: Failed to read logs for run {run_id}: no log"
+        body = json.dumps({"error_message": words, "error_details": f"{words}: stack"}, separators=(",", ":"))
+        return answers(200, body.encode(), content_type="text/plain")
 
     def _list(self, _: Received, query: dict[str, str]) -> Behaviour:
         scope = query.get("experiment_id", "")

@@ -59,6 +59,11 @@ class Step:
         query = self.request.get("query")
         return {key: str(value) for key, value in query.items()} if isinstance(query, dict) else {}
 
+    @property
+    def was_answered(self) -> bool:
+        """Whether KFP answered at all; some files make it hang."""
+        return self.response["status"] != 0
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -96,11 +101,13 @@ class Replayer:
     Attributes:
         url: the server.
         transcript: what is replayed, step by step and in order.
+        ignored: keys that are not compared, neither where they are missing nor where they are added.
         suffix: six characters that no other pipeline of the server has in its name.
     """
 
     url: str
     transcript: Transcript
+    ignored: frozenset[str] = frozenset()
     suffix: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     _bound: dict[str, str] = field(default_factory=dict)
     _tokens_in_time_order: set[str] = field(default_factory=set)
@@ -230,7 +237,7 @@ class Replayer:
 
     def _compare(self, where: str, recorded: JsonValue, actual: JsonValue) -> Iterator[str]:
         if isinstance(recorded, dict) and isinstance(actual, dict):
-            for key in sorted(recorded.keys() | actual.keys()):
+            for key in sorted((recorded.keys() | actual.keys()) - self.ignored):
                 if key not in recorded or key not in actual:
                     yield f"{where}.{key}: {'missing' if key in recorded else f'added, {actual[key]!r}'}"
                 elif key not in _FREE_KEYS:

@@ -20,6 +20,8 @@ SERVICE_ACCOUNT_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 - a 
 """Names another place, as for the kfp SDK."""
 SERVICE_ACCOUNT_AUDIENCE = "pipelines.kubeflow.org"
 """The audience that KFP asks for in such a token, unless configured otherwise."""
+KUBERNETES_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where Kubernetes puts the token of a pod's service account, its own authorities, and the pod's namespace."""
 
 _SERVICE_AND_NAMESPACE = 2
 

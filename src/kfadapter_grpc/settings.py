@@ -192,6 +192,11 @@ class Settings(BaseSettings):
     kfp_client_key: Path | None = Field(
         default=None, validate_default=True, description="The key of `kfp_client_certificate`, not encrypted."
     )
+    pod_logs: Literal["off", "auto"] = Field(
+        default="auto",
+        description="Whether to read logs of running tasks from the Kubernetes API: `auto` does in a pod with a "
+        "service-account token, which needs `get` on pods/log (deploy/components/pod-logs); `off` asks KFP alone.",
+    )
     namespace: str = Field(
         default="",
         description="Namespace of calls that name none; empty for a single-user KFP. Without it, the old KF_NAMESPACE.",

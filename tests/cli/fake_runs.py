@@ -32,6 +32,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
         endings: The states that a watched run goes through, with an error for each.
         failures: What the next calls fail with.
         logs: The log of each task, by its name.
+        log_note: What is said at the end of each log.
     """
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
         self.endings: list[tuple[run_pb2.RunState.ValueType, str]] = [(SUCCEEDED, "")]
         self.failures: list[AdapterError] = []
         self.logs: dict[str, bytes] = {}
+        self.log_note = ""
 
     def add(self, name: str, **fields: object) -> run_pb2.Run:
         """Adds a run."""
@@ -93,6 +95,8 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
         log = self.logs[request.task]
         for begin in range(0, len(log), 7):
             yield run_pb2.ReadLogsResponse(chunk=log[begin : begin + 7])
+        if self.log_note:
+            yield run_pb2.ReadLogsResponse(note=self.log_note)
 
     @override
     def Terminate(self, request: run_pb2.TerminateRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
@@ -103,10 +107,13 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Retry(self, request: run_pb2.RetryRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Lets it run again."""
+        """Lets it run again; as the adapter's, the answer knows no names."""
         run = self._of(request, context)
         run.state = run_pb2.RUN_STATE_RUNNING
-        return run
+        bare = run_pb2.Run()
+        bare.CopyFrom(run)
+        bare.experiment_name = ""
+        return bare
 
     @override
     def Archive(self, request: run_pb2.ArchiveRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:

@@ -15,6 +15,7 @@ from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_por
 from tests.certificates import CertificateAuthority
 from tests.cli.conftest import Kfadapter
 from tests.old_kfp import OldKfp
+from tests.recorded_runs import in_v1beta1, recorded
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers, resets
 
 from kfadapter_grpc.authentication.tokens import TokenEntry, digest, new_token
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.scripted_kfp import Behaviour
+
+TOLD_BY_RUNS = {"KFP default-retry", "KFP plugins", "KFP log-archive"}
+"""What only a run that has ended tells."""
 
 pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 
@@ -240,10 +244,29 @@ def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_with_nothing_to_complain_of(embedded_url: str) -> None:
     """Before a KFP that does all, every check is ok, those that write included."""
     code, out = at_server("--kfp-url", embedded_url, "--write-probes")
-    assert verdicts(out, "failed") == verdicts(out, "skipped") == {}
+    assert verdicts(out, "failed") == {}
+    assert set(verdicts(out, "skipped")) <= TOLD_BY_RUNS
     assert set(verdicts(out, "warning")) <= {"upload folder"}  # where tests run, it may be in memory
     assert {f"KFP {probe.name}" for probe in PROBES} < set(statuses(out))
     assert code == ExitCode.OK
+
+
+@pytest.mark.usefixtures("free_port")
+def test_a_kfp_as_2_17_installs_it() -> None:
+    """Default retries that hold up a task's own, and a failed plugin, are warnings that say what to change."""
+    stage = recorded("set_retry_not_retried")[-1]
+    with ScriptedKfp() as scripted:
+        scripted.on("GET", "/healthz", answers(200, HEALTHY))
+        scripted.on("GET", "/v1beta1/runs/", answers(200, in_v1beta1(stage)))
+        scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [stage["run"]]})).on("GET", "", answers(200, {}))
+        _, out = at_server("--kfp-url", scripted.url)
+    warned = verdicts(out, "warning")
+    assert "OnError" in warned["KFP default-retry"]["what"]
+    assert "set_retry" in warned["KFP default-retry"]["why"]
+    assert "workflow-controller-configmap" in warned["KFP default-retry"]["next"]
+    assert "mlflow" in warned["KFP plugins"]["what"]
+    assert "not affected" in warned["KFP plugins"]["why"]
+    assert "KFP log-archive" in verdicts(out, "ok")
 
 
 @pytest.mark.usefixtures("free_port")

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 from kfadapter_grpc.cli.followed import Followed
 from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, planned_paths, run_line, short_error, task_lines
 from kfadapter_grpc.domain.runs import Run, RunState, RunStateChange, RunTask
-from kfadapter_grpc.domain.spec import Task
+from kfadapter_grpc.domain.spec import Task, TaskKind
 
 BEGUN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 NOW = BEGUN + timedelta(seconds=75)
@@ -42,6 +43,27 @@ def test_tasks_are_a_tree() -> None:
     ]
 
 
+def test_tasks_of_a_cluster() -> None:
+    """Groups are shown by their authors' names, iterations behind tasks; warnings, attempts and caching are told."""
+    loop = replace(task("for-loop-1", RunState.RUNNING), display_name="each", kind=TaskKind.LOOP)
+    inside = replace(task("fit", RunState.SUCCEEDED, 3), parent_task_id=loop.task_id, kind=TaskKind.CONTAINER)
+    fits = [
+        replace(inside, task_id="a", iteration_index=0, cached=True),
+        replace(inside, task_id="b", iteration_index=1, attempts=2, state=RunState.RUNNING, finished_at=None),
+    ]
+    stuck = replace(task("pull", RunState.PENDING), started_at=None, warnings=("ImagePullBackOff: no such image",))
+    omitted = replace(task("report", RunState.OMITTED), started_at=None)
+    planned = planned_paths([Task("for-loop-1", tasks=(Task("fit"),)), Task("pull"), Task("report"), Task("last")])
+    assert task_lines(running(loop, *fits, stuck, omitted), planned, NOW, UNICODE) == [
+        "● each      RUNNING     1m15s",
+        "✓   fit[0]  SUCCEEDED      3s  cached",
+        "●   fit[1]  RUNNING     1m15s  2 attempts",
+        "· pull      PENDING    ImagePullBackOff: no such image",
+        "- report    OMITTED",
+        "· last      waiting",
+    ]
+
+
 def test_ascii_alone_will_do() -> None:
     """Where nothing else can be shown, every mark is ASCII."""
     marks = [line[0] for line in task_lines(running(*TASKS), PLANNED, NOW, ASCII)]
@@ -70,14 +92,6 @@ def test_an_error_may_not_steer_the_terminal() -> None:
     assert short_error("a\n\x1b[2Jb", "…") == "\\x1b[2Jb"
     assert short_error("x" * 500, "…").endswith("x…")
     assert short_error("", "…") == ""
-
-
-def test_who_saw_a_run_stop_knows_that_it_was_cancelled() -> None:
-    """Kubeflow Pipelines calls a terminated run FAILED in the end, and keeps no CANCELING."""
-    one = Followed(running())
-    one.take(Run("r", state=RunState.CANCELING))
-    one.take(Run("r", state=RunState.FAILED))
-    assert (one.was_stopped, one.has_failed) == (True, False)
 
 
 def test_a_retried_run_is_judged_by_its_end() -> None:

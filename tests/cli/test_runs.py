@@ -107,10 +107,9 @@ def test_a_watched_run_that_fails(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     assert f"logs {run.run_id} --failed\n" in kfadapter("watch", run.run_id).err
 
 
-@pytest.mark.parametrize("last", ["FAILED", "CANCELED"])
-def test_a_watched_run_that_is_cancelled(kfadapter: Kfadapter, runs: FakeRuns, last: str) -> None:
-    """The exit code is 7, also where Kubeflow Pipelines calls it a failure in the end, of a task for example."""
-    runs.endings = [(run_pb2.RUN_STATE_CANCELING, ""), (run_pb2.RunState.Value(f"RUN_STATE_{last}"), "task 'a' failed")]
+def test_a_watched_run_that_is_cancelled(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """The exit code is 7."""
+    runs.endings = [(run_pb2.RUN_STATE_CANCELING, ""), (run_pb2.RUN_STATE_CANCELED, "")]
     run = runs.add("r")
     ended = kfadapter("watch", run.run_id)
     assert ended.code == 7
@@ -191,6 +190,14 @@ def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None
     assert "there was no run" in kfadapter("runs", "delete", run.run_id, "--allow-missing").err
 
 
+def test_retry_shows_names(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """What runs again is shown by the names of what it is of, and how it is followed."""
+    run = runs.add("r", state=run_pb2.RUN_STATE_FAILED)
+    shown = kfadapter("retry", run.run_id).out
+    assert "Experiment   Default\n" in shown
+    assert f"watch {run.run_id}\n" in shown
+
+
 @pytest.fixture
 def logged(runs: FakeRuns) -> run_pb2.Run:
     """A run of three tasks: one succeeded, one failed, one did not begin."""
@@ -209,6 +216,36 @@ def test_logs(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run, follow:
     assert kfadapter("logs", logged.run_id, *follow).out == everything
     assert kfadapter("logs", logged.run_id, "--failed", *follow).out == "둘 | Error: broken\n"
     assert kfadapter("logs", logged.run_id, "one", *follow).out == "first line\n둘째 줄\n"
+
+
+def test_logs_of_a_loop(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """Tasks of one name are told apart by their paths; the group around them has no log."""
+    run = runs.add("r", state=run_pb2.RUN_STATE_SUCCEEDED)
+    succeeded = run_pb2.RUN_STATE_SUCCEEDED
+    run.tasks.add(name="each", task_id="g", state=succeeded, kind=pb.TASK_KIND_LOOP)
+    for index in (0, 1):
+        run.tasks.add(name="학습", task_id=f"t{index}", state=succeeded, parent_task_id="g", iteration_index=index)
+        runs.logs[f"t{index}"] = f"line of {index}\n".encode()
+    assert kfadapter("logs", run.run_id).out == "each[0]/학습 | line of 0\neach[1]/학습 | line of 1\n"
+
+
+def test_log_of_an_attempt(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run) -> None:
+    """Attempt and iteration of a task can be chosen; neither means anything without a task."""
+    assert kfadapter("logs", logged.run_id, "one", "--attempt", "2", "--iteration", "0").code == 0
+    request = runs.requests[-1]
+    assert isinstance(request, run_pb2.ReadLogsRequest)
+    assert (request.attempt, request.HasField("iteration_index"), request.iteration_index) == (2, True, 0)
+    kfadapter("logs", logged.run_id, "one")
+    assert runs.requests[-1] == run_pb2.ReadLogsRequest(run_id=logged.run_id, task="one")
+    assert kfadapter("logs", logged.run_id, "--attempt", "2").code == 2
+
+
+def test_log_that_is_not_complete(kfadapter: Kfadapter, runs: FakeRuns, logged: run_pb2.Run) -> None:
+    """Why a log is not complete goes to stderr, the log alone to stdout."""
+    runs.log_note = "the log ends here"
+    one = kfadapter("logs", logged.run_id, "one")
+    assert (one.out, one.err) == ("first line\n둘째 줄\n", "the log ends here\n")
+    assert "둘: the log ends here\n" in kfadapter("logs", logged.run_id).err
 
 
 def test_logs_of_nothing(kfadapter: Kfadapter, runs: FakeRuns) -> None:

@@ -32,6 +32,8 @@ RECURRING = RecurringRun(
     parameters={"n": 7, "half": 0.5, "text": "7", "deep": {"list": [1, None, True]}},
     created_at=MADE,
     namespace="team-a",
+    ended=True,
+    computed_next_start_at=MADE,
 )
 
 

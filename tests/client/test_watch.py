@@ -76,6 +76,8 @@ class FakeWatches(FakeRuns):
             context.abort_with_status(wire_status(TaskNotFoundError("not there")))
         yield pb.ReadLogsResponse(chunk=b"one ")
         yield pb.ReadLogsResponse(chunk=b"two")
+        if request.attempt:
+            yield pb.ReadLogsResponse(note=f"attempt {request.attempt}, iteration {request.iteration_index}")
 
 
 @pytest.fixture
@@ -229,7 +231,10 @@ def test_logs(client: Client, fake: FakeWatches) -> None:
     """A log comes in pieces; following it has no deadline, reading it has the timeout that was set."""
     assert b"".join(client.read_logs("a", "t")) == b"one two"
     assert b"".join(client.read_logs("a", "t", follow=True)) == b"one two"
-    reading, following = (seconds or 1e10 for seconds in fake.deadlines)
+    notes: list[str] = []
+    pieces = client.read_logs("a", "t", attempt=2, iteration_index=3, on_note=notes.append)
+    assert (list(pieces), notes) == ([b"one ", b"two"], ["attempt 2, iteration 3"])
+    reading, following, _ = (seconds or 1e10 for seconds in fake.deadlines)
     assert reading < 1000 < following
     with pytest.raises(TaskNotFoundError):
         list(client.read_logs("a", "nobody"))

@@ -150,8 +150,8 @@ RPCS: dict[str, Callable[[Adapter], Sequence[Message]]] = {
 _MADE_OF = {
     "display_name": ("name", "experiment_name"),
     "description": ("labels",),
-    "created_at": ("cron",),
-    "mode": ("enabled",),
+    "created_at": ("cron", "computed_next_start_at"),
+    "mode": ("enabled", "computed_next_start_at"),
     "runtime_config": ("parameters",),
     "run_details": ("tasks",),
 }

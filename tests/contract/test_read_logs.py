@@ -49,7 +49,8 @@ def scripted() -> Iterator[ScriptedKfp]:
     """A KFP with a run whose task ran in `pod-1`; its logs are up to the test."""
     task = {"display_name": TASK, "task_id": "t-1", "state": "SUCCEEDED", "pod_name": "pod-1"}
     with ScriptedKfp() as server:
-        server.on("GET", "/runs/r$", answers(200, {"run_id": "r", "run_details": {"task_details": [task]}}))
+        server.on("GET", "/v1beta1/runs/r$", answers(404, {"code": 5, "message": "Not Found"}))
+        server.on("GET", "/v2beta1/runs/r$", answers(200, {"run_id": "r", "run_details": {"task_details": [task]}}))
         yield server
 
 
@@ -117,13 +118,35 @@ def test_no_task_named(stub: RunServiceStub) -> None:
     assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["run_id", "task"])
 
 
+def test_wrong_attempts_and_iterations(stub: RunServiceStub, kfp: Told) -> None:
+    """Attempts are counted from 1 and iterations from 0; an attempt that was never made is an error."""
+    request = pb.ReadLogsRequest(run_id="r", task=TASK, attempt=-1, iteration_index=-1)
+    it = failure(lambda: list(stub.ReadLogs(request, timeout=WAIT_SECONDS)))
+    assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["attempt", "iteration_index"])
+    run_id = a_run(kfp.caller)
+    kfp.executor.start(run_id, TASK)
+    request = pb.ReadLogsRequest(run_id=run_id, task=TASK, attempt=2)
+    it = failure(lambda: list(stub.ReadLogs(request, timeout=WAIT_SECONDS)))
+    assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["attempt"])
+
+
+def test_note(before_scripted: RunServiceStub, scripted: ScriptedKfp) -> None:
+    """Why a log is not complete comes as the last message, without bytes."""
+    words = "BadRequestError: Failed to read logs for run r: InternalServerError: token too long"
+    error = f'{{"error_message":"{words}","error_details":"{words}"}}'
+    scripted.on("GET", LOG, answers(200, f"first\n{error}".encode(), content_type="text/plain"))
+    messages = list(before_scripted.ReadLogs(pb.ReadLogsRequest(run_id="r", task=TASK), timeout=WAIT_SECONDS))
+    assert b"".join(message.chunk for message in messages) == b"first\n"
+    assert [(message.chunk, "token too long" in message.note) for message in messages][-1] == (b"", True)
+
+
 @pytest.mark.parametrize("status", [404, 405, 500, 501])
 def test_kfp_without_logs(before_scripted: RunServiceStub, scripted: ScriptedKfp, status: int) -> None:
     """Where KFP serves no log, the answer says so and names the pod."""
     scripted.on("GET", LOG, answers(status, {"error_message": "no such log"}))
     it = failure(lambda: read(before_scripted))
     assert (it.code, it.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED_BY_KFP")
-    assert "kubectl logs pod-1" in it.message
+    assert "kubectl logs -n NAMESPACE pod-1 -c main" in it.message
     assert it.metadata["pod_name"] == "pod-1"
 
 

@@ -23,9 +23,9 @@ SAFE_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
 
 
 def test_everything_there_is_is_looked_at() -> None:
-    """Three overlays, one installation with all six components, and two examples of the documentation."""
+    """Three overlays, one installation with all seven components, and two examples of the documentation."""
     assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1"]
-    components = ("tls", "mutual-tls", "tokens", "monitoring", "notify", "legacy-http")
+    components = ("tls", "mutual-tls", "tokens", "monitoring", "notify", "legacy-http", "pod-logs")
     assert len(list(manifests.components())) == len(components)
 
 
@@ -147,9 +147,9 @@ def test_files_are_mounted(installed: Installation) -> None:
 
 
 def test_there_is_no_token_for_kubernetes(installed: Installation) -> None:
-    """A pod has no token of its service account, but for KFP alone where KFP wants one, and where it is looked for."""
+    """A pod has no token of its service account, but for KFP alone where KFP wants one, and to read logs of pods."""
     assert installed.one("ServiceAccount")["automountServiceAccountToken"] is False
-    assert installed.pod["automountServiceAccountToken"] is False
+    assert installed.pod["automountServiceAccountToken"] is bool(installed.all("Role"))
     assert installed.pod["serviceAccountName"] == installed.one("ServiceAccount")["metadata"]["name"]
     projected = [volume["projected"]["sources"] for volume in installed.pod["volumes"] if "projected" in volume]
     if installed.setting("kfp_credentials") != "service-account":
@@ -159,6 +159,17 @@ def test_there_is_no_token_for_kubernetes(installed: Installation) -> None:
     assert source["serviceAccountToken"]["audience"] == SERVICE_ACCOUNT_AUDIENCE
     assert source["serviceAccountToken"]["path"] == SERVICE_ACCOUNT_TOKEN.name
     assert "projected" in volume_at(installed, str(SERVICE_ACCOUNT_TOKEN.parent))
+
+
+def test_rights_in_kubernetes(kustomize: None) -> None:
+    """With pod-logs the service account may read logs of pods in its own namespace, and nothing else."""
+    del kustomize
+    installed = installation(EVERYTHING)
+    (role,), (binding,) = installed.all("Role"), installed.all("RoleBinding")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    account = {"kind": "ServiceAccount", "name": installed.pod["serviceAccountName"], "namespace": "kubeflow"}
+    assert binding["subjects"] == [account]
 
 
 def test_policy_and_services_are_about_the_pods(installed: Installation) -> None:
@@ -197,7 +208,8 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
     outward = {port["port"] for rule in policy.get("egress", []) for port in rule["ports"]}
     kfp = urlsplit(installed.setting("kfp_url"))
     at_home = kfp.hostname == "127.0.0.1"
-    assert outward == (set() if at_home else {53, kfp.port or {"http": 80, "https": 443}[kfp.scheme]})
+    kubernetes = {443, 6443} if installed.all("Role") else set()
+    assert outward == (set() if at_home else {53, kfp.port or {"http": 80, "https": 443}[kfp.scheme], *kubernetes})
 
 
 def test_headless_service_is_headless(installed: Installation) -> None:

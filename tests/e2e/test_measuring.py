@@ -20,7 +20,7 @@ from tests.scripted_kfp import Connection
 from typing_extensions import override
 
 from kfadapter_grpc.kfp_backend import TransportSettings
-from kfadapter_grpc.kfp_backend.probes import COSTS, PROBES
+from kfadapter_grpc.kfp_backend.probes import COSTS, NO_SAMPLE, PROBES
 from kfadapter_grpc.kfp_backend.transport import Transport
 
 if TYPE_CHECKING:
@@ -93,13 +93,14 @@ def test_the_tables(embedded_url: str, capsys: pytest.CaptureFixture[str]) -> No
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
     facts, costs = cells[2 : 2 + len(PROBES)], cells[4 + len(PROBES) :]
     assert [row[:3] for row in facts] == [[probe.sentence, probe.newer, probe.older] for probe in PROBES]
-    assert {row[3] for row in facts} == {"yes"}
+    assert {row[3] for row in facts} <= {"yes", "?"}
+    assert [row[0] for row in facts if row[3] == "?" and row[4] == NO_SAMPLE] == []
     assert [row[0] for row in costs] == [cost.sentence for cost in COSTS]
     assert all(float(row[2]) > 0 for row in costs)
 
 
 def test_facts_that_do_not_hold(embedded_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A KFP that does not do all that 2.17 does ends it with 1; without the flag only reads are shown."""
+    """A KFP that does not do all that 2.17.0 does ends it with 1; without the flag only reads are shown."""
     with OldKfp(embedded_url) as old:
         assert measure_kfp.main(["--kfp-url", old.url]) == 1
     out = capsys.readouterr().out

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import threading
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.embedded.runs import a_run, tasks_of
 from tests.embedded.serving import Told, told
+from tests.transcripts import DATA
 
 from kfadapter_grpc.embedded.execution import State, log_path
 
@@ -13,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from urllib3 import BaseHTTPResponse
-
 NAME = "for-loop-1[0]/학습"
+LOGS = json.loads((DATA / "transcripts" / "logs.json").read_text("utf-8"))
 
 
 @pytest.fixture
@@ -41,29 +41,59 @@ def write(server: Told, text: bytes) -> None:
         file.write(text)
 
 
-def read(server: Told, run_id: str, node: str, version: str = "v1beta1", **query: object) -> tuple[int, str]:
+def pod_of(server: Told, run_id: str) -> str:
+    """The pod of the task, as KFP lists it."""
+    children = tasks_of(server.caller.get(f"/runs/{run_id}").json)["root-driver-dag"]["child_tasks"]
+    assert isinstance(children, list)
+    return str(children[0]["pod_name"])
+
+
+def read(server: Told, run_id: str, pod: str, version: str = "v1alpha1", **query: object) -> tuple[int, str]:
     """The answer to a request for a log, whole."""
-    reply = server.caller.get(f"/apis/{version}/runs/{run_id}/nodes/{node}/log", **query)
+    reply = server.caller.get(f"/apis/{version}/runs/{run_id}/nodes/{pod}/log", **query)
     return reply.status, reply.text
 
 
+def error(text: str) -> str:
+    """The message of an error in a log, which has exactly two keys."""
+    body = json.loads(text)
+    assert list(body) == ["error_message", "error_details"]
+    return str(body["error_message"])
+
+
 def test_names_of_a_task(server: Told, run_id: str) -> None:
-    """A task's log is found by its name, its id and its pod, under both versions of the API."""
+    """A task's log is found by its pod and its id, at KFP's only route for logs."""
     write(server, "한 줄\n".encode())
-    tasks = tasks_of(server.caller.get(f"/runs/{run_id}").json)
-    children = tasks["root-driver-dag"]["child_tasks"]
-    assert isinstance(children, list)
-    for node in ("for-loop-1%5B0%5D%2F%ED%95%99%EC%8A%B5", tasks[NAME]["task_id"], children[0]["pod_name"]):
+    ids = tasks_of(server.caller.get(f"/runs/{run_id}").json)
+    for name in (pod_of(server, run_id), str(ids[NAME]["task_id"])):
+        assert read(server, run_id, name) == (200, "한 줄\n")
         for version in ("v1beta1", "v2beta1"):
-            assert read(server, run_id, str(node), version) == (200, "한 줄\n")
+            status, text = read(server, run_id, name, version)
+            assert (status, json.loads(text)["message"]) == (404, "Not Found")
 
 
 def test_no_log_yet(server: Told, run_id: str) -> None:
-    """A task that has written nothing has an empty log; one that is not there has none."""
-    assert read(server, run_id, str(tasks_of(server.caller.get(f"/runs/{run_id}").json)[NAME]["task_id"])) == (200, "")
-    for run, node in ((run_id, "nobody"), (run_id, "root-driver-dag"), ("nobody", "nobody"), (run_id, "..%2F..%2Fkfp")):
-        status, text = read(server, run, node)
-        assert (status, "error_message" in text) == (404, True)
+    """A task that has written nothing has an empty log."""
+    assert read(server, run_id, pod_of(server, run_id)) == (200, "")
+
+
+def test_errors(server: Told, run_id: str) -> None:
+    """Errors come with status 200 and in KFP's words."""
+    status, text = read(server, run_id, "nobody-1")
+    begin = f"BadRequestError: Failed to read logs for run {run_id}: InternalServerError: Failed to read logs from pod"
+    assert status == 200
+    assert error(text).startswith(f"{begin} nobody-1 due to error opening log stream")
+    assert read(server, run_id, "root-driver-dag")[0] == 200
+
+
+@pytest.mark.parametrize("note", ["unknown run that is no id", "node with an encoded slash", "node with a slash"])
+def test_recorded_errors(server: Told, note: str) -> None:
+    """Requests that name nothing are answered as recorded."""
+    step = next(step for step in LOGS["steps"] if step["note"] == note)
+    reply = server.caller.get(step["request"]["path"])
+    said, recorded = reply.json, step["response"]["json"]
+    key = "error_message" if "error_message" in recorded else "message"
+    assert (reply.status, said[key]) == (step["response"]["status"], recorded[key])
 
 
 def test_large_log(server: Told, run_id: str) -> None:
@@ -71,43 +101,12 @@ def test_large_log(server: Told, run_id: str) -> None:
     text = b"0123456789abcde\n" * 100_000
     write(server, text)
     server.executor.end_task(run_id, NAME, State.SUCCEEDED)
-    task = tasks_of(server.caller.get(f"/runs/{run_id}").json)[NAME]["task_id"]
-    assert read(server, run_id, str(task)) == (200, text.decode())
-    assert read(server, run_id, str(task), follow="true") == (200, text.decode())
+    assert read(server, run_id, pod_of(server, run_id)) == (200, text.decode())
 
 
-def follow(server: Told, run_id: str) -> BaseHTTPResponse:
-    """Begins to read a log as it is written."""
-    task = tasks_of(server.caller.get(f"/runs/{run_id}").json)[NAME]["task_id"]
-    url = f"{server.url}/apis/v1beta1/runs/{run_id}/nodes/{task}/log?follow=true"
-    return server.caller.pool.request("GET", url, preload_content=False)
-
-
-@pytest.mark.parametrize("deleted", [False, True])
-def test_following(server: Told, run_id: str, deleted: bool) -> None:  # a parameter of the test
-    """A log can be followed while it is written, until its task is over or its run is gone."""
-    write(server, b"first\n")
-    reply = follow(server, run_id)
-    assert reply.read(6) == b"first\n"
-    write(server, b"second\n")
-    assert reply.read(7) == b"second\n"
-    write(server, b"third\n")
-    if deleted:
-        server.caller.call("DELETE", f"/runs/{run_id}")
-    else:
-        server.executor.end_task(run_id, NAME, State.FAILED)
-    assert reply.read() == b"third\n"
-
-
-def test_followers_that_go_away(server: Told, run_id: str) -> None:
-    """Many can follow one log; those that go away in the middle trouble nobody."""
-    write(server, b"first\n")
-    for reply in [follow(server, run_id) for _ in range(10)]:
-        assert reply.read(6) == b"first\n"
-        reply.close()
-    last = follow(server, run_id)
-    ended = threading.Thread(target=last.read)
-    ended.start()
-    server.executor.end(run_id, State.SUCCEEDED)
-    ended.join(30)
-    assert not ended.is_alive()
+def test_log_of_a_task_at_work(server: Told, run_id: str) -> None:
+    """A log comes as it is written, unchanged, as far as it is written; as KFP, the route does not follow it."""
+    write(server, b'first\n\n{"level": "info"}\r\nlast')
+    assert read(server, run_id, pod_of(server, run_id), follow="true") == (200, 'first\n\n{"level": "info"}\r\nlast')
+    write(server, b" line\n")
+    assert read(server, run_id, pod_of(server, run_id))[1].endswith("last line\n")

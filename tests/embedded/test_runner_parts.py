@@ -21,8 +21,8 @@ from kfadapter_grpc.embedded.runner.failure import why
 from kfadapter_grpc.embedded.runner.family import VARIABLE, end_family
 from kfadapter_grpc.embedded.runner.log import TaskLog
 from kfadapter_grpc.embedded.runner.refusals import refusal
-from kfadapter_grpc.embedded.runner.spec import Component, Task, load_json, read_pipeline
-from kfadapter_grpc.embedded.runner.values import ValueFaultError, Values, converted, filled, picked
+from kfadapter_grpc.embedded.runner.spec import Component, Task, read_pipeline
+from kfadapter_grpc.embedded.runner.values import ValueFaultError, Values, converted, filled, load_json, picked
 
 if TYPE_CHECKING:
     from kfadapter_grpc.embedded.yaml_documents import JsonValue
@@ -328,6 +328,27 @@ def _walked(
         names={},
     )
     return outcome, states
+
+
+@pytest.mark.parametrize(("given", "state"), [("red", State.SUCCEEDED), ("blue", State.FAILED)])
+def test_literals_of_a_component(given: str, state: State) -> None:
+    """A task that is given another value than its component allows fails, as its driver does in KFP; defaults may."""
+    document = _dag({"a": {"inputs": {"parameters": {"color": {"runtimeValue": {"constant": given}}}}}})
+    spec = document["pipeline_spec"]
+    assert isinstance(spec, dict)
+    color = {"parameterType": "STRING", "literals": ["red", "green"]}
+    default = {**color, "isOptional": True, "defaultValue": "none"}
+    spec["components"]["comp-a"]["inputDefinitions"] = {"parameters": {"color": color, "other": default}}
+    ended = run_pipeline(
+        read_pipeline(document),  # type: ignore[arg-type]
+        {},
+        Leaves(),
+        report=lambda _: None,
+        stopped=threading.Event(),
+        names={},
+    )
+    assert ended.state is state
+    assert ('color is "blue", which is none of the values' in ended.error) is (state is State.FAILED), ended.error
 
 
 def test_order() -> None:

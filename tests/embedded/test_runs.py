@@ -78,6 +78,19 @@ def test_types_of_parameters(caller: Caller, name: str, value: object, wanted: s
     assert caller.get("/runs").json == {}
 
 
+def test_literals_of_parameters(caller: Caller) -> None:
+    """Where a pipeline lists the values of a parameter, another one is refused, and nothing is made."""
+    declared = {"color": {"parameterType": "STRING", "literals": ["빨강", "green"]}}
+    root = {"dag": {}, "inputDefinitions": {"parameters": declared}}
+    spec = {"pipelineInfo": {"name": "x"}, "root": root, "schemaVersion": "2.1.0"}
+    made = try_run(caller, pipeline_spec=spec, runtime_config={"parameters": {"color": "빨강"}})
+    assert made.status == 200, made.text
+    reply = try_run(caller, pipeline_spec=spec, runtime_config={"parameters": {"color": "blue"}})
+    assert (reply.status, reply.json["code"]) == (400, 3)
+    assert 'input parameter "color" value "blue" does not match any of the allowed literal values' in reply["message"]
+    assert caller.get("/runs").json["total_size"] == 1
+
+
 def test_values_of_parameters(server: Told) -> None:
     """Values come through as they are: whole numbers, numbers with a fraction, any script, nested."""
     values = {"s": "문자 \U0001f600", "i": 3.0, "f": 1e-7, "b": False, "xs": [1, 2.5, "x"], "d": {"k": [None, {}]}}
@@ -200,6 +213,7 @@ def test_filters(server: Told) -> None:
     assert find(predicate("NOT_EQUALS", "state", string_value="RUNNING")) == ["First", "third"]
     assert find(predicate("IN", "state", string_values={"values": ["SUCCEEDED", "PENDING"]})) == ["First", "third"]
     assert find(predicate("IN", "run_id", string_values={"values": ["one", third]})) == ["First", "third"]
+    assert find(predicate("EQUALS", "recurring_run_id", string_value=third)) == []
     assert find(predicate("EQUALS", "name", string_value="FIRST")) == ["First"]
     assert find(predicate("EQUALS", "display_name", string_value="third")) == ["third"]
     assert find(predicate("IS_SUBSTRING", "description", string_value="A_B")) == ["First", "second"]

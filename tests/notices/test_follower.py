@@ -36,6 +36,8 @@ class FakeClient:
         failures: What the next calls fail with.
         events: What a watch tells; it stays until the client is closed.
         watched: The filters and etags of all watches.
+        terminated: The runs that were terminated, which lists call failed.
+        got: How many runs were asked for by id.
     """
 
     target = "fake"
@@ -46,6 +48,8 @@ class FakeClient:
         self.events: list[RunEvent | AdapterError] = []
         self.watched: list[tuple[RunFilter, Mapping[str, str]]] = []
         self.closed = threading.Event()
+        self.terminated: set[str] = set()
+        self.got = 0
 
     def put(self, run_id: str, state: RunState, finished: datetime | None = None, **fields: object) -> Run:
         """Makes a run of job 42, or changes it."""
@@ -81,13 +85,14 @@ class FakeClient:
         number = int(page_token or 0)
         return Page(tuple(found[number : number + 1]), str(number + 1) if number + 1 < len(found) else "", None)
 
-    def get_run(self, run_id: str, *, view: View) -> Run:
-        """Gets a run."""
+    def get_run(self, run_id: str, *, view: View = View.FULL) -> Run:
+        """Gets a run; only a whole one tells that it was terminated."""
         self._fail()
-        assert view is View.BASIC
+        self.got += 1
         if run_id not in self.runs:
             raise RunNotFoundError("there is no such run")
-        return self.runs[run_id]
+        run = self.runs[run_id]
+        return replace(run, state=RunState.CANCELED) if view is View.FULL and run_id in self.terminated else run
 
     def watch_runs(self, *, where: RunFilter, known_etags: Mapping[str, str]) -> Iterator[RunEvent]:
         """Tells the events."""
@@ -179,6 +184,16 @@ def test_a_run_that_was_retried_while_nobody_looked(client: FakeClient, made: Bo
     client.put("r", S.SUCCEEDED, at(days=2))
     follower.compare()
     assert made.notices == [("r", "FAILED", "pending"), ("s", "SUCCEEDED", "pending"), ("r", "SUCCEEDED", "pending")]
+
+
+def test_a_run_that_was_terminated(client: FakeClient, made: Box, follower: Follower) -> None:
+    """Lists call it failed; it is read whole once, and told once, as it ended."""
+    client.put("r", S.FAILED, at(hours=1))
+    client.terminated.add("r")
+    for _ in range(3):
+        follower.compare()
+    assert made.notices == [("r", "CANCELED", "pending")]
+    assert client.got == 1
 
 
 def test_a_deleted_run(client: FakeClient, made: Box, follower: Follower) -> None:

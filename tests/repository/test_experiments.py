@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,16 @@ def test_as_recorded(scripted: ScriptedKfp, kfp: KfpExperimentRepository, transc
     with pytest.raises(errors.ExperimentNotFoundError, match=ID):
         kfp.delete(ID, call(), allow_missing=False)
     assert not kfp.delete(ID, call(), allow_missing=True)
+
+
+def test_the_default_experiment_stays(embedded_url: str) -> None:
+    """Deleting it is the caller's mistake, with the field, as KFP refuses it; it is no failure of KFP's."""
+    with closing(connect(embedded_url)) as backend:
+        default = backend.experiments.get(ExperimentRef(name="Default"), call())
+        with pytest.raises(errors.InvalidFieldError, match="never deletes") as caught:
+            backend.experiments.delete(default.experiment_id, call(), allow_missing=True)
+        assert [one.field for one in caught.value.violations] == ["experiment_id"]
+        assert backend.experiments.get(ExperimentRef(default.experiment_id), call()) == default
 
 
 GONE = answers(404, {"code": 5, "message": f"ResourceNotFoundError: Experiment {ID} not found"})

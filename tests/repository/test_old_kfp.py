@@ -120,10 +120,10 @@ def test_what_is_left_out_was_recorded() -> None:
 @pytest.mark.parametrize("note", [*NEVER_ANSWERED, BROKEN_OFF])
 def test_the_stand_in_is_dangerous(embedded_url: str, note: str) -> None:
     """Sent directly, the files that KFP 2.5 did not answer hang the stand-in, or make it hang up, and are counted."""
-    step = next(step for step in load("bad_uploads").steps if step.note == note)
+    step = next(step for step in load("master/bad_uploads").steps if step.note == note)
     impatient = urllib3.PoolManager(retries=False, timeout=30 if note == BROKEN_OFF else 0.5)
     with OldKfp(embedded_url) as server:
-        replayer = Replayer(server.url, load("bad_uploads"), _http=impatient)
+        replayer = Replayer(server.url, load("master/bad_uploads"), _http=impatient)
         expected = urllib3.exceptions.ProtocolError if note == BROKEN_OFF else urllib3.exceptions.ReadTimeoutError
         with pytest.raises(expected):
             replayer.send(step)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.old_kfp import OldKfp
+from tests.recorded_runs import in_v1beta1, recorded
 from tests.repository.conftest import call
 from tests.scripted_kfp import answers
 
@@ -17,10 +19,12 @@ from kfadapter_grpc.kfp_backend.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.scripted_kfp import ScriptedKfp
+    from tests.scripted_kfp import Behaviour, ScriptedKfp
 
     from kfadapter_grpc.kfp_backend.probes import Finding
 
+TOLD_BY_RUNS = {"default-retry", "plugins", "log-archive"}
+"""What only a run that has ended tells."""
 WRITING = [probe.name for probe in PROBES if probe.writes]
 
 
@@ -56,10 +60,10 @@ def make_all(bench: Bench) -> None:
 
 
 def test_every_fact_holds_for_the_embedded_kfp(embedded_url: str, transport: Transport) -> None:
-    """The embedded KFP does all that 2.17 does, and nothing of what was made for it remains."""
+    """The embedded KFP does all that KFP does, and nothing of what was made for it remains."""
     findings = probed(embedded_url, write=True)
     assert list(findings) == [probe.name for probe in PROBES]
-    assert {name: one.found for name, one in findings.items() if one.outcome is not Outcome.HOLDS} == {}
+    assert {name: one.found for name, one in findings.items() if not is_well(one)} == {}
     assert made_by_probes(transport) == []
 
 
@@ -69,8 +73,82 @@ def test_what_an_older_kfp_lacks(embedded_url: str, transport: Transport) -> Non
         findings = probed(old.url, write=True)
     differs = {name for name, one in findings.items() if one.outcome is Outcome.DIFFERS}
     assert differs == {probe.name for probe in PROBES if probe.older.startswith("no")}
-    assert all(findings[name].outcome is Outcome.HOLDS for name in findings if name not in differs)
+    assert all(is_well(findings[name]) for name in findings if name not in differs)
     assert made_by_probes(transport) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "set_retry_not_retried",
+            {
+                "default-retry": (Outcome.DIFFERS, "templateDefaults.retryStrategy has the policy OnError"),
+                "plugins": (Outcome.DIFFERS, "mlflow: MLflow terminal sync skipped: missing parent root_run_id"),
+                "log-archive": (Outcome.HOLDS, "2 archived logs in the newest run that has ended"),
+            },
+        ),
+        (
+            "old_loop",
+            {
+                "default-retry": (Outcome.HOLDS, "no default retries"),
+                "plugins": (Outcome.DIFFERS, "mlflow: MLflow terminal sync skipped: missing parent root_run_id"),
+                "log-archive": (Outcome.HOLDS, "13 archived logs in the newest run that has ended"),
+            },
+        ),
+    ],
+)
+def test_how_a_kfp_was_installed(
+    scripted: ScriptedKfp, name: str, told: dict[str, tuple[Outcome, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest run that has ended tells of default retries, plugins and archived logs, as 2.17.0 served it."""
+    stage = recorded(name)[-1]
+    scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [stage["run"]]}))
+    scripted.on("GET", "/v1beta1/runs/", answers(200, in_v1beta1(stage)))
+    _check_installed(scripted.url, monkeypatch, told)
+
+
+@pytest.mark.parametrize(
+    ("runs", "run", "found"),
+    [
+        (answers(200, {}), answers(200, {}), "no run has ended there yet"),
+        (answers(200, {"runs": [{"run_id": "r"}]}), answers(404, {}), "shows no workflow"),
+        (answers(200, {"runs": [{"run_id": "r"}]}), answers(200, {"run": {}}), "shows no workflow"),
+        (answers(200, {"runs": [{"run_id": "r"}]}), answers(200, b"[" * 9999), "it cannot be read"),
+        (answers(403, {}), answers(200, {}), "HTTP 403"),
+    ],
+)
+def test_where_nothing_tells_how_it_was_installed(
+    scripted: ScriptedKfp, runs: Behaviour, run: Behaviour, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a run that has ended, or its workflow, nothing is claimed."""
+    scripted.on("GET", r"/v2beta1/runs\?", runs).on("GET", "/v1beta1/runs/", run)
+    told = dict.fromkeys(("default-retry", "log-archive"), (Outcome.UNKNOWN, found))
+    _check_installed(scripted.url, monkeypatch, told)
+
+
+def test_logs_that_are_not_archived(scripted: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pods that succeeded without an archived log tell that there is no archive."""
+    nodes = {"a": {"type": "Pod", "phase": "Succeeded"}, "b": {"type": "DAG", "phase": "Succeeded"}}
+    manifest = json.dumps({"status": {"nodes": nodes}})
+    scripted.on("GET", r"/v2beta1/runs\?", answers(200, {"runs": [{"run_id": "r"}]}))
+    scripted.on("GET", "/v1beta1/runs/", answers(200, {"pipeline_runtime": {"workflow_manifest": manifest}}))
+    _check_installed(scripted.url, monkeypatch, {"log-archive": (Outcome.DIFFERS, "has no archived logs")})
+
+
+def _check_installed(url: str, monkeypatch: pytest.MonkeyPatch, told: dict[str, tuple[Outcome, str]]) -> None:
+    """These probes, tried alone, find this."""
+    chosen = tuple(probe for probe in PROBES if probe.name in told)
+    monkeypatch.setattr("kfadapter_grpc.kfp_backend.probes.measuring.PROBES", chosen)
+    findings = probed(url, write=False)
+    for name, (outcome, found) in told.items():
+        assert (findings[name].outcome, found in findings[name].found) == (outcome, True), findings[name].found
+
+
+def is_well(finding: Finding) -> bool:
+    """Whether a fact holds; how a KFP was installed is known only where a run with a workflow has ended."""
+    unknown = finding.outcome is Outcome.UNKNOWN and finding.probe.name in TOLD_BY_RUNS
+    return unknown or finding.outcome is Outcome.HOLDS
 
 
 def test_without_the_flag_nothing_is_written(embedded_url: str) -> None:
@@ -157,8 +235,8 @@ def test_an_empty_kfp(scripted: ScriptedKfp) -> None:
     scripted.on("GET", "", answers(200, {}))
     findings = probed(scripted.url, write=False)
     unknown = {name for name, one in findings.items() if one.outcome is Outcome.UNKNOWN}
-    assert unknown == {"names-apart", "lookup-by-name", "cheap-list"}
-    assert {findings[name].found for name in unknown} == {NO_SAMPLE}
+    assert unknown == {"names-apart", "lookup-by-name", "cheap-list", *TOLD_BY_RUNS}
+    assert {findings[name].found for name in unknown - TOLD_BY_RUNS} == {NO_SAMPLE}
     assert {one.outcome for name, one in findings.items() if name not in unknown} == {Outcome.HOLDS}
 
 
@@ -171,8 +249,9 @@ def test_a_kfp_that_ignores_filters(scripted: ScriptedKfp) -> None:
     scripted.on("GET", "/runs", answers(200, {"runs": [{"run_id": "r"}]}))
     scripted.on("GET", "", answers(200, pipelines))
     findings = probed(scripted.url, write=False)
-    assert {one.outcome for one in findings.values()} == {Outcome.HOLDS, Outcome.DIFFERS}
-    assert [name for name, one in findings.items() if one.outcome is Outcome.HOLDS] == ["large-pages"]
+    outcomes = {name: one.outcome for name, one in findings.items() if name not in TOLD_BY_RUNS}
+    assert set(outcomes.values()) == {Outcome.HOLDS, Outcome.DIFFERS}
+    assert [name for name, outcome in outcomes.items() if outcome is Outcome.HOLDS] == ["large-pages"]
 
 
 def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:

@@ -91,6 +91,11 @@ def made(**fields: object) -> dict[str, object]:
     }
 
 
+def as_kfp_shows(found: RecurringRun) -> RecurringRun:
+    """A recurring run without its next start, which depends on the time of the test."""
+    return replace(found, computed_next_start_at=None)
+
+
 def listing(*items: dict[str, object], **fields: object) -> Behaviour:
     """A page of recurring runs."""
     return answers(200, {"recurringRuns": list(items), "total_size": len(items), **fields})
@@ -107,7 +112,7 @@ def sent(scripted: ScriptedKfp) -> dict[str, object]:
 def test_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, transcript: str) -> None:
     """Create, Get, Disable, Enable, List and Delete, with what both KFPs answered."""
     with_pipeline(scripted).on("POST", CREATE, played("create, cron", transcript))
-    assert kfp.create(WANTED, call()) == FOUND
+    assert as_kfp_shows(kfp.create(WANTED, call())) == FOUND
     assert sent(scripted) == {
         "display_name": "rr",
         "pipeline_version_reference": {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION},
@@ -119,7 +124,7 @@ def test_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, tran
     }
     scripted.on("GET", ONE, *(played(note, transcript) for note in ("get", "get disabled", "get")))
     scripted.on("POST", ":disable", played("disable", transcript)).on("POST", ":enable", played("enable", transcript))
-    assert kfp.get(ID, call()) == FOUND
+    assert as_kfp_shows(kfp.get(ID, call())) == FOUND
     assert not kfp.disable(ID, call()).enabled
     assert kfp.enable(ID, call()).enabled
     scripted.on("DELETE", ONE, played("delete", transcript), played("delete again", transcript))
@@ -134,12 +139,28 @@ def test_a_list_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepositor
     scripted.on("GET", LIST, played("list", "kfp-2.5/recurring_runs"))
     page = kfp.list(RecurringRunFilter(), PageRequest(10, order=Order("created_at", descending=False)), call())
     first, second = page.items
-    assert first == FOUND
+    assert as_kfp_shows(first) == FOUND
     assert (second.schedule, second.enabled) == (IntervalSchedule(timedelta(hours=1)), False)
     assert (second.max_concurrency, second.parameters) == (2, {})
     assert query_of(scripted.paths("GET")[0])["sort_by"] == "created_at asc"
     scripted.first("GET", LIST, played("list", "recurring_runs"))
     assert None in [item.schedule for item in kfp.list(RecurringRunFilter(), PageRequest(), call()).items]
+
+
+def test_what_kfp_does_not_say(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+    """The next start is computed wherever one is shown; a schedule whose end has passed has ended, though enabled."""
+    now = datetime.now(timezone.utc)
+    ended = made(trigger={"cron_schedule": {"cron": "@daily", "end_time": "2026-01-01T00:00:00Z"}}, status="ENABLED")
+    scripted.on("GET", ONE, answers(200, made())).on("GET", LIST, listing(made(), ended))
+    alone = kfp.get(ID, call())
+    first, second = kfp.list(RecurringRunFilter(), PageRequest(), call()).items
+    for item in (alone, first):
+        start = item.computed_next_start_at
+        assert start is not None
+        assert (start.hour, start.minute, start.second) == (4, 0, 0)
+        assert timedelta(0) < start - now <= timedelta(days=1, minutes=1)
+        assert not item.ended
+    assert (second.ended, second.enabled, second.computed_next_start_at) == (True, True, None)
 
 
 def test_everything_is_sent(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:

@@ -63,6 +63,25 @@ FAULTS: dict[str, tuple[Operation, int, bytes]] = {
         400,
         b'{"code": 3, "message": "Invalid input error: Experiment.Name length cannot exceed 128"}',
     ),
+    "409 for the default experiment": (
+        Operation.DELETE_EXPERIMENT,
+        409,
+        json.dumps(
+            {
+                "code": 10,
+                "message": "Failed to delete experiment: BadRequestError: Failed to delete experiment 1-2-3. The "
+                "default experiment cannot be deleted: Invalid input error: Experiment id cannot be equal to the "
+                "default id 1-2-3",
+                "details": [
+                    {
+                        "@type": "type.googleapis.com/google.rpc.Status",
+                        "code": 10,
+                        "message": "Failed to delete experiment 1-2-3. The default experiment cannot be deleted",
+                    }
+                ],
+            }
+        ).encode(),
+    ),
     "400 with words of its own": (
         Operation.UPLOAD,
         400,

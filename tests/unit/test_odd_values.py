@@ -113,7 +113,7 @@ def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
     for path in sorted((DATA / "transcripts").rglob("*.json")):
         document = json.loads(path.read_text("utf-8"))
         for step in document.get("steps", ()) if isinstance(document, dict) else document:
-            body = step["response"].get("json")
+            body = step.get("response", {}).get("json")
             kind = next((kind for key, kind in _LISTS.items() if isinstance(body, dict) and key in body), None)
             if kind is not None:
                 text = json.dumps(body).replace("{time}", "2026-01-02T03:04:05Z").encode()

@@ -41,6 +41,28 @@ def test_a_value_of_the_declared_type_is_taken(kind: ParameterType, given: Json,
 
 
 @pytest.mark.parametrize(
+    ("literals", "given", "says"),
+    [
+        (("빨강", "green"), "blue", 'is the text \'blue\'; the pipeline allows only "빨강", "green"'),
+        (tuple(map(str, range(30))), "x" * 99, 'only "0", .* "9" and 20 more'),
+        (("y" * 99,), "x", 'only "y+…'),
+    ],
+)
+def test_only_the_allowed_values_are_taken(literals: tuple[str, ...], given: str, says: str) -> None:
+    """Where the pipeline lists the values that a parameter may have, another one is refused with some of these."""
+    declared = [Parameter("p", _T.STRING, literals=literals)]
+    assert check_parameters(declared, {"p": literals[0]}) == {"p": literals[0]}
+    with pytest.raises(errors.ParameterTypeError, match=says) as caught:
+        check_parameters(declared, {"p": given})
+    assert [one.field for one in caught.value.violations] == ["parameters.p"]
+
+
+def test_allowed_numbers_are_taken_in_any_form() -> None:
+    """A Struct knows only 1.0, and means 1."""
+    assert check_parameters([Parameter("p", _T.NUMBER_INTEGER, literals=(1, 2))], {"p": 2.0}) == {"p": 2}
+
+
+@pytest.mark.parametrize(
     ("kind", "given", "says"),
     [
         (_T.NUMBER_INTEGER, 7.5, "the number 7.5; the pipeline declares a whole number"),

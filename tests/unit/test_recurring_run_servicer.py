@@ -48,6 +48,8 @@ RECURRING = RecurringRun(
     namespace="team-a",
     service_account="runner",
     error="것",
+    ended=True,
+    computed_next_start_at=LATER,
 )
 SHOWN = {
     "recurring_run_id": ID,
@@ -66,6 +68,8 @@ SHOWN = {
     "namespace": "team-a",
     "service_account": "runner",
     "error": "것",
+    "ended": True,
+    "computed_next_start_at": "2027-01-02T03:04:05Z",
 }
 
 

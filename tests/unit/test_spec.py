@@ -272,6 +272,18 @@ def test_defaults_that_cannot_be_told(default: str) -> None:
     assert summary.unknown_parts == ("root.inputDefinitions.parameters.p.defaultValue",)
 
 
+def test_literals() -> None:
+    """The only values that a parameter may have are told in its own type; one that cannot be told leaves it open."""
+    parameters = {
+        "color": {"parameterType": "STRING", "literals": ["빨강", "green"]},
+        "n": {"parameterType": "NUMBER_INTEGER", "literals": [1.0, 2.0]},
+        "open": {"parameterType": "STRING", "literals": ["a", "x" * 70_000]},
+    }
+    summary = _summary({"root": {"inputDefinitions": {"parameters": parameters}}})
+    assert [repr(one.literals) for one in summary.parameters] == ["('빨강', 'green')", "(1, 2)", "()"]
+    assert "root.inputDefinitions.parameters.open.literals[1]" in summary.unknown_parts
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"a: 1", b"{} {}", b"[" * 100_000, b'{"root": ' + b"[" * 100_000])
 def test_no_json(content: bytes) -> None:
     """Bytes that are no JSON are KFP's fault, and said so."""

@@ -83,7 +83,7 @@ def test_cost_of_two_hundred_runs(watching: Watching) -> None:
         watching.kfp.put(run_id, states[number % 5])
     for _ in range(1000):
         watching.watch(*ids)
-    watching.tick()
+    assert watching.tick(3)["get"] == 40  # so many have failed: each is read whole once, twenty a tick
     for number in range(60):
         watching.kfp.put(ids[3 * number], states[number % 5])
         assert watching.tick().total() <= 6
@@ -147,7 +147,7 @@ def test_archived_and_retried_runs(watching: Watching) -> None:
     watching.kfp.put("b")
     watch = watching.watch("a", "b")
     watching.tick()
-    assert watch.told() == ["a FAILED", "b RUNNING"]
+    assert sorted(watch.told()) == ["a FAILED", "b RUNNING"]
     watching.kfp.put("b", storage_state=StorageState.ARCHIVED)
     watching.kfp.put("a", RUNNING)
     watching.tick(31)
@@ -184,18 +184,52 @@ def test_changes_of_tasks(watching: Watching) -> None:
 
 
 def test_cost_of_tasks(watching: Watching) -> None:
-    """Runs that go on and are watched with their tasks are read by twenty, a few at a time, and all in turn."""
+    """Running runs are listed by twenty, in turns; only those of which something has changed are read whole, once."""
     ids = [f"run-{number}" for number in range(100)]
     for run_id in ids:
         watching.kfp.put(run_id)
     watch = watching.watch(*ids, tasks=True)
-    watching.tick()
+    assert watching.tick(5)["get"] == 100
     assert len(watch.told()) == 100
+    assert watching.tick(5) == {"read": 5, "in_other_state": 5}
     for run_id in ids:
         watching.kfp.put(run_id, RUNNING, tasks=(task("t", RUNNING),))
     for _ in range(5):
-        assert watching.tick().total() <= 3
+        assert watching.tick()["get"] <= 20
+    watching.tick()
     assert len(watch.told()) == 100
+
+
+def test_a_run_whose_task_waits(watching: Watching) -> None:
+    """It is read whole every 30 s, and its warnings are sent once, to watches with tasks."""
+    watching.kfp.put("a", tasks=(task("t", PENDING),))
+    watch, without = watching.watch("a", tasks=True), watching.watch("a")
+    watching.tick()
+    assert (watch.told(), without.told()) == (["a RUNNING"], ["a RUNNING"])
+    watching.kfp.waiting.add("a")
+    warned = watching.kfp.put("a", warnings=("task 't' is waiting: ImagePullBackOff",))
+    watching.pass_time(31)
+    assert watching.tick(3)["get"] == 1
+    assert (watch.told(), without.told()) == (["a RUNNING"], [])
+    watching.pass_time(31)
+    assert watching.tick(3)["get"] == 1
+    assert watch.told() == []
+    again = watching.watch("a", tasks=True, known={"a": warned.etag})
+    watching.tick()
+    assert again.told() == []
+
+
+def test_a_run_that_was_terminated(watching: Watching) -> None:
+    """Lists say that it failed; it is read whole once, sent as canceled, and not read again."""
+    watching.kfp.put("a")
+    watching.kfp.put("b")
+    watch = watching.watch("a", "b")
+    watching.tick()
+    assert watch.told() == ["a RUNNING", "b RUNNING"]
+    watching.kfp.put("a", RunState.CANCELED)
+    watching.kfp.listed_as_failed.add("a")
+    assert watching.tick(40)["get"] == 1
+    assert watch.told() == ["a CANCELED"]
 
 
 def test_outage(watching: Watching) -> None:

@@ -36,6 +36,8 @@ class FakeLooks:
         sizes: How many ids the questions named.
         refused: What those who ask with this authorization are told.
         asked_as: Who asked, each time.
+        waiting: The runs of which a task has been pending for a while.
+        listed_as_failed: The canceled runs that lists call failed.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,8 @@ class FakeLooks:
         self.sizes: list[int] = []
         self.refused: dict[Authorization, Exception] = {}
         self.asked_as: list[Authorization | None] = []
+        self.waiting: set[str] = set()
+        self.listed_as_failed: set[str] = set()
 
     def put(self, run_id: str, state: RunState = RunState.RUNNING, **fields: object) -> Run:
         """Makes a run, or changes it."""
@@ -53,14 +57,15 @@ class FakeLooks:
         )
         run = replace(run, state=state, **fields)  # type: ignore[arg-type]
         text = repr((run.state, run.storage_state, [replace(task, outputs=()) for task in run.tasks]))
-        self.runs[run_id] = replace(run, etag=hashlib.sha256(text.encode()).hexdigest()[:20])
+        warned = "+" + "".join(run.warnings) if run.warnings else ""
+        self.runs[run_id] = replace(run, etag=hashlib.sha256(text.encode()).hexdigest()[:20] + warned)
         return self.runs[run_id]
 
-    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> Sequence[Run]:
-        """Reads runs."""
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
+        """Reads runs, and tells which of them wait."""
         del namespace
         self._let(call)
-        return self._listed("read", run_ids, lambda _: True)
+        return self._listed("read", run_ids, lambda _: True), [one for one in run_ids if one in self.waiting]
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
         """Reads those in another state."""
@@ -118,8 +123,9 @@ class FakeLooks:
         return [self._in_list(self.runs[one]) for one in run_ids if one in self.runs and wanted(self.runs[one])]
 
     def _in_list(self, run: Run) -> Run:
-        """Lists leave out what tasks made."""
-        return replace(run, tasks=tuple(replace(task, outputs=()) for task in run.tasks))
+        """Lists have no tasks, and do not know what waits."""
+        state = RunState.FAILED if run.run_id in self.listed_as_failed else run.state
+        return replace(run, state=state, tasks=(), warnings=(), etag=run.etag.partition("+")[0])
 
     def _ask(self, question: str) -> None:
         self.asked[question] += 1
@@ -153,7 +159,8 @@ class Watching:
 
     def __init__(self) -> None:
         self.kfp = FakeLooks()
-        self.poller = WatchPoller(self.kfp, threaded=False, now=lambda: BEGIN)
+        self.now = BEGIN
+        self.poller = WatchPoller(self.kfp, threaded=False, now=lambda: self.now)
         self._stack = ExitStack()
 
     def watch(
@@ -175,6 +182,10 @@ class Watching:
         for _ in range(times):
             self.poller.tick(elapsed)
         return self.kfp.asked
+
+    def pass_time(self, seconds: float) -> None:
+        """Moves the clock."""
+        self.now += timedelta(seconds=seconds)
 
     def close(self) -> None:
         """Ends the watches."""

@@ -73,7 +73,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PARAMETER_UNKNOWN: _ErrorReason.ValueType  # 16
     """INVALID_ARGUMENT: the pipeline declares no such parameter."""
     ERROR_REASON_PARAMETER_TYPE: _ErrorReason.ValueType  # 17
-    """INVALID_ARGUMENT: a parameter's value is not of the declared type."""
+    """INVALID_ARGUMENT: a parameter's value is not of the declared type, or not one of those that the pipeline allows."""
     ERROR_REASON_PIPELINE_HAS_VERSIONS: _ErrorReason.ValueType  # 18
     """FAILED_PRECONDITION: the pipeline has more than one version. Set `force` to delete all of them."""
     ERROR_REASON_RUN_NOT_RETRYABLE: _ErrorReason.ValueType  # 19
@@ -169,7 +169,7 @@ ERROR_REASON_PARAMETER_MISSING: ErrorReason.ValueType  # 15
 ERROR_REASON_PARAMETER_UNKNOWN: ErrorReason.ValueType  # 16
 """INVALID_ARGUMENT: the pipeline declares no such parameter."""
 ERROR_REASON_PARAMETER_TYPE: ErrorReason.ValueType  # 17
-"""INVALID_ARGUMENT: a parameter's value is not of the declared type."""
+"""INVALID_ARGUMENT: a parameter's value is not of the declared type, or not one of those that the pipeline allows."""
 ERROR_REASON_PIPELINE_HAS_VERSIONS: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION: the pipeline has more than one version. Set `force` to delete all of them."""
 ERROR_REASON_RUN_NOT_RETRYABLE: ErrorReason.ValueType  # 19

@@ -132,6 +132,7 @@ class ExperimentServiceServicer(object):
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `allow_missing` is not set.
+        - INVALID_ARGUMENT / INVALID_FIELD: it is the default experiment, which KFP never deletes. Delete its runs instead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -73,6 +73,7 @@ class ExperimentServiceStub:
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `allow_missing` is not set.
+    - INVALID_ARGUMENT / INVALID_FIELD: it is the default experiment, which KFP never deletes. Delete its runs instead.
     """
 
 @_typing.type_check_only
@@ -120,6 +121,7 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `allow_missing` is not set.
+    - INVALID_ARGUMENT / INVALID_FIELD: it is the default experiment, which KFP never deletes. Delete its runs instead.
     """
 
 class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -200,6 +202,7 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `allow_missing` is not set.
+        - INVALID_ARGUMENT / INVALID_FIELD: it is the default experiment, which KFP never deletes. Delete its runs instead.
         """
 
 def add_ExperimentServiceServicer_to_server(servicer: ExperimentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

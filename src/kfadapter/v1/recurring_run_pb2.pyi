@@ -167,8 +167,9 @@ class RecurringRun(_message.Message):
 
     @_builtins.property
     def computed_next_start_at(self) -> _timestamp_pb2.Timestamp:
-        """When it starts its next run: computed from the schedule, because KFP does not say. Not set where it is disabled or has
-        ended.
+        """When it starts its next run: computed from the schedule, in UTC, because KFP does not say. A missed start that is made
+        up for comes earlier. Not set where it is disabled or has ended, where `error` is set, and where the schedule alone
+        does not tell: after the first start of an interval that does not catch up, and for `@every`.
         """
 
     def __init__(

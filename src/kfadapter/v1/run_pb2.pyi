@@ -41,7 +41,7 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_SKIPPED: _RunState.ValueType  # 4
     """It was left out: its condition did not hold, or what it depends on was left out."""
     RUN_STATE_FAILED: _RunState.ValueType  # 5
-    """It is over and something went wrong. A run that was terminated ends like this, too, on many servers."""
+    """It is over and something went wrong."""
     RUN_STATE_CANCELING: _RunState.ValueType  # 6
     """It was asked to stop."""
     RUN_STATE_CANCELED: _RunState.ValueType  # 7
@@ -65,7 +65,7 @@ RUN_STATE_SUCCEEDED: RunState.ValueType  # 3
 RUN_STATE_SKIPPED: RunState.ValueType  # 4
 """It was left out: its condition did not hold, or what it depends on was left out."""
 RUN_STATE_FAILED: RunState.ValueType  # 5
-"""It is over and something went wrong. A run that was terminated ends like this, too, on many servers."""
+"""It is over and something went wrong."""
 RUN_STATE_CANCELING: RunState.ValueType  # 6
 """It was asked to stop."""
 RUN_STATE_CANCELED: RunState.ValueType  # 7
@@ -162,9 +162,14 @@ class Run(_message.Message):
     display_name: _builtins.str
     """What people see. Several runs may have the same."""
     state: Global___RunState.ValueType
-    """Its state."""
+    """Its state. KFP ends a run that was terminated as FAILED; it is CANCELED here. With VIEW_BASIC and in List only its
+    history can tell, where a quick end may be missing: VIEW_FULL and Watch look closer.
+    """
     error: _builtins.str
-    """Why it failed, in words: of the run, or else of the task that failed first. Empty if it did not fail."""
+    """Why it failed, in words: which task failed first (by its path), what its pod, its driver or the engine says, what else
+    failed. Empty if it did not fail. With VIEW_BASIC and in List only what KFP's list says, which is mostly nothing: ask
+    with VIEW_FULL.
+    """
     pipeline_id: _builtins.str
     """The pipeline that it was started from; empty if it was started from a file."""
     pipeline_name: _builtins.str
@@ -219,7 +224,10 @@ class Run(_message.Message):
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunTask]:
-        """Its tasks, in the order in which they began; only with VIEW_FULL. KFP's own nodes, such as drivers, are left out."""
+        """Its tasks, in the order in which they began; only with VIEW_FULL. They are what the author wrote: one for each
+        iteration of a loop; sub-pipelines, loops and conditions as groups; a branch that was not taken as SKIPPED. KFP's own
+        nodes, such as drivers, are folded into them.
+        """
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -290,15 +298,17 @@ class RunTask(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     LOG_TAIL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name in the pipeline."""
+    """Its name in the pipeline. Tasks in different groups or iterations may share one."""
     task_id: _builtins.str
-    """KFP's id of the task in this run."""
+    """KFP's id of the task in this run: before KFP has tasks of its own, the id of the task's outermost node in Argo. It stays
+    the same when the run is retried.
+    """
     state: Global___RunState.ValueType
     """Its state."""
     error: _builtins.str
     """Why it failed, in words."""
     pod_name: _builtins.str
-    """The pod that it runs in, as far as KFP says."""
+    """The pod of its last attempt, as Kubernetes names it."""
     display_name: _builtins.str
     """The name that its author set for people; empty if none is known."""
     kind: _pipeline_pb2.TaskKind.ValueType
@@ -308,7 +318,7 @@ class RunTask(_message.Message):
     iteration_index: _builtins.int
     """In a loop: which iteration of the innermost loop, counted from 0. Not set outside of loops."""
     attempts: _builtins.int
-    """How many times its container was started, or its driver where the container never was. 0 before, and for groups."""
+    """How many times its container was started, or its driver, if that failed. 0 before, for groups, and if `cached`."""
     cached: _builtins.bool
     """Whether the result of an earlier run was used instead of executing it."""
     log_tail: _builtins.str
@@ -622,6 +632,7 @@ class RunFilter(_message.Message):
     STORAGE_STATE_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     LABEL_KEYS_FIELD_NUMBER: _builtins.int
+    RECURRING_RUN_ID_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
     """By KFP's id, a UUID."""
     experiment_name: _builtins.str
@@ -636,9 +647,13 @@ class RunFilter(_message.Message):
     """Which runs: those not archived (also where not set), or those archived."""
     namespace: _builtins.str
     """The namespace to list. Empty means the adapter's configured one."""
+    recurring_run_id: _builtins.str
+    """Only runs that this recurring run made, by KFP's id."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___RunState.ValueType]:
-        """Only runs in one of these states."""
+        """Only runs in one of these states. With one of CANCELED and FAILED, `total_size` is not set, because KFP does not tell
+        them apart.
+        """
 
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
@@ -671,10 +686,11 @@ class RunFilter(_message.Message):
         storage_state: _common_pb2.StorageState.ValueType = ...,
         namespace: _builtins.str = ...,
         label_keys: _abc.Iterable[_builtins.str] | None = ...,
+        recurring_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "display_name_contains", b"display_name_contains", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after", "label_keys", b"label_keys", "labels", b"labels", "namespace", b"namespace", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "states", b"states", "storage_state", b"storage_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "display_name_contains", b"display_name_contains", "experiment", b"experiment", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_after", b"finished_after", "label_keys", b"label_keys", "labels", b"labels", "namespace", b"namespace", "pipeline_id", b"pipeline_id", "pipeline_version_id", b"pipeline_version_id", "recurring_run_id", b"recurring_run_id", "states", b"states", "storage_state", b"storage_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_experiment: _TypeAlias = _typing.Literal["experiment_id", "experiment_name"]  # noqa: Y015
     _WhichOneofArgType_experiment: _TypeAlias = _typing.Literal["experiment", b"experiment"]  # noqa: Y015
@@ -976,9 +992,11 @@ class ReadLogsRequest(_message.Message):
     brackets). Needed.
     """
     follow: _builtins.bool
-    """Go on while the task runs, until it is over."""
+    """Continue until the task has ended, across its attempts unless one is chosen. Where live logs are unavailable, waits for
+    the archived log and sends it once.
+    """
     attempt: _builtins.int
-    """Which attempt, counted from 1. 0: the last one."""
+    """Which attempt, counted from 1. If unset, the last one."""
     iteration_index: _builtins.int
     """Which iteration of the innermost loop, counted from 0, where the name alone is ambiguous."""
     def __init__(
@@ -1011,7 +1029,7 @@ class ReadLogsResponse(_message.Message):
     chunk: _builtins.bytes
     """Bytes, mostly UTF-8; lines may be cut anywhere."""
     note: _builtins.str
-    """Says that the log is not complete, and why. Comes without bytes, as the last message."""
+    """Says that the log is not complete, and why. Sent without bytes, as the last message."""
     def __init__(
         self,
         *,

@@ -206,13 +206,20 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadLogs(self, request, context):
-        """Reads the log of a task, while the run lasts or afterwards.
+        """Reads the log of a task, during the run or afterwards.
+
+        An archived log comes as the program wrote it where KFP serves the file; a multi-user KFP does not, and drops blank
+        lines and most of the lines of JSON loggers. A running task's log comes from its pod: from a multi-user KFP, or from
+        the Kubernetes API where the adapter may read it. A single-user KFP alone has a log only after it was archived.
+        The run is read first, with the caller's credentials where they are forwarded; without access to it, no log is read.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
-        - NOT_FOUND / TASK_NOT_FOUND: the run has no such task, or it has not begun. Get tells which tasks there are.
-        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP does not serve logs, or no longer has this one; the message names the
-        pod as far as it is known. Read its log with kubectl.
+        - NOT_FOUND / RUN_NOT_FOUND: no such run. Check the id, or list the runs.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no such task, or the task has no pod: it has not begun, was skipped, is a
+        group, or its result came from the cache. Get returns the tasks; try again once it has begun.
+        - INVALID_ARGUMENT / INVALID_FIELD: several tasks have this name, or there is no such attempt. Use a listed path.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: the log is not available: it was never archived, its file or pod is gone, or the
+        task is running and KFP has no live logs. The message says which, and how to read it with kubectl.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

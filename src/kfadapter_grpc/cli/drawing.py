@@ -13,6 +13,7 @@ from kfadapter_grpc.cli import output, run_tree
 from kfadapter_grpc.cli.durations import shown_duration
 from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, short_error, shown_state
 from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.domain.run_paths import TaskPaths
 from kfadapter_grpc.domain.runs import RunState
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ class Lines:
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
         """Tells what has changed of a run."""
         name = one_line(one.run.display_name) or one.run.run_id
+        paths = TaskPaths(one.run.tasks)
         for task in tasks:
-            self._tell(at, f"{name}/{task.name}" if self._several else task.name, *_task_words(task))
+            path = paths.of(task)
+            self._tell(at, f"{name}/{path}" if self._several else path, *_task_words(task))
         if one.takes_state():
             self._tell(at, name, shown_state(one.run.state), _run_length(one))
 
@@ -127,7 +130,7 @@ def _task_words(task: RunTask) -> tuple[str, ...]:
     if task.started_at is not None and task.finished_at is not None:
         length = shown_duration(task.finished_at - task.started_at)
     mark = UNICODE.cut if output.is_utf8(sys.stdout) else ASCII.cut
-    return shown_state(task.state), length, short_error(task.error, mark)
+    return shown_state(task.state), length, *(short_error(text, mark) for text in (task.error, *task.warnings))
 
 
 def _run_length(one: Followed) -> str:

@@ -25,16 +25,15 @@ class Followed:
         self.run = run
         self.planned = planned
         self.gone = False
-        self._told: dict[str, RunState] = {}
+        self._told: dict[str, tuple[RunState, tuple[str, ...]]] = {}
         self._told_run = RunState.UNKNOWN
-        self._stopping = _is_stopped(run)
 
     def take(self, run: Run) -> list[RunTask]:
-        """Takes a run as it is now; tells which tasks have another state than when it was last asked."""
+        """Takes a run as it is now; returns the tasks whose state or warnings have changed."""
         self.run = run
-        self._stopping = self._stopping or _is_stopped(run)
-        changed = [task for task in run.tasks if self._told.get(task.task_id or task.name) is not task.state]
-        self._told.update({task.task_id or task.name: task.state for task in changed})
+        now = {task.task_id or task.name: (task.state, task.warnings) for task in run.tasks}
+        changed = [task for task in run.tasks if self._told.get(key := task.task_id or task.name) != now[key]]
+        self._told = now
         return changed
 
     def takes_state(self) -> bool:
@@ -45,15 +44,10 @@ class Followed:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether a termination ended it. Some servers call that a failure; only who saw it stop knows better."""
-        return self.run.state is RunState.CANCELED or (self.run.state is RunState.FAILED and self._stopping)
+        """Whether a termination ended it."""
+        return self.run.state is RunState.CANCELED
 
     @property
     def has_failed(self) -> bool:
         """Whether it ended with a fault of its own."""
-        return self.run.state is RunState.FAILED and not self.was_stopped and not self.gone
-
-
-def _is_stopped(run: Run) -> bool:
-    states = {run.state, *(change.state for change in run.state_history)}
-    return bool(states & {RunState.CANCELING, RunState.CANCELED})
+        return self.run.state is RunState.FAILED and not self.gone

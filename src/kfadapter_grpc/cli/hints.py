@@ -50,7 +50,9 @@ HINTS: dict[str, Step] = {
     ),
     "DRAINING": again(words="in a moment; the adapter is being restarted"),
     "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, words="gives it more time"),
-    "UNSUPPORTED_BY_KFP": do("do without that option, or use a newer Kubeflow Pipelines"),
+    "UNSUPPORTED_BY_KFP": do(
+        "do as the message says; kfadapter doctor --server, where the adapter runs, shows what this KFP lacks"
+    ),
     "KFP_ERROR": do("look for the request id in the adapter's log, then into the log of Kubeflow Pipelines"),
     "INTERNAL": do("report it with the request id; the adapter's log holds the details"),
     "CANCELLED": again(words="if it was not meant to end"),

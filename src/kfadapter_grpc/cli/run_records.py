@@ -72,6 +72,8 @@ def recurring_run_record(recurring: RecurringRun) -> Record:
         "recurring_run_id": recurring.recurring_run_id,
         "display_name": recurring.display_name,
         "enabled": recurring.enabled,
+        "ended": recurring.ended,
+        "computed_next_start_at": shown_moment(recurring.computed_next_start_at),
         **_schedule(recurring.schedule),
         "max_concurrency": recurring.max_concurrency,
         "catch_up": recurring.catch_up,
@@ -115,6 +117,14 @@ def _task(task: RunTask) -> Record:
         "pod_name": task.pod_name,
         "state_history": _history(task.state_history),
         "outputs": [_output(one) for one in task.outputs],
+        "display_name": task.display_name,
+        "kind": task.kind.value,
+        "parent_task_id": task.parent_task_id,
+        "iteration_index": task.iteration_index,
+        "attempts": task.attempts,
+        "cached": task.cached,
+        "warnings": list(task.warnings),
+        "log_tail": task.log_tail,
     }
 
 

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from kfadapter_grpc.cli.durations import shown_duration
 from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.domain.run_paths import TaskPaths
 from kfadapter_grpc.domain.runs import RunState
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ UNICODE = Marks(
         RunState.FAILED: "✗",
         RunState.RUNNING: "●",
         RunState.SKIPPED: "-",
+        RunState.OMITTED: "-",
         RunState.CANCELING: "◼",
         RunState.CANCELED: "◼",
     },
@@ -61,6 +63,7 @@ ASCII = Marks(
         RunState.FAILED: "x",
         RunState.RUNNING: "*",
         RunState.SKIPPED: "-",
+        RunState.OMITTED: "-",
         RunState.CANCELING: "#",
         RunState.CANCELED: "#",
     },
@@ -75,6 +78,11 @@ class _Row:
 
     path: tuple[str, ...]
     task: RunTask | None = None
+    label: str = ""
+
+    @property
+    def shown(self) -> str:
+        return self.label or self.path[-1]
 
 
 def run_line(run: Run, now: datetime, planned: Sequence[str] = ()) -> str:
@@ -103,8 +111,8 @@ def task_lines(
         marks: What stands before the tasks.
         shown: Writes a text as the output will show it, so that its width is known.
     """
-    rows = _ordered([*(_Row(_path(task.name), task) for task in run.tasks), *_waiting(run, planned)])
-    names = [shown(" " * _INDENT * (len(row.path) - 1) + one_line(row.path[-1])) for row in rows]
+    rows = _ordered([*_begun(run), *_waiting(run, planned)])
+    names = [shown(" " * _INDENT * (len(row.path) - 1) + one_line(row.shown)) for row in rows]
     widest = max(map(cell_len, names), default=0)
     return [_line(row, set_cell_size(name, widest), now, marks) for row, name in zip(rows, names, strict=True)]
 
@@ -140,14 +148,17 @@ def _line(row: _Row, name: str, now: datetime, marks: Marks) -> str:
     words = [f"{marks.states.get(task.state, marks.waiting)} {name}", f"{shown_state(task.state):<9}"]
     if task.started_at is not None:
         words.append(f"{shown_duration((task.finished_at or now) - task.started_at):>6}")
-    if task.error:
-        words.append(short_error(task.error, marks.cut))
+    if task.cached:
+        words.append("cached")
+    if task.attempts > 1:
+        words.append(f"{task.attempts} attempts")
+    words += [short_error(text, marks.cut) for text in (task.error, *task.warnings) if text]
     return _GAP.join(words).rstrip()
 
 
 def _progress(run: Run, planned: Sequence[str]) -> list[str]:
     """Counts tasks without others inside."""
-    leaves = list(_leaves([*(_Row(_path(task.name), task) for task in run.tasks), *_waiting(run, planned)]))
+    leaves = list(_leaves([*_begun(run), *_waiting(run, planned)]))
     over = sum(1 for row in leaves if row.task is not None and row.task.state.is_over)
     if not leaves:
         return []
@@ -159,11 +170,22 @@ def _leaves(rows: Sequence[_Row]) -> Iterator[_Row]:
     yield from (row for row in rows if row.path not in groups)
 
 
+def _begun(run: Run) -> list[_Row]:
+    """Places the tasks that KFP knows of. A group is shown by the name that its author gave it."""
+    paths = TaskPaths(run.tasks)
+    rows = []
+    for task in run.tasks:
+        parts = paths.parts(task)
+        path = _path("/".join(str(part._replace(shown=part.name)) for part in parts))
+        rows.append(_Row(path, task, parts[-1].shown if parts[-1].shown != task.name else ""))
+    return rows
+
+
 def _waiting(run: Run, planned: Sequence[str]) -> list[_Row]:
     """Finds what has not begun, unless the run is over. Some servers tell tasks by their names without a path."""
     if run.state.is_over:
         return []
-    begun = {_ITERATION.sub("", task.name) for task in run.tasks}
+    begun = {"/".join(_ITERATION.sub("", part) for part in row.path) for row in _begun(run)}
     begun |= {name.rpartition("/")[2] for name in begun}
     return [_Row(_path(path)) for path in planned if path not in begun and path.rpartition("/")[2] not in begun]
 

@@ -12,7 +12,9 @@ from kfadapter_grpc.cli.column_widths import Step
 from kfadapter_grpc.cli.durations import shown_duration
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, SHORT_TIME, shown_tags, shown_time
 from kfadapter_grpc.cli.run_tree import UNICODE, shown_state
+from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.domain.run_paths import TaskPaths, paths_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +32,7 @@ def print_run(run: Run) -> None:
         [
             *run_fields(run),
             ("Error", run.error),
+            ("Warnings", "\n".join(run.warnings)),
             ("Archived", "yes" if run.storage_state is StorageState.ARCHIVED else ""),
             ("Recurring", run.recurring_run_id),
             ("Account", run.service_account),
@@ -37,6 +40,7 @@ def print_run(run: Run) -> None:
         ]
     )
     print_tasks(run)
+    print_log_tails(run)
     print_outputs(run)
 
 
@@ -77,9 +81,20 @@ def tree(run: Run) -> list[str]:
     return run_tree.task_lines(run, (), datetime.now(timezone.utc), marks, output.encodable)
 
 
+def print_log_tails(run: Run) -> None:
+    """Prints the last lines that failed tasks wrote, each under its path."""
+    paths = paths_of(run.tasks)
+    for task in run.tasks:
+        if task.log_tail:
+            output.print_line("")
+            output.print_heading(f"LOG OF {one_line(paths[task.task_id])}, LAST LINES")
+            sys.stdout.writelines(f"{plain(line)}\n" for line in task.log_tail.splitlines())
+
+
 def print_outputs(run: Run) -> None:
     """Prints what the tasks made, behind an empty line, if they made anything."""
-    rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(task.name, one)]
+    paths = TaskPaths(run.tasks)
+    rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(paths.of(task), one)]
     if rows:
         output.print_line("")
         steps = (Step("VALUE", 16), Step("TASK", 12), Step("OUTPUT", 12))

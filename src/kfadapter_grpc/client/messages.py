@@ -54,7 +54,7 @@ _FORMATS = {
     pipeline_pb2.PIPELINE_FORMAT_KFP_V2: PipelineFormat.KFP_V2,
     pipeline_pb2.PIPELINE_FORMAT_ARGO_V1: PipelineFormat.ARGO_V1,
 }
-_KINDS = {
+TASK_KINDS = {
     pipeline_pb2.TaskKind.Value(f"TASK_KIND_{member.name}"): member
     for member in TaskKind
     if member is not TaskKind.UNKNOWN
@@ -165,7 +165,7 @@ def task(message: pipeline_pb2.Task) -> Task:
     return Task(
         name=message.name,
         component=message.component,
-        kind=_KINDS.get(message.kind, TaskKind.UNKNOWN),
+        kind=TASK_KINDS.get(message.kind, TaskKind.UNKNOWN),
         image=message.image,
         depends_on=tuple(message.depends_on),
         condition=message.condition,

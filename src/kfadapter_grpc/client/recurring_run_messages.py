@@ -34,6 +34,8 @@ def recurring_run(message: recurring_run_pb2.RecurringRun) -> RecurringRun:
         namespace=message.namespace,
         service_account=message.service_account,
         error=message.error,
+        ended=message.ended,
+        computed_next_start_at=moment(message, "computed_next_start_at"),
     )
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from kfadapter.v1 import run_pb2
 from kfadapter_grpc.client.experiment_messages import STORAGE_STATES
-from kfadapter_grpc.client.messages import json_object, json_value, moment
+from kfadapter_grpc.client.messages import TASK_KINDS, json_object, json_value, moment
 from kfadapter_grpc.domain.models import Page, StorageState
 from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunState, RunStateChange, RunTask
+from kfadapter_grpc.domain.spec import TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +74,14 @@ def _task(message: run_pb2.RunTask) -> RunTask:
         pod_name=message.pod_name,
         state_history=_history(message.state_history),
         outputs=tuple(_output(item) for item in message.outputs),
+        display_name=message.display_name,
+        kind=TASK_KINDS.get(message.kind, TaskKind.UNKNOWN),
+        parent_task_id=message.parent_task_id,
+        iteration_index=message.iteration_index if message.HasField("iteration_index") else None,
+        attempts=message.attempts,
+        cached=message.cached,
+        warnings=tuple(message.warnings),
+        log_tail=message.log_tail,
     )
 
 

@@ -133,6 +133,7 @@ class RunCalls(Calls):
         label_keys: Iterable[str] = (),
         pipeline_id: str = "",
         pipeline_version_id: str = "",
+        recurring_run_id: str = "",
         archived: bool = False,
         order_by: str = "",
         page_size: int = 0,
@@ -150,6 +151,7 @@ class RunCalls(Calls):
             label_keys: Only runs that have labels with all of these keys, whatever their values.
             pipeline_id: Only runs of this pipeline; the adapter reads run after run for it.
             pipeline_version_id: Only runs of this version; likewise.
+            recurring_run_id: Only runs that this recurring run made.
             archived: Those that are put away, instead of those that are not.
             order_by: `created_at`, `finished_at`, `display_name` or `run_id`, with ` desc` for the other direction.
             page_size: How many to ask for at a time; 0 leaves it to the adapter.
@@ -171,6 +173,7 @@ class RunCalls(Calls):
                 label_keys=keys,
                 pipeline_id=pipeline_id,
                 pipeline_version_id=pipeline_version_id,
+                recurring_run_id=recurring_run_id,
                 archived=archived,
                 order_by=order_by,
                 page_size=page_size,
@@ -194,6 +197,7 @@ class RunCalls(Calls):
         label_keys: Iterable[str] = (),
         pipeline_id: str = "",
         pipeline_version_id: str = "",
+        recurring_run_id: str = "",
         archived: bool = False,
         order_by: str = "",
         page_size: int = 0,
@@ -209,6 +213,7 @@ class RunCalls(Calls):
             label_keys=label_keys,
             pipeline_id=pipeline_id,
             pipeline_version_id=pipeline_version_id,
+            recurring_run_id=recurring_run_id,
             storage_state=common_pb2.STORAGE_STATE_ARCHIVED if archived else common_pb2.STORAGE_STATE_AVAILABLE,
             namespace=self._namespace,
         )

@@ -23,7 +23,7 @@ from kfadapter_grpc.domain.errors import (
 from kfadapter_grpc.domain.run_events import RunChanged, RunGone
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from kfadapter_grpc.domain.run_events import RunEvent
     from kfadapter_grpc.domain.runs import Run, RunFilter
@@ -108,23 +108,41 @@ class WatchCalls(RunCalls):
             resource_name=run_id,
         )
 
-    def read_logs(self, run_id: str, task: str, *, follow: bool = False) -> Iterator[bytes]:
+    def read_logs(
+        self,
+        run_id: str,
+        task: str,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        iteration_index: int | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Iterator[bytes]:
         """Yields the log of a task in pieces, which may end anywhere in a line.
 
         Args:
             run_id: The run.
-            task: The task, by its name or its id in the run.
-            follow: Go on while the task runs, until it is over; no deadline ends that.
+            task: The task, by its name, its id in the run or its path.
+            follow: Continue until the task has ended; no deadline ends that.
+            attempt: Which attempt of a retried task, counted from 1; the last one by default.
+            iteration_index: Which iteration of the innermost loop, counted from 0, where the name alone is ambiguous.
+            on_note: Called at the end of a log that is not complete, with the reason.
 
         Raises:
-            RunNotFoundError: There is no such run.
-            TaskNotFoundError: The run has no such task, or it has not begun.
-            UnsupportedByKfpError: This KFP does not serve logs, or no longer has this one.
+            RunNotFoundError: No such run.
+            TaskNotFoundError: The run has no such task, or the task has not begun.
+            InvalidFieldError: There is no such attempt, or several tasks have this name.
+            UnsupportedByKfpError: The log is not available; the message says why and where to find it.
         """
-        request = run_pb2.ReadLogsRequest(run_id=run_id, task=task, follow=follow)
+        request = run_pb2.ReadLogsRequest(
+            run_id=run_id, task=task, follow=follow, attempt=attempt, iteration_index=iteration_index
+        )
         seconds = None if follow else METHOD_OF_REQUEST[request.DESCRIPTOR.full_name].default_seconds
         for message in self._connection.server_stream(self._runs.ReadLogs, request, seconds):
-            yield message.chunk
+            if message.chunk:
+                yield message.chunk
+            if message.note and on_note is not None:
+                on_note(message.note)
 
     def _watch(
         self, request: run_pb2.WatchRunsRequest, known: dict[str, str], end: float | None

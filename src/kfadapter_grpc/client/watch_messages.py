@@ -43,6 +43,7 @@ def run_filter(where: RunFilter, namespace: str) -> run_pb2.RunFilter:
         label_keys=sorted(where.label_keys),
         pipeline_id=where.pipeline_id,
         pipeline_version_id=where.pipeline_version_id,
+        recurring_run_id=where.recurring_run_id,
         storage_state=stored,
         namespace=where.namespace or namespace,
     )

@@ -140,7 +140,7 @@ def _fact(finding: Finding) -> Verdict:
     if finding.outcome is Outcome.UNKNOWN:
         return skipped(name, finding.found, again(WRITE_FLAG, words="makes one") if finding.found == NO_SAMPLE else "")
     what = f"it does not hold that {probe.sentence}: {finding.found}"
-    step = do("use Kubeflow Pipelines 2.17 or newer if that matters; docs/doctor.md tells what was expected")
+    step = do(probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/kfp-versions.md")
     return (failed if probe.needed else warning)(name, what, why=probe.without, next_step=step)
 
 

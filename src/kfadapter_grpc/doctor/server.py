@@ -18,7 +18,7 @@ from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.daemon.listening import try_address
 from kfadapter_grpc.daemon.metrics_endpoint import PATH as METRICS_PATH
-from kfadapter_grpc.doctor import kfp
+from kfadapter_grpc.doctor import kfp, logs
 from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.domain.errors import AdapterError
@@ -66,6 +66,7 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
     for check in LOCAL_CHECKS:
         yield check(settings)
     yield from kfp.examine(transport_settings(settings), settings.namespace, write=write)
+    yield from logs.examine(settings)
 
 
 def upload_folder(settings: Settings) -> Verdict:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,16 @@ class Call:
         What it uses counts as this one's.
         """
         return Call(self.request_id, seconds, self.authorization, self.usage)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[Call]:
+        """A part of the call that may take `seconds` at most, and ends with the call."""
+        part = self.apart(min(seconds, self.remaining()))
+        forget = self.on_cancel(part.cancel)
+        try:
+            yield part
+        finally:
+            forget()
 
     def extend(self, seconds: float) -> None:
         """Allows at least `seconds` from now on."""

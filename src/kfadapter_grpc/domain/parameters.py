@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -56,7 +57,7 @@ def check_parameters(
 
     Raises:
         ParameterUnknownError: There is a name that is not declared; the violations tell whatever else is wrong.
-        ParameterTypeError: A value is not of the declared type.
+        ParameterTypeError: A value is not of the declared type, or not one of those that the pipeline allows.
         ParameterMissingError: A parameter without default has no value.
     """
     by_name = {parameter.name: parameter for parameter in declared}
@@ -108,8 +109,15 @@ def _wrong(parameter: Parameter, value: Json) -> str:
         return f"is {_told(value)}; the pipeline declares {_wanted(parameter)}"
     if not _is_json(value):
         return "holds a number that JSON does not have (NaN or infinite)"
+    return _not_allowed(parameter, value)
+
+
+def _not_allowed(parameter: Parameter, value: Json) -> str:
+    """What is wrong with a value of the right type; empty if nothing is."""
     if parameter.type is ParameterType.NUMBER_INTEGER and abs(float(str(value))) > LARGEST_INTEGER:
         return f"is {_told(value)}; whole numbers are exact only up to 2^53 - 1 ({LARGEST_INTEGER})"
+    if parameter.literals and value not in parameter.literals:
+        return f"is {_told(value)}; the pipeline allows only {_allowed(parameter.literals)}"
     return ""
 
 
@@ -148,10 +156,19 @@ def _told(value: Json) -> str:
     if isinstance(value, bool):
         return f"the truth value {str(value).lower()}"
     if isinstance(value, str):
-        return f"the text '{value[:_TOLD_CHARACTERS]}{'…' if len(value) > _TOLD_CHARACTERS else ''}'"
+        return f"the text '{_shortened(value)}'"
     if isinstance(value, int | float):
         return f"the number {whole_numbers(value)}"
     return "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "null"
+
+
+def _allowed(literals: Sequence[Json]) -> str:
+    told = ", ".join(_shortened(json.dumps(one, ensure_ascii=False)) for one in literals[:_TOLD_NAMES])
+    return told + (f" and {len(literals) - _TOLD_NAMES} more" if len(literals) > _TOLD_NAMES else "")
+
+
+def _shortened(text: str) -> str:
+    return f"{text[:_TOLD_CHARACTERS]}{'…' if len(text) > _TOLD_CHARACTERS else ''}"
 
 
 def _unknown(name: str, declared: Mapping[str, Parameter]) -> str:

@@ -41,7 +41,13 @@ Schedule: TypeAlias = CronSchedule | IntervalSchedule
 
 @dataclass(frozen=True, slots=True)
 class RecurringRun:
-    """A recurring run. `pipeline_version_id` is empty where each start takes the latest version."""
+    """A recurring run.
+
+    Attributes:
+        pipeline_version_id: Empty where each start takes the latest version.
+        ended: Whether the end of its schedule has passed.
+        computed_next_start_at: Its next start as computed from the schedule; None where that does not tell.
+    """
 
     recurring_run_id: str
     display_name: str = ""
@@ -59,6 +65,8 @@ class RecurringRun:
     namespace: str = ""
     service_account: str = ""
     error: str = ""
+    ended: bool = False
+    computed_next_start_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         View,
     )
     from kfadapter_grpc.domain.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter
-    from kfadapter_grpc.domain.runs import CreateRun, Run, RunFilter, RunState
+    from kfadapter_grpc.domain.runs import CreateRun, LogPiece, Run, RunFilter, RunState
 
 
 class PipelineRepository(Protocol):
@@ -144,12 +144,12 @@ class RunLooks(Protocol):
     One question names at most 100 runs.
     """
 
-    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> Sequence[Run]:
-        """Reads runs with their tasks; those that are not there are left out."""
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
+        """Reads runs, and the ids of those of which a task has been pending for 30 s; missing runs are left out."""
         ...
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
-        """Reads those of the runs, with their tasks, that are in another state."""
+        """Reads those of the runs that are in another state."""
         ...
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
@@ -161,7 +161,7 @@ class RunLooks(Protocol):
         ...
 
     def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
-        """Reads the newest runs that match, with their tasks; its experiment must be named by id."""
+        """Reads the newest runs that match; its experiment must be named by id."""
         ...
 
     def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
@@ -172,8 +172,26 @@ class RunLooks(Protocol):
 class RunLogs(Protocol):
     """Reads what the tasks of runs have written. What holds for the methods of `PipelineRepository` holds for these."""
 
-    def read(self, run_id: str, task: str, call: Call, *, follow: bool) -> AbstractContextManager[Iterator[bytes]]:
-        """Reads the log of a task, in pieces as they come, for as long as the block lasts."""
+    def read(
+        self,
+        run_id: str,
+        task: str,
+        call: Call,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        iteration_index: int | None = None,
+    ) -> AbstractContextManager[Iterator[LogPiece]]:
+        """Reads the log of a task, in pieces as they come, for as long as the block lasts.
+
+        Args:
+            run_id: The run.
+            task: The task, by its name, id or path.
+            call: For which call.
+            follow: Go on until the task has ended.
+            attempt: Which attempt, counted from 1; 0 for the last one.
+            iteration_index: Which iteration of the innermost loop, counted from 0.
+        """
         ...
 
 

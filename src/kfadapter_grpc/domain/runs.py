@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.domain.spec import TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ MAX_RUN_NAME_BYTES = 255
 
 
 class RunState(enum.Enum):
-    """The state of a run or of a task; the values are KFP's."""
+    """The state of a run or of a task; the values are KFP's, and OMITTED, for tasks only, is Argo's."""
 
     UNKNOWN = ""
     PENDING = "PENDING"
@@ -32,6 +33,7 @@ class RunState(enum.Enum):
     CANCELING = "CANCELING"
     CANCELED = "CANCELED"
     PAUSED = "PAUSED"
+    OMITTED = "OMITTED"
 
     @property
     def is_over(self) -> bool:
@@ -39,7 +41,7 @@ class RunState(enum.Enum):
         return self in _OVER
 
 
-_OVER = frozenset({RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunState.CANCELED})
+_OVER = frozenset({RunState.SUCCEEDED, RunState.SKIPPED, RunState.FAILED, RunState.CANCELED, RunState.OMITTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,14 @@ class RunTask:
         pod_name: The pod that it runs in, as far as KFP says.
         state_history: The states that it went through, oldest first.
         outputs: What it made, where KFP tells.
+        display_name: The name that its author set for people; empty if none is known.
+        kind: A container, an importer, or a group of tasks.
+        parent_task_id: The group that it belongs to; empty at the top of the pipeline.
+        iteration_index: Which iteration of the innermost loop, counted from 0; None outside of loops.
+        attempts: How many times its container, or else its driver, was started.
+        cached: Whether the result of an earlier run was used.
+        warnings: What people should know although it did not fail.
+        log_tail: The last lines of its log, if it failed.
     """
 
     name: str
@@ -100,6 +110,14 @@ class RunTask:
     pod_name: str = ""
     state_history: tuple[RunStateChange, ...] = ()
     outputs: tuple[RunOutput, ...] = ()
+    display_name: str = ""
+    kind: TaskKind = TaskKind.UNKNOWN
+    parent_task_id: str = ""
+    iteration_index: int | None = None
+    attempts: int = 0
+    cached: bool = False
+    warnings: tuple[str, ...] = ()
+    log_tail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +176,17 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class LogNote:
+    """Comes last in a log that is not complete, and says why."""
+
+    text: str
+
+
+LogPiece: TypeAlias = "bytes | LogNote"
+"""The next bytes of a log, or what is to be said of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class CreateRun:
     """How a run is to be started; everything but the parameters is checked already.
 
@@ -205,5 +234,6 @@ class RunFilter:
     label_keys: frozenset[str] = frozenset()
     pipeline_id: str = ""
     pipeline_version_id: str = ""
+    recurring_run_id: str = ""
     archived: bool = False
     namespace: str = ""

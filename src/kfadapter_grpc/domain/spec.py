@@ -56,6 +56,7 @@ class Parameter:
         default: The default in the parameter's own type.
         optional: Whether a run may leave it out.
         description: What it is for.
+        literals: The only values that it may have; empty where any of its type will do.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Parameter:
     default: Json = None
     optional: bool = False
     description: str = ""
+    literals: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A Kubeflow Pipelines API server for one machine: laptops, tests and demos.
 
-It speaks KFP's REST API v2beta1 (as of 2.17) for pipelines, their versions and uploads, experiments, runs and
+It speaks KFP's REST API v2beta1 (as of 2.17.0) for pipelines, their versions and uploads, experiments, runs and
 recurring runs, and the cheap v1beta1 list of versions. It executes runs on this machine; recurring runs are kept and
 shown, and never fire. It keeps everything in one folder, and listens on loopback only. It always runs in a process of
 its own: `python -m kfadapter_grpc.embedded --data DIR --port N`, or `kfadapter_grpc.embedded.process.start`.

@@ -116,6 +116,7 @@ RUNS = Model(
         "description": "Description",
         "storage_state": "StorageState",
         "experiment_id": "ExperimentUUID",
+        "recurring_run_id": "JobUUID",
         "namespace": "Namespace",
         "state": "State",
     },
@@ -129,6 +130,7 @@ RUNS = Model(
         "Description": "fold(description)",
         "StorageState": "fold(storage_state)",
         "ExperimentUUID": "experiment_id",
+        "JobUUID": "''",  # recurring runs start none
         "Namespace": "''",
         "State": "fold(state)",
     },

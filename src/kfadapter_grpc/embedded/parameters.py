@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from .errors import invalid_input
@@ -36,6 +37,7 @@ def check_parameters(spec: Mapping[str, object], values: Mapping[str, object]) -
     for name, declaration in sorted(declared.items()):
         if name in values:
             _check_type(name, declaration.get("parameterType"), values[name])
+            _check_literals(name, declaration.get("literals"), values[name])
         elif not declaration.get("isOptional") and "defaultValue" not in declaration:
             raise invalid_input(
                 f"parameter {name} is not optional, yet has neither default value nor user provided value"
@@ -74,6 +76,14 @@ def _check_type(name: str, kind: object, value: object) -> None:
     if not _fits(str(kind), value):
         wanted, complaint = _WANTED[str(kind)]
         raise invalid_input(f"input parameter {name} requires type {wanted}, but {complaint}")
+
+
+def _check_literals(name: str, literals: object, value: object) -> None:
+    if isinstance(literals, list) and literals and value not in literals:
+        told, allowed = (json.dumps(one, ensure_ascii=False) for one in (value, literals))
+        raise invalid_input(
+            f'input parameter "{name}" value {told} does not match any of the allowed literal values: {allowed}'
+        )
 
 
 def _fits(kind: str, value: object) -> bool:

@@ -50,7 +50,7 @@ class _Handlers:
 
     async def create_recurring_run(self, request: Request) -> Response:
         body = await json_body(request)
-        return json_text_response(recurring_run_body(await run_in_threadpool(self._create, body), alone=True))
+        return json_text_response(recurring_run_body(await run_in_threadpool(self._create, body)))
 
     def _create(self, body: dict[str, object]) -> RecurringRun:
         return self._store.recurring_runs.create(read_new_recurring_run(self._store, body))
@@ -71,7 +71,7 @@ class _Handlers:
         if recurring is None:
             with context("Failed to fetch a recurring run"):
                 raise not_found(f"Job {recurring_run_id} not found")
-        return json_text_response(recurring_run_body(recurring, alone=True))
+        return json_text_response(recurring_run_body(recurring))
 
     def switch(self, *, enabled: bool) -> Callable[[Request], Response]:
         """The function of a route that enables or disables."""

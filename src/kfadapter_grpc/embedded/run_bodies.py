@@ -60,13 +60,8 @@ def experiment_body(experiment: Experiment) -> dict[str, object]:
     )
 
 
-def recurring_run_body(recurring: RecurringRun, *, alone: bool = False) -> str:
-    """A recurring run in v2beta1, as JSON text.
-
-    Args:
-        recurring: which.
-        alone: whether it is the whole answer; then it says that it never fires.
-    """
+def recurring_run_body(recurring: RecurringRun) -> str:
+    """A recurring run in v2beta1, as JSON text; its error is that it never fires."""
     new = recurring.new
     fields = without_empty(
         recurring_run_id=recurring.id,
@@ -83,7 +78,7 @@ def recurring_run_body(recurring: RecurringRun, *, alone: bool = False) -> str:
         no_catchup=new.no_catchup,
         namespace=_NAMESPACE,
         experiment_id=new.experiment_id,
-        error=error_body(_NEVER_FIRES if alone else ""),
+        error=error_body(_NEVER_FIRES),
     )
     return _with_spec({**fields, "trigger": json.loads(new.schedule)}, new.spec)
 

@@ -1,8 +1,10 @@
-"""The logs of tasks, over KFP's own address for them."""
+"""The logs of tasks, at KFP's route for them and as it serves them: by pod name, as far as they are written.
+
+As KFP's, the route answers 200 before it looks for the log, so errors come as JSON in the body; it ignores `follow`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,8 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from .errors import UploadError
-from .execution import log_path
+from .execution import State, log_path
 from .progress_store import WHOLE
-from .records import OVER
 from .task_bodies import pod_names, task_id
 
 if TYPE_CHECKING:
@@ -28,63 +29,49 @@ if TYPE_CHECKING:
     from .store import Store
 
 _CHUNK = 1 << 16
-_PAUSE_SECONDS = 0.2
+_WITHOUT_POD = frozenset({State.PENDING, State.SKIPPED})
 
 
 def routes(store: Store, folders: RunFolders) -> list[Route]:
-    """The routes over a store."""
+    """The route over a store."""
     logs = _Logs(store, folders)
-    path = "/apis/{version}/runs/{{run_id}}/nodes/{{node_id:path}}/log"
-    return [Route(path.format(version=version), logs.read, methods=["GET"]) for version in ("v1beta1", "v2beta1")]
+    return [Route("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", logs.read)]
 
 
 class _Logs:
-    """Logs by run and node. A node is named by a task's name, its id, or its pod's name."""
+    """Logs by run and pod."""
 
     def __init__(self, store: Store, folders: RunFolders) -> None:
         self._store = store
         self._folders = folders
 
     async def read(self, request: Request) -> Response:
-        run_id, node_id = request.path_params["run_id"], request.path_params["node_id"]
-        task = await run_in_threadpool(self._try_task, run_id, node_id)
-        if task is None:
-            raise UploadError(
-                f"Failed to read the log of node {node_id} of run {run_id}: there is no such task", HTTPStatus.NOT_FOUND
-            )
-        path = log_path(self._folders.path(run_id), task.name)
-        follow = request.query_params.get("follow", "").lower() == "true"
-        pieces = self._followed(request, path, task) if follow else _whole(path)
+        run_id, pod = request.path_params["run_id"], request.path_params["pod"]
+        found = await run_in_threadpool(self._find, run_id, pod)
+        if isinstance(found, str):
+            message = f"BadRequestError: Failed to read logs for run {run_id}{found}"
+            return UploadError(message, HTTPStatus.OK).response()
         headers = {"cache-control": "no-cache, private"}
-        return StreamingResponse(pieces, media_type="text/plain", headers=headers)
+        return StreamingResponse(_whole(found), media_type="text/plain", headers=headers)
 
-    async def _followed(self, request: Request, path: Path, task: Task) -> AsyncIterator[bytes]:
-        """The log, and what is written to it until the task is over or the caller has gone."""
-        position = 0
-        while True:
-            # Asked before the log is read: what a task has written is there before it is over.
-            over = await run_in_threadpool(self._is_over, task)
-            while piece := await run_in_threadpool(_piece, path, position):
-                position += len(piece)
-                yield piece
-            if over or await request.is_disconnected():
-                return
-            await asyncio.sleep(_PAUSE_SECONDS)
-
-    def _try_task(self, run_id: str, node_id: str) -> Task | None:
+    def _find(self, run_id: str, pod: str) -> Path | str:
+        """The file of a log, or what KFP writes behind the run's id where there is none."""
         run = self._store.runs.try_get(run_id)
-        tasks = self._store.progress.tasks([run_id])[run_id] if run else []
-        return next((task for task in tasks if run and node_id in _names(run, task)), None)
+        if run is None:
+            failed = f"Failed to fetch run {run_id}: ResourceNotFoundError: Run {run_id} not found"
+            return f" due to run fetching error: {failed}"
+        tasks = self._store.progress.tasks([run_id])[run_id]
+        begun = (task for task in tasks if task.name != WHOLE and task.state not in _WITHOUT_POD)
+        name = next((task.name for task in begun if pod in _names(run, task)), None)
+        if name is None:
+            failed = f"Failed to read logs from pod {pod} due to error opening log stream"
+            return f': InternalServerError: {failed}: pods "{pod}" not found'
+        return log_path(self._folders.path(run_id), name)
 
-    def _is_over(self, task: Task) -> bool:
-        """Whether a task will write no more; a run that waits may yet be going to write."""
-        tasks = self._store.progress.tasks([task.run_id])[task.run_id]
-        now = next((each for each in tasks if each.name == task.name), None)
-        return now is None or now.state in OVER
 
-
-def _names(run: Run, task: Task) -> set[str]:
-    return {task.name, task_id(run.id, task.name), pod_names(run, task)[0]} if task.name != WHOLE else set()
+def _names(run: Run, task: Task) -> tuple[str, str]:
+    """Names of a task's pod: as KFP lists it, and the task's id, as there is one pod for each task."""
+    return pod_names(run, task)[0], task_id(run.id, task.name)
 
 
 async def _whole(path: Path) -> AsyncIterator[bytes]:

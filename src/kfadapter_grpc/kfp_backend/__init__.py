@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kfadapter_grpc.kfp_backend.backend import KfpBackend
 from kfadapter_grpc.kfp_backend.credentials import Credentials, ForwardedCredentials, NoCredentials, TokenFile
+from kfadapter_grpc.kfp_backend.pod_logs import kubernetes_api
 from kfadapter_grpc.kfp_backend.transport import TlsFiles, TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
 
@@ -16,6 +17,7 @@ __all__ = [
     "TokenFile",
     "TransportSettings",
     "connect",
+    "kubernetes_api",
 ]
 
 
@@ -26,6 +28,7 @@ def connect(
     place: SpoolPlace | None = None,
     credentials: Credentials | None = None,
     tls: TlsFiles | None = None,
+    kubernetes: TransportSettings | None = None,
 ) -> KfpBackend:
     """Makes a backend for the KFP at `url`; nothing is sent yet.
 
@@ -35,6 +38,7 @@ def connect(
         place: Where downloads are kept on their way.
         credentials: As whom it is asked; nobody if not given.
         tls: Whom to trust there, and what to show.
+        kubernetes: How to reach the Kubernetes API for the logs of pods; not at all if not given.
     """
     settings = TransportSettings(url, pool_size, credentials=credentials or NoCredentials(), tls=tls or TlsFiles())
-    return KfpBackend(settings, place or SpoolPlace())
+    return KfpBackend(settings, place or SpoolPlace(), kubernetes)

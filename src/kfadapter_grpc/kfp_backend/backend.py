@@ -11,9 +11,11 @@ from kfadapter_grpc.kfp_backend.api import KfpApi
 from kfadapter_grpc.kfp_backend.experiments import KfpExperimentRepository
 from kfadapter_grpc.kfp_backend.gateway import Gateway, explained
 from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+from kfadapter_grpc.kfp_backend.pod_logs import PodLogs
 from kfadapter_grpc.kfp_backend.recurring_runs import KfpRecurringRunRepository
 from kfadapter_grpc.kfp_backend.run_logs import KfpRunLogs
 from kfadapter_grpc.kfp_backend.run_looks import KfpRunLooks
+from kfadapter_grpc.kfp_backend.run_reader import RunReader
 from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
 from kfadapter_grpc.kfp_backend.transport import Transport, TransportSettings
 
@@ -35,17 +37,31 @@ class KfpBackend:
         recurring_runs: The recurring runs.
     """
 
-    def __init__(self, settings: TransportSettings, place: SpoolPlace) -> None:
-        """Will ask the KFP of `settings`, and keep what is on its way from there in `place`."""
+    def __init__(
+        self, settings: TransportSettings, place: SpoolPlace, kubernetes: TransportSettings | None = None
+    ) -> None:
+        """Will ask the KFP of `settings`, and keep what is on its way from there in `place`.
+
+        Logs of pods come from the Kubernetes API of `kubernetes`, if any.
+        """
         self._transport = Transport(settings)
         self._asks_as_callers = settings.credentials.of_callers
         self._api = KfpApi(self._transport)
         gateway = Gateway(self._api.pipelines)
         self.pipelines = KfpPipelineRepository(gateway, place)
         self.experiments = KfpExperimentRepository(self._api.experiments)
-        self.runs = KfpRunRepository(self._api.runs, gateway, self.pipelines, self.experiments)
-        self.run_looks = KfpRunLooks(self._api.runs, self.experiments)
-        self.run_logs = KfpRunLogs(self._api.runs)
+        reader = RunReader(self._api.runs)
+        self._pod_logs = PodLogs(kubernetes) if kubernetes else None
+        self.run_logs = KfpRunLogs(self._api.runs, reader, self._pod_logs)
+        self.runs = KfpRunRepository(
+            self._api.runs,
+            reader,
+            self.run_logs,
+            gateway=gateway,
+            pipelines=self.pipelines,
+            experiments=self.experiments,
+        )
+        self.run_looks = KfpRunLooks(self._api.runs, reader, self.experiments)
         self.recurring_runs = KfpRecurringRunRepository(self._api.recurring_runs, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:
@@ -68,4 +84,7 @@ class KfpBackend:
 
     def close(self) -> None:
         """Closes all connections."""
+        self.run_logs.close()
+        if self._pod_logs is not None:
+            self._pod_logs.close()
         self._transport.close()

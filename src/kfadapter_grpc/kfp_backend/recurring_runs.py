@@ -14,6 +14,7 @@ from kfadapter_grpc.domain.values import json_text
 from kfadapter_grpc.kfp_backend.api import ListQuery
 from kfadapter_grpc.kfp_backend.error_table import Context
 from kfadapter_grpc.kfp_backend.gateway import equals, explained, spare_call
+from kfadapter_grpc.kfp_backend.next_starts import has_ended, next_start
 from kfadapter_grpc.kfp_backend.pages import KfpPage, gather
 from kfadapter_grpc.kfp_backend.run_inputs import checked_parameters
 from kfadapter_grpc.kfp_backend.transport import NotSentError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp_backend.api import RecurringRunApi
     from kfadapter_grpc.kfp_backend.experiments import KfpExperimentRepository
     from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp_backend.wire.recurring_runs import RecurringRunJson
 
 _SORT_KEYS = {"created_at": "created_at", "display_name": "display_name", "recurring_run_id": "recurring_run_id"}
 _BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError)
@@ -73,7 +75,7 @@ class KfpRecurringRunRepository:
         begun = datetime.now(timezone.utc)
         try:
             with explained(Context(subject=f"named '{request.display_name}'", resource=request.display_name)):
-                return self._api.create(body, call).to_domain()
+                return _known(self._api.create(body, call))
         except NotSentError:
             raise
         except _BROKEN as broken:
@@ -97,7 +99,7 @@ class KfpRecurringRunRepository:
                 listed = self._api.list(query, request.namespace, str(body.get("experiment_id", "")), spare)
         except errors.AdapterError:
             raise broken from None
-        found = [item.to_domain() for item in listed.recurring_runs]
+        found = [_known(item) for item in listed.recurring_runs]
         since = [item for item in found if item.created_at and item.created_at >= begun - _CLOCK_SKEW]
         ours = [item for item in since if _is_what_was_asked(item, request, body)]
         if len(ours) != 1:
@@ -111,7 +113,7 @@ class KfpRecurringRunRepository:
             RecurringRunNotFoundError: There is none.
         """
         with explained(_context(recurring_run_id)):
-            return self._api.get(recurring_run_id, call).to_domain()
+            return _known(self._api.get(recurring_run_id, call))
 
     def list(self, where: RecurringRunFilter, page: PageRequest, call: Call) -> Page[RecurringRun]:
         """Lists recurring runs; an experiment that is named must be there, of which KFP says nothing."""
@@ -121,7 +123,7 @@ class KfpRecurringRunRepository:
             with explained():
                 query = ListQuery(size, token, _sort(page.order))
                 found = self._api.list(query, where.namespace, experiment_id, call)
-            items = [item.to_domain() for item in found.recurring_runs]
+            items = [_known(item) for item in found.recurring_runs]
             return KfpPage(items, found.next_page_token, found.total_size)
 
         return gather(fetch, _weight, page.size, page.token)
@@ -172,6 +174,12 @@ class KfpRecurringRunRepository:
             except errors.RecurringRunNotFoundError:
                 return
             raise
+
+
+def _known(item: RecurringRunJson) -> RecurringRun:
+    """A recurring run with what KFP does not say but its schedule tells."""
+    found, now = item.to_domain(), datetime.now(timezone.utc)
+    return replace(found, ended=has_ended(found, now), computed_next_start_at=next_start(found, now))
 
 
 def _is_what_was_asked(item: RecurringRun, request: CreateRecurringRun, body: Mapping[str, object]) -> bool:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.domain.runs import RunState
 from kfadapter_grpc.kfp_backend.api import ListQuery
-from kfadapter_grpc.kfp_backend.error_table import Context
 from kfadapter_grpc.kfp_backend.gateway import MAX_KFP_PAGE, explained, smaller
-from kfadapter_grpc.kfp_backend.run_tasks import tasks_of, why_failed
 from kfadapter_grpc.kfp_backend.runs import matches, predicates
 from kfadapter_grpc.kfp_backend.transport import AnswerTooLargeError
 
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.experiments import ExperimentRef
     from kfadapter_grpc.domain.repository import ExperimentRepository
-    from kfadapter_grpc.domain.runs import Run, RunFilter, RunState
+    from kfadapter_grpc.domain.runs import Run, RunFilter
     from kfadapter_grpc.kfp_backend.api import Predicate, RunApi
+    from kfadapter_grpc.kfp_backend.run_reader import RunReader
     from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson
 
 _NEWEST_FIRST = "created_at desc"
@@ -33,18 +33,23 @@ _PAGES_OF_A_FILTER = 50
 class KfpRunLooks:
     """The `RunLooks` before KFP. Safe to use from many threads."""
 
-    def __init__(self, api: RunApi, experiments: ExperimentRepository) -> None:
+    def __init__(self, api: RunApi, reader: RunReader, experiments: ExperimentRepository) -> None:
         self._api = api
+        self._reader = reader
         self._experiments = experiments
 
-    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> Sequence[Run]:
-        """Reads runs with their tasks; those that are not there are left out."""
-        return self._all(run_ids, [], namespace, call)
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
+        """Reads runs, and the ids of those of which a pod has been pending for a while; missing runs are left out."""
+        found = self._all(run_ids, [], namespace, call)
+        return [*map(self._reader.basic, found)], [run.run_id for run in found if run.is_waiting]
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
-        """Reads those of the runs, with their tasks, that are in another state."""
-        other: Predicate = {"operation": "NOT_EQUALS", "key": "state", "string_value": state.value}
-        return self._all(run_ids, [other], namespace, call)
+        """Reads those of the runs that are in another state; a canceled run may be FAILED to KFP."""
+        same = [RunState.CANCELED, RunState.FAILED] if state is RunState.CANCELED else [state]
+        other: list[Predicate] = [
+            {"operation": "NOT_EQUALS", "key": "state", "string_value": one.value} for one in same
+        ]
+        return [*map(self._reader.basic, self._all(run_ids, other, namespace, call))]
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
         """Counts those of the runs that are there, and archived or not."""
@@ -58,12 +63,11 @@ class KfpRunLooks:
 
     def get(self, run_id: str, call: Call) -> Run:
         """Reads one run with all that is known of it but names."""
-        context = Context(subject=f"with id {run_id}", resource=run_id, values={"run_id": run_id})
-        with explained(context):
-            return _with_tasks(self._api.get(run_id, call))
+        found = self._reader.get(run_id, call)
+        return self._reader.whole(found, self._reader.nodes(found, call))
 
     def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
-        """Reads the newest runs that match, with their tasks; its experiment must be named by id."""
+        """Reads the newest runs that match; its experiment must be named by id."""
         asked, token = predicates(where), ""
         found: list[Run] = []
         experiment_id = where.experiment.experiment_id if where.experiment else ""
@@ -76,7 +80,7 @@ class KfpRunLooks:
                     raise
                 size = smaller(size)
                 continue
-            found += [run for run in map(_with_tasks, page.runs) if matches(where, run)]
+            found += [run for run in map(self._reader.basic, page.runs) if matches(where, run)]
             token = page.next_page_token
             if not token or len(found) >= limit:
                 break
@@ -86,15 +90,15 @@ class KfpRunLooks:
         """Finds an experiment."""
         return self._experiments.get(ref, call).experiment_id
 
-    def _all(self, run_ids: Sequence[str], others: list[Predicate], namespace: str, call: Call) -> list[Run]:
+    def _all(self, run_ids: Sequence[str], others: list[Predicate], namespace: str, call: Call) -> list[RunJson]:
         """Reads all of the runs that match; half by half where they are too large together."""
         token = ""
-        found: list[Run] = []
+        found: list[RunJson] = []
         try:
             while True:
                 query = ListQuery(len(run_ids), token)
                 page = self._page([_one_of(run_ids), *others], query, namespace, "", call)
-                found += map(_with_tasks, page.runs)
+                found += page.runs
                 token = page.next_page_token
                 if not token:
                     return found
@@ -115,7 +119,3 @@ class KfpRunLooks:
 
 def _one_of(run_ids: Sequence[str]) -> Predicate:
     return {"operation": "IN", "key": "run_id", "string_values": {"values": list(run_ids)}}
-
-
-def _with_tasks(run: RunJson) -> Run:
-    return run.to_domain(why_failed(run), tasks_of(run))

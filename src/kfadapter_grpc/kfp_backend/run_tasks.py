@@ -29,9 +29,6 @@ _EXECUTOR = "executor"
 _FAILED = frozenset({RunState.FAILED, RunState.CANCELED})
 _NEVER = datetime.max.replace(tzinfo=timezone.utc)
 
-UNEXPLAINED = "Kubeflow Pipelines does not say why; its log may tell"
-"""What is said of a failure of which KFP says nothing."""
-
 
 def tasks_of(run: RunJson) -> list[RunTask]:
     """The tasks of a run, in the order in which they began; those that have not begun are last."""
@@ -41,12 +38,12 @@ def tasks_of(run: RunJson) -> list[RunTask]:
 
 
 def why_failed(run: RunJson) -> str:
-    """Why a run failed, in words: the run's own, or else those of the task that failed first; empty if it did not."""
-    if RunState.FAILED.value != run.state:
+    """Why a run failed: its own words, or those of the task that failed first; empty if there are none."""
+    if run.known_state is not RunState.FAILED:
         return ""
     if run.error and run.error.message:
         return run.error.message
-    return _Nodes(run.nodes).first_failure() or f"the run failed; {UNEXPLAINED}"
+    return _Nodes(run.nodes).first_failure()
 
 
 class _Nodes:
@@ -90,20 +87,19 @@ class _Nodes:
         return replace(task, error=task.error or self._words_of_servants(name)) if task.state in _FAILED else task
 
     def first_failure(self) -> str:
-        """What failed first, in words: one that says why, if any does, and rather a task than the group around it."""
-        failed = [node for node in self._nodes if node.run_state is RunState.FAILED]
-        failed.sort(key=lambda node: (not node.words, bool(node.child_tasks), known_time(node.end_time) or _NEVER))
+        """What failed first, of what says why, and rather a task than the group around it; empty if nothing does."""
+        failed = [node for node in self._nodes if node.run_state is RunState.FAILED and node.words]
+        failed.sort(key=lambda node: (bool(node.child_tasks), known_time(node.end_time) or _NEVER))
         return self._told(failed[0]) if failed else ""
 
     def _told(self, node: TaskJson) -> str:
-        words = node.words or UNEXPLAINED
         if not self._is_own(node):
-            return f"task '{node.display_name}' failed{':' if node.words else ';'} {words}"
+            return f"task '{node.display_name}' failed: {node.words}"
         name = self._master(node)
         if not name:
-            return f"the run failed{':' if node.words else ';'} {words}"
+            return f"the run failed: {node.words}"
         verb = "could not be started" if self._is_driver(node) else "failed"
-        return f"task '{name}' {verb}{':' if node.words else ';'} {words}"
+        return f"task '{name}' {verb}: {node.words}"
 
     def _words_of_servants(self, name: str) -> str:
         for node in self._servants.get(name, ()):

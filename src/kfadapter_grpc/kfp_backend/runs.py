@@ -20,7 +20,7 @@ from kfadapter_grpc.kfp_backend.error_table import Context
 from kfadapter_grpc.kfp_backend.gateway import explained
 from kfadapter_grpc.kfp_backend.pages import KfpPage, gather
 from kfadapter_grpc.kfp_backend.run_creation import RunCreator
-from kfadapter_grpc.kfp_backend.run_tasks import tasks_of, why_failed
+from kfadapter_grpc.kfp_backend.run_reader import context_of
 from kfadapter_grpc.kfp_backend.transport import NotSentError
 
 if TYPE_CHECKING:
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.domain.models import Order, PageRequest
     from kfadapter_grpc.domain.repository import ExperimentRepository, PipelineRepository
-    from kfadapter_grpc.domain.runs import CreateRun, RunFilter
+    from kfadapter_grpc.domain.runs import CreateRun, RunFilter, RunTask
     from kfadapter_grpc.kfp_backend.api import Predicate, RunApi
     from kfadapter_grpc.kfp_backend.gateway import Gateway
+    from kfadapter_grpc.kfp_backend.run_logs import KfpRunLogs
+    from kfadapter_grpc.kfp_backend.run_nodes import RunNodes
+    from kfadapter_grpc.kfp_backend.run_reader import RunReader
     from kfadapter_grpc.kfp_backend.wire.runs import RunJson
 
 _SORT_KEYS = {"created_at": "created_at", "finished_at": "finished_at", "display_name": "name", "run_id": "id"}
@@ -41,6 +44,8 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _PAUSE_FACTOR = 1.5
 _MARGIN_SECONDS = 0.5
 """What is left of a call's time for its last look and the answer."""
+_ENDED_BADLY = frozenset({RunState.FAILED, RunState.CANCELED})
+_MOST_LOG_TAILS = 20
 _WITHOUT_NAME = (
     errors.PipelineNotFoundError,
     errors.VersionNotFoundError,
@@ -55,9 +60,18 @@ class KfpRunRepository:
     """The `RunRepository` before KFP. Safe to use from many threads."""
 
     def __init__(
-        self, api: RunApi, gateway: Gateway, pipelines: PipelineRepository, experiments: ExperimentRepository
+        self,
+        api: RunApi,
+        reader: RunReader,
+        logs: KfpRunLogs,
+        *,
+        gateway: Gateway,
+        pipelines: PipelineRepository,
+        experiments: ExperimentRepository,
     ) -> None:
         self._api = api
+        self._reader = reader
+        self._logs = logs
         self._gateway = gateway
         self._experiments = experiments
         self._creator = RunCreator(api, gateway, pipelines, experiments)
@@ -67,13 +81,15 @@ class KfpRunRepository:
         return self._creator.create(request, call)
 
     def get(self, run_id: str, view: View, call: Call) -> Run:
-        """Gets one run; FULL costs up to three further calls, for names."""
-        found = self._get(run_id, call)
+        """Gets one run; FULL costs up to four further calls, for its tasks and for names."""
+        found = self._reader.get(run_id, call)
         if view is View.BASIC:
-            return _told(found)
-        run = found.to_domain(why_failed(found), tasks_of(found))
+            return self._reader.basic(found)
+        nodes = self._reader.nodes(found, call)
+        run = self._reader.whole(found, nodes)
         return replace(
             run,
+            tasks=self._with_log_tails(run, nodes, call),
             pipeline_name=self._name_of(lambda: self._pipeline_name(run, call)),
             pipeline_version_name=self._name_of(lambda: self._version_name(run, call)),
             experiment_name=self._name_of(lambda: self._experiment_name(run, call)),
@@ -90,7 +106,7 @@ class KfpRunRepository:
             query = ListQuery(size, token, _sort(page.order), asked)
             with explained(context):
                 found = self._api.list(query, experiment_id, where.namespace, call)
-            matching = [run for run in map(_told, found.runs) if matches(where, run)]
+            matching = [run for run in map(self._reader.basic, found.runs) if matches(where, run)]
             return KfpPage(matching, found.next_page_token, found.total_size)
 
         result = gather(fetch, _weight, page.size, page.token)
@@ -103,37 +119,40 @@ class KfpRunRepository:
     ) -> Run:
         """Stops a run, and waits for its end; one that is over or stopping is left as it is."""
         try:
-            with explained(_context(run_id)):
+            with explained(context_of(run_id)):
                 self._api.terminate(run_id, call)
         except NotSentError:
             raise
         except (errors.KfpError, errors.KfpUnavailableError):
-            found = self._get(run_id, call)
+            found = self._reader.get(run_id, call)
             if not _is_ending(found):
                 raise
         else:
-            found = self._get(run_id, call)
-        seen(_told(found))
-        return _told(self._until_over(found, wait_seconds, call))
+            found = self._reader.get(run_id, call)
+        seen(self._reader.basic(found))
+        found = self._until_over(found, wait_seconds, call)
+        if found.known_state is RunState.FAILED:  # its history may not tell that it was terminated
+            return replace(self._reader.whole(found, self._reader.nodes(found, call)), tasks=())
+        return self._reader.basic(found)
 
     def retry(self, run_id: str, call: Call) -> Run:
         """Runs a failed run again, from the tasks that failed."""
         try:
-            with explained(_context(run_id)):
+            with explained(context_of(run_id)):
                 self._api.retry(run_id, call)
         except NotSentError:
             raise
         except errors.RunNotRetryableError as error:
-            found = self._get(run_id, call)
+            found = self._reader.get(run_id, call)
             if found.state != RunState.FAILED.value:
                 raise _not_failed(found) from error
             raise
         except errors.KfpUnavailableError:
-            found = self._get(run_id, call)
+            found = self._reader.get(run_id, call)
             if found.state not in {RunState.PENDING.value, RunState.RUNNING.value}:
                 raise
-            return _told(found)
-        return _told(self._get(run_id, call))
+            return self._reader.basic(found)
+        return self._reader.basic(self._reader.get(run_id, call))
 
     def archive(self, run_id: str, call: Call) -> Run:
         """Puts a run away."""
@@ -155,13 +174,13 @@ class KfpRunRepository:
 
     def _delete(self, run_id: str, call: Call) -> None:
         try:
-            with explained(_context(run_id)):
+            with explained(context_of(run_id)):
                 self._api.delete(run_id, call)
         except NotSentError:
             raise
         except errors.KfpUnavailableError:
             try:
-                self._get(run_id, call)
+                self._reader.get(run_id, call)
             except errors.RunNotFoundError:
                 return
             raise
@@ -169,20 +188,16 @@ class KfpRunRepository:
     def _store(self, run_id: str, wanted: StorageState, change: Callable[[str, Call], None], call: Call) -> Run:
         """Puts away or takes back; after a failure, looks whether it is done."""
         try:
-            with explained(_context(run_id)):
+            with explained(context_of(run_id)):
                 change(run_id, call)
         except NotSentError:
             raise
         except (errors.KfpError, errors.KfpUnavailableError):
-            found = _told(self._get(run_id, call))
+            found = self._reader.basic(self._reader.get(run_id, call))
             if found.storage_state is not wanted:
                 raise
             return found
-        return _told(self._get(run_id, call))
-
-    def _get(self, run_id: str, call: Call) -> RunJson:
-        with explained(_context(run_id)):
-            return self._api.get(run_id, call)
+        return self._reader.basic(self._reader.get(run_id, call))
 
     def _until_over(self, found: RunJson, wait_seconds: float, call: Call) -> RunJson:
         """Asks now and then until a run is over, or there is no more time for it."""
@@ -191,15 +206,24 @@ class KfpRunRepository:
         forget = call.on_cancel(gone.set)
         pause = _FIRST_PAUSE_SECONDS
         try:
-            while not _told(found).state.is_over and (left := end - time.monotonic()) > 0:
+            while not found.known_state.is_over and (left := end - time.monotonic()) > 0:
                 if gone.wait(min(pause, left)):
                     raise errors.CallCancelledError("the caller went away")
                 with suppress(errors.KfpUnavailableError):  # it may come back while there is time
-                    found = self._get(found.run_id, call)
+                    found = self._reader.get(found.run_id, call)
                 pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
         finally:
             forget()
         return found
+
+    def _with_log_tails(self, run: Run, nodes: RunNodes, call: Call) -> tuple[RunTask, ...]:
+        """Adds to failed tasks, up to a number of them, the last lines that they wrote."""
+        failed = [task.task_id for task in run.tasks if task.state is RunState.FAILED and nodes.pods(task.task_id)]
+        pods = {task_id: nodes.pods(task_id)[-1] for task_id in failed[:_MOST_LOG_TAILS]}
+        if not pods:
+            return run.tasks
+        tails = self._logs.tails(run.run_id, pods, call, namespace=nodes.namespace)
+        return tuple(replace(task, log_tail=tails.get(task.task_id, "")) for task in run.tasks)
 
     # --- names --------------------------------------------------------------------------------------------------
 
@@ -227,17 +251,8 @@ class KfpRunRepository:
         return where.experiment.experiment_id or self._experiments.get(where.experiment, call).experiment_id
 
 
-def _told(run: RunJson) -> Run:
-    return run.to_domain(why_failed(run))
-
-
 def _is_ending(run: RunJson) -> bool:
-    state = _told(run).state
-    return state.is_over or state is RunState.CANCELING
-
-
-def _context(run_id: str) -> Context:
-    return Context(subject=f"with id {run_id}", resource=run_id, values={"run_id": run_id})
+    return run.known_state.is_over or run.known_state is RunState.CANCELING
 
 
 def _not_failed(run: RunJson) -> errors.RunNotRetryableError:
@@ -260,6 +275,7 @@ def _is_inexact(where: RunFilter) -> bool:
         where.label_keys,
         where.pipeline_id,
         where.pipeline_version_id,
+        where.states and where.states != _asked_states(where),
     )
     return any(inexact)
 
@@ -267,7 +283,8 @@ def _is_inexact(where: RunFilter) -> bool:
 def matches(where: RunFilter, run: Run) -> bool:
     """Compares exactly what KFP compares loosely or not at all."""
     return (
-        where.display_name_contains in run.display_name
+        (not where.states or run.state in where.states)
+        and where.display_name_contains in run.display_name
         and where.labels.items() <= run.labels.items()
         and where.label_keys <= run.labels.keys()
         and where.pipeline_id.lower() in {"", run.pipeline_id.lower()}
@@ -282,12 +299,19 @@ def predicates(where: RunFilter) -> list[Predicate]:
         {"operation": operation, "key": "storage_state", "string_value": StorageState.ARCHIVED.value}
     ]
     if where.states:
-        states = sorted(state.value for state in where.states)
+        states = sorted(state.value for state in _asked_states(where))
         asked.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
     asked += [_after(key, at) for key, at in _moments(where).items() if at is not None]
+    if where.recurring_run_id:  # as a query parameter KFP ignores it
+        asked.append({"operation": "EQUALS", "key": "recurring_run_id", "string_value": where.recurring_run_id})
     if where.display_name_contains:
         asked.append(_holds("display_name", where.display_name_contains))
     return asked + [_holds("description", text) for text in _label_texts(where)]
+
+
+def _asked_states(where: RunFilter) -> frozenset[RunState]:
+    """KFP ends runs that were terminated as FAILED; their history tells them apart."""
+    return where.states | _ENDED_BADLY if where.states & _ENDED_BADLY else where.states
 
 
 def _moments(where: RunFilter) -> dict[str, datetime | None]:

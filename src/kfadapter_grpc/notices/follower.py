@@ -109,11 +109,11 @@ class Follower:
         newest: datetime | None = None
         for archived in (False, True):
             for run in self._list(states=_LIVE, archived=archived):
-                self._take(run)
+                self._take_listed(run)
                 open_before.discard(run.run_id)
         for archived in (False, True):
             for run in self._list(finished_after=after, archived=archived):
-                self._take(run)
+                self._take_listed(run)
                 open_before.discard(run.run_id)
                 if run.state.is_over and run.finished_at and (newest is None or run.finished_at > newest):
                     newest = run.finished_at
@@ -152,7 +152,7 @@ class Follower:
         except RunNotFoundError:
             self._tell(self._outbox.miss(run_id))
         else:
-            self._take(found)
+            self._take_listed(found)
 
     def _watch(self) -> None:
         """Takes what the watch tells, until it is cut off for good."""
@@ -171,6 +171,18 @@ class Follower:
             self._take(event.run)
         elif isinstance(event, RunGone):
             self._tell(self._outbox.miss(event.run_id))
+
+    def _take_listed(self, run: Run) -> None:
+        """Takes a run of a list, which may call a terminated run failed: a failure that is news is read whole."""
+        if run.state is RunState.FAILED:
+            seen = SeenRun.try_of(run)
+            if seen is None or not self._outbox.is_new_end(seen):
+                return
+            try:
+                run = self._client.get_run(run.run_id)
+            except RunNotFoundError:
+                return  # the next comparison misses it
+        self._take(run)
 
     def _take(self, run: Run) -> None:
         seen = SeenRun.try_of(run)

@@ -88,6 +88,15 @@ class Outbox:
                 return None
             return self._write(connection, run.run_id, run.job, run.state, run.ended_at.timestamp())
 
+    def is_new_end(self, run: SeenRun) -> bool:
+        """Whether a run has ended in a way that is neither in the outbox nor history."""
+        at = run.ended_at.timestamp()
+        if self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND ended_at >= ?", (run.run_id, at)):
+            return False
+        if self._database.read("SELECT 1 FROM open_runs WHERE run_id = ?", (run.run_id,)):
+            return True
+        return at > float(dict(self._database.read("SELECT name, value FROM facts"))[_FLOOR])
+
     def miss(self, run_id: str) -> Written | None:
         """Takes note that a run that was not over is not there; writes a notice when it stays away."""
         now = self._now()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp_access import token_path
+from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT, token_path
 from kfadapter_grpc.kfp_backend import (
     ForwardedCredentials,
     KfpBackend,
@@ -12,6 +13,7 @@ from kfadapter_grpc.kfp_backend import (
     TlsFiles,
     TokenFile,
     TransportSettings,
+    kubernetes_api,
 )
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 
@@ -30,7 +32,7 @@ def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver 
         place: Where downloads are kept on their way.
         observer: Is told of every request when it is over.
     """
-    return KfpBackend(transport_settings(settings, observer), place)
+    return KfpBackend(transport_settings(settings, observer), place, pod_log_settings(settings))
 
 
 def transport_settings(settings: Settings, observer: KfpObserver | None = None) -> TransportSettings:
@@ -42,6 +44,11 @@ def transport_settings(settings: Settings, observer: KfpObserver | None = None) 
         tls=TlsFiles(settings.kfp_ca_file, settings.kfp_client_certificate, settings.kfp_client_key),
         observer=observer,
     )
+
+
+def pod_log_settings(settings: Settings) -> TransportSettings | None:
+    """Returns how to reach the Kubernetes API for logs of pods; None if switched off, or outside a pod."""
+    return kubernetes_api(os.environ, KUBERNETES_SERVICE_ACCOUNT) if settings.pod_logs == "auto" else None
 
 
 def credentials(settings: Settings) -> Credentials:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
 from kfadapter_grpc.contract import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.domain.errors import UnsupportedByKfpError
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from kfadapter.v1 import run_pb2 as pb
     from kfadapter_grpc.domain.repository import RunLogs, RunRepository
     from kfadapter_grpc.domain.runs import Run
     from kfadapter_grpc.watching import WatchPoller
@@ -100,13 +100,16 @@ class RunServicer(RunServiceServicer):
 
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
         """Reads the log of a task."""
-        run_id, task = requests.task(request)
+        run_id, task, attempt, iteration_index = requests.log(request)
         if self._logs is None:
             raise UnsupportedByKfpError("this adapter does not read logs")
         call = current_call(context)
-        with self._logs.read(run_id, task, call, follow=request.follow) as pieces:
+        with self._logs.read(
+            run_id, task, call, follow=request.follow, attempt=attempt, iteration_index=iteration_index
+        ) as pieces:
             if request.follow and caller_seconds(context) is None:
                 call.extend(FOLLOW_SECONDS)
             for piece in pieces:
-                call.usage.add_sent(len(piece))
-                yield pb.ReadLogsResponse(chunk=piece)
+                if isinstance(piece, bytes):
+                    call.usage.add_sent(len(piece))
+                yield messages.log_piece(piece)

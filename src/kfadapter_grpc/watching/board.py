@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.models import StorageState
@@ -20,6 +21,8 @@ CHUNK = 100
 """How many ids one question to KFP names: more would make URLs that proxies refuse."""
 WHOLE_CHUNK = 20
 """How many runs that go on are read with their tasks at once; a run may be some 40 kB."""
+LOOK_CLOSER_EVERY = timedelta(seconds=30)
+"""How often a run whose tasks wait is read whole."""
 LIVE_STATES = frozenset(state for state in RunState if not state.is_over)
 """The states of runs that are not over."""
 
@@ -28,6 +31,7 @@ LIVE_STATES = frozenset(state for state in RunState if not state.is_over)
 class _Known:
     event: RunChanged | None = None
     complete: bool = False
+    completed_at: datetime | None = None
     watches: set[Watch] = field(default_factory=set)
     read: int = 0
 
@@ -76,14 +80,25 @@ class Board:
         if known is None:
             return False
         before, self._reads, known.read = known.run, self._reads + 1, self._reads + 1
-        if before is not None and before.etag == run.etag and known.complete >= complete:
+        if complete:
+            known.completed_at = at
+            self._incomplete.pop(run.run_id, None)
+        if before is not None and known.complete >= complete and _same(before, run, complete=complete):
             return False
         event = known.event = RunChanged(run, at)
         known.complete = complete
-        self._incomplete.pop(run.run_id, None)
         for watch in list(known.watches):
             self._tell(watch, event, known)
         return before is None or before.etag != run.etag
+
+    def look_closer(self, run_ids: Iterable[str], at: datetime) -> None:
+        """Has runs that are watched with their tasks read whole again, each at most once in a while."""
+        for run_id in run_ids:
+            known = self._known.get(run_id)
+            if known is not None and known.with_tasks:
+                looked = known.completed_at
+                if looked is None or at - looked >= LOOK_CLOSER_EVERY:
+                    self._incomplete[run_id] = None
 
     def lose(self, run_id: str, at: datetime) -> None:
         """Takes note that a run is not there any more, or never was."""
@@ -148,6 +163,11 @@ class Board:
             if run.state.is_over is over:
                 found.setdefault(run.state, []).append(run.run_id)
         return found
+
+
+def _same(before: Run, run: Run, *, complete: bool) -> bool:
+    """Whether nothing has changed; only a whole read tells what waits, which stands behind a `+` in the etag."""
+    return before.etag == run.etag or (not complete and before.etag.startswith(f"{run.etag}+"))
 
 
 def chunks(run_ids: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:

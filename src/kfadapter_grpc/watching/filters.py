@@ -41,6 +41,7 @@ def filter_key(where: RunFilter, scope: Scope) -> FilterKey:
         where.label_keys,
         where.pipeline_id,
         where.pipeline_version_id,
+        where.recurring_run_id,
         where.archived,
         where.namespace,
     )

@@ -87,6 +87,11 @@ class Registry:
             changed = [board.learn(run, at, complete=complete) for run in runs]
         return any(changed)
 
+    def look_closer(self, board: Board, run_ids: Sequence[str]) -> None:
+        """Has runs read whole again whose tasks have been waiting for a while."""
+        with self.lock:
+            board.look_closer(run_ids, self._now())
+
     def lose(self, board: Board, run_ids: Sequence[str]) -> bool:
         """Takes note of runs that are not there; tells whether there are any."""
         with self.lock:

@@ -193,8 +193,9 @@ class Ticker:
         self.moved |= self._registry.take_up(group, list(found.values()))
 
     def _read(self, scope: Scope, board: Board, ids: Sequence[str]) -> None:
-        found = self._looks.read(ids, scope.namespace, self._new_call(scope))
+        found, waiting = self._looks.read(ids, scope.namespace, self._new_call(scope))
         self.moved |= self._registry.learn(board, found)
+        self._registry.look_closer(board, waiting)
         self.moved |= self._registry.lose(board, list(asked(ids, found)))
 
     def _ask_state(self, scope: Scope, board: Board, ids: Sequence[str], state: RunState) -> None:

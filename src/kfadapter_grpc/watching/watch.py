@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.models import StorageState
 from kfadapter_grpc.domain.run_events import RunGone
+from kfadapter_grpc.domain.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,8 +76,8 @@ class Watch:
         self._open = set(wanted.run_ids)
 
     def satisfied_with(self, run: Run, *, complete: bool) -> bool:
-        """Whether a run can be told as it was read: only a whole read tells what the tasks of one that is over made."""
-        return complete or not (self.wanted.tasks and run.state.is_over) or self._knows(run)
+        """Whether a run can be sent as it was read: only a whole read has tasks, and why a run failed."""
+        return complete or not (self.wanted.tasks or run.state is RunState.FAILED) or self._knows(run)
 
     def tell(self, event: RunChanged) -> None:
         """Takes note of a run as it is now, and has it told if that is news."""

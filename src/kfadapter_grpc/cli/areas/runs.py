@@ -124,8 +124,16 @@ def logs(
     run: RunName,
     task: Annotated[str, typer.Argument(metavar="[TASK]", help="One task, by its name; all if not given.")] = "",
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the task, or the run, is over.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue until the task, or the run, has ended.")
+    ] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only tasks that failed.")] = False,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", metavar="N", min=1, help="Attempt of a retried task; else the last.")
+    ] = None,
+    iteration: Annotated[
+        int | None, typer.Option("--iteration", metavar="N", min=0, help="Iteration of a loop, counted from 0.")
+    ] = None,
     target: Target = None,
     timeout: Timeout = None,
     namespace: Namespace = None,
@@ -133,7 +141,13 @@ def logs(
     """Print what the tasks of a run wrote."""
     from kfadapter_grpc.cli.commands import logs as command
 
-    command.logs(chosen(context, target, timeout, namespace), run, task, follow=follow, failed=failed)
+    options = chosen(context, target, timeout, namespace)
+    if task:
+        command.log(options, run, task, follow=follow, attempt=attempt or 0, iteration_index=iteration)
+    elif attempt or iteration is not None:
+        raise typer.BadParameter("--attempt and --iteration need a TASK")
+    else:
+        command.logs(options, run, follow=follow, failed=failed)
 
 
 @app.command()
@@ -190,6 +204,9 @@ def list_(
     version: Annotated[
         str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
     ] = "",
+    recurring: Annotated[
+        str, typer.Option("--recurring", metavar="ID", help="Only runs that this recurring run made.")
+    ] = "",
     state: Annotated[
         list[StateChoice] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
     ] = None,
@@ -227,6 +244,7 @@ def list_(
         experiment=experiment,
         pipeline=pipeline,
         version=version,
+        recurring=recurring,
         states=[RunState(one.value.upper()) for one in state or []],
         created_after=optional_moment(created_after),
         finished_after=optional_moment(finished_after),

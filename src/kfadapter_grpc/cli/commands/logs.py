@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from kfadapter_grpc.cli import output
@@ -11,7 +12,9 @@ from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.domain.errors import TaskNotFoundError, UnsupportedByKfpError
 from kfadapter_grpc.domain.run_events import RunChanged
+from kfadapter_grpc.domain.run_paths import TaskPaths
 from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.domain.spec import TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,22 +24,36 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.errors import AdapterError
     from kfadapter_grpc.domain.runs import Run, RunTask
 
-_NOT_BEGUN = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED})
+_NOT_BEGUN = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
+_GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
 
 
-def logs(options: ClientOptions, run: str, task: str, *, follow: bool, failed: bool) -> None:
-    """Prints the log of a task as it is; of all tasks, each line with the task's name before it."""
+def log(
+    options: ClientOptions, run: str, task: str, *, follow: bool, attempt: int, iteration_index: int | None
+) -> None:
+    """Prints the log of a task as it is."""
+    with options.client() as client:
+        pieces = client.read_logs(
+            run_id(client, run),
+            task,
+            follow=follow,
+            attempt=attempt,
+            iteration_index=iteration_index,
+            on_note=output.note,
+        )
+        _write(pieces, "", sys.stdout)
+
+
+def logs(options: ClientOptions, run: str, *, follow: bool, failed: bool) -> None:
+    """Prints the logs of all tasks, each line with the task's name before it."""
     with options.client() as client:
         which = run_id(client, run)
-        if task:
-            _write(client.read_logs(which, task, follow=follow), "", sys.stdout)
-            return
-        tasks = _as_they_begin(client, which) if follow else iter(client.get_run(which).tasks)
-        wanted = (one for one in tasks if one.state is RunState.FAILED) if failed else tasks
+        tasks = _as_they_begin(client, which) if follow else _by_path(client.get_run(which))
+        wanted = (one for one in tasks if one[1].state is RunState.FAILED) if failed else tasks
         _print_all(client, which, wanted, follow=follow, failed=failed)
 
 
-def _print_all(client: Client, run: str, tasks: Iterator[RunTask], *, follow: bool, failed: bool) -> None:
+def _print_all(client: Client, run: str, tasks: Iterator[tuple[str, RunTask]], *, follow: bool, failed: bool) -> None:
     """Prints one log after the other; a task without one is told, unless none has one.
 
     Raises:
@@ -44,14 +61,16 @@ def _print_all(client: Client, run: str, tasks: Iterator[RunTask], *, follow: bo
     """
     printed = 0
     refused: list[tuple[str, AdapterError]] = []
-    for task in tasks:
+    for path, task in tasks:
         if task.state in _NOT_BEGUN:
             continue
+        name = one_line(path)
         try:
-            _write(client.read_logs(run, task.task_id or task.name, follow=follow), one_line(task.name), sys.stdout)
+            pieces = client.read_logs(run, task.task_id or task.name, follow=follow, on_note=partial(_note, name))
+            _write(pieces, name, sys.stdout)
             printed += 1
         except (TaskNotFoundError, UnsupportedByKfpError) as error:
-            refused.append((task.name, error))
+            refused.append((name, error))
     if refused and not printed:
         raise refused[0][1]
     for name, reason in refused:
@@ -60,7 +79,17 @@ def _print_all(client: Client, run: str, tasks: Iterator[RunTask], *, follow: bo
         output.note("no task failed" if failed else "no task has begun yet")
 
 
-def _as_they_begin(client: Client, run: str) -> Iterator[RunTask]:
+def _note(task: str, text: str) -> None:
+    output.note(f"{task}: {text}")
+
+
+def _by_path(run: Run) -> Iterator[tuple[str, RunTask]]:
+    """Yields the tasks that have logs, each with its path; groups have none."""
+    paths = TaskPaths(run.tasks)
+    yield from ((paths.of(task), task) for task in run.tasks if task.kind not in _GROUPS)
+
+
+def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
     """Yields each task once it has begun, until the run is over."""
     seen: set[str] = set()
     with closing(client.watch_runs([run], tasks=True)) as events:
@@ -69,12 +98,12 @@ def _as_they_begin(client: Client, run: str) -> Iterator[RunTask]:
                 yield from _new(event.run, seen)
 
 
-def _new(run: Run, seen: set[str]) -> Iterator[RunTask]:
-    for task in run.tasks:
-        key = task.task_id or task.name
+def _new(run: Run, seen: set[str]) -> Iterator[tuple[str, RunTask]]:
+    for path, task in _by_path(run):
+        key = task.task_id or path
         if key not in seen and task.state not in _NOT_BEGUN:
             seen.add(key)
-            yield task
+            yield path, task
 
 
 def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:

@@ -19,14 +19,17 @@ from kfadapter_grpc.cli.parameter_values import parse_parameters
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, shown_time
 from kfadapter_grpc.cli.run_records import recurring_run_record
 from kfadapter_grpc.cli.run_view import shown_value
+from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.domain.models import View
 from kfadapter_grpc.domain.parameter_texts import typed_values
 from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.cli.commands.run import Chosen
+    from kfadapter_grpc.client import Client
     from kfadapter_grpc.domain.recurring_runs import RecurringRun, Schedule
 
 
@@ -92,7 +95,7 @@ def create(options: ClientOptions, chosen: Chosen, wanted: Wanted, style: Format
             enabled=wanted.enabled,
             service_account=wanted.service_account,
         )
-    _print(made, style)
+        _print(client, made, style)
 
 
 def list_recurring(options: ClientOptions, style: Format, *, experiment: str, order_by: str, limit: int) -> None:
@@ -119,15 +122,14 @@ def list_recurring(options: ClientOptions, style: Format, *, experiment: str, or
 def show(options: ClientOptions, which: str, style: Format) -> None:
     """Shows one recurring run."""
     with options.client() as client:
-        found = client.get_recurring_run(which)
-    _print(found, style)
+        _print(client, client.get_recurring_run(which), style)
 
 
 def switch(options: ClientOptions, which: str, style: Format, *, on: bool) -> None:
     """Switches a recurring run on or off."""
     with options.client() as client:
         found = client.enable_recurring_run(which) if on else client.disable_recurring_run(which)
-    _print(found, style, f"switched the recurring run {which} {'on' if on else 'off'}")
+        _print(client, found, style, f"switched the recurring run '{found.display_name}' {'on' if on else 'off'}")
 
 
 def delete(options: ClientOptions, which: str, style: Format, *, allow_missing: bool, yes: bool) -> None:
@@ -146,7 +148,7 @@ def delete(options: ClientOptions, which: str, style: Format, *, allow_missing: 
         output.print_line(f"deleted the recurring run {which}")
 
 
-def _print(found: RecurringRun, style: Format, said: str = "") -> None:
+def _print(client: Client, found: RecurringRun, style: Format, said: str = "") -> None:
     if style is Format.NAME:
         output.print_names([found.recurring_run_id])
     elif style is not Format.TABLE:
@@ -154,23 +156,27 @@ def _print(found: RecurringRun, style: Format, said: str = "") -> None:
     elif said:
         output.print_line(said)
     else:
-        output.print_fields(_fields(found))
+        output.print_fields(_fields(client, found))
 
 
-def _fields(found: RecurringRun) -> list[tuple[str, str]]:
+def _fields(client: Client, found: RecurringRun) -> list[tuple[str, str]]:
+    def version_name(which: str) -> str:
+        return client.get_version(pipeline_id=found.pipeline_id, pipeline_version_id=which).name
+
     starts = found.schedule
     return [
         ("Name", found.display_name),
         ("Id", found.recurring_run_id),
-        ("Enabled", _yes_no(found.enabled)),
+        ("State", _state(found)),
         ("Schedule", shown_schedule(starts)),
         ("From", shown_time(starts.start_at) if starts else ""),
         ("Until", shown_time(starts.end_at) if starts else ""),
+        ("Next (computed)", shown_time(found.computed_next_start_at)),
         ("At once", str(found.max_concurrency)),
         ("Catches up", _yes_no(found.catch_up)),
-        ("Pipeline", found.pipeline_id),
-        ("Version", found.pipeline_version_id or "the latest at each start"),
-        ("Experiment", found.experiment_id),
+        ("Pipeline", _named(found.pipeline_id, lambda which: client.get(pipeline_id=which, view=View.BASIC).name)),
+        ("Version", _named(found.pipeline_version_id, version_name) or "the latest at each start"),
+        ("Experiment", _named(found.experiment_id, lambda which: client.get_experiment(experiment_id=which).name)),
         ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in found.parameters.items())),
         ("Description", found.description),
         ("Created", shown_time(found.created_at)),
@@ -178,10 +184,24 @@ def _fields(found: RecurringRun) -> list[tuple[str, str]]:
     ]
 
 
+def _named(which: str, name_of: Callable[[str], str]) -> str:
+    """A name beside the id; the id alone where what it stands for is gone or cannot be looked up."""
+    try:
+        return f"{name_of(which)} ({which})" if which else ""
+    except AdapterError:
+        return which
+
+
 def _print_table(recurring: Sequence[RecurringRun]) -> None:
-    head = ("NAME", "ID", "ENABLED", "SCHEDULE")
+    head = ("NAME", "ID", "STATE", "SCHEDULE", "NEXT (COMPUTED)")
     rows = [
-        (one.display_name, one.recurring_run_id, _yes_no(one.enabled), shown_schedule(one.schedule))
+        (
+            one.display_name,
+            one.recurring_run_id,
+            _state(one),
+            shown_schedule(one.schedule),
+            shown_time(one.computed_next_start_at),
+        )
         for one in recurring
     ]
     steps = (Step("SCHEDULE", 12), Step("SCHEDULE", 0), Step("NAME", SHORT_NAME))
@@ -193,6 +213,12 @@ def shown_schedule(starts: Schedule | None) -> str:
     if starts is None:
         return ""
     return starts.cron if isinstance(starts, CronSchedule) else f"every {shown_duration(starts.interval)}"
+
+
+def _state(found: RecurringRun) -> str:
+    if found.ended:
+        return "ended"
+    return "enabled" if found.enabled else "disabled"
 
 
 def _yes_no(value: bool) -> str:

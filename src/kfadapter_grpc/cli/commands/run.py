@@ -87,7 +87,7 @@ def run(options: ClientOptions, chosen: Chosen, wanted: Wanted, style: Format, *
         if wanted.validate_only:
             _print_valid(started, style)
         elif not follow:
-            _print_started(_in_full(client, started) if style is Format.TABLE else started, options, style)
+            _print_started(in_full(client, started) if style is Format.TABLE else started, options, style)
         else:
             output.note(f"started run {started.run_id}")
             watch.follow(client, [started.run_id], style, options)
@@ -169,8 +169,8 @@ def _check_file(path: Path, chosen: Chosen) -> None:
         )
 
 
-def _in_full(client: Client, started: Run) -> Run:
-    """Looks up the names; that the run was started is told also where this fails."""
+def in_full(client: Client, started: Run) -> Run:
+    """The run with the names of its pipeline, version and experiment; as it is where they cannot be looked up."""
     try:
         return client.get_run(started.run_id)
     except AdapterError:

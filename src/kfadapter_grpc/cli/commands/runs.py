@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.choices import Format
 from kfadapter_grpc.cli.commands import watch
+from kfadapter_grpc.cli.commands.run import in_full
 from kfadapter_grpc.cli.confirmation import ask, can_answer
 from kfadapter_grpc.cli.invocation import RUN, Invocation, other
 from kfadapter_grpc.cli.references import experiment_reference, reference, run_id, version_reference
@@ -35,6 +36,7 @@ class Wanted:
     experiment: str = ""
     pipeline: str = ""
     version: str = ""
+    recurring: str = ""
     states: Sequence[RunState] = ()
     created_after: datetime | None = None
     finished_after: datetime | None = None
@@ -86,7 +88,9 @@ def retry(options: ClientOptions, run: str, style: Format, *, follow: bool) -> N
         if follow:
             watch.follow(client, [found.run_id], style, options)
         elif style is Format.TABLE:
-            print_started(found, Invocation(run=found.run_id, options=options).spell(other("watch", RUN)))
+            print_started(
+                in_full(client, found), Invocation(run=found.run_id, options=options).spell(other("watch", RUN))
+            )
         else:
             _print_one(found, style, "")
 
@@ -143,6 +147,7 @@ def _matching(client: Client, wanted: Wanted, limit: int) -> itertools.chain[Run
         labels=wanted.labels,
         pipeline_id=pipeline_id,
         pipeline_version_id=version_id,
+        recurring_run_id=wanted.recurring,
         archived=wanted.archived,
         order_by=wanted.order_by,
         page_size=min(limit + 1, 1000) if limit else 0,

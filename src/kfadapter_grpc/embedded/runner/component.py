@@ -22,8 +22,8 @@ from .failure import why
 from .family import VARIABLE, end_family
 from .log import TaskLog
 from .overlay import make_overlay
-from .spec import Container, Importer, load_json, mapping
-from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled
+from .spec import Container, Importer, mapping
+from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled, load_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

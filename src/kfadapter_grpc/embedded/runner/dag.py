@@ -17,7 +17,7 @@ from kfadapter_grpc.embedded.execution import Artifact, State, TaskReport
 
 from .condition import ConditionError, holds
 from .spec import Constant, Dag, FinalStatus, ParentInput, SpecError, TaskOutput
-from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled, picked
+from .values import RuntimeArtifact, ValueFaultError, Values, as_text, check_literals, converted, filled, picked
 
 if TYPE_CHECKING:
     import threading
@@ -215,6 +215,8 @@ class _Walk:
                 raise ValueFaultError(f"the parameter {name!r} has no value")
             if value is not None:
                 parameters[name] = converted(value, declared.type, name)
+            if name in values.parameters:
+                check_literals(value, declared.literals, name)
         return Values(parameters, values.artifacts)
 
     def _inputs(self, task: Task, values: Values, done: Mapping[str, Outcome]) -> Values:

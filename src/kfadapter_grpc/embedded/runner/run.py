@@ -27,7 +27,8 @@ from .component import ComponentRunner, Place
 from .dag import Outcome, run_pipeline
 from .family import VARIABLE, end_family
 from .refusals import refusal
-from .spec import SpecError, load_json, mapping, read_pipeline
+from .spec import SpecError, mapping, read_pipeline
+from .values import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,7 @@ Only what a run needs is read; the rest of a spec is passed over.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, cast
-
-from kfadapter_grpc.embedded.texts import finite, read_json
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,11 +63,13 @@ class InputParameter:
         type: KFP's name for its type, for example NUMBER_INTEGER.
         default: Its default; None if it has none.
         optional: Whether the component does without it.
+        literals: The only values that it takes; empty where any of its type will do.
     """
 
     type: str
     default: JsonValue = None
     optional: bool = False
+    literals: tuple[JsonValue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,14 +210,6 @@ class Pipeline:
         return self.components[name]
 
 
-def load_json(text: bytes) -> JsonValue:
-    """Reads JSON; numbers without a fraction are integers, however they are written.
-
-    KFP's compiler writes every number as a float, inside lists and structs too, and its Go server drops `.0` again.
-    """
-    return cast("JsonValue", read_json(text, _number))
-
-
 def read_pipeline(document: JsonValue) -> Pipeline:
     """Reads a spec: bare, or KFP's wrapper of pipeline and platform spec.
 
@@ -247,11 +239,6 @@ def read_pipeline(document: JsonValue) -> Pipeline:
 def mapping(value: JsonValue) -> Mapping[str, JsonValue]:
     """The value, if it is a mapping; an empty one otherwise."""
     return value if isinstance(value, dict) else {}
-
-
-def _number(text: str) -> float | int:
-    number = finite(text)
-    return int(number) if number.is_integer() else number
 
 
 def _list(value: JsonValue) -> list[JsonValue]:
@@ -285,7 +272,8 @@ def _type(spec: Mapping[str, JsonValue]) -> str:
 
 
 def _input(spec: Mapping[str, JsonValue]) -> InputParameter:
-    return InputParameter(_type(spec), spec.get("defaultValue"), optional=bool(spec.get("isOptional")))
+    optional, literals = bool(spec.get("isOptional")), tuple(_list(spec.get("literals")))
+    return InputParameter(_type(spec), spec.get("defaultValue"), optional, literals)
 
 
 def _executor(component: str, spec: Mapping[str, JsonValue]) -> Container | Importer:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from kfadapter_grpc.embedded.texts import finite, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +54,29 @@ class Values:
 
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[RuntimeArtifact, ...]] = field(default_factory=dict)
+
+
+def load_json(text: bytes) -> JsonValue:
+    """Reads JSON; numbers without a fraction are integers, however they are written.
+
+    KFP's compiler writes every number as a float, inside lists and structs too, and its Go server drops `.0` again.
+    """
+    return cast("JsonValue", read_json(text, _number))
+
+
+def _number(text: str) -> float | int:
+    number = finite(text)
+    return int(number) if number.is_integer() else number
+
+
+def check_literals(value: JsonValue, literals: tuple[JsonValue, ...], name: str) -> None:
+    """Checks a value against the only ones that a component takes, as KFP's driver does.
+
+    Raises:
+        ValueFaultError: it is none of them.
+    """
+    if literals and value not in literals:
+        raise ValueFaultError(f"{name} is {_short(value)}, which is none of the values that are allowed")
 
 
 def converted(value: JsonValue, kind: str, name: str) -> JsonValue:

@@ -19,15 +19,17 @@ from kfadapter_grpc.kfp_backend.api.asking import (
     segment,
 )
 from kfadapter_grpc.kfp_backend.transport import Answer, Request
-from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson
+from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson, RunManifestJson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from kfadapter_grpc.domain.call import Call
 
 _RUNS = f"{V2}/runs"
-_LOGS = "/apis/v1beta1/runs"
+_V1_RUNS = "/apis/v1beta1/runs"
+_LOGS = "/apis/v1alpha1/runs"
 _ERROR_PIECES = 8
 
 
@@ -42,6 +44,11 @@ class RunApi(ApiArea):
     def get(self, run_id: str, call: Call) -> RunJson:
         """Gets a run with its tasks."""
         return self._ask(Operation.GET_RUN, Request("GET", _run(run_id)), RunJson, call)
+
+    def get_manifest(self, run_id: str, call: Call) -> str:
+        """Gets the Argo Workflow of a run as JSON text; empty before KFP has it."""
+        request = Request("GET", f"{_V1_RUNS}/{segment(run_id)}")
+        return self._ask(Operation.GET_RUN, request, RunManifestJson, call).pipeline_runtime.workflow_manifest
 
     def list(self, query: ListQuery, experiment_id: str, namespace: str, call: Call) -> RunListJson:
         """Lists runs, with their tasks and inline specs: of an experiment, or else of a namespace."""
@@ -69,12 +76,20 @@ class RunApi(ApiArea):
         """Deletes a run."""
         self._ask(Operation.DELETE_RUN, Request("DELETE", _run(run_id)), dict[str, object], call)
 
+    def read_log(self, run_id: str, pod: str, call: Call) -> AbstractContextManager[Iterator[bytes]]:
+        """Reads the log of a pod as it comes. KFP checks no rights here, and writes errors into the log."""
+        path = f"{_LOGS}/{segment(run_id)}/nodes/{segment(pod)}/log"
+        return self._open(Request("GET", path, operation=Operation.READ_LOG.value), call)
+
+    def read_artifact(
+        self, run_id: str, node_id: str, name: str, call: Call
+    ) -> AbstractContextManager[Iterator[bytes]]:
+        """Reads an artifact that Argo stored for a node, as it comes: JSON with base64 in it."""
+        path = f"{_run(run_id)}/nodes/{segment(node_id)}/artifacts/{segment(name)}:read"
+        return self._open(Request("GET", path, operation=Operation.READ_LOG.value), call)
+
     @contextmanager
-    def read_log(self, run_id: str, node_id: str, call: Call, *, follow: bool) -> Iterator[Iterator[bytes]]:
-        """Reads the log of a node as it comes; KFP has it at an address of its older API only."""
-        path = f"{_LOGS}/{segment(run_id)}/nodes/{segment(node_id)}/log"
-        query = [("follow", "true" if follow else "false")]
-        request = Request("GET", path, query, operation=Operation.READ_LOG.value)
+    def _open(self, request: Request, call: Call) -> Iterator[Iterator[bytes]]:
         as_caller = call.authorization is not None
         with self._transport.open(request, call) as answer:
             if answer.status >= HTTPStatus.BAD_REQUEST:

@@ -24,6 +24,15 @@ ROWS: tuple[Row, ...] = (
         ("experiments: get unknown", "experiments: delete again", "kfp-2.5/experiments: delete again"),
     ),
     Row(
+        (Operation.DELETE_EXPERIMENT,),
+        (409,),
+        "default experiment cannot be deleted",
+        errors.InvalidFieldError,
+        "the experiment {subject} is the default one, which Kubeflow Pipelines never deletes; delete its runs instead",
+        ("fault: 409 for the default experiment",),
+        field="experiment_id",
+    ),
+    Row(
         (Operation.CREATE_EXPERIMENT,),
         (409,),
         "",

@@ -1,7 +1,7 @@
 """Measures a KFP: whether it can be reached, and which of the facts that the adapter leans on hold there.
 
 Each fact is one `Probe`; `kfadapter doctor` and `scripts/measure-kfp` use the same ones. What KFP is known to break on
-is left alone: files that are no YAML make a 2.5 spin for ever, a second POST of a run's id leaves a workflow behind.
+is left alone: malformed YAML makes 2.5.0 and 2.17.0 spin for ever, a second POST of a run id leaves a workflow behind.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kfadapter_grpc.kfp_backend.probes import reading, writing
+from kfadapter_grpc.kfp_backend.probes import installation, reading, writing
 from kfadapter_grpc.kfp_backend.probes.probe import Probe
 
 _NOT_FOUND = "errors about what is not there come out as KFP_ERROR"
@@ -139,6 +139,33 @@ PROBES: tuple[Probe, ...] = (
         older="404",
     ),
     Probe("unknown-run", "an unknown run is 404", _NOT_FOUND, reading.unknown_run, newer="404", older="404"),
+    Probe(
+        "default-retry",
+        "a failed container is retried as often as its task says",
+        "the retries that a pipeline sets with set_retry are not made",
+        installation.default_retry,
+        newer="no: OnError",
+        needed=False,
+        advice="take templateDefaults.retryStrategy out of Argo's workflow-controller-configmap, or set its policy to"
+        " Always",
+    ),
+    Probe(
+        "plugins",
+        "the plugins of runs work",
+        "every run carries a failed plugin (plugins_output); the runs themselves are not affected",
+        installation.plugins,
+        newer="no: MLflow",
+        needed=False,
+        advice="take the plugin out of the API server's config.json, or install what it looks for",
+    ),
+    Probe(
+        "log-archive",
+        "logs are archived",
+        "logs are gone with the pods that wrote them",
+        installation.log_archive,
+        needed=False,
+        advice="set archiveLogs: true in the artifactRepository of Argo's workflow-controller-configmap",
+    ),
     Probe(
         "chosen-run-id",
         "a run gets the id that the caller chose",

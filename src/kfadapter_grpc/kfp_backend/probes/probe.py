@@ -42,10 +42,11 @@ class Probe:
         without: What the adapter does, or cannot do, where the fact does not hold.
         look: Tries it; returns what it found. It raises `DiffersError` or `CannotTellError`, and may raise what the API
             raises: a refusal means that the fact does not hold.
-        newer: What KFP 2.17 was found to do.
-        older: What KFP 2.5 was found to do.
+        newer: What KFP 2.17.0 was found to do, as its manifests install it.
+        older: What KFP 2.5.0 was found to do.
         needed: Whether the adapter fails some calls without it, instead of making up for it.
         writes: Whether it makes or deletes something.
+        advice: What to do where it does not hold; if empty, to use a newer KFP.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Probe:
     older: str = "yes"
     needed: bool = True
     writes: bool = False
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def value_weight(value: Json) -> int:
 def parameter_weight(item: Parameter) -> int:
     """Bytes of a parameter."""
     texts = text_weight(item.name) + text_weight(item.description) + text_weight(item.declared_type)
-    return _PART + texts + (value_weight(item.default) if item.has_default else 0)
+    values = (*item.literals, item.default) if item.has_default else item.literals
+    return _PART + texts + sum(map(value_weight, values))
 
 
 def artifact_weight(item: Artifact) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -17,11 +17,13 @@ from kfadapter_grpc.kfp_backend.wire.experiments import storage_state
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from kfadapter_grpc.domain.runs import RunTask
     from kfadapter_grpc.domain.spec import Json
 
 _ETAG_CHARACTERS = 20
 _NO_STATE = frozenset({"", "RUNTIME_STATE_UNSPECIFIED"})
+_RUNNING = RunState.RUNNING.value
+STUCK_AFTER = timedelta(seconds=30)
+"""After how long a pod that has not started is worth a closer look, or a warning."""
 
 
 class StatusJson(msgspec.Struct):
@@ -157,15 +159,31 @@ class RunJson(msgspec.Struct):
             return found.pipeline_id, found.pipeline_version_id
         return read_origin(split_labels(self.description)[1].get(ORIGIN_LABEL, ""))
 
-    def to_domain(self, error: str, tasks: Sequence[RunTask] = ()) -> Run:
-        """As the rest of the program knows it; why it failed, and its tasks, are read from the nodes by others."""
+    @property
+    def known_state(self) -> RunState:
+        """Its state as far as its history tells: KFP ends a run that was terminated as FAILED."""
+        state = state_of(self.state)
+        past = [change.state for change in self.state_history]
+        since_running = past[::-1][: past[::-1].index(_RUNNING)] if _RUNNING in past else past
+        stopped = state is RunState.FAILED and RunState.CANCELING.value in since_running
+        return RunState.CANCELED if stopped else state
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a pod of it has been pending for a while, as far as v2beta1 tells."""
+        latest = datetime.now(timezone.utc) - STUCK_AFTER
+        pending = RunState.PENDING.value
+        return any(node.state == pending and node.start_time and node.start_time < latest for node in self.nodes)
+
+    def to_domain(self, error: str) -> Run:
+        """As the rest of the program knows it; why it failed is read from elsewhere, and so are its tasks."""
         description, labels = split_labels(self.description)
         labels.pop(ORIGIN_LABEL, None)
         pipeline_id, version_id = self.origin
         return Run(
             run_id=self.run_id,
             display_name=self.display_name,
-            state=state_of(self.state),
+            state=self.known_state,
             error=error,
             pipeline_id=pipeline_id,
             pipeline_version_id=version_id,
@@ -177,7 +195,6 @@ class RunJson(msgspec.Struct):
             finished_at=known_time(self.finished_at),
             scheduled_at=known_time(self.scheduled_at),
             state_history=history_of(self.state_history),
-            tasks=tuple(tasks),
             service_account=self.service_account,
             storage_state=storage_state(self.storage_state),
             recurring_run_id=self.recurring_run_id,
@@ -200,6 +217,18 @@ class RunJson(msgspec.Struct):
         parts = (self.state, self.storage_state, self.error, self.finished_at, self.state_history, nodes)
         digest = hashlib.sha256(msgspec.json.encode(parts))
         return digest.hexdigest()[:_ETAG_CHARACTERS]
+
+
+class RuntimeJson(msgspec.Struct):
+    """What v1beta1 says of a run's execution."""
+
+    workflow_manifest: str = ""
+
+
+class RunManifestJson(msgspec.Struct):
+    """A run in v1beta1, of which only the Argo Workflow is read."""
+
+    pipeline_runtime: RuntimeJson = msgspec.field(default_factory=RuntimeJson)
 
 
 class RunListJson(msgspec.Struct):

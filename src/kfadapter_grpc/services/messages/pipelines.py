@@ -27,7 +27,7 @@ _FORMATS = {
     PipelineFormat.KFP_V2: pb.PIPELINE_FORMAT_KFP_V2,
     PipelineFormat.ARGO_V1: pb.PIPELINE_FORMAT_ARGO_V1,
 }
-_KINDS = {
+TASK_KINDS = {
     kind: pb.TaskKind.Value(f"TASK_KIND_{'UNSPECIFIED' if kind is TaskKind.UNKNOWN else kind.name}")
     for kind in TaskKind
 }
@@ -111,7 +111,7 @@ def task(item: Task) -> pb.Task:
     return pb.Task(
         name=item.name,
         component=item.component,
-        kind=_KINDS.get(item.kind, pb.TASK_KIND_UNSPECIFIED),
+        kind=TASK_KINDS.get(item.kind, pb.TASK_KIND_UNSPECIFIED),
         image=item.image,
         depends_on=item.depends_on,
         condition=item.condition,

@@ -37,6 +37,8 @@ def recurring_run(item: RecurringRun) -> pb.RecurringRun:
         namespace=item.namespace,
         service_account=item.service_account,
         error=item.error,
+        ended=item.ended,
+        computed_next_start_at=timestamp(item.computed_next_start_at),
     )
     shortened(message)
     return message

@@ -10,13 +10,14 @@ from kfadapter_grpc.domain.run_events import RunChanged, RunGone
 from kfadapter_grpc.domain.runs import RunState
 from kfadapter_grpc.domain.values import Replacements
 from kfadapter_grpc.services.messages.experiments import STORAGE_STATES
+from kfadapter_grpc.services.messages.pipelines import TASK_KINDS
 from kfadapter_grpc.services.messages.sizes import shortened
 from kfadapter_grpc.services.messages.values import struct, timestamp, value
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.models import Page
     from kfadapter_grpc.domain.run_events import RunEvent
-    from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunStateChange, RunTask
+    from kfadapter_grpc.domain.runs import LogPiece, Run, RunArtifact, RunOutput, RunStateChange, RunTask
 
 _STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.value or 'UNSPECIFIED'}") for state in RunState}
 
@@ -64,6 +65,11 @@ def delete_response(run_id: str, *, deleted: bool) -> pb.DeleteRunResponse:
     return pb.DeleteRunResponse(run_id=run_id if deleted else "")
 
 
+def log_piece(piece: LogPiece) -> pb.ReadLogsResponse:
+    """The next piece of a log."""
+    return pb.ReadLogsResponse(chunk=piece) if isinstance(piece, bytes) else pb.ReadLogsResponse(note=piece.text)
+
+
 def run_event(event: RunEvent, *, tasks: bool) -> pb.RunEvent:
     """What a watch tells; the tasks of a run only where they are asked for."""
     at = timestamp(event.observed_at)
@@ -91,6 +97,14 @@ def _task(item: RunTask, replaced: Replacements) -> pb.RunTask:
         pod_name=item.pod_name,
         state_history=map(_change, item.state_history),
         outputs=[_output(one, f"tasks.{item.name}.outputs.{one.name}", replaced) for one in item.outputs],
+        display_name=item.display_name,
+        kind=TASK_KINDS[item.kind],
+        parent_task_id=item.parent_task_id,
+        iteration_index=item.iteration_index,
+        attempts=item.attempts,
+        cached=item.cached,
+        warnings=item.warnings,
+        log_tail=item.log_tail,
     )
 
 

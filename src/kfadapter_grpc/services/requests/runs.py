@@ -28,12 +28,19 @@ MAX_WAIT_SECONDS = 3600
 """How long Terminate waits at most."""
 MAX_WATCHED_RUNS = 1000
 """How many runs one watch names at most."""
+MAX_TASK_PATH_BYTES = 4096
+"""Bytes of UTF-8 in the name or path of a task."""
 _MAX_SERVICE_ACCOUNT = 253
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,63}")
 _RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SERVICE_ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_STATES = {pb.RunState.Value(f"RUN_STATE_{state.value}"): state for state in RunState if state is not RunState.UNKNOWN}
+_STATES = {
+    pb.RunState.Value(f"RUN_STATE_{state.value}"): state
+    for state in RunState
+    if state not in {RunState.UNKNOWN, RunState.OMITTED}
+}
+"""The states of runs."""
 
 NamesRun: TypeAlias = (
     pb.GetRunRequest
@@ -113,8 +120,8 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
     """
     checks = Checks()
     namespace = message.namespace or default_namespace
-    for name, one in (("pipeline_id", message.pipeline_id), ("pipeline_version_id", message.pipeline_version_id)):
-        if one:
+    for name in ("pipeline_id", "pipeline_version_id", "recurring_run_id"):
+        if one := getattr(message, name):
             checks.id(f"filter.{name}", one)
     checks.text("filter.display_name_contains", message.display_name_contains, MAX_RUN_NAME_BYTES)
     checks.bytes("filter.labels", with_labels("", message.labels), MAX_DESCRIPTION_BYTES)
@@ -130,6 +137,7 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
         label_keys=frozenset(message.label_keys),
         pipeline_id=message.pipeline_id,
         pipeline_version_id=message.pipeline_version_id,
+        recurring_run_id=message.recurring_run_id,
         archived=checks.archived("filter.storage_state", message.storage_state),
         namespace=namespace,
     )
@@ -137,8 +145,8 @@ def run_filter(message: pb.RunFilter, default_namespace: str) -> RunFilter:
     return where
 
 
-def task(request: pb.ReadLogsRequest) -> tuple[str, str]:
-    """Reads which task of which run is meant.
+def log(request: pb.ReadLogsRequest) -> tuple[str, str, int, int | None]:
+    """Reads which log is requested: run, task, attempt (0: the last one), and iteration of the innermost loop.
 
     Raises:
         InvalidFieldError: A field is wrong.
@@ -147,9 +155,14 @@ def task(request: pb.ReadLogsRequest) -> tuple[str, str]:
     _check_run_id(checks, request.run_id)
     if not request.task:
         checks.add("task", "is empty; say which task is meant, Get tells their names")
-    checks.text("task", request.task, MAX_RUN_NAME_BYTES)
+    checks.text("task", request.task, MAX_TASK_PATH_BYTES)
+    if request.attempt < 0:
+        checks.add("attempt", f"is {request.attempt}; attempts are counted from 1, and 0 stands for the last one")
+    iteration = request.iteration_index if request.HasField("iteration_index") else None
+    if iteration is not None and iteration < 0:
+        checks.add("iteration_index", f"is {iteration}; iterations are counted from 0")
     checks.raise_any()
-    return request.run_id, request.task
+    return request.run_id, request.task, request.attempt, iteration
 
 
 def watch(request: pb.WatchRunsRequest, default_namespace: str) -> Wanted:

@@ -13,6 +13,7 @@ from kfadapter_grpc.kfp_backend.spec.weight import artifact_weight, parameter_we
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from kfadapter_grpc.domain.spec import Json
     from kfadapter_grpc.kfp_backend.spec.part import Fields, Part
 
 Named = TypeVar("Named", Parameter, Artifact)
@@ -77,7 +78,14 @@ def _input(name: str, part: Part) -> Parameter:
         default=typed(default, kind),
         optional=fields["isOptional"].flag() or "defaultValue" in fields,
         description=fields["description"].told_text(),
+        literals=_literals(fields["literals"], kind),
     )
+
+
+def _literals(part: Part, kind: ParameterType) -> tuple[Json, ...]:
+    """Reads the only values that a parameter may have; none where one of them cannot be told."""
+    found = [one.value() for one in part.items()]
+    return tuple(typed(value, kind) for _, value in found) if all(known for known, _ in found) else ()
 
 
 def _output(name: str, part: Part) -> Parameter:

@@ -1,7 +1,7 @@
 """The keys of KFP v2's pipeline spec (pipeline_spec.proto of KFP 2.17), level by level.
 
-A key that stands at no level is named in `unknown_parts`: `literals` of a parameter, `customJob` and `resolver` of an
-executor, `singlePlatformSpecs` of a component among them.
+A key that stands at no level is named in `unknown_parts`: `customJob` and `resolver` of an executor,
+`singlePlatformSpecs` of a component among them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PIPELINE = level(
 INFO = level("name description", "displayName")
 ROOT = level("inputDefinitions outputDefinitions dag executorLabel", "taskConfigPassthroughs")
 DEFINITIONS = level("parameters artifacts")
-PARAMETER = level("parameterType type defaultValue isOptional description")
+PARAMETER = level("parameterType type defaultValue isOptional description literals")
 OUTPUT_PARAMETER = level("parameterType type description")
 ARTIFACT = level("artifactType isArtifactList isOptional description", "properties customProperties metadata")
 ARTIFACT_TYPE = level("schemaTitle schemaUri instanceSchema", "schemaVersion")

@@ -1,0 +1,106 @@
+"""The ways to the logs of tasks: Kubeflow Pipelines' route for them, and the Kubernetes API for running tasks."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import closing
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.cli.invocation import do
+from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
+from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT
+from kfadapter_grpc.kfp_backend.api import KfpApi, KfpFailureError, ListQuery, NotAnApiError
+from kfadapter_grpc.kfp_backend.log_errors import NoLogError, text_of
+from kfadapter_grpc.kfp_backend.pod_logs import PodLogError, PodLogs
+from kfadapter_grpc.kfp_backend.transport import Transport
+from kfadapter_grpc.server.kfp import pod_log_settings, transport_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.settings import Settings
+
+ROUTE = "KFP logs"
+PODS = "pod logs"
+_SECONDS = 10.0
+_NOBODY = "kfadapter-doctor"
+"""The name of no run and no pod."""
+_ALONE = (
+    "the logs of tasks come from Kubeflow Pipelines alone; one that serves a single user has them only when a task has "
+    "ended and Argo has archived its log"
+)
+
+
+def examine(settings: Settings) -> Iterator[Verdict]:
+    """Yields a verdict on each way."""
+    if settings.kfp_credentials != "forward":
+        yield from _route(settings)
+    yield _pods(settings)
+
+
+def _route(settings: Settings) -> Iterator[Verdict]:
+    """Asks for the log of a run that does not exist: a KFP that serves logs says just that.
+
+    A KFP that is broken is not examined here.
+    """
+    call = Call(_NOBODY, _SECONDS)
+    with closing(Transport(transport_settings(settings))) as transport:
+        api = KfpApi(transport)
+        try:
+            api.health(call)
+            api.runs.list(ListQuery(1), "", settings.namespace, call)
+        except (KfpFailureError, NotAnApiError, AdapterError):
+            return
+        try:
+            with api.runs.read_log(_NOBODY, _NOBODY, call) as pieces:
+                deque(text_of(_NOBODY, pieces), maxlen=0)
+        except NoLogError:
+            yield ok(ROUTE, "Kubeflow Pipelines serves the logs of tasks")
+            return
+        except (KfpFailureError, NotAnApiError, AdapterError):
+            pass
+    yield warning(
+        ROUTE,
+        f"/apis/v1alpha1/runs/RUN/nodes/POD/log is not answered by Kubeflow Pipelines at {settings.kfp_url}",
+        why="a proxy or gateway before it does not pass that path on, so archived logs cannot be read",
+        next_step=do("set KFADAPTER_KFP_URL to its API server, port 8888 of the service ml-pipeline"),
+    )
+
+
+def _pods(settings: Settings) -> Verdict:
+    """Asks for the log of a pod that does not exist: only with the right to read logs is the answer 404."""
+    if settings.pod_logs == "off":
+        return ok(PODS, f"switched off: {_ALONE}")
+    kubernetes = pod_log_settings(settings)
+    if kubernetes is None:
+        return ok(PODS, f"not in a pod with a service-account token: {_ALONE}")
+    namespace = settings.namespace or _own_namespace()
+    with closing(PodLogs(kubernetes)) as logs:
+        try:
+            next(logs.read(namespace, _NOBODY, Call(_NOBODY, _SECONDS)), b"")
+        except PodLogError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                return _refused(error, namespace)
+        except AdapterError as error:
+            return _refused(PodLogError(0, error.message), namespace)
+    return ok(PODS, f"the logs of running tasks can be read from the pods in '{namespace}'")
+
+
+def _refused(error: PodLogError, namespace: str) -> Verdict:
+    step = "let the NetworkPolicy pass connections to the Kubernetes API, or set KFADAPTER_POD_LOGS=off"
+    if error.status == HTTPStatus.FORBIDDEN:
+        step = f"grant the adapter's service account get on pods/log in '{namespace}': deploy/components/pod-logs"
+    elif error.status:
+        step = "see whether the service account and its token are valid, or set KFADAPTER_POD_LOGS=off"
+    return warning(PODS, error.why, why=_ALONE, next_step=do(step))
+
+
+def _own_namespace() -> str:
+    """The namespace of the pod, in which a single-user Kubeflow Pipelines mostly is, too."""
+    try:
+        return (KUBERNETES_SERVICE_ACCOUNT / "namespace").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return "default"

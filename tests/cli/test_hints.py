@@ -1,0 +1,139 @@
+"""Whatever is suggested as the next step can be typed: commands and options that are named exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import pytest
+from tests.cli.test_failures import understand
+from typer.core import TyperGroup
+from typer.main import get_command
+
+import kfadapter_grpc
+from kfadapter_grpc.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typer._click.core import Command
+
+SOURCE = Path(kfadapter_grpc.__file__).parent
+NO_COMMAND = {"itself", "embedded", "server"}
+"""Words behind the program's name that begin no command, but tell of the program."""
+_PROSE = re.compile(r"\bkfadapter ((?:-?-?[\w-]+[ =]?)+)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+_Call: TypeAlias = tuple[str, str, tuple[str, ...], str]
+
+
+@cache
+def _trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
+
+
+def _steps() -> Iterator[_Call]:
+    """Every step that is made somewhere: where, by which function, with which words, without which option."""
+    for path, tree in _trees().items():
+        if "invocation" not in path.read_text("utf-8") or path.name == "invocation.py":
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"other", "again"}:
+                words = tuple(_value(path, word) for word in node.args)
+                without = [_value(path, one.value) for one in node.keywords if one.arg == "without"]
+                yield f"{path.relative_to(SOURCE)}:{node.lineno}", node.func.id, words, "".join(without)
+
+
+def _value(path: Path, node: ast.expr) -> str:
+    """A word of a step; what is known only when it is made is some word."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.Name):
+        name = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+        return str(getattr(importlib.import_module(name), node.id, "--port" if node.id == "flag" else "WORD"))
+    return "WORD"
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """Every text of the program that is no docstring, and where it stands."""
+    for path, tree in _trees().items():
+        described = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in described:
+                yield f"{path.relative_to(SOURCE)}:{node.lineno}", node.value
+
+
+def _options(command: Command) -> set[str]:
+    return {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+
+
+@cache
+def _all_options() -> set[str]:
+    root = get_command(app)
+    waiting: list[Command] = [root]
+    found: set[str] = {"--help"}
+    while waiting:
+        command = waiting.pop()
+        found |= _options(command)
+        if isinstance(command, TyperGroup):
+            waiting += command.commands.values()
+    return found
+
+
+STEPS = list(_steps())
+PROSE = [(where, found[1]) for where, text in _texts() for found in _PROSE.finditer(text)]
+
+
+def test_steps_are_found() -> None:
+    """The steps, and the commands within texts, are found where they are made."""
+    places = {where.partition(":")[0] for where, *_ in STEPS}
+    assert {"cli/hints.py", "cli/commands/watch.py", "doctor/caller.py"} <= places
+    assert any(words.startswith("runs delete ID") for _, words in PROSE)
+    assert any(words.startswith("--token-file") for _, words in PROSE)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=[f"{where}-{kind}" for where, kind, *_ in STEPS])
+def test_steps_can_be_typed(step: _Call) -> None:
+    """Another command is one that the program reads, in full; what is added to the same one, or left out, exists."""
+    _, kind, words, without = step
+    if kind == "other":
+        understand(["--target", "h:1", *words])
+    options = {word for word in (*words, without) if word.startswith("--")}
+    assert options <= _all_options()
+
+
+@pytest.mark.parametrize(("where", "words"), PROSE, ids=[f"{where}-{words.strip()}" for where, words in PROSE])
+def test_commands_in_texts_exist(where: str, words: str) -> None:
+    """A command within a text is one of the program's, and has the options that stand behind it."""
+    first, *rest = words.split()
+    if first in NO_COMMAND:
+        return
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    command: Command | None = root
+    known = _options(root) | {"--help"}
+    for word in (first, *rest):
+        if word.isupper():  # stands for what people fill in
+            continue
+        if word.startswith("--"):
+            assert word in known, f"{where}: {words}"
+        elif isinstance(command, TyperGroup):
+            command = command.commands.get(word)
+            assert command is not None, f"{where}: no command {word} in: {words}"
+            known |= _options(command)
+
+
+@pytest.mark.parametrize("where", ["cli", "doctor", "kfp_backend/probes"])
+def test_options_in_texts_exist(where: str) -> None:
+    """An option that a text names is one of the program's."""
+    named = {option for place, text in _texts() if place.startswith(where) for option in _OPTION.findall(text)}
+    assert named - _all_options() == set()

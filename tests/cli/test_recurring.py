@@ -1,0 +1,83 @@
+"""The commands about recurring runs, before a service that holds one."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from tests.cli.conftest import Kfadapter
+from tests.client.test_recurring_runs import ID, FakeRecurringRuns
+
+from kfadapter.v1 import pipeline_pb2_grpc, recurring_run_pb2_grpc
+from kfadapter_grpc.client import CronSchedule, RecurringRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.client.fake_adapter import FakeAdapter
+
+NEXT = datetime(2027, 1, 2, 4, tzinfo=timezone.utc)
+DAILY = RecurringRun(ID, "매일", enabled=True, schedule=CronSchedule("0 0 4 * * *"), computed_next_start_at=NEXT)
+ENDED = replace(DAILY, ended=True, computed_next_start_at=None)
+
+
+@pytest.fixture
+def recurring() -> FakeRecurringRuns:
+    """A service with one recurring run."""
+    return FakeRecurringRuns()
+
+
+@pytest.fixture
+def kfadapter(fake: FakeAdapter, recurring: FakeRecurringRuns) -> Iterator[Kfadapter]:
+    """The command line before an adapter with the pipeline `train`, which knows no experiments."""
+    fake.add("train")
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+        pipeline_pb2_grpc.add_PipelineServiceServicer_to_server(fake, server)
+        recurring_run_pb2_grpc.add_RecurringRunServiceServicer_to_server(recurring, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield Kfadapter(f"127.0.0.1:{port}")
+        server.stop(None).wait(10)
+
+
+@pytest.mark.parametrize(
+    ("item", "state"),
+    [(DAILY, "enabled"), (ENDED, "ended"), (replace(DAILY, enabled=False, computed_next_start_at=None), "disabled")],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_its_state_and_next_start(
+    kfadapter: Kfadapter, recurring: FakeRecurringRuns, item: RecurringRun, state: str
+) -> None:
+    """A list and a look show whether it is enabled or has ended, and the next start, marked as computed."""
+    recurring.item = item
+    listed = kfadapter("recurring").out.splitlines()
+    assert listed[0].split() == ["NAME", "ID", "STATE", "SCHEDULE", "NEXT", "(COMPUTED)"]
+    assert f"  {state}  " in listed[1]
+    shown = kfadapter("recurring", "show", ID).out
+    assert f"{state}\n" in shown
+    assert ("2027-01-02" in listed[1], "Next (computed)" in shown) == ((state == "enabled"),) * 2
+    record = json.loads(kfadapter("recurring", "show", ID, "-o", "json").out)
+    assert record["ended"] is item.ended
+    assert record["computed_next_start_at"] == ("2027-01-02T04:00:00Z" if state == "enabled" else None)
+
+
+def test_names_stand_beside_ids(kfadapter: Kfadapter, recurring: FakeRecurringRuns, fake: FakeAdapter) -> None:
+    """What it is of is shown by name and id, and by its id where nothing tells the name."""
+    version = fake.versions["train"][0]
+    recurring.item = replace(
+        DAILY,
+        pipeline_id=version.pipeline_id,
+        pipeline_version_id=version.pipeline_version_id,
+        experiment_id="33333333-0000-4000-8000-000000000001",
+    )
+    shown = kfadapter("recurring", "show", ID).out
+    assert f"train ({version.pipeline_id})\n" in shown
+    assert f"{version.name} ({version.pipeline_version_id})\n" in shown
+    assert "  33333333-0000-4000-8000-000000000001\n" in shown
+    assert kfadapter("recurring", "disable", ID).out == "switched the recurring run '매일' off\n"

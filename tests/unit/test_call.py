@@ -1,0 +1,27 @@
+"""Parts of calls."""
+
+from __future__ import annotations
+
+from kfadapter_grpc.domain.call import Call
+
+
+def test_a_part_ends_with_the_call() -> None:
+    """Whoever works for a part of a call learns that the call was cancelled, until the part is over."""
+    call = Call("test", 60)
+    with call.within(30) as part:
+        call.cancel()
+        assert part.cancelled
+    call = Call("test", 60)
+    with call.within(30) as part:
+        pass
+    call.cancel()
+    assert not part.cancelled
+
+
+def test_a_part_is_short() -> None:
+    """A part may take no longer than it is given, nor than the call; it is of the same name and usage."""
+    call = Call("test", 60)
+    with call.within(30) as part, call.within(90) as longer:
+        assert part.remaining() <= 30
+        assert longer.remaining() <= 60
+        assert (part.request_id, part.usage) == (call.request_id, call.usage)

@@ -1,0 +1,282 @@
+"""The tasks that people wrote are found in a Workflow, whatever they are called and however odd it is."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.workflows import NAME, Task, Workflow, node_id
+
+from kfadapter_grpc.domain.run_paths import TaskPaths
+from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.domain.spec import TaskKind
+from kfadapter_grpc.kfp_backend import workflow
+from kfadapter_grpc.kfp_backend.workflow_tasks import read_nodes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kfadapter_grpc.kfp_backend.run_nodes import RunNodes
+
+LIKE_KFPS_OWN = (
+    "root",
+    "executor",
+    "entrypoint",
+    "iteration-item",
+    "iteration-iterations",
+    "iteration",
+    "bus-driver",
+    "root-driver",
+    "system-container-impl",
+    "for-loop-1",
+    "condition-2",
+    "x",
+)
+
+
+def _paths(tasks: Sequence[Task], before: str = "") -> Iterator[str]:
+    """The paths of all tasks that an author wrote, one for each iteration."""
+    for task in tasks:
+        path = before + task.name
+        yield path
+        if task.exit_task:
+            yield before + task.exit_task
+        if task.phase == "Skipped":
+            continue
+        for index in range(task.items if task.kind == "loop" else 1):
+            yield from _paths(task.inside, f"{path}[{index}]/" if task.kind == "loop" else f"{path}/")
+
+
+def _read(*tasks: Task, retries: bool = True) -> RunNodes:
+    return read_nodes(Workflow(tasks, retries=retries).manifest())
+
+
+def _found(nodes: RunNodes) -> Counter[str]:
+    paths = TaskPaths(nodes.tasks)
+    return Counter(map(paths.of, nodes.tasks))
+
+
+def _groups(inner: st.SearchStrategy[tuple[Task, ...]]) -> st.SearchStrategy[tuple[Task, ...]]:
+    group = st.builds(
+        Task,
+        st.sampled_from(LIKE_KFPS_OWN),
+        st.sampled_from(["dag", "condition", "loop"]),
+        inner,
+        st.integers(0, 3),
+        exit_task=st.sampled_from(["", "cleanup"]),
+        phase=st.sampled_from(["Succeeded", "Failed", "Skipped"]),
+    ).map(_sound)
+    return _siblings(group | _LEAVES)
+
+
+def _sound(task: Task) -> Task:
+    """Only conditions are skipped, and only plain groups have exit tasks."""
+    phase = task.phase if task.kind == "condition" or task.phase != "Skipped" else "Succeeded"
+    return replace(task, phase=phase, exit_task=task.exit_task if task.kind == "dag" else "")
+
+
+def _siblings(task: st.SearchStrategy[Task]) -> st.SearchStrategy[tuple[Task, ...]]:
+    return st.lists(task, min_size=1, max_size=3, unique_by=lambda one: one.name).map(tuple).filter(_compiles)
+
+
+def _compiles(tasks: Sequence[Task]) -> bool:
+    """KFP refuses a task that is called as another's driver; only one exit task is called so."""
+    names = {task.name for task in tasks}
+    return not any(f"{name}-driver" in names for name in names) and sum(bool(one.exit_task) for one in tasks) < 2
+
+
+_LEAVES = st.builds(Task, st.sampled_from(LIKE_KFPS_OWN), st.sampled_from(["container", "importer", "volume"]))
+PIPELINES = st.recursive(_siblings(_LEAVES), _groups, max_leaves=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PIPELINES, st.booleans())
+def test_every_task_once_and_nothing_else(tasks: tuple[Task, ...], retries: bool) -> None:
+    """Whatever tasks are called, each is there once by its path, and none of KFP's own nodes is."""
+    nodes = _read(*tasks, retries=retries)
+    assert _found(nodes) == Counter(_paths(tasks))
+
+
+@settings(max_examples=100, deadline=None)
+@given(PIPELINES)
+def test_with_and_without_default_retries(tasks: tuple[Task, ...]) -> None:
+    """The retries that 2.17.0 wraps around everything change nothing of what is said."""
+    one, other = _read(*tasks), _read(*tasks, retries=False)
+    said = [
+        [(task.name, task.state, task.kind, task.iteration_index, task.attempts, task.error) for task in nodes.tasks]
+        for nodes in (one, other)
+    ]
+    assert said[0] == said[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(PIPELINES)
+def test_states_are_consistent(tasks: tuple[Task, ...]) -> None:
+    """What is inside of a task has that as its parent; ids are unique; a skipped task has nothing inside."""
+    found = {task.task_id: task for task in _read(*tasks).tasks}
+    assert len(found) == len(list(_paths(tasks)))
+    for task in found.values():
+        parent = found.get(task.parent_task_id)
+        assert (parent is not None) == bool(task.parent_task_id)
+        assert parent is None or parent.state is not RunState.SKIPPED
+
+
+def test_an_id_before_its_node() -> None:
+    """A task of which only the driver began has the id that its own node will have."""
+    manifest = json.loads(Workflow((Task("train"),)).manifest())
+    kept = {key: node for key, node in manifest["status"]["nodes"].items() if ".train(0)" not in node["name"]}
+    kept.pop(node_id(f"{NAME}(0).root(0).train"))
+    manifest["status"]["nodes"] = kept
+    (task,) = read_nodes(json.dumps(manifest)).tasks
+    assert (task.name, task.state, task.kind) == ("train", RunState.PENDING, TaskKind.CONTAINER)
+    (began,) = _read(Task("train")).tasks
+    assert task.task_id == began.task_id
+
+
+def test_the_first_cause_comes_first() -> None:
+    """Of several failures the first is the reason; the others are named, an exit task's own comes last."""
+    failing = Task("train", phase="Failed", message="main: Error (exit code 3)")
+    manifest = json.loads(
+        Workflow(
+            (Task("group", "dag", (failing, Task("x", phase="Failed", message="OOMKilled")), phase="Failed"),)
+        ).manifest()
+    )
+    for node in manifest["status"]["nodes"].values():
+        if "train" in node["name"]:
+            node["finishedAt"] = "2026-01-02T03:04:04Z"
+    why = read_nodes(json.dumps(manifest)).why_failed("r")
+    assert why == (
+        "task 'group/train' failed: Error (exit code 3); `kfadapter logs r group/train` shows its log; "
+        "also failed: 'group/x'"
+    )
+
+
+def test_an_iteration_that_failed() -> None:
+    """The reason names the iteration."""
+    loop = Task(
+        "each", "loop", (Task("train", phase="Failed", message="main: OOMKilled (exit code 137)"),), 1, phase="Failed"
+    )
+    assert _read(loop).why_failed("r") == "task 'each[0]/train' failed: OOMKilled (exit code 137)"
+
+
+def test_why_a_pod_does_not_start() -> None:
+    """Its image or a node that is missing is told at once, its being prepared only after half a minute."""
+    manifest = Workflow((Task("train", phase="Pending", message="PodInitializing"),)).manifest()
+    early, late = (datetime(2026, 1, 2, 3, 4, second, tzinfo=timezone.utc) for second in (10, 40))
+    assert read_nodes(manifest, now=early).warnings == ()
+    assert read_nodes(manifest, now=late).warnings == ("task 'train' is waiting: PodInitializing",)
+    assert read_nodes(manifest, now=late, is_over=True).warnings == ()
+
+
+# --- files of KFP v1 --------------------------------------------------------------------------------------------
+
+
+def _v1(*nodes: dict[str, object]) -> RunNodes:
+    named = {str(node["id"]): {"name": node["id"], "phase": "Succeeded", **node} for node in nodes}
+    return read_nodes(json.dumps({"metadata": {"name": "v1"}, "status": {"nodes": named}}))
+
+
+def test_steps_of_a_plain_workflow() -> None:
+    """Steps are tasks, items are told apart, a nested template is a group, and the exit handler runs at the end."""
+    nodes = _v1(
+        {"id": "v1", "displayName": "v1", "type": "Steps", "templateName": "main"},
+        {"id": "v1-0", "displayName": "[0]", "type": "StepGroup", "boundaryID": "v1"},
+        {"id": "v1-1", "displayName": "flip", "type": "Pod", "templateName": "coin", "boundaryID": "v1"},
+        {"id": "v1-2", "displayName": "say(0:heads)", "type": "Pod", "templateName": "say", "boundaryID": "v1"},
+        {"id": "v1-3", "displayName": "say(1:tails (1))", "type": "Pod", "templateName": "say", "boundaryID": "v1"},
+        {"id": "v1-4", "displayName": "sub", "type": "DAG", "templateName": "inner", "boundaryID": "v1"},
+        {
+            "id": "v1-5",
+            "displayName": "deep",
+            "type": "Pod",
+            "templateName": "x",
+            "boundaryID": "v1-4",
+            "phase": "Error",
+            "message": "pod deleted",
+        },
+        {"id": "v1-6", "displayName": "v1.onExit", "type": "Pod", "templateName": "bye"},
+    )
+    assert _found(nodes) == Counter(["flip", "say", "say", "sub", "sub/deep", "bye"])
+    assert [task.iteration_index for task in nodes.tasks if task.name == "say"] == [0, 1]
+    assert nodes.find("bye").kind is TaskKind.EXIT_HANDLER
+    assert nodes.why_failed("r") == "task 'sub/deep' failed: pod deleted"
+
+
+def test_a_workflow_of_one_container() -> None:
+    """Its entrypoint is its task."""
+    nodes = _v1({"id": "v1", "displayName": "v1", "type": "Pod", "templateName": "whalesay"})
+    assert [(task.name, task.attempts) for task in nodes.tasks] == [("whalesay", 1)]
+    assert nodes.pods(nodes.tasks[0].task_id)[0].name == "v1"
+
+
+# --- what cannot be read ----------------------------------------------------------------------------------------
+
+
+def test_compressed_nodes() -> None:
+    """Argo compresses the nodes of a large Workflow; they are unpacked."""
+    manifest = json.loads(Workflow((Task("train"),)).manifest())
+    packed = base64.b64encode(gzip.compress(json.dumps(manifest["status"].pop("nodes")).encode())).decode()
+    manifest["status"]["compressedNodes"] = packed
+    assert _found(read_nodes(json.dumps(manifest))) == Counter(["train"])
+
+
+def test_compressed_nodes_that_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are unpacked up to a bound."""
+    monkeypatch.setattr(workflow, "MAX_NODES_BYTES", 1000)
+    packed = base64.b64encode(gzip.compress(b'{"x": "' + b" " * 100_000)).decode()
+    nodes = read_nodes(json.dumps({"metadata": {"name": "w"}, "status": {"compressedNodes": packed}}))
+    assert "larger than 1000 bytes" in nodes.unreadable
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "",
+        "no JSON",
+        "[1]",
+        '{"status": {"nodes": {"a": 7}}}',
+        '{"status": {"compressedNodes": "%%%"}}',
+        '{"status": {"compressedNodes": "AAAA"}}',
+        '{"status": {"offloadNodeStatusVersion": "fnv:1"}}',
+        '{"status": ' * 5000,
+    ],
+)
+def test_manifests_that_cannot_be_read(manifest: str) -> None:
+    """The tasks are unavailable then, and it is said why."""
+    nodes = read_nodes(manifest)
+    assert (nodes.tasks, bool(nodes.unreadable)) == ((), True)
+    assert nodes.why_failed("r").startswith("the run failed; Kubeflow Pipelines does not say why: its workflow")
+
+
+def test_nodes_that_contain_each_other() -> None:
+    """They belong to no task; the others are told."""
+    manifest = json.loads(Workflow((Task("train"),)).manifest())
+    for key, inside in (("a", "b"), ("b", "a"), ("c", "c")):
+        manifest["status"]["nodes"][key] = {"id": key, "name": key, "type": "DAG", "boundaryID": inside}
+    assert _found(read_nodes(json.dumps(manifest))) == Counter(["train"])
+
+
+def test_groups_within_groups_without_end() -> None:
+    """A thousand levels are read."""
+    task = Task("x")
+    for _ in range(300):
+        task = Task("g", "dag", (task,))
+    assert len(_read(task, retries=False).tasks) == 301
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "yesterday", "0001-01-01T00:00:00Z", "99999-01-01T00:00:00Z", "2026-13-01T00:00:00Z"]
+)
+def test_odd_times(odd: str) -> None:
+    """They are unknown, and nothing else is lost."""
+    manifest = Workflow((Task("train"),)).manifest().replace("2026-01-02T03:04:05Z", odd)
+    (task,) = read_nodes(manifest).tasks
+    assert (task.state, task.started_at, task.finished_at) == (RunState.SUCCEEDED, None, None)
