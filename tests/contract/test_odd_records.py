@@ -254,9 +254,9 @@ def test_outputs_are_named(adapter: Adapter) -> None:
     adapter.kfp.odd = ODD["NaN"]
     run = RPCS["RunService/Get FULL"](adapter)[0]
     assert list(run.warnings) == [  # type: ignore[attr-defined]
-        "parameters.x: no finite number of 64 bits; shown as text",
-        "tasks.train.outputs.x: no finite number of 64 bits; shown as text",
-        "tasks.train.outputs.m.metadata.x: no finite number of 64 bits; shown as text",
+        "parameters.x: not a finite 64-bit number; shown as text",
+        "tasks.train.outputs.x: not a finite 64-bit number; shown as text",
+        "tasks.train.outputs.m.metadata.x: not a finite 64-bit number; shown as text",
     ]
 
 
@@ -266,7 +266,7 @@ def test_a_record_without_an_id(adapter: Adapter) -> None:
     with structlog.testing.capture_logs() as logs:
         for _ in range(2):
             assert list(_sorted(RPCS["RunService/List"](adapter))) == [SOUND]
-    assert len([line for line in logs if line["log_level"] == "warning" and "left out" in line["event"]]) == 1
+    assert len([line for line in logs if line["log_level"] == "warning" and "skipping" in line["event"]]) == 1
     found = failure(lambda: _get_run(adapter))
     assert (found.reason, "get run: $.run_id is missing" in found.message) == ("KFP_ERROR", True)
 

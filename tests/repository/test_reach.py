@@ -76,7 +76,7 @@ def test_tls_towards_a_server_without() -> None:
     with without_tls() as url:
         reached = reach(TransportSettings(url))
     assert reached.stopped_at is Stage.TLS
-    assert (reached.found, "http: instead of https:" in reached.advice) == ("what answers does not speak TLS", True)
+    assert (reached.found, "http: instead of https:" in reached.advice) == ("the server does not speak TLS", True)
 
 
 @pytest.mark.parametrize(("status", "stage"), [(401, Stage.CREDENTIALS), (403, Stage.NAMESPACE), (500, Stage.API)])

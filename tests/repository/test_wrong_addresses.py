@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NGINX = b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
 _PAGE = b"<!DOCTYPE html><html><head><title>\n Welcome to nginx! </title></head></html>"
 _CUT = sends(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"runs": [', then_close=True)
-_SPEAKS_TLS = "speaks TLS: KFADAPTER_KFP_URL begins with http:, where https: is expected"
+_SPEAKS_TLS = "expects TLS: use https:, not http:"
 ANSWERS: dict[str, tuple[Behaviour, type[AdapterError], str]] = {
     "an alert of TLS": (sends(b"\x15\x03\x01\x00\x02\x02\x46", then_close=True), KfpUnavailableError, _SPEAKS_TLS),
     "a Go server with TLS": (
@@ -73,7 +73,7 @@ def test_every_message_is_its_own() -> None:
 def test_a_page_is_no_run_that_is_missing(scripted: ScriptedKfp) -> None:
     """The 404 of a proxy says nothing of a run."""
     scripted.on("GET", "", answers(404, _PAGE, content_type="text/html"))
-    with closing(connect(scripted.url)) as backend, pytest.raises(KfpError, match="perhaps of a proxy"):
+    with closing(connect(scripted.url)) as backend, pytest.raises(KfpError, match="perhaps by a proxy"):
         backend.runs.get("11111111-1111-4111-8111-111111111111", View.BASIC, call(5))
 
 
@@ -82,8 +82,8 @@ def test_https_to_a_plain_port() -> None:
     with without_tls() as url:
         found = _refusal(url)
         reached = reach(TransportSettings(url))
-    assert "does not speak TLS: KFADAPTER_KFP_URL begins with https:, where http: is expected" in found.message
-    assert (reached.stopped_at, reached.found) == (Stage.TLS, "what answers does not speak TLS")
+    assert "does not speak TLS: use http:, not https:" in found.message
+    assert (reached.stopped_at, reached.found) == (Stage.TLS, "the server does not speak TLS")
 
 
 @pytest.mark.parametrize("read", [1, 65536])
@@ -113,5 +113,5 @@ def test_the_doctor_sees_tls(scripted: ScriptedKfp, what: str) -> None:
     """The doctor stops at TLS, and says what to write."""
     scripted.on("GET", "", ANSWERS[what][0])
     reached = reach(TransportSettings(scripted.url))
-    assert (reached.stopped_at, reached.found) == (Stage.TLS, "what answers speaks TLS")
+    assert (reached.stopped_at, reached.found) == (Stage.TLS, "the server expects TLS")
     assert "https: instead of http:" in reached.advice

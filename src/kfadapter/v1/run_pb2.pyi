@@ -197,9 +197,9 @@ class Run(_message.Message):
         """The parameters that it was given; what it was not given has the default of the version.
 
         What a google.protobuf.Value cannot carry arrives as a text in its place, and `warnings` name it: NaN, Infinity and
-        -Infinity by these names; an integer beyond 2^53 by its digits; a number that no double holds as it was written; half
-        of a surrogate pair in a text as U+FFFD; what is nested deeper than 45 lists or 30 objects by its JSON. All of it
-        holds for RunOutput.value, RunArtifact.metadata and RecurringRun.parameters, too. Create refuses such values.
+        -Infinity by these names; an integer beyond 2^53 by its digits; a number that no double holds as it was written; a
+        lone surrogate in a text as U+FFFD; what is nested deeper than 45 lists or 30 objects by its JSON. The same holds for
+        RunOutput.value, RunArtifact.metadata and RecurringRun.parameters. Create refuses such values.
         """
 
     @_builtins.property
@@ -235,8 +235,8 @@ class Run(_message.Message):
         Kubernetes, or a value that this message cannot carry as it is (see `parameters`). Tasks that wait are looked at with
         VIEW_FULL and in a Watch with `tasks`.
 
-        A run that would not fit into a message of 4 MiB has its longest texts and values cut, and then the ends of its lists;
-        a field of it that cannot be read is not set. Each is named here, the first 20 of a kind.
+        A run that would not fit into a message of 4 MiB has its longest texts and values truncated, and then its lists;
+        a field that cannot be read is not set. Each is named here, the first 20 of a kind.
         """
 
     def __init__(

@@ -147,7 +147,7 @@ class RunServiceServicer(object):
         - INVALID_ARGUMENT / PARAMETER_MISSING: a parameter without default has no value. Set it.
         - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
         - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
-        - INVALID_ARGUMENT / INVALID_FIELD: a value could not be given back (NaN, or nested deeper than 45 lists or 30
+        - INVALID_ARGUMENT / INVALID_FIELD: a value could not be returned later (NaN, or nested deeper than 45 lists or 30
         objects). The violation names its path.
         - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run before. Use a new one.
         - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be switched off for a KFP v1 pipeline. Leave it out.

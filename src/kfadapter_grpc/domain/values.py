@@ -28,15 +28,15 @@ NESTED_TOO_DEEPLY = "nested too deeply"
 """Why a value that takes more is replaced."""
 MAX_OBJECT_LEVELS = MAX_LEVELS + OBJECT_LEVELS
 """The same of a Struct, which is an object without a Value around it."""
-_NO_DOUBLE = "no finite number of 64 bits"
-_BEYOND_INTEGERS = "an integer beyond 2^53"
-_HALF_A_PAIR = "half of a surrogate pair"
+_NO_DOUBLE = "not a finite 64-bit number"
+_BEYOND_INTEGERS = "integer beyond 2^53"
+_LONE_SURROGATE = "lone surrogate"
 _ADVICE = {
-    _NO_DOUBLE: "is NaN, infinite or beyond a double, which JSON does not have",
-    _BEYOND_INTEGERS: "is an integer beyond 2^53, which JSON does not keep exactly; give it as a text",
-    _HALF_A_PAIR: "holds half of a surrogate pair, which is no text",
+    _NO_DOUBLE: "is NaN, infinite or beyond a double, which JSON cannot represent",
+    _BEYOND_INTEGERS: "is an integer beyond 2^53, which JSON does not keep exactly; send it as text",
+    _LONE_SURROGATE: "contains a lone surrogate, which is not valid text",
     NESTED_TOO_DEEPLY: f"is nested too deeply: at most {MAX_LEVELS // LIST_LEVELS} lists or "
-    f"{MAX_LEVELS // OBJECT_LEVELS} objects can be inside each other",
+    f"{MAX_LEVELS // OBJECT_LEVELS} objects inside each other",
 }
 _MAX_REPLACEMENTS = 20
 _MAX_PATH_CHARACTERS = 120
@@ -85,14 +85,14 @@ class Replacements:
 
     def texts(self) -> list[str]:
         """One line for each."""
-        return [*map(str, self.first), *([f"{self.more} more values are replaced"] if self.more else [])]
+        return [*map(str, self.first), *([f"{self.more} more values were replaced"] if self.more else [])]
 
 
 def carried(value: Json, path: Path, replaced: Replacements, levels: int = MAX_LEVELS) -> Json:
     """The value with a text in place of every part that a google.protobuf.Value of so many levels cannot carry.
 
     NaN and infinite numbers are replaced by their names, integers beyond 2^53 and other numbers that no double holds by
-    their digits, what is nested too deeply by its JSON text, and halves of surrogate pairs in texts by U+FFFD.
+    their digits, what is nested too deeply by its JSON text, and lone surrogates in texts by U+FFFD.
     """
     return value if _is_carried(value, levels) else _replaced(value, path, replaced, levels)
 
@@ -160,7 +160,7 @@ def json_text(value: Json) -> str:
 
 
 def sound(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair, of which UTF-8 knows nothing."""
+    """The text with U+FFFD for each lone surrogate, which UTF-8 cannot encode."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -170,7 +170,7 @@ def _text(text: str, path: Path, replaced: Replacements) -> str:
         return str(text)
     made = sound(text)
     if made != text:
-        replaced.add(path, _HALF_A_PAIR, "U+FFFD")
+        replaced.add(path, _LONE_SURROGATE, "U+FFFD")
     return made
 
 

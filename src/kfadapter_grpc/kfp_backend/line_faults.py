@@ -6,11 +6,8 @@ import ssl
 
 from kfadapter_grpc.kfp_backend.http1 import NoAnswerError, NotConnectedError, NotHttpError, TlsError, TlsSpokenError
 
-EXPECTS_HTTPS = (
-    "what answers at the address of Kubeflow Pipelines speaks TLS: KFADAPTER_KFP_URL begins with http:, where https: "
-    "is expected"
-)
-"""What is said of an http: address whose port expects TLS."""
+EXPECTS_HTTPS = "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) expects TLS: use https:, not http:"
+"""For an http: address whose port expects TLS."""
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 """What OpenSSL says of an answer that is no TLS."""
 
@@ -29,10 +26,10 @@ def words_for(error: Exception, scheme: str) -> str:
     if isinstance(error, TlsSpokenError):
         return EXPECTS_HTTPS
     if isinstance(error, NotHttpError):
-        return "what answers at the address of Kubeflow Pipelines does not speak HTTP/1.1; check KFADAPTER_KFP_URL"
+        return "the server at the address of Kubeflow Pipelines does not speak HTTP/1.1; check KFADAPTER_KFP_URL"
     if isinstance(error, NoAnswerError):
         text = "the connection to Kubeflow Pipelines was closed before an answer began; try again later"
-        wrong = "; if it goes on, its port may expect TLS: check whether KFADAPTER_KFP_URL should begin with https:"
+        wrong = "; if this persists, the port may expect TLS: check whether KFADAPTER_KFP_URL should begin with https:"
         return text + (wrong if scheme == "http" else "")
     return "the connection to Kubeflow Pipelines broke before the answer was complete"
 
@@ -41,13 +38,13 @@ def _without_tls(cause: BaseException | None) -> str:
     """What TLS says of itself; it knows no secrets."""
     if speaks_no_tls(cause):
         return (
-            "what answers at the address of Kubeflow Pipelines does not speak TLS: KFADAPTER_KFP_URL begins with "
-            "https:, where http: is expected"
+            "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) does not speak TLS: use http:, "
+            "not https:"
         )
     if isinstance(cause, ssl.SSLEOFError | ConnectionResetError):
         return (
             "the connection to Kubeflow Pipelines was closed while TLS was set up; the adapter's operator should check "
-            "whether KFADAPTER_KFP_URL should begin with http:, and KFADAPTER_KFP_CLIENT_CERTIFICATE"
+            "whether KFADAPTER_KFP_URL should begin with http:, KFADAPTER_KFP_CA_FILE and KFADAPTER_KFP_CLIENT_CERTIFICATE"
         )
     why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "no reason given"
     return (

@@ -127,7 +127,7 @@ def explain_page(error: NotAnApiError) -> AdapterError:
     title = _TITLE.search(answer.body[:65536])
     titled = f" titled '{' '.join(title[1].decode(errors='replace').split())[:80]}'" if title else ""
     return errors.KfpError(
-        f"not Kubeflow Pipelines' API answered but a {'redirect' if answer.location else 'web page'}{titled} "
-        f"(HTTP {answer.status}), perhaps of a proxy before it; the adapter's operator should check KFADAPTER_KFP_URL",
+        f"a {'redirect' if answer.location else 'web page'}{titled} (HTTP {answer.status}) was returned in place of "
+        "Kubeflow Pipelines' API, perhaps by a proxy; the adapter's operator should check KFADAPTER_KFP_URL",
         metadata={"kfp_status": str(answer.status)},
     )

@@ -248,7 +248,7 @@ def _stopped_on_the_line(causes: Sequence[BaseException], url: str) -> _StoppedE
 
 
 def _speaks_tls() -> _StoppedError:
-    return _StoppedError(Stage.TLS, "what answers speaks TLS", f"{_URL}: https: instead of http:")
+    return _StoppedError(Stage.TLS, "the server expects TLS", f"{_URL}: https: instead of http:")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -265,7 +265,7 @@ def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
     if speaks_no_tls(error):
-        return "what answers does not speak TLS"
+        return "the server does not speak TLS"
     return f"TLS fails: {error.reason or error}"
 
 

@@ -79,14 +79,14 @@ def decode(body: bytes, kind: type[T], what: str = "") -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if len(body) > MAX_BYTES:
-            text = f"Kubeflow Pipelines gave an answer that is odd in places, and has more than {MAX_BYTES} bytes"
+            text = f"Kubeflow Pipelines returned a malformed answer of more than {MAX_BYTES} bytes"
             raise AnswerTooLargeError(text, metadata={"limit_bytes": str(MAX_BYTES)}) from None
     try:
         return decode_tolerantly(body, kind)
     except ValueError as error:
         where = f"{what}: {error}" if what else str(error)
-        text = f"Kubeflow Pipelines gave an answer that cannot be understood ({where}); is this its API address?"
-        raise KfpError(text) from error
+        text = f"Kubeflow Pipelines returned an answer that cannot be understood ({where})"
+        raise KfpError(f"{text}; is KFADAPTER_KFP_URL its API address?") from error
 
 
 def known_time(moment: datetime | None) -> datetime | None:

@@ -205,7 +205,7 @@ class RunJson(msgspec.Struct):
     def _warnings(self) -> Iterator[str]:
         yield from self.kfadapter_unread
         if self.state not in _NO_STATE and state_of(self.state) is RunState.UNKNOWN:
-            yield f"state: '{self.state[:80]}' is none that this adapter knows"
+            yield f"state: '{self.state[:80]}' is unknown to this adapter"
 
     def etag(self) -> str:
         """Names its condition: the same as long as nothing of its state, its tasks and its archiving changes."""

@@ -99,7 +99,7 @@ def _fitted(value: Any, kind: inspect.Type, where: str, unread: list[str] | None
     for types, fit in _FITS:
         if isinstance(kind, types):
             return fit(value, kind, where, unread)
-    raise _UnfitError(f"{where} is of a kind that is not read")
+    raise _UnfitError(f"{where} has a type that is not supported")
 
 
 def _struct(value: Any, kind: Any, where: str, unread: list[str] | None) -> object:  # noqa: ANN401
@@ -173,10 +173,10 @@ def _str(value: Any, _: Any, where: str, unread: list[str] | None) -> str:  # no
     if isinstance(value, int) and not isinstance(value, bool) and unread is not None:
         return str(value)  # how Go writes a value of an enum that it does not know
     if not isinstance(value, str):
-        raise _UnfitError(f"{where} is not a text")
+        raise _UnfitError(f"{where} is not a string")
     text = sound(value)
     if text != value and unread is not None:
-        _note(unread, f"{where} holds half of a surrogate pair, shown as U+FFFD")
+        _note(unread, f"{where}: lone surrogate; shown as U+FFFD")
     return text
 
 
@@ -225,4 +225,4 @@ def _note(notes: list[str], text: str) -> None:
 def _log_left_out(why: str, record: str) -> None:
     """Tells once that a record is left out: lists are read again and again."""
     log: FilteringBoundLogger = structlog.get_logger()
-    log.warning("a record of Kubeflow Pipelines cannot be read, and is left out", why=why, record=record)
+    log.warning("skipping a record of Kubeflow Pipelines that cannot be read", why=why, record=record)

@@ -31,9 +31,9 @@ def shortened(message: Message) -> list[str]:
         if message.ByteSize() <= MAX_RECORD_BYTES:
             break
         _cut(message, kept, "", cut)
-    why = "bytes are too many for one message; shown cut"
+    why = "bytes do not fit into one message; truncated"
     notes = [f"{path[:_MAX_PATH_CHARACTERS]}: {size} {why}" for path, size in cut.items()]
-    more = [f"{len(notes) - _MAX_NOTES} more texts and values are cut"] if len(notes) > _MAX_NOTES else []
+    more = [f"{len(notes) - _MAX_NOTES} more texts and values were truncated"] if len(notes) > _MAX_NOTES else []
     return [*notes[:_MAX_NOTES], *more, *_cut_lists(message)]
 
 
@@ -43,7 +43,7 @@ def _cut(node: Any, kept: int, path: str, cut: dict[str, int]) -> None:  # noqa:
             data = child.encode()
             if len(data) > kept:
                 cut.setdefault(where, len(data))
-                text = f"{data[:kept].decode(errors='ignore')}… (cut)"
+                text = f"{data[:kept].decode(errors='ignore')}… (truncated)"
                 setattr(node, key, text) if isinstance(node, Message) else node.__setitem__(key, text)
         elif isinstance(child, Value) and child.WhichOneof("kind") != "string_value":
             if (size := child.ByteSize()) > kept:
@@ -66,7 +66,7 @@ def _cut_lists(message: Message) -> Iterator[str]:
                 del longest[key]
         else:
             del longest[size // 2 :]
-        yield f"{name}: {size} are too many for one message; the first {size // 2} are shown"
+        yield f"{name}: {size} entries do not fit into one message; the first {size // 2} are shown"
 
 
 def _children(node: Any, path: str) -> list[tuple[str, Any, Any]]:  # noqa: ANN401 - a message, map or list
