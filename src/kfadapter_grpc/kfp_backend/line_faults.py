@@ -44,7 +44,8 @@ def _without_tls(cause: BaseException | None) -> str:
     if isinstance(cause, ssl.SSLEOFError | ConnectionResetError):
         return (
             "the connection to Kubeflow Pipelines was closed while TLS was set up; the adapter's operator should check "
-            "whether KFADAPTER_KFP_URL should begin with http:, KFADAPTER_KFP_CA_FILE and KFADAPTER_KFP_CLIENT_CERTIFICATE"
+            "whether KFADAPTER_KFP_URL should begin with http:, and KFADAPTER_KFP_CA_FILE and "
+            "KFADAPTER_KFP_CLIENT_CERTIFICATE"
         )
     why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "no reason given"
     return (
