@@ -176,6 +176,44 @@ def test_why_a_pod_does_not_start() -> None:
     assert read_nodes(manifest, now=late, is_over=True).warnings == ()
 
 
+def test_a_pipeline_that_is_tried_again() -> None:
+    """A lost pod may have the whole pipeline tried again; what the new attempt has not begun is left out."""
+    manifest = json.loads(Workflow((Task("a"), Task("b", phase="Error", message="pod deleted"))).manifest())
+    nodes = manifest["status"]["nodes"]
+    first, second = f"{NAME}(0).root(0)", f"{NAME}(0).root(1)"
+    names = {node["id"]: node["name"] for node in nodes.values()}
+    for node in list(nodes.values()):
+        if node["name"] == first or node["name"].startswith(f"{first}.a"):
+            name, within = node["name"].replace(first, second), names[node["boundaryID"]].replace(first, second)
+            shown = "root(1)" if name == second else node["displayName"]
+            copy = {"id": node_id(name), "name": name, "boundaryID": node_id(within), "displayName": shown}
+            nodes[node_id(name)] = {**node, **copy, "phase": "Running"}
+    for name in (f"{NAME}(0).root", f"{NAME}(0)", NAME):
+        nodes[node_id(name)]["phase"] = "Running"
+    found = read_nodes(json.dumps(manifest))
+    (task,) = found.tasks
+    assert (task.name, task.state, task.attempts, task.error) == ("a", RunState.RUNNING, 2, "")
+    assert [pod.is_over for pod in found.pods(task.task_id)] == [True, False]
+
+
+def test_a_pod_that_was_lost_and_came_again() -> None:
+    """An attempt that ended with an error of the pod is no failure of a task that succeeded in the end."""
+    manifest = json.loads(Workflow((Task("a"),)).manifest())
+    nodes = manifest["status"]["nodes"]
+    name = f"{NAME}(0).root(0).a(0).executor(0)"
+    again = {
+        "id": node_id(name.replace("r(0)", "r(1)")),
+        "name": name.replace("r(0)", "r(1)"),
+        "displayName": "executor(1)",
+    }
+    nodes[again["id"]] = {**nodes[node_id(name)], **again}
+    nodes[node_id(name)] |= {"phase": "Error", "message": "pod deleted"}
+    found = read_nodes(json.dumps(manifest))
+    (task,) = found.tasks
+    assert (task.state, task.error, task.attempts) == (RunState.SUCCEEDED, "", 2)
+    assert task.pod_name.endswith(again["id"].rpartition("-")[2])
+
+
 # --- files of KFP v1 --------------------------------------------------------------------------------------------
 
 

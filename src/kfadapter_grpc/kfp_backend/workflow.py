@@ -171,8 +171,14 @@ class Workflow:
         return self._steps([""])
 
     def inside(self, step: Step) -> dict[str, Step]:
-        """The steps inside of one, by name and item; those of all its attempts together."""
-        return self._steps([node.id for node in step.attempts])
+        """The steps inside of one, by name and item: those that its last attempt has begun, with earlier attempts."""
+        found = self._steps([node.id for node in step.attempts])
+        last = step.attempts[-1].id if step.attempts else ""
+        return {key: one for key, one in found.items() if one.outer.boundary_id == last}
+
+    def executor_of(self, step: Step) -> Step | None:
+        """What runs the container of a task, in all attempts at that."""
+        return self._steps([node.id for node in step.attempts]).get("executor")
 
     def pod_name(self, node: NodeJson) -> str:
         """The name of a node's pod, as KFP's RetrievePodName (backend/src/common/util/workflow.go) makes it."""

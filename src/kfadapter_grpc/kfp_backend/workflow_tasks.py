@@ -194,7 +194,7 @@ class _Reader:
         driver = inner.get("iteration-driver") if step and _is_loop(name, step) else driver
         spec = _spec_of(driver or step)
         kind = _kind(name, step, driver, spec)
-        pods, of_driver = _pods_of(step, inner), driver.pods() if driver else []
+        pods, of_driver = self._pods_of(step), driver.pods() if driver else []
         state = _state(step, driver, kind, inner, pods)
         warning = self._words_of_waiting(pods or of_driver)
         if driver is not None and _STATES.get(driver.outer.phase) is RunState.FAILED:
@@ -226,6 +226,11 @@ class _Reader:
             self._loop(inner, task, below)
         elif kind in _GROUPS:
             self._todo.append((inner, below))
+
+    def _pods_of(self, step: Step | None) -> list[NodeJson]:
+        """The pods of a task itself."""
+        executor = self._workflow.executor_of(step) if step and step.template in _CONTAINERS else step
+        return executor.pods() if executor else []
 
     def _why(
         self, task: RunTask, step: Step | None, driver: Step | None, pods: Sequence[NodeJson], place: _Place
@@ -320,16 +325,6 @@ def _kind(name: str, step: Step | None, driver: Step | None, spec: _TaskSpecJson
 def _is_loop(name: str, step: Step) -> bool:
     """Whether a step is a loop; its driver is inside of it."""
     return step.template.endswith(f"-{name}-iterator")
-
-
-def _pods_of(step: Step | None, inner: Mapping[str, Step]) -> list[NodeJson]:
-    """The pods of a task itself."""
-    if step is None:
-        return []
-    if step.template not in _CONTAINERS:
-        return step.pods()
-    executor = inner.get("executor")
-    return executor.pods() if executor else []
 
 
 def _state(
