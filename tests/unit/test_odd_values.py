@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,11 +18,12 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.domain.errors import KfpError
 from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunTask
 from kfadapter_grpc.domain.values import NumberText, Replacements, carried, object_violations
+from kfadapter_grpc.kfp_backend.run_tasks import tasks_of, why_failed
 from kfadapter_grpc.kfp_backend.transport import AnswerTooLargeError
 from kfadapter_grpc.kfp_backend.wire import PipelineListJson, answers, decode, tolerant
 from kfadapter_grpc.kfp_backend.wire.experiments import ExperimentListJson
 from kfadapter_grpc.kfp_backend.wire.recurring_runs import RecurringRunListJson
-from kfadapter_grpc.kfp_backend.wire.runs import RunListJson
+from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson
 from kfadapter_grpc.services.messages.runs import run as made
 from kfadapter_grpc.services.messages.sizes import MAX_RECORD_BYTES
 from kfadapter_grpc.services.messages.values import struct
@@ -40,6 +42,13 @@ _SCALARS = (
 _VALUES = st.recursive(
     _SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3)
 )
+_FIELDS = [field.encode_name for field in msgspec.structs.fields(RunJson) if not field.required]
+_TIMES = [
+    "0000-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+23:00",
+    "9999-12-31T23:59:59-23:00",
+    "2026-01-02T03:04:05.1234567Z",
+]
 _LISTS: dict[str, type[object]] = {
     "runs": RunListJson,
     "recurringRuns": RecurringRunListJson,
@@ -57,6 +66,20 @@ def test_a_struct_carries_anything(values: dict[str, Json]) -> None:
     json.dumps(read, allow_nan=False)
     if not replaced.texts():
         assert read == json.loads(json.dumps(values))
+
+
+@given(st.dictionaries(st.sampled_from(_FIELDS), _VALUES | st.sampled_from(_TIMES), max_size=6))
+def test_any_record_is_read_or_left_out(fields: dict[str, object]) -> None:
+    """Whatever stands in the fields of a run, the run beside it is read, and a message of each can be sent."""
+    runs = [{"run_id": "odd", **fields}, {"run_id": "sound", "created_at": "2026-01-02T03:04:05Z"}]
+    body = json.dumps({"runs": runs}).encode()
+    found = decode(body, RunListJson).runs
+    read = [replace(one.to_domain(why_failed(one)), tasks=tuple(tasks_of(one))) for one in found]
+    assert [one.run_id for one in read if one.run_id != "odd"] == ["sound"]
+    assert len(read) == 2
+    for one in read:
+        message = made(one)
+        assert pb.Run.FromString(message.SerializeToString()) == message
 
 
 @given(st.integers(1, 60), st.booleans())
