@@ -278,7 +278,7 @@ CANARIES = (
     Canary("page of a fault", kfp(lambda secret: answers(500, f"<p>{secret}".encode(), content_type="text/html"))),
     Canary("answer that is no JSON", kfp(lambda secret: answers(200, f'{{"a": {secret}'.encode()))),
     Canary("answer of wrong types", kfp(lambda secret: answers(200, [secret]))),
-    Canary("answer of wrong values", kfp(wrong_values)),
+    Canary("answer of wrong values", kfp(wrong_values), KFP | CALLER),  # the record is read as far as it goes
     Canary("no HTTP", raw("SSH-2.0-{}\r\n\r\n")),
     Canary("half a header", raw("HTTP/1.1 200 OK\r\n{}\r\n\r\n")),
     Canary("reason phrase", raw("HTTP/1.1 500 {}\r\nContent-Length: 0\r\n\r\n")),

@@ -54,6 +54,13 @@ class KfpCredentialsChoice(str, enum.Enum):
     FORWARD = "forward"
 
 
+class PodLogsChoice(str, enum.Enum):
+    """Whether logs are read from the Kubernetes API; the values are those of the settings."""
+
+    OFF = "off"
+    AUTO = "auto"
+
+
 class LogFormat(str, enum.Enum):
     """How log lines look; the values are those of the settings."""
 

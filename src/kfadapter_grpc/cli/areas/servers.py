@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.cli.choices import KfpCredentialsChoice, LogFormat, LogLevel, Report, RoleChoice
+from kfadapter_grpc.cli.choices import KfpCredentialsChoice, LogFormat, LogLevel, PodLogsChoice, Report, RoleChoice
 from kfadapter_grpc.cli.guard import guarded
 from kfadapter_grpc.cli.option_types import Namespace, Target, Timeout, chosen
 from kfadapter_grpc.cli.streams import native_path
@@ -82,6 +82,9 @@ def serve(
         Path | None, typer.Option(metavar="FILE", parser=native_path, help="A certificate to show to KFP.")
     ] = None,
     kfp_client_key: Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its key.")] = None,
+    pod_logs: Annotated[
+        PodLogsChoice | None, typer.Option(help="Read logs of running tasks from the Kubernetes API, if allowed.")
+    ] = None,
     insecure_listen: Annotated[
         bool | None, typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS.")
     ] = None,
@@ -131,6 +134,7 @@ def serve(
         kfp_ca_file=kfp_ca_file,
         kfp_client_certificate=kfp_client_certificate,
         kfp_client_key=kfp_client_key,
+        pod_logs=pod_logs.value if pod_logs else None,
         insecure_listen=insecure_listen,
         max_unary_calls=max_unary_calls,
         max_uploads=max_uploads,
