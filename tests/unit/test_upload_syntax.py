@@ -7,7 +7,6 @@ from tests.unit.uploading import not_a_pipeline, receive, refused
 
 from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.errors import InvalidPipelineFileError, KfpTimeoutError
-from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.upload import text as upload_text
 from kfadapter_grpc.upload.text import CheckedText
 
@@ -156,14 +155,6 @@ def test_endless_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_allowed_depth() -> None:
     """A text nested 1000 levels deep is still read, without recursion."""
     receive(b"a: " + b"[" * 999 + b"]" * 999)
-
-
-def test_larger_than_the_check() -> None:
-    """A text above the set size is not parsed, but must still be clean UTF-8 text."""
-    limits = UploadLimits(syntax_check_bytes=100)
-    broken = b"{[}" + b"#" * 98
-    assert receive(broken, limits).content == broken
-    assert "not UTF-8" in refused(broken + b"\xff", InvalidPipelineFileError, limits).message
 
 
 def test_one_long_token_at_a_time() -> None:

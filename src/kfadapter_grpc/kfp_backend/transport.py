@@ -288,12 +288,7 @@ class Transport:
         seconds = retry_after if retry_after is not None else random.uniform(0.05, 0.2) * 2**attempt  # noqa: S311 - jitter
         if seconds > min(_MAX_BACKOFF_SECONDS, call.remaining() / 2):
             return False
-        gone = threading.Event()
-        forget = call.on_cancel(gone.set)
-        try:
-            return not gone.wait(seconds) and not self._closed.is_set()
-        finally:
-            forget()
+        return not call.cancelled_within(seconds) and not self._closed.is_set()
 
     def _send_once(self, request: Request, call: Call, shown: str | None, *, fresh: bool) -> Answer:
         if call.cancelled:

@@ -10,14 +10,14 @@ from kfadapter_grpc.domain.models import FileKind, PipelineFile
 from kfadapter_grpc.spool import disk_faults
 from kfadapter_grpc.upload.kind import HEAD_BYTES, ensure_text, kind_of
 from kfadapter_grpc.upload.refusal import quoted
-from kfadapter_grpc.upload.spool import UploadSpool, receive
+from kfadapter_grpc.upload.spool import Arriving, UploadSpool
 from kfadapter_grpc.upload.syntax import check_syntax
 from kfadapter_grpc.upload.tar_archive import tar_member
 from kfadapter_grpc.upload.text import CheckedText
 from kfadapter_grpc.upload.zip_archive import zip_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.upload.limits import UploadLimits
@@ -34,16 +34,16 @@ def received(
     sha256: bytes | None,
     call: Call,
 ) -> Iterator[PipelineFile]:
-    """Receives a file, tells what it is and checks its syntax.
+    """Receives a file, detects what it is, and checks its syntax, that of a text while it arrives.
 
-    The file is good for the block; after it, whatever happened, nothing is left of it.
+    The file exists within the block only; nothing is left of it afterwards, whatever happened.
 
     Args:
         chunks: The bytes, split in any way.
         limits: What the upload may cost.
         total_bytes: The announced size, if one was announced.
         sha256: The announced checksum, 32 bytes, if one was announced.
-        call: Whom the work is for; it ends when the call does.
+        call: The call that the upload belongs to; the work ends when it does.
 
     Yields:
         The file, its stream at position 0.
@@ -53,39 +53,53 @@ def received(
         InvalidUploadError: There are more or fewer bytes than announced, or none.
         ChecksumMismatchError: The bytes are not those announced.
         InvalidPipelineFileError: The file is not one that KFP can read.
-        CallCancelledError: The caller went away.
+        CallCancelledError: The client cancelled.
         KfpTimeoutError: The deadline passed first.
         InternalError: The disk is full or broken.
     """
     with closing(UploadSpool(limits)) as spool:
-        receive(spool, chunks, limits, total_bytes=total_bytes, sha256=sha256, call=call)
-        with disk_faults():
-            kind = _checked_kind(spool, limits, call)
+        arriving = Arriving(spool, chunks, limits, total_bytes=total_bytes, sha256=sha256, call=call)
+        try:
+            with disk_faults():
+                kind = _checked_kind(spool, arriving, limits, call)
+        except InvalidPipelineFileError:
+            arriving.complete()  # a fault of the transfer explains one of the file, and is reported in its place
+            raise
+        arriving.complete()
         spool.rewind()
         yield PipelineFile(spool.stream, spool.size, spool.sha256, kind)
 
 
-def _checked_kind(spool: UploadSpool, limits: UploadLimits, call: Call) -> FileKind:
-    spool.rewind()
-    head = spool.stream.read(HEAD_BYTES)
-    spool.rewind()
+def _checked_kind(spool: UploadSpool, arriving: Arriving, limits: UploadLimits, call: Call) -> FileKind:
+    """Checks a file: a text while it arrives, an archive once all of it is there."""
+    head = _read_head(arriving)
     kind = kind_of(head)
-    if kind is FileKind.ZIP:
-        with zip_member(spool.stream, limits) as member:
-            _check_member(member, limits, call)
-    elif kind is FileKind.TAR_GZ:
-        _check_member(tar_member(spool.stream, limits, call), limits, call)
+    if kind in {FileKind.ZIP, FileKind.TAR_GZ}:
+        arriving.complete()
+        spool.rewind()
+        if kind is FileKind.TAR_GZ:
+            _check_member(tar_member(spool.stream, limits, call), call)
+        else:
+            with zip_member(spool.stream, limits) as member:
+                _check_member(member, call)
     else:
-        _check_text(spool.stream, spool.size, limits, call)
+        _check_text(_Rejoined(head, arriving), call, arriving.complete)
     return kind
 
 
-def _check_member(member: Member, limits: UploadLimits, call: Call) -> None:
+def _read_head(stream: Readable) -> bytes:
+    head = b""
+    while len(head) < HEAD_BYTES and (piece := stream.read(HEAD_BYTES - len(head))):
+        head += piece
+    return head
+
+
+def _check_member(member: Member, call: Call) -> None:
     name = quoted(member.name)
     try:
-        head = member.stream.read(HEAD_BYTES)
+        head = _read_head(member.stream)
         ensure_text(head, "it")
-        _check_text(_Rejoined(head, member.stream), member.size, limits, call)
+        _check_text(_Rejoined(head, member.stream), call)
     except InvalidPipelineFileError as error:
         metadata = {**error.metadata, "member": name}
         raise InvalidPipelineFileError(f"{name} in the archive: {error.message}", metadata=metadata) from error
@@ -105,9 +119,6 @@ class _Rejoined:
         return self._rest.read(size)
 
 
-def _check_text(stream: Readable, size: int, limits: UploadLimits, call: Call) -> None:
-    with closing(CheckedText(stream, call)) as text:
-        if size > limits.syntax_check_bytes:
-            text.drain()
-        else:
-            check_syntax(text, call)
+def _check_text(stream: Readable, call: Call, complete: Callable[[], None] | None = None) -> None:
+    with closing(CheckedText(stream, call, complete)) as text:
+        check_syntax(text, call)

@@ -1,4 +1,4 @@
-"""Takes the bytes of an upload in, and compares them with what was announced."""
+"""Receives the bytes of an upload, compares them with what was announced, and hands them on as they arrive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from kfadapter_grpc.domain.errors import ChecksumMismatchError, InvalidUploadError
-from kfadapter_grpc.spool import Spool
+from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.limits import arrived_too_late, call_cancelled, ensure_wanted, too_large
 
 if TYPE_CHECKING:
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.upload.limits import UploadLimits
+
+_CANCELLATION_SECONDS = 0.02
+"""How long the end of a stream of unknown size is doubted.
+
+Of a call that the client cancelled before it had sent everything, gRPC sometimes reports the end of the stream first,
+as if the client had sent all, and the cancellation afterwards: 1 ms is usual. An announced size or checksum shows
+whether all has arrived, so that nothing is waited for.
+"""
 
 
 class UploadSpool(Spool):
@@ -44,37 +52,87 @@ class UploadSpool(Spool):
         super().write(chunk)
 
 
-def receive(
-    spool: UploadSpool,
-    chunks: Iterable[bytes],
-    limits: UploadLimits,
-    *,
-    total_bytes: int | None,
-    sha256: bytes | None,
-    call: Call,
-) -> None:
-    """Writes all chunks to the spool and compares them with what was announced.
+class Arriving:
+    """The bytes of an upload as a stream: what is read was kept in the spool before.
 
-    Raises:
-        UploadTooLargeError: There are more bytes than the limit, or more were announced.
-        InvalidUploadError: There are more or fewer bytes than announced, or none.
-        ChecksumMismatchError: The bytes are not those announced.
-        CallCancelledError: The caller went away.
-        KfpTimeoutError: The deadline passed first.
-        InternalError: The disk is full or broken.
+    Args:
+        spool: Where the bytes are kept.
+        chunks: The bytes, split in any way.
+        limits: What the upload may cost.
+        total_bytes: The announced size, if one was announced.
+        sha256: The announced checksum, if one was announced.
+        call: The call that the upload belongs to.
     """
-    if total_bytes is not None and total_bytes > limits.max_bytes:
-        raise too_large(limits.max_bytes, total_bytes)
-    for chunk in _while_wanted(chunks, call):
-        call.usage.add_received(len(chunk))
-        spool.write(chunk)
-        if total_bytes is not None and spool.size > total_bytes:
-            raise InvalidUploadError(
-                f"The metadata say total_bytes={total_bytes}, and more than that arrived. Correct total_bytes.",
-                metadata={"total_bytes": str(total_bytes)},
-            )
-    _ensure_complete(spool, total_bytes)
-    _ensure_checksum(spool.sha256, sha256)
+
+    def __init__(
+        self,
+        spool: UploadSpool,
+        chunks: Iterable[bytes],
+        limits: UploadLimits,
+        *,
+        total_bytes: int | None,
+        sha256: bytes | None,
+        call: Call,
+    ) -> None:
+        if total_bytes is not None and total_bytes > limits.max_bytes:
+            raise too_large(limits.max_bytes, total_bytes)
+        self._spool = spool
+        self._total_bytes = total_bytes
+        self._sha256 = sha256
+        self._chunks = self._receive(chunks, call)
+        self._chunk = memoryview(b"")
+        self._read_bytes = 0
+        self._complete = False
+
+    def read(self, size: int, /) -> bytes:
+        """Reads up to `size` bytes, after waiting for the next chunk if none is left; none at the end.
+
+        Raises:
+            UploadTooLargeError: There are more bytes than the limit.
+            InvalidUploadError: There are more or fewer bytes than announced, or none.
+            ChecksumMismatchError: The bytes are not those announced.
+            CallCancelledError: The client cancelled.
+            KfpTimeoutError: The deadline passed first.
+            InternalError: The disk is full or broken.
+        """
+        if self._complete:
+            return self._spool.stream.read(size)
+        if not self._chunk:
+            self._chunk = memoryview(next(self._chunks, b""))
+        piece, self._chunk = bytes(self._chunk[:size]), self._chunk[size:]
+        self._read_bytes += len(piece)
+        return piece
+
+    def complete(self) -> None:
+        """Receives all that is still to come; reading goes on where it was.
+
+        Raises:
+            AdapterError: As for `read`.
+        """
+        if self._complete:
+            return
+        for _ in self._chunks:
+            pass
+        with disk_faults():
+            self._spool.stream.seek(self._read_bytes)
+        self._complete = True
+
+    def _receive(self, chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:
+        for chunk in _while_wanted(chunks, call):
+            call.usage.add_received(len(chunk))
+            self._spool.write(chunk)
+            if self._total_bytes is not None and self._spool.size > self._total_bytes:
+                raise InvalidUploadError(
+                    f"The metadata say total_bytes={self._total_bytes}, and more than that arrived. "
+                    "Correct total_bytes.",
+                    metadata={"total_bytes": str(self._total_bytes)},
+                )
+            if chunk:
+                yield chunk
+        _ensure_complete(self._spool, self._total_bytes)
+        _ensure_checksum(self._spool.sha256, self._sha256)
+        if self._total_bytes is None and self._sha256 is None and call.cancelled_within(_CANCELLATION_SECONDS):
+            raise call_cancelled()
 
 
 def _while_wanted(chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:

@@ -12,6 +12,8 @@ from kfadapter_grpc.upload.limits import ensure_wanted
 from kfadapter_grpc.upload.refusal import refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kfadapter_grpc.domain.call import Call
 
 _PIECE = 1 << 14
@@ -49,11 +51,13 @@ class CheckedText:
         between_documents: Whether the parser is outside a document, where directives may stand.
     """
 
-    def __init__(self, stream: Readable, call: Call) -> None:
+    def __init__(self, stream: Readable, call: Call, complete: Callable[[], None] | None = None) -> None:
+        """Reads `stream`; one that is still arriving is asked to `complete` before others are held up."""
         self.failure: Exception | None = None
         self.between_documents = True
         self._stream = stream
         self._call = call
+        self._complete = complete
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._characters = 0
         self._line = 1
@@ -84,12 +88,6 @@ class CheckedText:
         if self.failure is not None:
             raise self.failure
 
-    def drain(self) -> None:
-        """Reads all that is left without parsing it."""
-        while self.read():
-            self._slashes.clear()
-        self.ensure_sound()
-
     def escapes_slash(self, start: int, end: int) -> bool:
         r"""Tells whether a `\/` stands between the characters `start` and `end`, and forgets all before `end`."""
         found = False
@@ -107,6 +105,8 @@ class CheckedText:
         return piece
 
     def _wait_alone(self) -> None:
+        if self._complete is not None:
+            self._complete()
         while not _one_long_token.acquire(timeout=_WAIT_SECONDS):
             ensure_wanted(self._call)
         self._alone = True
