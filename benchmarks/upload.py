@@ -38,16 +38,16 @@ def run(stage: Stage) -> Iterator[Row]:
     quick = stage.scale.quick
     stage.kfp()  # removes at the end what is uploaded here
     for size, rounds in _sizes(_TO_KFP, quick=quick):
-        row = _upload(stage, size, "to KFP", stage.kfp_url(), PREFIX, rounds)
+        row = _upload(stage, size, "to KFP", stage.kfp_url(), PREFIX, rounds=rounds)
         aimed = size == max(_TO_KFP)
         against_http = ratio(row, ADAPTER, HTTP, "at most 1.1 x", at_most=1.1) if aimed else ratio(row, ADAPTER, HTTP)
         yield replace(row, findings=(against_http, ratio(row, SDK, HTTP)))
     for size, rounds in _sizes(_TO_REAL, quick=quick):
-        row = _upload(stage, size, "to a KFP with real times", stage.real_stand_in_url(), NEW, rounds)
+        row = _upload(stage, size, "to a KFP with real times", stage.real_stand_in_url(), NEW, rounds=rounds)
         goal = ratio(row, ADAPTER, SDK, f"at most {_GOALS[size]} x", at_most=_GOALS[size])
         yield replace(row, findings=(goal, added(row, ADAPTER, SDK)))
     for size, rounds in _sizes(_TO_SINK, quick=quick):
-        row = _upload(stage, size, "to a sink", stage.stand_in_url(), NEW, rounds)
+        row = _upload(stage, size, "to a sink", stage.stand_in_url(), NEW, rounds=rounds)
         yield replace(row, findings=(ratio(row, ADAPTER, HTTP), ratio(row, SDK, HTTP)))
     yield _left_to_check(stage.file(_CHECKED_BYTES), 2 if quick else 9)
 
@@ -57,7 +57,7 @@ def _sizes(rounds_of: Mapping[int, int], *, quick: bool) -> Iterator[tuple[int, 
     return iter([(min(rounds_of), 2)] if quick else rounds_of.items())
 
 
-def _upload(stage: Stage, size: int, where: str, url: str, prefix: str, rounds: int) -> Row:
+def _upload(stage: Stage, size: int, where: str, url: str, prefix: str, *, rounds: int) -> Row:
     path = str(stage.file(size))
     sides = {side: partial(caller.do, "upload", path, prefix) for side, caller in stage.callers(url).items()}
     named = f"{size // MIB} MiB" if size >= MIB else f"{size // KIB} KiB"

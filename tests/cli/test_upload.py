@@ -80,6 +80,25 @@ def test_upload_as_json(kfadapter: Kfadapter, file: Path) -> None:
     assert record["request_id"] == "r-1"
 
 
+def test_upload_warns_of_what_was_not_kept(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
+    """What KFP did not keep is a warning on stderr that names the options, and a list in the receipt."""
+    fake.not_kept = ["tags", "code_source_url"]
+    done = kfadapter("upload", str(file), "-o", "json")
+    assert done.code == 0
+    assert done.err.endswith("did not keep what was given with --tag, --code-source-url\n")
+    assert json.loads(done.out)["not_kept"] == ["tags", "code_source_url"]
+
+
+@pytest.mark.parametrize("options", [[], ["--if-exists", "skip-if-same"], ["--request-id", "r-1"]])
+def test_a_plain_second_upload_has_no_note(
+    kfadapter: Kfadapter, fake: FakeAdapter, file: Path, options: list[str]
+) -> None:
+    """That no earlier upload could be looked for is a warning only if one was to be looked for."""
+    fake.duplicate_check_skipped = True
+    done = kfadapter("upload", str(file), *options)
+    assert (done.code, bool(done.err)) == (0, bool(options))
+
+
 def test_upload_sends_its_options(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
     """Each option arrives in the metadata."""
     options = {

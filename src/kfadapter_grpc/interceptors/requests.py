@@ -53,9 +53,9 @@ def checked_request(request: TRequest) -> TRequest:
 def checked_requests(requests: Iterator[TRequest], call: Call, context: grpc.ServicerContext) -> Iterator[TRequest]:
     """Yields the requests of a stream, and raises if the client cancelled before it had sent everything.
 
-    gRPC raises an exception without a message then. In a tenth of the cases it first ends the iteration as if the client
-    had sent everything, and reports the cancellation a moment later: that is for the reader of the stream to find out,
-    by what was announced or by waiting.
+    gRPC raises an exception without a message then. In a tenth of the cases it first ends the iteration as if the
+    client had sent everything, and reports the cancellation a moment later: that is for the reader of the stream to
+    find out, by what was announced or by waiting.
 
     Raises:
         CallCancelledError: The client cancelled.
