@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from kfadapter_grpc.domain.errors import InvalidPipelineFileError
+import yaml
+
+from kfadapter_grpc.domain.errors import AdapterError, InvalidPipelineFileError, KfpError
 from kfadapter_grpc.domain.models import FileKind, PipelineFile
 from kfadapter_grpc.spool import disk_faults
+from kfadapter_grpc.upload.explanation import faulty_key, wide_character
 from kfadapter_grpc.upload.kind import HEAD_BYTES, ensure_text, kind_of
 from kfadapter_grpc.upload.refusal import quoted
 from kfadapter_grpc.upload.spool import Arriving, UploadSpool
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.upload.member import Member
     from kfadapter_grpc.upload.text import Readable
 
+_EXPLANATION_SECONDS = 10.0
+"""How long the place of a fault is looked for after KFP refused a file."""
+
 
 @contextmanager
 def received(
@@ -36,7 +42,8 @@ def received(
 ) -> Iterator[PipelineFile]:
     """Receives a file, detects what it is, and checks its syntax, that of a text while it arrives.
 
-    The file exists within the block only; nothing is left of it afterwards, whatever happened.
+    The file exists within the block only; nothing is left of it afterwards, whatever happened. If the block raises that
+    KFP refused the file, or failed, without naming the place, the place is looked for and raised with the error.
 
     Args:
         chunks: The bytes, split in any way.
@@ -67,7 +74,42 @@ def received(
             raise
         arriving.complete()
         spool.rewind()
-        yield PipelineFile(spool.stream, spool.size, spool.sha256, kind)
+        file = PipelineFile(spool.stream, spool.size, spool.sha256, kind)
+        try:
+            yield file
+        except (InvalidPipelineFileError, KfpError) as error:
+            with disk_faults():
+                place = _try_place(error, file, limits, call.apart(_EXPLANATION_SECONDS))
+            if place is None:
+                raise
+            raise place from error
+
+
+def _try_place(error: AdapterError, file: PipelineFile, limits: UploadLimits, call: Call) -> AdapterError | None:
+    """Finds what in the file explains why KFP refused it, or failed to store it, if KFP's answer leaves that open."""
+    if isinstance(error, InvalidPipelineFileError) and "unknown template format" in error.message:
+        find = faulty_key
+    elif error.metadata.get("kfp_status") == "500":
+        find = wide_character
+    else:
+        return None
+    try:
+        file.stream.seek(0)
+        with _opened(file.kind, file.stream, limits, call) as stream, closing(CheckedText(stream, call)) as text:
+            found = find(text, call)
+    except (AdapterError, yaml.YAMLError):
+        return None
+    return found and InvalidPipelineFileError(found.message, metadata={**error.metadata, **found.metadata})
+
+
+@contextmanager
+def _opened(kind: FileKind, stream: BinaryIO, limits: UploadLimits, call: Call) -> Iterator[Readable]:
+    """Opens the text of a file that was checked."""
+    if kind is FileKind.ZIP:
+        with zip_member(stream, limits) as member:
+            yield member.stream
+    else:
+        yield tar_member(stream, limits, call).stream if kind is FileKind.TAR_GZ else stream
 
 
 def _checked_kind(spool: UploadSpool, arriving: Arriving, limits: UploadLimits, call: Call) -> FileKind:
