@@ -93,7 +93,7 @@ pipelineInfo: {name: again}
     ("data", "line", "column", "words"),
     [
         (DUPLICATE, 5, 1, "'pipelineInfo' is in this mapping twice, first in line 2"),
-        (b"a:\n  b: 1\n  c: {d: 1, d: 2}\n", 3, 12, "'d' is in this mapping twice, first in line 3"),
+        (b"a:\n  b: 1\n  c: {d: 1, d: 2}\n", 3, 13, "'d' is in this mapping twice, first in line 3"),
         (b"a: {x: 1}\nb: {x: 1}\n'\xed\x95\x9c': 1\n\xed\x95\x9c: 2\n", 4, 1, "'한' is in this mapping twice"),
         (b"a:\n  7: x\n", 2, 3, "'7' is not a text"),
         (b"a:\n- yes: x\n", 2, 3, "'yes' is not a text"),

@@ -60,7 +60,7 @@ def wide_character(text: CheckedText, call: Call) -> InvalidPipelineFileError | 
             return _refused(
                 event,
                 f"Kubeflow Pipelines failed to store the file, and the text that begins here has the character "
-                f"{widest} (U+{ord(widest):X}): its connection to MySQL carries characters of at most 3 bytes of UTF-8. "
+                f"{widest} (U+{ord(widest):X}): its connection to MySQL takes at most 3 bytes of UTF-8 for each. "
                 "Leave such characters out.",
             )
     return None

@@ -33,7 +33,7 @@ def try_four_bytes(error: KfpFailureError, values: dict[str, str]) -> errors.Inv
         field = f"metadata.{field}" if error.operation in _UPLOADS else field
         message = (
             f"Kubeflow Pipelines failed to store it, and it holds the character {wide} (U+{ord(wide):X}): its "
-            "connection to MySQL carries characters of at most 3 bytes of UTF-8; leave such characters out"
+            "connection to MySQL takes at most 3 bytes of UTF-8 for each; leave such characters out"
         )
         return errors.InvalidFieldError(message, metadata=values, violations=[errors.FieldViolation(field, message)])
     return None
