@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 _CANCELLATION_SECONDS = 0.02
 """How long the end of a stream of unknown size is doubted.
 
-Of a call that the client cancelled before it had sent everything, gRPC sometimes reports the end of the stream first,
-as if the client had sent all, and the cancellation afterwards: 1 ms is usual. An announced size or checksum shows
-whether all has arrived, so that nothing is waited for.
+Of a call that the client cancelled before it had sent everything, gRPC reports in a seventh of the cases the end of the
+stream first, as if the client had sent all, and the cancellation afterwards: of 206 at most 0.2 ms later, and 17.5 ms
+if two threads of the process compute. There is no positive sign of the end, so that only time shows what is true, and
+every request to KFP looks again. An announced size or checksum shows whether all has
+arrived: then nothing is waited for.
 """
 
 
