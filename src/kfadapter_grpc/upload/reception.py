@@ -10,17 +10,18 @@ import yaml
 from kfadapter_grpc.domain.errors import AdapterError, InvalidPipelineFileError, KfpError
 from kfadapter_grpc.domain.models import FileKind, PipelineFile
 from kfadapter_grpc.spool import disk_faults
+from kfadapter_grpc.upload.block_style import BlockStyle
 from kfadapter_grpc.upload.explanation import faulty_key, wide_character
 from kfadapter_grpc.upload.kind import HEAD_BYTES, ensure_text, kind_of
 from kfadapter_grpc.upload.refusal import quoted
 from kfadapter_grpc.upload.spool import Arriving, UploadSpool
-from kfadapter_grpc.upload.syntax import check_syntax
+from kfadapter_grpc.upload.syntax import check_plain_syntax, check_syntax
 from kfadapter_grpc.upload.tar_archive import tar_member
 from kfadapter_grpc.upload.text import CheckedText
 from kfadapter_grpc.upload.zip_archive import zip_member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from kfadapter_grpc.domain.call import Call
     from kfadapter_grpc.upload.limits import UploadLimits
@@ -125,8 +126,19 @@ def _checked_kind(spool: UploadSpool, arriving: Arriving, limits: UploadLimits, 
             with zip_member(spool.stream, limits) as member:
                 _check_member(member, call)
     else:
-        _check_text(_Rejoined(head, arriving), call, arriving.complete)
+        _check_arriving(arriving, call)
     return kind
+
+
+def _check_arriving(arriving: Arriving, call: Call) -> None:
+    """Checks a text while it arrives: without its parts if it is plain, otherwise from its beginning with them."""
+    arriving.restart()
+    with closing(CheckedText(arriving, call, style=BlockStyle())) as text:
+        if check_plain_syntax(text):
+            return
+    arriving.restart()
+    with closing(CheckedText(arriving, call, arriving.complete)) as text:
+        check_syntax(text, call)
 
 
 def _read_head(stream: Readable) -> bytes:
@@ -141,7 +153,8 @@ def _check_member(member: Member, call: Call) -> None:
     try:
         head = _read_head(member.stream)
         ensure_text(head, "it")
-        _check_text(_Rejoined(head, member.stream), call)
+        with closing(CheckedText(_Rejoined(head, member.stream), call)) as text:
+            check_syntax(text, call)
     except InvalidPipelineFileError as error:
         metadata = {**error.metadata, "member": name}
         raise InvalidPipelineFileError(f"{name} in the archive: {error.message}", metadata=metadata) from error
@@ -159,8 +172,3 @@ class _Rejoined:
             piece, self._head = self._head[:size], self._head[size:]
             return piece
         return self._rest.read(size)
-
-
-def _check_text(stream: Readable, call: Call, complete: Callable[[], None] | None = None) -> None:
-    with closing(CheckedText(stream, call, complete)) as text:
-        check_syntax(text, call)

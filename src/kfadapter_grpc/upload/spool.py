@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from kfadapter_grpc.domain.errors import ChecksumMismatchError, InvalidUploadError
-from kfadapter_grpc.spool import Spool, disk_faults
+from kfadapter_grpc.spool import Spool
 from kfadapter_grpc.upload.limits import arrived_too_late, call_cancelled, ensure_wanted, too_large
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ class Arriving:
         self._total_bytes = total_bytes
         self._sha256 = sha256
         self._chunks = self._receive(chunks, call)
-        self._chunk = memoryview(b"")
-        self._read_bytes = 0
-        self._complete = False
+        self._position = 0
 
     def read(self, size: int, /) -> bytes:
         """Reads up to `size` bytes, after waiting for the next chunk if none is left; none at the end.
@@ -97,13 +95,15 @@ class Arriving:
             KfpTimeoutError: The deadline passed first.
             InternalError: The disk is full or broken.
         """
-        if self._complete:
-            return self._spool.stream.read(size)
-        if not self._chunk:
-            self._chunk = memoryview(next(self._chunks, b""))
-        piece, self._chunk = bytes(self._chunk[:size]), self._chunk[size:]
-        self._read_bytes += len(piece)
+        if self._position == self._spool.size:
+            next(self._chunks, None)
+        piece = self._spool.read_at(self._position, size)
+        self._position += len(piece)
         return piece
+
+    def restart(self) -> None:
+        """Begins to read anew."""
+        self._position = 0
 
     def complete(self) -> None:
         """Receives all that is still to come; reading goes on where it was.
@@ -111,15 +111,11 @@ class Arriving:
         Raises:
             AdapterError: As for `read`.
         """
-        if self._complete:
-            return
         for _ in self._chunks:
             pass
-        with disk_faults():
-            self._spool.stream.seek(self._read_bytes)
-        self._complete = True
 
-    def _receive(self, chunks: Iterable[bytes], call: Call) -> Iterator[bytes]:
+    def _receive(self, chunks: Iterable[bytes], call: Call) -> Iterator[None]:
+        """Keeps one chunk after the other, and compares them with what was announced."""
         for chunk in _while_wanted(chunks, call):
             call.usage.add_received(len(chunk))
             self._spool.write(chunk)
@@ -130,7 +126,7 @@ class Arriving:
                     metadata={"total_bytes": str(self._total_bytes)},
                 )
             if chunk:
-                yield chunk
+                yield
         _ensure_complete(self._spool, self._total_bytes)
         _ensure_checksum(self._spool.sha256, self._sha256)
         if self._total_bytes is None and self._sha256 is None and call.cancelled_within(_CANCELLATION_SECONDS):
