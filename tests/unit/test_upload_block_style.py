@@ -112,7 +112,7 @@ def test_compiled_pipelines_are_plain(name: str) -> None:
             "? y",
             "%y",
             "\t*x",
-            "--- y",
+            "y\n--- z",
             "y\n...",
             "y\n---\n- z",
             '"\\/"',
