@@ -102,7 +102,7 @@ def _real_seconds(head: bytes, body: bytes) -> float:
 
 
 def _is_json(head: bytes) -> bool:
-    return head.startswith(b"POST ") and b"application/json" in head.lower()
+    return b"\r\ncontent-type: application/json" in head.lower()
 
 
 def _response(status: str, body: object) -> bytes:

@@ -79,18 +79,17 @@ def received(
         try:
             yield file
         except (InvalidPipelineFileError, KfpError) as error:
-            with disk_faults():
-                place = _try_place(error, file, limits, call.apart(_EXPLANATION_SECONDS))
+            place = _try_place(error, file, limits, call.apart(_EXPLANATION_SECONDS))
             if place is None:
                 raise
             raise place from error
 
 
 def _try_place(error: AdapterError, file: PipelineFile, limits: UploadLimits, call: Call) -> AdapterError | None:
-    """Finds what in the file explains why KFP refused it, or failed to store it, if KFP's answer leaves that open."""
+    """Finds what in the file explains why KFP refused it, or failed to store it, if KFP's words leave that open."""
     if isinstance(error, InvalidPipelineFileError) and "unknown template format" in error.message:
         find = faulty_key
-    elif error.metadata.get("kfp_status") == "500":
+    elif "(upload" in error.message and error.metadata.get("kfp_status") == "500":
         find = wide_character
     else:
         return None
@@ -98,7 +97,7 @@ def _try_place(error: AdapterError, file: PipelineFile, limits: UploadLimits, ca
         file.stream.seek(0)
         with _opened(file.kind, file.stream, limits, call) as stream, closing(CheckedText(stream, call)) as text:
             found = find(text, call)
-    except (AdapterError, yaml.YAMLError):
+    except (AdapterError, yaml.YAMLError, OSError):
         return None
     return found and InvalidPipelineFileError(found.message, metadata={**error.metadata, **found.metadata})
 

@@ -18,6 +18,7 @@ _FIELDS = {
     (Operation.UPLOAD_VERSION, "name"): "version_name",
     (Operation.CREATE_EXPERIMENT, "display_name"): "name",
     (Operation.CREATE_RUN, "runtime_config"): "parameters",
+    (Operation.CREATE_RUN, "pipeline_spec"): "pipeline",
     (Operation.CREATE_RECURRING_RUN, "runtime_config"): "parameters",
 }
 """The fields of our requests that KFP knows under another name."""
@@ -32,7 +33,7 @@ def try_four_bytes(error: KfpFailureError, values: dict[str, str]) -> errors.Inv
         field = _FIELDS.get((error.operation, key), key)
         field = f"metadata.{field}" if error.operation in _UPLOADS else field
         message = (
-            f"Kubeflow Pipelines failed to store it, and it holds the character {wide} (U+{ord(wide):X}): its "
+            f"Kubeflow Pipelines failed to store {field}, which has the character {wide} (U+{ord(wide):X}): its "
             "connection to MySQL takes at most 3 bytes of UTF-8 for each; leave such characters out"
         )
         return errors.InvalidFieldError(message, metadata=values, violations=[errors.FieldViolation(field, message)])
@@ -40,9 +41,9 @@ def try_four_bytes(error: KfpFailureError, values: dict[str, str]) -> errors.Inv
 
 
 def _sent(error: KfpFailureError) -> Iterator[tuple[str, str]]:
-    """The keys and texts of the request's query and of its body, if that is JSON."""
+    """The keys and texts of a write's query and of its body, if that is JSON."""
     request = error.request
-    if request is None:
+    if request is None or request.method != "POST":
         return
     yield from request.query
     if isinstance(request.body, bytes):
