@@ -71,9 +71,9 @@ class _Connection(asyncio.Protocol):
             seconds = _real_seconds(self._head, body) if self._real else self._seconds
             self._head = b""
             self._body.clear()
-            if self._real:  # asyncio's own timers are late by up to a millisecond
-                rest = max(0.0, arrived + seconds - loop.time())
-                loop.run_in_executor(None, time.sleep, rest).add_done_callback(lambda _: self._send(answer))
+            if self._real:  # one request at a time; asyncio's own timers are late by up to a millisecond
+                time.sleep(max(0.0, arrived + seconds - loop.time()))
+                self._send(answer)
             elif seconds:
                 loop.call_at(arrived + seconds, self._send, answer)
             else:

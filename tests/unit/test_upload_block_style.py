@@ -67,7 +67,7 @@ def _whole(content: str) -> bool:
         return True
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(_MADE, _MADE.map("a: b\n".__add__), _SPOILT))
 @example("a:\n- b\n-\t*c\n")
 @example("a: 'x\n *b'\nc: *d\n")
