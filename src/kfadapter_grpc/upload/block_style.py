@@ -17,10 +17,10 @@ _KEY = r"[A-Za-z_][\w.-]*:[ \n]"
 _DOUBTS = (
     re.compile(rf"\n[ -]*(?:{_MARKS})"),
     re.compile(rf": +(?:{_MARKS})"),
-    re.compile(rf"\n---(?!\n{_KEY})"),
+    re.compile(rf"\n(?:---(?!\n{_KEY})|\.\.\.)"),
     re.compile(r"\n[ -]{400}"),  # nested deeper than a pipeline is
 )
-_DOUBTFUL = ("\\/", "\n...", "\t", "\r", "\x85", "\u2028", "\u2029")
+_DOUBTFUL = ("\\/", "\t", "\r", "\x85", "\u2028", "\u2029")
 _BEGIN = re.compile(rf"(?:\n *(?:#[^\n]*)?)*(?=\n{_KEY})")
 """Blank lines and comments before the first key of a mapping."""
 
