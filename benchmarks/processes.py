@@ -193,8 +193,8 @@ class Adapter(Child):
 
 
 @contextlib.contextmanager
-def stand_in(home: Path, seconds: float = 0) -> Iterator[str]:
-    """Runs a stand-in for KFP that takes so many seconds for each answer; tells its URL."""
+def stand_in(home: Path, seconds: float | str = 0) -> Iterator[str]:
+    """Runs a stand-in for KFP that takes so many seconds for each answer, or `REAL` ones; returns its URL."""
     with Child([sys.executable, "-m", "benchmarks.stand_in", str(seconds)], home) as child:
         yield child.read(START_SECONDS).removeprefix("ready ")
 

@@ -24,6 +24,8 @@ ADAPTER = "adapter"
 """This project, through its stubs on one channel; uploads through its client library."""
 PAGE = 200
 """KFP's largest page."""
+CHUNK_BYTES = 256 * 1024
+"""What the client library sends in one message."""
 CALL_SECONDS = 300.0
 """How long one call may take: KFP needs about a second per MB of an upload."""
 _TRUSTED_SECONDS = 2.0  # a server may close a connection that has been idle; uvicorn does so after 5 s

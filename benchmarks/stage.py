@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 from benchmarks.pipeline_text import write_pipeline
 from benchmarks.processes import Adapter, Caller, stand_in
 from benchmarks.sides import ADAPTER, HTTP, PAGE, SDK, HttpSide
+from benchmarks.stand_in import REAL
 from kfadapter_grpc.embedded.process import start
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class Stage:
     def stand_in_url(self) -> str:
         """Where the KFP is that answers at once."""
         return self._once("stand-in", lambda: self._ends.enter_context(stand_in(self.home)))
+
+    def real_stand_in_url(self) -> str:
+        """Where the KFP is that takes a real one's times."""
+        return self._once("real stand-in", lambda: self._ends.enter_context(stand_in(self.home, REAL)))
 
     def adapter(self, url: str) -> Adapter:
         """The adapter in front of a KFP."""

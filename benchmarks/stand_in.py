@@ -3,8 +3,9 @@
 With it in KFP's place a benchmark shows what the adapter itself costs. It keeps nothing and answers by the path alone:
 every pipeline is there, except those whose names begin with `new-`; every upload succeeds.
 
-Run as `python -m benchmarks.stand_in [SECONDS]`, where SECONDS are what each answer takes; prints `ready URL`, ends
-when its stdin is closed.
+Run as `python -m benchmarks.stand_in [SECONDS]`, where SECONDS are what each answer takes, or `real`: then it takes the
+times that KFP 2.17.0 was measured to take, receives uploads whole, and returns their content as `upload_version` does.
+Prints `ready URL`, ends when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from urllib.parse import parse_qs, urlsplit
 
 NEW = "new-"
@@ -20,6 +22,12 @@ PIPELINE_ID = "11111111-1111-4111-8111-111111111111"
 """The id of the one pipeline."""
 VERSION_ID = "22222222-2222-4222-8222-222222222222"
 """The id of its one version."""
+REAL = "real"
+"""The argument for the times of a real KFP."""
+UPLOAD_SECONDS = ((40_000, 0.017), (1 << 20, 0.300), (8 << 20, 2.683))
+"""What KFP 2.17.0 takes for an upload or a version of so many bytes, in the order of sizes."""
+REQUEST_SECONDS = 0.003
+"""What it takes for any other request."""
 _CREATED_AT = "2026-01-01T00:00:00Z"
 _HEAD_END = b"\r\n\r\n"
 
@@ -27,8 +35,9 @@ _HEAD_END = b"\r\n\r\n"
 class _Connection(asyncio.Protocol):
     """One connection that is kept; requests come one after the other."""
 
-    def __init__(self, seconds: float = 0) -> None:
+    def __init__(self, seconds: float = 0, *, real: bool = False) -> None:
         self._seconds = seconds
+        self._real = real
         self._transport: asyncio.Transport | None = None
         self._head = b""
         self._body = bytearray()
@@ -52,14 +61,21 @@ class _Connection(asyncio.Protocol):
 
     def _take_body(self, data: bytes) -> None:
         self._missing -= len(data)
-        if _is_json(self._head):  # of anything else only the size is of interest
+        if self._real or _is_json(self._head):  # of anything else only the size is of interest
             self._body += data
         if not self._missing:
-            answer = _answer(self._head, bytes(self._body))
+            loop = asyncio.get_running_loop()
+            arrived = loop.time()
+            body = bytes(self._body)
+            answer = _answer(self._head, body)
+            seconds = _real_seconds(self._head, body) if self._real else self._seconds
             self._head = b""
             self._body.clear()
-            if self._seconds:
-                asyncio.get_running_loop().call_later(self._seconds, self._send, answer)
+            if self._real:  # one request at a time; asyncio's own timers are late by up to a millisecond
+                time.sleep(max(0.0, arrived + seconds - loop.time()))
+                self._send(answer)
+            elif seconds:
+                loop.call_at(arrived + seconds, self._send, answer)
             else:
                 self._send(answer)
 
@@ -73,12 +89,24 @@ def _content_length(head: bytes) -> int:
     return int(rest.split(b"\r\n", 1)[0]) if found else 0
 
 
+def _real_seconds(head: bytes, body: bytes) -> float:
+    """What a real KFP takes: for an upload in proportion between the sizes that were measured."""
+    if b"/pipelines/upload" not in head.split(b"\r\n", 1)[0]:
+        return REQUEST_SECONDS
+    size, seconds = UPLOAD_SECONDS[0]
+    for larger, longer in UPLOAD_SECONDS[1:]:
+        if len(body) <= larger:
+            return seconds + max(0, len(body) - size) * (longer - seconds) / (larger - size)
+        size, seconds = larger, longer
+    return seconds * len(body) / size
+
+
 def _is_json(head: bytes) -> bool:
-    return head.startswith(b"POST ") and b"application/json" in head.lower()
+    return b"\r\ncontent-type: application/json" in head.lower()
 
 
 def _response(status: str, body: object) -> bytes:
-    data = json.dumps(body).encode()
+    data = json.dumps(body, ensure_ascii=False).encode()
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
 
@@ -96,6 +124,15 @@ _NOT_THERE = "Failed to get a pipeline with name: ResourceNotFoundError: Namespa
 _NOT_FOUND = _response("404 Not Found", {"code": 5, "message": _NOT_THERE, "details": []})
 _STORED_VERSION = _response("200 OK", _VERSION)
 _EMPTY = _response("200 OK", {})
+
+
+def _stored(query: str, body: bytes) -> bytes:
+    """A stored version with its spec, as KFP 2.17 returns it; the file's text stands for the spec."""
+    sent = {key: values[0] for key, values in parse_qs(query).items()}
+    text = body.partition(_HEAD_END)[2].rpartition(b"\r\n--")[0].decode()
+    spec = {"pipelineInfo": {"name": "benchmark"}, "root": text, "schemaVersion": "2.1.0"}
+    version = {**_VERSION, "name": sent["name"], "display_name": sent.get("display_name", sent["name"])}
+    return _response("200 OK", {**version, "pipeline_spec": spec, "tags": json.loads(sent.get("tags", "{}"))})
 
 
 def _answer(head: bytes, body: bytes) -> bytes:
@@ -117,16 +154,18 @@ def _read(target: str) -> bytes:
 
 def _store(path: str, query: str, body: bytes) -> bytes:
     if path.endswith("/upload_version"):
-        return _STORED_VERSION
+        return _stored(query, body) if body else _STORED_VERSION
     if path.endswith("/upload"):
         return _response("200 OK", _pipeline(parse_qs(query).get("name", [""])[0], {}))
     sent = json.loads(body)
     return _response("200 OK", _pipeline(sent["name"], sent.get("tags")))
 
 
-async def _serve(seconds: float) -> None:
+async def _serve(argument: str) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(seconds), "127.0.0.1", 0)
+    real = argument == REAL
+    seconds = 0 if real else float(argument)
+    server = await loop.create_server(lambda: _Connection(seconds, real=real), "127.0.0.1", 0)
     sys.stdout.write(f"ready http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.buffer.read)
@@ -134,4 +173,4 @@ async def _serve(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    asyncio.run(_serve(sys.argv[1] if len(sys.argv) > 1 else "0"))

@@ -63,6 +63,14 @@ class Spool:
                 self._move_to_disk()
             self.stream.write(chunk)
 
+    def read_at(self, position: int, size: int) -> bytes:
+        """Reads up to `size` bytes from a position on; what is written next is appended all the same."""
+        with disk_faults():
+            self.stream.seek(position)
+            piece = self.stream.read(size)
+            self.stream.seek(0, os.SEEK_END)
+        return piece
+
     def rewind(self) -> None:
         """Goes back to the first byte."""
         with disk_faults():

@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from google.protobuf import json_format
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.cli import python_file
 from kfadapter_grpc.cli.choices import IfExistsChoice
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.pipeline_file import default_name
+from kfadapter_grpc.domain.call import Call
 from kfadapter_grpc.domain.errors import PipelineExistsError
 from kfadapter_grpc.domain.models import IfExists
+from kfadapter_grpc.embedded.compile_file import commented
+from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter
@@ -78,6 +84,25 @@ def test_upload_as_json(kfadapter: Kfadapter, file: Path) -> None:
     record = json.loads(kfadapter("upload", str(file), "--request-id", "r-1", "-o", "json").out)
     assert (record["pipeline"]["name"], record["version_created"], record["bytes"]) == ("train", True, 5)
     assert record["request_id"] == "r-1"
+
+
+def test_upload_warns_of_what_was_not_kept(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
+    """What KFP did not keep is a warning on stderr that names the options, and a list in the receipt."""
+    fake.not_kept = ["tags", "code_source_url"]
+    done = kfadapter("upload", str(file), "-o", "json")
+    assert done.code == 0
+    assert done.err.endswith("did not keep what was given with --tag, --code-source-url\n")
+    assert json.loads(done.out)["not_kept"] == ["tags", "code_source_url"]
+
+
+@pytest.mark.parametrize("options", [[], ["--if-exists", "skip-if-same"], ["--request-id", "r-1"]])
+def test_a_plain_second_upload_has_no_note(
+    kfadapter: Kfadapter, fake: FakeAdapter, file: Path, options: list[str]
+) -> None:
+    """That no earlier upload could be looked for is a warning only if one was to be looked for."""
+    fake.duplicate_check_skipped = True
+    done = kfadapter("upload", str(file), *options)
+    assert (done.code, bool(done.err)) == (0, bool(options))
 
 
 def test_upload_sends_its_options(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) -> None:
@@ -168,6 +193,29 @@ def test_every_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAd
     assert kfadapter("upload", str(two), "-o", "name").out == "first-one\nsecond-one\n"
     records = json.loads(kfadapter("upload", str(two), "-o", "json").out)
     assert [record["version"]["name"] for record in records] == ["3", "3"]
+
+
+@needs_kfp
+def test_a_default_of_several_lines(kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path) -> None:
+    """A text of several lines as a default is compiled to sound YAML: kfp copies its lines into the comment."""
+    path = tmp_path / "prompt.py"
+    path.write_text(
+        "from kfp import dsl\n\n\n@dsl.component\ndef ask(prompt: str) -> int:\n    return len(prompt)\n\n\n"
+        '@dsl.pipeline(name="prompt")\ndef prompt(prompt: str = "한 줄\\nAnswer: in *Korean*.\\x1b"):\n'
+        "    ask(prompt=prompt)\n"
+    )
+    assert kfadapter("upload", str(path)).code == 0
+    with received([fake.content], UploadLimits(), total_bytes=None, sha256=None, call=Call("test", 60)):
+        pass
+    inputs = yaml.safe_load(fake.content)["root"]["inputDefinitions"]["parameters"]
+    assert inputs["prompt"]["defaultValue"] == "한 줄\nAnswer: in *Korean*.\x1b"
+
+
+@given(st.text(max_size=40))
+def test_a_comment_is_nothing_but_a_comment(text: str) -> None:
+    """Whatever stands in a text, as a comment it is YAML without content."""
+    made = commented(text).encode()
+    assert yaml.safe_load(made) is None
 
 
 @needs_kfp

@@ -78,6 +78,9 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
         call_metadata: The metadata of the last call.
         time_remaining: The deadline of the last call when it arrived.
         chunks: The sizes of the last upload's chunks.
+        content: The bytes of the last upload.
+        not_kept: The fields of uploads that are reported as not kept.
+        duplicate_check_skipped: Whether uploads are reported as not compared with earlier ones.
         file: What is downloaded.
         download_info: What is announced of it, if not the truth.
         announces: Whether a download begins with what is announced of it.
@@ -96,6 +99,9 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
         self.call_metadata: dict[str, str | bytes] = {}
         self.time_remaining: float | None = None
         self.chunks: list[int] = []
+        self.content = b""
+        self.not_kept: list[str] = []
+        self.duplicate_check_skipped = False
         self.file = b'{"pipelineInfo": {"name": "x"}}'
         self.download_info: pb.DownloadInfo | None = None
         self.announces = True
@@ -176,8 +182,9 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
         metadata = next(request_iterator).metadata
         self._begin("Upload", metadata, context)
         digest = hashlib.sha256()
-        self.chunks = []
+        self.chunks, self.content = [], b""
         for message in request_iterator:
+            self.content += message.chunk
             digest.update(message.chunk)
             self.chunks.append(len(message.chunk))
         known = metadata.name in self.pipelines
@@ -194,6 +201,8 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
             version_created=True,
             bytes=sum(self.chunks),
             sha256=digest.hexdigest(),
+            not_kept=self.not_kept,
+            duplicate_check_skipped=self.duplicate_check_skipped,
         )
 
     @override

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import threading
 import tracemalloc
 from dataclasses import replace
@@ -37,6 +38,7 @@ PIPELINE_JSON = {"pipeline_id": ID, "name": "p", "display_name": "p", "created_a
 VERSION_JSON = {"pipeline_id": ID, "pipeline_version_id": VERSION, "name": "p", "display_name": "p"}
 NOT_FOUND = answers(404, {"code": 5, "message": "x", "details": [{"message": "Namespace/Pipeline /p not found"}]})
 GONE = answers(404, {"code": 5, "message": "x", "details": [{"message": f"Pipeline {ID} not found"}]})
+TAKEN = answers(409, {"code": 6, "message": "x", "details": [{"message": "The name p already exist"}]})
 NO_VERSIONS = answers(200, {})
 FOUND = answers(200, PIPELINE_JSON)
 MADE = answers(200, {**PIPELINE_JSON, "tags": {"kfadapter_attempt": "somebody's"}})
@@ -194,7 +196,7 @@ def test_a_pipeline_of_somebody_else_is_not_taken_for_ours(
 def test_an_adopted_pipeline_is_not_undone(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
     """A pipeline that somebody else made empty stays when our version fails."""
     scripted.on("GET", BY_NAME, FOUND).on("GET", CHEAP, NO_VERSIONS).on("GET", VERSIONS, NO_VERSIONS)
-    scripted.on("POST", UPLOAD_VERSION, resets()).on("DELETE", DELETE, DELETED)
+    scripted.on("POST", CREATE, TAKEN).on("POST", UPLOAD_VERSION, resets()).on("DELETE", DELETE, DELETED)
     with pytest.raises(errors.KfpUnavailableError):
         before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
     assert scripted.paths("DELETE") == []
@@ -409,9 +411,43 @@ def test_an_upload_goes_to_its_own_namespace(scripted: ScriptedKfp, before_scrip
     """A shared pipeline of the name does not take a namespace's upload, and the namespace is always sent."""
     _new_pipeline(scripted, STORED)
     before_scripted.upload(UploadRequest("p", namespace="team-a"), pipeline_file(), call())
+    before_scripted.upload(UploadRequest("p", namespace="team-a", if_exists=IfExists.FAIL), pipeline_file(), call())
     assert scripted.paths("GET") == ["/apis/v2beta1/pipelines/names/p?namespace=team-a"]
     created = json.loads(next(request.body for request in scripted.requests if request.path.endswith("/pipelines")))
     assert created["namespace"] == "team-a"
+
+
+def test_a_new_pipeline_takes_two_requests(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+    """Nothing is looked up for a pipeline that is new, nor for the version that is stored in it."""
+    _new_pipeline(scripted, STORED)
+    before_scripted.upload(UploadRequest("p", request_id="id-1"), pipeline_file(), call())
+    asked = [f"{request.method} {request.path.partition('?')[0]}" for request in scripted.requests]
+    assert asked == ["POST /apis/v2beta1/pipelines", "POST /apis/v2beta1/pipelines/upload_version"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "looks"),
+    [
+        (UploadRequest("p"), ["names", "cheap"]),
+        (UploadRequest("p", request_id="id-1"), ["names", "cheap", "versions"]),
+        (UploadRequest("p", version_name="v"), ["names"]),
+        (UploadRequest("p", version_name="v", request_id="id-1"), ["names", "versions"]),
+    ],
+    ids=["plain", "repeatable", "named", "named and repeatable"],
+)
+def test_a_further_version_looks_up_what_it_needs(
+    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, request_: UploadRequest, looks: list[str]
+) -> None:
+    """The pipeline by name, the numbers that are taken unless a name is given, an earlier upload if one is possible."""
+    scripted.on("POST", CREATE, TAKEN).on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, STORED)
+    scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1}))
+    scripted.on("GET", VERSIONS, NO_VERSIONS)
+    before_scripted.upload(request_, pipeline_file(), call())
+    kinds = {"names": BY_NAME, "cheap": CHEAP, "versions": VERSIONS}
+    asked = [
+        next(kind for kind, pattern in kinds.items() if re.search(pattern, path)) for path in scripted.paths("GET")
+    ]
+    assert asked == looks
 
 
 def test_the_file_is_streamed_with_its_length(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
@@ -447,7 +483,7 @@ def test_large_specs_in_answers_are_dropped(scripted: ScriptedKfp, before_script
 def test_losing_five_times_is_contested(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
     """The next number is read anew after each loss; after five NAME_CONTESTED says what to do."""
     taken = answers(409, {"error_message": "Failed to create a pipeline version"})
-    scripted.on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, taken)
+    scripted.on("POST", CREATE, TAKEN).on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, taken)
     scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "41"}], "total_size": 1}))
     with pytest.raises(errors.NameContestedError, match="5 times"):
         before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
@@ -466,6 +502,7 @@ def test_a_kfp_without_tags_says_that_nobody_could_look(
     }
     scripted.on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, STORED).on("GET", VERSIONS, answers(400, refused))
     scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1}))
+    scripted.on("POST", CREATE, TAKEN)
     request = UploadRequest("p", if_exists=IfExists.SKIP_IF_SAME)
     result = before_scripted.upload(request, pipeline_file(), call())
     assert (result.version_created, result.duplicate_check_skipped) == (True, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 import urllib3
 from tests.repository.conftest import call, pipeline_file
+from tests.scripted_kfp import answers
+from tests.transcripts import DATA
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.domain.models import (
@@ -29,6 +32,8 @@ from kfadapter_grpc.kfp_backend import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.scripted_kfp import ScriptedKfp
 
     from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
 
@@ -73,6 +78,36 @@ def test_what_is_given_is_kept(repository: KfpPipelineRepository, name: str) -> 
     assert (result.version.name, result.version.sha256) == ("첫째", file.sha256.hex())
     assert result.version.code_source_url == "https://example.org/src"
     assert result.version.pipeline_id == result.pipeline.pipeline_id
+
+
+@pytest.mark.parametrize(
+    ("server", "lost"),
+    [
+        ("master", ()),
+        ("2.17.0", ("code_source_url",)),
+        ("2.5.0", ("display_name", "tags", "code_source_url")),
+    ],
+)
+def test_what_kfp_did_not_keep_is_reported(
+    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, server: str, lost: tuple[str, ...]
+) -> None:
+    """Fields that were sent and are missing in the recorded answer of a server are named; what was not sent is not."""
+    recorded = json.loads((DATA / "kept_fields.json").read_text())["servers"][server]
+    version = {key: value for key, value in recorded["response"].items() if key != "created_at"}
+    pipeline = {"pipeline_id": "p", "name": "other pipeline", "display_name": "other pipeline"}
+    scripted.on("POST", "/pipelines$", answers(409, {"code": 6, "message": "taken"}))
+    scripted.on("GET", "/names/", answers(200, pipeline)).on("GET", "/versions", answers(200, {}))
+    scripted.on("POST", "/upload_version", answers(200, version))
+    sent = UploadRequest(
+        "other pipeline",
+        version_name=recorded["query"]["name"],
+        display_name=recorded["query"]["display_name"],
+        code_source_url=recorded["query"]["code_source_url"],
+        tags=json.loads(recorded["query"]["tags"]),
+    )
+    assert before_scripted.upload(sent, pipeline_file(), call()).not_kept == lost
+    plain = UploadRequest("other pipeline", version_name="other")
+    assert before_scripted.upload(plain, pipeline_file(), call()).not_kept == ()
 
 
 @pytest.mark.parametrize(

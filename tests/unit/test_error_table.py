@@ -13,6 +13,7 @@ from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend import wire
 from kfadapter_grpc.kfp_backend.api import KfpFailureError, Operation
 from kfadapter_grpc.kfp_backend.error_table import ROWS, Context, Row, explain
+from kfadapter_grpc.kfp_backend.transport import Request
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.errors import AdapterError
@@ -226,6 +227,27 @@ def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
     assert isinstance(error, errors.KfpError)
     assert error.message == "Kubeflow Pipelines failed (upload pipeline, HTTP 500): boom"
     assert error.metadata == {"kfp_status": "500"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "sent", "field"),
+    [
+        (Operation.CREATE_RUN, {"display_name": "축하 🎉"}, "display_name"),
+        (Operation.CREATE_RUN, {"runtime_config": {"parameters": {"x": ["🎉"]}}}, "parameters"),
+        (Operation.CREATE_EXPERIMENT, {"display_name": "🎉"}, "name"),
+        (Operation.CREATE_EXPERIMENT, {"display_name": "한글", "description": "🎉"}, "description"),
+        (Operation.CREATE_RECURRING_RUN, {"display_name": "🎉"}, "display_name"),
+        (Operation.CREATE_PIPELINE, {"name": "🎉"}, "metadata.name"),
+        (Operation.CREATE_PIPELINE, {"name": "한글"}, None),
+    ],
+)
+def test_characters_of_four_bytes(operation: Operation, sent: dict[str, object], field: str | None) -> None:
+    """A 500 for which there is no other reason is explained by the first field that has a character of 4 bytes."""
+    failure = wire.failure(500, b'{"code": 13, "message": "Internal Server Error"}', None)
+    request = Request("POST", "/x", body=json.dumps(sent).encode())
+    error = explain(KfpFailureError(operation, failure, request=request), Context())
+    assert isinstance(error, errors.KfpError if field is None else errors.InvalidFieldError)
+    assert [violation.field for violation in error.violations] == ([field] if field else [])
 
 
 @pytest.mark.parametrize(

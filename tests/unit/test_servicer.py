@@ -81,7 +81,7 @@ class FakeRepository:
     def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
         """Keeps what it was asked and the bytes."""
         self.asked += [request, file.stream.read(), file.size, file.sha256, file.kind, call.remaining()]
-        return UploadResult(PIPELINE, VERSION, pipeline_created=False, version_created=True)
+        return UploadResult(PIPELINE, VERSION, pipeline_created=False, version_created=True, not_kept=("tags",))
 
     @contextmanager
     def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> Iterator[PipelineDownload]:
@@ -268,7 +268,8 @@ def test_upload_streams_into_a_file(server: grpc_testing.Server, repository: Fak
     assert (data, size, digest, kind) == (FILE, len(FILE), hashlib.sha256(FILE).digest(), FileKind.JSON)
     assert isinstance(seconds, float)
     assert seconds <= 50
-    assert (response.version_created, response.bytes, response.sha256) == (
+    assert (response.not_kept, response.version_created, response.bytes, response.sha256) == (
+        ["tags"],
         True,
         len(FILE),
         hashlib.sha256(FILE).hexdigest(),

@@ -946,7 +946,9 @@ class UploadPipelineResponse(_message.Message):
 
     @_builtins.property
     def not_kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The fields of UploadMetadata that were sent and that this KFP did not keep, by name (`tags`, `code_source_url`)."""
+        """The fields of UploadPipelineMetadata that were sent and that this KFP did not keep, by name (`tags`,
+        `code_source_url`).
+        """
 
     def __init__(
         self,

@@ -77,6 +77,7 @@ def receipt_record(receipt: UploadReceipt) -> Record:
         "bytes": receipt.size,
         "sha256": receipt.sha256,
         "duplicate_check_skipped": receipt.duplicate_check_skipped,
+        "not_kept": list(receipt.not_kept),
         "request_id": receipt.request_id,
     }
 

@@ -286,6 +286,7 @@ def upload_receipt(message: pipeline_pb2.UploadPipelineResponse, request_id: str
         size=message.bytes,
         sha256=message.sha256,
         duplicate_check_skipped=message.duplicate_check_skipped,
+        not_kept=tuple(message.not_kept),
         request_id=request_id,
     )
 

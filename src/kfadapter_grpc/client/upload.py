@@ -30,7 +30,8 @@ class UploadReceipt:
         version_created: Whether this upload made the version; False where an earlier one held the same bytes.
         size: How many bytes the adapter received.
         sha256: Their checksum in lower-case hex, as the adapter computed it.
-        duplicate_check_skipped: Whether KFP is too old to tell if the bytes were uploaded before.
+        duplicate_check_skipped: Whether KFP is too old to show if the bytes were uploaded before.
+        not_kept: The arguments of the upload that KFP did not keep, by name (`tags`, `code_source_url`).
         request_id: What the upload was sent under; with it, it may be repeated.
     """
 
@@ -41,6 +42,7 @@ class UploadReceipt:
     size: int
     sha256: str
     duplicate_check_skipped: bool
+    not_kept: tuple[str, ...]
     request_id: str
 
 

@@ -123,6 +123,15 @@ class Call:
         for callback in callbacks:
             callback()
 
+    def cancelled_within(self, seconds: float) -> bool:
+        """Waits up to `seconds` for the call to be cancelled; returns whether it is."""
+        cancelled = threading.Event()
+        forget = self.on_cancel(cancelled.set)
+        try:
+            return cancelled.wait(seconds)
+        finally:
+            forget()
+
     def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Has `callback` run, once, when the call is cancelled, at once if it is.
 

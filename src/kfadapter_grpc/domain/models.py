@@ -207,13 +207,18 @@ class UploadRequest:
 
 @dataclass(frozen=True, slots=True)
 class UploadResult:
-    """What became of an upload."""
+    """What became of an upload.
+
+    Attributes:
+        not_kept: The fields of the request that were set and that KFP did not keep.
+    """
 
     pipeline: Pipeline
     version: PipelineVersion
     pipeline_created: bool
     version_created: bool
     duplicate_check_skipped: bool = False
+    not_kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

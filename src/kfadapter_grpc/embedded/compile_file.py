@@ -60,12 +60,31 @@ def compile_file(path: Path, folder: Path, function: str) -> list[dict[str, str]
     from kfp.compiler import Compiler  # noqa: PLC0415  takes a second, and a file that is wrong needs none of it
 
     wanted = _wanted(_run_file(path), function, path)
+    _keep_comments_sound()
     made = []
     for number, (known_as, component) in enumerate(wanted.items()):
         file = folder / f"{number}.yaml"
         Compiler().compile(component, str(file))
         made.append({"function": known_as, "name": str(component.name), "file": file.name})
     return made
+
+
+def _keep_comments_sound() -> None:
+    """Has kfp write comments that are some: it copies default values into them with their line breaks."""
+    from kfp.compiler import pipeline_spec_builder  # noqa: PLC0415
+
+    original = pipeline_spec_builder.extract_comments_from_pipeline_spec
+
+    def sound(*arguments: Any) -> str:  # noqa: ANN401  kfp has no types
+        return commented(original(*arguments))
+
+    pipeline_spec_builder.extract_comments_from_pipeline_spec = sound
+
+
+def commented(text: str) -> str:
+    """Makes every line of a text a YAML comment, without control characters."""
+    lines = ("".join(one if one.isprintable() else " " for one in line) for line in text.splitlines())
+    return "".join(f"{line if line.startswith('#') else f'# {line}'}\n" for line in lines)
 
 
 def _run_file(path: Path) -> ModuleType:

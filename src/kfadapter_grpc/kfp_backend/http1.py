@@ -31,6 +31,7 @@ MAX_IDLE_SECONDS = 60.0
 """How long a connection waits for its next use: some networks forget one that is silent for longer, and say nothing."""
 _FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
 _READ_BYTES = 128 * 1024
+_SEND_BYTES = 256 * 1024  # what is smaller is sent with what follows: each send wakes the other side
 _LEAST_CONNECT_SECONDS = 0.001  # with less than none urllib3 raises, and leaves its socket open
 _TLS_ALERT = b"\x15\x03"
 _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
@@ -153,12 +154,13 @@ def send(sock: socket.socket, head: bytes, body: bytes | Iterable[bytes]) -> Non
     said can still be read.
     """
     with suppress(BrokenPipeError, ConnectionResetError):
-        if isinstance(body, bytes):
-            sock.sendall(head + body)
-            return
-        sock.sendall(head)
-        for piece in body:
-            sock.sendall(piece)
+        waiting: bytes = head
+        for piece in (body,) if isinstance(body, bytes) else body:
+            if len(waiting) + len(piece) > _SEND_BYTES:
+                sock.sendall(waiting)
+                waiting = b""
+            waiting += piece
+        sock.sendall(waiting)
 
 
 def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:

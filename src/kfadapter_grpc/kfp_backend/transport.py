@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import ssl
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -288,12 +289,7 @@ class Transport:
         seconds = retry_after if retry_after is not None else random.uniform(0.05, 0.2) * 2**attempt  # noqa: S311 - jitter
         if seconds > min(_MAX_BACKOFF_SECONDS, call.remaining() / 2):
             return False
-        gone = threading.Event()
-        forget = call.on_cancel(gone.set)
-        try:
-            return not gone.wait(seconds) and not self._closed.is_set()
-        finally:
-            forget()
+        return not call.cancelled_within(seconds) and not self._closed.is_set()
 
     def _send_once(self, request: Request, call: Call, shown: str | None, *, fresh: bool) -> Answer:
         if call.cancelled:
@@ -353,7 +349,9 @@ class _Kept:
         self._limit = request.limit
         self._room = request.keep or request.limit
         self._size = 0
-        self._head, self._tail = bytearray(), b""
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
         self._into = request.into
         if self._into is not None:
             self._into.clear()
@@ -369,14 +367,21 @@ class _Kept:
         fits = self._room - len(self._head)
         self._head += piece[:fits]
         if len(piece) > fits:
-            self._tail = (self._tail + piece[fits:])[-self._room :]
+            self._keep_end(piece[fits:])
+
+    def _keep_end(self, piece: bytes) -> None:
+        """Keeps the last pieces, no more of them than are needed for the end."""
+        self._tail.append(piece)
+        self._tail_size += len(piece)
+        while self._tail_size - len(self._tail[0]) >= self._room:
+            self._tail_size -= len(self._tail.popleft())
 
     def answer(self, status: int, headers: Mapping[str, str]) -> Answer:
         """Makes the answer of it."""
         return Answer(
             status=status,
             body=bytes(self._head),
-            tail=self._tail,
+            tail=b"".join(self._tail)[-self._room :],
             content_type=headers.get("content-type", ""),
             location=headers.get("location", ""),
             date=headers.get("date", ""),

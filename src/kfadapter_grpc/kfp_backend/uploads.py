@@ -3,6 +3,9 @@
 A pipeline with tags is made in two steps, because KFP's one-step upload can neither name nor tag the version. Between
 them the pipeline is empty; an empty pipeline is treated as not there and adopted, so a kill in between does no harm.
 After a write of unknown outcome we look before we answer, and undo what is ours alone.
+
+A pipeline that may well be new is made without looking for it first: if it exists, KFP's unique key refuses it, and we
+look then.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import IfExists, Pipeline, UploadResult
+from kfadapter_grpc.domain.models import IfExists, UploadResult
 from kfadapter_grpc.kfp_backend import tags
+from kfadapter_grpc.kfp_backend import upload_outcomes as outcomes
 from kfadapter_grpc.kfp_backend.api import KfpFailureError, UploadForm
 from kfadapter_grpc.kfp_backend.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
-from kfadapter_grpc.kfp_backend.gateway import Gateway, equals, explained, spare_call, version_number
+from kfadapter_grpc.kfp_backend.gateway import Gateway, equals, explained, spare_call
 from kfadapter_grpc.kfp_backend.transport import NotSentError
 from kfadapter_grpc.kfp_backend.turns import Turns
 
@@ -65,7 +69,15 @@ class _Job:
 
 
 class _LostRaceError(Exception):
-    """Somebody made the pipeline meanwhile, or another version: look again."""
+    """The pipeline exists, or another upload stored a version meanwhile: look again.
+
+    Attributes:
+        found: The pipeline, if it has been looked for already.
+    """
+
+    def __init__(self, found: PipelineJson | None = None) -> None:
+        super().__init__()
+        self.found = found
 
 
 class Uploader:
@@ -84,21 +96,29 @@ class Uploader:
         with ExitStack() as turns:
             for key in _turns(request):
                 turns.enter_context(self._turns.taken(key, call))
-            for _ in range(_MAX_LOSSES):
+            may_be_new = self._may_be_new(request)
+            found = None if may_be_new else self._find(job)
+            for _ in range(_MAX_LOSSES + may_be_new):
                 try:
-                    return self._attempt(job)
-                except (_LostRaceError, errors.PipelineNotFoundError):  # found, and deleted since
-                    continue
-        raise _contested(request.name)
+                    result = self._store_into(job, found) if found else self._store_new(job)
+                except _LostRaceError as lost:
+                    found = lost.found or self._find(job)
+                except errors.PipelineNotFoundError:  # found, and deleted since
+                    found = self._find(job)
+                else:
+                    return replace(result, not_kept=outcomes.not_kept(request, result))
+        raise outcomes.contested(request.name, _MAX_LOSSES)
 
-    def _attempt(self, job: _Job) -> UploadResult:
-        request = job.request
-        found = self._gateway.find_by_name(request.name, request.namespace, job.call)
-        if found is None:
-            return self._store_new(job)
-        if self._gateway.count_versions(found.pipeline_id, job.call) == 0:
-            return self._store_first(job, found, mine=False)
-        return self._store_next(job, found)
+    def _may_be_new(self, request: UploadRequest) -> bool:
+        """Whether to make the pipeline without looking for it.
+
+        Under FAIL and SKIP_IF_SAME it matters what is there. KFP without tags gets the file in one step, which would be
+        for nothing, and takes the display name for the name.
+        """
+        return request.if_exists is IfExists.NEW_VERSION and not request.display_name and self._keeps_tags
+
+    def _find(self, job: _Job) -> PipelineJson | None:
+        return self._gateway.find_by_name(job.request.name, job.request.namespace, job.call)
 
     # --- an upload that came before -----------------------------------------------------------------------------
 
@@ -113,7 +133,7 @@ class Uploader:
                     # Asked in this order a copy that is stored in between cannot pass for another content.
                     version = self._find_version(job, found, by_request, content)
                     if version is None:
-                        raise _request_id_reused(request.request_id)
+                        raise outcomes.request_id_reused(request.request_id)
                     made = _made_by(request, found)
                     return _result(found, version, pipeline_created=made, version_created=True), False
             if request.if_exists is IfExists.SKIP_IF_SAME:
@@ -133,7 +153,18 @@ class Uploader:
     def _store_new(self, job: _Job) -> UploadResult:
         if not self._keeps_tags and not job.request.version_name:
             return self._store_in_one_step(job)
-        return self._store_first(job, self._create(job), mine=True)
+        pipeline = self._create(job)
+        try:
+            version = self._store_version(job, pipeline, job.request.version_name or job.request.name)
+        except errors.VersionExistsError as error:
+            # Two uploads of a new name at the same moment: the other one's version is there.
+            return self._after_lost_name(job, pipeline, error)
+        except errors.PipelineNotFoundError:
+            raise  # there is nothing to undo
+        except BaseException:
+            self._undo(pipeline, job.call)
+            raise
+        return _result(pipeline, version, pipeline_created=True, version_created=True)
 
     def _store_in_one_step(self, job: _Job) -> UploadResult:
         """Without tags to set and a version to name, KFP's upload does it all, and there is nothing to undo.
@@ -151,7 +182,7 @@ class Uploader:
         except NotSentError:
             raise
         except _BROKEN as error:
-            raise _of_unknown_outcome(error, _LOOK_YOURSELF) from error
+            raise outcomes.of_unknown_outcome(error, _LOOK_YOURSELF) from error
         self._keeps_tags = bool(pipeline.tags)
         version, _ = self._gateway.latest_version(pipeline.pipeline_id, job.call)
         if version is None:
@@ -216,30 +247,13 @@ class Uploader:
         return found
 
     def _lost(self, job: _Job) -> Exception:
-        """Somebody made the pipeline first: an error under FAIL, else a reason to look again."""
-        found = self._gateway.find_by_name(job.request.name, job.request.namespace, job.call)
+        """The pipeline exists: an error under FAIL, otherwise a reason to store a version in it."""
+        found = self._find(job)
         if found is None:
             self._has_names = False  # then the display name was taken; making the pipeline corrects this if it is wrong
         elif job.request.if_exists is IfExists.FAIL:
-            return _exists(found.to_domain())
-        return _LostRaceError()
-
-    def _store_first(self, job: _Job, pipeline: PipelineJson, *, mine: bool) -> UploadResult:
-        """Stores the first version of an empty pipeline; undoes the pipeline, if it is ours, when that fails."""
-        name = job.request.version_name or job.request.name
-        try:
-            version = self._store_version(job, pipeline, name)
-        except errors.VersionExistsError as error:
-            # Two uploads of a new name at the same moment: the other one's version is there.
-            return self._after_lost_name(job, pipeline, error)
-        except errors.PipelineNotFoundError:
-            raise  # there is nothing to undo
-        except BaseException:
-            if mine:
-                self._undo(pipeline, job.call)
-            raise
-        created = mine or _made_by(job.request, pipeline)
-        return _result(pipeline, version, pipeline_created=created, version_created=True)
+            return outcomes.exists(found.to_domain())
+        return _LostRaceError(found)
 
     def _undo(self, pipeline: PipelineJson, call: Call) -> None:
         """Deletes a pipeline that we made, unless somebody has put a version into it: without cascade KFP refuses."""
@@ -248,26 +262,33 @@ class Uploader:
         except (KfpFailureError, errors.AdapterError):
             return  # it has a version, or stays empty, and the next upload of the name adopts it
 
-    # --- a further version ---------------------------------------------------------------------------------------
+    # --- a pipeline that exists ----------------------------------------------------------------------------------
 
-    def _store_next(self, job: _Job, pipeline: PipelineJson) -> UploadResult:
-        """Stores a further version, unless an earlier upload of the same request or content is there.
+    def _store_into(self, job: _Job, pipeline: PipelineJson) -> UploadResult:
+        """Stores the first version of an empty pipeline, or a further one.
 
-        The number is read before that look. So whoever stores the same upload at the same moment, in this adapter or
-        another, is either seen by the look or takes the number first; then KFP's unique key sends us back to look.
+        A further one is not stored if an earlier upload of the same request or content is there. The numbers are read
+        before that look. So whoever stores the same upload at the same moment, in this adapter or another, is either
+        seen by the look or takes the number first; then KFP's unique key sends us back to look.
         """
         request = job.request
-        name = request.version_name or self._next_number(job, pipeline)
-        earlier, skipped = self._find_earlier(job, pipeline)
-        if earlier is not None:
-            return earlier
-        if request.if_exists is IfExists.FAIL:
-            raise _exists(pipeline.to_domain())
+        names, skipped = None, False
+        if not request.version_name or request.if_exists is IfExists.FAIL:
+            names = {version.name for version in self._gateway.every_version(pipeline.pipeline_id, job.call)}
+        if names is None or names:
+            earlier, skipped = self._find_earlier(job, pipeline)
+            if earlier is not None:
+                return earlier
+            if request.if_exists is IfExists.FAIL:
+                raise outcomes.exists(pipeline.to_domain())
         try:
-            version = self._store_version(job, pipeline, name)
+            version = self._store_version(
+                job, pipeline, request.version_name or outcomes.next_name(request.name, pipeline, names or ())
+            )
         except errors.VersionExistsError as error:
             return self._after_lost_name(job, pipeline, error)
-        result = _result(pipeline, version, pipeline_created=False, version_created=True)
+        created = _made_by(request, pipeline)
+        result = _result(pipeline, version, pipeline_created=created, version_created=True)
         return replace(result, duplicate_check_skipped=skipped)
 
     def _after_lost_name(self, job: _Job, pipeline: PipelineJson, error: errors.VersionExistsError) -> UploadResult:
@@ -276,17 +297,8 @@ class Uploader:
         if earlier is not None:
             return earlier
         if job.request.if_exists is IfExists.FAIL:
-            raise _exists(pipeline.to_domain()) from error
+            raise outcomes.exists(pipeline.to_domain()) from error
         raise (error if job.request.version_name else _LostRaceError()) from error
-
-    def _next_number(self, job: _Job, pipeline: PipelineJson) -> str:
-        """The highest number so far plus 1; the first version, which has the pipeline's name, counts as 1."""
-        own_name = pipeline.to_domain().name
-        names = {version.name for version in self._gateway.every_version(pipeline.pipeline_id, job.call)}
-        number = 1 + max([1, *map(version_number, names - {own_name})])
-        while str(number) in names:  # the pipeline itself may be named as a number, or one be too long to count
-            number += 1
-        return str(number)
 
     # --- storing a version ---------------------------------------------------------------------------------------
 
@@ -320,11 +332,11 @@ class Uploader:
             with explained():
                 version = self._api.find_version(pipeline_id, where, spare_call(job.call))
         except errors.UnsupportedByKfpError:
-            raise _of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
+            raise outcomes.of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
         except errors.AdapterError:
             version = None
         if version is None:
-            raise _of_unknown_outcome(broken, _REPEAT) from broken
+            raise outcomes.of_unknown_outcome(broken, _REPEAT) from broken
         return version
 
 
@@ -349,33 +361,3 @@ def _result(
     pipeline: PipelineJson, version: VersionJson, *, pipeline_created: bool, version_created: bool
 ) -> UploadResult:
     return UploadResult(pipeline.to_domain(), version.to_domain(), pipeline_created, version_created)
-
-
-def _exists(pipeline: Pipeline) -> errors.PipelineExistsError:
-    return errors.PipelineExistsError(
-        f"there is a pipeline named '{pipeline.name}' already (id {pipeline.pipeline_id}); "
-        "choose another name, or upload a new version of it",
-        metadata={"name": pipeline.name, "pipeline_id": pipeline.pipeline_id},
-        resource_name=pipeline.pipeline_id,
-    )
-
-
-def _request_id_reused(request_id: str) -> errors.RequestIdReusedError:
-    return errors.RequestIdReusedError(
-        f"request_id '{request_id}' came with another file before; use a new id for a new upload",
-        metadata={"request_id": request_id},
-        resource_name=request_id,
-    )
-
-
-def _contested(name: str) -> errors.NameContestedError:
-    return errors.NameContestedError(
-        f"other uploads of '{name}' were faster {_MAX_LOSSES} times; try again, or give a version_name",
-        metadata={"name": name, "losses": str(_MAX_LOSSES)},
-        resource_name=name,
-    )
-
-
-def _of_unknown_outcome(error: errors.AdapterError, advice: str) -> errors.AdapterError:
-    text = f"{error.message}. Whether the version is stored is not known: {advice}"
-    return type(error)(text, metadata=error.metadata, retry_after=error.retry_after)

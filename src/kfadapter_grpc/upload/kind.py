@@ -34,9 +34,14 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (b"\x80\x04\x95", "a Python pickle"),
     (b"\x80\x05\x95", "a Python pickle"),
-    (b"\xff\xfe", "UTF-16 text, which has to be saved as UTF-8,"),
-    (b"\xfe\xff", "UTF-16 text, which has to be saved as UTF-8,"),
 )
+_ENCODINGS = (
+    (re.compile(rb"\0\0(?:\xfe\xff|\0[^\0])", re.DOTALL), "UTF-32, big-endian"),
+    (re.compile(rb"(?:\xff\xfe|[^\0]\0)\0\0", re.DOTALL), "UTF-32, little-endian"),
+    (re.compile(rb"\xfe\xff|\0[^\0]", re.DOTALL), "UTF-16, big-endian"),
+    (re.compile(rb"\xff\xfe|[^\0]\0", re.DOTALL), "UTF-16, little-endian"),
+)
+"""How a text in another encoding than UTF-8 begins: with a byte order mark or, as YAML demands, in ASCII."""
 _TAR_MAGIC_AT = 257
 _MARKUP = re.compile(rb"\s*<(?:!doctype html|html|\?xml)", re.IGNORECASE)
 _PYTHON = re.compile(rb"^(?:import|from) +kfp\b", re.MULTILINE)
@@ -68,6 +73,10 @@ def ensure_text(head: bytes, subject: str) -> None:
         InvalidPipelineFileError: It is something well-known that is no pipeline, or binary.
     """
     other = _what_else(head)
+    if not other and (encoding := next((name for begin, name in _ENCODINGS if begin.match(head)), "")):
+        raise refusal(f"{subject} is text in {encoding}, and Kubeflow Pipelines reads UTF-8 only. Save it as UTF-8.")
+    if not other and b"\0" in head:
+        other = "binary data"
     if other:
         raise refusal(f"{subject} looks like {other}, not a pipeline; {_WHAT_TO_DO}.")
 
@@ -81,8 +90,6 @@ def _what_else(head: bytes) -> str:
             return name
     if head[_TAR_MAGIC_AT:].startswith(b"ustar"):
         return "an uncompressed tar archive"
-    if b"\0" in head:
-        return "binary data"
     if _MARKUP.match(head):
         return "an HTML or XML page"
     return "a Python program that has to be compiled first" if _PYTHON.search(head) else ""

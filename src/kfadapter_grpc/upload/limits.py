@@ -23,14 +23,12 @@ class UploadLimits:
     Attributes:
         max_bytes: The largest file, and the largest unpacked pipeline in an archive. KFP's own limit is 32 MiB.
         memory_bytes: Up to this size a file is kept in memory, a larger one on disk.
-        syntax_check_bytes: Texts up to this size have their syntax checked; larger ones pass.
         directory: Where the temporary files live; None for `TMPDIR`, or else the first of `/var/tmp` and `/tmp` that
             can be written to.
     """
 
     max_bytes: int = 32 * _MIB
     memory_bytes: int = _MIB // 4
-    syntax_check_bytes: int = 32 * _MIB
     directory: Path | None = None
 
     @property
@@ -58,10 +56,10 @@ def _too_large(what: str, remedy: str, limit: int, size: int | None) -> UploadTo
 
 
 def ensure_wanted(call: Call) -> None:
-    """Returns if somebody still waits for the call.
+    """Returns if the client still waits for the call.
 
     Raises:
-        CallCancelledError: The caller went away.
+        CallCancelledError: The client cancelled.
         KfpTimeoutError: The deadline has passed.
     """
     if call.cancelled:
@@ -71,8 +69,8 @@ def ensure_wanted(call: Call) -> None:
 
 
 def call_cancelled() -> CallCancelledError:
-    """Makes the error for a caller who went away."""
-    return CallCancelledError("The caller went away before the upload was complete.")
+    """Makes the error for a client that cancelled."""
+    return CallCancelledError("The client cancelled the call before the upload was complete.")
 
 
 def arrived_too_late() -> KfpTimeoutError:

@@ -50,6 +50,25 @@ class _Inside(enum.Enum):
 _SEQUENCE, _KEY, _VALUE = _Inside
 
 
+def check_plain_syntax(text: CheckedText) -> bool:
+    """Parses a text to its end without looking at its parts; returns False if its style is in doubt.
+
+    Raises:
+        InvalidPipelineFileError: It is not YAML.
+        CallCancelledError: The client cancelled.
+        KfpTimeoutError: The deadline passed first.
+    """
+    try:
+        yaml.CBaseLoader(text).raw_parse()
+    except yaml.YAMLError as error:
+        if text.in_doubt:
+            return False
+        text.ensure_sound()
+        raise _syntax_error(error) from None
+    text.ensure_sound()
+    return not text.in_doubt
+
+
 def check_syntax(text: CheckedText, call: Call) -> None:
     """Parses the text to its end.
 

@@ -12,7 +12,10 @@ from kfadapter_grpc.upload.limits import ensure_wanted
 from kfadapter_grpc.upload.refusal import refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.upload.block_style import BlockStyle
 
 _PIECE = 1 << 14
 _LONG_TOKEN = 1 << 20
@@ -20,13 +23,17 @@ _MOST_SLASHES = 100_000
 _MOST_DIRECTIVES = 100
 _WAIT_SECONDS = 0.05
 
-_PLAIN_BYTES = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F)])
+_NO_CONTROLS = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
+_C1_CONTROL = re.compile(rb"\xc2[\x80-\x84\x86-\x9f]")
+_NO_CHARACTERS = ("\ufeff", "\ufffe", "\uffff")
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _ESCAPED_SLASH = re.compile(r"(?<!\\)(?:\\\\)*\\/")
 _DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")
 
 _one_long_token = threading.Lock()
 """Held by whoever parses a text with a very long token, so that only one such token is in memory at a time."""
+_one_long_plain_text = threading.Lock()
+"""Held by whoever parses a long text without seeing its tokens, which may be as long; others look at theirs then."""
 
 
 class Readable(Protocol):
@@ -49,12 +56,25 @@ class CheckedText:
         between_documents: Whether the parser is outside a document, where directives may stand.
     """
 
-    def __init__(self, stream: Readable, call: Call) -> None:
+    def __init__(
+        self,
+        stream: Readable,
+        call: Call,
+        complete: Callable[[], None] | None = None,
+        style: BlockStyle | None = None,
+    ) -> None:
+        """Reads `stream`; one that is still arriving is asked to `complete` before others are held up.
+
+        With a `style`, the text ends as soon as that is in doubt.
+        """
         self.failure: Exception | None = None
         self.between_documents = True
         self._stream = stream
         self._call = call
+        self._complete = complete
+        self._style = style
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._last_byte = b""
         self._characters = 0
         self._line = 1
         self._column = 1
@@ -67,11 +87,20 @@ class CheckedText:
     def close(self) -> None:
         """Lets others have their turn with a long token."""
         if self._alone:
-            _one_long_token.release()
+            self._turn.release()
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the style of the text is in doubt."""
+        return self._style is not None and self._style.in_doubt
+
+    @property
+    def _turn(self) -> threading.Lock:
+        return _one_long_token if self._style is None else _one_long_plain_text
 
     def read(self, size: int = _PIECE, /) -> bytes:
         """Reads up to `size` bytes; none at the end, and none after a fault."""
-        if self.failure is not None:
+        if self.failure is not None or self.in_doubt:
             return b""
         try:
             return self._read(min(size, _PIECE))
@@ -83,12 +112,6 @@ class CheckedText:
         """Raises what went wrong while reading, if anything did."""
         if self.failure is not None:
             raise self.failure
-
-    def drain(self) -> None:
-        """Reads all that is left without parsing it."""
-        while self.read():
-            self._slashes.clear()
-        self.ensure_sound()
 
     def escapes_slash(self, start: int, end: int) -> bool:
         r"""Tells whether a `\/` stands between the characters `start` and `end`, and forgets all before `end`."""
@@ -104,9 +127,15 @@ class CheckedText:
         if self.token_bytes > _LONG_TOKEN and not self._alone:
             self._wait_alone()
         self._look_at(piece, self._decode(piece))
-        return piece
+        return b"" if self.in_doubt else piece
 
     def _wait_alone(self) -> None:
+        if self._style is not None:
+            self._alone = self._turn.acquire(blocking=False)
+            self._style.in_doubt |= not self._alone
+            return
+        if self._complete is not None:
+            self._complete()
         while not _one_long_token.acquire(timeout=_WAIT_SECONDS):
             ensure_wanted(self._call)
         self._alone = True
@@ -120,11 +149,17 @@ class CheckedText:
             raise refusal(message, line=self._line, column=self._column) from None
 
     def _look_at(self, piece: bytes, text: str) -> None:
-        if not text.isascii() or piece.translate(None, _PLAIN_BYTES):
+        # These find the same as the regular expression of `_refuse_controls`, in a third of the time.
+        cut = self._last_byte + piece
+        self._last_byte = piece[-1:]
+        if piece.translate(None, _NO_CONTROLS) or _C1_CONTROL.search(cut) or any(one in text for one in _NO_CHARACTERS):
             self._refuse_controls(text)
-        self._note_slashes(text)
-        if self.between_documents and "%" in text:
-            self._count_directives(text)
+        if self._style is not None:
+            self._style.follow(text)
+        else:
+            self._note_slashes(text)
+            if self.between_documents and "%" in text:
+                self._count_directives(text)
         self._advance(text)
 
     def _refuse_controls(self, text: str) -> None:

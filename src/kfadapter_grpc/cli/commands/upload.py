@@ -15,6 +15,7 @@ from kfadapter_grpc.cli.pipeline_file import STDIN, PipelineFile, check_one_for_
 from kfadapter_grpc.cli.pipeline_view import print_receipt
 from kfadapter_grpc.cli.records import receipt_record
 from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.domain.models import IfExists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import UploadReceipt
     from kfadapter_grpc.domain.models import UploadRequest
+
+_OPTIONS = {
+    "display_name": "--display-name",
+    "description": "--description",
+    "tags": "--tag",
+    "code_source_url": "--code-source-url",
+}
+"""The options that set what KFP may not keep."""
 
 STDIN_DESCRIPTOR = 0
 """The file descriptor of the standard input."""
@@ -63,8 +72,13 @@ def _upload(options: ClientOptions, file: PipelineFile, request: UploadRequest) 
             receipt = send(options, stream, request)
     else:
         receipt = send(options, file.path, request)
-    if receipt.duplicate_check_skipped:
-        output.note("note: this Kubeflow Pipelines keeps no tags, so nobody could look for an earlier upload")
+    if receipt.duplicate_check_skipped and (request.if_exists is IfExists.SKIP_IF_SAME or request.request_id):
+        output.note(
+            "warning: this Kubeflow Pipelines keeps no tags, so an earlier upload of the file was not looked for"
+        )
+    if receipt.not_kept:
+        given = ", ".join(_OPTIONS.get(name, name) for name in receipt.not_kept)
+        output.note(f"warning: this Kubeflow Pipelines did not keep what was given with {given}")
     return receipt
 
 

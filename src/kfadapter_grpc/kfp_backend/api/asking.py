@@ -75,13 +75,22 @@ class KfpFailureError(Exception):
         operation: What was asked.
         failure: What KFP said.
         as_caller: Whether it was asked with the caller's own credentials, not the adapter's.
+        request: What was sent.
     """
 
-    def __init__(self, operation: Operation, failure: wire.Failure, *, as_caller: bool = False) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        failure: wire.Failure,
+        *,
+        as_caller: bool = False,
+        request: Request | None = None,
+    ) -> None:
         super().__init__(f"{operation.value}: {failure}")
         self.operation = operation
         self.failure = failure
         self.as_caller = as_caller
+        self.request = request
 
 
 class NotAnApiError(Exception):
@@ -132,7 +141,7 @@ class ApiArea:
         page = is_page(answer)
         if answer.status >= HTTPStatus.BAD_REQUEST and (not page or answer.status in _OF_PROXIES):
             failure = wire.failure(answer.status, answer.body, answer.retry_after)
-            raise KfpFailureError(operation, failure, as_caller=call.authorization is not None)
+            raise KfpFailureError(operation, failure, as_caller=call.authorization is not None, request=request)
         if page or answer.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise NotAnApiError(answer, as_caller=call.authorization is not None)
         return answer

@@ -9,11 +9,13 @@ transcript (`pipelines: get unknown id`), or a test with a KFP that misbehaves o
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain import errors
 from kfadapter_grpc.kfp_backend.error_table import experiments, general, pipelines, recurring_runs, runs
 from kfadapter_grpc.kfp_backend.error_table.experiments import NO_SUCH_EXPERIMENT
+from kfadapter_grpc.kfp_backend.error_table.four_bytes import try_four_bytes
 from kfadapter_grpc.kfp_backend.error_table.general import TLS_EXPECTED
 from kfadapter_grpc.kfp_backend.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
 from kfadapter_grpc.kfp_backend.error_table.row import (
@@ -64,6 +66,9 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
     row = next((row for row in ROWS if _fits(row, error, context, seen)), None)
     failure = error.failure
     values = {"kfp_status": str(failure.status), **context.values}
+    wide = try_four_bytes(error, values) if row is None and failure.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
+    if wide is not None:
+        return wide
     if row is None:
         said = failure.text or "no reason given"
         text = f"Kubeflow Pipelines failed ({error.operation.value}, HTTP {failure.status}): {said}"

@@ -161,6 +161,7 @@ def upload_response(result: UploadResult, file: PipelineFile) -> pb.UploadPipeli
         bytes=file.size,
         sha256=file.sha256.hex(),
         duplicate_check_skipped=result.duplicate_check_skipped,
+        not_kept=result.not_kept,
     )
 
 
