@@ -14,7 +14,7 @@ from typing_extensions import override
 from kfadapter.v1 import recurring_run_pb2 as pb
 from kfadapter.v1 import recurring_run_pb2_grpc
 from kfadapter_grpc.client import Client, CronSchedule, IntervalSchedule, InvalidFieldError, RecurringRun
-from kfadapter_grpc.services.messages.recurring_runs import recurring_run
+from kfadapter_grpc.codec import to_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ class FakeRecurringRuns(recurring_run_pb2_grpc.RecurringRunServiceServicer):
 
     def _answer(self, request: Message) -> pb.RecurringRun:
         self.requests.append(request)
-        return recurring_run(self.item)
+        return to_message(self.item, pb.RecurringRun)
 
 
 @pytest.fixture

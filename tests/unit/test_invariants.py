@@ -104,7 +104,7 @@ def test_kfp_stays_in_embedded() -> None:
 def test_messages_stay_at_the_edges() -> None:
     """Messages of the contract are known where calls come in and go out, and nowhere else."""
     places = _places("kfadapter")
-    allowed = {"services", "interceptors", "client", "contract", "server", "health", "cli"}
+    allowed = {"codec", "services", "interceptors", "client", "contract", "server", "health", "cli"}
     assert set(places) <= allowed, places
     assert "services" in places
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.transcripts import DATA
 
 from kfadapter.v1 import run_pb2 as pb
+from kfadapter_grpc.codec import struct
 from kfadapter_grpc.domain.errors import KfpError
 from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunTask
 from kfadapter_grpc.domain.values import NumberText, Replacements, carried, object_violations
@@ -24,9 +25,8 @@ from kfadapter_grpc.kfp_backend.wire import PipelineListJson, answers, decode, t
 from kfadapter_grpc.kfp_backend.wire.experiments import ExperimentListJson
 from kfadapter_grpc.kfp_backend.wire.recurring_runs import RecurringRunListJson
 from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson
-from kfadapter_grpc.services.messages.runs import run as made
-from kfadapter_grpc.services.messages.sizes import MAX_RECORD_BYTES
-from kfadapter_grpc.services.messages.values import struct
+from kfadapter_grpc.services.messages import message as message_of
+from kfadapter_grpc.services.sizes import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.spec import Json
@@ -61,7 +61,7 @@ _LISTS: dict[str, type[object]] = {
 def test_a_struct_carries_anything(values: dict[str, Json]) -> None:
     """Whatever the values are, a Struct of them is made, read back, and is JSON; what is sound comes as it was."""
     replaced = Replacements()
-    message = struct(values, "parameters", replaced)
+    message = struct(values, (None, "parameters"), replaced)
     read = MessageToDict(type(message).FromString(message.SerializeToString()))
     json.dumps(read, allow_nan=False)
     if not replaced.texts():
@@ -78,7 +78,7 @@ def test_any_record_is_read_or_left_out(fields: dict[str, object]) -> None:
     assert [one.run_id for one in read if one.run_id != "odd"] == ["sound"]
     assert len(read) == 2
     for one in read:
-        message = made(one)
+        message = message_of(one, pb.Run)
         assert pb.Run.FromString(message.SerializeToString()) == message
 
 
@@ -89,7 +89,9 @@ def test_the_depth_is_what_every_receiver_parses(depth: int, objects: bool) -> N
     for _ in range(depth):
         value = {"a": value} if objects else [value]
     artifact = RunOutput("m", artifact=RunArtifact(metadata={"x": value}))
-    run = made(Run("r", parameters={"x": value}, tasks=(RunTask("t", outputs=(artifact, RunOutput("o", value))),)))
+    run = message_of(
+        Run("r", parameters={"x": value}, tasks=(RunTask("t", outputs=(artifact, RunOutput("o", value))),)), pb.Run
+    )
     event = pb.RunEvent(changed=pb.RunChanged(run=run))
     assert pb.RunEvent.FromString(event.SerializeToString()) == event
     assert bool(run.warnings) is (depth > (30 if objects else 45))
@@ -124,7 +126,7 @@ def test_violations_name_the_path(value: Json, path: str) -> None:
 )
 def test_a_record_is_cut_to_what_callers_take(run: Run, words: str) -> None:
     """A run that no caller with gRPC's defaults would take is cut, and says where."""
-    message = made(run)
+    message = message_of(run, pb.Run)
     assert message.ByteSize() < MAX_RECORD_BYTES + 10_000
     assert any(warning.startswith(words) for warning in message.warnings)
     assert message.run_id == "r"

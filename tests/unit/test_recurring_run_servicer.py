@@ -184,7 +184,7 @@ def test_create_has_defaults(server: grpc_testing.Server, repository: FakeReposi
     """The latest version, the default experiment, one run at once, switched on, in the configured namespace."""
     repository.item = RecurringRun(ID, schedule=IntervalSchedule(timedelta(seconds=90)))
     shown = _shown(_unary(server, "Create", _request(pipeline_id=ID, interval={"interval": "90s"})))
-    assert shown == {"recurring_run_id": ID, "interval": {"interval": "90s"}, "parameters": {}}
+    assert shown == {"recurring_run_id": ID, "interval": {"interval": "90s"}}
     pipeline = PipelineRef(ID, namespace="from-settings")
     schedule = IntervalSchedule(timedelta(seconds=90))
     assert repository.asked == [CreateRecurringRun(pipeline, VersionRef(), schedule, namespace="from-settings")]

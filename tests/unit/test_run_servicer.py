@@ -12,7 +12,7 @@ from google.protobuf.json_format import ParseDict
 from grpc import StatusCode
 
 from kfadapter.v1 import run_pb2 as pb
-from kfadapter_grpc.client import run_messages as read
+from kfadapter_grpc.codec import enum_number, to_record
 from kfadapter_grpc.domain.errors import InvalidFieldError
 from kfadapter_grpc.domain.experiments import ExperimentRef
 from kfadapter_grpc.domain.models import PipelineRef, StorageState, VersionRef
@@ -26,7 +26,7 @@ from kfadapter_grpc.domain.runs import (
     RunStateChange,
     RunTask,
 )
-from kfadapter_grpc.services.messages import runs as made
+from kfadapter_grpc.services.messages import message
 from kfadapter_grpc.services.requests import runs as requests
 from kfadapter_grpc.services.run import RunServicer
 
@@ -85,15 +85,15 @@ RUN = Run(
 @pytest.mark.parametrize("run", [RUN, Run("r"), Run("r", tasks=(RunTask("t"),))])
 def test_a_run_goes_over_the_wire_whole(run: Run) -> None:
     """What the server knows of a run, its tasks and their outputs, the client knows; what is not set stays so."""
-    sent = made.run(run)
-    assert read.run(pb.Run.FromString(sent.SerializeToString())) == run
+    sent = message(run, pb.Run)
+    assert to_record(pb.Run.FromString(sent.SerializeToString()), Run) == run
 
 
 def test_every_state_has_its_value() -> None:
     """KFP's states are the contract's, one to one."""
-    states = {made.run(Run("r", state=state)).state for state in RunState}
+    states = {message(Run("r", state=state), pb.Run).state for state in RunState}
     assert states == set(pb.RunState.values())
-    assert set(read.STATES) == set(pb.RunState.values()) - {pb.RUN_STATE_UNSPECIFIED}
+    assert set(map(enum_number, RunState)) == set(pb.RunState.values())
 
 
 # --- create -----------------------------------------------------------------------------------------------------

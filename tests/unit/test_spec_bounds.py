@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from tests.transcripts import PIPELINES
 from tests.unit.spec_outline import served, summary_of
 
-from kfadapter_grpc.client import messages as client_messages
+from kfadapter.v1 import pipeline_pb2
+from kfadapter_grpc.codec import to_message, to_record
 from kfadapter_grpc.domain.errors import KfpError
+from kfadapter_grpc.domain.spec import SpecSummary
 from kfadapter_grpc.kfp_backend.spec import summarize, summary_weight
 from kfadapter_grpc.kfp_backend.spec.order import in_order, without_circles
-from kfadapter_grpc.services.messages import pipelines as messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.spec import SpecSummary, Task
+    from kfadapter_grpc.domain.spec import Task
 
 LARGEST_MESSAGE = 4 * 1024 * 1024
 ROOM = 2 * 1024 * 1024
@@ -57,8 +58,8 @@ def _depth(tasks: tuple[Task, ...]) -> int:
 
 def _sent(summary: SpecSummary) -> int:
     """Bytes on the wire; the way there and back keeps everything."""
-    message = messages.spec(summary)
-    assert client_messages.spec_summary(message) == summary
+    message = to_message(summary, pipeline_pb2.PipelineSpecSummary)
+    assert to_record(message, SpecSummary) == summary
     return message.ByteSize()
 
 

@@ -8,8 +8,9 @@ import pytest
 from tests.transcripts import PIPELINES
 from tests.unit.spec_outline import outline, served, summary_of
 
-from kfadapter_grpc.client import messages as client_messages
-from kfadapter_grpc.services.messages import pipelines as messages
+from kfadapter.v1 import pipeline_pb2
+from kfadapter_grpc.codec import to_message, to_record
+from kfadapter_grpc.domain.spec import SpecSummary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,4 +29,4 @@ def test_outlines(path: Path) -> None:
 def test_the_wire_keeps_all_of_it(path: Path) -> None:
     """A summary that went over the wire is the one that was made."""
     summary = summary_of(served(path))
-    assert client_messages.spec_summary(messages.spec(summary)) == summary
+    assert to_record(to_message(summary, pipeline_pb2.PipelineSpecSummary), SpecSummary) == summary

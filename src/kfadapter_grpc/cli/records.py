@@ -1,146 +1,80 @@
-"""Pipelines as JSON and YAML show them: the proto's field names, every key always there, null for what is unknown."""
+"""Records as JSON and YAML show them: the proto's field names, every key always there, null for what is unknown."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+import enum
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
 
-from kfadapter_grpc.domain.spec import Json
+from kfadapter_grpc.domain.models import PipelineVersion
+from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
+from kfadapter_grpc.domain.runs import Run, RunOutput
+from kfadapter_grpc.domain.spec import Json, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from kfadapter_grpc.client import UploadReceipt
-    from kfadapter_grpc.domain.models import DeleteResult, DeleteVersionResult, Pipeline, PipelineVersion
-    from kfadapter_grpc.domain.spec import Parameter, SpecSummary, Task
+    from kfadapter_grpc.domain.recurring_runs import Schedule
 
 Record = dict[str, Json]
-_NOT_LISTED = ("display_name", "tags", "sha256", "spec")
-"""What lists of versions leave out to be cheap (`VIEW_BASIC` in the contract)."""
+_NOT_LISTED: dict[type[object], tuple[str, ...]] = {
+    PipelineVersion: ("display_name", "tags", "sha256", "spec"),
+    Run: ("pipeline_name", "pipeline_version_name", "experiment_name", "tasks"),
+}
+"""What lists leave out to be cheap (`VIEW_BASIC` in the contract)."""
 
 
-def pipeline_record(pipeline: Pipeline) -> Record:
-    """Shows a pipeline."""
-    latest = pipeline.latest_version
-    return {
-        "pipeline_id": pipeline.pipeline_id,
-        "name": pipeline.name,
-        "display_name": pipeline.display_name,
-        "description": pipeline.description,
-        "created_at": shown_moment(pipeline.created_at),
-        "namespace": pipeline.namespace,
-        "tags": dict(pipeline.tags),
-        "version_count": pipeline.version_count,
-        "latest_version": version_record(latest) if latest else None,
+def record(item: object) -> Record:
+    """Shows a record. A key that says only whether another is set is left out, and so is what is not set then."""
+    of = fields(cast("Any", item))
+    shown = {
+        one.metadata.get("wire", one.name): _shown(getattr(item, one.name))
+        for one in of
+        if getattr(item, one.metadata.get("present", ""), True)
     }
+    for one in of:
+        shown.pop(one.metadata.get("present", ""), None)
+    if isinstance(item, Parameter):
+        shown["type"] = item.type.value or item.declared_type
+    elif isinstance(item, RunOutput):
+        shown.pop("artifact" if item.artifact is None else "value")
+    elif isinstance(item, RecurringRun):
+        shown |= _schedule(item.schedule)
+        del shown["schedule"]
+    return shown
 
 
-def version_record(version: PipelineVersion) -> Record:
-    """Shows a version."""
-    return {
-        "pipeline_version_id": version.pipeline_version_id,
-        "pipeline_id": version.pipeline_id,
-        "name": version.name,
-        "display_name": version.display_name,
-        "description": version.description,
-        "created_at": shown_moment(version.created_at),
-        "tags": dict(version.tags),
-        "sha256": version.sha256,
-        "code_source_url": version.code_source_url,
-        "spec": _spec(version.spec) if version.spec else None,
-    }
-
-
-def listed_version_record(version: PipelineVersion) -> Record:
-    """Shows a version of a list, of which the adapter tells less: what is not known is null, not empty."""
-    return version_record(version) | dict.fromkeys(_NOT_LISTED)
-
-
-def pipeline_with_versions_record(pipeline: Pipeline, newest: Sequence[PipelineVersion]) -> Record:
-    """Shows a pipeline with its newest versions."""
-    return pipeline_record(pipeline) | {"versions": [listed_version_record(version) for version in newest]}
-
-
-def version_deletion_record(result: DeleteVersionResult) -> Record:
-    """Shows which version a deletion removed."""
-    return {"pipeline_version_id": result.pipeline_version_id, "name": result.name}
-
-
-def receipt_record(receipt: UploadReceipt) -> Record:
-    """Shows what became of an upload."""
-    return {
-        "pipeline": pipeline_record(receipt.pipeline),
-        "version": version_record(receipt.version),
-        "pipeline_created": receipt.pipeline_created,
-        "version_created": receipt.version_created,
-        "bytes": receipt.size,
-        "sha256": receipt.sha256,
-        "duplicate_check_skipped": receipt.duplicate_check_skipped,
-        "not_kept": list(receipt.not_kept),
-        "request_id": receipt.request_id,
-    }
-
-
-def deletion_record(result: DeleteResult) -> Record:
-    """Shows what a deletion removed."""
-    return {
-        "pipeline_id": result.pipeline_id,
-        "name": result.name,
-        "versions_deleted": result.versions_deleted,
-    }
-
-
-def _spec(spec: SpecSummary) -> Record:
-    return {
-        "format": spec.format.value,
-        "name": spec.name,
-        "description": spec.description,
-        "schema_version": spec.schema_version,
-        "sdk_version": spec.sdk_version,
-        "parameters": [_parameter(parameter) for parameter in spec.parameters],
-        "input_artifacts": [asdict(artifact) for artifact in spec.input_artifacts],
-        "output_artifacts": [asdict(artifact) for artifact in spec.output_artifacts],
-        "output_parameters": [_parameter(parameter) for parameter in spec.output_parameters],
-        "tasks": [_task(task) for task in spec.tasks],
-        "unknown_parts": list(spec.unknown_parts),
-    }
-
-
-def _task(task: Task) -> Record:
-    """Shows a task with those inside it."""
-    return {
-        "name": task.name,
-        "display_name": task.display_name,
-        "component": task.component,
-        "kind": task.kind.value,
-        "image": task.image,
-        "depends_on": list(task.depends_on),
-        "condition": task.condition,
-        "loop_items": task.loop_items,
-        "loop_parallelism": task.loop_parallelism,
-        "resources": asdict(task.resources) if task.resources else None,
-        "max_retries": task.max_retries,
-        "caching_enabled": task.caching_enabled,
-        "kubernetes_extras": [asdict(extra) for extra in task.kubernetes_extras],
-        "tasks": [_task(inner) for inner in task.tasks],
-    }
-
-
-def _parameter(parameter: Parameter) -> Record:
-    """Shows a parameter; the key of the default is there only where the file gives one, as it may be null."""
-    record: Record = {
-        "name": parameter.name,
-        "type": parameter.type.value or parameter.declared_type,
-        "declared_type": parameter.declared_type,
-        "optional": parameter.optional,
-        "description": parameter.description,
-    }
-    if parameter.has_default:
-        record["default_value"] = parameter.default
-    return record
+def listed_record(item: object) -> Record:
+    """Shows a record of a list, of which the adapter has less: what is not known is null, not empty."""
+    return record(item) | dict.fromkeys(_NOT_LISTED[type(item)])
 
 
 def shown_moment(moment: datetime | None) -> str | None:
     """Writes a time as JSON and YAML show it, in UTC."""
     return moment.replace(microsecond=0, tzinfo=None).isoformat() + "Z" if moment else None
+
+
+def _shown(value: object) -> Json:
+    if isinstance(value, datetime):
+        return shown_moment(value)
+    if isinstance(value, enum.Enum):
+        return cast("Json", value.value)
+    if isinstance(value, tuple):
+        return [_shown(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, CronSchedule | IntervalSchedule):
+        return None
+    return record(value) if is_dataclass(value) else cast("Json", value)
+
+
+def _schedule(schedule: Schedule | None) -> Record:
+    """Shows a schedule; of `cron` and `interval_seconds` one is null."""
+    made: Record = {"cron": None, "interval_seconds": None, "start_at": None, "end_at": None}
+    if schedule is None:
+        return made
+    if isinstance(schedule, CronSchedule):
+        made["cron"] = schedule.cron
+    else:
+        made["interval_seconds"] = int(schedule.interval.total_seconds())
+    return made | {"start_at": shown_moment(schedule.start_at), "end_at": shown_moment(schedule.end_at)}

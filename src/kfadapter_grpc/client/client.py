@@ -19,9 +19,18 @@ from kfadapter_grpc.client.experiments import ExperimentCalls
 from kfadapter_grpc.client.recurring_runs import RecurringRunCalls
 from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
 from kfadapter_grpc.client.watch import WatchCalls
+from kfadapter_grpc.codec import enum_number, to_page, to_record
 from kfadapter_grpc.contract import DOWNLOAD_SECONDS, download_seconds, upload_seconds
 from kfadapter_grpc.domain.errors import AdapterError, DrainingError, InvalidFieldError, KfpUnavailableError
-from kfadapter_grpc.domain.models import IfExists, UploadRequest, View
+from kfadapter_grpc.domain.models import (
+    DeleteResult,
+    DeleteVersionResult,
+    IfExists,
+    Pipeline,
+    PipelineVersion,
+    UploadRequest,
+    View,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +41,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.client.credentials import Tls
     from kfadapter_grpc.client.health import HealthStatus
-    from kfadapter_grpc.domain.models import DeleteResult, DeleteVersionResult, Page, Pipeline, PipelineVersion
+    from kfadapter_grpc.domain.models import Page
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where an adapter listens unless told otherwise."""
@@ -156,9 +165,9 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             PipelineNotFoundError: There is no such pipeline.
         """
         request = pipeline_pb2.GetPipelineRequest(
-            **_one_of(name, pipeline_id), view=messages.VIEWS[view], namespace=self._namespace
+            **_one_of(name, pipeline_id), view=enum_number(view), namespace=self._namespace
         )
-        return messages.pipeline(self._connection.unary(self._connection.pipelines.Get, request))
+        return to_record(self._connection.unary(self._connection.pipelines.Get, request), Pipeline)
 
     def list(
         self,
@@ -213,7 +222,7 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             tags=tags,
             namespace=self._namespace,
         )
-        return messages.pipeline_page(self._connection.unary(self._connection.pipelines.List, request))
+        return to_page(self._connection.unary(self._connection.pipelines.List, request), Pipeline)
 
     def list_versions(
         self,
@@ -262,11 +271,11 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             page_size=page_size,
             page_token=page_token,
             order_by=order_by,
-            view=messages.VIEWS[view],
+            view=enum_number(view),
             namespace=self._namespace,
         )
         rpc = self._connection.pipelines.ListVersions
-        return messages.version_page(self._connection.unary(rpc, request))
+        return to_page(self._connection.unary(rpc, request), PipelineVersion)
 
     def get_version(
         self, name: str = "", *, pipeline_id: str = "", version_name: str = "", pipeline_version_id: str = ""
@@ -289,7 +298,7 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             namespace=self._namespace,
         )
         rpc = self._connection.pipelines.GetVersion
-        return messages.pipeline_version(self._connection.unary(rpc, request))
+        return to_record(self._connection.unary(rpc, request), PipelineVersion)
 
     def delete_version(
         self,
@@ -321,7 +330,7 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             namespace=self._namespace,
         )
         rpc = self._connection.pipelines.DeleteVersion
-        return messages.delete_version_result(self._connection.unary(rpc, request))
+        return to_record(self._connection.unary(rpc, request), DeleteVersionResult)
 
     def delete(
         self, name: str = "", *, pipeline_id: str = "", force: bool = False, allow_missing: bool = False
@@ -341,7 +350,7 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
         request = pipeline_pb2.DeletePipelineRequest(
             **_one_of(name, pipeline_id), force=force, allow_missing=allow_missing, namespace=self._namespace
         )
-        return messages.delete_result(self._connection.unary(self._connection.pipelines.Delete, request))
+        return to_record(self._connection.unary(self._connection.pipelines.Delete, request), DeleteResult)
 
     def upload(
         self,

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from kfadapter.v1 import common_pb2, experiment_pb2
 from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceStub
-from kfadapter_grpc.client import experiment_messages as messages
 from kfadapter_grpc.client.calls import Calls, at_most_one
+from kfadapter_grpc.codec import to_page, to_record
+from kfadapter_grpc.domain.experiments import Experiment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.experiments import Experiment
     from kfadapter_grpc.domain.models import Page
 
 
@@ -33,7 +33,7 @@ class ExperimentCalls(Calls):
         request = experiment_pb2.CreateExperimentRequest(
             name=name, description=description, allow_existing=allow_existing, namespace=self._namespace
         )
-        return messages.experiment(self._connection.unary(self._experiments.Create, request))
+        return to_record(self._connection.unary(self._experiments.Create, request), Experiment)
 
     def get_experiment(self, name: str = "", *, experiment_id: str = "") -> Experiment:
         """Gets one experiment by name or by id.
@@ -45,7 +45,7 @@ class ExperimentCalls(Calls):
         request = experiment_pb2.GetExperimentRequest(
             **at_most_one("experiment", name=name, experiment_id=experiment_id), namespace=self._namespace
         )
-        return messages.experiment(self._connection.unary(self._experiments.Get, request))
+        return to_record(self._connection.unary(self._experiments.Get, request), Experiment)
 
     def list_experiments(
         self, *, name_contains: str = "", archived: bool = False, order_by: str = "", page_size: int = 0
@@ -90,7 +90,7 @@ class ExperimentCalls(Calls):
             storage_state=common_pb2.STORAGE_STATE_ARCHIVED if archived else common_pb2.STORAGE_STATE_AVAILABLE,
             namespace=self._namespace,
         )
-        return messages.experiment_page(self._connection.unary(self._experiments.List, request))
+        return to_page(self._connection.unary(self._experiments.List, request), Experiment)
 
     def archive_experiment(self, experiment_id: str) -> Experiment:
         """Puts an experiment away, with its runs.
@@ -99,7 +99,7 @@ class ExperimentCalls(Calls):
             ExperimentNotFoundError: There is no such experiment.
         """
         request = experiment_pb2.ArchiveExperimentRequest(experiment_id=experiment_id)
-        return messages.experiment(self._connection.unary(self._experiments.Archive, request))
+        return to_record(self._connection.unary(self._experiments.Archive, request), Experiment)
 
     def unarchive_experiment(self, experiment_id: str) -> Experiment:
         """Takes an experiment back from the archive; its runs stay there.
@@ -108,7 +108,7 @@ class ExperimentCalls(Calls):
             ExperimentNotFoundError: There is no such experiment.
         """
         request = experiment_pb2.UnarchiveExperimentRequest(experiment_id=experiment_id)
-        return messages.experiment(self._connection.unary(self._experiments.Unarchive, request))
+        return to_record(self._connection.unary(self._experiments.Unarchive, request), Experiment)
 
     def delete_experiment(self, experiment_id: str, *, allow_missing: bool = False) -> bool:
         """Deletes an experiment; its runs stay, and belong to none.

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from kfadapter.v1 import recurring_run_pb2
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
-from kfadapter_grpc.client import recurring_run_messages as messages
 from kfadapter_grpc.client.calls import Calls, at_most_one, set_at_most_one
-from kfadapter_grpc.client.messages import set_parameters
+from kfadapter_grpc.client.messages import set_parameters, timestamp
+from kfadapter_grpc.codec import duration, to_page, to_record
+from kfadapter_grpc.domain.recurring_runs import CronSchedule, RecurringRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kfadapter_grpc.domain.models import Page
-    from kfadapter_grpc.domain.recurring_runs import RecurringRun, Schedule
+    from kfadapter_grpc.domain.recurring_runs import Schedule
     from kfadapter_grpc.domain.spec import Json
 
 
@@ -80,8 +81,8 @@ class RecurringRunCalls(Calls):
         set_at_most_one(request, "version", version_name=version_name, pipeline_version_id=pipeline_version_id)
         set_at_most_one(request, "experiment", experiment_name=experiment_name, experiment_id=experiment_id)
         set_parameters(request.parameters, parameters or {})
-        messages.set_schedule(request, schedule)
-        return messages.recurring_run(self._connection.unary(self._recurring_runs.Create, request))
+        _set_schedule(request, schedule)
+        return to_record(self._connection.unary(self._recurring_runs.Create, request), RecurringRun)
 
     def get_recurring_run(self, recurring_run_id: str) -> RecurringRun:
         """Gets one recurring run.
@@ -90,7 +91,7 @@ class RecurringRunCalls(Calls):
             RecurringRunNotFoundError: There is no such recurring run.
         """
         request = recurring_run_pb2.GetRecurringRunRequest(recurring_run_id=recurring_run_id)
-        return messages.recurring_run(self._connection.unary(self._recurring_runs.Get, request))
+        return to_record(self._connection.unary(self._recurring_runs.Get, request), RecurringRun)
 
     def list_recurring_runs(
         self, *, experiment_name: str = "", experiment_id: str = "", order_by: str = "", page_size: int = 0
@@ -138,7 +139,7 @@ class RecurringRunCalls(Calls):
             order_by=order_by,
             namespace=self._namespace,
         )
-        return messages.recurring_run_page(self._connection.unary(self._recurring_runs.List, request))
+        return to_page(self._connection.unary(self._recurring_runs.List, request), RecurringRun)
 
     def enable_recurring_run(self, recurring_run_id: str) -> RecurringRun:
         """Switches a recurring run on.
@@ -147,7 +148,7 @@ class RecurringRunCalls(Calls):
             RecurringRunNotFoundError: There is no such recurring run.
         """
         request = recurring_run_pb2.EnableRecurringRunRequest(recurring_run_id=recurring_run_id)
-        return messages.recurring_run(self._connection.unary(self._recurring_runs.Enable, request))
+        return to_record(self._connection.unary(self._recurring_runs.Enable, request), RecurringRun)
 
     def disable_recurring_run(self, recurring_run_id: str) -> RecurringRun:
         """Switches a recurring run off; runs that it has started go on.
@@ -156,7 +157,7 @@ class RecurringRunCalls(Calls):
             RecurringRunNotFoundError: There is no such recurring run.
         """
         request = recurring_run_pb2.DisableRecurringRunRequest(recurring_run_id=recurring_run_id)
-        return messages.recurring_run(self._connection.unary(self._recurring_runs.Disable, request))
+        return to_record(self._connection.unary(self._recurring_runs.Disable, request), RecurringRun)
 
     def delete_recurring_run(self, recurring_run_id: str, *, allow_missing: bool = False) -> bool:
         """Deletes a recurring run; runs that it has started stay.
@@ -179,3 +180,18 @@ class RecurringRunCalls(Calls):
     @property
     def _recurring_runs(self) -> RecurringRunServiceStub:
         return self._connection.stub(RecurringRunServiceStub)
+
+
+def _set_schedule(request: recurring_run_pb2.CreateRecurringRunRequest, schedule: Schedule) -> None:
+    """Puts a schedule into a request.
+
+    Raises:
+        InvalidFieldError: A time of it lies outside of the years 1 to 9999.
+    """
+    start_at, end_at = timestamp(schedule.start_at, "start_at"), timestamp(schedule.end_at, "end_at")
+    if isinstance(schedule, CronSchedule):
+        cron = recurring_run_pb2.CronSchedule(cron=schedule.cron, start_at=start_at, end_at=end_at)
+        request.cron.CopyFrom(cron)
+        return
+    every = duration(schedule.interval)
+    request.interval.CopyFrom(recurring_run_pb2.IntervalSchedule(interval=every, start_at=start_at, end_at=end_at))

@@ -9,22 +9,23 @@ from google.protobuf.duration_pb2 import Duration
 
 from kfadapter.v1 import common_pb2, run_pb2
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from kfadapter_grpc.client import run_messages as messages
 from kfadapter_grpc.client.calls import Calls, set_at_most_one
 from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
 from kfadapter_grpc.client.errors import CannotConnectError
-from kfadapter_grpc.client.messages import VIEWS, set_parameters, timestamp
+from kfadapter_grpc.client.messages import set_parameters, timestamp
+from kfadapter_grpc.codec import enum_number, to_page, to_record
 from kfadapter_grpc.contract import WRITE_SECONDS
 from kfadapter_grpc.domain.errors import DrainingError, KfpUnavailableError
 from kfadapter_grpc.domain.models import View
 from kfadapter_grpc.domain.request_ids import run_id_for
+from kfadapter_grpc.domain.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from kfadapter_grpc.domain.models import Page
-    from kfadapter_grpc.domain.runs import Run, RunState
+    from kfadapter_grpc.domain.runs import RunState
     from kfadapter_grpc.domain.spec import Json
 
 _REPEATS = 2
@@ -99,7 +100,7 @@ class RunCalls(Calls):
         set_at_most_one(request, "version", version_name=version_name, pipeline_version_id=pipeline_version_id)
         set_at_most_one(request, "experiment", experiment_name=experiment_name, experiment_id=experiment_id)
         set_parameters(request.parameters, parameters or {})
-        return messages.run(self._create(request, _REPEATS))
+        return to_record(self._create(request, _REPEATS), Run)
 
     def run_id_for(self, request_id: str, *, namespace: str = "") -> str:
         """Tells the id of the run that `create_run` makes under a request id, before it is made or afterwards.
@@ -117,8 +118,8 @@ class RunCalls(Calls):
         Raises:
             RunNotFoundError: There is no such run.
         """
-        request = run_pb2.GetRunRequest(run_id=run_id, view=VIEWS[view])
-        return messages.run(self._connection.unary(self._runs.Get, request))
+        request = run_pb2.GetRunRequest(run_id=run_id, view=enum_number(view))
+        return to_record(self._connection.unary(self._runs.Get, request), Run)
 
     def list_runs(
         self,
@@ -205,7 +206,7 @@ class RunCalls(Calls):
     ) -> Page[Run]:
         """Gets one page of runs; the arguments are those of `list_runs`, the token is the page before's."""
         where = run_pb2.RunFilter(
-            states=[messages.STATE_VALUES[state] for state in states],
+            states=[enum_number(state) for state in states],
             created_after=timestamp(created_after, "created_after"),
             finished_after=timestamp(finished_after, "finished_after"),
             display_name_contains=display_name_contains,
@@ -219,7 +220,7 @@ class RunCalls(Calls):
         )
         set_at_most_one(where, "experiment", experiment_name=experiment_name, experiment_id=experiment_id)
         request = run_pb2.ListRunsRequest(page_size=page_size, page_token=page_token, order_by=order_by, filter=where)
-        return messages.run_page(self._connection.unary(self._runs.List, request))
+        return to_page(self._connection.unary(self._runs.List, request), Run)
 
     def terminate_run(self, run_id: str, *, wait: float = 0) -> Run:
         """Stops a run; one that is over or stopping already is left as it is.
@@ -240,7 +241,7 @@ class RunCalls(Calls):
             duration.FromMilliseconds(round(wait * 1000))
             request.wait.CopyFrom(duration)
         seconds = WRITE_SECONDS + wait + MARGIN_SECONDS
-        return messages.run(self._connection.call(self._runs.Terminate, request, seconds))
+        return to_record(self._connection.call(self._runs.Terminate, request, seconds), Run)
 
     def retry_run(self, run_id: str) -> Run:
         """Runs a failed run again, from the tasks that failed.
@@ -250,7 +251,7 @@ class RunCalls(Calls):
             RunNotRetryableError: It did not fail, or KFP no longer holds what it takes.
         """
         request = run_pb2.RetryRunRequest(run_id=run_id)
-        return messages.run(self._connection.unary(self._runs.Retry, request))
+        return to_record(self._connection.unary(self._runs.Retry, request), Run)
 
     def archive_run(self, run_id: str) -> Run:
         """Puts a run away.
@@ -259,7 +260,7 @@ class RunCalls(Calls):
             RunNotFoundError: There is no such run.
         """
         request = run_pb2.ArchiveRunRequest(run_id=run_id)
-        return messages.run(self._connection.unary(self._runs.Archive, request))
+        return to_record(self._connection.unary(self._runs.Archive, request), Run)
 
     def unarchive_run(self, run_id: str) -> Run:
         """Takes a run back from the archive.
@@ -268,7 +269,7 @@ class RunCalls(Calls):
             RunNotFoundError: There is no such run.
         """
         request = run_pb2.UnarchiveRunRequest(run_id=run_id)
-        return messages.run(self._connection.unary(self._runs.Unarchive, request))
+        return to_record(self._connection.unary(self._runs.Unarchive, request), Run)
 
     def delete_run(self, run_id: str, *, allow_missing: bool = False) -> bool:
         """Deletes a run; one that is not over goes on in the cluster, unseen.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
@@ -39,7 +39,7 @@ class UploadReceipt:
     version: PipelineVersion
     pipeline_created: bool
     version_created: bool
-    size: int
+    size: int = field(metadata={"wire": "bytes"})
     sha256: str
     duplicate_check_skipped: bool
     not_kept: tuple[str, ...]

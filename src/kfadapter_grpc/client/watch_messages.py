@@ -6,10 +6,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter.v1 import common_pb2, run_pb2
-from kfadapter_grpc.client import run_messages
 from kfadapter_grpc.client.calls import set_at_most_one
 from kfadapter_grpc.client.messages import timestamp
+from kfadapter_grpc.codec import enum_number, to_record
 from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunGone
+from kfadapter_grpc.domain.runs import Run
 
 if TYPE_CHECKING:
     from kfadapter_grpc.domain.run_events import RunEvent
@@ -21,7 +22,7 @@ def try_event(message: run_pb2.RunEvent) -> RunEvent | None:
     at = message.observed_at.ToDatetime(timezone.utc) if message.HasField("observed_at") else datetime.now(timezone.utc)
     kind = message.WhichOneof("event")
     if kind == "changed":
-        return RunChanged(run_messages.run(message.changed.run), at)
+        return RunChanged(to_record(message.changed.run, Run), at)
     if kind == "gone":
         return RunGone(message.gone.run_id, at)
     return Heartbeat(message.heartbeat.kfp_reachable, at) if kind == "heartbeat" else None
@@ -35,7 +36,7 @@ def run_filter(where: RunFilter, namespace: str) -> run_pb2.RunFilter:
     """
     stored = common_pb2.STORAGE_STATE_ARCHIVED if where.archived else common_pb2.STORAGE_STATE_AVAILABLE
     message = run_pb2.RunFilter(
-        states=[run_messages.STATE_VALUES[state] for state in sorted(where.states, key=lambda one: one.value)],
+        states=[enum_number(state) for state in sorted(where.states, key=lambda one: one.value)],
         created_after=timestamp(where.created_after, "created_after"),
         finished_after=timestamp(where.finished_after, "finished_after"),
         display_name_contains=where.display_name_contains,

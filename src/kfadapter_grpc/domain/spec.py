@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 """A JSON value."""
@@ -63,10 +64,17 @@ class Parameter:
     type: ParameterType
     declared_type: str = ""
     has_default: bool = False
-    default: Json = None
+    default: Json = field(default=None, metadata={"wire": "default_value", "present": "has_default"})
     optional: bool = False
     description: str = ""
     literals: tuple[Json, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Keeps the default of a double a float: JSON and protobuf have 1 for it."""
+        is_integer = isinstance(self.default, int) and not isinstance(self.default, bool)
+        if self.type is ParameterType.NUMBER_DOUBLE and is_integer:
+            with suppress(OverflowError):
+                object.__setattr__(self, "default", float(cast("int", self.default)))
 
 
 @dataclass(frozen=True, slots=True)

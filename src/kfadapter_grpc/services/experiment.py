@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kfadapter.v1 import experiment_pb2 as pb
 from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceServicer
 from kfadapter_grpc.interceptors import current_call
-from kfadapter_grpc.services.messages import experiments as messages
+from kfadapter_grpc.services.messages import message, page
 from kfadapter_grpc.services.requests import experiments as requests
 from kfadapter_grpc.services.requests import pages
 
 if TYPE_CHECKING:
     import grpc
 
-    from kfadapter.v1 import experiment_pb2 as pb
     from kfadapter_grpc.domain.repository import ExperimentRepository
 
 
@@ -27,33 +27,33 @@ class ExperimentServicer(ExperimentServiceServicer):
     def Create(self, request: pb.CreateExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
         """Makes an experiment."""
         wanted = requests.create(request, self._namespace)
-        return messages.experiment(self._experiments.create(wanted, current_call(context)))
+        return message(self._experiments.create(wanted, current_call(context)), pb.Experiment)
 
     def Get(self, request: pb.GetExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
         """Gets one experiment by id or by name."""
         ref = requests.experiment_ref(request, self._namespace)
-        return messages.experiment(self._experiments.get(ref, current_call(context)))
+        return message(self._experiments.get(ref, current_call(context)), pb.Experiment)
 
     def List(self, request: pb.ListExperimentsRequest, context: grpc.ServicerContext) -> pb.ListExperimentsResponse:
         """Lists experiments."""
         where = requests.experiment_filter(request, self._namespace)
-        page = pages.page(request, "name", "experiment_id")
-        found = self._experiments.list(where, page, current_call(context))
-        return messages.experiments_page(found, pages.next_page_token(found.next_token, request))
+        wanted = pages.page(request, "name", "experiment_id")
+        found = self._experiments.list(where, wanted, current_call(context))
+        return page(found, pb.ListExperimentsResponse, pages.next_page_token(found.next_token, request))
 
     def Archive(self, request: pb.ArchiveExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
         """Puts an experiment away."""
         experiment_id = requests.experiment_id(request)
-        return messages.experiment(self._experiments.archive(experiment_id, current_call(context)))
+        return message(self._experiments.archive(experiment_id, current_call(context)), pb.Experiment)
 
     def Unarchive(self, request: pb.UnarchiveExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
         """Takes an experiment back from the archive."""
         experiment_id = requests.experiment_id(request)
-        return messages.experiment(self._experiments.unarchive(experiment_id, current_call(context)))
+        return message(self._experiments.unarchive(experiment_id, current_call(context)), pb.Experiment)
 
     def Delete(self, request: pb.DeleteExperimentRequest, context: grpc.ServicerContext) -> pb.DeleteExperimentResponse:
         """Deletes an experiment."""
         experiment_id = requests.experiment_id(request)
         call = current_call(context)
         deleted = self._experiments.delete(experiment_id, call, allow_missing=request.allow_missing)
-        return messages.delete_response(experiment_id, deleted=deleted)
+        return pb.DeleteExperimentResponse(experiment_id=experiment_id if deleted else "")

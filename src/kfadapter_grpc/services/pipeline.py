@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
 from kfadapter_grpc.contract import download_seconds, upload_seconds
 from kfadapter_grpc.interceptors import caller_seconds, current_call
-from kfadapter_grpc.services.messages import pipelines as messages
+from kfadapter_grpc.services.messages import message, page
 from kfadapter_grpc.services.requests import pages
 from kfadapter_grpc.services.requests import pipelines as requests
 from kfadapter_grpc.upload import UploadLimits, received
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kfadapter.v1 import pipeline_pb2 as pb
+    from kfadapter_grpc.domain.models import PipelineFile, UploadResult
     from kfadapter_grpc.domain.repository import PipelineRepository
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
@@ -35,13 +36,13 @@ class PipelineServicer(PipelineServiceServicer):
     def Get(self, request: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
         """Gets one pipeline by id or by name."""
         ref = requests.pipeline_ref(request, self._namespace)
-        return messages.pipeline(self._pipelines.get(ref, pages.view(request.view), current_call(context)))
+        return message(self._pipelines.get(ref, pages.view(request.view), current_call(context)), pb.Pipeline)
 
     def List(self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext) -> pb.ListPipelinesResponse:
         """Lists pipelines."""
         where = requests.pipeline_filter(request, self._namespace)
-        page = self._pipelines.list(where, pages.page(request, "name", "pipeline_id"), current_call(context))
-        return messages.pipelines_page(page, pages.next_page_token(page.next_token, request))
+        found = self._pipelines.list(where, pages.page(request, "name", "pipeline_id"), current_call(context))
+        return page(found, pb.ListPipelinesResponse, pages.next_page_token(found.next_token, request))
 
     def Upload(
         self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
@@ -58,29 +59,29 @@ class PipelineServicer(PipelineServiceServicer):
         with received(chunks, self._limits, total_bytes=total, sha256=sha256, call=call) as file:
             if not has_deadline:
                 call.extend(upload_seconds(file.size))
-            return messages.upload_response(self._pipelines.upload(request, file, call), file)
+            return _upload_response(self._pipelines.upload(request, file, call), file)
 
     def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> pb.DeletePipelineResponse:
         """Deletes a pipeline and its versions."""
         ref = requests.pipeline_ref(request, self._namespace)
         call = current_call(context)
         result = self._pipelines.delete(ref, call, force=request.force, allow_missing=request.allow_missing)
-        return messages.delete_response(result)
+        return message(result, pb.DeletePipelineResponse)
 
     def ListVersions(
         self, request: pb.ListPipelineVersionsRequest, context: grpc.ServicerContext
     ) -> pb.ListPipelineVersionsResponse:
         """Lists the versions of a pipeline."""
         ref = requests.pipeline_ref(request, self._namespace)
-        page = pages.page(request, "name", "pipeline_version_id")
-        found = self._pipelines.list_versions(ref, pages.view(request.view), page, current_call(context))
-        return messages.versions_page(found, pages.next_page_token(found.next_token, request))
+        wanted = pages.page(request, "name", "pipeline_version_id")
+        found = self._pipelines.list_versions(ref, pages.view(request.view), wanted, current_call(context))
+        return page(found, pb.ListPipelineVersionsResponse, pages.next_page_token(found.next_token, request))
 
     def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> pb.PipelineVersion:
         """Gets one version of a pipeline with its spec summary."""
         ref = requests.pipeline_ref(request, self._namespace)
         version = requests.version_ref(request, required=False)
-        return messages.version(self._pipelines.get_version(ref, version, current_call(context)))
+        return message(self._pipelines.get_version(ref, version, current_call(context)), pb.PipelineVersion)
 
     def DeleteVersion(
         self, request: pb.DeletePipelineVersionRequest, context: grpc.ServicerContext
@@ -90,7 +91,7 @@ class PipelineServicer(PipelineServiceServicer):
         version = requests.version_ref(request, required=True)
         call = current_call(context)
         result = self._pipelines.delete_version(ref, version, call, allow_missing=request.allow_missing)
-        return messages.delete_version_response(result)
+        return message(result, pb.DeletePipelineVersionResponse)
 
     def Download(
         self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
@@ -102,7 +103,20 @@ class PipelineServicer(PipelineServiceServicer):
         with self._pipelines.download(ref, version, call) as file:
             if caller_seconds(context) is None:
                 call.extend(download_seconds(file.size))
-            yield messages.download_info(file)
+            yield pb.DownloadPipelineResponse(info=pb.DownloadInfo(total_bytes=file.size, sha256=file.sha256.hex()))
             while chunk := file.stream.read(DOWNLOAD_CHUNK_BYTES):
                 call.usage.add_sent(len(chunk))
-                yield messages.download_chunk(chunk)
+                yield pb.DownloadPipelineResponse(chunk=chunk)
+
+
+def _upload_response(result: UploadResult, file: PipelineFile) -> pb.UploadPipelineResponse:
+    return pb.UploadPipelineResponse(
+        pipeline=message(result.pipeline, pb.Pipeline),
+        version=message(result.version, pb.PipelineVersion),
+        pipeline_created=result.pipeline_created,
+        version_created=result.version_created,
+        bytes=file.size,
+        sha256=file.sha256.hex(),
+        duplicate_check_skipped=result.duplicate_check_skipped,
+        not_kept=result.not_kept,
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
+from kfadapter_grpc.codec import timestamp
 from kfadapter_grpc.contract import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.domain.errors import UnsupportedByKfpError
+from kfadapter_grpc.domain.run_events import RunChanged, RunGone
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
-from kfadapter_grpc.services.messages import runs as messages
+from kfadapter_grpc.services.messages import message, page
 from kfadapter_grpc.services.requests import pages
 from kfadapter_grpc.services.requests import runs as requests
 
@@ -17,9 +21,9 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kfadapter.v1 import run_pb2 as pb
     from kfadapter_grpc.domain.repository import RunLogs, RunRepository
-    from kfadapter_grpc.domain.runs import Run
+    from kfadapter_grpc.domain.run_events import RunEvent
+    from kfadapter_grpc.domain.runs import LogPiece, Run
     from kfadapter_grpc.watching import WatchPoller
 
 
@@ -43,19 +47,19 @@ class RunServicer(RunServiceServicer):
     def Create(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Starts a run."""
         wanted = requests.create(request, self._namespace)
-        return messages.run(self._runs.create(wanted, current_call(context)))
+        return message(self._runs.create(wanted, current_call(context)), pb.Run)
 
     def Get(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Gets one run."""
         run_id = requests.run_id(request)
-        return messages.run(self._runs.get(run_id, pages.view(request.view), current_call(context)))
+        return message(self._runs.get(run_id, pages.view(request.view), current_call(context)), pb.Run)
 
     def List(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.ListRunsResponse:
         """Lists runs."""
         where = requests.run_filter(request.filter, self._namespace)
-        page = pages.page(request, "finished_at", "display_name", "run_id")
-        found = self._runs.list(where, page, current_call(context))
-        return messages.runs_page(found, pages.next_page_token(found.next_token, request))
+        wanted = pages.page(request, "finished_at", "display_name", "run_id")
+        found = self._runs.list(where, wanted, current_call(context))
+        return page(found, pb.ListRunsResponse, pages.next_page_token(found.next_token, request))
 
     def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Stops a run, and waits for its end if asked to."""
@@ -63,25 +67,25 @@ class RunServicer(RunServiceServicer):
         call = current_call(context)
         if wait_seconds and caller_seconds(context) is None:
             call.extend(WRITE_SECONDS + wait_seconds)
-        return messages.run(self._runs.terminate(run_id, wait_seconds, call, self._tell_watches))
+        return message(self._runs.terminate(run_id, wait_seconds, call, self._tell_watches), pb.Run)
 
     def Retry(self, request: pb.RetryRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Runs a failed run again."""
-        return messages.run(self._runs.retry(requests.run_id(request), current_call(context)))
+        return message(self._runs.retry(requests.run_id(request), current_call(context)), pb.Run)
 
     def Archive(self, request: pb.ArchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Puts a run away."""
-        return messages.run(self._runs.archive(requests.run_id(request), current_call(context)))
+        return message(self._runs.archive(requests.run_id(request), current_call(context)), pb.Run)
 
     def Unarchive(self, request: pb.UnarchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Takes a run back from the archive."""
-        return messages.run(self._runs.unarchive(requests.run_id(request), current_call(context)))
+        return message(self._runs.unarchive(requests.run_id(request), current_call(context)), pb.Run)
 
     def Delete(self, request: pb.DeleteRunRequest, context: grpc.ServicerContext) -> pb.DeleteRunResponse:
         """Deletes a run."""
         run_id = requests.run_id(request)
         deleted = self._runs.delete(run_id, current_call(context), allow_missing=request.allow_missing)
-        return messages.delete_response(run_id, deleted=deleted)
+        return pb.DeleteRunResponse(run_id=run_id if deleted else "")
 
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
         """Follows runs."""
@@ -92,7 +96,7 @@ class RunServicer(RunServiceServicer):
         with self._watches.open(wanted, call) as events:
             context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))  # it may be long before there is news
             for event in events:
-                yield messages.run_event(event, tasks=wanted.tasks)
+                yield _event(event, tasks=wanted.tasks)
 
     def _tell_watches(self, run: Run) -> None:
         if self._watches is not None:
@@ -112,4 +116,20 @@ class RunServicer(RunServiceServicer):
             for piece in pieces:
                 if isinstance(piece, bytes):
                     call.usage.add_sent(len(piece))
-                yield messages.log_piece(piece)
+                yield _log_piece(piece)
+
+
+def _log_piece(piece: LogPiece) -> pb.ReadLogsResponse:
+    return pb.ReadLogsResponse(chunk=piece) if isinstance(piece, bytes) else pb.ReadLogsResponse(note=piece.text)
+
+
+def _event(event: RunEvent, *, tasks: bool) -> pb.RunEvent:
+    """The event of a watch; the tasks of a run only where they are requested."""
+    at = timestamp(event.observed_at)
+    match event:
+        case RunChanged():
+            item = event.run if tasks else replace(event.run, tasks=())
+            return pb.RunEvent(changed=pb.RunChanged(run=message(item, pb.Run)), observed_at=at)
+        case RunGone():
+            return pb.RunEvent(gone=pb.RunGone(run_id=event.run_id), observed_at=at)
+    return pb.RunEvent(heartbeat=pb.Heartbeat(kfp_reachable=event.kfp_reachable), observed_at=at)

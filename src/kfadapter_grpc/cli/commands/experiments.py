@@ -11,8 +11,8 @@ from kfadapter_grpc.cli.column_widths import Step
 from kfadapter_grpc.cli.confirmation import ask, can_answer
 from kfadapter_grpc.cli.filters import page_size
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, SHORT_TIME, shown_time
+from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.references import experiment_id, experiment_reference
-from kfadapter_grpc.cli.run_records import experiment_record
 from kfadapter_grpc.domain.errors import ExperimentNotFoundError
 from kfadapter_grpc.domain.models import StorageState
 
@@ -36,7 +36,7 @@ def list_experiments(
     if style is Format.NAME:
         output.print_names(one.name for one in experiments)
     elif style is not Format.TABLE:
-        output.print_document([experiment_record(one) for one in experiments], style)
+        output.print_document([record(one) for one in experiments], style)
     elif experiments:
         _print_table(experiments)
     else:
@@ -103,7 +103,7 @@ def _print(found: Experiment, style: Format, said: str = "") -> None:
     if style is Format.NAME:
         output.print_names([found.name])
     elif style is not Format.TABLE:
-        output.print_document(experiment_record(found), style)
+        output.print_document(record(found), style)
     elif said:
         output.print_line(said)
     else:

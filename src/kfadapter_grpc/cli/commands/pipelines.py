@@ -11,14 +11,7 @@ from kfadapter_grpc.cli.confirmation import ask, can_answer
 from kfadapter_grpc.cli.filters import page_size
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, other
 from kfadapter_grpc.cli.pipeline_view import print_pipeline, print_pipelines, print_version, print_versions
-from kfadapter_grpc.cli.records import (
-    deletion_record,
-    listed_version_record,
-    pipeline_record,
-    pipeline_with_versions_record,
-    version_deletion_record,
-    version_record,
-)
+from kfadapter_grpc.cli.records import listed_record, record
 from kfadapter_grpc.domain.models import View
 
 if TYPE_CHECKING:
@@ -44,7 +37,7 @@ def get(options: ClientOptions, ref: PipelineRef, style: Format) -> None:
     elif style is Format.NAME:
         output.print_names([pipeline.name])
     else:
-        output.print_document(pipeline_with_versions_record(pipeline, newest), style)
+        output.print_document(record(pipeline) | {"versions": [listed_record(version) for version in newest]}, style)
 
 
 def get_version(options: ClientOptions, ref: PipelineRef, version: VersionRef, style: Format) -> None:
@@ -61,7 +54,7 @@ def get_version(options: ClientOptions, ref: PipelineRef, version: VersionRef, s
     elif style is Format.NAME:
         output.print_names([found.name])
     else:
-        output.print_document(version_record(found), style)
+        output.print_document(record(found), style)
 
 
 def _newest(client: Client, pipeline: Pipeline) -> Sequence[PipelineVersion]:
@@ -129,7 +122,7 @@ def delete_version(
             allow_missing=allow_missing,
         )
     if style in (Format.JSON, Format.YAML):
-        output.print_document(version_deletion_record(result), style)
+        output.print_document(record(result), style)
     elif not result.pipeline_version_id:
         output.note(f"there was no version {version} of a pipeline {ref}")
     elif style is Format.NAME:
@@ -155,7 +148,7 @@ def _print_pipelines(pipelines: Iterable[Pipeline], style: Format) -> None:
     if style is Format.NAME:
         output.print_names(pipeline.name for pipeline in pipelines)
     elif style is not Format.TABLE:
-        output.print_document([pipeline_record(pipeline) for pipeline in pipelines], style)
+        output.print_document([record(pipeline) for pipeline in pipelines], style)
     elif found := list(pipelines):
         print_pipelines(found)
     else:
@@ -166,7 +159,7 @@ def _print_versions(versions: Iterable[PipelineVersion], style: Format) -> None:
     if style is Format.NAME:
         output.print_names(version.name for version in versions)
     elif style is not Format.TABLE:
-        output.print_document([listed_version_record(version) for version in versions], style)
+        output.print_document([listed_record(version) for version in versions], style)
     elif found := list(versions):
         print_versions(found)
     else:
@@ -175,7 +168,7 @@ def _print_versions(versions: Iterable[PipelineVersion], style: Format) -> None:
 
 def _print_deletion(result: DeleteResult, ref: PipelineRef, style: Format) -> None:
     if style in (Format.JSON, Format.YAML):
-        output.print_document(deletion_record(result), style)
+        output.print_document(record(result), style)
     elif not result.pipeline_id:
         output.note(f"there was no pipeline {ref}")
     elif style is Format.NAME:

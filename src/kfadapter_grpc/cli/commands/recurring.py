@@ -17,7 +17,7 @@ from kfadapter_grpc.cli.durations import duration, shown_duration
 from kfadapter_grpc.cli.filters import optional_moment, page_size
 from kfadapter_grpc.cli.parameter_values import parse_parameters
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, shown_time
-from kfadapter_grpc.cli.run_records import recurring_run_record
+from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.run_view import shown_value
 from kfadapter_grpc.domain.errors import AdapterError
 from kfadapter_grpc.domain.models import View
@@ -112,7 +112,7 @@ def list_recurring(options: ClientOptions, style: Format, *, experiment: str, or
     if style is Format.NAME:
         output.print_names(one.recurring_run_id for one in recurring)
     elif style is not Format.TABLE:
-        output.print_document([recurring_run_record(one) for one in recurring], style)
+        output.print_document([record(one) for one in recurring], style)
     elif recurring:
         _print_table(recurring)
     else:
@@ -152,7 +152,7 @@ def _print(client: Client, found: RecurringRun, style: Format, said: str = "") -
     if style is Format.NAME:
         output.print_names([found.recurring_run_id])
     elif style is not Format.TABLE:
-        output.print_document(recurring_run_record(found), style)
+        output.print_document(record(found), style)
     elif said:
         output.print_line(said)
     else:

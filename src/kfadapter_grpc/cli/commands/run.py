@@ -13,8 +13,8 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, name_pipeline, other
 from kfadapter_grpc.cli.parameter_values import parse_parameters
 from kfadapter_grpc.cli.pipeline_file import STDIN, is_file_name, pipeline_files, several
+from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.references import experiment_reference, reference, version_reference
-from kfadapter_grpc.cli.run_records import run_record
 from kfadapter_grpc.cli.run_view import print_started, run_fields
 from kfadapter_grpc.cli.streams import native_path
 from kfadapter_grpc.domain.errors import AdapterError
@@ -183,13 +183,13 @@ def _print_started(started: Run, options: ClientOptions, style: Format) -> None:
     elif style is Format.NAME:
         output.print_names([started.run_id])
     else:
-        output.print_document(run_record(started), style)
+        output.print_document(record(started), style)
 
 
 def _print_valid(checked: Run, style: Format) -> None:
     """Says that nothing is wrong; there is no run, so it has neither id nor state."""
     if style in (Format.JSON, Format.YAML):
-        output.print_document(run_record(checked), style)
+        output.print_document(record(checked), style)
     elif style is Format.TABLE:
         output.print_fields([field for field in run_fields(checked) if field[0] not in ("Id", "State")])
     output.note("nothing is wrong with it; nothing was started")

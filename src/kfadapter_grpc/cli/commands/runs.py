@@ -12,8 +12,8 @@ from kfadapter_grpc.cli.commands import watch
 from kfadapter_grpc.cli.commands.run import in_full
 from kfadapter_grpc.cli.confirmation import ask, can_answer
 from kfadapter_grpc.cli.invocation import RUN, Invocation, other
+from kfadapter_grpc.cli.records import listed_record, record
 from kfadapter_grpc.cli.references import experiment_reference, reference, run_id, version_reference
-from kfadapter_grpc.cli.run_records import listed_run_record, run_record
 from kfadapter_grpc.cli.run_tree import shown_state
 from kfadapter_grpc.cli.run_view import print_run, print_runs, print_started
 from kfadapter_grpc.domain.experiments import ExperimentRef
@@ -53,7 +53,7 @@ def list_runs(options: ClientOptions, wanted: Wanted, style: Format, *, limit: i
     if style is Format.NAME:
         output.print_names(run.run_id for run in runs)
     elif style is not Format.TABLE:
-        output.print_document([listed_run_record(run) for run in runs], style)
+        output.print_document([listed_record(run) for run in runs], style)
     elif runs:
         print_runs(runs)
     else:
@@ -178,4 +178,4 @@ def _print_one(found: Run, style: Format, said: str) -> None:
     elif style is Format.NAME:
         output.print_names([found.run_id])
     else:
-        output.print_document(run_record(found), style)
+        output.print_document(record(found), style)

@@ -13,7 +13,7 @@ from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.choices import Format
 from kfadapter_grpc.cli.pipeline_file import STDIN, PipelineFile, check_one_for_name, pipeline_files
 from kfadapter_grpc.cli.pipeline_view import print_receipt
-from kfadapter_grpc.cli.records import receipt_record
+from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.domain.models import IfExists
 
@@ -126,6 +126,6 @@ def _print(receipts: list[UploadReceipt], style: Format, *, several: bool) -> No
     elif style is Format.NAME:
         output.print_names(receipt.pipeline.name for receipt in receipts)
     elif several:
-        output.print_document([receipt_record(receipt) for receipt in receipts], style)
+        output.print_document([record(receipt) for receipt in receipts], style)
     else:
-        output.print_document(receipt_record(receipts[0]), style)
+        output.print_document(record(receipts[0]), style)

@@ -13,8 +13,8 @@ from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.followed import Followed
 from kfadapter_grpc.cli.invocation import RUN, Invocation, do, other
+from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.references import run_id
-from kfadapter_grpc.cli.run_records import run_record
 from kfadapter_grpc.cli.run_tree import planned_paths
 from kfadapter_grpc.cli.run_view import print_outputs
 from kfadapter_grpc.domain.errors import AdapterError
@@ -121,9 +121,9 @@ def _print(followed: Sequence[Followed], style: Format) -> None:
     elif style is Format.NAME:
         output.print_names(run.run_id for run in runs)
     elif len(followed) == 1 and runs:
-        output.print_document(run_record(runs[0]), style)
+        output.print_document(record(runs[0]), style)
     else:
-        output.print_document([run_record(run) for run in runs], style)
+        output.print_document([record(run) for run in runs], style)
 
 
 def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
