@@ -8,6 +8,7 @@ import socket
 import threading
 from collections import Counter
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
@@ -73,19 +74,15 @@ FAULTS: dict[str, Behaviour | None] = {
 """The kinds of fault, each with what the KFP does."""
 
 
-def pass_on(netloc: str, connection: Connection, received: Received) -> bool:
-    """Has a server answer a request, as a behaviour does."""
-    return asked(netloc, received)(connection, received)
-
-
-def asked(netloc: str, received: Received) -> Behaviour:
-    """Sends a request on to a server; gives what the server answers."""
+def asked(netloc: str, received: Received) -> tuple[int, Behaviour]:
+    """Sends a request on to a server; gives the status of its answer, and what repeats the answer."""
     behind = http.client.HTTPConnection(netloc, timeout=_SECONDS)
     try:
         kept = {key: value for key, value in received.headers.items() if key != "host"}
         behind.request(received.method, received.path, received.body or None, kept)
         answer = behind.getresponse()
-        return answers(answer.status, answer.read(), content_type=answer.headers.get("Content-Type", ""))
+        content_type = answer.headers.get("Content-Type", "")
+        return answer.status, answers(answer.status, answer.read(), content_type=content_type)
     finally:
         behind.close()
 
@@ -147,6 +144,7 @@ class FaultyKfp:
         self._fault: Behaviour | None = None
         self._meets: Meets = everything
         self._asked: Counter[str] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()
 
     def __enter__(self) -> Self:
         self._server.__enter__()
@@ -160,6 +158,7 @@ class FaultyKfp:
         with self._lock:
             self._fault, self._meets = fault, meets
             self._asked.clear()
+            self._refused.clear()
             self._server.requests.clear()
 
     def requests(self) -> Counter[str]:
@@ -168,12 +167,26 @@ class FaultyKfp:
             return self._asked.copy()
 
     def writes(self) -> Counter[tuple[str, str]]:
-        """How often each request that changes something has come since; by its call, and in words."""
+        """How often each request that changes something has come since; by its call, and in words.
+
+        What the KFP behind refused because the name is taken does not count: that changed nothing.
+        """
         came = [one for one in self._server.requests if changes_only(one, 0)]
-        return Counter((call_of(one), f"{one.method} {one.path.partition('?')[0]}") for one in came)
+        with self._lock:
+            return Counter(map(_words, came)) - self._refused
 
     def _serve(self, connection: Connection, received: Received) -> bool:
         with self._lock:
             self._asked[call_of(received)] += 1
             fault = self._fault if self._meets(received, self._asked[call_of(received)]) else None
-        return fault(connection, received) if fault is not None else pass_on(self._behind, connection, received)
+        if fault is not None:
+            return fault(connection, received)
+        status, answer = asked(self._behind, received)
+        if status == HTTPStatus.CONFLICT:
+            with self._lock:
+                self._refused[_words(received)] += 1
+        return answer(connection, received)
+
+
+def _words(received: Received) -> tuple[str, str]:
+    return call_of(received), f"{received.method} {received.path.partition('?')[0]}"

@@ -25,7 +25,6 @@ ARRIVING = Moment("upload: while the file arrives at the adapter", "", "")
 MOMENTS: dict[Kind, tuple[Moment, ...]] = {
     Kind.SPOOLED: (ARRIVING,),
     Kind.NEW: (
-        Moment("upload: before the pipeline is looked for", "GET", r"/pipelines/names/"),
         Moment("upload: before the pipeline is made", "POST", _MAKE),
         Moment("upload: after the pipeline was made", "POST", _MAKE, Step.ANSWERED),
         Moment("upload: when the pipeline is looked for again", "GET", r"/pipelines/names/", lost=_MAKE),
@@ -35,6 +34,7 @@ MOMENTS: dict[Kind, tuple[Moment, ...]] = {
         Moment("upload: when the version is looked for again", "GET", r"/versions\?", lost=_FILL),
     ),
     Kind.NEXT: (
+        Moment("second version: before its pipeline is looked for", "GET", r"/pipelines/names/"),
         Moment("second version: before its number is looked for", "GET", r"/v1beta1/pipeline_versions\?.*=200"),
         Moment("second version: before an earlier upload is looked for", "GET", r"/versions\?"),
         Moment("second version: before it is made", "POST", _FILL),

@@ -90,7 +90,7 @@ class Tripwire:
             if self._trips(received, Step.HALFWAY):
                 with begun(self._behind, received):
                     return self._act()
-            answer = asked(self._behind, received)
+            _, answer = asked(self._behind, received)
         except (OSError, http.client.HTTPException):
             return False
         if self._loses(received):

@@ -145,14 +145,31 @@ def test_a_caller_that_goes_away_is_cleaned_up_after(
 def test_a_caller_that_goes_away_while_the_pipeline_is_made(
     scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
 ) -> None:
-    """Making the pipeline is not broken off, because only its answer tells what must be undone."""
-    _new_pipeline(scripted, STORED)
-    scripted.first("POST", CREATE, after(0.4, MADE))
+    """Making the pipeline is not broken off at once, because its answer tells what must be undone."""
     the_call = call()
-    threading.Timer(0.1, the_call.cancel).start()
+
+    def make(connection: Connection, received: Received) -> bool:
+        the_call.cancel()
+        return MADE(connection, received)
+
+    _new_pipeline(scripted, STORED)
+    scripted.first("POST", CREATE, make)
     with pytest.raises(errors.CallCancelledError):
         before_scripted.upload(UploadRequest("p"), pipeline_file(), the_call)
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
+
+
+def test_a_caller_that_goes_away_while_kfp_does_not_answer(
+    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
+) -> None:
+    """Nobody waits for an answer that does not come, nor looks for what may have become of it."""
+    the_call = call()
+    scripted.on("POST", CREATE, stalls())
+    threading.Timer(0.1, the_call.cancel).start()
+    with pytest.raises(errors.CallCancelledError):
+        before_scripted.upload(UploadRequest("p"), pipeline_file(), the_call)
+    assert the_call.remaining() > 1
+    assert [request.method for request in scripted.requests] == ["POST"]
 
 
 class _MakesAndBreaks:

@@ -111,6 +111,19 @@ class Call:
         finally:
             forget()
 
+    @contextmanager
+    def with_grace(self, seconds: float) -> Iterator[Call]:
+        """A part of the call that goes on for `seconds` after the call was cancelled."""
+        part = self.apart(self.remaining())
+        timer = threading.Timer(seconds, part.cancel)
+        timer.daemon = True
+        forget = self.on_cancel(timer.start)
+        try:
+            yield part
+        finally:
+            forget()
+            timer.cancel()
+
     def extend(self, seconds: float) -> None:
         """Allows at least `seconds` from now on."""
         self._deadline = max(self._deadline, time.monotonic() + seconds)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _MAX_LOSSES = 5
 """How often the next version number, or the race to make a pipeline, may be lost before we give up."""
+_GRACE_SECONDS = 0.1
+"""How long KFP may go on making a pipeline after the caller went away."""
 _BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
 """A write that fails like this may have had its effect."""
 _REPEAT = "repeat the call with the same request_id"
@@ -103,7 +105,7 @@ class Uploader:
                     result = self._store_into(job, found) if found else self._store_new(job)
                 except _LostRaceError as lost:
                     found = lost.found or self._find(job)
-                except errors.PipelineNotFoundError:  # found, and deleted since
+                except errors.PipelineNotFoundError:  # it was there, and was deleted since
                     found = self._find(job)
                 else:
                     return replace(result, not_kept=outcomes.not_kept(request, result))
@@ -216,15 +218,16 @@ class Uploader:
             "namespace": request.namespace,
             "tags": job.pipeline_tags,
         }
-        # A caller who goes away does not break this off: it is short, and its answer tells what is to be undone.
-        call = job.call.apart(job.call.remaining())
         try:
-            with explained(job.context()):
+            # It is short, and its answer tells what is to be undone when the caller goes away.
+            with job.call.with_grace(_GRACE_SECONDS) as call, explained(job.context()):
                 made = self._api.create_pipeline({key: value for key, value in body.items() if value}, call)
         except errors.PipelineExistsError as error:
             raise self._lost(job) from error
         except NotSentError:
             raise
+        except errors.CallCancelledError:
+            raise  # KFP is slow: if it makes the pipeline, that stays empty, and the next upload of the name adopts it
         except _BROKEN as error:
             made = self._made_all_the_same(job, error)
             if isinstance(error, errors.KfpTimeoutError):
