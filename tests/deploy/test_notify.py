@@ -63,8 +63,9 @@ def test_there_is_one_and_never_two(installed: Installation) -> None:
 
 def test_the_pod_is_restricted(pod: dict[str, Any], container: dict[str, Any], installed: Installation) -> None:
     """It has the same user and as few rights as the adapter's, and no token for Kubernetes."""
-    same = ("securityContext", "automountServiceAccountToken", "enableServiceLinks", "serviceAccountName")
+    same = ("securityContext", "enableServiceLinks", "serviceAccountName")
     assert {key: pod[key] for key in same} == {key: installed.pod[key] for key in same}
+    assert pod["automountServiceAccountToken"] is False
     assert container["securityContext"] == installed.adapter["securityContext"]
     assert container["image"] == installed.adapter["image"]
     assert {"memory", "ephemeral-storage"} <= set(container["resources"]["limits"])
