@@ -138,7 +138,7 @@ facts are declared in `src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `s
 
 Never tried is what is known to hurt: malformed YAML, which KFP 2.5.0 and 2.17.0 never answer while a core is busy for
 ever (so upload through the adapter, which checks the syntax first), and starting a second run with the same id, which
-leaves a workflow behind. How a KFP was installed is told by the newest run that has ended. What a version lacks stands
+leaves a workflow behind. The newest run that has ended shows how a KFP was installed. What a version lacks stands
 in [KFP versions](kfp-versions.md).
 
 | fact | 2.17.0 | 2.5.0 | without it |
