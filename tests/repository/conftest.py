@@ -8,6 +8,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.runs_kfp import RunsKfp
 from tests.scripted_kfp import ScriptedKfp
 from tests.transcripts import PIPELINES
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
 
 
 @pytest.fixture
@@ -48,6 +50,22 @@ def before_scripted(scripted: ScriptedKfp) -> Iterator[KfpPipelineRepository]:
 def name() -> str:
     """A pipeline's name that no other test uses."""
     return f"이름 {uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def kfp() -> Iterator[RunsKfp]:
+    """A KFP that keeps runs."""
+    kfp = RunsKfp()
+    with kfp.server:
+        yield kfp
+
+
+@pytest.fixture
+def runs(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
+    """The repository of runs before it."""
+    backend = connect(kfp.url)
+    yield backend.runs
+    backend.close()
 
 
 def call(seconds: float = 20) -> Call:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.recorded_runs import in_v1beta1, names, recorded
 from tests.repository.conftest import call
-from tests.runs_kfp import RunsKfp
 
 from kfadapter_grpc.domain.errors import InvalidFieldError, TaskNotFoundError
 from kfadapter_grpc.domain.models import PageRequest, View
@@ -22,7 +21,7 @@ from kfadapter_grpc.kfp_backend import connect
 from kfadapter_grpc.kfp_backend.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.runs_kfp import RunsKfp
 
     from kfadapter_grpc.domain.runs import Run, RunTask
     from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
@@ -164,22 +163,6 @@ SAID_BY_HISTORY = {
     "stopped_by_argo": ["FAILED"],
 }
 """What BASIC and List can know of runs that were terminated or retried, stage by stage."""
-
-
-@pytest.fixture
-def kfp() -> Iterator[RunsKfp]:
-    """A KFP with one run."""
-    kfp = RunsKfp()
-    with kfp.server:
-        yield kfp
-
-
-@pytest.fixture
-def runs(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
-    """The repository before it."""
-    backend = connect(kfp.url)
-    yield backend.runs
-    backend.close()
 
 
 def put(kfp: RunsKfp, stage: dict[str, Any]) -> str:

@@ -47,22 +47,6 @@ RUN = run_id_for("r-1")
 
 
 @pytest.fixture
-def kfp() -> Iterator[RunsKfp]:
-    """A KFP that keeps runs."""
-    kfp = RunsKfp()
-    with kfp.server:
-        yield kfp
-
-
-@pytest.fixture
-def runs(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
-    """The repository before it."""
-    backend = connect(kfp.url)
-    yield backend.runs
-    backend.close()
-
-
-@pytest.fixture
 def others(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
     """The repository of another adapter before the same KFP."""
     backend = connect(kfp.url)

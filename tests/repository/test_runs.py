@@ -36,22 +36,6 @@ NOT_ARCHIVED = {"operation": "NOT_EQUALS", "key": "storage_state", "string_value
 
 
 @pytest.fixture
-def kfp() -> Iterator[RunsKfp]:
-    """A KFP that keeps runs."""
-    kfp = RunsKfp()
-    with kfp.server:
-        yield kfp
-
-
-@pytest.fixture
-def runs(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
-    """The repository before it."""
-    backend = connect(kfp.url)
-    yield backend.runs
-    backend.close()
-
-
-@pytest.fixture
 def before_scripted(scripted: ScriptedKfp) -> Iterator[KfpRunRepository]:
     """The repository before a KFP that does what the test tells it."""
     backend = connect(scripted.url)

@@ -95,8 +95,7 @@ class TaskPaths:
 
 def _part(task: RunTask, iteration: int | None) -> Part:
     """The generated name of a group (`for-loop-1`) says less than the name that its author gave it."""
-    is_group = task.kind in {TaskKind.LOOP, TaskKind.DAG, TaskKind.CONDITION}
-    shown = task.display_name if is_group and _PLAIN.fullmatch(task.display_name) else task.name
+    shown = task.display_name if task.kind.is_group and _PLAIN.fullmatch(task.display_name) else task.name
     return Part(task.name, task.display_name, shown, iteration)
 
 

@@ -44,6 +44,11 @@ class TaskKind(enum.Enum):
     LOOP = "loop"
     EXIT_HANDLER = "exit_handler"
 
+    @property
+    def is_group(self) -> bool:
+        """Whether it holds other tasks."""
+        return self in {TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP}
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:

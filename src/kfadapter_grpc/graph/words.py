@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.spec import Task
 
 _KINDS = {TaskKind.IMPORTER: "importer", TaskKind.EXIT_HANDLER: "finally"}
-_GROUPS = {TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP}
 _MOST_LINES = 3
 _NUMBER = re.compile(r"-\d+$")
 _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
@@ -34,7 +33,7 @@ def kind_words(task: Task) -> Iterator[str]:
     """Says what is special about a task, each on a line of its own."""
     if task.kind in _KINDS:
         yield _KINDS[task.kind]
-    elif task.kind in _GROUPS and not task.tasks and not task.image:
+    elif task.kind.is_group and not task.tasks and not task.image:
         yield "no tasks shown"  # there are none, or they are too many, too deep or not understood
     if component := _component(task):
         yield f"runs {component}"

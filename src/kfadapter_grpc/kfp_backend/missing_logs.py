@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.domain.errors import AdapterError, RunNotFoundError, TaskNotFoundError, UnsupportedByKfpError
 from kfadapter_grpc.domain.runs import RunState
-from kfadapter_grpc.domain.spec import TaskKind
 from kfadapter_grpc.kfp_backend.error_table.runs import NO_SUCH_RUN
 from kfadapter_grpc.kfp_backend.log_sources import KFP, KUBERNETES, MAIN_LOGS
 from kfadapter_grpc.kfp_backend.pod_logs import CONTAINER, PodLogError
@@ -23,7 +22,6 @@ _SWITCH_ON = (
     "workflow-controller-configmap"
 )
 _POD_LOGS = "or let the adapter read the logs of pods (deploy/components/pod-logs)"
-_GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
 _DID_NOT_RUN = frozenset({RunState.SKIPPED, RunState.OMITTED})
 _WITHOUT_POD = _DID_NOT_RUN | {RunState.PENDING}
 _GONE = ("not found", "NotFound")
@@ -50,7 +48,7 @@ def missing_log(task: RunTask, of: PodOfRun, refusals: Mapping[str, NoLogError])
 def not_begun(run_id: str, task: RunTask, why: str = "") -> TaskNotFoundError:
     """The error for a task of which there is no pod, or one whose container has not started."""
     name = f"task '{task.name}' of run {run_id}"
-    if task.kind in _GROUPS:
+    if task.kind.is_group:
         text = f"{name} is a group of tasks, which has no log of its own; name one of its tasks"
     elif task.cached:
         text = f"{name} was not executed, as its result came from the cache; it has no log"

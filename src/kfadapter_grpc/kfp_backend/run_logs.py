@@ -6,7 +6,6 @@ forwarded, and nothing is read if KFP refuses that.
 
 from __future__ import annotations
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
@@ -197,7 +196,7 @@ class KfpRunLogs:
     def _nodes(self, run_id: str, call: Call) -> tuple[RunNodes, bool]:
         """Gets a run, which checks that it may be read; returns its nodes, and whether it has ended."""
         run = self._reader.get(run_id, call)
-        return self._reader.nodes(run, call), self._reader.basic(run).state.is_over
+        return self._reader.nodes(run, call), run.known_state.is_over
 
 
 class _Pauses:
@@ -227,14 +226,9 @@ class _Pauses:
             CallCancelledError: The client cancelled the call.
         """
         self._seconds = _FIRST_PAUSE_SECONDS if moved else min(self._seconds * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
-        gone = threading.Event()
-        forget = self._call.on_cancel(gone.set)
-        try:
-            seconds = max(self._seconds, min(reading_seconds / _MOST_TIME_READING, _LONGEST_REST_SECONDS))
-            if gone.wait(min(seconds, self._call.remaining())):
-                raise CallCancelledError("the client cancelled the call")
-        finally:
-            forget()
+        seconds = max(self._seconds, min(reading_seconds / _MOST_TIME_READING, _LONGEST_REST_SECONDS))
+        if self._call.cancelled_within(min(seconds, self._call.remaining())):
+            raise CallCancelledError("the client cancelled the call")
 
 
 def _pod_of(run_id: str, nodes: RunNodes, pod: Pod, *, is_over: bool) -> PodOfRun:

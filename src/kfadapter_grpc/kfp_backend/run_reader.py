@@ -68,7 +68,7 @@ class RunReader:
             return RunNodes(unreadable=error.message)
         if manifest is None:
             return _from_task_details(found)
-        return read_nodes(manifest, is_over=self.basic(found).state.is_over) if manifest else RunNodes()
+        return read_nodes(manifest, is_over=found.known_state.is_over) if manifest else RunNodes()
 
     def _manifest(self, run_id: str, call: Call) -> str | None:
         """Gets the manifest of a run; empty before the first report, None where this KFP serves none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -202,18 +201,13 @@ class KfpRunRepository:
     def _until_over(self, found: RunJson, wait_seconds: float, call: Call) -> RunJson:
         """Asks now and then until a run is over, or there is no more time for it."""
         end = time.monotonic() + min(wait_seconds, call.remaining() - _MARGIN_SECONDS)
-        gone = threading.Event()
-        forget = call.on_cancel(gone.set)
         pause = _FIRST_PAUSE_SECONDS
-        try:
-            while not found.known_state.is_over and (left := end - time.monotonic()) > 0:
-                if gone.wait(min(pause, left)):
-                    raise errors.CallCancelledError("the caller went away")
-                with suppress(errors.KfpUnavailableError):  # it may come back while there is time
-                    found = self._reader.get(found.run_id, call)
-                pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
-        finally:
-            forget()
+        while not found.known_state.is_over and (left := end - time.monotonic()) > 0:
+            if call.cancelled_within(min(pause, left)):
+                raise errors.CallCancelledError("the caller went away")
+            with suppress(errors.KfpUnavailableError):  # it may come back while there is time
+                found = self._reader.get(found.run_id, call)
+            pause = min(pause * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
         return found
 
     def _with_log_tails(self, run: Run, nodes: RunNodes, call: Call) -> tuple[RunTask, ...]:

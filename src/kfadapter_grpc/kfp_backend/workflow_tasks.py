@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _DRIVERS = frozenset({"system-dag-driver", "system-container-driver"})
 _CONTAINERS = frozenset({"system-container-executor", "retry-system-container-executor"})
 _IMPORTER = "system-importer"
-_GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
 _FOLDED = frozenset({"StepGroup", "TaskGroup", "Container"})
 _ON_EXIT = ".onExit"
 _ITERATIONS = "iteration-iterations"
@@ -183,7 +182,7 @@ class _Reader:
         pods = driver.pods()
         if warning := self._words_of_waiting(pods):
             self._waiting.append((place.parent, warning))
-        if _STATES.get(driver.outer.phase) is RunState.FAILED:
+        if _has_failed(driver):
             self._failures.append(self._failure(driver, pods, place, place.parent, by_driver=True))
 
     # --- one task -----------------------------------------------------------------------------------------------
@@ -197,7 +196,7 @@ class _Reader:
         pods, of_driver = self._pods_of(step), driver.pods() if driver else []
         state = _state(step, driver, kind, inner, pods)
         warning = self._words_of_waiting(pods or of_driver)
-        if driver is not None and _STATES.get(driver.outer.phase) is RunState.FAILED:
+        if _has_failed(driver):
             pods = of_driver
         outer = (step or driver).outer  # type: ignore[union-attr] # there is one of the two
         task = RunTask(
@@ -224,7 +223,7 @@ class _Reader:
         below = _Place(task.task_id, place.iteration, place.at_end)
         if kind is TaskKind.LOOP:
             self._loop(inner, task, below)
-        elif kind in _GROUPS:
+        elif kind.is_group:
             self._todo.append((inner, below))
 
     def _pods_of(self, step: Step | None) -> list[NodeJson]:
@@ -236,7 +235,7 @@ class _Reader:
         self, task: RunTask, step: Step | None, driver: Step | None, pods: Sequence[NodeJson], place: _Place
     ) -> str:
         """Returns why a task failed, and takes note of it, unless it is a group of which something inside failed."""
-        by_driver = driver is not None and _STATES.get(driver.outer.phase) is RunState.FAILED
+        by_driver = _has_failed(driver)
         source = driver if by_driver else step
         if source is None or (not by_driver and not pods and source.type in {"DAG", "Steps"}):
             return ""
@@ -322,6 +321,10 @@ def _kind(name: str, step: Step | None, driver: Step | None, spec: _TaskSpecJson
     return TaskKind.CONDITION if spec.trigger_policy.condition else TaskKind.DAG
 
 
+def _has_failed(step: Step | None) -> bool:
+    return step is not None and _STATES.get(step.outer.phase) is RunState.FAILED
+
+
 def _is_loop(name: str, step: Step) -> bool:
     """Whether a step is a loop; its driver is inside of it."""
     return step.template.endswith(f"-{name}-iterator")
@@ -330,18 +333,17 @@ def _is_loop(name: str, step: Step) -> bool:
 def _state(
     step: Step | None, driver: Step | None, kind: TaskKind, inner: Mapping[str, Step], pods: Sequence[NodeJson]
 ) -> RunState:
-    driven = _STATES.get(driver.outer.phase) if driver else None
-    if driven is RunState.FAILED:
+    if _has_failed(driver):
         return RunState.FAILED
     if step is None:
-        return RunState.OMITTED if driven is RunState.OMITTED else RunState.PENDING
+        return RunState.OMITTED if driver and driver.outer.phase == "Omitted" else RunState.PENDING
     ended = _STATES.get(step.outer.phase)
     iterations = inner.get(_ITERATIONS)
     if ended is RunState.SUCCEEDED and kind is TaskKind.LOOP and iterations and iterations.outer.phase == "Skipped":
         return RunState.SKIPPED
     if ended is not None:
         return ended
-    waits = pods and pods[-1].phase == "Pending" and kind not in _GROUPS
+    waits = pods and pods[-1].phase == "Pending" and not kind.is_group
     return RunState.PENDING if waits else RunState.RUNNING
 
 

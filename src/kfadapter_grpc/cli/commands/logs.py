@@ -14,7 +14,6 @@ from kfadapter_grpc.domain.errors import TaskNotFoundError, UnsupportedByKfpErro
 from kfadapter_grpc.domain.run_events import RunChanged
 from kfadapter_grpc.domain.run_paths import TaskPaths
 from kfadapter_grpc.domain.runs import RunState
-from kfadapter_grpc.domain.spec import TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.domain.runs import Run, RunTask
 
 _NOT_BEGUN = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
-_GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
 
 
 def log(
@@ -86,7 +84,7 @@ def _note(task: str, text: str) -> None:
 def _by_path(run: Run) -> Iterator[tuple[str, RunTask]]:
     """Yields the tasks that have logs, each with its path; groups have none."""
     paths = TaskPaths(run.tasks)
-    yield from ((paths.of(task), task) for task in run.tasks if task.kind not in _GROUPS)
+    yield from ((paths.of(task), task) for task in run.tasks if not task.kind.is_group)
 
 
 def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
