@@ -11,7 +11,7 @@ from tests.workflows import Task, Workflow
 from benchmarks.results import Figure, Row, ratio
 from benchmarks.sides import ADAPTER
 from benchmarks.spec_summary import timed
-from kfadapter_grpc.kfp_backend.workflow_tasks import read_nodes
+from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

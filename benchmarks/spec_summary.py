@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp_backend.spec import summarize
+from kfadapter_grpc.kfp.spec import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable

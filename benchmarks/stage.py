@@ -17,7 +17,7 @@ from benchmarks.pipeline_text import write_pipeline
 from benchmarks.processes import Adapter, Caller, stand_in
 from benchmarks.sides import ADAPTER, HTTP, PAGE, SDK, HttpSide
 from benchmarks.stand_in import REAL
-from kfadapter_grpc.embedded.process import start
+from kfadapter_embedded.process import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator

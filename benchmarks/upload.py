@@ -14,7 +14,7 @@ from benchmarks.rounds import take_turns, times
 from benchmarks.sides import ADAPTER, CHUNK_BYTES, HTTP, SDK
 from benchmarks.stage import PREFIX
 from benchmarks.stand_in import NEW
-from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, Phase, given
 from tests.hostile_files import HOSTILE
 
 from kfadapter.v1 import pipeline_pb2
+from kfadapter_embedded.process import start
 from kfadapter_grpc.client import Client, HealthStatus
-from kfadapter_grpc.contract import METHODS, CallKind
-from kfadapter_grpc.embedded.process import start
+from kfadapter_grpc.methods import METHODS, CallKind
 from robustness.generated import Requests, mutated
 from robustness.process_use import settled, use_of
 from robustness.raw_calls import Outcome, call
@@ -27,7 +27,7 @@ from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.contract import RpcMethod
+    from kfadapter_grpc.methods import RpcMethod
 
 MUTATIONS = 4
 """How many requests are made of each generated one by changing its bytes."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from benchmarks.pipeline_text import write_pipeline
 from benchmarks.processes import Adapter
 
+from kfadapter_embedded.process import start
 from kfadapter_grpc.client import CannotConnectError, Client, KfpUnavailableError
-from kfadapter_grpc.embedded.process import start
 from robustness.cutting_proxy import CuttingProxy
 from robustness.scenario import Finding, Scenario, Stage, at_least, exactly, told
 

@@ -13,7 +13,7 @@ from benchmarks.processes import Adapter
 from tests.scripted_kfp import ScriptedKfp
 
 from kfadapter.v1 import pipeline_pb2, run_pb2
-from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.methods import METHODS
 from robustness.process_use import settled, use_of
 from robustness.records import HELLO
 from robustness.scenario import Finding, Scenario, Stage, at_least, at_most, exactly

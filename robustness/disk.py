@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from benchmarks.pipeline_text import KIB, write_pipeline
 from benchmarks.processes import Adapter
 
+from kfadapter_embedded.process import EmbeddedKfp, start
 from kfadapter_grpc.client import AdapterError, Client, KfpUnavailableError
-from kfadapter_grpc.embedded.process import EmbeddedKfp, start
 from robustness.failing_syncs import NoFilterError, Syncs
 from robustness.records import HELLO
 from robustness.scenario import Finding, Scenario, Stage, at_least, exactly

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.methods import METHODS
 from robustness.documented import table_in_page, write_table
 from robustness.faulty_kfp import FAULTS
 from robustness.scenario import Finding, Stage, exactly

@@ -13,9 +13,9 @@ import grpc
 from benchmarks.processes import Adapter
 from tests.broken_kfp import closed_port, untrusted
 
+from kfadapter_embedded.process import start
 from kfadapter_grpc.client import Client, HealthStatus
-from kfadapter_grpc.contract import METHODS
-from kfadapter_grpc.embedded.process import start
+from kfadapter_grpc.methods import METHODS
 from robustness.documented import reasons
 from robustness.fault_table import Ends, compared
 from robustness.faulty_kfp import BAD_TLS, FAULTS, REFUSE, FaultyKfp, changes_only, everything, from_the_nth_on

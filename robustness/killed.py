@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from benchmarks.pipeline_text import KIB, write_pipeline
 from benchmarks.processes import Adapter
 
+from kfadapter_embedded.process import EmbeddedKfp, start
 from kfadapter_grpc.client import AdapterError, Client, InvalidPipelineFileError
-from kfadapter_grpc.embedded.process import EmbeddedKfp, start
 from robustness.records import CONTAINER, HELLO
 from robustness.tripwire import Tripwire
 

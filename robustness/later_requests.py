@@ -9,9 +9,9 @@ import grpc
 from benchmarks.processes import Adapter
 
 from kfadapter.v1 import pipeline_pb2, run_pb2
+from kfadapter_embedded.process import start
 from kfadapter_grpc.client import Client
-from kfadapter_grpc.contract import METHODS
-from kfadapter_grpc.embedded.process import start
+from kfadapter_grpc.methods import METHODS
 from robustness.faulty_kfp import FaultyKfp
 from robustness.raw_calls import OK, call
 from robustness.records import HELLO, NAME, one_of_each

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kfadapter_grpc.contract import RpcMethod
+    from kfadapter_grpc.methods import RpcMethod
 
 Send: TypeAlias = "Callable[..., Any]"
 """A method of a channel, for bytes."""

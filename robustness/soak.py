@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from benchmarks.pipeline_text import write_pipeline
 from benchmarks.processes import Adapter
 
+from kfadapter_embedded.process import start
 from kfadapter_grpc.client import AdapterError, Client, RunFilter, View
-from kfadapter_grpc.embedded.process import start
 from robustness.crowd import Crowd
 from robustness.cutting_proxy import CuttingProxy
 from robustness.process_use import Use, use_of

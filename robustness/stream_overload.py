@@ -14,7 +14,7 @@ from benchmarks.pipeline_text import KIB, write_pipeline
 from benchmarks.processes import Adapter, stand_in
 
 from kfadapter.v1 import pipeline_pb2, run_pb2
-from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.methods import METHODS
 from robustness.crowd import Crowd
 from robustness.health_checks import HealthChecks
 from robustness.load import Load

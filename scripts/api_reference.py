@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
-from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -32,8 +32,8 @@ from scripts.container import (
     volumes_of,
 )
 
+from kfadapter_embedded.process import launch
 from kfadapter_grpc.client import Client, HealthStatus, RunState
-from kfadapter_grpc.embedded.process import launch
 
 if TYPE_CHECKING:
     from scripts.dockerfile import Stage

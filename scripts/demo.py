@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.methods import METHODS
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = str(Path(sys.executable).parent.relative_to(ROOT) / "kfadapter")

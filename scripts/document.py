@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it al
 import yaml
 from scripts import api_reference, cli_reference
 
-from kfadapter_grpc.domain.errors import AdapterError, all_error_classes
-from kfadapter_grpc.kfp_backend.error_table import ROWS, Row
-from kfadapter_grpc.kfp_backend.probes import PROBES
+from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
+from kfadapter_grpc.kfp.error_table import ROWS, Row
+from kfadapter_grpc.kfp.probes import PROBES
 from kfadapter_grpc.metrics.catalog import CATALOG, NOTIFY_CATALOG, Metric
 from kfadapter_grpc.settings import setting_rows
 
@@ -41,7 +41,7 @@ the message), BadRequest (one violation for each wrong field), ResourceInfo (wha
 Two failures are gRPC's own and carry no reason: messages over 4 MiB and metadata over 16 KiB (RESOURCE_EXHAUSTED).
 
 This page is made by `scripts/document.py` from `protos/kfadapter/v1/errors.proto` and
-`src/kfadapter_grpc/kfp_backend/error_table/`.
+`src/kfadapter_grpc/kfp/error_table/`.
 
 ## Reasons
 
@@ -134,7 +134,7 @@ run's only task waits and never works; it is deleted right after it was started.
 `scripts/measure-kfp --kfp-url URL` prints the same facts as a table, beside what 2.17.0 and 2.5.0 were found to do,
 with the time that each took and what the calls cost that the adapter makes most; `--markdown` prints tables for a
 document. It exits with 0 when all facts hold that hold for 2.17.0, 1 when one does not, 3 when there is no KFP. The
-facts are declared in `src/kfadapter_grpc/kfp_backend/probes/catalog.py`, and `scripts/document.py` makes this page.
+facts are declared in `src/kfadapter_grpc/kfp/probes/catalog.py`, and `scripts/document.py` makes this page.
 
 Never tried is what is known to hurt: malformed YAML, which KFP 2.5.0 and 2.17.0 never answer while a core is busy for
 ever (so upload through the adapter, which checks the syntax first), and starting a second run with the same id, which

@@ -11,13 +11,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.doctor.interruption import stopped_as_interrupted
-from kfadapter_grpc.kfp_backend import TransportSettings
-from kfadapter_grpc.kfp_backend.probes import Outcome, measure, measure_costs, reach
+from kfadapter_grpc.kfp import TransportSettings
+from kfadapter_grpc.kfp.probes import Outcome, measure, measure_costs, reach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kfadapter_grpc.kfp_backend.probes import Finding, Reach
+    from kfadapter_grpc.kfp.probes import Finding, Reach
 
 _UNREACHABLE, _DIFFERS, _INTERRUPTED = 3, 1, 130
 _FACTS = ("fact", "2.17.0", "2.5.0", "here", "found", "ms")

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 import structlog
 
-from kfadapter_grpc.embedded.process import start
+from kfadapter_embedded.process import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

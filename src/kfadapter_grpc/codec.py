@@ -21,8 +21,8 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kfadapter.v1 import common_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
-from kfadapter_grpc.domain import experiments, models, recurring_runs, runs, spec
-from kfadapter_grpc.domain.values import MAX_OBJECT_LEVELS, Path, Replacements, carried
+from kfadapter_grpc.contract import experiments, models, recurring_runs, runs, spec
+from kfadapter_grpc.contract.values import MAX_OBJECT_LEVELS, Path, Replacements, carried
 
 if TYPE_CHECKING:
     import enum
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
     from google.protobuf.message import Message
 
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.spec import Json
 
 M = TypeVar("M", bound="Message")
 R = TypeVar("R")

@@ -12,7 +12,7 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse  # type: ignore[import-untyped]
 
-from kfadapter_grpc.domain.errors import KfpRejectedCredentialsError
+from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kfadapter_grpc.addresses import MAX_PORT, is_loopback, split_address
-from kfadapter_grpc.authentication.setting_checks import (
+from kfadapter_grpc.auth.setting_checks import (
     CertificatePath,
     ClientCaPath,
     KeyPath,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kfadapter_grpc.domain.errors import InternalError
+from kfadapter_grpc.contract.errors import InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

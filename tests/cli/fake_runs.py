@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from typing_extensions import override
 
 from kfadapter.v1 import common_pb2, pipeline_pb2_grpc, run_pb2, run_pb2_grpc
-from kfadapter_grpc.domain.errors import AdapterError, RunNotFoundError
+from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
 from kfadapter_grpc.interceptors.errors import wire_status
 
 if TYPE_CHECKING:

@@ -18,11 +18,13 @@ from tests.old_kfp import OldKfp
 from tests.recorded_runs import in_v1beta1, recorded
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers, resets
 
-from kfadapter_grpc.authentication.tokens import TokenEntry, digest, new_token
+from kfadapter_grpc.auth.tokens import TokenEntry, digest, new_token
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
-from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.errors import PermissionDeniedError
+from kfadapter_grpc.contract.run_events import RunGone
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.doctor.caller import CHECKS, examine
 from kfadapter_grpc.doctor.certificates import certificate
@@ -37,17 +39,15 @@ from kfadapter_grpc.doctor.server import (
     upload_folder,
 )
 from kfadapter_grpc.doctor.verdict import Status
-from kfadapter_grpc.domain.callers import Role
-from kfadapter_grpc.domain.errors import PermissionDeniedError
-from kfadapter_grpc.domain.run_events import RunGone
-from kfadapter_grpc.kfp_backend import connect
-from kfadapter_grpc.kfp_backend.probes import PROBES
+from kfadapter_grpc.kfp import connect
+from kfadapter_grpc.kfp.probes import PROBES
+from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.version import installed_version
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from kfadapter_grpc.cli.failures import DEBUG_VARIABLE, exit_code, report
 from kfadapter_grpc.cli.hints import HINTS
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, again, do, other
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, DeadlineError
-from kfadapter_grpc.domain.errors import AdapterError, FieldViolation, InvalidFieldError, all_error_classes
+from kfadapter_grpc.contract.errors import AdapterError, FieldViolation, InvalidFieldError, all_error_classes
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter

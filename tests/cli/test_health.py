@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.client import CallFailedError, Client, HealthStatus
-from kfadapter_grpc.contract import SERVICES
 from kfadapter_grpc.health import Health
+from kfadapter_grpc.methods import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

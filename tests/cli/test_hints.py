@@ -132,7 +132,7 @@ def test_commands_in_texts_exist(where: str, words: str) -> None:
             known |= _options(command)
 
 
-@pytest.mark.parametrize("where", ["cli", "doctor", "kfp_backend/probes"])
+@pytest.mark.parametrize("where", ["cli", "doctor", "kfp/probes"])
 def test_options_in_texts_exist(where: str) -> None:
     """An option that a text names is one of the program's."""
     named = {option for place, text in _texts() if place.startswith(where) for option in _OPTION.findall(text)}

@@ -11,8 +11,8 @@ from tests.notices.boxes import at, seen
 
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.notices.database import Database
-from kfadapter_grpc.notices.outbox import Outbox
+from kfadapter_oran.notices.database import Database
+from kfadapter_oran.notices.outbox import Outbox
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ import typer
 
 from kfadapter_grpc.cli.durations import duration, shown_duration
 from kfadapter_grpc.cli.parameter_values import parse_parameters
-from kfadapter_grpc.domain.parameter_texts import typed_values
-from kfadapter_grpc.domain.spec import Parameter, ParameterType
+from kfadapter_grpc.contract.parameter_texts import typed_values
+from kfadapter_grpc.contract.spec import Parameter, ParameterType
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta, timezone
 
 from kfadapter_grpc.cli.followed import Followed
 from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, planned_paths, run_line, short_error, task_lines
-from kfadapter_grpc.domain.runs import Run, RunState, RunStateChange, RunTask
-from kfadapter_grpc.domain.spec import Task, TaskKind
+from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange, RunTask
+from kfadapter_grpc.contract.spec import Task, TaskKind
 
 BEGUN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 NOW = BEGUN + timedelta(seconds=75)

@@ -17,15 +17,15 @@ from tests.cli.test_process import run
 from tests.client.fake_adapter import FakeAdapter, serving
 from typer.main import get_command
 
-from kfadapter_grpc.authentication.tokens import parse_tokens, today
+from kfadapter_grpc.auth.tokens import parse_tokens, today
 from kfadapter_grpc.cli.app import app
 from kfadapter_grpc.cli.choices import RoleChoice
 from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import Invocation, other
 from kfadapter_grpc.cli.security_options import SecurityOptions
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.callers import Role
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.callers import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter_embedded.compile_file import commented
 from kfadapter_grpc.cli import python_file
 from kfadapter_grpc.cli.choices import IfExistsChoice
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.pipeline_file import default_name
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import PipelineExistsError
-from kfadapter_grpc.domain.models import IfExists
-from kfadapter_grpc.embedded.compile_file import commented
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import PipelineExistsError
+from kfadapter_grpc.contract.models import IfExists
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:

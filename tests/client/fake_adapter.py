@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1 import pipeline_pb2_grpc
-from kfadapter_grpc.domain.errors import (
+from kfadapter_grpc.contract.errors import (
     AdapterError,
     PipelineHasVersionsError,
     PipelineNotFoundError,

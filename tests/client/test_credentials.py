@@ -19,7 +19,7 @@ from kfadapter_grpc.client import (
     UnauthenticatedError,
 )
 from kfadapter_grpc.client.credentials import Token, is_this_machine
-from kfadapter_grpc.domain import errors
+from kfadapter_grpc.contract import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

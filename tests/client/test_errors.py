@@ -8,7 +8,7 @@ import pytest
 from tests.client.fake_adapter import bare_status, wire_status
 
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, DeadlineError
-from kfadapter_grpc.domain.errors import (
+from kfadapter_grpc.contract.errors import (
     AdapterError,
     CallCancelledError,
     FieldViolation,

@@ -9,14 +9,14 @@ import pytest
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.client import CannotConnectError, Client, IfExists
 from kfadapter_grpc.client.upload import CHUNK_BYTES, UploadMessages
-from kfadapter_grpc.contract import upload_seconds
-from kfadapter_grpc.domain.errors import (
+from kfadapter_grpc.contract.errors import (
     AdapterError,
     DrainingError,
     InvalidPipelineFileError,
     KfpTimeoutError,
     KfpUnavailableError,
 )
+from kfadapter_grpc.methods import upload_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path

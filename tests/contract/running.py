@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer, PipelineServiceStub
-from kfadapter_grpc.domain.errors import UnsupportedByKfpError
+from kfadapter_grpc.contract.errors import UnsupportedByKfpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

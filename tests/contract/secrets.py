@@ -19,7 +19,7 @@ from tests.contract.running import eventually
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
 
 from kfadapter.v1 import pipeline_pb2, recurring_run_pb2, run_pb2
-from kfadapter_grpc.contract import METHOD_OF_REQUEST, METHODS
+from kfadapter_grpc.methods import METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.scripted_kfp import Behaviour
     from typing_extensions import Self
 
-    from kfadapter_grpc.contract import RpcMethod
+    from kfadapter_grpc.methods import RpcMethod
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 

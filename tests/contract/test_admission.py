@@ -11,7 +11,7 @@ from tests.contract.running import WAIT_SECONDS, Gate, Running, Scripted, Told, 
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
-from kfadapter_grpc.contract import CallKind
+from kfadapter_grpc.methods import CallKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,13 +15,13 @@ from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
 from kfadapter.v1 import pipeline_pb2, run_pb2
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from kfadapter_grpc.contract import METHODS, CallKind, RpcMethod
+from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

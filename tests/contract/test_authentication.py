@@ -16,7 +16,7 @@ from tests.contract.tokens import TOKENS, bearer, token_file, token_lines
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
-from kfadapter_grpc.authentication.tokens import digest
+from kfadapter_grpc.auth.tokens import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 from tests.contract.running import WAIT_SECONDS, Gate, Scripted, eventually, failure
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc import contract
-from kfadapter_grpc.contract import READ_SECONDS, VERSION_KEY
-from kfadapter_grpc.domain.errors import KfpTimeoutError, OverloadedError, PipelineNotFoundError
+from kfadapter_grpc import methods
+from kfadapter_grpc.contract.errors import KfpTimeoutError, OverloadedError, PipelineNotFoundError
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
+from kfadapter_grpc.methods import READ_SECONDS, VERSION_KEY
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.version import installed_version
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from tests.contract.conftest import Serve
 
-    from kfadapter_grpc.domain.call import Call
-    from kfadapter_grpc.domain.models import PipelineFile
-    from kfadapter_grpc.domain.repository import PipelineRepository
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.models import PipelineFile
+    from kfadapter_grpc.contract.repository import PipelineRepository
 
 GET = pb.GetPipelineRequest(name="hello")
 
@@ -210,7 +210,7 @@ def test_upload_cancelled_before_its_end(serve: Serve, attempt: int, announces: 
 
 def test_stalled_upload_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload whose caller set no deadline and sends nothing ends with its default deadline."""
-    monkeypatch.setattr(contract, "UPLOAD_SECONDS", 0.2)
+    monkeypatch.setattr(methods, "UPLOAD_SECONDS", 0.2)
     ended = threading.Event()
 
     def nothing() -> Iterator[pb.UploadPipelineRequest]:
@@ -231,7 +231,7 @@ def test_stalled_upload_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_extended_upload_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload whose deadline was extended outlives the default one."""
-    monkeypatch.setattr(contract, "UPLOAD_SECONDS", 2.0)
+    monkeypatch.setattr(methods, "UPLOAD_SECONDS", 2.0)
 
     def upload(_: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext) -> pb.UploadPipelineResponse:
         call = current_call(context)

@@ -18,10 +18,10 @@ from tests.repository.test_faults import ID, VERSION, VERSION_JSON
 from tests.scripted_kfp import ScriptedKfp, answers, stalls
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc import contract
-from kfadapter_grpc.domain.errors import InternalError
-from kfadapter_grpc.domain.models import PipelineDownload
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc import methods
+from kfadapter_grpc.contract.errors import InternalError
+from kfadapter_grpc.contract.models import PipelineDownload
+from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services import pipeline as pipeline_service
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from tests.contract.conftest import Serve
     from tests.contract.running import Running
 
-    from kfadapter_grpc.domain.call import Call
-    from kfadapter_grpc.domain.models import PipelineRef, VersionRef
-    from kfadapter_grpc.domain.repository import PipelineRepository
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.models import PipelineRef, VersionRef
+    from kfadapter_grpc.contract.repository import PipelineRepository
 
 REQUEST = pb.DownloadPipelineRequest(pipeline_id=ID, pipeline_version_id=VERSION)
 GET = rf"/pipelines/{ID}/versions/{VERSION}$"
@@ -193,7 +193,7 @@ def test_the_server_does_not_run_ahead(serve: Serve) -> None:
 
 def test_a_caller_without_deadline_gets_one(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sets no deadline and does not read does not keep the bytes for ever."""
-    monkeypatch.setattr(contract, "DOWNLOAD_SECONDS", 2.0)
+    monkeypatch.setattr(methods, "DOWNLOAD_SECONDS", 2.0)
     monkeypatch.setattr(pipeline_service, "download_seconds", lambda _size: 0.3)
     repository = FakeRepository(1 << 40)
     running = before(serve, repository)
@@ -206,6 +206,6 @@ def test_a_caller_without_deadline_gets_one(serve: Serve, monkeypatch: pytest.Mo
 
 def test_a_large_file_has_more_time_than_a_small_one() -> None:
     """The default deadline grows with the size, as an upload's does."""
-    assert contract.download_seconds(30_000_000) == contract.download_seconds(0) + 60
-    (download,) = [method for method in contract.METHODS.values() if method.name == "Download"]
-    assert download.default_seconds == contract.DOWNLOAD_SECONDS > contract.READ_SECONDS
+    assert methods.download_seconds(30_000_000) == methods.download_seconds(0) + 60
+    (download,) = [method for method in methods.METHODS.values() if method.name == "Download"]
+    assert download.default_seconds == methods.DOWNLOAD_SECONDS > methods.READ_SECONDS

@@ -13,8 +13,8 @@ from tests.contract.running import Scripted, failure
 
 from kfadapter.v1 import errors_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.errors import AdapterError, FieldViolation
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.errors import AdapterError, FieldViolation
 from kfadapter_grpc.interceptors.errors import wire_status
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tests.scripted_kfp import ScriptedKfp, answers
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import experiment_pb2 as pb
 from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceStub
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.experiment import ExperimentServicer
 
 if TYPE_CHECKING:

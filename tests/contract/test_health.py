@@ -9,9 +9,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from structlog.testing import capture_logs
 from tests.contract.running import WAIT_SECONDS, Running, Scripted, eventually
 
-from kfadapter_grpc.contract import SERVICES
-from kfadapter_grpc.domain.errors import AdapterError, KfpRejectedCredentialsError, KfpUnavailableError
+from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError, KfpUnavailableError
 from kfadapter_grpc.health import Health, HealthMonitor, HealthServicer
+from kfadapter_grpc.methods import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

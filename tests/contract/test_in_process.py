@@ -12,7 +12,7 @@ from tests.contract.running import WAIT_SECONDS, Gate, Scripted, failure
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
-from kfadapter_grpc.domain.errors import PipelineNotFoundError
+from kfadapter_grpc.contract.errors import PipelineNotFoundError
 from kfadapter_grpc.interceptors.in_process import Peer
 from kfadapter_grpc.interceptors.request_id import _current
 

@@ -12,21 +12,21 @@ from tests.contract.running import WAIT_SECONDS, Gate, Scripted, eventually, fai
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
-from kfadapter_grpc.contract import METHODS
+from kfadapter_grpc.contract.errors import InternalError, PipelineNotFoundError, all_error_classes
 from kfadapter_grpc.daemon.log_writer import LogWriter
-from kfadapter_grpc.domain.errors import InternalError, PipelineNotFoundError, all_error_classes
 from kfadapter_grpc.interceptors import current_call
-from kfadapter_grpc.kfp_backend.observation import KfpRequest
+from kfadapter_grpc.kfp.observation import KfpRequest
+from kfadapter_grpc.methods import METHODS
 from kfadapter_grpc.metrics.catalog import CATALOG
 from kfadapter_grpc.metrics.server import Metrics
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.domain.repository import RunLooks
+    from kfadapter_grpc.contract.repository import RunLooks
 
 GET = pb.GetPipelineRequest(name="hello")
 UNARY = {"grpc_type": "unary", "grpc_service": "kfadapter.v1.PipelineService", "grpc_method": "Get"}

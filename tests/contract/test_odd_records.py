@@ -21,10 +21,9 @@ from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client
-from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.recurring_runs import CronSchedule
-from kfadapter_grpc.kfp_backend import connect
-from kfadapter_grpc.notices.follower import Follower
+from kfadapter_grpc.contract.errors import InvalidFieldError
+from kfadapter_grpc.contract.recurring_runs import CronSchedule
+from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.experiment import ExperimentServicer
 from kfadapter_grpc.services.pipeline import PipelineServicer
@@ -32,7 +31,8 @@ from kfadapter_grpc.services.recurring_run import RecurringRunServicer
 from kfadapter_grpc.services.run import RunServicer
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
+from kfadapter_oran.notices.follower import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

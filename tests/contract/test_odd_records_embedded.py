@@ -17,11 +17,11 @@ from tests.transcripts import PIPELINES
 from kfadapter.v1 import common_pb2, recurring_run_pb2, run_pb2
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from kfadapter_grpc.embedded.execution import Artifact, State, TaskReport
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_embedded.execution import Artifact, State, TaskReport
+from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.recurring_run import RecurringRunServicer
 from kfadapter_grpc.services.run import RunServicer
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

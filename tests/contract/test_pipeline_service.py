@@ -19,8 +19,8 @@ from kfadapter.v1 import common_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.errors import error_from_rpc
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 

@@ -16,8 +16,8 @@ from tests.scripted_kfp import ScriptedKfp, answers, head, sends
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from kfadapter_grpc.embedded.execution import State, log_path
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_embedded.execution import State, log_path
+from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.run import RunServicer
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # type:
 from tests.contract.running import WAIT_SECONDS, Running, Scripted, eventually
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.contract import SERVICES
+from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server.reflection import MAX_STREAMS
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 from tests.contract.running import WAIT_SECONDS, eventually, failure, told
 
-from kfadapter_grpc.authentication.access import Access
-from kfadapter_grpc.contract import METHODS, CallKind, RpcMethod
-from kfadapter_grpc.domain.errors import NameContestedError
+from kfadapter_grpc.auth.access import Access
+from kfadapter_grpc.contract.errors import NameContestedError
 from kfadapter_grpc.interceptors import (
     REQUEST_ID_KEY,
     Admission,
@@ -26,6 +25,7 @@ from kfadapter_grpc.interceptors import (
     layers,
 )
 from kfadapter_grpc.interceptors.request_id import identify
+from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 
 SERVICE = "kfadapter.test.Shapes"
 Answer: TypeAlias = Callable[[object, grpc.ServicerContext], object]

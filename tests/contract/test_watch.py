@@ -15,12 +15,12 @@ from tests.embedded.serving import told as told_kfp
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
+from kfadapter_embedded.execution import State
 from kfadapter_grpc.client import Client, RunChanged
-from kfadapter_grpc.contract import CallKind
-from kfadapter_grpc.embedded.execution import State
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.kfp import connect
+from kfadapter_grpc.methods import CallKind
 from kfadapter_grpc.services.run import RunServicer
-from kfadapter_grpc.watching import WatchPoller, poller
+from kfadapter_grpc.watch import WatchPoller, poller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

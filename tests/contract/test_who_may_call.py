@@ -16,13 +16,13 @@ from tests.contract.tokens import TOKENS, bearer, token_lines
 from tests.scripted_kfp import ScriptedKfp
 
 from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
-from kfadapter_grpc.contract import METHODS, CallKind, RpcMethod
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.kfp import connect
+from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
-from kfadapter_grpc.authentication.tokens import TokenEntry, digest, new_token, today
-from kfadapter_grpc.domain.callers import Role
+from kfadapter_grpc.auth.tokens import TokenEntry, digest, new_token, today
+from kfadapter_grpc.contract.callers import Role
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from tests.contract.running import eventually
 from tests.deploy.conftest import EVERYTHING, Installation, installation
 
 from kfadapter_grpc.cli.areas.notices import notify
-from kfadapter_grpc.notices.process import FOLLOWER_SECONDS, SENDER_SECONDS
 from kfadapter_grpc.settings_sources import OTHER_VARIABLES, PREFIX
+from kfadapter_oran.notices.process import FOLLOWER_SECONDS, SENDER_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import PurePath

@@ -21,9 +21,9 @@ from scripts.manifests import ROOT
 from tests.certificates import CertificateAuthority
 from tests.scripted_kfp import ScriptedKfp, answers, head, sends
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.kfp_backend import kubernetes_api
-from kfadapter_grpc.kfp_backend.pod_logs import PodLogError, PodLogs
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.kfp import kubernetes_api
+from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.e2e.conftest import SECONDS
 
-from kfadapter_grpc.contract import METHODS, SERVICES
+from kfadapter_grpc.methods import METHODS, SERVICES
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Adapter

@@ -17,8 +17,8 @@ from tests.transcripts import PIPELINES
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
+from kfadapter_embedded.process import start
 from kfadapter_grpc.client import Client, KfpUnavailableError, PipelineNotFoundError
-from kfadapter_grpc.embedded.process import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

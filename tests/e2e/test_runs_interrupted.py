@@ -14,15 +14,15 @@ from tests.e2e.conftest import serve
 from tests.e2e.following import CALL_SECONDS, RUN_SECONDS, calling, is_over, is_running
 
 from kfadapter.v1 import run_pb2
-from kfadapter_grpc.domain.request_ids import run_id_for
-from kfadapter_grpc.embedded.process import start
+from kfadapter_embedded.process import start
+from kfadapter_grpc.contract.request_ids import run_id_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.following import Caller
 
-    from kfadapter_grpc.embedded.process import EmbeddedKfp
+    from kfadapter_embedded.process import EmbeddedKfp
 
     Call: TypeAlias = grpc._CallFuture[run_pb2.Run]
 

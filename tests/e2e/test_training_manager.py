@@ -13,7 +13,7 @@ from tests.e2e.conftest import ROOT, SECONDS
 from tests.training_jobs import details
 
 from kfadapter_grpc.client import Client
-from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.training_manager import (
     ArgumentProfile,
     PipelineMgr,

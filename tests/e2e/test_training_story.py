@@ -22,7 +22,7 @@ from tests.legacy_http.calling import Caller
 from tests.notices.receiving import Receiving, receiving
 
 from kfadapter_grpc.client import Client, DeadlineError
-from kfadapter_grpc.domain.training_arguments import JOB_LABEL
+from kfadapter_grpc.contract.training_arguments import JOB_LABEL
 from kfadapter_grpc.training_manager import PipelineMgr
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from tests.e2e.conftest import ROOT, SECONDS, serve
 
 from kfadapter.v1 import run_pb2
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
+from kfadapter_embedded.process import start
 from kfadapter_grpc.client import Client, Heartbeat, RunChanged, RunState
-from kfadapter_grpc.embedded.process import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

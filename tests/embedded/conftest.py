@@ -11,12 +11,12 @@ import pytest
 import urllib3
 from urllib3.filepost import encode_multipart_formdata
 
-from kfadapter_grpc.embedded.process import start
+from kfadapter_embedded.process import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.embedded.process import EmbeddedKfp
+    from kfadapter_embedded.process import EmbeddedKfp
 
 HELLO = Path(__file__).parents[1] / "data" / "pipelines" / "hello_world.yaml"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.embedded.execution import State, TaskReport
+from kfadapter_embedded.execution import State, TaskReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kfadapter_grpc.embedded.execution import Job, Observer
+    from kfadapter_embedded.execution import Job, Observer
 
 
 class FakeExecutor:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kfadapter_grpc.embedded.execution import Job, State, TaskReport
-from kfadapter_grpc.embedded.runner_pool import RunnerPool
+from kfadapter_embedded.execution import Job, State, TaskReport
+from kfadapter_embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,19 +12,19 @@ import uvicorn
 from tests.embedded.conftest import Caller
 from tests.embedded.fake_executor import FakeExecutor
 
-from kfadapter_grpc.embedded.application import application
-from kfadapter_grpc.embedded.no_executor import NoExecutor
-from kfadapter_grpc.embedded.run_control import RunControl
-from kfadapter_grpc.embedded.run_folders import RunFolders
-from kfadapter_grpc.embedded.run_progress import RunProgress
-from kfadapter_grpc.embedded.server import bind
-from kfadapter_grpc.embedded.store import Store
+from kfadapter_embedded.application import application
+from kfadapter_embedded.no_executor import NoExecutor
+from kfadapter_embedded.run_control import RunControl
+from kfadapter_embedded.run_folders import RunFolders
+from kfadapter_embedded.run_progress import RunProgress
+from kfadapter_embedded.server import bind
+from kfadapter_embedded.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kfadapter_grpc.embedded.execution import Executor, Observer
+    from kfadapter_embedded.execution import Executor, Observer
 
 GIB = 1 << 30
 

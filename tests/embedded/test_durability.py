@@ -14,8 +14,8 @@ from tests.embedded.runs import a_pipeline, a_run
 from tests.embedded.serving import told
 from tests.transcripts import PIPELINES
 
-from kfadapter_grpc.embedded.process import start
-from kfadapter_grpc.embedded.schema import MIGRATIONS
+from kfadapter_embedded.process import start
+from kfadapter_embedded.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path

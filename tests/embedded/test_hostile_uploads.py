@@ -12,12 +12,12 @@ import pytest
 from tests.embedded.conftest import HELLO, Caller, unique
 from tests.hostile_files import HOSTILE, MIB, tar_of, zip_of
 
-from kfadapter_grpc.embedded.process import start
+from kfadapter_embedded.process import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.embedded.process import EmbeddedKfp
+    from kfadapter_embedded.process import EmbeddedKfp
 
 UNREADABLE = "Failed to read a pipeline spec file"
 NO_FILE = "Failed to read pipeline from file"

@@ -11,7 +11,7 @@ from tests.embedded.conftest import HELLO, unique
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kfadapter_grpc.embedded.process import EmbeddedKfp
+    from kfadapter_embedded.process import EmbeddedKfp
 
 # In a process of its own: importing kfp is slow, warns, prints, and reads the home folder.
 PROGRAM = """

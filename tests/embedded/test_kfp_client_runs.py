@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from tests.embedded.conftest import HELLO
 from tests.embedded.serving import told
 
-from kfadapter_grpc.embedded.execution import State, TaskReport
+from kfadapter_embedded.execution import State, TaskReport
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kfadapter_grpc.embedded.process import EmbeddedKfp
+    from kfadapter_embedded.process import EmbeddedKfp
 
 # In processes of their own: importing kfp is slow, warns, prints, and reads the home folder.
 CONTROL = """

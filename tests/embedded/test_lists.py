@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.conftest import Caller, unique
 
-from kfadapter_grpc.embedded.database import Database
-from kfadapter_grpc.embedded.errors import KfpError
-from kfadapter_grpc.embedded.listing import PIPELINES, VERSIONS, parse_listing
-from kfadapter_grpc.embedded.pipeline_store import NameTakenError, PipelineStore
-from kfadapter_grpc.embedded.records import NewPipeline, NewVersion
+from kfadapter_embedded.database import Database
+from kfadapter_embedded.errors import KfpError
+from kfadapter_embedded.listing import PIPELINES, VERSIONS, parse_listing
+from kfadapter_embedded.pipeline_store import NameTakenError, PipelineStore
+from kfadapter_embedded.records import NewPipeline, NewVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kfadapter_grpc.embedded.pages import Page
-    from kfadapter_grpc.embedded.records import Pipeline, Version
+    from kfadapter_embedded.pages import Page
+    from kfadapter_embedded.records import Pipeline, Version
 
 
 @pytest.fixture

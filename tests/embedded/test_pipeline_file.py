@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kfadapter_grpc.embedded.pipeline_file import NoPipelineError, read_spec
-from kfadapter_grpc.embedded.yaml_documents import JsonValue, mappings
+from kfadapter_embedded.pipeline_file import NoPipelineError, read_spec
+from kfadapter_embedded.yaml_documents import JsonValue, mappings
 
 PIPELINES = Path(__file__).parents[1] / "data" / "pipelines"
 MINIMAL = "pipelineInfo: {name: x}\nroot: {dag: {}}\nschemaVersion: 2.1.0\n"

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.conftest import HELLO, Caller
 
-from kfadapter_grpc.embedded.process import EmbeddedKfpError, start
-from kfadapter_grpc.embedded.server import AddressError, bind
+from kfadapter_embedded.process import EmbeddedKfpError, start
+from kfadapter_embedded.server import AddressError, bind
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.embedded.process import EmbeddedKfp
+    from kfadapter_embedded.process import EmbeddedKfp
 
 
 def _command(data: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "kfadapter_grpc.embedded", "--data", str(data), "--port", "0", *more]
+    return [sys.executable, "-m", "kfadapter_embedded", "--data", str(data), "--port", "0", *more]
 
 
 def _refused(data: Path, *more: str) -> str:
@@ -161,7 +161,7 @@ def test_stop_twice(tmp_path: Path) -> None:
 def test_end_with_the_parent(tmp_path: Path) -> None:
     """A server that was started from Python ends when that process is killed."""
     program = (
-        "import sys, pathlib; from kfadapter_grpc.embedded.process import start;"
+        "import sys, pathlib; from kfadapter_embedded.process import start;"
         "running = start(pathlib.Path(sys.argv[1])); print(running.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen(
@@ -178,9 +178,9 @@ def test_light_imports() -> None:
     """Whoever starts a server needs neither its libraries nor kfp, and the server does without kfp."""
     program = """
 import sys
-import kfadapter_grpc.embedded.process
+import kfadapter_embedded.process
 assert not {"starlette", "uvicorn", "yaml", "sqlite3", "google.protobuf"} & sys.modules.keys(), "process"
-import io, kfadapter_grpc.embedded.server, kfadapter_grpc.embedded.pipeline_file as pipeline_file
+import io, kfadapter_embedded.server, kfadapter_embedded.pipeline_file as pipeline_file
 pipeline_file.read_spec(open(sys.argv[1], "rb"))
 assert "kfp" not in sys.modules, "server"
 """

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from tests.embedded.conftest import Caller, unique
 
-from kfadapter_grpc.embedded import multipart_file
+from kfadapter_embedded import multipart_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from tests.embedded.runs import a_run, tasks_of
 from tests.embedded.serving import Told, told
 from tests.transcripts import DATA
 
-from kfadapter_grpc.embedded.execution import State, log_path
+from kfadapter_embedded.execution import State, log_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from tests.embedded.runs import a_pipeline, a_run, tasks_of, try_run
 from tests.embedded.serving import Told, told
 from tests.transcripts import DATA, Replayer, Transcript
 
-from kfadapter_grpc.embedded.execution import Artifact, State, TaskReport
+from kfadapter_embedded.execution import Artifact, State, TaskReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.transcripts import JsonObject
 
-    from kfadapter_grpc.embedded.execution import Job
+    from kfadapter_embedded.execution import Job
 
 FULL = sqlite3.OperationalError("database or disk is full")
 PLAYS = json.loads((DATA / "transcripts" / "run_states.json").read_text(encoding="utf-8"))["plays"]
@@ -288,7 +288,7 @@ def test_disk_that_is_full_for_a_while(server: Told, monkeypatch: pytest.MonkeyP
             raise fault
         write(*arguments, **named)
 
-    monkeypatch.setattr("kfadapter_grpc.embedded.run_progress._RETRY_SECONDS", (0.001,) * 3)
+    monkeypatch.setattr("kfadapter_embedded.run_progress._RETRY_SECONDS", (0.001,) * 3)
     monkeypatch.setattr(store, first, fail_at_first)
     server.executor.end(run_id, State.SUCCEEDED)
     assert server.caller.get(f"/runs/{run_id}")["state"] == "SUCCEEDED"

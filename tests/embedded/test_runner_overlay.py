@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.embedded.runner.overlay import Overlay, make_overlay
+from kfadapter_embedded.runner.overlay import Overlay, make_overlay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def test_server_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Where the server has no pip, the one that Python brings along is installed, without a download."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name))
-    monkeypatch.setattr("kfadapter_grpc.embedded.runner.overlay._package_folders", list)
+    monkeypatch.setattr("kfadapter_embedded.runner.overlay._package_folders", list)
     overlay = make_overlay(tmp_path / "o")
     assert str(overlay.folder) in _said(overlay, str(overlay.python), "-m", "pip", "--version")
 

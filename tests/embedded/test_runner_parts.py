@@ -13,19 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.embedded.execution import State, log_path
-from kfadapter_grpc.embedded.runner.component import _argument
-from kfadapter_grpc.embedded.runner.condition import ConditionError, holds
-from kfadapter_grpc.embedded.runner.dag import Outcome, run_pipeline
-from kfadapter_grpc.embedded.runner.failure import why
-from kfadapter_grpc.embedded.runner.family import VARIABLE, end_family
-from kfadapter_grpc.embedded.runner.log import TaskLog
-from kfadapter_grpc.embedded.runner.refusals import refusal
-from kfadapter_grpc.embedded.runner.spec import Component, Task, read_pipeline
-from kfadapter_grpc.embedded.runner.values import ValueFaultError, Values, converted, filled, load_json, picked
+from kfadapter_embedded.execution import State, log_path
+from kfadapter_embedded.runner.component import _argument
+from kfadapter_embedded.runner.condition import ConditionError, holds
+from kfadapter_embedded.runner.dag import Outcome, run_pipeline
+from kfadapter_embedded.runner.failure import why
+from kfadapter_embedded.runner.family import VARIABLE, end_family
+from kfadapter_embedded.runner.log import TaskLog
+from kfadapter_embedded.runner.refusals import refusal
+from kfadapter_embedded.runner.spec import Component, Task, read_pipeline
+from kfadapter_embedded.runner.values import ValueFaultError, Values, converted, filled, load_json, picked
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.embedded.yaml_documents import JsonValue
+    from kfadapter_embedded.yaml_documents import JsonValue
 
 VALUES: dict[str, JsonValue] = {"n": 5, "f": 2.5, "s": "it's", "t": True, "xs": [1], "dotted.name-x": "가"}
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.run_file import Watcher, run, served_spec
 
-from kfadapter_grpc.embedded.execution import Job, State, TaskReport, log_path
-from kfadapter_grpc.embedded.runner.log import LOG_BYTES, TAIL_BYTES
-from kfadapter_grpc.embedded.runner_pool import RunnerPool
+from kfadapter_embedded.execution import Job, State, TaskReport, log_path
+from kfadapter_embedded.runner.log import LOG_BYTES, TAIL_BYTES
+from kfadapter_embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -450,8 +450,8 @@ def test_close(compiled: Path, tmp_path: Path) -> None:
 
 PARENT = """
 import sys, pathlib
-from kfadapter_grpc.embedded.execution import Job
-from kfadapter_grpc.embedded.runner_pool import RunnerPool
+from kfadapter_embedded.execution import Job
+from kfadapter_embedded.runner_pool import RunnerPool
 from tests.embedded.run_file import Watcher
 pool = RunnerPool(Watcher())
 pool.submit(Job("run", pathlib.Path(sys.argv[1]).read_bytes(), {"started": sys.argv[2]}, pathlib.Path(sys.argv[3])))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.run_file import Watcher
 
-from kfadapter_grpc.embedded.execution import Artifact, Job, State, TaskReport
-from kfadapter_grpc.embedded.runner_pool import RunnerPool
+from kfadapter_embedded.execution import Artifact, Job, State, TaskReport
+from kfadapter_embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ from tests.embedded.runs import a_pipeline, a_run, try_run
 from tests.embedded.serving import Told, told
 from tests.transcripts import PIPELINES
 
-from kfadapter_grpc.embedded.database import Database
-from kfadapter_grpc.embedded.execution import State
+from kfadapter_embedded.database import Database
+from kfadapter_embedded.execution import State
 
 if TYPE_CHECKING:
     import sqlite3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kfadapter_grpc.domain.spec import Task, TaskKind
+from kfadapter_grpc.contract.spec import Task, TaskKind
 
 
 def task(name: str, *after: str, kind: TaskKind = TaskKind.CONTAINER, component: str = "") -> Task:

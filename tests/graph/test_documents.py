@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from tests.graph.shapes import SHAPES, group, task
 
-from kfadapter_grpc.domain.spec import Task, TaskKind
+from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.graph import dot, graph_of, mermaid, svg
 
 SVG = "{http://www.w3.org/2000/svg}"

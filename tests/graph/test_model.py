@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.graph.shapes import group, task
 
-from kfadapter_grpc.domain.spec import Task, TaskKind
+from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.graph import graph_of
 from kfadapter_grpc.graph.words import cut_off, end_cut, few_lines, middle_cut, one_line
 

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from tests.graph.shapes import SHAPES
 from tests.graph.tracing import edges_of, edges_seen
 
-from kfadapter_grpc.domain.spec import Task, TaskKind
+from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.graph import ASCII, UNICODE, Graph, dot, graph_of, mermaid, outline, svg, try_text
 from kfadapter_grpc.graph.layout import DOCUMENT, Box, Fit, layout
 from kfadapter_grpc.graph.text import LABELS

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 from tests.graph.shapes import SHAPES, loop, task
 
-from kfadapter_grpc.domain.spec import Task
+from kfadapter_grpc.contract.spec import Task
 from kfadapter_grpc.graph import ASCII, UNICODE, dot, graph_of, mermaid, outline, svg, try_text
 
 

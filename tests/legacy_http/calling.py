@@ -15,7 +15,7 @@ from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     import ssl

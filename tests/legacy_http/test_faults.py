@@ -16,7 +16,7 @@ from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
 from tests.training_jobs import details
 
 from kfadapter_grpc.client import Client
-from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

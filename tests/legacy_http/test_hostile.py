@@ -12,7 +12,7 @@ from tests.legacy_http.calling import FORM, JSON, Caller, adapter, form
 from tests.legacy_http.test_routes import NOBODY
 from tests.scripted_kfp import ScriptedKfp, answers
 
-from kfadapter_grpc.legacy_http import limits
+from kfadapter_oran.legacy_http import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,9 +28,9 @@ from tests.scripted_kfp import ScriptedKfp, answers
 from kfadapter.v1.run_pb2 import TerminateRunRequest
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client
-from kfadapter_grpc.legacy_http import limits, routes
-from kfadapter_grpc.legacy_http.messages import RefusalError
-from kfadapter_grpc.legacy_http.upload_form import UploadForm
+from kfadapter_oran.legacy_http import limits, routes
+from kfadapter_oran.legacy_http.messages import RefusalError
+from kfadapter_oran.legacy_http.upload_form import UploadForm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,7 +195,7 @@ def test_who_drips(kfp: ScriptedKfp, head: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_who_drips_a_file(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file whose bytes come one by one is held to the time of its upload, as over gRPC."""
-    monkeypatch.setattr("kfadapter_grpc.contract.UPLOAD_SECONDS", 0.3)
+    monkeypatch.setattr("kfadapter_grpc.methods.UPLOAD_SECONDS", 0.3)
     with adapter(kfp.url, max_upload_bytes=9000) as server:
         head = f"{FORM_HEAD}--{BOUNDARY}\r\nContent-Disposition: form-data; name=file\r\n\r\n"
         answer = dripped(server, head)

@@ -14,9 +14,9 @@ from tests.contract.running import eventually
 from tests.legacy_http.calling import FORM, Caller, adapter, form
 from tests.training_jobs import details
 
-from kfadapter_grpc.domain.runs import RunState
-from kfadapter_grpc.legacy_http.routes import ROUTES
+from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.server.process import _tell_of_http
+from kfadapter_oran.legacy_http.routes import ROUTES
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client

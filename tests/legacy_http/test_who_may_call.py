@@ -15,13 +15,13 @@ from tests.legacy_http.calling import FORM, JSON, Caller, adapter, form
 from tests.legacy_http.test_routes import NOBODY
 from tests.scripted_kfp import ScriptedKfp, answers
 
-from kfadapter_grpc.authentication.certificates import server_certificate
-from kfadapter_grpc.authentication.reloaded import Reloaded
-from kfadapter_grpc.legacy_http import limits
-from kfadapter_grpc.legacy_http.routes import ROUTES, Route
+from kfadapter_grpc.auth.certificates import server_certificate
+from kfadapter_grpc.auth.reloaded import Reloaded
 from kfadapter_grpc.server import ServerStartError
 from kfadapter_grpc.server.http_tls import HttpTls
 from kfadapter_grpc.settings import Settings, SettingsError
+from kfadapter_oran.legacy_http import limits
+from kfadapter_oran.legacy_http.routes import ROUTES, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -251,7 +251,7 @@ def test_who_does_not_finish_a_handshake(
     certified: Certified, kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection on which no TLS begins is ended."""
-    monkeypatch.setattr("kfadapter_grpc.legacy_http.limits.HEAD_SECONDS", 0.2)
+    monkeypatch.setattr("kfadapter_oran.legacy_http.limits.HEAD_SECONDS", 0.2)
     with adapter(kfp.url, **certified.tls()) as server:
         assert Caller(server.legacy_http_address).raw(b"") == b""
 

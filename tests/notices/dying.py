@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kfadapter_grpc.cli import main
-from kfadapter_grpc.notices import database, deliveries, outbox
-from kfadapter_grpc.notices.receiver import Receiver
+from kfadapter_oran.notices import database, deliveries, outbox
+from kfadapter_oran.notices.receiver import Receiver
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,12 +20,12 @@ from tests.contract.running import eventually
 from tests.embedded.runs import a_pipeline, try_run
 from tests.embedded.serving import told as told_kfp
 
-from kfadapter_grpc.embedded.execution import State
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_embedded.execution import State
+from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.run import RunServicer
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,18 +12,18 @@ from tests.contract.running import eventually
 from tests.notices.boxes import BEGIN, KEEP, Box, at, box
 
 from kfadapter_grpc.client import CannotConnectError
-from kfadapter_grpc.domain.errors import AdapterError, KfpTimeoutError, KfpUnavailableError, RunNotFoundError
-from kfadapter_grpc.domain.models import Page, StorageState, View
-from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunGone
-from kfadapter_grpc.domain.runs import Run, RunFilter, RunState
-from kfadapter_grpc.notices.follower import Follower
-from kfadapter_grpc.notices.outbox import GONE_SECONDS
+from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError, KfpUnavailableError, RunNotFoundError
+from kfadapter_grpc.contract.models import Page, StorageState, View
+from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunGone
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
+from kfadapter_oran.notices.follower import Follower
+from kfadapter_oran.notices.outbox import GONE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from kfadapter_grpc.domain.run_events import RunEvent
+    from kfadapter_grpc.contract.run_events import RunEvent
 
 S = RunState
 
@@ -272,7 +272,7 @@ def test_the_watch_waits_for_the_first_comparison(
     client: FakeClient, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watch that began before it is known which runs go on would miss those."""
-    monkeypatch.setattr("kfadapter_grpc.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("kfadapter_oran.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
     client.put("r", S.RUNNING)
     client.failures = [KfpUnavailableError("away") for _ in range(4)]
     follower.start()
@@ -285,7 +285,7 @@ def test_a_watch_that_is_cut_off_is_begun_again(
     client: FakeClient, made: Box, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What ends a watch, and what a watch says is gone, is no news of a run; the watch comes back by itself."""
-    monkeypatch.setattr("kfadapter_grpc.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("kfadapter_oran.notices.follower._FIRST_PAUSE_SECONDS", 0.01)
     client.put("r", S.RUNNING)
     client.events = [RunGone("r", BEGIN), CannotConnectError("away")]
     follower.start()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.notices.boxes import BEGIN, KEEP, Box, at, box, seen
 
-from kfadapter_grpc.domain.models import StorageState
-from kfadapter_grpc.domain.runs import Run, RunState, RunStateChange
-from kfadapter_grpc.notices.database import VERSION, Database, OutboxError
-from kfadapter_grpc.notices.lock import OutboxBusyError, only_one
-from kfadapter_grpc.notices.models import SeenRun
-from kfadapter_grpc.notices.outbox import GONE_SECONDS, LOOK_BACK
+from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
+from kfadapter_oran.notices.database import VERSION, Database, OutboxError
+from kfadapter_oran.notices.lock import OutboxBusyError, only_one
+from kfadapter_oran.notices.models import SeenRun
+from kfadapter_oran.notices.outbox import GONE_SECONDS, LOOK_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,9 @@ from tests.notices.dying import POINTS
 from tests.notices.receiving import Receiving, Reply, as_training_manager, receiving
 from tests.notices.stage import Stage, asked, listed, notifying, stage
 
-from kfadapter_grpc.domain.errors import KfpUnavailableError
-from kfadapter_grpc.kfp_backend.api import RunApi
-from kfadapter_grpc.watching import poller
+from kfadapter_grpc.contract.errors import KfpUnavailableError
+from kfadapter_grpc.kfp.api import RunApi
+from kfadapter_grpc.watch import poller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,9 +13,9 @@ from tests.certificates import CertificateAuthority
 from tests.notices.receiving import TRAINING_FAILED, Receiving, Reply, raw_server, receiving
 
 from kfadapter_grpc.client.credentials import Token
-from kfadapter_grpc.notices.models import Notice, NoticeStatus
-from kfadapter_grpc.notices.post import MAX_BODY_BYTES, Answer, Url, UrlError
-from kfadapter_grpc.notices.receiver import Attempt, Outcome, Receiver, ReceiverOptions, meaning
+from kfadapter_oran.notices.models import Notice, NoticeStatus
+from kfadapter_oran.notices.post import MAX_BODY_BYTES, Answer, Url, UrlError
+from kfadapter_oran.notices.receiver import Attempt, Outcome, Receiver, ReceiverOptions, meaning
 
 if TYPE_CHECKING:
     import socket

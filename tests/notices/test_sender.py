@@ -11,15 +11,15 @@ import pytest
 from tests.contract.running import eventually
 from tests.notices.boxes import Box, at, box, seen
 
-from kfadapter_grpc.notices import sender as sender_module
-from kfadapter_grpc.notices.receiver import Attempt, Outcome
-from kfadapter_grpc.notices.sender import Sender
+from kfadapter_oran.notices import sender as sender_module
+from kfadapter_oran.notices.receiver import Attempt, Outcome
+from kfadapter_oran.notices.sender import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kfadapter_grpc.notices.models import Notice
+    from kfadapter_oran.notices.models import Notice
 
 
 class FakeReceiver:

@@ -14,8 +14,8 @@ from tests.notices.boxes import Box, at, box, seen
 
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.metrics.catalog import NOTIFY_CATALOG
-from kfadapter_grpc.notices.receiver import Outcome
-from kfadapter_grpc.notices.state import NotifierState
+from kfadapter_oran.notices.receiver import Outcome
+from kfadapter_oran.notices.state import NotifierState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

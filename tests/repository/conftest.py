@@ -12,15 +12,15 @@ from tests.runs_kfp import RunsKfp
 from tests.scripted_kfp import ScriptedKfp
 from tests.transcripts import PIPELINES
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.models import FileKind, PipelineFile
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.models import FileKind, PipelineFile
+from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
-    from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.runs import KfpRunRepository
 
 
 @pytest.fixture

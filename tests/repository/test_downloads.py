@@ -20,17 +20,17 @@ from tests.repository.test_faults import FOUND, GONE, ID, VERSION, VERSION_JSON
 from tests.scripted_kfp import ScriptedKfp, answers, head, resets, sends, stalls
 from tests.transcripts import PIPELINES, load
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import FileKind, PipelineFile, PipelineRef, UploadRequest, VersionRef
-from kfadapter_grpc.kfp_backend import connect
-from kfadapter_grpc.kfp_backend.json_ranges import Range
-from kfadapter_grpc.kfp_backend.splice import Splice
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.models import FileKind, PipelineFile, PipelineRef, UploadRequest, VersionRef
+from kfadapter_grpc.kfp import connect
+from kfadapter_grpc.kfp.json_ranges import Range
+from kfadapter_grpc.kfp.splice import Splice
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 REF, VERSION_REF = PipelineRef(pipeline_id=ID), VersionRef(VERSION)
 GET = rf"/pipelines/{ID}/versions/{VERSION}$"
@@ -258,7 +258,7 @@ def test_an_answer_without_end_is_given_up(
     scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the limit the answer is dropped, and the disk is free again."""
-    monkeypatch.setattr("kfadapter_grpc.kfp_backend.api.pipelines.MAX_FETCHED_BYTES", 100_000)
+    monkeypatch.setattr("kfadapter_grpc.kfp.api.pipelines.MAX_FETCHED_BYTES", 100_000)
     scripted.on("GET", GET, answers(200, version_json({"x": "y" * 200_000})))
     with pytest.raises(errors.KfpError, match="more than 100000 bytes"):
         download(spooling)

@@ -12,15 +12,15 @@ from tests.repository.conftest import call
 from tests.repository.played import BROKEN, placed, played, query_of
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
-from kfadapter_grpc.domain.models import Order, PageRequest, StorageState
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
+from kfadapter_grpc.contract.models import Order, PageRequest, StorageState
+from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.kfp_backend.experiments import KfpExperimentRepository
+    from kfadapter_grpc.kfp.experiments import KfpExperimentRepository
 
 ID = placed("EXPERIMENT")
 LIST = r"/experiments(\?|$)"

@@ -16,8 +16,8 @@ import pytest
 from tests.repository.conftest import call, pipeline_file
 from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, after, answers, resets, sends, stalls
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import (
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.models import (
     IfExists,
     PageRequest,
     PipelineFilter,
@@ -26,11 +26,11 @@ from kfadapter_grpc.domain.models import (
     VersionRef,
     View,
 )
-from kfadapter_grpc.kfp_backend import connect
-from kfadapter_grpc.kfp_backend.transport import Transport
+from kfadapter_grpc.kfp import connect
+from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 ID = "11111111-1111-4111-8111-111111111111"
 VERSION = "22222222-2222-4222-8222-222222222222"
@@ -272,7 +272,7 @@ def test_looking_and_undoing_have_a_budget_of_their_own(
     scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the upload took, the time for looking and undoing begins after it, under the same request id."""
-    monkeypatch.setattr("kfadapter_grpc.kfp_backend.gateway.SPARE_SECONDS", 0.4)
+    monkeypatch.setattr("kfadapter_grpc.kfp.gateway.SPARE_SECONDS", 0.4)
     scripted.on("GET", rf"/pipelines/{ID}$", answers(403, {"code": 7, "message": "not you"}))
     _new_pipeline(scripted, after(0.6, BLURRED_VERSION))
     uploading = call()

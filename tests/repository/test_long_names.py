@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.repository.conftest import call, pipeline_file
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.models import PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 
 def _name(characters: int) -> str:

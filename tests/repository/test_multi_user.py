@@ -11,10 +11,10 @@ from tests.repository.conftest import call, pipeline_file
 from tests.repository.played import played
 from tests.scripted_kfp import Connection, Received, answers
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.call import Authorization, Call
-from kfadapter_grpc.domain.models import PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
-from kfadapter_grpc.kfp_backend import ForwardedCredentials, TokenFile, connect
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.call import Authorization, Call
+from kfadapter_grpc.contract.models import PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
+from kfadapter_grpc.kfp import ForwardedCredentials, TokenFile, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.scripted_kfp import Behaviour, ScriptedKfp
 
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 TEAM_A = PipelineFilter(namespace="team-a")
 MINE = PipelineRef(name="mine", namespace="team-a")

@@ -19,8 +19,8 @@ from tests.repository.conftest import call, pipeline_file
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets
 from tests.transcripts import PIPELINES, JsonObject, Replayer, load, made_file
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import (
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.models import (
     IfExists,
     Order,
     PageRequest,
@@ -30,14 +30,14 @@ from kfadapter_grpc.domain.models import (
     UploadResult,
     View,
 )
-from kfadapter_grpc.domain.spec import PipelineFormat
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.contract.spec import PipelineFormat
+from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 HELLO = (PIPELINES / "hello_world.yaml").read_bytes()
 NEVER_ANSWERED = ("not YAML", "binary")

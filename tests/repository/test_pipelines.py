@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from tests.repository.conftest import call, pipeline_file
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import Order, PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
-from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.models import Order, PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
+from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kfadapter_grpc.domain.models import Page, Pipeline
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.contract.models import Page, Pipeline
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 T = TypeVar("T")
 

@@ -10,18 +10,18 @@ from tests.recorded_runs import in_v1beta1, recorded
 from tests.repository.conftest import call
 from tests.scripted_kfp import answers
 
-from kfadapter_grpc.kfp_backend import TransportSettings
-from kfadapter_grpc.kfp_backend.api import KfpApi, ListQuery
-from kfadapter_grpc.kfp_backend.probes import COSTS, PROBES, Outcome, measure, measure_costs
-from kfadapter_grpc.kfp_backend.probes.bench import NAME_PREFIX, NO_SAMPLE, Bench
-from kfadapter_grpc.kfp_backend.transport import Transport
+from kfadapter_grpc.kfp import TransportSettings
+from kfadapter_grpc.kfp.api import KfpApi, ListQuery
+from kfadapter_grpc.kfp.probes import COSTS, PROBES, Outcome, measure, measure_costs
+from kfadapter_grpc.kfp.probes.bench import NAME_PREFIX, NO_SAMPLE, Bench
+from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.scripted_kfp import Behaviour, ScriptedKfp
 
-    from kfadapter_grpc.kfp_backend.probes import Finding
+    from kfadapter_grpc.kfp.probes import Finding
 
 TOLD_BY_RUNS = {"default-retry", "plugins", "log-archive"}
 """What only a run that has ended tells."""
@@ -139,7 +139,7 @@ def test_logs_that_are_not_archived(scripted: ScriptedKfp, monkeypatch: pytest.M
 def _check_installed(url: str, monkeypatch: pytest.MonkeyPatch, told: dict[str, tuple[Outcome, str]]) -> None:
     """These probes, tried alone, find this."""
     chosen = tuple(probe for probe in PROBES if probe.name in told)
-    monkeypatch.setattr("kfadapter_grpc.kfp_backend.probes.measuring.PROBES", chosen)
+    monkeypatch.setattr("kfadapter_grpc.kfp.probes.measuring.PROBES", chosen)
     findings = probed(url, write=False)
     for name, (outcome, found) in told.items():
         assert (findings[name].outcome, found in findings[name].found) == (outcome, True), findings[name].found

@@ -6,8 +6,8 @@ import pytest
 from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, untrusted, without_tls
 from tests.scripted_kfp import answers
 
-from kfadapter_grpc.kfp_backend import TransportSettings
-from kfadapter_grpc.kfp_backend.probes import Stage, reach
+from kfadapter_grpc.kfp import TransportSettings
+from kfadapter_grpc.kfp.probes import Stage, reach
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,18 +13,18 @@ import pytest
 from tests.recorded_runs import in_v1beta1, names, recorded
 from tests.repository.conftest import call
 
-from kfadapter_grpc.domain.errors import InvalidFieldError, TaskNotFoundError
-from kfadapter_grpc.domain.models import PageRequest, View
-from kfadapter_grpc.domain.run_paths import TaskPaths
-from kfadapter_grpc.domain.runs import RunFilter, RunState
-from kfadapter_grpc.kfp_backend import connect
-from kfadapter_grpc.kfp_backend.workflow_tasks import read_nodes
+from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError
+from kfadapter_grpc.contract.models import PageRequest, View
+from kfadapter_grpc.contract.run_paths import TaskPaths
+from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.kfp import connect
+from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:
     from tests.runs_kfp import RunsKfp
 
-    from kfadapter_grpc.domain.runs import Run, RunTask
-    from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
+    from kfadapter_grpc.contract.runs import Run, RunTask
+    from kfadapter_grpc.kfp.runs import KfpRunRepository
 
 EXIT_1 = "Error (exit code 1)"
 

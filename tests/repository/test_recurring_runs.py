@@ -21,23 +21,23 @@ from tests.repository.played import (
 )
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.models import Order, PageRequest, PipelineRef, VersionRef
-from kfadapter_grpc.domain.recurring_runs import (
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.models import Order, PageRequest, PipelineRef, VersionRef
+from kfadapter_grpc.contract.recurring_runs import (
     CreateRecurringRun,
     CronSchedule,
     IntervalSchedule,
     RecurringRun,
     RecurringRunFilter,
 )
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.domain.spec import Json
-    from kfadapter_grpc.kfp_backend.recurring_runs import KfpRecurringRunRepository
+    from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.kfp.recurring_runs import KfpRecurringRunRepository
 
 ID = placed("RR")
 EXPERIMENT = placed("uuid")

@@ -11,14 +11,14 @@ from tests.repository.conftest import call
 from tests.scripted_kfp import ScriptedKfp, answers
 from tests.transcripts import PIPELINES, load
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import UploadRequest, UploadResult
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.models import UploadRequest, UploadResult
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:
     from tests.transcripts import Step
 
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 HELLO = (PIPELINES / "hello_world.yaml").read_bytes()
 ID = "11111111-1111-4111-8111-111111111111"

@@ -26,20 +26,20 @@ from tests.runs_kfp import (
 )
 from tests.scripted_kfp import answers, resets, sends, stalls
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.labels import ORIGIN_LABEL, split_labels
-from kfadapter_grpc.domain.models import PipelineRef, VersionRef
-from kfadapter_grpc.domain.request_ids import run_id_for
-from kfadapter_grpc.domain.runs import CreateRun, RunState
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels
+from kfadapter_grpc.contract.models import PipelineRef, VersionRef
+from kfadapter_grpc.contract.request_ids import run_id_for
+from kfadapter_grpc.contract.runs import CreateRun, RunState
+from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.scripted_kfp import Connection, Received
 
-    from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
+    from kfadapter_grpc.kfp.runs import KfpRunRepository
 
 WANTED = CreateRun(PipelineRef(name=NAME), VersionRef(), parameters={"s": "값", "i": 3.0})
 REPEATABLE = replace(WANTED, request_id="r-1")

@@ -14,8 +14,8 @@ from tests.recorded_runs import in_v1beta1
 from tests.scripted_kfp import ScriptedKfp, answers, head, sends, stalls
 from tests.transcripts import DATA
 
-from kfadapter_grpc.domain.call import Authorization, Call
-from kfadapter_grpc.domain.errors import (
+from kfadapter_grpc.contract.call import Authorization, Call
+from kfadapter_grpc.contract.errors import (
     AdapterError,
     InvalidFieldError,
     KfpRejectedCredentialsError,
@@ -24,16 +24,16 @@ from kfadapter_grpc.domain.errors import (
     TaskNotFoundError,
     UnsupportedByKfpError,
 )
-from kfadapter_grpc.domain.runs import LogNote
-from kfadapter_grpc.kfp_backend import ForwardedCredentials, TransportSettings, connect, run_logs
-from kfadapter_grpc.kfp_backend.run_nodes import Pod
+from kfadapter_grpc.contract.runs import LogNote
+from kfadapter_grpc.kfp import ForwardedCredentials, TransportSettings, connect, run_logs
+from kfadapter_grpc.kfp.run_nodes import Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.scripted_kfp import Behaviour
 
-    from kfadapter_grpc.kfp_backend import KfpBackend
+    from kfadapter_grpc.kfp import KfpBackend
 
 RUN = "78f7331b-0d8a-4c1f-9047-0df3c5efa0a9"
 FLAKY = "734c9cb1-aa1c-4fb8-84c3-1bd45b8e00e1"

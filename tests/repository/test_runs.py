@@ -14,19 +14,19 @@ from tests.runs_kfp import AT, DEFAULT, EXPERIMENT, NAME, NOBODY, OLDER, PIPELIN
 from tests.scripted_kfp import answers, resets
 from tests.transcripts import load
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.models import Order, PageRequest, StorageState, View
-from kfadapter_grpc.domain.runs import RunFilter, RunState
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.models import Order, PageRequest, StorageState, View
+from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp
 
-    from kfadapter_grpc.domain.runs import Run
-    from kfadapter_grpc.kfp_backend.runs import KfpRunRepository
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.kfp.runs import KfpRunRepository
 
 FROM_PIPELINE = {"pipeline_version_reference": {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION}}
 RUN = "77777777-7777-4777-8777-777777777777"

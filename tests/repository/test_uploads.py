@@ -17,8 +17,8 @@ from tests.repository.conftest import call, pipeline_file
 from tests.scripted_kfp import answers
 from tests.transcripts import DATA
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.models import (
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.models import (
     FileKind,
     IfExists,
     PageRequest,
@@ -28,14 +28,14 @@ from kfadapter_grpc.domain.models import (
     UploadResult,
     View,
 )
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.scripted_kfp import ScriptedKfp
 
-    from kfadapter_grpc.kfp_backend.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 
 def _version_names(repository: KfpPipelineRepository, name: str) -> list[str]:

@@ -12,11 +12,11 @@ from tests.broken_kfp import hanging_up, without_tls
 from tests.repository.conftest import call
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, sends
 
-from kfadapter_grpc.domain.errors import AdapterError, KfpError, KfpUnavailableError
-from kfadapter_grpc.domain.models import PageRequest, View
-from kfadapter_grpc.domain.runs import RunFilter
-from kfadapter_grpc.kfp_backend import TlsFiles, TransportSettings, connect
-from kfadapter_grpc.kfp_backend.probes import Stage, reach
+from kfadapter_grpc.contract.errors import AdapterError, KfpError, KfpUnavailableError
+from kfadapter_grpc.contract.models import PageRequest, View
+from kfadapter_grpc.contract.runs import RunFilter
+from kfadapter_grpc.kfp import TlsFiles, TransportSettings, connect
+from kfadapter_grpc.kfp.probes import Stage, reach
 
 if TYPE_CHECKING:
     from pathlib import Path

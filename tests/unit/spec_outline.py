@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kfadapter_grpc.kfp_backend.spec import summarize
+from kfadapter_grpc.kfp.spec import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kfadapter_grpc.domain.spec import SpecSummary, Task
+    from kfadapter_grpc.contract.spec import SpecSummary, Task
 
 _PARTS = ("component", "image", "condition", "loop_items", "loop_parallelism", "max_retries")
 

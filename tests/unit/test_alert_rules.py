@@ -10,7 +10,7 @@ import promql_parser
 import pytest
 import yaml
 
-from kfadapter_grpc.domain.errors import all_error_classes
+from kfadapter_grpc.contract.errors import all_error_classes
 from kfadapter_grpc.metrics.catalog import CATALOG, NOTIFY_CATALOG, Metric
 
 FILE = Path(__file__).parents[2] / "deploy" / "alerts" / "kfadapter.rules.yaml"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.contract.call import Call
 
 
 def test_a_part_ends_with_the_call() -> None:

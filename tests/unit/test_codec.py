@@ -18,15 +18,15 @@ from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc import codec
 from kfadapter_grpc.client.messages import timestamp
 from kfadapter_grpc.codec import enum_number, json_value, to_message, to_record
-from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.models import IfExists, Pipeline, View
-from kfadapter_grpc.domain.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
+from kfadapter_grpc.contract.errors import InvalidFieldError
+from kfadapter_grpc.contract.models import IfExists, Pipeline, View
+from kfadapter_grpc.contract.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.spec import Json
 
 MESSAGES = sorted(codec._RECORDS)
 """The messages that are records."""

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from kfadapter_grpc.cli.app import app
 from kfadapter_grpc.cli.exit_codes import MEANINGS
-from kfadapter_grpc.contract import METHODS, SERVICES
+from kfadapter_grpc.methods import METHODS, SERVICES
 
 if TYPE_CHECKING:
     from typer._click.core import Command

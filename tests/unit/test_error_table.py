@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.transcripts import DATA
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.kfp_backend import wire
-from kfadapter_grpc.kfp_backend.api import KfpFailureError, Operation
-from kfadapter_grpc.kfp_backend.error_table import ROWS, Context, Row, explain
-from kfadapter_grpc.kfp_backend.transport import Request
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp import wire
+from kfadapter_grpc.kfp.api import KfpFailureError, Operation
+from kfadapter_grpc.kfp.error_table import ROWS, Context, Row, explain
+from kfadapter_grpc.kfp.transport import Request
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.errors import AdapterError
+    from kfadapter_grpc.contract.errors import AdapterError
 
 _STACK = "runtime.goexit\nasm_amd64.s:1700"
 
@@ -177,7 +177,7 @@ def test_no_row_is_idle(row: Row) -> None:
     rest = tuple(other for other in ROWS if other is not row)
     before = [_explain(row, proof) for proof in row.proof]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kfadapter_grpc.kfp_backend.error_table.ROWS", rest)
+        patch.setattr("kfadapter_grpc.kfp.error_table.ROWS", rest)
         after = [_explain(row, proof) for proof in row.proof]
     assert [(type(e), e.message) for e in before] != [(type(e), e.message) for e in after]
 

@@ -12,13 +12,13 @@ from grpc import StatusCode
 
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import experiment_pb2 as pb
-from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
-from kfadapter_grpc.domain.models import Order, Page, PageRequest, StorageState
+from kfadapter_grpc.contract.errors import InvalidFieldError
+from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
+from kfadapter_grpc.contract.models import Order, Page, PageRequest, StorageState
 from kfadapter_grpc.services.experiment import ExperimentServicer
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExperimentService"]
 ID = "00000000-0000-4000-8000-000000000001"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
-from kfadapter_grpc.domain.errors import AdapterError, all_error_classes
+from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
 from kfadapter_grpc.training_manager.http_status import CLIENT_CLOSED_REQUEST, http_status
 
 STATUSES = {

@@ -8,9 +8,9 @@ import json
 import pytest
 from tests.runs_kfp import spec_of
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.labels import ORIGIN_CHARACTERS
-from kfadapter_grpc.kfp_backend.inline_spec import origin_text, read_origin, without_caching
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.labels import ORIGIN_CHARACTERS
+from kfadapter_grpc.kfp.inline_spec import origin_text, read_origin, without_caching
 
 PIPELINE = "11111111-1111-4111-8111-111111111111"
 VERSION = "fedcba98-7654-4321-8fed-cba987654321"

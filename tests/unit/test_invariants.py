@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kfadapter.v1 import errors_pb2
-from kfadapter_grpc.domain.errors import all_error_classes
+from kfadapter_grpc.contract.errors import all_error_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "src" / "kfadapter_grpc"
+SOURCE = ROOT / "src"
+PACKAGES = ("kfadapter_grpc", "kfadapter_embedded", "kfadapter_oran")
 PROTOS = ROOT / "protos" / "kfadapter" / "v1"
 GENERATED = ROOT / "src" / "kfadapter" / "v1"
 
@@ -37,8 +38,9 @@ class Module:
 
     @property
     def layer(self) -> str:
-        """The folder, or the module at the top, that it belongs to."""
-        return self.path.partition("/")[0].removesuffix(".py")
+        """The folder or module of its package that it belongs to; for a sibling of `kfadapter_grpc` with the package."""
+        package, folder = self.path.removesuffix(".py").split("/")[:2]
+        return {"kfadapter_grpc": folder, "kfadapter_oran": f"oran/{folder}"}.get(package, package)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Import:
 
 @cache
 def _modules() -> tuple[Module, ...]:
-    paths = sorted(SOURCE.rglob("*.py"))
+    paths = sorted(path for package in PACKAGES for path in (SOURCE / package).rglob("*.py"))
     return tuple(Module(path.relative_to(SOURCE).as_posix(), ast.parse(path.read_bytes())) for path in paths)
 
 
@@ -89,31 +91,31 @@ def _places(*packages: str) -> dict[str, str]:
     return {module.layer: one.where for module in _modules() for one in _imports(module) if _of(one, *packages)}
 
 
-def test_kfps_client_stays_in_kfp_backend() -> None:
-    """Only kfp_backend imports the SDK's generated client and its transport."""
+def test_kfps_client_stays_in_kfp() -> None:
+    """Only kfp/ imports the SDK's generated client and its transport."""
     places = _places("kfp_server_api", "urllib3")
-    assert set(places) == {"kfp_backend"}, places
+    assert set(places) == {"kfp"}, places
 
 
 def test_kfp_stays_in_embedded() -> None:
     """The kfp SDK itself is imported by the embedded KFP at most; the command line runs it as a child process."""
     places = _places("kfp")
-    assert set(places) <= {"embedded"}, places
+    assert set(places) <= {"kfadapter_embedded"}, places
 
 
 def test_messages_stay_at_the_edges() -> None:
     """Messages of the contract are known where calls come in and go out, and nowhere else."""
     places = _places("kfadapter")
-    allowed = {"codec", "services", "interceptors", "client", "contract", "server", "health", "cli"}
+    allowed = {"codec", "services", "interceptors", "client", "methods", "server", "health", "cli"}
     assert set(places) <= allowed, places
     assert "services" in places
 
 
-def test_domain_knows_nobody() -> None:
-    """The domain imports no message and no other layer; of gRPC it knows the status codes."""
+def test_contract_imports_nothing() -> None:
+    """The records of contract/ import no message and no other layer; of gRPC it knows the status codes."""
     for module in _modules():
-        for one in _imports(module) if module.layer == "domain" else ():
-            own = _of(one, "kfadapter_grpc.domain", "grpc.StatusCode")
+        for one in _imports(module) if module.layer == "contract" else ():
+            own = _of(one, "kfadapter_grpc.contract", "grpc.StatusCode")
             assert own or one.top in sys.stdlib_module_names, one
 
 
@@ -133,27 +135,29 @@ def _loaded_by(layers: set[str]) -> set[str]:
 def _files(imported: Import) -> Iterator[str]:
     """The files that an import may load: packages on the way, and the module itself."""
     names = imported.name.split(".")
-    for end in range(1, len(names)):
-        inner = "/".join(names[1 : end + 1])
+    for end in range(1, len(names) + 1):
+        inner = "/".join(names[:end])
         yield from (f"{inner}.py", f"{inner}/__init__.py")
 
 
 def test_edges_of_a_caller() -> None:
     """A plain installation is enough to import the client, the command line and the training manager's stubs."""
     loaded = _loaded_by({"client", "cli", "training_manager"})
-    assert "domain/models.py" in loaded
+    assert "kfadapter_grpc/contract/models.py" in loaded
     for module in _modules():
         for one in _imports(module, at_import=True) if module.path in loaded else ():
-            assert one.top in {*BASE_DEPENDENCIES, "kfadapter_grpc", *sys.stdlib_module_names}, one
+            assert one.top in {*BASE_DEPENDENCIES, *PACKAGES, *sys.stdlib_module_names}, one
 
 
 def test_edges_of_the_notifier() -> None:
     """The notifier needs, beside a plain installation, only what the extra `notify` brings."""
-    loaded = _loaded_by({"notices"})
-    assert {"notices/process.py", "daemon/signals.py", "metrics/catalog.py"} <= loaded
+    loaded = _loaded_by({"oran/notices"})
+    assert {
+        f"kfadapter_{name}.py" for name in ("oran/notices/process", "grpc/daemon/signals", "grpc/metrics/catalog")
+    } <= loaded
     for module in _modules():
         for one in _imports(module, at_import=True) if module.path in loaded else ():
-            allowed = {*BASE_DEPENDENCIES, "structlog", "prometheus_client", "kfadapter_grpc"}
+            allowed = {*BASE_DEPENDENCIES, "structlog", "prometheus_client", *PACKAGES}
             assert one.top in {*allowed, *sys.stdlib_module_names}, one
 
 
@@ -167,7 +171,7 @@ def test_only_the_error_interceptor_aborts() -> None:
         and node.attr in {"abort", "abort_with_status"}
         and not ast.unparse(node.value).endswith(".transport")  # a connection's, of asyncio
     }
-    assert aborting == {"interceptors/errors.py"}
+    assert aborting == {"kfadapter_grpc/interceptors/errors.py"}
 
 
 def _docstrings(tree: ast.Module) -> set[int]:
@@ -176,10 +180,10 @@ def _docstrings(tree: ast.Module) -> set[int]:
 
 
 def test_service_names_come_from_descriptors() -> None:
-    """No module but contract.py spells the name of the contract's package."""
+    """No module but methods.py spells the name of the contract's package."""
     for module in _modules():
         docstrings = _docstrings(module.tree)
-        for node in ast.walk(module.tree) if module.layer != "contract" else ():
+        for node in ast.walk(module.tree) if module.layer != "methods" else ():
             spelled = isinstance(node, ast.Constant) and isinstance(node.value, str) and "kfadapter.v1." in node.value
             assert not spelled or id(node) in docstrings, f"{module.path}:{getattr(node, 'lineno', 0)}"
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.domain.errors import KfpError, KfpTimeoutError
-from kfadapter_grpc.kfp_backend import json_ranges
-from kfadapter_grpc.kfp_backend.json_ranges import MAX_DEPTH, JsonReader, Range
+from kfadapter_grpc.contract.errors import KfpError, KfpTimeoutError
+from kfadapter_grpc.kfp import json_ranges
+from kfadapter_grpc.kfp.json_ranges import MAX_DEPTH, JsonReader, Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

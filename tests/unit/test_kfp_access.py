@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from kfadapter_grpc.kfp import ForwardedCredentials, NoCredentials, TokenFile
 from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_TOKEN, is_inside, token_path
-from kfadapter_grpc.kfp_backend import ForwardedCredentials, NoCredentials, TokenFile
 from kfadapter_grpc.server.kfp import credentials
 from kfadapter_grpc.settings import Settings, SettingsError
 

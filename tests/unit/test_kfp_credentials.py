@@ -11,10 +11,10 @@ import pytest
 import structlog
 from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, answers
 
-from kfadapter_grpc.domain.call import Authorization, Call
-from kfadapter_grpc.domain.errors import KfpRejectedCredentialsError, UnauthenticatedError
-from kfadapter_grpc.kfp_backend import ForwardedCredentials, NoCredentials, TokenFile, TransportSettings, connect
-from kfadapter_grpc.kfp_backend.transport import Request, Transport
+from kfadapter_grpc.contract.call import Authorization, Call
+from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, UnauthenticatedError
+from kfadapter_grpc.kfp import ForwardedCredentials, NoCredentials, TokenFile, TransportSettings, connect
+from kfadapter_grpc.kfp.transport import Request, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

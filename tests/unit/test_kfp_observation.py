@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.scripted_kfp import ScriptedKfp, answers, resets, stalls
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import AdapterError, KfpTimeoutError
-from kfadapter_grpc.kfp_backend.transport import Request, Transport, TransportSettings
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
+from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.scripted_kfp import Behaviour
 
-    from kfadapter_grpc.kfp_backend.observation import KfpRequest
+    from kfadapter_grpc.kfp.observation import KfpRequest
 
 
 @pytest.fixture

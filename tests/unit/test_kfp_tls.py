@@ -12,10 +12,10 @@ import pytest
 import trustme
 from tests.scripted_kfp import ScriptedKfp, answers
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import KfpUnavailableError
-from kfadapter_grpc.kfp_backend import TlsFiles, TransportSettings
-from kfadapter_grpc.kfp_backend.transport import NotSentError, Request, Transport
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import KfpUnavailableError
+from kfadapter_grpc.kfp import TlsFiles, TransportSettings
+from kfadapter_grpc.kfp.transport import NotSentError, Request, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

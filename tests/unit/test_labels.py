@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kfadapter_grpc.domain.labels import label_key_text, label_text, split_labels, with_labels
+from kfadapter_grpc.contract.labels import label_key_text, label_text, split_labels, with_labels
 
 
 @pytest.mark.parametrize(

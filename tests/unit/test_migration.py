@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from kfadapter_grpc.client import Client
-from kfadapter_grpc.contract import METHODS
-from kfadapter_grpc.legacy_http.routes import ROUTES
+from kfadapter_grpc.methods import METHODS
+from kfadapter_oran.legacy_http.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "migration.md").read_text()

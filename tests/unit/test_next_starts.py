@@ -10,8 +10,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
-from kfadapter_grpc.kfp_backend.next_starts import has_ended, next_start
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
+from kfadapter_grpc.kfp.next_starts import has_ended, next_start
 
 MADE = datetime(2026, 11, 29, 12, tzinfo=timezone.utc)
 NOW = datetime(2026, 11, 29, 21, tzinfo=timezone.utc)

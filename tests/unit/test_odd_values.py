@@ -16,20 +16,20 @@ from tests.transcripts import DATA
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.codec import struct
-from kfadapter_grpc.domain.errors import KfpError
-from kfadapter_grpc.domain.runs import Run, RunArtifact, RunOutput, RunTask
-from kfadapter_grpc.domain.values import NumberText, Replacements, carried, object_violations
-from kfadapter_grpc.kfp_backend.run_tasks import tasks_of, why_failed
-from kfadapter_grpc.kfp_backend.transport import AnswerTooLargeError
-from kfadapter_grpc.kfp_backend.wire import PipelineListJson, answers, decode, tolerant
-from kfadapter_grpc.kfp_backend.wire.experiments import ExperimentListJson
-from kfadapter_grpc.kfp_backend.wire.recurring_runs import RecurringRunListJson
-from kfadapter_grpc.kfp_backend.wire.runs import RunJson, RunListJson
+from kfadapter_grpc.contract.errors import KfpError
+from kfadapter_grpc.contract.runs import Run, RunArtifact, RunOutput, RunTask
+from kfadapter_grpc.contract.values import NumberText, Replacements, carried, object_violations
+from kfadapter_grpc.kfp.run_tasks import tasks_of, why_failed
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp.wire import PipelineListJson, answers, decode, tolerant
+from kfadapter_grpc.kfp.wire.experiments import ExperimentListJson
+from kfadapter_grpc.kfp.wire.recurring_runs import RecurringRunListJson
+from kfadapter_grpc.kfp.wire.runs import RunJson, RunListJson
 from kfadapter_grpc.services.messages import message as message_of
 from kfadapter_grpc.services.sizes import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.spec import Json
 
 _SCALARS = (
     st.none()

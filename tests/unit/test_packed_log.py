@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.transcripts import DATA
 
-from kfadapter_grpc.kfp_backend import packed_log
-from kfadapter_grpc.kfp_backend.log_errors import NoLogError
-from kfadapter_grpc.kfp_backend.packed_log import log_in
+from kfadapter_grpc.kfp import packed_log
+from kfadapter_grpc.kfp.log_errors import NoLogError
+from kfadapter_grpc.kfp.packed_log import log_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.domain import page_token
-from kfadapter_grpc.domain.errors import InvalidPageTokenError
+from kfadapter_grpc.contract import page_token
+from kfadapter_grpc.contract.errors import InvalidPageTokenError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200)
 

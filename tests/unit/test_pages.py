@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.kfp_backend.gateway import MAX_KFP_PAGE
-from kfadapter_grpc.kfp_backend.pages import MAX_PAGE_BYTES, KfpPage, gather
-from kfadapter_grpc.kfp_backend.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp.gateway import MAX_KFP_PAGE
+from kfadapter_grpc.kfp.pages import MAX_PAGE_BYTES, KfpPage, gather
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from kfadapter_grpc.domain import errors
-from kfadapter_grpc.domain.parameters import MOST_VIOLATIONS, check_parameters
-from kfadapter_grpc.domain.spec import Json, Parameter, ParameterType
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.parameters import MOST_VIOLATIONS, check_parameters
+from kfadapter_grpc.contract.spec import Json, Parameter, ParameterType
 
 _T = ParameterType
 

@@ -10,12 +10,12 @@ import pytest
 from tests.certificates import CertificateAuthority
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers, head, sends
 
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import KfpUnavailableError
 from kfadapter_grpc.doctor import logs as doctor
 from kfadapter_grpc.doctor.verdict import Status
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import KfpUnavailableError
-from kfadapter_grpc.kfp_backend import kubernetes_api
-from kfadapter_grpc.kfp_backend.pod_logs import PodLogError, PodLogs
+from kfadapter_grpc.kfp import kubernetes_api
+from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
 from kfadapter_grpc.server import kfp as server_kfp
 from kfadapter_grpc.settings import Settings
 

@@ -12,10 +12,10 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from grpc import StatusCode
 
 from kfadapter.v1 import recurring_run_pb2 as pb
-from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.models import Order, Page, PageRequest, PipelineRef, VersionRef
-from kfadapter_grpc.domain.recurring_runs import (
+from kfadapter_grpc.contract.errors import InvalidFieldError
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.models import Order, Page, PageRequest, PipelineRef, VersionRef
+from kfadapter_grpc.contract.recurring_runs import (
     CreateRecurringRun,
     CronSchedule,
     IntervalSchedule,
@@ -25,7 +25,7 @@ from kfadapter_grpc.domain.recurring_runs import (
 from kfadapter_grpc.services.recurring_run import RecurringRunServicer
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RecurringRunService"]
 ID = "00000000-0000-4000-8000-000000000001"

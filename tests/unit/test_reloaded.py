@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from kfadapter_grpc.authentication.reloaded import MAX_FILE_BYTES, Refresher, Reloaded
+from kfadapter_grpc.auth.reloaded import MAX_FILE_BYTES, Refresher, Reloaded
 
 if TYPE_CHECKING:
     from pathlib import Path

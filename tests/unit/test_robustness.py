@@ -10,8 +10,8 @@ from robustness.faulty_kfp import from_the_nth_on
 from robustness.scenario import Stage
 from tests.scripted_kfp import Received
 
-from kfadapter_grpc.contract import METHODS
-from kfadapter_grpc.domain.errors import all_error_classes
+from kfadapter_grpc.contract.errors import all_error_classes
+from kfadapter_grpc.methods import METHODS
 
 if TYPE_CHECKING:
     from pathlib import Path

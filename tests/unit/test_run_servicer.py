@@ -13,10 +13,10 @@ from grpc import StatusCode
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.codec import enum_number, to_record
-from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.models import PipelineRef, StorageState, VersionRef
-from kfadapter_grpc.domain.runs import (
+from kfadapter_grpc.contract.errors import InvalidFieldError
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.models import PipelineRef, StorageState, VersionRef
+from kfadapter_grpc.contract.runs import (
     CreateRun,
     Run,
     RunArtifact,
@@ -33,7 +33,7 @@ from kfadapter_grpc.services.run import RunServicer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RunService"]
 ID = "00000000-0000-4000-8000-000000000001"

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from tests.transcripts import DATA
 
-from kfadapter_grpc.domain.runs import RunArtifact, RunOutput, RunState
-from kfadapter_grpc.kfp_backend.run_tasks import tasks_of, why_failed
-from kfadapter_grpc.kfp_backend.wire.runs import RunJson
+from kfadapter_grpc.contract.runs import RunArtifact, RunOutput, RunState
+from kfadapter_grpc.kfp.run_tasks import tasks_of, why_failed
+from kfadapter_grpc.kfp.wire.runs import RunJson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.certificates import CertificateAuthority, Pair
 
-from kfadapter_grpc.authentication.certificates import server_certificate
-from kfadapter_grpc.authentication.client_names import ClientNames
-from kfadapter_grpc.domain.callers import Caller, Role
+from kfadapter_grpc.auth.certificates import server_certificate
+from kfadapter_grpc.auth.client_names import ClientNames
+from kfadapter_grpc.contract.callers import Caller, Role
 from kfadapter_grpc.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

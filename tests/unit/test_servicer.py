@@ -16,7 +16,7 @@ from grpc import StatusCode
 
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.domain.models import (
+from kfadapter_grpc.contract.models import (
     DeleteResult,
     DeleteVersionResult,
     FileKind,
@@ -35,14 +35,14 @@ from kfadapter_grpc.domain.models import (
     VersionRef,
     View,
 )
-from kfadapter_grpc.domain.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
+from kfadapter_grpc.contract.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 from kfadapter_grpc.services.pipeline import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PipelineService"]
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

@@ -96,7 +96,7 @@ def test_all_variables_are_known() -> None:
     """Every variable that the source names is a setting or in the list of the others, and the list holds no more."""
     named = {
         found
-        for path in (ROOT / "src" / "kfadapter_grpc").rglob("*.py")
+        for path in (ROOT / "src").rglob("*.py")
         for found in re.findall(r'"(?:env )?KFADAPTER_([A-Z][A-Z_]*)"|PREFIX \+ "([A-Z_]+)"', path.read_text("utf-8"))
     }
     names = {one or other for one, other in named}

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.transcripts import DATA, PIPELINES
 
-from kfadapter_grpc.domain.errors import KfpError
-from kfadapter_grpc.domain.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
-from kfadapter_grpc.kfp_backend.spec import summarize
+from kfadapter_grpc.contract.errors import KfpError
+from kfadapter_grpc.contract.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
+from kfadapter_grpc.kfp.spec import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.spec import Json
 
 DOUBLE, INTEGER, STRING = ParameterType.NUMBER_DOUBLE, ParameterType.NUMBER_INTEGER, ParameterType.STRING
 

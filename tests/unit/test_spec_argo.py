@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.spec_outline import summary_of
 
-from kfadapter_grpc.domain.spec import KubernetesExtra, Task, TaskKind, TaskResources
+from kfadapter_grpc.contract.spec import KubernetesExtra, Task, TaskKind, TaskResources
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.spec import SpecSummary
+    from kfadapter_grpc.contract.spec import SpecSummary
 
 POD: dict[str, object] = {"name": "pod", "container": {"image": "busybox"}}
 

@@ -15,15 +15,15 @@ from tests.unit.spec_outline import served, summary_of
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.codec import to_message, to_record
-from kfadapter_grpc.domain.errors import KfpError
-from kfadapter_grpc.domain.spec import SpecSummary
-from kfadapter_grpc.kfp_backend.spec import summarize, summary_weight
-from kfadapter_grpc.kfp_backend.spec.order import in_order, without_circles
+from kfadapter_grpc.contract.errors import KfpError
+from kfadapter_grpc.contract.spec import SpecSummary
+from kfadapter_grpc.kfp.spec import summarize, summary_weight
+from kfadapter_grpc.kfp.spec.order import in_order, without_circles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.spec import Task
+    from kfadapter_grpc.contract.spec import Task
 
 LARGEST_MESSAGE = 4 * 1024 * 1024
 ROOM = 2 * 1024 * 1024

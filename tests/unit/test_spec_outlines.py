@@ -10,7 +10,7 @@ from tests.unit.spec_outline import outline, served, summary_of
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.codec import to_message, to_record
-from kfadapter_grpc.domain.spec import SpecSummary
+from kfadapter_grpc.contract.spec import SpecSummary
 
 if TYPE_CHECKING:
     from pathlib import Path

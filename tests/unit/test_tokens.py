@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from kfadapter_grpc.authentication.tokens import (
+from kfadapter_grpc.auth.tokens import (
     MAX_TOKENS,
     TokenEntry,
     TokenFileError,
@@ -16,7 +16,7 @@ from kfadapter_grpc.authentication.tokens import (
     today,
     try_day,
 )
-from kfadapter_grpc.domain.callers import Role
+from kfadapter_grpc.contract.callers import Role
 
 HASH = "sha256:" + "0a" * 32
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from kfadapter_grpc.domain.spec import Json, Parameter, ParameterType
-from kfadapter_grpc.domain.training_arguments import ArgumentProfile, run_arguments
+from kfadapter_grpc.contract.spec import Json, Parameter, ParameterType
+from kfadapter_grpc.contract.training_arguments import ArgumentProfile, run_arguments
 
 GIVEN: dict[str, Json] = {
     "epochs": "10",

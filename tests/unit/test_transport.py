@@ -13,11 +13,11 @@ import pytest
 import urllib3
 from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, answers, drips, head, resets, sends, stalls
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, KfpTimeoutError, KfpUnavailableError
-from kfadapter_grpc.kfp_backend import http1
-from kfadapter_grpc.kfp_backend.exchange import AlarmClock, Exchange
-from kfadapter_grpc.kfp_backend.transport import (
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.kfp import http1
+from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
+from kfadapter_grpc.kfp.transport import (
     AnswerTooLargeError,
     NotSentError,
     Request,
@@ -279,7 +279,7 @@ def test_a_kept_connection_that_nobody_needs_any_more_is_closed(
 
 
 def test_importing_and_constructing_is_silent() -> None:
-    """Importing kfp_backend and connecting touches no network, prints nothing and leaves the home folder alone."""
+    """Importing kfp and connecting touches no network, prints nothing and leaves the home folder alone."""
     program = """
 import sys
 def watch(event, args):
@@ -288,7 +288,7 @@ def watch(event, args):
     if event == "open" and str(args[0]).startswith("/nowhere"):
         raise SystemExit(f"{event} {args}")
 sys.addaudithook(watch)
-from kfadapter_grpc.kfp_backend import connect
+from kfadapter_grpc.kfp import connect
 connect("http://127.0.0.1:9").close()
 assert "kfp" not in sys.modules
 """

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.transcripts import PIPELINES, made_file
 from tests.unit.uploading import not_a_pipeline, receive, refused, targz, zipped
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import (
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import (
     AdapterError,
     CallCancelledError,
     ChecksumMismatchError,
@@ -29,7 +29,7 @@ from kfadapter_grpc.domain.errors import (
     KfpTimeoutError,
     UploadTooLargeError,
 )
-from kfadapter_grpc.domain.models import FileKind
+from kfadapter_grpc.contract.models import FileKind
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.transcripts import PIPELINES
 from tests.unit.uploading import not_a_pipeline, receive
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import InvalidPipelineFileError
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import InvalidPipelineFileError
 from kfadapter_grpc.upload import text as upload_text
 from kfadapter_grpc.upload.block_style import BlockStyle
 from kfadapter_grpc.upload.syntax import check_plain_syntax, check_syntax

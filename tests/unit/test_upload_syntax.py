@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.uploading import not_a_pipeline, receive, refused
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import InvalidPipelineFileError, KfpTimeoutError
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import InvalidPipelineFileError, KfpTimeoutError
 from kfadapter_grpc.upload import text as upload_text
 from kfadapter_grpc.upload.text import CheckedText
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.watched import BEGIN, Watching, task
 
-from kfadapter_grpc.domain.errors import (
+from kfadapter_grpc.contract.errors import (
     CallCancelledError,
     DrainingError,
     InvalidFieldError,
     KfpError,
     KfpUnavailableError,
 )
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.models import StorageState
-from kfadapter_grpc.domain.run_events import RunChanged
-from kfadapter_grpc.domain.runs import RunFilter, RunOutput, RunState
-from kfadapter_grpc.watching import poller as poller_module
-from kfadapter_grpc.watching.filters import MAX_FOLLOWED
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.run_events import RunChanged
+from kfadapter_grpc.contract.runs import RunFilter, RunOutput, RunState
+from kfadapter_grpc.watch import poller as poller_module
+from kfadapter_grpc.watch.filters import MAX_FOLLOWED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.watched import Reader, Watching
 
-from kfadapter_grpc.domain.call import Authorization
-from kfadapter_grpc.domain.errors import PermissionDeniedError, UnauthenticatedError
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.runs import RunFilter, RunState
-from kfadapter_grpc.watching import poller as poller_module
+from kfadapter_grpc.contract.call import Authorization
+from kfadapter_grpc.contract.errors import PermissionDeniedError, UnauthenticatedError
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.watch import poller as poller_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.workflows import NAME, Task, Workflow, node_id
 
-from kfadapter_grpc.domain.run_paths import TaskPaths
-from kfadapter_grpc.domain.runs import RunState
-from kfadapter_grpc.domain.spec import TaskKind
-from kfadapter_grpc.kfp_backend import workflow
-from kfadapter_grpc.kfp_backend.workflow_tasks import read_nodes
+from kfadapter_grpc.contract.run_paths import TaskPaths
+from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.kfp import workflow
+from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.kfp_backend.run_nodes import RunNodes
+    from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 LIKE_KFPS_OWN = (
     "root",

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import AdapterError, InvalidPipelineFileError
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError, InvalidPipelineFileError
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kfadapter_grpc.domain.models import FileKind
+    from kfadapter_grpc.contract.models import FileKind
 
 E = TypeVar("E", bound=AdapterError)
 

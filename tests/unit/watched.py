@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import RunNotFoundError
-from kfadapter_grpc.domain.models import StorageState
-from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunGone
-from kfadapter_grpc.domain.runs import Run, RunFilter, RunState, RunTask
-from kfadapter_grpc.watching import Wanted, WatchPoller
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import RunNotFoundError
+from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunGone
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState, RunTask
+from kfadapter_grpc.watch import Wanted, WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.domain.call import Authorization
-    from kfadapter_grpc.domain.experiments import ExperimentRef
-    from kfadapter_grpc.domain.run_events import RunEvent
+    from kfadapter_grpc.contract.call import Authorization
+    from kfadapter_grpc.contract.experiments import ExperimentRef
+    from kfadapter_grpc.contract.run_events import RunEvent
 
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 

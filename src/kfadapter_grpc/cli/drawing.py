@@ -13,15 +13,15 @@ from kfadapter_grpc.cli import output, run_tree
 from kfadapter_grpc.cli.durations import shown_duration
 from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, short_error, shown_state
 from kfadapter_grpc.cli.text import one_line
-from kfadapter_grpc.domain.run_paths import TaskPaths
-from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.contract.run_paths import TaskPaths
+from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
     from kfadapter_grpc.cli.followed import Followed
-    from kfadapter_grpc.domain.runs import RunTask
+    from kfadapter_grpc.contract.runs import RunTask
 
 TIMES_A_SECOND = 4
 """How often the picture on a terminal is drawn anew, for the times that go on."""

@@ -14,7 +14,7 @@ from kfadapter_grpc.cli.hints import HINTS
 from kfadapter_grpc.cli.invocation import Invocation, Step, again, do
 from kfadapter_grpc.cli.report import print_parts
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, CredentialsError
-from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.contract.errors import AdapterError
 
 DEBUG_VARIABLE = "KFADAPTER_DEBUG"
 """Set to anything, it shows where an error comes from."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kfadapter_grpc.domain.runs import Run, RunTask
+    from kfadapter_grpc.contract.runs import Run, RunTask
 
 
 class Followed:

@@ -21,7 +21,7 @@ from kfadapter_grpc.cli.text import one_line, plain, plain_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.spec import Json
 
 _TRAILING_BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 _WIDE = 100_000

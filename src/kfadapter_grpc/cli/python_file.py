@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COMPILE_SECONDS = 60.0
 """How long a compilation may take: the file may import large libraries."""
 _CORRECT = again(words="once the file is corrected")
-_PROGRAM = "kfadapter_grpc.embedded.compile_file"
+_PROGRAM = "kfadapter_embedded.compile_file"
 _RESULT = "result.json"
 _LAST_LINES = 3
 _SAID_BYTES = 16 * 1024

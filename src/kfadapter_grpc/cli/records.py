@@ -8,13 +8,13 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from kfadapter_grpc.domain.models import PipelineVersion
-from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
-from kfadapter_grpc.domain.runs import Run, RunOutput
-from kfadapter_grpc.domain.spec import Json, Parameter
+from kfadapter_grpc.contract.models import PipelineVersion
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
+from kfadapter_grpc.contract.runs import Run, RunOutput
+from kfadapter_grpc.contract.spec import Json, Parameter
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.recurring_runs import Schedule
+    from kfadapter_grpc.contract.recurring_runs import Schedule
 
 Record = dict[str, Json]
 _NOT_LISTED: dict[type[object], tuple[str, ...]] = {

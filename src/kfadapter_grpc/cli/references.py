@@ -10,8 +10,8 @@ import typer
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import other
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.models import PipelineRef, VersionRef
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.models import PipelineRef, VersionRef
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client

@@ -10,15 +10,15 @@ from rich.cells import cell_len, set_cell_size
 
 from kfadapter_grpc.cli.durations import shown_duration
 from kfadapter_grpc.cli.text import one_line
-from kfadapter_grpc.domain.run_paths import TaskPaths
-from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.contract.run_paths import TaskPaths
+from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from kfadapter_grpc.domain.runs import Run, RunTask
-    from kfadapter_grpc.domain.spec import Task
+    from kfadapter_grpc.contract.runs import Run, RunTask
+    from kfadapter_grpc.contract.spec import Task
 
 LONGEST_ERROR = 160
 """How many columns an error may take on a task's line; the whole of it is told at the end."""

@@ -13,14 +13,14 @@ from kfadapter_grpc.cli.durations import shown_duration
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, SHORT_TIME, shown_tags, shown_time
 from kfadapter_grpc.cli.run_tree import UNICODE, shown_state
 from kfadapter_grpc.cli.text import one_line, plain
-from kfadapter_grpc.domain.models import StorageState
-from kfadapter_grpc.domain.run_paths import TaskPaths, paths_of
+from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.domain.runs import Run, RunOutput
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.runs import Run, RunOutput
+    from kfadapter_grpc.contract.spec import Json
 
 LONGEST_VALUE = 200
 """How many characters of an output's value are shown; `-o json` shows all."""

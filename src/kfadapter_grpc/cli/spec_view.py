@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.column_widths import Step
-from kfadapter_grpc.domain.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 from kfadapter_grpc.graph import ASCII, UNICODE, graph_of, outline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.domain.spec import Artifact, Parameter, SpecSummary, Task, TaskResources
+    from kfadapter_grpc.contract.spec import Artifact, Parameter, SpecSummary, Task, TaskResources
 
 LEAST_WIDTH = 20
 """Where the terminal is narrower than this, the lines of the tasks are as long as this."""

@@ -13,7 +13,7 @@ from kfadapter_grpc.client.download import DownloadReceipt
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.upload import UploadReceipt
-from kfadapter_grpc.domain.errors import (
+from kfadapter_grpc.contract.errors import (
     AdapterError,
     AmbiguousNameError,
     CallCancelledError,
@@ -52,8 +52,8 @@ from kfadapter_grpc.domain.errors import (
     VersionExistsError,
     VersionNotFoundError,
 )
-from kfadapter_grpc.domain.experiments import Experiment, ExperimentRef
-from kfadapter_grpc.domain.models import (
+from kfadapter_grpc.contract.experiments import Experiment, ExperimentRef
+from kfadapter_grpc.contract.models import (
     DeleteResult,
     DeleteVersionResult,
     IfExists,
@@ -63,10 +63,10 @@ from kfadapter_grpc.domain.models import (
     StorageState,
     View,
 )
-from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
-from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunEvent, RunGone
-from kfadapter_grpc.domain.runs import Run, RunArtifact, RunFilter, RunOutput, RunState, RunStateChange, RunTask
-from kfadapter_grpc.domain.spec import (
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
+from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunEvent, RunGone
+from kfadapter_grpc.contract.runs import Run, RunArtifact, RunFilter, RunOutput, RunState, RunStateChange, RunTask
+from kfadapter_grpc.contract.spec import (
     Artifact,
     KubernetesExtra,
     Parameter,

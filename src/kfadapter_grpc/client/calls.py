@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.errors import InvalidFieldError
+from kfadapter_grpc.contract.errors import InvalidFieldError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

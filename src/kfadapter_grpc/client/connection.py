@@ -12,7 +12,7 @@ import grpc
 from kfadapter.v1 import pipeline_pb2, pipeline_pb2_grpc
 from kfadapter_grpc.client.credentials import is_this_machine
 from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
-from kfadapter_grpc.contract import METHOD_OF_REQUEST, METHODS
+from kfadapter_grpc.methods import METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from kfadapter_grpc.client.credentials import Credentials, Tls
-    from kfadapter_grpc.contract import RpcMethod
+    from kfadapter_grpc.methods import RpcMethod
 
 Request = TypeVar("Request", bound="Message")
 Reply = TypeVar("Reply")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from grpc import StatusCode
 
 from kfadapter_grpc.client.errors import CallFailedError
-from kfadapter_grpc.domain.errors import ChecksumMismatchError
+from kfadapter_grpc.contract.errors import ChecksumMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc import StatusCode
 
-from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, FieldViolation, try_error_class
+from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, FieldViolation, try_error_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,12 +8,12 @@ from kfadapter.v1 import common_pb2, experiment_pb2
 from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceStub
 from kfadapter_grpc.client.calls import Calls, at_most_one
 from kfadapter_grpc.codec import to_page, to_record
-from kfadapter_grpc.domain.experiments import Experiment
+from kfadapter_grpc.contract.experiments import Experiment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.models import Page
+    from kfadapter_grpc.contract.models import Page
 
 
 class ExperimentCalls(Calls):

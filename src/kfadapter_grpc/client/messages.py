@@ -10,9 +10,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client.upload import UploadReceipt
 from kfadapter_grpc.codec import enum_number, to_record
-from kfadapter_grpc.domain.errors import FieldViolation, InvalidFieldError, ParameterTypeError
-from kfadapter_grpc.domain.models import Pipeline, PipelineVersion
-from kfadapter_grpc.domain.values import object_violations
+from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError, ParameterTypeError
+from kfadapter_grpc.contract.models import Pipeline, PipelineVersion
+from kfadapter_grpc.contract.values import object_violations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.struct_pb2 import Struct
 
-    from kfadapter_grpc.domain.models import UploadRequest
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.models import UploadRequest
+    from kfadapter_grpc.contract.spec import Json
 
 
 def timestamp(moment: datetime | None, field: str = "created_after") -> Timestamp | None:

@@ -9,14 +9,14 @@ from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter_grpc.client.calls import Calls, at_most_one, set_at_most_one
 from kfadapter_grpc.client.messages import set_parameters, timestamp
 from kfadapter_grpc.codec import duration, to_page, to_record
-from kfadapter_grpc.domain.recurring_runs import CronSchedule, RecurringRun
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, RecurringRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from kfadapter_grpc.domain.models import Page
-    from kfadapter_grpc.domain.recurring_runs import Schedule
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.models import Page
+    from kfadapter_grpc.contract.recurring_runs import Schedule
+    from kfadapter_grpc.contract.spec import Json
 
 
 class RecurringRunCalls(Calls):

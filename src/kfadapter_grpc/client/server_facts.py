@@ -12,7 +12,7 @@ from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client.connection import new_request_id
 from kfadapter_grpc.client.errors import error_from_rpc
 from kfadapter_grpc.client.health import HEALTH_SECONDS
-from kfadapter_grpc.contract import READ_SECONDS, SERVICES, VERSION_KEY
+from kfadapter_grpc.methods import READ_SECONDS, SERVICES, VERSION_KEY
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client.connection import Connection

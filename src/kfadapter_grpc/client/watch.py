@@ -11,8 +11,7 @@ from kfadapter.v1 import run_pb2
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.client.runs import RunCalls
 from kfadapter_grpc.client.watch_messages import run_filter, try_event
-from kfadapter_grpc.contract import METHOD_OF_REQUEST
-from kfadapter_grpc.domain.errors import (
+from kfadapter_grpc.contract.errors import (
     AdapterError,
     DrainingError,
     InvalidFieldError,
@@ -20,13 +19,14 @@ from kfadapter_grpc.domain.errors import (
     OverloadedError,
     RunNotFoundError,
 )
-from kfadapter_grpc.domain.run_events import RunChanged, RunGone
+from kfadapter_grpc.contract.run_events import RunChanged, RunGone
+from kfadapter_grpc.methods import METHOD_OF_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
-    from kfadapter_grpc.domain.run_events import RunEvent
-    from kfadapter_grpc.domain.runs import Run, RunFilter
+    from kfadapter_grpc.contract.run_events import RunEvent
+    from kfadapter_grpc.contract.runs import Run, RunFilter
 
 WATCH_ATTEMPTS = 10
 """How often in a row a watch is begun in vain before it fails: for about half a minute."""

@@ -13,13 +13,13 @@ from kfadapter_grpc.cli.invocation import again, do
 from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.clocks import clock
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
-from kfadapter_grpc.kfp_backend.probes import NO_SAMPLE, PROBES, STAGES, Outcome, Stage, measure, reach
+from kfadapter_grpc.kfp.probes import NO_SAMPLE, PROBES, STAGES, Outcome, Stage, measure, reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.kfp_backend import TransportSettings
-    from kfadapter_grpc.kfp_backend.probes import Finding, Reach
+    from kfadapter_grpc.kfp import TransportSettings
+    from kfadapter_grpc.kfp.probes import Finding, Reach
 
 WRITE_FLAG = "--write-probes"
 """What allows probes to make something."""

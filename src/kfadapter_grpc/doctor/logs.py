@@ -8,14 +8,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli.invocation import do
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
-from kfadapter_grpc.domain.call import Call
-from kfadapter_grpc.domain.errors import AdapterError
+from kfadapter_grpc.kfp.api import KfpApi, KfpFailureError, ListQuery, NotAnApiError
+from kfadapter_grpc.kfp.log_errors import NoLogError, text_of
+from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
+from kfadapter_grpc.kfp.transport import Transport
 from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT
-from kfadapter_grpc.kfp_backend.api import KfpApi, KfpFailureError, ListQuery, NotAnApiError
-from kfadapter_grpc.kfp_backend.log_errors import NoLogError, text_of
-from kfadapter_grpc.kfp_backend.pod_logs import PodLogError, PodLogs
-from kfadapter_grpc.kfp_backend.transport import Transport
 from kfadapter_grpc.server.kfp import pod_log_settings, transport_settings
 
 if TYPE_CHECKING:

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.addresses import is_loopback, split_address
-from kfadapter_grpc.authentication.certificates import check_certificate
-from kfadapter_grpc.authentication.tokens import parse_tokens
+from kfadapter_grpc.auth.certificates import check_certificate
+from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.client import Client
+from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.daemon.listening import try_address
 from kfadapter_grpc.daemon.metrics_endpoint import PATH as METRICS_PATH
 from kfadapter_grpc.doctor import kfp, logs
 from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
-from kfadapter_grpc.domain.errors import AdapterError
-from kfadapter_grpc.legacy_http.messages import LIVENESS
 from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
 from kfadapter_grpc.settings import Settings, SettingsError
+from kfadapter_oran.legacy_http.messages import LIVENESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.spec import TaskKind
+from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.graph.words import kind_words, name_words, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kfadapter_grpc.domain.spec import Task
+    from kfadapter_grpc.contract.spec import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from kfadapter_grpc.domain.spec import TaskKind
+from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.graph.layout import DOCUMENT, layout
 from kfadapter_grpc.graph.outline import sentences
 from kfadapter_grpc.graph.strokes import strokes

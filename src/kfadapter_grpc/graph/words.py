@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from kfadapter_grpc.domain.spec import TaskKind
+from kfadapter_grpc.contract.spec import TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.spec import Task
+    from kfadapter_grpc.contract.spec import Task
 
 _KINDS = {TaskKind.IMPORTER: "importer", TaskKind.EXIT_HANDLER: "finally"}
 _MOST_LINES = 3

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract import CallKind
-from kfadapter_grpc.domain.errors import DrainingError, OverloadedError
+from kfadapter_grpc.contract.errors import DrainingError, OverloadedError
 from kfadapter_grpc.interceptors.in_process import InProcessContext
+from kfadapter_grpc.methods import CallKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from kfadapter_grpc.authentication.access import authorize
+from kfadapter_grpc.auth.access import authorize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import grpc
 
-    from kfadapter_grpc.authentication.access import Access
+    from kfadapter_grpc.auth.access import Access
     from kfadapter_grpc.interceptors.chain import Rpc
 
 AUTHORIZATION_KEY = "authorization"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import grpc
 
-from kfadapter_grpc.contract import METHODS, RpcMethod
 from kfadapter_grpc.interceptors.requests import checked_request, checked_requests, lenient
+from kfadapter_grpc.methods import METHODS, RpcMethod
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.call import Call
-    from kfadapter_grpc.domain.callers import Caller
-    from kfadapter_grpc.domain.errors import AdapterError
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.callers import Caller
+    from kfadapter_grpc.contract.errors import AdapterError
 
 TRequest = TypeVar("TRequest")
 TResponse = TypeVar("TResponse")

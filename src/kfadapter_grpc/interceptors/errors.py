@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from kfadapter_grpc.domain.errors import AdapterError, InternalError, KfpUnavailableError
+from kfadapter_grpc.contract.errors import AdapterError, InternalError, KfpUnavailableError
 from kfadapter_grpc.interceptors.request_id import REQUEST_ID_KEY
 
 if TYPE_CHECKING:

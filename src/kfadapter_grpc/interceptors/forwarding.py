@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.call import Authorization
-from kfadapter_grpc.domain.errors import UnauthenticatedError
+from kfadapter_grpc.contract.call import Authorization
+from kfadapter_grpc.contract.errors import UnauthenticatedError
 from kfadapter_grpc.interceptors.authentication import AUTHORIZATION_KEY
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import structlog
 from grpc import StatusCode
 
-from kfadapter_grpc.domain.errors import CallCancelledError, InternalError, OverloadedError
+from kfadapter_grpc.contract.errors import CallCancelledError, InternalError, OverloadedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
-    from kfadapter_grpc.domain.errors import AdapterError
+    from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.interceptors.chain import Rpc
 
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract import VERSION_KEY, WRITE_SECONDS
-from kfadapter_grpc.domain.call import Call
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.methods import VERSION_KEY, WRITE_SECONDS
 from kfadapter_grpc.version import installed_version
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from google.protobuf.message import DecodeError
 
-from kfadapter_grpc.domain.errors import AdapterError, CallCancelledError, InvalidFieldError, KfpTimeoutError
+from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, InvalidFieldError, KfpTimeoutError
 from kfadapter_grpc.interceptors.nesting import MAX_LEVELS, too_deep
 from kfadapter_grpc.interceptors.request_id import caller_seconds
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
 
 TRequest = TypeVar("TRequest")
 _MAX_PATH = 200

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 
-from kfadapter_grpc.contract import METHODS, CallKind
-from kfadapter_grpc.domain.errors import all_error_classes
+from kfadapter_grpc.contract.errors import all_error_classes
 from kfadapter_grpc.interceptors.log import call_code
+from kfadapter_grpc.methods import METHODS, CallKind
 from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.metrics.instruments import counter, histogram
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry, Counter, Histogram
 
-    from kfadapter_grpc.contract import RpcMethod
     from kfadapter_grpc.interceptors import Rpc
+    from kfadapter_grpc.methods import RpcMethod
 
 _SPELLED = {
     code: "OK" if code is StatusCode.OK else "".join(word.capitalize() for word in code.name.split("_"))

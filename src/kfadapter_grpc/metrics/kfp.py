@@ -11,7 +11,7 @@ from kfadapter_grpc.metrics.instruments import counter, histogram
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from kfadapter_grpc.kfp_backend.observation import KfpRequest
+    from kfadapter_grpc.kfp.observation import KfpRequest
 
 _KNOWN_STATUS = frozenset(HTTPStatus)
 

@@ -16,7 +16,7 @@ from kfadapter_grpc.metrics.state import ServerState
 if TYPE_CHECKING:
     from kfadapter_grpc.daemon.log_writer import LogWriter
     from kfadapter_grpc.server.grpc_server import AdapterServer
-    from kfadapter_grpc.watching import WatchPoller
+    from kfadapter_grpc.watch import WatchPoller
 
 
 class Metrics:

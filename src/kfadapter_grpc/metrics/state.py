@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 from prometheus_client.registry import Collector
 
-from kfadapter_grpc.contract import CallKind
+from kfadapter_grpc.methods import CallKind
 from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.metrics.instruments import reading
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.daemon.log_writer import LogWriter
     from kfadapter_grpc.server.grpc_server import AdapterServer
-    from kfadapter_grpc.watching import WatchPoller
+    from kfadapter_grpc.watch import WatchPoller
 
 _BUILD = (version("kfadapter-grpc"), platform.python_version(), grpc.__version__)
 

@@ -11,16 +11,16 @@ import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE  # type: ignore[import-untyped]
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
 
-from kfadapter_grpc.contract import SERVICES
 from kfadapter_grpc.daemon.listening import bind, bound_socket
 from kfadapter_grpc.health import Health, HealthMonitor
 from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, layers
 from kfadapter_grpc.interceptors.in_process import InProcess
-from kfadapter_grpc.legacy_http import LegacyHttp
+from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server.health_listener import HealthListener
 from kfadapter_grpc.server.reflection import add_reflection
 from kfadapter_grpc.server.security import Security
 from kfadapter_grpc.services import add_servicer
+from kfadapter_oran.legacy_http import LegacyHttp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,8 +12,8 @@ from kfadapter_grpc.settings import SettingsError
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from kfadapter_grpc.authentication.certificates import ServerCertificate
-    from kfadapter_grpc.authentication.reloaded import Reloaded
+    from kfadapter_grpc.auth.certificates import ServerCertificate
+    from kfadapter_grpc.auth.reloaded import Reloaded
     from kfadapter_grpc.settings import Settings
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT, token_path
-from kfadapter_grpc.kfp_backend import (
+from kfadapter_grpc.kfp import (
     ForwardedCredentials,
     KfpBackend,
     NoCredentials,
@@ -15,11 +14,12 @@ from kfadapter_grpc.kfp_backend import (
     TransportSettings,
     kubernetes_api,
 )
+from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT, token_path
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp_backend import Credentials
-    from kfadapter_grpc.kfp_backend.observation import KfpObserver
+    from kfadapter_grpc.kfp import Credentials
+    from kfadapter_grpc.kfp.observation import KfpObserver
     from kfadapter_grpc.settings import Settings
     from kfadapter_grpc.spool import SpoolPlace
 

@@ -23,14 +23,14 @@ from kfadapter_grpc.services.recurring_run import RecurringRunServicer
 from kfadapter_grpc.services.run import RunServicer
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.version import running
-from kfadapter_grpc.watching import WatchPoller
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from structlog.typing import FilteringBoundLogger
 
-    from kfadapter_grpc.kfp_backend import KfpBackend
+    from kfadapter_grpc.kfp import KfpBackend
     from kfadapter_grpc.services import Servicer
     from kfadapter_grpc.settings import Settings
 

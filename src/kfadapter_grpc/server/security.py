@@ -8,11 +8,11 @@ import grpc
 import structlog
 
 from kfadapter_grpc.addresses import is_loopback, split_address
-from kfadapter_grpc.authentication.access import Access
-from kfadapter_grpc.authentication.certificates import ServerCertificate, server_certificate
-from kfadapter_grpc.authentication.client_names import ClientNames
-from kfadapter_grpc.authentication.reloaded import Refresher, Reloaded
-from kfadapter_grpc.authentication.tokens import Tokens, parse_tokens
+from kfadapter_grpc.auth.access import Access
+from kfadapter_grpc.auth.certificates import ServerCertificate, server_certificate
+from kfadapter_grpc.auth.client_names import ClientNames
+from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
+from kfadapter_grpc.auth.tokens import Tokens, parse_tokens
 from kfadapter_grpc.interceptors import Authentication
 from kfadapter_grpc.server.http_tls import HttpTls
 from kfadapter_grpc.settings import SettingsError

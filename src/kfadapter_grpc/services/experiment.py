@@ -14,7 +14,7 @@ from kfadapter_grpc.services.requests import pages
 if TYPE_CHECKING:
     import grpc
 
-    from kfadapter_grpc.domain.repository import ExperimentRepository
+    from kfadapter_grpc.contract.repository import ExperimentRepository
 
 
 class ExperimentServicer(ExperimentServiceServicer):

@@ -8,14 +8,14 @@ from google.protobuf.message_factory import GetMessageClass
 
 from kfadapter.v1 import run_pb2
 from kfadapter_grpc.codec import to_message
-from kfadapter_grpc.domain.values import Replacements
+from kfadapter_grpc.contract.values import Replacements
 from kfadapter_grpc.services.sizes import shortened
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-    from kfadapter_grpc.domain.models import Page
+    from kfadapter_grpc.contract.models import Page
 
 M = TypeVar("M", bound="Message")
 

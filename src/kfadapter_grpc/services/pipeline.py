@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
-from kfadapter_grpc.contract import download_seconds, upload_seconds
 from kfadapter_grpc.interceptors import caller_seconds, current_call
+from kfadapter_grpc.methods import download_seconds, upload_seconds
 from kfadapter_grpc.services.messages import message, page
 from kfadapter_grpc.services.requests import pages
 from kfadapter_grpc.services.requests import pipelines as requests
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kfadapter_grpc.domain.models import PipelineFile, UploadResult
-    from kfadapter_grpc.domain.repository import PipelineRepository
+    from kfadapter_grpc.contract.models import PipelineFile, UploadResult
+    from kfadapter_grpc.contract.repository import PipelineRepository
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
 """How many bytes of a download go into one message."""

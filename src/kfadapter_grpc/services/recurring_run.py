@@ -14,7 +14,7 @@ from kfadapter_grpc.services.requests import recurring_runs as requests
 if TYPE_CHECKING:
     import grpc
 
-    from kfadapter_grpc.domain.repository import RecurringRunRepository
+    from kfadapter_grpc.contract.repository import RecurringRunRepository
 
 
 class RecurringRunServicer(RecurringRunServiceServicer):

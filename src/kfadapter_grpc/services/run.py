@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
 from kfadapter_grpc.codec import timestamp
-from kfadapter_grpc.contract import FOLLOW_SECONDS, WRITE_SECONDS
-from kfadapter_grpc.domain.errors import UnsupportedByKfpError
-from kfadapter_grpc.domain.run_events import RunChanged, RunGone
+from kfadapter_grpc.contract.errors import UnsupportedByKfpError
+from kfadapter_grpc.contract.run_events import RunChanged, RunGone
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
+from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.services.messages import message, page
 from kfadapter_grpc.services.requests import pages
 from kfadapter_grpc.services.requests import runs as requests
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kfadapter_grpc.domain.repository import RunLogs, RunRepository
-    from kfadapter_grpc.domain.run_events import RunEvent
-    from kfadapter_grpc.domain.runs import LogPiece, Run
-    from kfadapter_grpc.watching import WatchPoller
+    from kfadapter_grpc.contract.repository import RunLogs, RunRepository
+    from kfadapter_grpc.contract.run_events import RunEvent
+    from kfadapter_grpc.contract.runs import LogPiece, Run
+    from kfadapter_grpc.watch import WatchPoller
 
 
 class RunServicer(RunServiceServicer):

@@ -3,7 +3,7 @@
 Needs the base install only, on Python 3.10 and newer. `docs/training-manager.md` shows the change file by file.
 """
 
-from kfadapter_grpc.domain.training_arguments import ArgumentProfile
+from kfadapter_grpc.contract.training_arguments import ArgumentProfile
 from kfadapter_grpc.training_manager.pipeline_mgr import (
     PipelineMgr,
     PipelineMgrError,

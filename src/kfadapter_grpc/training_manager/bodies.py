@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from kfadapter_grpc.domain.experiments import Experiment
-    from kfadapter_grpc.domain.models import Pipeline, PipelineVersion
-    from kfadapter_grpc.domain.runs import Run
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.experiments import Experiment
+    from kfadapter_grpc.contract.models import Pipeline, PipelineVersion
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.spec import Json
 
 SCHEDULED = "scheduled"
 """The only `run_status` that the training manager takes for a run that was started."""

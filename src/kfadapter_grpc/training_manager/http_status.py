@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from grpc import StatusCode
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.errors import AdapterError
+    from kfadapter_grpc.contract.errors import AdapterError
 
 CLIENT_CLOSED_REQUEST = 499
 """What proxies call a request whose caller went away."""

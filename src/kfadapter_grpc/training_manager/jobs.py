@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.experiments import DEFAULT_EXPERIMENT
-from kfadapter_grpc.domain.training_arguments import JOB_LABEL, run_arguments
+from kfadapter_grpc.contract.errors import InvalidFieldError
+from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
+from kfadapter_grpc.contract.training_arguments import JOB_LABEL, run_arguments
 from kfadapter_grpc.training_manager.bodies import execution_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.spec import Json
-    from kfadapter_grpc.domain.training_arguments import ArgumentProfile
+    from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.contract.training_arguments import ArgumentProfile
 
 
 def start_job(

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
-from kfadapter_grpc.domain.errors import AdapterError
-from kfadapter_grpc.domain.training_arguments import ArgumentProfile
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.training_arguments import ArgumentProfile
 from kfadapter_grpc.training_manager import bodies
 from kfadapter_grpc.training_manager.connection import client_of
 from kfadapter_grpc.training_manager.jobs import start_job
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.spec import Json
 
 
 class PipelineMgrError(Exception):

@@ -11,8 +11,8 @@ from kfadapter_grpc.training_manager.http_status import http_status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.domain.errors import AdapterError
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.errors import AdapterError
+    from kfadapter_grpc.contract.spec import Json
 
 CONTENT_TYPE = "application/json"
 """The content type, exactly as the training manager compares it."""

@@ -16,8 +16,8 @@ from kfadapter_grpc.upload.refusal import quoted, refusal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.call import Call
-    from kfadapter_grpc.domain.errors import InvalidPipelineFileError
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.errors import InvalidPipelineFileError
     from kfadapter_grpc.upload.text import CheckedText
 
 _MOST_KEYS = 100_000

@@ -10,7 +10,7 @@ from kfadapter_grpc.upload.member import damaged
 from kfadapter_grpc.upload.refusal import refusal
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.upload.text import Readable
 
 _PIECE = 1 << 16

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.errors import CallCancelledError, KfpTimeoutError, UploadTooLargeError
+from kfadapter_grpc.contract.errors import CallCancelledError, KfpTimeoutError, UploadTooLargeError
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
 
 _MIB = 1 << 20
 

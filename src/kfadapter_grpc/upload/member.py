@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.upload.refusal import quoted, refusal
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.domain.errors import InvalidPipelineFileError
+    from kfadapter_grpc.contract.errors import InvalidPipelineFileError
     from kfadapter_grpc.upload.text import Readable
 
 PIPELINE_NAME = "pipeline.yaml"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import yaml
 
-from kfadapter_grpc.domain.errors import AdapterError, InvalidPipelineFileError, KfpError
-from kfadapter_grpc.domain.models import FileKind, PipelineFile
+from kfadapter_grpc.contract.errors import AdapterError, InvalidPipelineFileError, KfpError
+from kfadapter_grpc.contract.models import FileKind, PipelineFile
 from kfadapter_grpc.spool import disk_faults
 from kfadapter_grpc.upload.block_style import BlockStyle
 from kfadapter_grpc.upload.explanation import faulty_key, wide_character
@@ -23,7 +23,7 @@ from kfadapter_grpc.upload.zip_archive import zip_member
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.upload.limits import UploadLimits
     from kfadapter_grpc.upload.member import Member
     from kfadapter_grpc.upload.text import Readable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kfadapter_grpc.domain.errors import InvalidPipelineFileError
+from kfadapter_grpc.contract.errors import InvalidPipelineFileError
 
 _LONGEST_QUOTE = 60
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from kfadapter_grpc.domain.errors import ChecksumMismatchError, InvalidUploadError
+from kfadapter_grpc.contract.errors import ChecksumMismatchError, InvalidUploadError
 from kfadapter_grpc.spool import Spool
 from kfadapter_grpc.upload.limits import arrived_too_late, call_cancelled, ensure_wanted, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.upload.limits import UploadLimits
 
 _CANCELLATION_SECONDS = 0.02

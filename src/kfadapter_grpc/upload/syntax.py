@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from yaml._yaml import Mark as CMark
     from yaml.error import Mark
 
-    from kfadapter_grpc.domain.call import Call
-    from kfadapter_grpc.domain.errors import InvalidPipelineFileError
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.errors import InvalidPipelineFileError
     from kfadapter_grpc.upload.text import CheckedText
 
 MOST_ALIASES = 100_000

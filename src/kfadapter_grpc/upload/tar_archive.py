@@ -26,8 +26,8 @@ from kfadapter_grpc.upload.refusal import quoted, refusal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.domain.call import Call
-    from kfadapter_grpc.domain.errors import InvalidPipelineFileError
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.errors import InvalidPipelineFileError
     from kfadapter_grpc.upload.limits import UploadLimits
 
 _KIND = "tar.gz"

@@ -14,7 +14,7 @@ from kfadapter_grpc.upload.refusal import refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kfadapter_grpc.domain.call import Call
+    from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.upload.block_style import BlockStyle
 
 _PIECE = 1 << 14

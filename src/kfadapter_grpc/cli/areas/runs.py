@@ -234,7 +234,7 @@ def list_(
     from kfadapter_grpc.cli.commands import runs as command
     from kfadapter_grpc.cli.filters import optional_moment
     from kfadapter_grpc.cli.upload_options import parse_tags
-    from kfadapter_grpc.domain.runs import RunState
+    from kfadapter_grpc.contract.runs import RunState
 
     if version and not pipeline:
         message = "--version needs --pipeline"

@@ -12,11 +12,11 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.extras import require
 from kfadapter_grpc.cli.invocation import Step, again, do
-from kfadapter_grpc.embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,15 +13,15 @@ from kfadapter_grpc.cli.filters import page_size
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, SHORT_TIME, shown_time
 from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.references import experiment_id, experiment_reference
-from kfadapter_grpc.domain.errors import ExperimentNotFoundError
-from kfadapter_grpc.domain.models import StorageState
+from kfadapter_grpc.contract.errors import ExperimentNotFoundError
+from kfadapter_grpc.contract.models import StorageState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.experiments import Experiment
+    from kfadapter_grpc.contract.experiments import Experiment
 
 
 def list_experiments(

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, TextIO
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.text import one_line, plain
-from kfadapter_grpc.domain.errors import TaskNotFoundError, UnsupportedByKfpError
-from kfadapter_grpc.domain.run_events import RunChanged
-from kfadapter_grpc.domain.run_paths import TaskPaths
-from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.contract.errors import TaskNotFoundError, UnsupportedByKfpError
+from kfadapter_grpc.contract.run_events import RunChanged
+from kfadapter_grpc.contract.run_paths import TaskPaths
+from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.errors import AdapterError
-    from kfadapter_grpc.domain.runs import Run, RunTask
+    from kfadapter_grpc.contract.errors import AdapterError
+    from kfadapter_grpc.contract.runs import Run, RunTask
 
 _NOT_BEGUN = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
 

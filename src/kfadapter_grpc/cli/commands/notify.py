@@ -22,11 +22,11 @@ from kfadapter_grpc.cli.filters import optional_moment
 from kfadapter_grpc.cli.invocation import do, manual, other
 from kfadapter_grpc.cli.pipeline_view import shown_time
 from kfadapter_grpc.cli.records import shown_moment
-from kfadapter_grpc.notices.database import Database, OutboxError
-from kfadapter_grpc.notices.ledger import Ledger
-from kfadapter_grpc.notices.lock import OutboxBusyError
-from kfadapter_grpc.notices.models import NoticeStatus
-from kfadapter_grpc.notices.settings import (
+from kfadapter_oran.notices.database import Database, OutboxError
+from kfadapter_oran.notices.ledger import Ledger
+from kfadapter_oran.notices.lock import OutboxBusyError
+from kfadapter_oran.notices.models import NoticeStatus
+from kfadapter_oran.notices.settings import (
     NotifierSettings,
     NotifierSettingsError,
     listen_address,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.cli.records import Record
-    from kfadapter_grpc.notices.models import Notice
-    from kfadapter_grpc.notices.receiver import ReceiverOptions
+    from kfadapter_oran.notices.models import Notice
+    from kfadapter_oran.notices.receiver import ReceiverOptions
 
 HEADERS_VARIABLE = "KFADAPTER_NOTIFY_HEADERS"
 """The environment variable that holds headers, one on each line."""
@@ -97,7 +97,7 @@ def run(
     """
     require("notify")
     from kfadapter_grpc.daemon.listening import ServerStartError  # noqa: PLC0415  of the extra `notify`
-    from kfadapter_grpc.notices import process  # noqa: PLC0415
+    from kfadapter_oran.notices import process  # noqa: PLC0415
 
     with _usage_errors():
         settings = NotifierSettings(

@@ -19,10 +19,10 @@ from kfadapter_grpc.cli.parameter_values import parse_parameters
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, shown_time
 from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.run_view import shown_value
-from kfadapter_grpc.domain.errors import AdapterError
-from kfadapter_grpc.domain.models import View
-from kfadapter_grpc.domain.parameter_texts import typed_values
-from kfadapter_grpc.domain.recurring_runs import CronSchedule, IntervalSchedule
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.models import View
+from kfadapter_grpc.contract.parameter_texts import typed_values
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.cli.commands.run import Chosen
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.recurring_runs import RecurringRun, Schedule
+    from kfadapter_grpc.contract.recurring_runs import RecurringRun, Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.references import experiment_reference, reference, version_reference
 from kfadapter_grpc.cli.run_view import print_started, run_fields
 from kfadapter_grpc.cli.streams import native_path
-from kfadapter_grpc.domain.errors import AdapterError
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.models import IfExists, UploadRequest
-from kfadapter_grpc.domain.parameter_texts import typed_values
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.models import IfExists, UploadRequest
+from kfadapter_grpc.contract.parameter_texts import typed_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.models import PipelineVersion
-    from kfadapter_grpc.domain.runs import Run
+    from kfadapter_grpc.contract.models import PipelineVersion
+    from kfadapter_grpc.contract.runs import Run
 
 
 @dataclass(frozen=True, slots=True)

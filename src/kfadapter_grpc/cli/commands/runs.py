@@ -16,8 +16,8 @@ from kfadapter_grpc.cli.records import listed_record, record
 from kfadapter_grpc.cli.references import experiment_reference, reference, run_id, version_reference
 from kfadapter_grpc.cli.run_tree import shown_state
 from kfadapter_grpc.cli.run_view import print_run, print_runs, print_started
-from kfadapter_grpc.domain.experiments import ExperimentRef
-from kfadapter_grpc.domain.models import View
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.models import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.runs import Run, RunState
+    from kfadapter_grpc.contract.runs import Run, RunState
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kfadapter_grpc.authentication.tokens import TokenEntry, digest, is_name, new_token, today, try_day
+from kfadapter_grpc.auth.tokens import TokenEntry, digest, is_name, new_token, today, try_day
 from kfadapter_grpc.cli.output import note
-from kfadapter_grpc.domain.callers import Role
+from kfadapter_grpc.contract.callers import Role
 
 if TYPE_CHECKING:
     from datetime import date

@@ -17,16 +17,16 @@ from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.run_tree import planned_paths
 from kfadapter_grpc.cli.run_view import print_outputs
-from kfadapter_grpc.domain.errors import AdapterError
-from kfadapter_grpc.domain.run_events import Heartbeat, RunChanged, RunGone
-from kfadapter_grpc.domain.runs import RunState
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunGone
+from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.domain.runs import Run
+    from kfadapter_grpc.contract.runs import Run
 
 Drawing = Lines | Screen
 _LOGS = other("logs", RUN, "--failed", words="shows what its failed tasks wrote")

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter.v1 import common_pb2
-from kfadapter_grpc.domain.errors import FieldViolation, InvalidFieldError
+from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

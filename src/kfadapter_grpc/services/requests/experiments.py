@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.experiments import (
+from kfadapter_grpc.contract.experiments import (
     MAX_COLUMN_BYTES,
     MAX_EXPERIMENT_NAME,
     CreateExperiment,

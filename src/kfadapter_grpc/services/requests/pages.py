@@ -6,9 +6,9 @@ import re
 from typing import TypeAlias
 
 from kfadapter.v1 import common_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
-from kfadapter_grpc.domain import page_token
-from kfadapter_grpc.domain.errors import InvalidFieldError
-from kfadapter_grpc.domain.models import Order, PageRequest, View
+from kfadapter_grpc.contract import page_token
+from kfadapter_grpc.contract.errors import InvalidFieldError
+from kfadapter_grpc.contract.models import Order, PageRequest, View
 from kfadapter_grpc.services.requests.checks import Checks
 
 ListRequest: TypeAlias = (

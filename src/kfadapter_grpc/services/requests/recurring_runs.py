@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.experiments import MAX_COLUMN_BYTES
-from kfadapter_grpc.domain.recurring_runs import (
+from kfadapter_grpc.contract.experiments import MAX_COLUMN_BYTES
+from kfadapter_grpc.contract.recurring_runs import (
     MAX_CONCURRENCY,
     CreateRecurringRun,
     CronSchedule,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter.v1 import recurring_run_pb2 as pb
-    from kfadapter_grpc.domain.recurring_runs import Schedule
+    from kfadapter_grpc.contract.recurring_runs import Schedule
 
 MAX_CRON = 128
 """Characters in a cron expression."""

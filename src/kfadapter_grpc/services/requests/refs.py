@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter.v1 import recurring_run_pb2, run_pb2
-from kfadapter_grpc.domain.experiments import MAX_EXPERIMENT_NAME, ExperimentRef
-from kfadapter_grpc.domain.models import MAX_PIPELINE_NAME, MAX_VERSION_NAME, PipelineRef, VersionRef
+from kfadapter_grpc.contract.experiments import MAX_EXPERIMENT_NAME, ExperimentRef
+from kfadapter_grpc.contract.models import MAX_PIPELINE_NAME, MAX_VERSION_NAME, PipelineRef, VersionRef
 
 if TYPE_CHECKING:
     from kfadapter_grpc.services.requests.checks import Checks

@@ -7,18 +7,18 @@ import sys
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter.v1 import run_pb2 as pb
-from kfadapter_grpc.domain.labels import (
+from kfadapter_grpc.contract.labels import (
     MAX_DESCRIPTION_BYTES,
     ORIGIN_CHARACTERS,
     ORIGIN_LABEL,
     RESERVED_PREFIX,
     with_labels,
 )
-from kfadapter_grpc.domain.runs import MAX_RUN_NAME_BYTES, CreateRun, RunFilter, RunState
+from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, CreateRun, RunFilter, RunState
 from kfadapter_grpc.services.requests import refs
 from kfadapter_grpc.services.requests.checks import Checks
 from kfadapter_grpc.services.requests.values import json_object
-from kfadapter_grpc.watching import Wanted
+from kfadapter_grpc.watch import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

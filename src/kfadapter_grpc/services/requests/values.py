@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.domain.values import object_violations
+from kfadapter_grpc.contract.values import object_violations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.protobuf.struct_pb2 import Struct, Value
 
-    from kfadapter_grpc.domain.spec import Json
+    from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.services.requests.checks import Checks
 
 

@@ -1,0 +1,205 @@
+"""`python -m kfadapter_embedded.compile_file FILE FOLDER [FUNCTION]`: compiles the pipelines of a Python file.
+
+It is run in a process of its own, because the file is a program: it may print, end its process, or never end. What came
+of it is in `FOLDER/result.json`: the compiled pipelines, or what is wrong with the file. The process ends when its
+standard input does, which is when whoever started it is gone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+_LONGEST_FAULT = 4000
+RESULT = "result.json"
+"""What the file that tells the result is called."""
+
+
+class FileFaultError(Exception):
+    """The file cannot be compiled; the text says why, as far as that is not told by the cause."""
+
+
+class NoSuchFunctionError(FileFaultError):
+    """The file has no function of the name that was asked for.
+
+    Attributes:
+        others: Those that it has.
+    """
+
+    def __init__(self, function: str, others: list[str]) -> None:
+        super().__init__(f"it has no pipeline '{function}'; it has {', '.join(others) or 'none'}")
+        self.others = others
+
+
+def compile_file(path: Path, folder: Path, function: str) -> list[dict[str, str]]:
+    """Compiles one pipeline of a file, or all of them.
+
+    Args:
+        path: The file.
+        folder: Where the compiled pipelines are put.
+        function: The pipeline's function, or the component's; empty for all pipelines.
+
+    Returns:
+        For each pipeline the name of its function, its own name, and the name of the file in `folder`.
+
+    Raises:
+        FileFaultError: There is nothing to compile.
+    """
+    from kfp.compiler import Compiler  # noqa: PLC0415  takes a second, and a file that is wrong needs none of it
+
+    wanted = _wanted(_run_file(path), function, path)
+    _keep_comments_sound()
+    made = []
+    for number, (known_as, component) in enumerate(wanted.items()):
+        file = folder / f"{number}.yaml"
+        Compiler().compile(component, str(file))
+        made.append({"function": known_as, "name": str(component.name), "file": file.name})
+    return made
+
+
+def _keep_comments_sound() -> None:
+    """Has kfp write comments that are some: it copies default values into them with their line breaks."""
+    from kfp.compiler import pipeline_spec_builder  # noqa: PLC0415
+
+    original = pipeline_spec_builder.extract_comments_from_pipeline_spec
+
+    def sound(*arguments: Any) -> str:  # noqa: ANN401  kfp has no types
+        return commented(original(*arguments))
+
+    pipeline_spec_builder.extract_comments_from_pipeline_spec = sound
+
+
+def commented(text: str) -> str:
+    """Makes every line of a text a YAML comment, without control characters."""
+    lines = ("".join(one if one.isprintable() else " " for one in line) for line in text.splitlines())
+    return "".join(f"{line if line.startswith('#') else f'# {line}'}\n" for line in lines)
+
+
+def _run_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise FileFaultError("it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where a component looks for its own source
+    sys.path.insert(0, str(path.parent))  # as Python does for a script
+    sys.argv = [str(path)]  # what stands there now is nothing that the file may write to
+    spec.loader.exec_module(module)
+    return module
+
+
+def _wanted(module: ModuleType, function: str, path: Path) -> dict[str, Any]:
+    """Tells what to compile: what was asked for, or the file's own pipelines, or those it imports, or a component."""
+    from kfp.dsl.base_component import BaseComponent  # noqa: PLC0415
+    from kfp.dsl.graph_component import GraphComponent  # noqa: PLC0415
+
+    components = {known_as: one for known_as, one in vars(module).items() if isinstance(one, BaseComponent)}
+    pipelines = {known_as: one for known_as, one in components.items() if isinstance(one, GraphComponent)}
+    if function:
+        if function not in components:
+            raise NoSuchFunctionError(function, list(pipelines or components))
+        return {function: components[function]}
+    own = {known_as: one for known_as, one in pipelines.items() if _is_defined_in(path, one)}
+    wanted = _without_aliases(own or pipelines or components)
+    if not wanted:
+        raise FileFaultError("no function in it is decorated with @dsl.pipeline")
+    if not pipelines and len(wanted) > 1:
+        raise FileFaultError(f"it has several components and no pipeline: {', '.join(wanted)}")
+    return wanted
+
+
+def _is_defined_in(path: Path, pipeline: Any) -> bool:  # noqa: ANN401  kfp has no types
+    return Path(pipeline.pipeline_func.__code__.co_filename) == path
+
+
+def _without_aliases(named: dict[str, Any]) -> dict[str, Any]:
+    first = {id(one): known_as for known_as, one in reversed(named.items())}
+    return {known_as: one for known_as, one in named.items() if first[id(one)] == known_as}
+
+
+def _fault(error: BaseException, path: Path) -> dict[str, str]:
+    """Says what is wrong in the words of the file's author: their line, not kfp's."""
+    if isinstance(error, NoSuchFunctionError):
+        return {"why": str(error), "where": "", "instead": next(iter(error.others), "")}
+    if isinstance(error, FileFaultError):
+        return {"why": str(error), "where": ""}
+    if isinstance(error, SystemExit):
+        return {"why": f"it ends the program while it is read: exit code {error.code}", "where": _place(error, path)}
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename or path}" + (f":{error.lineno}" if error.lineno else "")
+        return {"why": f"{type(error).__name__}: {error.msg}", "where": where, "line": (error.text or "").strip()}
+    told = "".join(traceback.format_exception_only(error)).strip()
+    told = told if len(told) <= _LONGEST_FAULT else f"{told[:_LONGEST_FAULT]}…"
+    missing = _missing_package(error) if isinstance(error, ImportError) else ""
+    return {"why": told, "where": _place(error, path), "line": _line(error, path), "missing": missing}
+
+
+def _missing_package(error: ImportError) -> str:
+    """Tells what is to be installed: of what is no part of kfp itself, only the author knows in which package it is."""
+    name = error.name or ""
+    if name.partition(".")[0] == "kfp" and "kubernetes" in error.msg:
+        return "kfp-kubernetes"
+    return "PACKAGE"
+
+
+def _own_frames(error: BaseException, path: Path) -> Iterator[traceback.FrameSummary]:
+    """Yields the frames of the traceback that belong to the file or to what lies beside it."""
+    for frame in traceback.extract_tb(error.__traceback__):
+        file = Path(frame.filename)
+        if file.is_relative_to(path.parent) and "site-packages" not in file.parts:
+            yield frame
+
+
+def _place(error: BaseException, path: Path) -> str:
+    return next((f"{frame.filename}:{frame.lineno}" for frame in reversed([*_own_frames(error, path)])), "")
+
+
+def _line(error: BaseException, path: Path) -> str:
+    return next((frame.line or "" for frame in reversed([*_own_frames(error, path)])), "")
+
+
+def _end_with_stdin(folder: Path) -> None:
+    """Ends this process, and what it started, when its standard input ends; the file itself gets an empty one.
+
+    Whoever wanted the results is gone then, so the folder for them goes, too.
+    """
+    lifeline = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def watch() -> None:
+        while os.read(lifeline, 1):
+            pass
+        shutil.rmtree(folder, ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def main(path: Path, folder: Path, function: str) -> None:
+    """Compiles, and writes down what came of it."""
+    _end_with_stdin(folder)
+    result: dict[str, object]
+    try:
+        result = {"pipelines": compile_file(path, folder, function)}
+    except BaseException as error:  # noqa: BLE001  a program may raise anything, SystemExit included
+        result = {"fault": _fault(error, path)}
+    (folder / RESULT).write_text(json.dumps(result), encoding="utf-8")
+    sys.stdout.flush()
+    os._exit(0)  # threads that the file has started hold nothing up
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if sys.argv[3:] else "")

@@ -1,0 +1,188 @@
+"""Starts an embedded KFP in a process of its own, and ends it.
+
+Light to import: nothing here needs the `embedded` extra; the child does.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+READY_SECONDS = 20.0
+"""How long an embedded KFP may take until it answers."""
+TAIL_BYTES = 8 * 1024
+"""How much of what an embedded KFP said last is kept."""
+_READY = b"ready "
+# Runs are ended first, with all that they have started.
+_STOP_SECONDS = 10.0
+_TAIL_SECONDS = 1.0
+
+
+class EmbeddedKfpError(Exception):
+    """The embedded KFP did not start; the text says what it said."""
+
+
+class EmbeddedKfp:
+    """An embedded KFP in a process of its own.
+
+    It ends with `stop`, at the end of a `with` block, and when this process dies.
+
+    Attributes:
+        pid: its process.
+    """
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self.pid = child.pid
+        self._child = child
+        self._url = ""
+        self._said = _Tail(_piped(child.stderr))
+
+    @property
+    def url(self) -> str:
+        """Where it answers, for example `http://127.0.0.1:8888`; empty until `wait_ready` has returned."""
+        return self._url
+
+    def wait_ready(self, timeout: float = READY_SECONDS) -> str:
+        """Waits until it answers; tells its `url`.
+
+        Raises:
+            EmbeddedKfpError: it ended instead, or was not ready within `timeout` seconds. It is stopped then.
+        """
+        line = _first_line(self._child, timeout)
+        if line.startswith(_READY):
+            self._url = line.removeprefix(_READY).decode().strip()
+            return self._url
+        late = self._child.poll() is None and not line
+        self.stop()
+        text = self.last_words()
+        raise EmbeddedKfpError(f"the embedded KFP was not ready within {timeout:g} s. {text}".strip() if late else text)
+
+    def wait(self) -> int:
+        """Waits until the process has ended; tells its exit code, -N after signal N."""
+        return self._child.wait()
+
+    def last_words(self) -> str:
+        """Tells what it said last on its standard error; complete once the process has ended."""
+        return self._said.text()
+
+    def stop(self) -> None:
+        """Ends the process; does nothing if it has ended."""
+        _end(self._child)
+        self._said.text()
+
+    def __enter__(self) -> EmbeddedKfp:  # noqa: PYI034  # typing.Self is newer than Python 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class _Tail:
+    """Reads a stream to its end, so that its writer never waits, and keeps what came last."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._kept = b""
+        self._thread = threading.Thread(target=self._read, name="embedded-kfp-stderr", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """Waits for the end, though not for long: whoever the writer started may hold the stream open."""
+        self._thread.join(_TAIL_SECONDS)
+        return self._kept.decode(errors="replace").strip()
+
+    def _read(self) -> None:
+        with self._stream as stream:
+            while piece := os.read(stream.fileno(), TAIL_BYTES):
+                self._kept = (self._kept + piece)[-TAIL_BYTES:]
+
+
+def launch(data: Path, port: int = 0) -> EmbeddedKfp:
+    """Starts an embedded KFP and does not wait: `wait_ready` tells when it answers.
+
+    Args:
+        data: the folder that everything is kept in.
+        port: 0 for any free one.
+    """
+    command = [sys.executable, "-m", "kfadapter_embedded", "--data", str(data), "--port", str(port)]
+    child = subprocess.Popen(  # noqa: S603  # this interpreter and this package
+        [*command, "--exit-with-parent"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Ctrl-C in a terminal is for this process, which ends the child when nobody needs it any more.
+        start_new_session=True,
+        # The working folder must not decide which modules the child imports.
+        env={**os.environ, "PYTHONSAFEPATH": "1"},
+    )
+    return EmbeddedKfp(child)
+
+
+def start(data: Path, port: int = 0, *, timeout: float = READY_SECONDS) -> EmbeddedKfp:
+    """Starts an embedded KFP and waits until it answers.
+
+    Args:
+        data: the folder that everything is kept in.
+        port: 0 for any free one.
+        timeout: seconds to wait for it.
+
+    Returns:
+        A handle; its `url` answers requests.
+
+    Raises:
+        EmbeddedKfpError: it ended instead, or was not ready in time.
+    """
+    kfp = launch(data, port)
+    try:
+        kfp.wait_ready(timeout)
+    except BaseException:
+        kfp.stop()
+        raise
+    return kfp
+
+
+def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes:
+    """The child's first line; empty if it ended, or took too long."""
+    stream = _piped(child.stdout)
+    deadline = time.monotonic() + timeout
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                return b""
+            piece = os.read(stream.fileno(), 1 << 10)
+            if not piece:
+                child.wait()
+                return b""
+            line += piece
+    return line
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Closes the child's stdin, which it takes for the end of this process, and sees it off."""
+    _piped(child.stdin).close()
+    child.terminate()
+    try:
+        child.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    _piped(child.stdout).close()
+
+
+def _piped(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise TypeError("the child was started without this pipe")
+    return stream

@@ -1,0 +1,297 @@
+"""Executes single tasks: Python components as commands, each in an environment of its own, and imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from kfadapter_embedded.execution import State, TaskReport, log_path
+
+from .dag import Outcome
+from .failure import why
+from .family import VARIABLE, end_family
+from .log import TaskLog
+from .overlay import make_overlay
+from .spec import Container, Importer, mapping
+from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled, load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from kfadapter_embedded.yaml_documents import JsonValue
+
+    from .spec import Component, Task
+
+MAX_INPUT_BYTES = (128 << 10) - 1
+"""Linux's limit for one argument; KFP's components take all their inputs in one."""
+MAX_OUTPUT_BYTES = 16 << 20
+"""How large the outputs of a task may be as JSON, artifacts' contents aside."""
+# The last thing that components do before they begin is to install the kfp that they were compiled with. The one of
+# this server is there already, and does. What a user asked for, another kfp among it, is installed.
+_INSTALLS_KFP = re.compile(
+    r"""(?:PIP_DISABLE_PIP_VERSION_CHECK=1\ )?python3\ -m\ pip\ install(?:\ +--\S+(?:\ +[^\s'-][^\s']*)?)*
+    \ +'kfp==[^']+'(?:\ +'--no-deps')?(?:\ +'typing-extensions[^']*')?\ *&&\ +(?="\$0"\ "\$@")""",
+    re.VERBOSE,
+)
+_WHOLE_INPUT = "{{$}}"
+_PIECE = 1 << 16
+_DRAIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tasks of a run are executed.
+
+    Attributes:
+        folder: The run's folder.
+        scratch: A folder for what nobody needs afterwards.
+        outside: The environment variables of this process.
+        mark: What the run's processes are known by.
+        at_once: How many tasks run at once.
+    """
+
+    folder: Path
+    scratch: Path
+    outside: Mapping[str, str]
+    mark: str
+    at_once: int
+
+
+class ComponentRunner:
+    """Executes tasks; a `Leaf`."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        report: Callable[[TaskReport], None],
+        stopped: threading.Event,
+        names: Mapping[str, str],
+    ) -> None:
+        self._place = place
+        self._report = report
+        self._stopped = stopped
+        self._names = names
+        self._room = threading.Semaphore(place.at_once)
+        self._numbers = count(1)
+
+    def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
+        """Executes a task, again and again as its retry policy says."""
+        with TaskLog(log_path(self._place.folder, name)) as log:
+            if isinstance(component.body, Importer):
+                self._report(TaskReport(name, State.RUNNING))
+                return _imported(component.body, component, values, self._names, log)
+            for failures in range(task.retry.times):
+                outcome = self._attempt(name, failures, component, values, log)
+                if outcome.state is not State.FAILED:
+                    return outcome
+                log.note(f"attempt {failures + 1} of {task.retry.times + 1} failed: {outcome.error}")
+                if self._stopped.wait(task.retry.pause(failures + 1)):
+                    return Outcome(State.CANCELED)
+            return self._attempt(name, task.retry.times, component, values, log)
+
+    def _attempt(self, name: str, failures: int, component: Component, values: Values, log: TaskLog) -> Outcome:
+        """Executes a task once, as soon as there is room."""
+        with self._room:
+            if self._stopped.is_set():
+                return Outcome(State.CANCELED)
+            if not failures:
+                self._report(TaskReport(name, State.RUNNING))
+            attempt = _Attempt(self._place, next(self._numbers), name, component, values, self._stopped)
+            return self._unless_stopped(attempt.outcome(log))
+
+    def _unless_stopped(self, outcome: Outcome) -> Outcome:
+        failed = outcome.state is State.FAILED
+        return Outcome(State.CANCELED) if failed and self._stopped.is_set() else outcome
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One execution of a container's command."""
+
+    place: Place
+    number: int
+    name: str
+    component: Component
+    values: Values
+    stopped: threading.Event
+
+    @property
+    def outputs(self) -> Path:
+        """Where its outputs go: no other attempt writes there."""
+        return self.place.folder / "outputs" / f"{self.number:04}-{_file_name(self.name)}"
+
+    @property
+    def body(self) -> Container:
+        if not isinstance(self.component.body, Container):
+            raise TypeError(self.component.name)
+        return self.component.body
+
+    def outcome(self, log: TaskLog) -> Outcome:
+        text = json.dumps(self._executor_input(), ensure_ascii=False)
+        if len(text.encode(errors="replace")) > MAX_INPUT_BYTES:
+            size = len(text.encode(errors="replace"))
+            return _failed(
+                f"its inputs are {size} bytes as JSON, and no component takes more than {MAX_INPUT_BYTES}: "
+                "pass large data as an artifact (dsl.Output[dsl.Dataset])"
+            )
+        if self.body.accelerator:
+            log.note(f"asks for {self.body.accelerator}; nothing is reserved on this machine")
+        code = self._execute([_argument(one, text) for one in self.body.command], log)
+        if code:
+            return _failed(why(code, log.tail, self.body.image))
+        try:
+            return Outcome(State.SUCCEEDED, values=self._read_outputs())
+        except ValueFaultError as error:
+            return _failed(str(error))
+
+    def _execute(self, command: list[str], log: TaskLog) -> int:
+        """Runs the command to its end and all that it has started; its exit code."""
+        mark = f"{self.place.mark}/{self.number}/"
+        folder, work = self.place.scratch / f"{self.number}", self.place.scratch / f"{self.number}" / "work"
+        work.mkdir(parents=True)
+        self.outputs.mkdir(parents=True)
+        own = {**self.body.environment, "TMPDIR": str(work), VARIABLE: mark}
+        variables = {**make_overlay(folder / "environment").variables(self.place.outside), **own}
+        try:
+            process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
+                command,
+                cwd=work,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except ValueError as error:
+            raise ValueFaultError(f"its command cannot be started: {error}") from None
+        if self.stopped.is_set():
+            # The signal that stops a run went to those who were there, and this one may have come later.
+            process.terminate()
+        code = _followed(process, log, lambda: end_family(mark))
+        shutil.rmtree(folder, ignore_errors=True)
+        return code
+
+    def _executor_input(self) -> JsonValue:
+        """What KFP's executor is told: the values, and where outputs go."""
+        declared = self.component
+        artifacts: dict[str, JsonValue] = {
+            name: {"artifacts": [one.json() for one in several]} for name, several in self.values.artifacts.items()
+        }
+        parameters: dict[str, JsonValue] = {
+            name: {"outputFile": str(self.outputs / name)} for name in declared.output_parameters
+        }
+        made: dict[str, JsonValue] = {
+            name: {"artifacts": [self._artifact(name).json()]} for name in declared.output_artifacts
+        }
+        return {
+            "inputs": {"parameterValues": dict(self.values.parameters), "artifacts": artifacts},
+            "outputs": {"parameters": parameters, "artifacts": made, "outputFile": str(self._output_file)},
+        }
+
+    @property
+    def _output_file(self) -> Path:
+        return self.outputs / "executor_output.json"
+
+    def _artifact(self, name: str) -> RuntimeArtifact:
+        return RuntimeArtifact(name, self.component.output_artifacts[name], str(self.outputs / name))
+
+    def _read_outputs(self) -> Values:
+        said = self._executor_output()
+        parameters = {**self._written_parameters(), **mapping(said.get("parameterValues"))}
+        kinds = self.component.output_parameters
+        typed = {key: converted(value, kinds[key], key) for key, value in parameters.items() if key in kinds}
+        artifacts = mapping(said.get("artifacts"))
+        return Values(
+            typed,
+            {name: tuple(self._made(name, artifacts.get(name))) for name in self.component.output_artifacts},
+        )
+
+    def _executor_output(self) -> Mapping[str, JsonValue]:
+        if not self._output_file.exists():
+            return {}
+        size = self._output_file.stat().st_size
+        if size > MAX_OUTPUT_BYTES:
+            raise ValueFaultError(f"its outputs are {size} bytes, and at most {MAX_OUTPUT_BYTES} are taken")
+        try:
+            return mapping(load_json(self._output_file.read_bytes()))
+        except (ValueError, RecursionError) as error:
+            raise ValueFaultError(f"its outputs cannot be read: {error}") from None
+
+    def _written_parameters(self) -> dict[str, JsonValue]:
+        """Output parameters that the component wrote into files itself (`dsl.OutputPath`)."""
+        files = {name: self.outputs / name for name in self.component.output_parameters}
+        return {
+            name: path.read_text("utf-8", errors="replace")
+            for name, path in files.items()
+            if path.is_file() and path.stat().st_size <= MAX_OUTPUT_BYTES
+        }
+
+    def _made(self, name: str, said: JsonValue) -> Iterator[RuntimeArtifact]:
+        planned = self._artifact(name)
+        listed = mapping(said).get("artifacts")
+        for one in listed if isinstance(listed, list) else [{}]:
+            told = mapping(one)
+            custom = str(told.get("custom_path") or "")
+            uri = str(told.get("uri") or planned.uri)
+            yield replace(planned, uri=uri, metadata=mapping(told.get("metadata")), custom_path=custom)
+
+
+def _argument(part: str, executor_input: str) -> str:
+    """A part of the command as it is executed."""
+    if part == _WHOLE_INPUT:
+        return executor_input
+    # In a venv of the component's own this server's kfp would not be there.
+    return part if "-m venv" in part else _INSTALLS_KFP.sub("", part)
+
+
+def _followed(process: subprocess.Popen[bytes], log: TaskLog, end_rest: Callable[[], None]) -> int:
+    """Writes what a process says into the log until it has ended, and ends what it leaves behind."""
+    if process.stdout is None:
+        raise TypeError("the process was started without this pipe")
+    follower = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
+    follower.start()
+    code = process.wait()
+    end_rest()
+    # Whoever got away holds the pipe open; nobody waits for him.
+    follower.join(_DRAIN_SECONDS)
+    return code
+
+
+def _copy(stream: IO[bytes], log: TaskLog) -> None:
+    with stream, suppress(ValueError):
+        while piece := os.read(stream.fileno(), _PIECE):
+            log.write(piece)
+
+
+def _failed(error: str) -> Outcome:
+    return Outcome(State.FAILED, error)
+
+
+def _file_name(task: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", task)[-60:]
+
+
+def _imported(
+    importer: Importer, component: Component, values: Values, names: Mapping[str, str], log: TaskLog
+) -> Outcome:
+    """Imports an artifact: nothing is copied, and what lies on this machine must be there."""
+    uri = importer.uri or as_text(values.parameters.get(importer.uri_parameter, ""))
+    parts = urlsplit(uri)
+    if parts.scheme in {"", "file"}:
+        uri = unquote(parts.path) if parts.scheme else uri
+        if not Path(uri).exists():
+            return _failed(f"it imports {uri}, and there is no such file on this machine")
+    log.note(f"imports {uri}; nothing is copied")
+    metadata = mapping(filled(importer.metadata, values.parameters, names))
+    made = {name: (RuntimeArtifact(name, kind, uri, metadata),) for name, kind in component.output_artifacts.items()}
+    return Outcome(State.SUCCEEDED, values=Values(artifacts=made))

@@ -1,0 +1,367 @@
+"""Walks through a pipeline: which task runs when, with which values.
+
+As KFP does it: a task starts as soon as those that it depends on are over, so independent tasks run side by side. What
+a task is in the end, a command or an import, is the business of a `Leaf`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from kfadapter_embedded.execution import Artifact, State, TaskReport
+
+from .condition import ConditionError, holds
+from .spec import Constant, Dag, FinalStatus, ParentInput, SpecError, TaskOutput
+from .values import RuntimeArtifact, ValueFaultError, Values, as_text, check_literals, converted, filled, picked
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Mapping
+
+    from kfadapter_embedded.yaml_documents import JsonValue
+
+    from .spec import Component, Loop, Pipeline, Source, Task
+
+# So many tasks of one DAG, and iterations of one loop, are under way at once; the rest wait. Loops may be nested.
+_MOST_TASKS = 32
+_MOST_ITERATIONS = max(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended.
+
+    Attributes:
+        state: SUCCEEDED, FAILED, SKIPPED or CANCELED.
+        error: Why it failed, in words.
+        culprit: The innermost task that failed, by its path.
+        values: What came out of it.
+        cut_off: Whether it was skipped because a task before it failed, and not because of a condition.
+    """
+
+    state: State
+    error: str = ""
+    culprit: str = ""
+    values: Values = field(default_factory=Values)
+    cut_off: bool = False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether tasks that depend on it cannot run."""
+        return self.state in {State.FAILED, State.CANCELED} or self.cut_off
+
+    def told(self) -> str:
+        """Tells the failure to somebody who looks at the whole run."""
+        return f"task {self.culprit} failed: {self.error}" if self.culprit else self.error
+
+
+class Leaf(Protocol):
+    """Executes what is no DAG."""
+
+    def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
+        """Executes a task; reports nothing.
+
+        Args:
+            name: The path of the task.
+            task: The task.
+            component: What it runs: a container or an importer.
+            values: What goes in, defaults included.
+        """
+        ...
+
+
+class _NoValueError(Exception):
+    """A task that was skipped should have given a value."""
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    parameters: Mapping[str, JsonValue],
+    leaf: Leaf,
+    *,
+    report: Callable[[TaskReport], None],
+    stopped: threading.Event,
+    names: Mapping[str, str],
+) -> Outcome:
+    """Runs a pipeline to its end.
+
+    Args:
+        pipeline: The pipeline.
+        parameters: The values that the run was given.
+        leaf: Executes the tasks.
+        report: Is told of every task that begins or ends, from any thread.
+        stopped: Once it is set, no further task is started.
+        names: What placeholders such as `{{$.pipeline_job_name}}` stand for.
+    """
+    walk = _Walk(pipeline, leaf, report, stopped, names)
+    try:
+        values = walk.with_defaults(pipeline.root, Values(parameters))
+    except ValueFaultError as error:
+        return Outcome(State.FAILED, str(error))
+    if isinstance(pipeline.root.body, Dag):
+        return walk.dag(pipeline.root.body, values, "")
+    raise SpecError("the root of the pipeline has no tasks")
+
+
+class _Walk:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        leaf: Leaf,
+        report: Callable[[TaskReport], None],
+        stopped: threading.Event,
+        names: Mapping[str, str],
+    ) -> None:
+        self._pipeline = pipeline
+        self._leaf = leaf
+        self._report = report
+        self._stopped = stopped
+        self._names = names
+
+    def dag(self, dag: Dag, values: Values, path: str) -> Outcome:
+        """Runs the tasks of a DAG; `path` is what their names begin with."""
+        done: dict[str, Outcome] = {}
+        waiting = dict(dag.tasks)
+        running: dict[Future[Outcome], str] = {}
+        with ThreadPoolExecutor(_width(len(waiting), _MOST_TASKS)) as threads:
+            while waiting or running:
+                for name in [one for one, task in waiting.items() if task.depends_on <= done.keys()]:
+                    running[threads.submit(self._task, waiting.pop(name), values, done, path)] = name
+                if not running:
+                    return Outcome(State.FAILED, f"{', '.join(waiting)}: waits for a task that there is not")
+                for finished in wait(running, return_when=FIRST_COMPLETED).done:
+                    done[running.pop(finished)] = finished.result()
+        return _dag_outcome(dag, done)
+
+    def _task(self, task: Task, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
+        """Runs one task, or tells why not; whatever goes wrong is its outcome."""
+        name = f"{path}{task.name}"
+        if self._stopped.is_set():
+            return Outcome(State.CANCELED)
+        if not task.always and any(done[one].blocks for one in task.depends_on):
+            return self._ended(name, Outcome(State.SKIPPED, cut_off=True))
+        try:
+            return self._attempt(task, self._inputs(task, values, done), name)
+        except _NoValueError:
+            return self._ended(name, Outcome(State.SKIPPED))
+        except (ConditionError, SpecError, ValueFaultError) as error:
+            return self._ended(name, Outcome(State.FAILED, str(error), name))
+        except OSError as error:
+            return self._ended(name, Outcome(State.FAILED, f"this server could not run it: {error}", name))
+
+    def _attempt(self, task: Task, inputs: Values, name: str) -> Outcome:
+        if task.condition and not holds(task.condition, inputs.parameters):
+            return self._ended(name, Outcome(State.SKIPPED))
+        return self._loop(task, task.loop, inputs, name) if task.loop else self._once(task, inputs, name)
+
+    def _ended(self, name: str, outcome: Outcome) -> Outcome:
+        if outcome.state is not State.CANCELED:
+            error = outcome.error if outcome.culprit in {"", name} else outcome.told()
+            self._report(TaskReport(name, outcome.state, error))
+        return outcome
+
+    def _once(self, task: Task, inputs: Values, name: str) -> Outcome:
+        """Runs a task's component once."""
+        component = self._pipeline.component(task.component)
+        values = self.with_defaults(component, inputs)
+        if isinstance(component.body, Dag):
+            self._report(TaskReport(name, State.RUNNING))
+            return self._ended(name, self.dag(component.body, values, f"{name}/"))
+        outcome = self._leaf(name, task, component, values)
+        if outcome.state is State.SUCCEEDED:
+            self._report(_success(name, outcome.values))
+            return outcome
+        return self._ended(name, replace(outcome, culprit=name))
+
+    def _loop(self, task: Task, loop: Loop, inputs: Values, name: str) -> Outcome:
+        """Runs a task once for every item."""
+        iterations = [_with_item(loop, item, inputs) for item in _items(loop, inputs)]
+        component = self._pipeline.component(task.component)
+        self._report(TaskReport(name, State.RUNNING))
+
+        def run(index: int) -> Outcome:
+            return self._iteration(task, component, iterations[index], f"{name}[{index}]")
+
+        limit = min(loop.at_once or _MOST_ITERATIONS, _MOST_ITERATIONS)
+        with ThreadPoolExecutor(_width(len(iterations), limit)) as threads:
+            outcomes = list(threads.map(run, range(len(iterations))))
+        return self._ended(name, _loop_outcome(outcomes, component))
+
+    def _iteration(self, task: Task, component: Component, values: Values, name: str) -> Outcome:
+        if self._stopped.is_set():
+            return Outcome(State.CANCELED)
+        if isinstance(component.body, Dag):
+            try:
+                return self.dag(component.body, self.with_defaults(component, values), f"{name}/")
+            except ValueFaultError as error:
+                return Outcome(State.FAILED, str(error), name)
+        return self._once(task, values, name)
+
+    def with_defaults(self, component: Component, values: Values) -> Values:
+        """Completes what goes into a component, each value with the type that is declared.
+
+        Raises:
+            ValueFaultError: a value is missing, or does not fit.
+        """
+        parameters = dict(values.parameters)
+        for name, declared in component.parameters.items():
+            value = parameters.pop(name, declared.default)
+            if value is None and not declared.optional and not declared.type.startswith("TASK_"):
+                raise ValueFaultError(f"the parameter {name!r} has no value")
+            if value is not None:
+                parameters[name] = converted(value, declared.type, name)
+            if name in values.parameters:
+                check_literals(value, declared.literals, name)
+        return Values(parameters, values.artifacts)
+
+    def _inputs(self, task: Task, values: Values, done: Mapping[str, Outcome]) -> Values:
+        plain = {
+            name: value
+            for name, source in task.parameters.items()
+            if (value := _value(source, values, done)) is not None
+        }
+        constants = {name: one.value for name, one in task.parameters.items() if isinstance(one, Constant)}
+        names = {**self._names, "pipeline_task_name": task.name, "pipeline_task_uuid": str(uuid.uuid4())}
+        parameters = {**plain, **{name: filled(one, plain, names) for name, one in constants.items()}}
+        artifacts = {name: _artifacts(source, values, done) for name, source in task.artifacts.items()}
+        return Values(parameters, {name: one for name, one in artifacts.items() if one})
+
+
+def _width(count: int, limit: int) -> int:
+    """How many of so many things run side by side."""
+    return max(1, min(count, limit))
+
+
+def _value(source: Source, values: Values, done: Mapping[str, Outcome]) -> JsonValue:
+    """The value of a parameter; None if it has none, which only optional ones may."""
+    if isinstance(source, Constant):
+        return source.value
+    if isinstance(source, ParentInput):
+        value = values.parameters.get(source.name)
+        return picked(value, source.selector) if source.selector and value is not None else value
+    if isinstance(source, FinalStatus):
+        return _final_status(source.task, done[source.task])
+    outputs = _outputs(source, done)
+    if source.key not in outputs.parameters:
+        raise _missing(source, done)
+    return outputs.parameters[source.key]
+
+
+def _artifacts(source: Source, values: Values, done: Mapping[str, Outcome]) -> tuple[RuntimeArtifact, ...]:
+    if isinstance(source, ParentInput):
+        return values.artifacts.get(source.name, ())
+    if not isinstance(source, TaskOutput):
+        return ()
+    outputs = _outputs(source, done)
+    if source.key not in outputs.artifacts:
+        raise _missing(source, done)
+    return outputs.artifacts[source.key]
+
+
+def _outputs(source: TaskOutput, done: Mapping[str, Outcome]) -> Values:
+    return done[source.task].values
+
+
+def _missing(source: TaskOutput, done: Mapping[str, Outcome]) -> Exception:
+    if done[source.task].state is State.SKIPPED:
+        return _NoValueError()
+    return ValueFaultError(f"task {source.task} gave no output {source.key!r}")
+
+
+def _final_status(name: str, outcome: Outcome) -> JsonValue:
+    """What an exit handler is told, in the form that KFP's executor takes."""
+    failed: dict[str, JsonValue] = {"code": 1, "message": outcome.told()} if outcome.state is State.FAILED else {}
+    return {
+        "state": outcome.state.value,
+        "pipelineJobResourceName": "",
+        "pipelineTaskName": name,
+        "error": failed,
+    }
+
+
+def _items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]:
+    """What a loop goes over.
+
+    Raises:
+        ValueFaultError: it is no list.
+    """
+    if loop.artifacts:
+        return list(inputs.artifacts.get(loop.over, ()))
+    items: JsonValue = loop.raw or inputs.parameters.get(loop.over)
+    try:
+        items = json.loads(items) if isinstance(items, str) else items
+    except (ValueError, RecursionError):
+        items = None
+    if not isinstance(items, list):
+        raise ValueFaultError(f"the loop goes over {as_text(items)[:100]}, which is no list")
+    return items
+
+
+def _with_item(loop: Loop, item: JsonValue | RuntimeArtifact, inputs: Values) -> Values:
+    if isinstance(item, RuntimeArtifact):
+        return Values(inputs.parameters, {**inputs.artifacts, loop.item: (item,)})
+    return Values({**inputs.parameters, loop.item: item}, inputs.artifacts)
+
+
+def _success(name: str, values: Values) -> TaskReport:
+    artifacts = tuple(
+        Artifact(key, str(one.type.get("schemaTitle", "system.Artifact")), one.custom_path or one.uri, one.metadata)
+        for key, several in values.artifacts.items()
+        for one in several
+    )
+    return TaskReport(name, State.SUCCEEDED, parameters=values.parameters, artifacts=artifacts)
+
+
+def _first_failure(outcomes: Iterator[Outcome]) -> Outcome | None:
+    return next((one for one in outcomes if one.state is State.FAILED), None)
+
+
+def _dag_outcome(dag: Dag, done: Mapping[str, Outcome]) -> Outcome:
+    """The outcome of a whole DAG: one failure is its failure, whatever ran afterwards."""
+    if failure := _first_failure(done[name] for name in dag.tasks):
+        return Outcome(State.FAILED, failure.error, failure.culprit)
+    if any(one.state is State.CANCELED for one in done.values()):
+        return Outcome(State.CANCELED)
+    parameters = {key: _first(done, one) for key, one in dag.parameters.items()}
+    artifacts = {key: _first_artifact(done, one) for key, one in dag.artifacts.items()}
+    return Outcome(
+        State.SUCCEEDED,
+        values=Values(
+            {key: value for key, value in parameters.items() if value is not None},
+            {key: value for key, value in artifacts.items() if value is not None},
+        ),
+    )
+
+
+def _first(done: Mapping[str, Outcome], selectors: tuple[TaskOutput, ...]) -> JsonValue:
+    given = (done[one.task].values.parameters.get(one.key) for one in selectors if one.task in done)
+    return next((value for value in given if value is not None), None)
+
+
+def _first_artifact(
+    done: Mapping[str, Outcome], selectors: tuple[TaskOutput, ...]
+) -> tuple[RuntimeArtifact, ...] | None:
+    given = (done[one.task].values.artifacts.get(one.key) for one in selectors if one.task in done)
+    return next((value for value in given if value is not None), None)
+
+
+def _loop_outcome(outcomes: list[Outcome], component: Component) -> Outcome:
+    """The outcome of a loop: its outputs are lists, without the iterations that gave none."""
+    if failure := _first_failure(iter(outcomes)):
+        return Outcome(State.FAILED, failure.error, failure.culprit)
+    if any(one.state is State.CANCELED for one in outcomes):
+        return Outcome(State.CANCELED)
+    given = [one.values for one in outcomes]
+    parameters: dict[str, JsonValue] = {
+        key: [one.parameters[key] for one in given if key in one.parameters] for key in component.output_parameters
+    }
+    artifacts = {
+        key: tuple(artifact for one in given for artifact in one.artifacts.get(key, ()))
+        for key in component.output_artifacts
+    }
+    return Outcome(State.SUCCEEDED, values=Values(parameters, artifacts))

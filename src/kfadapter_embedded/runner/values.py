@@ -1,0 +1,196 @@
+"""Values on their way between tasks: what they are converted to, picked from, and put into."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from kfadapter_embedded.texts import finite, read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kfadapter_embedded.yaml_documents import JsonValue
+
+_PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\[(?P<quote>['\"])(?P<name>.+?)(?P=quote)\]\}\}")
+_NAMED_PLACEHOLDER = re.compile(r"\{\{\$\.(?P<name>[a-z_]+)\}\}")
+_STEP = re.compile(r"\[(?:\"(?P<key>[^\"]*)\"|'(?P<quoted>[^']*)'|(?P<index>\d+))\]")
+
+
+class ValueFaultError(Exception):
+    """A value does not fit where it is to go; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class RuntimeArtifact:
+    """An artifact as it is handed from task to task.
+
+    Attributes:
+        name: Its name.
+        type: Its type as the spec has it, for example `{"schemaTitle": "system.Model"}`.
+        uri: Where it is: a path, or a URI for one that was imported from elsewhere.
+        metadata: What its maker noted, metrics among others.
+        custom_path: Where it is, if its maker chose another path.
+    """
+
+    name: str
+    type: Mapping[str, JsonValue]
+    uri: str
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    custom_path: str = ""
+
+    def json(self) -> dict[str, JsonValue]:
+        """The form in which KFP's executor takes it."""
+        custom: dict[str, JsonValue] = {"customPath": self.custom_path} if self.custom_path else {}
+        kind, metadata = dict(self.type), dict(self.metadata)
+        return {"name": self.name, "type": kind, "uri": self.uri, "metadata": metadata, **custom}
+
+
+@dataclass(frozen=True)
+class Values:
+    """Parameters and artifacts that go into a task or come out of it. An artifact is a list, mostly of one."""
+
+    parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    artifacts: Mapping[str, tuple[RuntimeArtifact, ...]] = field(default_factory=dict)
+
+
+def load_json(text: bytes) -> JsonValue:
+    """Reads JSON; numbers without a fraction are integers, however they are written.
+
+    KFP's compiler writes every number as a float, inside lists and structs too, and its Go server drops `.0` again.
+    """
+    return cast("JsonValue", read_json(text, _number))
+
+
+def _number(text: str) -> float | int:
+    number = finite(text)
+    return int(number) if number.is_integer() else number
+
+
+def check_literals(value: JsonValue, literals: tuple[JsonValue, ...], name: str) -> None:
+    """Checks a value against the only ones that a component takes, as KFP's driver does.
+
+    Raises:
+        ValueFaultError: it is none of them.
+    """
+    if literals and value not in literals:
+        raise ValueFaultError(f"{name} is {_short(value)}, which is none of the values that are allowed")
+
+
+def converted(value: JsonValue, kind: str, name: str) -> JsonValue:
+    """Gives a value the type that is declared for it, as KFP's driver does.
+
+    Args:
+        value: The value.
+        kind: KFP's name for the type.
+        name: The parameter, for the error.
+
+    Raises:
+        ValueFaultError: the value has no such form.
+    """
+    try:
+        if isinstance(value, str):
+            return _parsed(value, kind)
+        if value is not None and kind == "STRING":
+            return as_text(value)
+        return _as_number(value, kind)
+    except (ValueError, RecursionError):
+        raise ValueFaultError(f"{name} is {_short(value)}, which is no {kind}") from None
+
+
+def _parsed(text: str, kind: str) -> JsonValue:
+    if kind == "NUMBER_INTEGER":
+        return int(text)
+    if kind == "NUMBER_DOUBLE":
+        return float(text)
+    if kind == "BOOLEAN":
+        return {"true": True, "false": False}[text.lower()] if text.lower() in {"true", "false"} else _fault()
+    if kind in {"LIST", "STRUCT"}:
+        value: JsonValue = json.loads(text)
+        return value if isinstance(value, list if kind == "LIST" else dict) else _fault()
+    return text
+
+
+def _fault() -> JsonValue:
+    raise ValueError
+
+
+def _as_number(value: JsonValue, kind: str) -> JsonValue:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if kind == "NUMBER_DOUBLE":
+        return float(value)
+    return int(value) if kind == "NUMBER_INTEGER" and float(value).is_integer() else value
+
+
+def as_text(value: JsonValue) -> str:
+    """Writes a value into a text: texts as they are, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def filled(value: JsonValue, parameters: Mapping[str, JsonValue], names: Mapping[str, str]) -> JsonValue:
+    """Replaces the placeholders in a constant, at any depth.
+
+    Args:
+        value: The constant.
+        parameters: What `{{$.inputs.parameters['x']}}` stands for.
+        names: What `{{$.pipeline_job_name}}` and the like stand for; others are left as they are.
+
+    Raises:
+        ValueFaultError: a placeholder names a parameter that has no value.
+    """
+    if isinstance(value, str):
+        return _fill_text(value, parameters, names)
+    if isinstance(value, list):
+        return [filled(one, parameters, names) for one in value]
+    if isinstance(value, dict):
+        return {key: filled(one, parameters, names) for key, one in value.items()}
+    return value
+
+
+def _fill_text(text: str, parameters: Mapping[str, JsonValue], names: Mapping[str, str]) -> JsonValue:
+    if (whole := _PLACEHOLDER.fullmatch(text)) and whole["name"] in parameters:
+        return parameters[whole["name"]]
+
+    def parameter(found: re.Match[str]) -> str:
+        if found["name"] not in parameters:
+            raise ValueFaultError(f"{_short(text)} asks for {found['name']!r}, which has no value")
+        return as_text(parameters[found["name"]])
+
+    plain = _NAMED_PLACEHOLDER.sub(lambda found: names.get(found["name"], found[0]), text)
+    return _PLACEHOLDER.sub(parameter, plain)
+
+
+def picked(value: JsonValue, selector: str) -> JsonValue:
+    """Takes a part of a value, as `parseJson(string_value)["name"]` says.
+
+    Raises:
+        ValueFaultError: the value has no such part, or the selector is none.
+    """
+    path = selector.removeprefix("parseJson(string_value)")
+    steps = list(_STEP.finditer(path))
+    if not selector.startswith("parseJson(") or "".join(one[0] for one in steps) != path:
+        raise ValueFaultError(f"the selector {selector!r} cannot be read")
+    try:
+        part: JsonValue = json.loads(value) if isinstance(value, str) else value
+        for step in steps:
+            part = _part(part, step)
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
+        raise ValueFaultError(f"{_short(value)} has no {path}") from None
+    return part
+
+
+def _part(value: JsonValue, step: re.Match[str]) -> JsonValue:
+    if step["index"] is not None and isinstance(value, list):
+        return value[int(step["index"])]
+    key = step["key"] if step["key"] is not None else step["quoted"]
+    if not isinstance(value, dict) or key is None:
+        raise KeyError
+    return value[key]
+
+
+def _short(value: JsonValue) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:100]}…"  # noqa: PLR2004  # as long as a message bears

@@ -1,0 +1,345 @@
+"""Executes runs in child processes, so many at once: the `Executor` of the embedded KFP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING
+
+from .execution import Artifact, State, TaskReport
+from .runner.family import VARIABLE, end_family
+from .runner.run import SCRATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from .execution import Job, Observer
+
+_log = logging.getLogger(__name__)
+_RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner")
+_SPEC = "pipeline.json"
+_MAX_LINE_BYTES = 8 << 20
+_TAIL_BYTES = 8 << 10
+_TAIL_SECONDS = 1.0
+_GRACE_SECONDS = 2.0
+_CUT_OFF = "cut off: the embedded KFP was stopped while it ran"
+_TERMINATED = "terminated: somebody asked for its end"
+_OWN_SETTINGS = "KFADAPTER_"
+
+
+class RunnerPool:
+    """Executes runs, each in a child process with a session of its own.
+
+    The child's lines are its whole interface (see `runner`). A run that is terminated gets SIGTERM, all of its
+    processes, and two seconds later SIGKILL.
+    """
+
+    def __init__(
+        self, observer: Observer, *, most_at_once: int | None = None, command: Sequence[str] = _RUNNER
+    ) -> None:
+        """Makes a pool; nothing is started before there is a run.
+
+        Args:
+            observer: Is told how runs go on.
+            most_at_once: How many runs are executed at once; as many as there are cores by default.
+            command: What is started for each.
+        """
+        self._observer = observer
+        self._room = most_at_once or os.cpu_count() or 1
+        self._command = tuple(command)
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[str, Job] = OrderedDict()
+        self._running: dict[str, _Run] = {}
+        self._threads: set[threading.Thread] = set()
+        self._closed = False
+
+    def submit(self, job: Job) -> None:
+        """Has a run executed as soon as there is room for it."""
+        with self._lock:
+            self._waiting[job.run_id] = job
+            self._fill()
+
+    def terminate(self, run_id: str) -> None:
+        """Ends a run, with all processes that it has started; harmless if it is over or unknown. Does not wait."""
+        with self._lock:
+            if self._waiting.pop(run_id, None):
+                self._start(self._report, self._observer.run_ended, run_id, State.CANCELED, _TERMINATED)
+            if run := self._running.get(run_id):
+                self._start(run.end, State.CANCELED, _TERMINATED)
+
+    def close(self) -> None:
+        """Ends all runs, which are reported as FAILED, and waits until they have ended.
+
+        Runs that are waiting are not reported: they can be submitted again elsewhere.
+        """
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            for run in self._running.values():
+                self._start(run.end, State.FAILED, _CUT_OFF)
+        while threads := self._current_threads():
+            for thread in threads:
+                thread.join()
+
+    def _current_threads(self) -> set[threading.Thread]:
+        with self._lock:
+            return {one for one in self._threads if one is not threading.current_thread()}
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._running) < self._room and not self._closed:
+            run_id, job = self._waiting.popitem(last=False)
+            run = self._running[run_id] = _Run(job, self._command, self._report_task)
+            self._start(self._execute, run)
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        def follow() -> None:
+            try:
+                target(*arguments)
+            finally:
+                with self._lock:
+                    self._threads.discard(thread)
+
+        thread = threading.Thread(target=follow, name="kfadapter-run", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _execute(self, run: _Run) -> None:
+        run_id = run.job.run_id
+        self._report(self._observer.run_started, run_id)
+        try:
+            state, error = run.execute()
+        except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the run must not go on for ever
+            _log.exception("a run could not be executed")
+            state, error = State.FAILED, "this server could not run it; its own log says why"
+        # Whoever hears of the end may submit the run again at once.
+        with self._lock:
+            del self._running[run_id]
+            self._fill()
+        self._report(self._observer.run_ended, run_id, state, error)
+
+    def _report_task(self, run_id: str, report: TaskReport) -> None:
+        self._report(self._observer.task_changed, run_id, report)
+
+    def _report(self, tell: Callable[..., None], *arguments: object) -> None:
+        """Tells the observer. Its failure must not end the run, nor take its place for ever."""
+        try:
+            tell(*arguments)
+        except Exception:  # noqa: BLE001  # whatever it is, it is logged
+            _log.exception("a run's progress could not be kept")
+
+
+@dataclass
+class _End:
+    """How a run ends when it does not end by itself."""
+
+    state: State
+    error: str
+
+
+class _Run:
+    """One run and its child."""
+
+    def __init__(self, job: Job, command: Sequence[str], report: Callable[[str, TaskReport], None]) -> None:
+        self.job = job
+        self._folder = job.folder.absolute()
+        self._command = command
+        self._report = report
+        self._mark = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._end: _End | None = None
+        self._active: dict[str, None] = {}
+
+    def execute(self) -> tuple[State, str]:
+        """Executes the run; tells its last state, and why if that is FAILED."""
+        try:
+            state, error = self._follow()
+        except (OSError, ValueError) as fault:
+            state, error = State.FAILED, f"this server could not run it: {fault}"
+        finally:
+            self._over.set()
+            end_family(f"{self._mark}/")
+            shutil.rmtree(self._folder / SCRATCH, ignore_errors=True)
+        if self._end and state is not State.SUCCEEDED:
+            state, error = self._end.state, self._end.error
+        self._end_tasks(state, error)
+        return state, error
+
+    def end(self, state: State, error: str) -> None:
+        """Ends the run, which is then in this state; waits until it has ended."""
+        with self._lock:
+            self._end = self._end or _End(state, error)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self._signal(number)
+            if self._over.wait(_GRACE_SECONDS):
+                return
+            end_family(f"{self._mark}/")
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the whole process group, as long as it is certain to be this child's."""
+        with self._lock:
+            if self._child and self._child.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._child.pid, number)
+
+    def _follow(self) -> tuple[State, str]:
+        spec = self._folder / _SPEC
+        spec.write_bytes(self.job.spec)
+        with self._lock:
+            if self._end:
+                return self._end.state, self._end.error
+            child = self._child = self._started()
+        with child, _Tail(_piped(child.stderr)) as said:
+            try:
+                self._order(_piped(child.stdin), spec)
+                last = self._read(_piped(child.stdout))
+            except BaseException:
+                self._signal(signal.SIGKILL)
+                raise
+            code = self._reaped(child)
+        return last or (State.FAILED, _without_last_word(code, said.text()))
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        settings = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)}
+        return subprocess.Popen(  # noqa: S603  # this interpreter and this package
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            cwd=self._folder,
+            env={**settings, "PYTHONSAFEPATH": "1", VARIABLE: f"{self._mark}/"},
+        )
+
+    def _order(self, stream: IO[bytes], spec: Path) -> None:
+        order = {
+            "run_id": self.job.run_id,
+            "spec": str(spec),
+            "parameters": dict(self.job.parameters),
+            "folder": str(self._folder),
+            "caching": self.job.caching,
+        }
+        # A child that has ended already is told from by its silence.
+        with contextlib.suppress(BrokenPipeError):
+            stream.write(json.dumps(order).encode() + b"\n")
+            stream.flush()
+
+    def _read(self, stream: IO[bytes]) -> tuple[State, str] | None:
+        """Passes on what the child tells of its tasks; its last word about the run, if there is one."""
+        last = None
+        for message in _messages(stream):
+            if "run" in message:
+                last = State(str(message["run"])), str(message.get("error", ""))
+            else:
+                self._task(_task_report(message))
+        return last
+
+    def _task(self, report: TaskReport) -> None:
+        if self._end and report.state is not State.SUCCEEDED:
+            # What a run does while it is being ended is the ending's doing: `_end_tasks` has the right words for it.
+            return
+        if report.state is State.RUNNING:
+            self._active[report.name] = None
+        else:
+            self._active.pop(report.name, None)
+        self._report(self.job.run_id, report)
+
+    def _reaped(self, child: subprocess.Popen[bytes]) -> int:
+        """Waits for the end of a child that has closed its standard output."""
+        _piped(child.stdin).close()
+        try:
+            code = child.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            code = child.wait()
+        return code
+
+    def _end_tasks(self, state: State, error: str) -> None:
+        """Ends in the reports what nobody has ended: the tasks that were under way."""
+        for name in reversed(self._active):
+            ended = State.FAILED if state is State.SUCCEEDED else state
+            self._report(self.job.run_id, TaskReport(name, ended, error))
+
+
+@dataclass
+class _Tail:
+    """Reads a stream to its end on a thread of its own, and keeps what came last."""
+
+    stream: IO[bytes]
+    kept: bytes = b""
+    thread: threading.Thread = field(init=False)
+
+    def __enter__(self) -> _Tail:  # noqa: PYI034  # typing.Self is newer than Python 3.10
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.join(_TAIL_SECONDS)
+
+    def text(self) -> str:
+        """What was read last; waits for the end, though not for long."""
+        self.thread.join(_TAIL_SECONDS)
+        return self.kept.decode(errors="replace").strip()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while piece := os.read(self.stream.fileno(), _TAIL_BYTES):
+                self.kept = (self.kept + piece)[-_TAIL_BYTES:]
+
+
+def _messages(stream: IO[bytes]) -> Iterator[Mapping[str, object]]:
+    """The lines of a child.
+
+    Raises:
+        ValueError: one is no JSON object, or longer than is sensible.
+    """
+    while line := stream.readline(_MAX_LINE_BYTES):
+        message = json.loads(line) if line.endswith(b"\n") else None
+        if not isinstance(message, dict):
+            raise ValueError(f"its runner said what it may not say: {line[:80]!r}")
+        yield message
+
+
+def _task_report(message: Mapping[str, object]) -> TaskReport:
+    artifacts, parameters = message.get("artifacts"), message.get("parameters")
+    return TaskReport(
+        str(message.get("task")),
+        State(str(message.get("state"))),
+        str(message.get("error") or ""),
+        parameters if isinstance(parameters, dict) else {},
+        tuple(_artifact(one) for one in artifacts if isinstance(one, dict)) if isinstance(artifacts, list) else (),
+    )
+
+
+def _artifact(message: Mapping[str, object]) -> Artifact:
+    metadata = message.get("metadata")
+    return Artifact(
+        str(message.get("name")),
+        str(message.get("type")),
+        str(message.get("path")),
+        metadata if isinstance(metadata, dict) else {},
+    )
+
+
+def _without_last_word(code: int, said: str) -> str:
+    ending = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"its runner ended without a word ({ending}){f': {said}' if said else ''}"
+
+
+def _piped(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise TypeError("the child was started without this pipe")
+    return stream

@@ -1,0 +1,157 @@
+"""Bearer tokens, and the file that holds their hashes. Needs nothing but Python: the command line makes tokens with it.
+
+A line of the file is `NAME ROLE sha256:HEX [LAST-DAY]`; what follows a `#` is a comment. The hash is a plain SHA-256:
+salt and slowness protect passwords, which can be guessed; a token holds 256 random bits, which cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+
+from kfadapter_grpc.contract.callers import Role
+
+PREFIX = "kfa_"
+"""Begins every token, so that people and scanners for leaked secrets know one when they see it."""
+MAX_TOKENS = 1000
+"""The most tokens in a file: each call compares with all of them, 0.1 µs each."""
+_BYTES = 32
+_ALGORITHM = "sha256:"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_NAME = re.compile(r"[^\s#]{1,128}")
+_MOST_TOLD = 5
+
+
+class TokenFileError(ValueError):
+    """A file of tokens is wrong; the message tells the lines, and nothing of what may be a secret in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """A line of the file.
+
+    Attributes:
+        name: Whose token it is. The same name may stand there twice, as while a token is being replaced.
+        role: What its bearer may do.
+        digest: The SHA-256 of the token.
+        last_day: The last day, in UTC, on which it is valid; None if it is so for ever.
+    """
+
+    name: str
+    role: Role
+    digest: bytes = field(repr=False)
+    last_day: date | None = None
+
+    def is_expired(self) -> bool:
+        """Tells whether its last day is over."""
+        return self.last_day is not None and today() > self.last_day
+
+    def line(self) -> str:
+        """Writes it as a line of the file, without its end."""
+        last_day = [self.last_day.isoformat()] if self.last_day else []
+        return " ".join([self.name, self.role.value, _ALGORITHM + self.digest.hex(), *last_day])
+
+
+def today() -> date:
+    """Tells the day it is in UTC."""
+    return datetime.now(timezone.utc).date()
+
+
+def new_token() -> str:
+    """Makes a token of 256 random bits."""
+    return PREFIX + secrets.token_urlsafe(_BYTES)
+
+
+def digest(token: str) -> bytes:
+    """Tells the hash of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def is_name(text: str) -> bool:
+    """Tells whether a text can name a token: up to 128 visible characters of any script, but no `#`."""
+    return _NAME.fullmatch(text) is not None and text.isprintable()
+
+
+def try_day(text: str) -> date | None:
+    """Reads a day, YYYY-MM-DD; None if it is not one."""
+    try:
+        return date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        return None
+
+
+class Tokens:
+    """The tokens of a file."""
+
+    def __init__(self, entries: tuple[TokenEntry, ...]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def expired(self) -> int:
+        """How many of them have expired."""
+        return sum(entry.is_expired() for entry in self._entries)
+
+    def try_find(self, token: str) -> TokenEntry | None:
+        """Finds whose token this is, expired or not. Takes as long for one that is nearly right as for any other."""
+        wanted, found = digest(token), None
+        for entry in self._entries:
+            if hmac.compare_digest(entry.digest, wanted):
+                found = entry
+        return found
+
+
+def parse_tokens(data: bytes) -> Tokens:
+    """Reads a file of tokens.
+
+    Raises:
+        TokenFileError: A line is wrong, there is no token, or there are too many.
+    """
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise TokenFileError("it is not UTF-8 text") from None
+    mistakes: list[str] = []
+    entries: dict[bytes, TokenEntry] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        try:
+            entry = _entry(words)
+            if entry.digest in entries:
+                raise TokenFileError("the same token stands there twice")
+            entries[entry.digest] = entry
+        except TokenFileError as mistake:
+            mistakes.append(f"line {number}: {mistake}")
+    if mistakes:
+        more = f"; and {len(mistakes) - _MOST_TOLD} more" if len(mistakes) > _MOST_TOLD else ""
+        raise TokenFileError("; ".join(mistakes[:_MOST_TOLD]) + more)
+    if not entries:
+        raise TokenFileError("it holds no token; `kfadapter token NAME --role reader` makes one, and a line for it")
+    if len(entries) > MAX_TOKENS:
+        raise TokenFileError(f"it holds {len(entries)} tokens, and {MAX_TOKENS} are the most")
+    return Tokens(tuple(entries.values()))
+
+
+def _entry(words: list[str]) -> TokenEntry:
+    if len(words) not in (3, 4):
+        raise TokenFileError("it must hold name, role, hash and perhaps the last day")
+    name, role, hashed, *last_day = words
+    if not is_name(name):
+        raise TokenFileError("the name must be up to 128 characters that can be seen")
+    if role not in {one.value for one in Role}:
+        raise TokenFileError("the role must be reader or writer")
+    if not (hashed.startswith(_ALGORITHM) and _DIGEST.fullmatch(hashed[len(_ALGORITHM) :])):
+        raise TokenFileError("the hash must be sha256: and 64 hexadecimal digits, as `kfadapter token` prints it")
+    day = try_day(last_day[0]) if last_day else None
+    if last_day and day is None:
+        raise TokenFileError("the last day must be a date, as 2027-01-31")
+    return TokenEntry(name, Role(role), bytes.fromhex(hashed[len(_ALGORITHM) :]), day)

@@ -1,0 +1,71 @@
+"""Labels of a run, kept in the last line of KFP's description, as KFP has no place for them.
+
+What people read.
+kfadapter: {"model":"cnn","team":"vision"}
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract.values import sound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LINE_START = "kfadapter: "
+"""What the line begins with that holds the labels."""
+MAX_DESCRIPTION_BYTES = 255
+"""What KFP keeps of a run's description, the line with the labels included."""
+
+ORIGIN_LABEL = "_from"
+"""The label that says from which version a run was started where KFP itself does not know it."""
+ORIGIN_CHARACTERS = 43
+"""How long its value is."""
+RESERVED_PREFIX = "_"
+"""Begins the keys of the adapter's own labels."""
+
+
+def with_labels(description: str, labels: Mapping[str, str]) -> str:
+    """A description for KFP that holds the labels; `split_labels` gives both back as they were."""
+    if not labels and not _last_line(description).startswith(LINE_START):
+        return description
+    line = LINE_START + json.dumps(dict(sorted(labels.items())), ensure_ascii=False, separators=(",", ":"))
+    return f"{description}\n{line}" if description else line
+
+
+def split_labels(text: str) -> tuple[str, dict[str, str]]:
+    """A description of KFP's as what people wrote and the labels; one that holds no labels stays as it is."""
+    line = _last_line(text)
+    labels = _read(line)
+    if labels is None:
+        return text, {}
+    return text[: len(text) - len(line)].removesuffix("\n"), labels
+
+
+def label_text(key: str, value: str) -> str:
+    """What stands in every description that has this label."""
+    return json.dumps({key: value}, ensure_ascii=False, separators=(",", ":"))[1:-1]
+
+
+def label_key_text(key: str) -> str:
+    """What stands in every description that has a label with this key."""
+    return json.dumps(key, ensure_ascii=False) + ":"
+
+
+def _last_line(text: str) -> str:
+    return text[text.rfind("\n") + 1 :]
+
+
+def _read(line: str) -> dict[str, str] | None:
+    """The labels in a line; None if it is somebody's own text."""
+    if not line.startswith(LINE_START):
+        return None
+    try:
+        found = json.loads(line.removeprefix(LINE_START))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        return None
+    return {sound(key): sound(value) for key, value in found.items()}

@@ -1,0 +1,186 @@
+"""Checks the parameters of a run against what its pipeline declares, all of them at once."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter_grpc.contract.errors import (
+    FieldViolation,
+    ParameterMissingError,
+    ParameterTypeError,
+    ParameterUnknownError,
+)
+from kfadapter_grpc.contract.spec import ParameterType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from kfadapter_grpc.contract.spec import Json, Parameter
+
+LARGEST_INTEGER = 2**53 - 1
+"""Whole numbers up to here are exact in JSON, where every number is a double; larger ones may stand for a neighbour."""
+
+MOST_VIOLATIONS = 50
+"""How many wrong parameters are told in words; errors travel in headers, which are small."""
+_TOLD_CHARACTERS = 60
+_TOLD_NAMES = 10
+_Error: TypeAlias = type[ParameterMissingError] | type[ParameterTypeError] | type[ParameterUnknownError]
+_Wrong: TypeAlias = "tuple[_Error, FieldViolation]"
+_PRECEDENCE: tuple[_Error, ...] = (ParameterUnknownError, ParameterTypeError, ParameterMissingError)
+"""A misspelt name is unknown and leaves another one missing, so being unknown tells more."""
+_WANTED = {
+    ParameterType.NUMBER_DOUBLE: "a number",
+    ParameterType.NUMBER_INTEGER: "a whole number",
+    ParameterType.STRING: "a text",
+    ParameterType.BOOLEAN: "true or false",
+    ParameterType.LIST: "a list",
+    ParameterType.STRUCT: "an object",
+}
+
+
+def check_parameters(
+    declared: Sequence[Parameter], given: Mapping[str, Json], *, complete: bool = True
+) -> Mapping[str, Json]:
+    """Checks what a run is given against what its pipeline declares.
+
+    Args:
+        declared: What the pipeline declares.
+        given: The values; whole numbers may be floats (7.0), as protobuf's Struct has them.
+        complete: Whether `declared` is all there is; if not, other names are left to KFP.
+
+    Returns:
+        The values as KFP takes them: whole numbers are ints, inside of lists and objects, too.
+
+    Raises:
+        ParameterUnknownError: There is a name that is not declared; the violations tell whatever else is wrong.
+        ParameterTypeError: A value is not of the declared type, or not one of those that the pipeline allows.
+        ParameterMissingError: A parameter without default has no value.
+    """
+    by_name = {parameter.name: parameter for parameter in declared}
+    _raise_first(list(islice(_wrongs(by_name, given, complete=complete), MOST_VIOLATIONS)))
+    return {name: whole_numbers(value) for name, value in given.items()}
+
+
+def whole_numbers(value: Json) -> Json:
+    """The same value with floats that are whole as ints, at any depth."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_INTEGER:
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [whole_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: whole_numbers(item) for key, item in value.items()}
+    return value
+
+
+def _wrongs(declared: Mapping[str, Parameter], given: Mapping[str, Json], *, complete: bool) -> Iterator[_Wrong]:
+    for name, value in given.items():
+        parameter = declared.get(name)
+        text = _wrong(parameter, value) if parameter is not None else ""
+        if text:
+            yield ParameterTypeError, _violation(name, text)
+        elif parameter is None and complete:
+            yield ParameterUnknownError, _violation(name, _unknown(name, declared))
+    for name, parameter in declared.items():
+        if _needs_value(parameter) and name not in given:
+            yield ParameterMissingError, _violation(name, f"has no value and no default; give it {_wanted(parameter)}")
+
+
+def _raise_first(found: Sequence[_Wrong]) -> None:
+    """Raises one error for all that is wrong, of the class that tells most."""
+    violations = [violation for _, violation in found]
+    for kind in _PRECEDENCE:
+        if any(error is kind for error, _ in found):
+            text = "; ".join(f"{one.field}: {one.description}" for one in violations)
+            names = ", ".join(one.field.removeprefix("parameters.") for one in violations)
+            raise kind(text, metadata={"parameters": names}, violations=violations)
+
+
+def _wrong(parameter: Parameter, value: Json) -> str:
+    """What is wrong with a value; empty if nothing is."""
+    if parameter.type is ParameterType.TASK_FINAL_STATUS:
+        return "is set by Kubeflow Pipelines itself; leave it out"
+    if value is None:
+        return f"is null; give it {_wanted(parameter)}, or leave it out to have its default"
+    if not _fits(parameter.type, value):
+        return f"is {_told(value)}; the pipeline declares {_wanted(parameter)}"
+    if not _is_json(value):
+        return "holds a number that JSON does not have (NaN or infinite)"
+    return _not_allowed(parameter, value)
+
+
+def _not_allowed(parameter: Parameter, value: Json) -> str:
+    """What is wrong with a value of the right type; empty if nothing is."""
+    if parameter.type is ParameterType.NUMBER_INTEGER and abs(float(str(value))) > LARGEST_INTEGER:
+        return f"is {_told(value)}; whole numbers are exact only up to 2^53 - 1 ({LARGEST_INTEGER})"
+    if parameter.literals and value not in parameter.literals:
+        return f"is {_told(value)}; the pipeline allows only {_allowed(parameter.literals)}"
+    return ""
+
+
+def _fits(kind: ParameterType, value: Json) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {
+        ParameterType.NUMBER_DOUBLE: number,
+        ParameterType.NUMBER_INTEGER: number and not (isinstance(value, float) and not value.is_integer()),
+        ParameterType.STRING: isinstance(value, str),
+        ParameterType.BOOLEAN: isinstance(value, bool),
+        ParameterType.LIST: isinstance(value, list | tuple),
+        ParameterType.STRUCT: isinstance(value, dict),
+    }.get(kind, True)
+
+
+def _is_json(value: Json) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list | tuple):
+        return all(map(_is_json, value))
+    return all(map(_is_json, value.values())) if isinstance(value, dict) else True
+
+
+def _needs_value(parameter: Parameter) -> bool:
+    can_be_left_out = parameter.has_default or parameter.optional
+    return not can_be_left_out and parameter.type is not ParameterType.TASK_FINAL_STATUS
+
+
+def _wanted(parameter: Parameter) -> str:
+    wanted = _WANTED.get(parameter.type, "a value")
+    return f"{wanted} ({parameter.declared_type})" if parameter.declared_type else wanted
+
+
+def _told(value: Json) -> str:
+    """A value as a message says it, with its kind."""
+    if isinstance(value, bool):
+        return f"the truth value {str(value).lower()}"
+    if isinstance(value, str):
+        return f"the text '{_shortened(value)}'"
+    if isinstance(value, int | float):
+        return f"the number {whole_numbers(value)}"
+    return "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "null"
+
+
+def _allowed(literals: Sequence[Json]) -> str:
+    told = ", ".join(_shortened(json.dumps(one, ensure_ascii=False)) for one in literals[:_TOLD_NAMES])
+    return told + (f" and {len(literals) - _TOLD_NAMES} more" if len(literals) > _TOLD_NAMES else "")
+
+
+def _shortened(text: str) -> str:
+    return f"{text[:_TOLD_CHARACTERS]}{'…' if len(text) > _TOLD_CHARACTERS else ''}"
+
+
+def _unknown(name: str, declared: Mapping[str, Parameter]) -> str:
+    settable = [one.name for one in declared.values() if one.type is not ParameterType.TASK_FINAL_STATUS]
+    close = difflib.get_close_matches(name, settable, n=1)
+    if close:
+        return f"the pipeline declares no such parameter; did you mean '{close[0]}'?"
+    if not settable:
+        return "the pipeline declares no parameters; leave it out"
+    more = f" and {len(settable) - _TOLD_NAMES} more" if len(settable) > _TOLD_NAMES else ""
+    return f"the pipeline declares no such parameter; it has {', '.join(settable[:_TOLD_NAMES])}{more}"
+
+
+def _violation(name: str, text: str) -> FieldViolation:
+    return FieldViolation(f"parameters.{name}", text)

@@ -1,0 +1,223 @@
+"""What the services ask of whoever keeps the pipelines, experiments and runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
+    from kfadapter_grpc.contract.models import (
+        DeleteResult,
+        DeleteVersionResult,
+        Page,
+        PageRequest,
+        Pipeline,
+        PipelineDownload,
+        PipelineFile,
+        PipelineFilter,
+        PipelineRef,
+        PipelineVersion,
+        UploadRequest,
+        UploadResult,
+        VersionRef,
+        View,
+    )
+    from kfadapter_grpc.contract.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter
+    from kfadapter_grpc.contract.runs import CreateRun, LogPiece, Run, RunFilter, RunState
+
+
+class PipelineRepository(Protocol):
+    """Keeps pipelines and their versions.
+
+    Every method raises a subclass of `AdapterError` when it fails, and ends when the call's deadline has passed
+    or the caller has gone.
+    """
+
+    def get(self, ref: PipelineRef, view: View, call: Call) -> Pipeline:
+        """Gets one pipeline."""
+        ...
+
+    def list(self, where: PipelineFilter, page: PageRequest, call: Call) -> Page[Pipeline]:
+        """Lists pipelines."""
+        ...
+
+    def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
+        """Stores a file as a new pipeline or a new version."""
+        ...
+
+    def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> AbstractContextManager[PipelineDownload]:
+        """Gets the file of a version, the latest where none is named; it is good for the block."""
+        ...
+
+    def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
+        """Deletes a pipeline with its versions."""
+        ...
+
+    def get_version(self, ref: PipelineRef, version: VersionRef, call: Call) -> PipelineVersion:
+        """Gets one version with its spec summary; the latest where none is named."""
+        ...
+
+    def delete_version(
+        self, ref: PipelineRef, version: VersionRef, call: Call, *, allow_missing: bool
+    ) -> DeleteVersionResult:
+        """Deletes one version, which must be named."""
+        ...
+
+    def list_versions(self, ref: PipelineRef, view: View, page: PageRequest, call: Call) -> Page[PipelineVersion]:
+        """Lists the versions of a pipeline."""
+        ...
+
+
+class ExperimentRepository(Protocol):
+    """Keeps experiments. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def create(self, request: CreateExperiment, call: Call) -> Experiment:
+        """Makes an experiment."""
+        ...
+
+    def get(self, ref: ExperimentRef, call: Call) -> Experiment:
+        """Gets one experiment."""
+        ...
+
+    def list(self, where: ExperimentFilter, page: PageRequest, call: Call) -> Page[Experiment]:
+        """Lists experiments."""
+        ...
+
+    def archive(self, experiment_id: str, call: Call) -> Experiment:
+        """Puts an experiment away."""
+        ...
+
+    def unarchive(self, experiment_id: str, call: Call) -> Experiment:
+        """Takes an experiment back."""
+        ...
+
+    def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Deletes an experiment; tells whether there was one."""
+        ...
+
+
+class RunRepository(Protocol):
+    """Keeps runs. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def create(self, request: CreateRun, call: Call) -> Run:
+        """Starts a run, once for each request id; or only checks whether one could be started."""
+        ...
+
+    def get(self, run_id: str, view: View, call: Call) -> Run:
+        """Gets one run."""
+        ...
+
+    def list(self, where: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
+        """Lists runs, without their tasks."""
+        ...
+
+    def terminate(
+        self, run_id: str, wait_seconds: float, call: Call, seen: Callable[[Run], None] = lambda _: None
+    ) -> Run:
+        """Stops a run, and waits for at most `wait_seconds` until it is over; `seen` is told how it was before that."""
+        ...
+
+    def retry(self, run_id: str, call: Call) -> Run:
+        """Runs a failed run again."""
+        ...
+
+    def archive(self, run_id: str, call: Call) -> Run:
+        """Puts a run away."""
+        ...
+
+    def unarchive(self, run_id: str, call: Call) -> Run:
+        """Takes a run back."""
+        ...
+
+    def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Deletes a run; tells whether there was one."""
+        ...
+
+
+class RunLooks(Protocol):
+    """Looks at runs that are watched. What holds for the methods of `PipelineRepository` holds for these.
+
+    One question names at most 100 runs.
+    """
+
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
+        """Reads runs, and the ids of those of which a task has been pending for 30 s; missing runs are left out."""
+        ...
+
+    def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
+        """Reads those of the runs that are in another state."""
+        ...
+
+    def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
+        """Counts those of the runs that are there, and archived or not."""
+        ...
+
+    def get(self, run_id: str, call: Call) -> Run:
+        """Reads one run with all that is known of it but names."""
+        ...
+
+    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
+        """Reads the newest runs that match; its experiment must be named by id."""
+        ...
+
+    def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
+        """Finds an experiment."""
+        ...
+
+
+class RunLogs(Protocol):
+    """Reads what the tasks of runs have written. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def read(
+        self,
+        run_id: str,
+        task: str,
+        call: Call,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        iteration_index: int | None = None,
+    ) -> AbstractContextManager[Iterator[LogPiece]]:
+        """Reads the log of a task, in pieces as they come, for as long as the block lasts.
+
+        Args:
+            run_id: The run.
+            task: The task, by its name, id or path.
+            call: For which call.
+            follow: Go on until the task has ended.
+            attempt: Which attempt, counted from 1; 0 for the last one.
+            iteration_index: Which iteration of the innermost loop, counted from 0.
+        """
+        ...
+
+
+class RecurringRunRepository(Protocol):
+    """Keeps recurring runs. What holds for the methods of `PipelineRepository` holds for these."""
+
+    def create(self, request: CreateRecurringRun, call: Call) -> RecurringRun:
+        """Makes a recurring run."""
+        ...
+
+    def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Gets one recurring run."""
+        ...
+
+    def list(self, where: RecurringRunFilter, page: PageRequest, call: Call) -> Page[RecurringRun]:
+        """Lists recurring runs."""
+        ...
+
+    def enable(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Switches a recurring run on."""
+        ...
+
+    def disable(self, recurring_run_id: str, call: Call) -> RecurringRun:
+        """Switches a recurring run off."""
+        ...
+
+    def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
+        """Deletes a recurring run; tells whether there was one."""
+        ...

@@ -1,0 +1,113 @@
+"""Where the tasks of a run stand: paths through groups and iterations, and how people name a task."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError
+from kfadapter_grpc.contract.spec import TaskKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from kfadapter_grpc.contract.runs import RunTask
+
+_PART = re.compile(r"(?P<name>[^/\[\]]+)(\[(?P<index>\d+)\])?")
+_PLAIN = re.compile(r"[\w.-]+")
+_SHOWN_CANDIDATES = 10
+
+
+class Part(NamedTuple):
+    """One part of a path: a task by its names and as it is shown, and the iteration if it is a loop around others."""
+
+    name: str
+    display_name: str
+    shown: str
+    iteration: int | None = None
+
+    def __str__(self) -> str:
+        return self.shown if self.iteration is None else f"{self.shown}[{self.iteration}]"
+
+
+class TaskPaths:
+    """The paths of the tasks of one run, such as `each[1]/inner[0]/train`."""
+
+    def __init__(self, tasks: Sequence[RunTask]) -> None:
+        self._tasks = tasks
+        self._by_id = {task.task_id: task for task in tasks if task.task_id}
+
+    def of(self, task: RunTask) -> str:
+        """Returns the path of a task: its groups, with the iteration of loops in brackets, and its name."""
+        return "/".join(map(str, self.parts(task)))
+
+    def find(self, named: str, iteration_index: int | None = None) -> RunTask:
+        """Finds the task that is meant by a task_id, a path, a name, or a display name, in this order.
+
+        Raises:
+            TaskNotFoundError: No task goes by it.
+            InvalidFieldError: Several do; the message lists their paths.
+        """
+        if named in self._by_id:
+            return self._by_id[named]
+        for found in self._meant(named):
+            chosen = [one for one in found if iteration_index is None or one.iteration_index == iteration_index]
+            if len(chosen) == 1:
+                return chosen[0]
+            if chosen:
+                raise self._ambiguous(named, chosen)
+        raise self._missing(named, iteration_index)
+
+    def _meant(self, named: str) -> Iterator[list[RunTask]]:
+        yield [one for one in self._tasks if self.of(one) == named]
+        yield [one for one in self._tasks if one.name == named]
+        wanted = [_PART.fullmatch(part) for part in named.split("/")]
+        if all(wanted):
+            parts = [(one["name"], one["index"]) for one in wanted if one]
+            yield [one for one in self._tasks if _ends_as(self.parts(one), parts)]
+
+    def parts(self, task: RunTask) -> list[Part]:
+        """Returns the path of a task part by part, outermost first."""
+        parts = [_part(task, None)]
+        seen = {task.task_id}
+        while task.parent_task_id in self._by_id and task.parent_task_id not in seen:
+            parent = self._by_id[task.parent_task_id]
+            parts.append(_part(parent, task.iteration_index if parent.kind is TaskKind.LOOP else None))
+            seen.add(parent.task_id)
+            task = parent
+        return parts[::-1]
+
+    def _ambiguous(self, named: str, found: Sequence[RunTask]) -> InvalidFieldError:
+        paths = [self.of(one) for one in found]
+        shown = ", ".join(f"'{path}'" for path in paths[:_SHOWN_CANDIDATES])
+        further = f" and {len(paths) - _SHOWN_CANDIDATES} more" if len(paths) > _SHOWN_CANDIDATES else ""
+        text = f"'{named}' is ambiguous; use one of these paths, a task_id, or iteration_index: {shown}{further}"
+        return InvalidFieldError.of("task", text)
+
+    def _missing(self, named: str, iteration_index: int | None) -> TaskNotFoundError:
+        paths = list(dict.fromkeys(map(self.of, self._tasks)))
+        shown = ", ".join(paths[:_SHOWN_CANDIDATES]) or "none yet"
+        further = f" and {len(paths) - _SHOWN_CANDIDATES} more" if len(paths) > _SHOWN_CANDIDATES else ""
+        where = "" if iteration_index is None else f" in iteration {iteration_index}"
+        text = f"the run has no task '{named}'{where}; its tasks are: {shown}{further}"
+        return TaskNotFoundError(text, metadata={"task": named}, resource_name=named)
+
+
+def _part(task: RunTask, iteration: int | None) -> Part:
+    """The generated name of a group (`for-loop-1`) says less than the name that its author gave it."""
+    shown = task.display_name if task.kind.is_group and _PLAIN.fullmatch(task.display_name) else task.name
+    return Part(task.name, task.display_name, shown, iteration)
+
+
+def _ends_as(parts: Sequence[Part], wanted: Sequence[tuple[str, str | None]]) -> bool:
+    """Whether a path ends with the parts that are wanted; an iteration that is not named may be any."""
+    pairs = list(zip(parts[::-1], wanted[::-1], strict=False))
+    return len(parts) >= len(wanted) and all(
+        name in {part.name, part.display_name} and index in {None, str(part.iteration)} for part, (name, index) in pairs
+    )
+
+
+def paths_of(tasks: Sequence[RunTask]) -> Mapping[str, str]:
+    """The paths of tasks by task_id."""
+    paths = TaskPaths(tasks)
+    return {task.task_id: paths.of(task) for task in tasks}

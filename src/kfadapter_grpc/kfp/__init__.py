@@ -1,0 +1,44 @@
+"""The only code that knows the API of Kubeflow Pipelines (KFP)."""
+
+from __future__ import annotations
+
+from kfadapter_grpc.kfp.backend import KfpBackend
+from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, NoCredentials, TokenFile
+from kfadapter_grpc.kfp.pod_logs import kubernetes_api
+from kfadapter_grpc.kfp.transport import TlsFiles, TransportSettings
+from kfadapter_grpc.spool import SpoolPlace
+
+__all__ = [
+    "Credentials",
+    "ForwardedCredentials",
+    "KfpBackend",
+    "NoCredentials",
+    "TlsFiles",
+    "TokenFile",
+    "TransportSettings",
+    "connect",
+    "kubernetes_api",
+]
+
+
+def connect(
+    url: str,
+    *,
+    pool_size: int = 96,
+    place: SpoolPlace | None = None,
+    credentials: Credentials | None = None,
+    tls: TlsFiles | None = None,
+    kubernetes: TransportSettings | None = None,
+) -> KfpBackend:
+    """Makes a backend for the KFP at `url`; nothing is sent yet.
+
+    Args:
+        url: The base URL.
+        pool_size: How many idle connections are kept.
+        place: Where downloads are kept on their way.
+        credentials: As whom it is asked; nobody if not given.
+        tls: Whom to trust there, and what to show.
+        kubernetes: How to reach the Kubernetes API for the logs of pods; not at all if not given.
+    """
+    settings = TransportSettings(url, pool_size, credentials=credentials or NoCredentials(), tls=tls or TlsFiles())
+    return KfpBackend(settings, place or SpoolPlace(), kubernetes)

@@ -1,0 +1,90 @@
+"""Connects to one KFP."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError
+from kfadapter_grpc.kfp.api import KfpApi
+from kfadapter_grpc.kfp.experiments import KfpExperimentRepository
+from kfadapter_grpc.kfp.gateway import Gateway, explained
+from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+from kfadapter_grpc.kfp.pod_logs import PodLogs
+from kfadapter_grpc.kfp.recurring_runs import KfpRecurringRunRepository
+from kfadapter_grpc.kfp.run_logs import KfpRunLogs
+from kfadapter_grpc.kfp.run_looks import KfpRunLooks
+from kfadapter_grpc.kfp.run_reader import RunReader
+from kfadapter_grpc.kfp.runs import KfpRunRepository
+from kfadapter_grpc.kfp.transport import Transport, TransportSettings
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.spool import SpoolPlace
+
+_PROBE_SECONDS = 3.0
+
+
+class KfpBackend:
+    """One KFP: its repositories and whether it is alive. Making one does no network call.
+
+    Attributes:
+        pipelines: The pipelines and their versions.
+        experiments: The experiments.
+        runs: The runs.
+        run_looks: The runs, as those who watch them ask for them.
+        run_logs: What their tasks have written.
+        recurring_runs: The recurring runs.
+    """
+
+    def __init__(
+        self, settings: TransportSettings, place: SpoolPlace, kubernetes: TransportSettings | None = None
+    ) -> None:
+        """Will ask the KFP of `settings`, and keep what is on its way from there in `place`.
+
+        Logs of pods come from the Kubernetes API of `kubernetes`, if any.
+        """
+        self._transport = Transport(settings)
+        self._asks_as_callers = settings.credentials.of_callers
+        self._api = KfpApi(self._transport)
+        gateway = Gateway(self._api.pipelines)
+        self.pipelines = KfpPipelineRepository(gateway, place)
+        self.experiments = KfpExperimentRepository(self._api.experiments)
+        reader = RunReader(self._api.runs)
+        self._pod_logs = PodLogs(kubernetes) if kubernetes else None
+        self.run_logs = KfpRunLogs(self._api.runs, reader, self._pod_logs)
+        self.runs = KfpRunRepository(
+            self._api.runs,
+            reader,
+            self.run_logs,
+            gateway=gateway,
+            pipelines=self.pipelines,
+            experiments=self.experiments,
+        )
+        self.run_looks = KfpRunLooks(self._api.runs, reader, self.experiments)
+        self.recurring_runs = KfpRecurringRunRepository(self._api.recurring_runs, self.pipelines, self.experiments)
+
+    def is_alive(self) -> bool:
+        """Asks KFP whether it is well; waits for at most 3 s.
+
+        Where only callers have credentials, somebody there who wants to know who asks is taken for a KFP that is well.
+
+        Raises:
+            KfpRejectedCredentialsError: The adapter's own credentials are not accepted.
+        """
+        try:
+            with explained():
+                self._api.health(Call(f"probe-{uuid.uuid4().hex}", _PROBE_SECONDS))
+        except KfpRejectedCredentialsError:
+            if not self._asks_as_callers:
+                raise
+        except AdapterError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self.run_logs.close()
+        if self._pod_logs is not None:
+            self._pod_logs.close()
+        self._transport.close()

@@ -1,0 +1,160 @@
+"""As whom KFP is asked: what goes into the `authorization` header of a request.
+
+KFP finds out who asks from that header, or from one that the service mesh before it sets (`kubeflow-userid`), which is
+never sent from here: a mesh that trusts this process would believe it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, UnauthenticatedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from structlog.typing import FilteringBoundLogger
+
+    from kfadapter_grpc.contract.call import Call
+
+MAX_TOKEN_BYTES = 64 * 1024
+"""More than any header that a server takes."""
+
+
+class Credentials(Protocol):
+    """What KFP is shown. Safe to use from many threads.
+
+    Attributes:
+        of_callers: Whether they are those of the callers, not the adapter's own.
+    """
+
+    of_callers: bool
+
+    def header(self, call: Call) -> str | None:
+        """Tells the header for a call; None: KFP is not told who asks.
+
+        Raises:
+            KfpRejectedCredentialsError: The adapter has none that it could show.
+            UnauthenticatedError: The caller has sent none.
+        """
+        ...
+
+    def try_other(self, refused: str | None) -> str | None:
+        """Tells another header than the one that KFP has refused, if there is one by now."""
+        ...
+
+
+class NoCredentials:
+    """Nobody is named: a KFP without users, or a mesh that knows this process by its certificate."""
+
+    of_callers = False
+
+    def header(self, call: Call) -> None:
+        """Tells that there is none."""
+        del call
+
+    def try_other(self, refused: str | None) -> None:
+        """Tells that there is none."""
+        del refused
+
+
+class ForwardedCredentials:
+    """Each caller's own, as they came with the call."""
+
+    of_callers = True
+
+    def header(self, call: Call) -> str:
+        """Tells the caller's."""
+        if call.authorization is None:
+            raise UnauthenticatedError("nobody is named as whom Kubeflow Pipelines could be asked")
+        return call.authorization.value
+
+    def try_other(self, refused: str | None) -> None:
+        """Tells that there is none: a caller who has another makes another call."""
+        del refused
+
+
+class TokenFile:
+    """A token in a file, which somebody else renews: Kubernetes, or a program that logs in now and then.
+
+    The file is read again when it has changed, which each request looks for. While it cannot be read, or holds no
+    token, the last one that it held is shown.
+    """
+
+    of_callers = False
+
+    def __init__(self, path: Path) -> None:
+        """Will read `path`; reads nothing yet."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, ...] | None = None
+        self._header: str | None = None
+        self._failed = ""
+
+    def __repr__(self) -> str:
+        return f"TokenFile({str(self._path)!r})"
+
+    def header(self, call: Call) -> str:
+        """Tells the token that is in the file now."""
+        del call
+        header = self._read()
+        if header is None:
+            raise KfpRejectedCredentialsError(
+                "the adapter cannot show Kubeflow Pipelines who it is, as it cannot read its own token; "
+                "its operator finds the cause in its log"
+            )
+        return header
+
+    def try_other(self, refused: str | None) -> str | None:
+        """Reads the file once more, changed or not."""
+        header = self._read(again=True)
+        return None if header == refused else header
+
+    def _read(self, *, again: bool = False) -> str | None:
+        with self._lock:
+            try:
+                stamp = _stamp(self._path)
+                if again or stamp != self._stamp:
+                    self._header = f"Bearer {read_token(self._path)}"
+                    self._stamp, self._failed = stamp, ""
+            except (OSError, ValueError) as error:
+                self._warn(str(error))
+            return self._header
+
+    def _warn(self, why: str) -> None:
+        """Tells the log; each cause once, not at each request."""
+        if why != self._failed:
+            self._failed = why
+            log: FilteringBoundLogger = structlog.get_logger()
+            log.warning("the token for KFP cannot be read", why=why, kept=self._header is not None)
+
+
+def read_token(path: Path) -> str:
+    """Reads a token; white space around it does not count.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It holds no token; the text names the file and shows nothing of it.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_TOKEN_BYTES + 1)
+    if len(data) > MAX_TOKEN_BYTES:
+        raise ValueError(f"{path} is larger than any token")
+    token = data.strip()
+    if not token:
+        raise ValueError(f"{path} is empty")
+    if not token.isascii() or any(byte <= ord(" ") or byte == _DELETE for byte in token):
+        raise ValueError(f"{path} holds no token: there are characters in it that no token has")
+    return token.decode("ascii")
+
+
+_DELETE = 0x7F
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content. Kubernetes exchanges a link above the file, which this follows."""
+    seen = path.stat()
+    return seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_size

@@ -1,0 +1,138 @@
+"""What KFP's failures mean to a caller, as data.
+
+KFP blurs many cases: an unknown pipeline, a missing permission and a bad file may give the same status and text. So a
+row may name a look: a question that is asked after the failure, and the answer that the row is for. The happy path pays
+nothing for it. The first row that fits is taken. `proof` names what shows the row to be true: a step of a recorded
+transcript (`pipelines: get unknown id`), or a test with a KFP that misbehaves on purpose (`fault: ...`).
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp.error_table import experiments, general, pipelines, recurring_runs, runs
+from kfadapter_grpc.kfp.error_table.experiments import NO_SUCH_EXPERIMENT
+from kfadapter_grpc.kfp.error_table.four_bytes import try_four_bytes
+from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
+from kfadapter_grpc.kfp.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
+from kfadapter_grpc.kfp.error_table.row import (
+    KFP_FILE_LIMIT,
+    KFP_PACKET_LIMIT,
+    LOOK_OF,
+    Context,
+    Look,
+    Row,
+    Seen,
+)
+from kfadapter_grpc.kfp.line_faults import EXPECTS_HTTPS
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.contract.errors import AdapterError
+    from kfadapter_grpc.kfp.api import KfpFailureError, NotAnApiError
+
+__all__ = [
+    "KFP_FILE_LIMIT",
+    "KFP_PACKET_LIMIT",
+    "NO_SUCH_EXPERIMENT",
+    "NO_SUCH_PIPELINE",
+    "NO_SUCH_VERSION",
+    "ROWS",
+    "Context",
+    "Look",
+    "Row",
+    "Seen",
+    "explain",
+    "explain_page",
+]
+
+ROWS: tuple[Row, ...] = (
+    *runs.TOO_LARGE,
+    *general.FIRST,
+    *pipelines.ROWS,
+    *experiments.ROWS,
+    *runs.ROWS,
+    *recurring_runs.ROWS,
+    *general.LAST,
+)
+"""All cases; whatever fits none of them is KFP_ERROR with KFP's own words."""
+
+
+def explain(error: KfpFailureError, context: Context) -> AdapterError:
+    """Tells what a failure of KFP means, looking after it where that is needed."""
+    seen: dict[Look, Seen] = {}
+    row = next((row for row in ROWS if _fits(row, error, context, seen)), None)
+    failure = error.failure
+    values = {"kfp_status": str(failure.status), **context.values}
+    wide = try_four_bytes(error, values) if row is None and failure.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
+    if wide is not None:
+        return wide
+    if row is None:
+        said = failure.text or "no reason given"
+        text = f"Kubeflow Pipelines failed ({error.operation.value}, HTTP {failure.status}): {said}"
+        return errors.KfpError(text, metadata=values)
+    text = row.message.format_map(
+        _Words(said=failure.text, status=failure.status, subject=context.subject, **context.values)
+    )
+    violations = [errors.FieldViolation(row.field, text)] if row.field else []
+    return row.error(
+        " ".join(text.split()),
+        metadata=values,
+        violations=violations,
+        resource_name=context.resource,
+        retry_after=failure.retry_after,
+    )
+
+
+class _Words(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _fits(row: Row, error: KfpFailureError, context: Context, seen: dict[Look, Seen]) -> bool:
+    failure = error.failure
+    if row.operations and error.operation not in row.operations:
+        return False
+    if row.as_caller not in {None, error.as_caller}:
+        return False
+    if failure.status not in row.statuses or not re.search(row.pattern, failure.full_text):
+        return False
+    if row.seen is None:
+        return True
+    look = LOOK_OF[row.seen]
+    if look not in seen and context.look is not None:
+        seen[look] = context.look(look)
+    return seen.get(look) is row.seen
+
+
+_TITLE = re.compile(rb"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_LOGIN = re.compile(rb"log.?in|sign.?in|oauth|openid|\bdex\b|password", re.IGNORECASE)
+
+
+def explain_page(error: NotAnApiError) -> AdapterError:
+    """Tells what a redirect or a page for people means: a login before KFP, or a wrong address."""
+    answer = error.answer
+    is_login = _LOGIN.search(answer.location.encode()) or _LOGIN.search(answer.body[:65536])
+    if is_login and error.as_caller:
+        return errors.UnauthenticatedError(
+            "what stands before Kubeflow Pipelines answers the credentials that came with the call with a login page; "
+            "send a token that it accepts, which a cookie or a password is not",
+            metadata={"kfp_status": str(answer.status)},
+        )
+    if is_login:
+        return errors.KfpRejectedCredentialsError(
+            "a login page stands before Kubeflow Pipelines: the adapter's operator must configure credentials "
+            "(KFADAPTER_KFP_CREDENTIALS), or an address inside the cluster",
+            metadata={"kfp_status": str(answer.status)},
+        )
+    if TLS_EXPECTED.search(answer.body[:65536]):
+        return errors.KfpUnavailableError(EXPECTS_HTTPS, metadata={"kfp_status": str(answer.status)})
+    title = _TITLE.search(answer.body[:65536])
+    titled = f" titled '{' '.join(title[1].decode(errors='replace').split())[:80]}'" if title else ""
+    return errors.KfpError(
+        f"a {'redirect' if answer.location else 'web page'}{titled} (HTTP {answer.status}) was returned in place of "
+        "Kubeflow Pipelines' API, perhaps by a proxy; the adapter's operator should check KFADAPTER_KFP_URL",
+        metadata={"kfp_status": str(answer.status)},
+    )

@@ -1,0 +1,233 @@
+"""Cases of pipelines and versions."""
+
+from __future__ import annotations
+
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp.api import Operation
+from kfadapter_grpc.kfp.error_table.general import (
+    CALLER_NOT_ALLOWED,
+    CALLER_NOT_KNOWN,
+    COUNTS_BYTES,
+    NOT_ALLOWED,
+    NOT_KNOWN,
+)
+from kfadapter_grpc.kfp.error_table.row import Row, Seen
+
+_O = Operation
+_UPLOADS = (_O.UPLOAD, _O.UPLOAD_VERSION)
+_WITH_PIPELINE = (_O.GET_PIPELINE, _O.GET_BY_NAME, _O.DELETE_PIPELINE, _O.LIST_VERSIONS, _O.CHEAP_VERSIONS)
+_BLURRED_UPLOAD = r"^Failed to create a pipeline( version)?$"
+
+NO_SUCH_PIPELINE = "there is no pipeline {subject}; check the spelling and the namespace, or list the pipelines"
+NO_SUCH_VERSION = "there is no version {subject} of the pipeline; ListVersions tells which there are"
+_BAD_FILE = "Kubeflow Pipelines does not take the file as a pipeline: {said}"
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        _UPLOADS,
+        (413,),
+        "",
+        errors.UploadTooLargeError,
+        "a proxy before Kubeflow Pipelines takes no file of {size} bytes; make it smaller, "
+        "or ask its operator to raise the limit",
+        ("fault: 413 for an upload",),
+    ),
+    Row(
+        (_O.GET_VERSION, _O.DELETE_VERSION),
+        (404,),
+        r"PipelineVersion \S+ not found",
+        errors.VersionNotFoundError,
+        NO_SUCH_VERSION,
+        ("versions: get unknown version", "versions: delete it again"),
+    ),
+    Row(
+        _WITH_PIPELINE,
+        (404,),
+        r"Pipeline .+ not found",
+        errors.PipelineNotFoundError,
+        NO_SUCH_PIPELINE,
+        (
+            "pipelines: get unknown id",
+            "pipelines: get unknown name",
+            "pipelines: delete deleted",
+            "versions: list of unknown pipeline",
+            "seams: v1beta1 of an unknown pipeline",
+        ),
+    ),
+    Row(
+        (_O.UPLOAD, _O.CREATE_PIPELINE),
+        (409,),
+        "",
+        errors.PipelineExistsError,
+        "there is a pipeline {subject} already; choose another name, or upload a new version of it",
+        ("pipelines: same name again", "seams: the same name again"),
+    ),
+    Row(
+        (_O.UPLOAD_VERSION,),
+        (409,),
+        "",
+        errors.VersionExistsError,
+        "the pipeline has a version named '{version}' already (letter case does not count); "
+        "choose another version name, or none to get the next number",
+        ("versions: same version name again", "versions: same name, other case, again"),
+    ),
+    Row(
+        (_O.DELETE_PIPELINE,),
+        (400,),
+        r"existing pipeline versions",
+        errors.PipelineHasVersionsError,
+        "the pipeline {subject} has versions; set force to delete them all",
+        ("pipelines: delete with a version left",),
+    ),
+    Row(
+        (_O.LIST_PIPELINES, _O.LIST_VERSIONS),
+        (400,),
+        r'unrecognized field \\?"tags\.',
+        errors.UnsupportedByKfpError,
+        "this Kubeflow Pipelines keeps no tags (they came with 2.17); leave the filter on tags out",
+        ("kfp-2.5/seams: pipelines filtered by tag",),
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        r"^Failed to read a pipeline spec file",
+        errors.UploadTooLargeError,
+        "the file has {size} bytes, more than the {limit} that Kubeflow Pipelines takes; make it smaller",
+        ("bad_uploads: 33 MiB",),
+        seen=Seen.OVER_LIMIT,
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        r"^Failed to read a pipeline spec file",
+        errors.InvalidPipelineFileError,
+        "Kubeflow Pipelines cannot read the file; an archive must hold one pipeline file",
+        ("bad_uploads: zip without members", "bad_uploads: broken zip"),
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        _BLURRED_UPLOAD,
+        errors.KfpRejectedCredentialsError,
+        NOT_KNOWN,
+        ("multi_user: upload to team-a as nobody", "multi_user: upload to team-a as a bad token"),
+        seen=Seen.UNKNOWN_USER,
+        as_caller=False,
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        _BLURRED_UPLOAD,
+        errors.UnauthenticatedError,
+        CALLER_NOT_KNOWN,
+        ("multi_user: upload to team-a as a bad token",),
+        seen=Seen.UNKNOWN_USER,
+        as_caller=True,
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        _BLURRED_UPLOAD,
+        errors.KfpRejectedCredentialsError,
+        NOT_ALLOWED,
+        ("multi_user: upload to team-a as bob", "multi_user: version upload as bob"),
+        seen=Seen.FORBIDDEN,
+        as_caller=False,
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        _BLURRED_UPLOAD,
+        errors.PermissionDeniedError,
+        CALLER_NOT_ALLOWED,
+        ("multi_user: upload to team-a as bob", "multi_user: version upload as bob"),
+        seen=Seen.FORBIDDEN,
+        as_caller=True,
+    ),
+    Row(
+        (_O.UPLOAD_VERSION,),
+        (400,),
+        r"^Failed to create a pipeline version",
+        errors.PipelineNotFoundError,
+        "the pipeline {subject} is gone; somebody deleted it meanwhile",
+        ("versions: version of unknown pipeline",),
+        seen=Seen.MISSING,
+    ),
+    Row(
+        (_O.UPLOAD, _O.CREATE_PIPELINE),
+        (400,),
+        r"\bPipeline\.Name length cannot exceed",
+        errors.InvalidFieldError,
+        "the pipeline's name is too long: " + COUNTS_BYTES,
+        ("bad_uploads: name of 300 characters",),
+        field="metadata.name",
+    ),
+    Row(
+        (_O.UPLOAD_VERSION,),
+        (400,),
+        r"\bPipelineVersion\.Name length cannot exceed",
+        errors.InvalidFieldError,
+        "the version's name (the pipeline's, if a first version was given none) is too long: " + COUNTS_BYTES,
+        ("fault: 400 for a version's name of 128 bytes",),
+        field="metadata.version_name",
+    ),
+    Row(
+        (_O.UPLOAD, _O.UPLOAD_VERSION, _O.CREATE_PIPELINE),
+        (400, 500),
+        r"length cannot exceed|Data too long",
+        errors.InvalidFieldError,
+        "a name or text is too long for Kubeflow Pipelines: {said}",
+        ("kfp-2.5/bad_uploads: name of 300 characters",),
+        field="metadata.name",
+    ),
+    Row(
+        (_O.UPLOAD, _O.UPLOAD_VERSION, _O.CREATE_PIPELINE),
+        (400,),
+        r"tag (value|key) |number of tags",
+        errors.InvalidFieldError,
+        "Kubeflow Pipelines does not take the tags: {said}",
+        ("seams: tag value of 64 characters", "seams: tag key with a dot", "seams: 21 tags"),
+        field="metadata.tags",
+    ),
+    Row(
+        _UPLOADS,
+        (400, 500),
+        r"unknown template format|pipeline spec|schema version|pipeline's name must|InvalidInputError|yaml:|json:",
+        errors.InvalidPipelineFileError,
+        _BAD_FILE,
+        (
+            "bad_uploads: YAML but not a pipeline",
+            "bad_uploads: unknown schema version",
+            "bad_uploads: capitals in the spec's name",
+            "kfp-2.5/bad_uploads: YAML but not a pipeline",
+        ),
+    ),
+    Row(
+        _UPLOADS,
+        (500,),
+        "",
+        errors.UploadTooLargeError,
+        "Kubeflow Pipelines failed to store {size} bytes; its database takes less than {limit} in one statement unless "
+        "max_allowed_packet is raised. Make the file smaller, or ask KFP's operator",
+        ("fault: 500 for 17 MiB",),
+        seen=Seen.OVER_PACKET,
+    ),
+    Row(
+        _UPLOADS,
+        (400,),
+        r"^(?!Failed to create a pipeline( version)?$)",
+        errors.InvalidPipelineFileError,
+        _BAD_FILE,
+        ("fault: 400 with words of its own",),
+    ),
+    Row(
+        (_O.CREATE_PIPELINE,),
+        (400,),
+        "",
+        errors.InvalidFieldError,
+        "Kubeflow Pipelines does not take the name: {said}",
+        ("kfp-2.5/seams: the same name again",),
+        field="metadata.name",
+    ),
+)
+"""The cases, in the order in which they are tried."""

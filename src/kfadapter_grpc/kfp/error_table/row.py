@@ -1,0 +1,93 @@
+"""What a row of the error table is made of."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kfadapter_grpc.contract.errors import AdapterError
+    from kfadapter_grpc.kfp.api import Operation
+
+KFP_FILE_LIMIT = 33_554_432
+"""Bytes that KFP takes in a file (32 MiB)."""
+KFP_PACKET_LIMIT = 16_777_216
+"""Bytes that KFP's MySQL takes in one statement unless configured otherwise (16 MiB)."""
+
+
+class Look(enum.Enum):
+    """What is asked after a failure."""
+
+    TARGET = "is the target there, and may we see it?"
+    SIZE = "how large was the file?"
+
+
+class Seen(enum.Enum):
+    """What a look may show."""
+
+    THERE = "there"
+    MISSING = "missing"
+    UNKNOWN_USER = "KFP does not know us (401)"
+    FORBIDDEN = "KFP does not let us (403)"
+    OVER_LIMIT = "over KFP's limit"
+    OVER_PACKET = "over MySQL's default packet"
+    SMALL = "within all limits"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One case.
+
+    Attributes:
+        operations: What was asked of KFP; empty for whatever it was.
+        statuses: The HTTP statuses.
+        pattern: A regular expression found in KFP's chain of messages.
+        error: What the caller gets.
+        message: The text; `{said}` is KFP's innermost message, and `{subject}`, `{size}`, `{limit}` stand for what the
+            call was about.
+        proof: What shows it.
+        seen: What the look must show; None: nothing is asked.
+        field: The request's field that is wrong.
+        as_caller: Whether KFP was asked with the caller's own credentials; None: whoever's they were.
+    """
+
+    operations: tuple[Operation, ...]
+    statuses: tuple[int, ...]
+    pattern: str
+    error: type[AdapterError]
+    message: str
+    proof: tuple[str, ...]
+    seen: Seen | None = None
+    field: str = ""
+    as_caller: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known of the call that failed.
+
+    Attributes:
+        subject: What the call was about, in words (`pipeline named 'x'`).
+        resource: The name or id of it.
+        values: More values for the error's metadata.
+        look: Asks after the failure.
+    """
+
+    subject: str = ""
+    resource: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+    look: Callable[[Look], Seen] | None = None
+
+
+LOOK_OF = {
+    Seen.THERE: Look.TARGET,
+    Seen.MISSING: Look.TARGET,
+    Seen.UNKNOWN_USER: Look.TARGET,
+    Seen.FORBIDDEN: Look.TARGET,
+    Seen.OVER_LIMIT: Look.SIZE,
+    Seen.OVER_PACKET: Look.SIZE,
+}
+"""The question to which something seen is the answer."""

@@ -1,0 +1,123 @@
+"""Cases of runs."""
+
+from __future__ import annotations
+
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp.api import Operation
+from kfadapter_grpc.kfp.error_table.row import Row
+
+_O = Operation
+
+NO_SUCH_RUN = "there is no run {subject}; check the id, or list the runs"
+_NO_EXPERIMENT = "there is no such experiment; check its id, or list the experiments"
+_TOO_LARGE = (
+    "they are too large for Kubeflow Pipelines, or for a proxy before it (HTTP {status}: {said}); put large data where "
+    "the tasks can read them, and pass the place"
+)
+
+TOO_LARGE: tuple[Row, ...] = (
+    Row(
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
+        (400, 429),
+        r"larger than (max|\d+ bytes)",
+        errors.InvalidFieldError,
+        _TOO_LARGE,
+        ("fault: 400 for large parameters", "fault: 429 for large parameters"),
+        field="parameters",
+    ),
+    Row(
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
+        (413,),
+        "",
+        errors.InvalidFieldError,
+        _TOO_LARGE,
+        ("fault: 413 for large parameters",),
+        field="parameters",
+    ),
+)
+"""Parameters that are too large; these go before what else a 429 may mean."""
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        (
+            _O.GET_RUN,
+            _O.TERMINATE_RUN,
+            _O.RETRY_RUN,
+            _O.ARCHIVE_RUN,
+            _O.UNARCHIVE_RUN,
+            _O.DELETE_RUN,
+        ),
+        (404,),
+        r"Run \S+ not found",
+        errors.RunNotFoundError,
+        NO_SUCH_RUN,
+        (
+            "runs: get unknown",
+            "runs: terminate unknown",
+            "runs: delete deleted",
+            "kfp-2.5/runs: delete deleted",
+        ),
+    ),
+    Row(
+        (_O.RETRY_RUN,),
+        (409,),
+        "",
+        errors.RunNotRetryableError,
+        "the run {subject} cannot be retried: it did not fail, or Kubeflow Pipelines no longer holds its workflow; "
+        "start a new run",
+        ("runs: retry a run that is not failed", "kfp-2.5/runs: retry a run that is not failed"),
+    ),
+    Row(
+        (_O.CREATE_RUN, _O.LIST_RUNS, _O.CREATE_RECURRING_RUN),
+        (404,),
+        r"Experiment \S+ not found",
+        errors.ExperimentNotFoundError,
+        _NO_EXPERIMENT,
+        ("runs: unknown experiment", "kfp-2.5/runs: unknown experiment", "fault: 404 for the runs of an experiment"),
+    ),
+    Row(
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
+        (500,),
+        r"PipelineVersion \S+ not found",
+        errors.VersionNotFoundError,
+        "the version of the pipeline is gone; somebody deleted it meanwhile",
+        ("runs: unknown version", "kfp-2.5/runs: unknown version"),
+    ),
+    Row(
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
+        (400,),
+        r"is not optional, yet has neither default value",
+        errors.ParameterMissingError,
+        "a parameter has no value: {said}",
+        ("runs: required parameter missing", "kfp-2.5/runs: required parameter missing"),
+        field="parameters",
+    ),
+    Row(
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
+        (400,),
+        r"parameter\(s\) provided are not required by pipeline",
+        errors.ParameterUnknownError,
+        "there is a parameter that the pipeline does not declare: {said}",
+        ("runs: unknown parameter", "kfp-2.5/runs: unknown parameter"),
+        field="parameters",
+    ),
+    Row(
+        (_O.CREATE_RUN, _O.CREATE_RECURRING_RUN),
+        (400,),
+        r"input parameter \S+ requires type",
+        errors.ParameterTypeError,
+        "a parameter is not of the declared type: {said}",
+        ("runs: parameter of the wrong type", "kfp-2.5/runs: parameter of the wrong type"),
+        field="parameters",
+    ),
+    Row(
+        (_O.CREATE_RUN,),
+        (500,),
+        r"Data too long for column 'Description'",
+        errors.InvalidFieldError,
+        "the description with the labels is too long for Kubeflow Pipelines; shorten them",
+        ("seams: description of 256 characters", "kfp-2.5/seams: description of 256 characters"),
+        field="description",
+    ),
+)
+"""The cases, in the order in which they are tried."""

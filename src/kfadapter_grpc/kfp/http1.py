@@ -1,0 +1,294 @@
+"""HTTP/1.1 to one KFP: connections that are kept, requests that are written, answers that are read.
+
+urllib3 makes the connections, with the SDK's TLS settings. What goes over them is written and read here, with llhttp as
+the parser: urllib3's and http.client's own way took three quarters of the processor time of a short call.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import httptools
+from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import urllib3
+    from urllib3.connection import HTTPConnection
+
+    from kfadapter_grpc.kfp.exchange import Exchange
+
+MAX_HEAD_BYTES = 64 * 1024
+"""How much of an answer may come at a stretch that is no body: a head, trailers, what frames a chunk."""
+MAX_IDLE_SECONDS = 60.0
+"""How long a connection waits for its next use: some networks forget one that is silent for longer, and say nothing."""
+_FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
+_READ_BYTES = 128 * 1024
+_SEND_BYTES = 256 * 1024  # what is smaller is sent with what follows: each send wakes the other side
+_LEAST_CONNECT_SECONDS = 0.001  # with less than none urllib3 raises, and leaves its socket open
+_TLS_ALERT = b"\x15\x03"
+_SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
+
+
+class NotConnectedError(ConnectionError):
+    """There is no connection."""
+
+
+class TlsError(NotConnectedError):
+    """One of the two sides does not accept the other's certificate or TLS settings."""
+
+
+class BrokenAnswerError(ConnectionError):
+    """The line was closed before the answer was complete."""
+
+
+class NoAnswerError(BrokenAnswerError):
+    """The line was closed before anything came."""
+
+
+class NotHttpError(BrokenAnswerError):
+    """What came is no answer of HTTP/1.1."""
+
+
+class TlsSpokenError(NotHttpError):
+    """What came is an alert of TLS, to which we spoke in plain text."""
+
+
+class Connections:
+    """Connections to one KFP that wait to be used again. Safe to use from many threads; making it opens none."""
+
+    def __init__(self, pools: urllib3.PoolManager, url: str, most_idle: int) -> None:
+        """Connects to `url` as `pools` says, and keeps up to `most_idle` connections."""
+        parsed = parse_url(url)
+        self._pools = pools
+        self._url = url
+        self._most_idle = most_idle
+        self._idle: deque[tuple[HTTPConnection, float]] = deque()
+        self._closed = False
+        self.host = parsed.netloc or ""
+        self.path = parsed.path or ""
+
+    def open(self, exchange: Exchange, seconds: float, *, fresh: bool) -> HTTPConnection:
+        """Takes a connection that is kept, or connects within `seconds`; the exchange can break it off from here on.
+
+        A server may close a connection that is kept just when the next request is on its way. What comes of such a
+        request cannot be known, so one that must not be repeated is better sent over a fresh connection, in place of
+        the one that has waited longest.
+
+        Raises:
+            NotConnectedError: That did not work.
+            ConnectionAbortedError: The exchange was broken off.
+        """
+        if fresh:
+            self._drop_oldest()
+        elif (connection := self._try_idle()) is not None:
+            try:
+                exchange.use(connection)
+            except ConnectionAbortedError:
+                connection.close()
+                raise
+            return connection
+        return self._connected(self._new(), exchange, seconds)
+
+    def keep(self, connection: HTTPConnection) -> None:
+        """Has a connection that is free again wait for its next use."""
+        if self._closed or len(self._idle) >= self._most_idle:
+            connection.close()
+        else:
+            self._idle.append((connection, time.monotonic()))
+
+    def close(self) -> None:
+        """Closes the connections that wait; those in use are closed when they are free."""
+        self._closed = True
+        while self._idle:
+            with suppress(IndexError):  # somebody else was faster
+                self._idle.pop()[0].close()
+
+    def _drop_oldest(self) -> None:
+        with suppress(IndexError):
+            self._idle.popleft()[0].close()
+
+    def _try_idle(self) -> HTTPConnection | None:
+        """Takes the connection that was used last, unless the server has closed it meanwhile, or it is too old."""
+        while True:
+            try:
+                connection, since = self._idle.pop()
+            except IndexError:
+                return None
+            if connection.is_connected and time.monotonic() - since < MAX_IDLE_SECONDS:
+                return connection
+            connection.close()
+
+    def _connected(self, connection: HTTPConnection, exchange: Exchange, seconds: float) -> HTTPConnection:
+        try:
+            exchange.use(connection)
+            connection.timeout = max(seconds, _LEAST_CONNECT_SECONDS)
+            connection.connect()
+            exchange.use(connection)  # which raises if it was broken off while there was no socket to shut
+            connection.sock.settimeout(None)  # an exchange ends at its deadline; a timeout would cost a poll each time
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, ssl.SSLError | ConnectionResetError):  # nothing but TLS is spoken before a request
+                raise TlsError from error
+            if isinstance(error, (HTTPError, OSError, ValueError)):
+                raise NotConnectedError from error
+            raise
+        return connection
+
+    def _new(self) -> HTTPConnection:
+        pool = self._pools.connection_from_url(self._url)
+        return pool._new_conn()  # type: ignore[return-value] # noqa: SLF001 - urllib3 has no public way to get one
+
+
+def send(sock: socket.socket, head: bytes, body: bytes | Iterable[bytes]) -> None:
+    """Sends a request.
+
+    A server that has answered already, because it does not want the rest, and hung up, is not an error here: what it
+    said can still be read.
+    """
+    with suppress(BrokenPipeError, ConnectionResetError):
+        waiting: bytes = head
+        for piece in (body,) if isinstance(body, bytes) else body:
+            if len(waiting) + len(piece) > _SEND_BYTES:
+                sock.sendall(waiting)
+                waiting = b""
+            waiting += piece
+        sock.sendall(waiting)
+
+
+def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    """Writes the head of a request.
+
+    Raises:
+        ValueError: There is a control character or a letter in it that HTTP has no place for.
+    """
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if not all(line.isprintable() for line in lines):
+        message = "a header or path of a request to KFP holds a control character"
+        raise ValueError(message)
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+class AnswerReader:
+    """Reads one answer.
+
+    Attributes:
+        status: The status; known once all is read.
+        headers: The headers, their names in lower case, without those that follow the body.
+        announced_bytes: How long the body is said to be; 0 while nothing is said.
+        reusable: Whether the connection can be used again; known once all is read.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.announced_bytes = 0
+        self.headers: dict[str, str] = {}
+        self.reusable = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._pieces: list[bytes] = []
+        self._bytes_without_body = 0
+        self._began = False
+        self._has_head = False
+        self._has_body = False
+        self._complete = False
+
+    def read(self, sock: socket.socket, take: Callable[[bytes], None]) -> None:
+        """Reads the whole answer, and hands its body on piece by piece.
+
+        Raises:
+            BrokenAnswerError: The answer is not whole, or it is none.
+        """
+        for piece in self.pieces(sock):
+            take(piece)
+
+    def pieces(self, sock: socket.socket) -> Iterator[bytes]:
+        """Reads the answer, and yields its body as it comes.
+
+        Raises:
+            BrokenAnswerError: The answer is not whole, or it is none.
+        """
+        size = _FIRST_READ_BYTES
+        while not self._complete:
+            try:
+                data = sock.recv(size)
+            except ConnectionResetError as error:
+                self._raise_if_silent(error)
+                raise
+            if not data:
+                self._end()
+                return
+            self._feed(data)
+            size = _READ_BYTES
+            pieces, self._pieces = self._pieces, []
+            yield from pieces
+
+    def _feed(self, data: bytes) -> None:
+        is_alert = not self._began and data.startswith(_TLS_ALERT)
+        self._began = True
+        self._bytes_without_body += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.reusable = False
+            if is_alert:
+                raise TlsSpokenError from error
+            if not self._complete:
+                message = "what came is no answer of HTTP/1.1"
+                raise NotHttpError(message) from error
+        if self._pieces:
+            self._bytes_without_body = 0
+        elif not self._complete and self._bytes_without_body > MAX_HEAD_BYTES:
+            message = f"more than {MAX_HEAD_BYTES} bytes of the answer came at a stretch that are no body"
+            raise NotHttpError(message)
+
+    def _end(self) -> None:
+        """Takes note that the line was closed: for an answer that does not tell its length, this is the end."""
+        self._raise_if_silent()
+        tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
+        if not self._has_head or tells_its_length or not self._has_body:
+            message = "the line was closed before the answer was complete"
+            raise BrokenAnswerError(message)
+        self._complete = True
+
+    def _raise_if_silent(self, cause: ConnectionResetError | None = None) -> None:
+        if not self._began:
+            message = "the line was closed before an answer began"
+            raise NoAnswerError(message) from cause
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header, from the parser; one behind the head is a trailer, or belongs to another answer."""
+        if not self._has_head:
+            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """Takes note of the end of the head, from the parser."""
+        if not self._has_head:
+            self.status = self._parser.get_status_code()
+            self._has_head = self.status >= _FIRST_FINAL_STATUS
+            length = self.headers.get("content-length", "")
+            self.announced_bytes = int(length) if length.isdigit() else 0
+
+    def on_body(self, data: bytes) -> None:
+        """Takes a piece of the body, from the parser."""
+        if not self._complete:
+            self._has_body = True
+            self._pieces.append(data)
+
+    def on_message_begin(self) -> None:
+        """Takes note of what follows the answer, from the parser: nobody has asked for that."""
+        self.reusable = False
+
+    def on_message_complete(self) -> None:
+        """Takes note of the end, from the parser; interim answers (`100 Continue`) go before the one that counts."""
+        if self.status < _FIRST_FINAL_STATUS:
+            self.headers.clear()
+        elif not self._complete:
+            self._complete = True
+            self.reusable = self._parser.should_keep_alive()

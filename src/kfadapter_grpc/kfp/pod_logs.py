@@ -1,0 +1,120 @@
+"""Logs of pods, from the Kubernetes API, where the adapter runs inside the cluster and may read them.
+
+KFP itself cannot serve them where it serves a single user, as it asks Kubernetes without a namespace.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, KfpUnavailableError
+from kfadapter_grpc.kfp.api.asking import segment
+from kfadapter_grpc.kfp.credentials import TokenFile
+from kfadapter_grpc.kfp.log_errors import NoLogError
+from kfadapter_grpc.kfp.transport import Request, TlsFiles, Transport, TransportSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+    from pathlib import Path
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.transport import OpenAnswer
+
+CONTAINER = "main"
+"""The container of a pod of Argo's that runs the task."""
+_ERROR_PIECES = 8
+_IDLE_CONNECTIONS = 1
+_CONNECT_SECONDS = 2.0
+
+
+class _Status(msgspec.Struct):
+    """What Kubernetes says of a failure."""
+
+    message: str = ""
+
+
+class PodLogError(NoLogError):
+    """Kubernetes does not give the log.
+
+    Attributes:
+        status: The HTTP status; 0 if there was no answer.
+    """
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+    @property
+    def waits(self) -> bool:
+        """Whether the container has not started."""
+        return self.status == HTTPStatus.BAD_REQUEST and "waiting to start" in self.why
+
+
+def kubernetes_api(environment: Mapping[str, str], service_account: Path) -> TransportSettings | None:
+    """Returns how a pod reaches the Kubernetes API; None outside a pod, or without a service-account token.
+
+    The token and the authorities are read again when they change.
+
+    Args:
+        environment: The variables that Kubernetes sets in a pod.
+        service_account: The folder in which it puts a service account's token and its own authorities.
+    """
+    host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "443")
+    token, authorities = service_account / "token", service_account / "ca.crt"
+    if not host or not token.is_file() or not authorities.is_file():
+        return None
+    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return TransportSettings(url, _IDLE_CONNECTIONS, _CONNECT_SECONDS, TokenFile(token), TlsFiles(authorities))
+
+
+class PodLogs:
+    """The logs of pods. Safe to use from many threads; making it touches no network."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self._transport = Transport(settings)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._transport.close()
+
+    def read(
+        self, namespace: str, pod: str, call: Call, *, follow: bool = False, tail: int | None = None
+    ) -> Generator[bytes, None, None]:
+        """Yields the log of a task's pod; with `follow` until its container ends, of `tail` lines only those.
+
+        Raises:
+            PodLogError: Kubernetes does not give it, or cannot be asked.
+            KfpUnavailableError: The connection broke before the log was complete.
+        """
+        query = [("container", CONTAINER), *([("follow", "true")] if follow else [])]
+        query += [("tailLines", str(tail))] if tail is not None else []
+        path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
+        with self._opened(Request("GET", path, query, operation="read pod log"), call) as answer:
+            if answer.status >= HTTPStatus.MULTIPLE_CHOICES:  # a pod without a node is 204
+                raise PodLogError(answer.status, _said(b"".join(islice(answer.pieces, _ERROR_PIECES))))
+            yield from answer.pieces
+
+    @contextmanager
+    def _opened(self, request: Request, call: Call) -> Iterator[OpenAnswer]:
+        answered = False
+        try:
+            with self._transport.open(request, call) as answer:
+                answered = True
+                yield answer
+        except (KfpUnavailableError, KfpRejectedCredentialsError) as error:
+            if not answered:
+                raise PodLogError(0, "the Kubernetes API cannot be reached") from error
+            text = "the connection to Kubernetes broke before the log was complete; read it again"
+            raise KfpUnavailableError(text) from error
+
+
+def _said(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Status).message[:500]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "an answer that is not one of Kubernetes"

@@ -1,0 +1,319 @@
+"""How far a request gets on its way to KFP: name, connection, TLS, HTTP, the API, credentials, the namespace."""
+
+from __future__ import annotations
+
+import enum
+import socket
+import ssl
+import time
+import uuid
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import (
+    AdapterError,
+    KfpRejectedCredentialsError,
+    KfpTimeoutError,
+    KfpUnavailableError,
+)
+from kfadapter_grpc.kfp import wire
+from kfadapter_grpc.kfp.api import NotAnApiError
+from kfadapter_grpc.kfp.api.asking import V2, is_page
+from kfadapter_grpc.kfp.error_table import explain_page
+from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
+from kfadapter_grpc.kfp.http1 import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError
+from kfadapter_grpc.kfp.line_faults import speaks_no_tls
+from kfadapter_grpc.kfp.transport import Request, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kfadapter_grpc.kfp.transport import Answer, TransportSettings
+
+REACH_SECONDS = 10.0
+"""How long KFP has to answer one of these questions."""
+
+
+class Stage(enum.Enum):
+    """A part of the way, in the order in which a request passes them."""
+
+    NAME = "name"
+    CONNECTION = "connection"
+    TLS = "TLS"
+    HTTP = "HTTP"
+    API = "API"
+    CREDENTIALS = "credentials"
+    NAMESPACE = "namespace"
+
+
+STAGES = tuple(Stage)
+"""All parts of the way, in order."""
+
+
+class HealthJson(msgspec.Struct):
+    """What KFP tells of itself."""
+
+    commit_sha: str = ""
+    tag_name: str = ""
+    multi_user: bool = False
+    pipeline_store: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a request got.
+
+    Attributes:
+        stopped_at: The part of the way where it ended; None if it got through.
+        found: What was seen there; empty if it got through.
+        advice: What to do about it.
+        addresses: The addresses that the name stands for.
+        version: What KFP says of its version, or what follows from its answers; empty where nothing does.
+        certificate_ends: When its certificate ends, in seconds since 1970; None without TLS.
+        multi_user: Whether it serves several users.
+        skew_seconds: How much KFP's clock is ahead of this one; None if it does not tell.
+        seconds: How long the health check took.
+    """
+
+    stopped_at: Stage | None = None
+    found: str = ""
+    advice: str = ""
+    addresses: tuple[str, ...] = ()
+    version: str = ""
+    certificate_ends: float | None = None
+    multi_user: bool = False
+    skew_seconds: float | None = None
+    seconds: float = 0.0
+
+
+class _StoppedError(Exception):
+    def __init__(self, stage: Stage, found: str, advice: str) -> None:
+        super().__init__(found)
+        self.stage = stage
+        self.advice = advice
+
+
+_URL = "check KFADAPTER_KFP_URL"
+_CREDENTIALS = (
+    "give the adapter credentials that this Kubeflow Pipelines accepts (KFADAPTER_KFP_CREDENTIALS), "
+    "or an address inside the cluster"
+)
+
+
+def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = REACH_SECONDS) -> Reach:
+    """Sends cheap requests, as the adapter would, and tells how far they got; each has `seconds` to be answered.
+
+    Where KFP is asked as the callers, nobody is there as whom to go further than the API.
+    """
+    parts = urlsplit(settings.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    reached = Reach()
+    try:
+        reached = Reach(addresses=_resolved(host, port))
+        with closing(Transport(settings)) as transport:
+            asking = _Asking(transport, settings.url, seconds)
+            reached = replace(reached, certificate_ends=asking.certificate_end())
+            reached = _health(asking, reached)
+            if not settings.credentials.of_callers:
+                _list(asking, namespace, multi_user=reached.multi_user)
+    except _StoppedError as error:
+        return replace(reached, stopped_at=error.stage, found=str(error), advice=error.advice)
+    return reached
+
+
+def _resolved(host: str, port: int) -> tuple[str, ...]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise _StoppedError(Stage.NAME, f"{host} is not a name that is known here: {error.strerror}", _URL) from None
+    return tuple(dict.fromkeys(str(one[4][0]) for one in found))
+
+
+class _Asking:
+    """Asks KFP for paths, and tells where a question stopped that got no answer of the API."""
+
+    def __init__(self, transport: Transport, url: str, seconds: float) -> None:
+        self.url = url
+        self._transport = transport
+        self._seconds = seconds
+
+    def certificate_end(self) -> float | None:
+        """Tells when the certificate ends, in seconds since 1970; None without TLS."""
+        with self._explained():
+            return self._transport.certificate_end(self._call()) if self.url.startswith("https:") else None
+
+    def get(self, path: str, *query: tuple[str, str]) -> Answer:
+        """Asks for a path; any answer that looks like the API's is one."""
+        with self._explained():
+            answer = self._transport.send(Request("GET", V2 + path, query, limit=_MAX_BYTES, public=True), self._call())
+        if TLS_EXPECTED.search(answer.body):
+            raise _speaks_tls()
+        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or is_page(answer):
+            raise _stopped_by_page(answer)
+        return answer
+
+    def _call(self) -> Call:
+        return Call(f"doctor-{uuid.uuid4().hex}", self._seconds)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except KfpTimeoutError:
+            text = f"it takes the connection, and does not answer within {self._seconds:g} s"
+            raise _StoppedError(Stage.HTTP, text, "see whether Kubeflow Pipelines is overloaded or starting") from None
+        except KfpUnavailableError as error:
+            raise _stopped(error, self.url) from None
+        except AdapterError as error:
+            raise _StoppedError(Stage.API, error.message, _URL) from None
+
+
+def _health(asking: _Asking, reached: Reach) -> Reach:
+    start = time.perf_counter()
+    answer = asking.get("/healthz")
+    took = time.perf_counter() - start
+    _let_in(answer, Stage.CREDENTIALS)
+    if answer.status != HTTPStatus.OK:
+        raise _StoppedError(
+            Stage.API,
+            f"{asking.url}{V2}/healthz is HTTP {answer.status}: no Kubeflow Pipelines, or one that is not well",
+            f"{_URL}: it ends before /apis, often with /pipeline; if it is right, see Kubeflow Pipelines' own log",
+        )
+    try:
+        health = msgspec.json.decode(answer.body, type=HealthJson)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        health = HealthJson()
+    if not (health.commit_sha or health.tag_name):
+        raise _StoppedError(Stage.API, "what answers the health check is no Kubeflow Pipelines", _URL)
+    return replace(
+        reached,
+        version=_version(health),
+        multi_user=health.multi_user,
+        skew_seconds=_skew(answer.date),
+        seconds=took,
+    )
+
+
+def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
+    """Asks for something that needs credentials: of several users' KFP, what belongs to the namespace."""
+    query = [("page_size", "1")] + ([("namespace", namespace)] if namespace else [])
+    forbidden = Stage.NAMESPACE if namespace else Stage.CREDENTIALS
+    paths = ["/pipelines"] if multi_user and not namespace else ["/pipelines", "/experiments"]
+    for path in paths:
+        answer = asking.get(path, *query)
+        _let_in(answer, forbidden)
+        if answer.status != HTTPStatus.OK:
+            said = wire.failure(answer.status, answer.body, None).text
+            text = f"listing {path[1:]} is HTTP {answer.status} {said}".strip()
+            raise _StoppedError(Stage.API, text, "see Kubeflow Pipelines' own log")
+
+
+def _stopped_by_page(answer: Answer) -> _StoppedError:
+    page = explain_page(NotAnApiError(answer))
+    login = isinstance(page, KfpRejectedCredentialsError)
+    stage, advice = (Stage.CREDENTIALS, _CREDENTIALS) if login else (Stage.API, _URL)
+    return _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
+
+
+def _stopped(error: BaseException, url: str) -> _StoppedError:
+    """Tells at which part of the way a connection failed."""
+    causes = list(_causes(error))
+    tls = next((one for one in causes if isinstance(one, ssl.SSLError)), None)
+    if tls is not None:
+        return _StoppedError(Stage.TLS, _tls_words(tls), _tls_advice(tls))
+    if any(isinstance(one, NameResolutionError) for one in causes):
+        return _StoppedError(Stage.NAME, "its name is not known here", _URL)
+    if any(isinstance(one, TimeoutError) or _is_timeout(one) for one in causes):
+        advice = "look for a NetworkPolicy or a firewall in between; " + _URL
+        return _StoppedError(Stage.CONNECTION, "nothing answers: the connection times out", advice)
+    if any(isinstance(one, NotConnectedError) for one in causes):
+        system = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "refused")
+        advice = f"start Kubeflow Pipelines, or {_URL}: kfadapter dev starts an embedded one"
+        return _StoppedError(Stage.CONNECTION, f"it does not take connections: {system}", advice)
+    return _stopped_on_the_line(causes, url)
+
+
+def _stopped_on_the_line(causes: Sequence[BaseException], url: str) -> _StoppedError:
+    if any(isinstance(one, TlsSpokenError) for one in causes):
+        return _speaks_tls()
+    if any(isinstance(one, NotHttpError) for one in causes):
+        return _StoppedError(Stage.HTTP, "what answers does not speak HTTP/1.1", f"{_URL}: its port, and http or https")
+    silent = any(isinstance(one, NoAnswerError) for one in causes)
+    words = "closes without an answer" if silent else "breaks before an answer is complete"
+    advice = f"see its log, and that of a proxy in between; {_URL}: {urlsplit(url).scheme} may be the wrong protocol"
+    return _StoppedError(Stage.HTTP, f"the connection {words}", advice)
+
+
+def _speaks_tls() -> _StoppedError:
+    return _StoppedError(Stage.TLS, "the server expects TLS", f"{_URL}: https: instead of http:")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_timeout(error: BaseException) -> bool:
+    return isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError)
+
+
+def _tls_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if speaks_no_tls(error):
+        return "the server does not speak TLS"
+    return f"TLS fails: {error.reason or error}"
+
+
+def _tls_advice(error: ssl.SSLError) -> str:
+    if speaks_no_tls(error):
+        return f"{_URL}: http: instead of https:"
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        certificate = "it wants a client certificate (KFADAPTER_KFP_CLIENT_CERTIFICATE)"
+        return f"{_URL}: https may be the wrong protocol, or {certificate}"
+    if "expired" in error.verify_message:
+        return "renew the certificate of Kubeflow Pipelines"
+    if "ostname" in error.verify_message or "IP address" in error.verify_message:
+        return f"{_URL}: use a name that the certificate holds"
+    return "name the authority of its certificate (KFADAPTER_KFP_CA_FILE), or use its http: address inside the cluster"
+
+
+def _let_in(answer: Answer, forbidden: Stage) -> None:
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        raise _StoppedError(Stage.CREDENTIALS, "it does not know who asks (HTTP 401)", _CREDENTIALS)
+    if answer.status == HTTPStatus.FORBIDDEN:
+        advice = "grant the adapter access there, or name another namespace (KFADAPTER_NAMESPACE)"
+        raise _StoppedError(forbidden, "the adapter may not look there (HTTP 403)", advice)
+
+
+def _version(health: HealthJson) -> str:
+    """Its tag, where the build has one; else what the answer itself tells: 2.5 does not name its pipeline store."""
+    if health.tag_name not in ("", "unknown"):
+        return health.tag_name
+    return (
+        "newer than 2.5 (it does not tell which)"
+        if health.pipeline_store is not None
+        else "2.5 or near (by its answers)"
+    )
+
+
+def _skew(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() + _HALF_SECOND - time.time()
+    except (TypeError, ValueError):
+        return None
+
+
+_HALF_SECOND = 0.5
+"""A Date header has whole seconds."""
+_MAX_BYTES = 8 * 1024 * 1024
+"""More than a list of one item has, unless it is no KFP that answers."""

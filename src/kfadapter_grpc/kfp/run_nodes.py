@@ -1,0 +1,143 @@
+"""What the nodes of a run say: its tasks and their pods, what waits, and why the run failed, in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kfadapter_grpc.contract.runs import RunTask
+
+UNEXPLAINED = "the run failed; Kubeflow Pipelines does not say why"
+"""What is said of a failure of which nothing else is known."""
+STOPPED = (
+    "Step exceeded its deadline",
+    "workflow shutdown with strategy",
+    "Stopped with strategy",
+    "retry exceeded workflow deadline",
+    "Pod was active on the node longer than the specified deadline",
+)
+"""How the messages of nodes begin that the end of the whole run has ended."""
+MANY = 5
+"""How many tasks are named before the rest is counted."""
+_EXIT_CODE = re.compile(r"(Error )?\(?exit code \d+\)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """One attempt of a task.
+
+    Attributes:
+        node_id: The id of its Argo node.
+        name: Its name in Kubernetes.
+        is_over: Whether it has ended.
+        artifacts: What Argo has stored of it; `main-logs` is its log.
+    """
+
+    node_id: str
+    name: str
+    is_over: bool = False
+    artifacts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task that failed, or its driver; `task_id` is empty for the driver of the whole pipeline."""
+
+    task_id: str
+    reason: str
+    at: str
+    pod: str = ""
+    by_driver: bool = False
+    at_end: bool = False
+    iteration: int | None = None
+
+    @property
+    def order(self) -> tuple[bool, bool, str]:
+        """First causes come first, then what came of them, then exit tasks."""
+        return self.at_end, self.reason.startswith(STOPPED), self.at or "~"
+
+
+@dataclass(frozen=True, slots=True)
+class RunNodes:
+    """What the nodes of a run say.
+
+    Attributes:
+        tasks: Its tasks, in the order in which they began; a task's id is that of its outermost node.
+        namespace: The Kubernetes namespace of its pods.
+        is_terminated: Whether it was asked to stop.
+        warnings: What people should know although nothing failed.
+        unreadable: Why there are no tasks although there should be; empty otherwise.
+        pods_by_task: The pods of tasks by task_id.
+        failures: What failed.
+        message: What the engine says of the run as a whole.
+    """
+
+    tasks: tuple[RunTask, ...] = ()
+    namespace: str = ""
+    is_terminated: bool = False
+    warnings: tuple[str, ...] = ()
+    unreadable: str = ""
+    pods_by_task: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    message: str = ""
+
+    def find(self, task: str, iteration_index: int | None = None) -> RunTask:
+        """Finds a task by name, task_id or path.
+
+        Raises:
+            TaskNotFoundError: There is none.
+            InvalidFieldError: There are several.
+        """
+        return TaskPaths(self.tasks).find(task, iteration_index)
+
+    def pods(self, task_id: str) -> tuple[Pod, ...]:
+        """Returns the pods of a task, the first attempt first; those of its driver if its container never started."""
+        return self.pods_by_task.get(task_id, ())
+
+    def why_failed(self, run_id: str) -> str:
+        """Returns why the run failed, in words: the first cause, what else failed, then exit tasks."""
+        if not self.failures:
+            unknown = f"{UNEXPLAINED}: {self.unreadable}" if self.unreadable else UNEXPLAINED
+            return self.message or unknown
+        paths = paths_of(self.tasks)
+        first, *others = sorted(self.failures, key=lambda one: one.order)
+        words = [_failure_words(first, paths) + self._where_to_look(first, run_id, paths)]
+        further = [_path(one, paths) for one in others if not one.at_end and one.task_id != first.task_id]
+        if further:
+            more = f" and {len(further) - MANY} more" if len(further) > MANY else ""
+            words.append("also failed: " + ", ".join(f"'{one}'" for one in further[:MANY]) + more)
+        words += [f"then {_failure_words(one, paths)}" for one in others if one.at_end][:MANY]
+        return "; ".join(words)
+
+    def _where_to_look(self, failure: Failure, run_id: str, paths: Mapping[str, str]) -> str:
+        """The program's own words are only in its log."""
+        if not _EXIT_CODE.fullmatch(failure.reason):
+            return ""
+        if failure.task_id and failure.iteration is None:
+            return f"; `kfadapter logs {run_id} {paths[failure.task_id]}` shows its log"
+        return f"; `kubectl logs -n {self.namespace or 'NAMESPACE'} {failure.pod} -c main` shows its log"
+
+
+def who(path: str) -> str:
+    """Names a task by its path; without one, the driver of the whole pipeline."""
+    return f"task '{path}'" if path else "the driver of the pipeline"
+
+
+def _path(failure: Failure, paths: Mapping[str, str]) -> str:
+    path = paths.get(failure.task_id, "")
+    return path if failure.iteration is None else f"{path}[{failure.iteration}]"
+
+
+def _failure_words(failure: Failure, paths: Mapping[str, str]) -> str:
+    name = who(_path(failure, paths))
+    if failure.by_driver and failure.task_id:
+        name = f"the driver of {name}"
+    elif failure.at_end:
+        name = f"exit {name}"
+    return f"{name} failed: {failure.reason or 'Kubeflow Pipelines does not say why'}"

@@ -1,0 +1,47 @@
+"""The adapter's own tags: which bytes a version was made from, and by which request.
+
+They make uploads safe to repeat without any state in the adapter. A tag's value is limited to 63 characters, so the
+SHA-256 is kept in base64url (43 characters), not in hex (64).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract.models import RESERVED_TAG_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHA256 = RESERVED_TAG_PREFIX + "sha256"
+"""The checksum of the file that a version was made from."""
+REQUEST = RESERVED_TAG_PREFIX + "request"
+"""The request id of the upload that made a version or a pipeline."""
+
+ATTEMPT = RESERVED_TAG_PREFIX + "attempt"
+"""Which attempt made a pipeline: tells, after a broken answer, whether an empty one is ours."""
+
+
+def encode_digest(digest: bytes) -> str:
+    """A checksum as a tag's value."""
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def digest_of(tags: Mapping[str, str]) -> str:
+    """The checksum among a version's tags, in hex; empty if there is none."""
+    try:
+        return base64.urlsafe_b64decode(tags.get(SHA256, "") + "=").hex()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def for_version(callers: Mapping[str, str], digest: bytes, request_id: str) -> dict[str, str]:
+    """The tags of a version that is uploaded."""
+    return {**callers, **({REQUEST: request_id} if request_id else {}), SHA256: encode_digest(digest)}
+
+
+def for_pipeline(callers: Mapping[str, str], request_id: str, attempt: str) -> dict[str, str]:
+    """The tags of a pipeline that is made by an upload."""
+    return {**callers, **({REQUEST: request_id} if request_id else {}), ATTEMPT: attempt}

@@ -1,0 +1,420 @@
+"""The one door to KFP: sends a request through the kfp SDK's REST client and reads the answer, within bounds.
+
+Everything above knows `Request` and `Answer` only, so the transport can be exchanged. The SDK's `ApiClient` brings
+host, TLS settings and connection pool; its generated methods are passed by, because they read files and answers whole
+and know no deadline for a call as a whole.
+
+Rules kept here: a request ends at the deadline of its call, or when the caller goes, whatever the server does;
+redirects are answers, not followed; only reads are repeated; a write, and what is repeated, goes over a connection
+that has just been made; an answer is read up to a limit. One exception: what KFP answers with 401 it has not done, so
+that is repeated once, read or write, if there are other credentials by then.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from itertools import chain
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+from urllib.parse import urlencode, urlsplit
+
+import kfp_server_api
+
+from kfadapter_grpc.contract.errors import CallCancelledError, KfpError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.kfp.credentials import Credentials, NoCredentials
+from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
+from kfadapter_grpc.kfp.http1 import (
+    AnswerReader,
+    Connections,
+    NotConnectedError,
+    request_head,
+    send,
+)
+from kfadapter_grpc.kfp.line_faults import words_for
+from kfadapter_grpc.kfp.observation import Observation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from urllib3.connection import HTTPConnection
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.observation import KfpObserver
+
+Query: TypeAlias = Sequence[tuple[str, str]]
+
+MAX_ANSWER_BYTES = 128 * 1024 * 1024
+"""More than any answer that KFP gives to a request of ours (a spec of 32 MiB grows as JSON)."""
+
+_CONNECT_SECONDS = 5.0
+_READ_ATTEMPTS = 3
+_RETRY_STATUS = frozenset({429, 502, 503, 504})
+_MAX_BACKOFF_SECONDS = 2.0
+
+
+class NotSentError(KfpUnavailableError):
+    """KFP could not even be connected to: the request has had no effect."""
+
+
+class AnswerTooLargeError(KfpError):
+    """The answer is larger than the limit of the request."""
+
+
+class Sink(Protocol):
+    """Takes bodies that are too large to be kept in memory."""
+
+    def write(self, chunk: bytes) -> None:
+        """Appends bytes."""
+        ...
+
+    def clear(self) -> None:
+        """Forgets what came so far: another answer begins."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to KFP.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path after the host, quoted.
+        query: The query's keys and values, not quoted.
+        body: The bytes to send, or an iterable of them, from the beginning each time, with `content_length` set.
+        content_type: Of the body.
+        content_length: Of an iterable body.
+        keep: How many bytes of a longer answer to keep at either end; the middle is read and dropped. 0: keep all.
+        limit: The answer's greatest size.
+        public: Whether it may be asked without credentials, where only callers have some.
+        into: Gets the body of every answer as it comes, as a whole; what it holds counts once `send` has returned.
+        operation: What it asks for, in words for observers.
+    """
+
+    method: str
+    path: str
+    query: Query = ()
+    body: bytes | Iterable[bytes] | None = field(default=None, repr=False)
+    content_type: str = "application/json"
+    content_length: int | None = None
+    keep: int = 0
+    limit: int = MAX_ANSWER_BYTES
+    public: bool = False
+    into: Sink | None = None
+    operation: str = ""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again without looking."""
+        return self.method == "GET"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What KFP answered. `tail` is empty unless the middle of a long body was dropped."""
+
+    status: int
+    body: bytes = field(repr=False)
+    content_type: str = ""
+    location: str = field(default="", repr=False)
+    date: str = ""
+    retry_after: float | None = None
+    tail: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAnswer:
+    """What KFP answers, while it does: the body is read from the line as it is asked for."""
+
+    status: int
+    content_type: str
+    pieces: Iterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Files in PEM form. They are read for each new connection, so changed ones need no restart.
+
+    Attributes:
+        ca: The authorities that KFP's certificate may come from; None: the usual ones.
+        certificate: What KFP is shown, with the certificates between it and the authority; None: nothing.
+        key: Its private key, not encrypted.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """Where KFP is and how to reach it.
+
+    Attributes:
+        url: The base URL, with any path prefix, without a slash at the end.
+        pool_size: How many idle connections are kept.
+        connect_seconds: The longest time to connect.
+        credentials: As whom it is asked.
+        tls: Whom to trust there, and what to show.
+        observer: Is told of every request when it is over.
+    """
+
+    url: str
+    pool_size: int = 96
+    connect_seconds: float = _CONNECT_SECONDS
+    credentials: Credentials = field(default_factory=NoCredentials)
+    tls: TlsFiles = field(default_factory=TlsFiles)
+    observer: KfpObserver | None = None
+
+
+class Transport:
+    """Sends requests to one KFP. Safe to use from many threads; constructing it touches no network."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        configuration = kfp_server_api.Configuration(host=settings.url)
+        configuration.connection_pool_maxsize = settings.pool_size
+        configuration.ssl_ca_cert = _text(settings.tls.ca)
+        configuration.cert_file = _text(settings.tls.certificate)
+        configuration.key_file = _text(settings.tls.key)
+        client = kfp_server_api.ApiClient(configuration)
+        self._connections = Connections(client.rest_client.pool_manager, configuration.host, settings.pool_size)
+        self._headers = {
+            "Host": self._connections.host,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        self._scheme = urlsplit(settings.url).scheme
+        self._credentials = settings.credentials
+        self._connect_seconds = settings.connect_seconds
+        self._observer = settings.observer
+        self._alarms = AlarmClock()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Closes idle connections and ends waiting for repetitions."""
+        self._closed.set()
+        self._connections.close()
+        self._alarms.close()
+
+    def send(self, request: Request, call: Call) -> Answer:
+        """Sends a request and reads the answer, whatever its status; repeats reads on faults that pass.
+
+        Raises:
+            NotSentError: KFP cannot be connected to.
+            KfpUnavailableError: The connection broke; a write may or may not have had its effect.
+            KfpTimeoutError: The call's deadline has passed; the same holds for a write.
+            CallCancelledError: The caller went away; the same holds for a write.
+            AnswerTooLargeError: The answer passes the request's limit.
+            KfpRejectedCredentialsError: The adapter's own credentials cannot be read; nothing was sent.
+            UnauthenticatedError: The caller's own are asked for, and there are none; nothing was sent.
+        """
+        shown = self._authorization(request, call)
+        answer = self._send(request, call, shown)
+        if answer.status == HTTPStatus.UNAUTHORIZED and (other := self._credentials.try_other(shown)) is not None:
+            return self._send(request, call, other)
+        return answer
+
+    def _send(self, request: Request, call: Call, shown: str | None) -> Answer:
+        attempts = _READ_ATTEMPTS if request.repeatable else 1
+        for attempt in range(1, attempts):
+            try:
+                answer = self._send_once(request, call, shown, fresh=attempt > 1)
+            except KfpUnavailableError:
+                if not self._wait(attempt, None, call):
+                    raise
+                continue
+            if answer.status not in _RETRY_STATUS or not self._wait(attempt, answer.retry_after, call):
+                return answer
+        return self._send_once(request, call, shown, fresh=True)
+
+    @contextmanager
+    def open(self, request: Request, call: Call) -> Iterator[OpenAnswer]:
+        """Sends a request, once, and gives its answer as it comes, for as long as the block lasts.
+
+        What `send` raises is raised from the block, too, while the answer is read there.
+        """
+        shown = self._authorization(request, call)
+        with self._open(request, call, shown) as answer:
+            refused = answer.status == HTTPStatus.UNAUTHORIZED
+            other = self._credentials.try_other(shown) if refused else None
+            if other is None:
+                yield answer
+                return
+        with self._open(request, call, other) as answer:
+            yield answer
+
+    @contextmanager
+    def _open(self, request: Request, call: Call, shown: str | None) -> Iterator[OpenAnswer]:
+        connection: HTTPConnection | None = None
+        with Observation(request.operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
+            try:
+                seconds = min(self._connect_seconds, call.remaining())
+                connection = self._connections.open(exchange, seconds, fresh=True)
+                send(connection.sock, self._head(request, call, shown), b"")
+                reader = AnswerReader()
+                pieces = reader.pieces(connection.sock)
+                first = next(pieces, b"")
+                seen.answered(reader.status)
+                yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
+            except (OSError, ValueError) as error:
+                raise _translate(error, exchange, call, self._scheme) from error
+            finally:
+                if connection is not None:
+                    exchange.forget(connection)
+                    connection.close()
+
+    def certificate_end(self, call: Call) -> float | None:
+        """Connects, and tells when the certificate that KFP shows ends, in seconds since 1970; None without TLS.
+
+        Raises:
+            NotSentError, KfpTimeoutError: As for `send`.
+        """
+        with Exchange(call, self._alarms) as exchange:
+            try:
+                connection = self._connections.open(exchange, min(self._connect_seconds, call.remaining()), fresh=True)
+                shown = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+                exchange.forget(connection)
+                connection.close()
+            except (OSError, ValueError) as error:
+                raise _translate(error, exchange, call, self._scheme) from error
+        return ssl.cert_time_to_seconds(str(shown["notAfter"])) if shown else None
+
+    def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
+        """Waits before the next attempt; False if there is no time for one."""
+        seconds = retry_after if retry_after is not None else random.uniform(0.05, 0.2) * 2**attempt  # noqa: S311 - jitter
+        if seconds > min(_MAX_BACKOFF_SECONDS, call.remaining() / 2):
+            return False
+        return not call.cancelled_within(seconds) and not self._closed.is_set()
+
+    def _send_once(self, request: Request, call: Call, shown: str | None, *, fresh: bool) -> Answer:
+        if call.cancelled:
+            raise _cancelled()
+        if call.remaining() <= 0:
+            raise _timed_out()
+        with Observation(request.operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
+            try:
+                answer = self._exchange(request, exchange, call, self._head(request, call, shown), fresh=fresh)
+            except (OSError, ValueError) as error:
+                raise _translate(error, exchange, call, self._scheme) from error
+            # A line that we have shut ourselves looks like the end of a head or body without a length.
+            if call.cancelled:
+                raise _cancelled()
+            if exchange.expired:
+                raise _timed_out()
+            seen.answered(answer.status)
+            return answer
+
+    def _exchange(self, request: Request, exchange: Exchange, call: Call, head: bytes, *, fresh: bool) -> Answer:
+        seconds = min(self._connect_seconds, call.remaining())
+        connection = self._connections.open(exchange, seconds, fresh=fresh)
+        reader, kept = AnswerReader(), _Kept(request)
+        try:
+            send(connection.sock, head, request.body or b"")
+            reader.read(connection.sock, lambda piece: kept.take(piece, reader.announced_bytes))
+        except BaseException:
+            connection.close()
+            raise
+        exchange.forget(connection)
+        if reader.reusable:
+            self._connections.keep(connection)
+        else:
+            connection.close()
+        return kept.answer(reader.status, reader.headers)
+
+    def _authorization(self, request: Request, call: Call) -> str | None:
+        if request.public and self._credentials.of_callers and call.authorization is None:
+            return None
+        return self._credentials.header(call)
+
+    def _head(self, request: Request, call: Call, shown: str | None) -> bytes:
+        headers = {**self._headers, "X-Request-Id": call.request_id}
+        if shown is not None:
+            headers["Authorization"] = shown
+        if request.body is not None:
+            length = len(request.body) if isinstance(request.body, bytes) else request.content_length
+            headers |= {"Content-Type": request.content_type, "Content-Length": str(length)}
+        target = self._connections.path + request.path + _query_string(request.query)
+        return request_head(request.method, target, headers)
+
+
+class _Kept:
+    """The body of an answer, or, beyond `keep`, its two ends."""
+
+    def __init__(self, request: Request) -> None:
+        self._limit = request.limit
+        self._room = request.keep or request.limit
+        self._size = 0
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self._into = request.into
+        if self._into is not None:
+            self._into.clear()
+
+    def take(self, piece: bytes, announced: int) -> None:
+        """Takes the next piece of a body that is said to have so many bytes, and none of one that is too large."""
+        self._size += len(piece)
+        if max(self._size, announced) > self._limit:
+            text = f"Kubeflow Pipelines answered with more than {self._limit} bytes"
+            raise AnswerTooLargeError(text, metadata={"limit_bytes": str(self._limit)})
+        if self._into is not None:
+            self._into.write(piece)
+        fits = self._room - len(self._head)
+        self._head += piece[:fits]
+        if len(piece) > fits:
+            self._keep_end(piece[fits:])
+
+    def _keep_end(self, piece: bytes) -> None:
+        """Keeps the last pieces, no more of them than are needed for the end."""
+        self._tail.append(piece)
+        self._tail_size += len(piece)
+        while self._tail_size - len(self._tail[0]) >= self._room:
+            self._tail_size -= len(self._tail.popleft())
+
+    def answer(self, status: int, headers: Mapping[str, str]) -> Answer:
+        """Makes the answer of it."""
+        return Answer(
+            status=status,
+            body=bytes(self._head),
+            tail=b"".join(self._tail)[-self._room :],
+            content_type=headers.get("content-type", ""),
+            location=headers.get("location", ""),
+            date=headers.get("date", ""),
+            retry_after=_seconds(headers.get("retry-after", "")),
+        )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _query_string(query: Query) -> str:
+    return "?" + urlencode(query) if query else ""
+
+
+def _seconds(value: str) -> float | None:
+    """Reads a Retry-After of seconds; dates are not worth the trouble."""
+    return float(value) if value.isdigit() and len(value) <= len("86400") else None
+
+
+def _cancelled() -> CallCancelledError:
+    return CallCancelledError("the caller went away")
+
+
+def _timed_out() -> KfpTimeoutError:
+    return KfpTimeoutError("Kubeflow Pipelines did not answer within the deadline; allow more time and try again")
+
+
+def _translate(error: Exception, exchange: Exchange, call: Call, scheme: str) -> Exception:
+    """Tells what a fault of the connection means for the call."""
+    if call.cancelled:
+        return _cancelled()
+    if exchange.expired or call.remaining() <= 0:
+        return _timed_out()
+    kind = NotSentError if isinstance(error, NotConnectedError) else KfpUnavailableError
+    return kind(words_for(error, scheme))

@@ -1,0 +1,366 @@
+"""Stores an upload in KFP: which steps, under which names, and what happens when one of them fails.
+
+A pipeline with tags is made in two steps, because KFP's one-step upload can neither name nor tag the version. Between
+them the pipeline is empty; an empty pipeline is treated as not there and adopted, so a kill in between does no harm.
+After a write of unknown outcome we look before we answer, and undo what is ours alone.
+
+A pipeline that may well be new is made without looking for it first: if it exists, KFP's unique key refuses it, and we
+look then.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.models import IfExists, UploadResult
+from kfadapter_grpc.kfp import tags
+from kfadapter_grpc.kfp import upload_outcomes as outcomes
+from kfadapter_grpc.kfp.api import KfpFailureError, UploadForm
+from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
+from kfadapter_grpc.kfp.gateway import Gateway, equals, explained, spare_call
+from kfadapter_grpc.kfp.transport import NotSentError
+from kfadapter_grpc.kfp.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.models import PipelineFile, UploadRequest
+    from kfadapter_grpc.kfp.wire import PipelineJson, VersionJson
+
+_MAX_LOSSES = 5
+"""How often the next version number, or the race to make a pipeline, may be lost before we give up."""
+_GRACE_SECONDS = 0.1
+"""How long KFP may go on making a pipeline after the caller went away."""
+_BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
+"""A write that fails like this may have had its effect."""
+_REPEAT = "repeat the call with the same request_id"
+_LOOK_YOURSELF = (
+    "this Kubeflow Pipelines keeps no tags to find it by, so look with ListVersions before you repeat the call"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One upload."""
+
+    request: UploadRequest
+    file: PipelineFile
+    call: Call
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def version_tags(self) -> dict[str, str]:
+        return tags.for_version(self.request.tags, self.file.sha256, self.request.request_id)
+
+    @property
+    def pipeline_tags(self) -> dict[str, str]:
+        return tags.for_pipeline(self.request.tags, self.request.request_id, self.attempt)
+
+    def context(self, version: str = "", **values: str) -> Context:
+        known = {"name": self.request.name, "version": version, "size": str(self.file.size), **values}
+        return Context(
+            subject=f"named '{self.request.name}'",
+            resource=version or self.request.name,
+            values={key: value for key, value in known.items() if value},
+        )
+
+
+class _LostRaceError(Exception):
+    """The pipeline exists, or another upload stored a version meanwhile: look again.
+
+    Attributes:
+        found: The pipeline, if it has been looked for already.
+    """
+
+    def __init__(self, found: PipelineJson | None = None) -> None:
+        super().__init__()
+        self.found = found
+
+
+class Uploader:
+    """Stores uploads. Safe to use from many threads."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._api = gateway.api
+        self._keeps_tags = True
+        self._has_names = True
+        self._turns = Turns()
+
+    def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
+        """Stores a file as a new pipeline or a new version."""
+        job = _Job(request, file, call)
+        with ExitStack() as turns:
+            for key in _turns(request):
+                turns.enter_context(self._turns.taken(key, call))
+            may_be_new = self._may_be_new(request)
+            found = None if may_be_new else self._find(job)
+            for _ in range(_MAX_LOSSES + may_be_new):
+                try:
+                    result = self._store_into(job, found) if found else self._store_new(job)
+                except _LostRaceError as lost:
+                    found = lost.found or self._find(job)
+                except errors.PipelineNotFoundError:  # it was there, and was deleted since
+                    found = self._find(job)
+                else:
+                    return replace(result, not_kept=outcomes.not_kept(request, result))
+        raise outcomes.contested(request.name, _MAX_LOSSES)
+
+    def _may_be_new(self, request: UploadRequest) -> bool:
+        """Whether to make the pipeline without looking for it.
+
+        Under FAIL and SKIP_IF_SAME it matters what is there. KFP without tags gets the file in one step, which would be
+        for nothing, and takes the display name for the name.
+        """
+        return request.if_exists is IfExists.NEW_VERSION and not request.display_name and self._keeps_tags
+
+    def _find(self, job: _Job) -> PipelineJson | None:
+        return self._gateway.find_by_name(job.request.name, job.request.namespace, job.call)
+
+    # --- an upload that came before -----------------------------------------------------------------------------
+
+    def _find_earlier(self, job: _Job, found: PipelineJson) -> tuple[UploadResult | None, bool]:
+        """Finds the version of an earlier upload of the same request or content; also, whether nobody could look."""
+        request = job.request
+        content = equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256))
+        try:
+            if request.request_id:
+                by_request = equals(f"tags.{tags.REQUEST}", request.request_id)
+                if self._find_version(job, found, by_request) is not None:
+                    # Asked in this order a copy that is stored in between cannot pass for another content.
+                    version = self._find_version(job, found, by_request, content)
+                    if version is None:
+                        raise outcomes.request_id_reused(request.request_id)
+                    made = _made_by(request, found)
+                    return _result(found, version, pipeline_created=made, version_created=True), False
+            if request.if_exists is IfExists.SKIP_IF_SAME:
+                version = self._find_version(job, found, content)
+                if version is not None:
+                    return _result(found, version, pipeline_created=False, version_created=False), False
+        except errors.UnsupportedByKfpError:
+            return None, True
+        return None, False
+
+    def _find_version(self, job: _Job, found: PipelineJson, *where: dict[str, str]) -> VersionJson | None:
+        with explained(job.context()):
+            return self._api.find_version(found.pipeline_id, where, job.call)
+
+    # --- a new pipeline ------------------------------------------------------------------------------------------
+
+    def _store_new(self, job: _Job) -> UploadResult:
+        if not self._keeps_tags and not job.request.version_name:
+            return self._store_in_one_step(job)
+        pipeline = self._create(job)
+        try:
+            version = self._store_version(job, pipeline, job.request.version_name or job.request.name)
+        except errors.VersionExistsError as error:
+            # Two uploads of a new name at the same moment: the other one's version is there.
+            return self._after_lost_name(job, pipeline, error)
+        except errors.PipelineNotFoundError:
+            raise  # there is nothing to undo
+        except BaseException:
+            self._undo(pipeline, job.call)
+            raise
+        return _result(pipeline, version, pipeline_created=True, version_created=True)
+
+    def _store_in_one_step(self, job: _Job) -> UploadResult:
+        """Without tags to set and a version to name, KFP's upload does it all, and there is nothing to undo.
+
+        Tags are sent all the same: in the answer they show that KFP has learned to keep them.
+        """
+        request = job.request
+        form = replace(self._form(job, request.name), namespace=request.namespace, tags=job.version_tags)
+        look = self._gateway.look_for("", request.namespace, job.file.size, job.call)
+        try:
+            with explained(replace(job.context(limit=_limit(job)), look=look)):
+                pipeline = self._api.upload(form, job.file, job.call)
+        except errors.PipelineExistsError as error:
+            raise self._lost(job) from error
+        except NotSentError:
+            raise
+        except _BROKEN as error:
+            raise outcomes.of_unknown_outcome(error, _LOOK_YOURSELF) from error
+        self._keeps_tags = bool(pipeline.tags)
+        version, _ = self._gateway.latest_version(pipeline.pipeline_id, job.call)
+        if version is None:
+            raise _LostRaceError
+        return UploadResult(pipeline.to_domain(), version, pipeline_created=True, version_created=True)
+
+    def _create(self, job: _Job) -> PipelineJson:
+        """Makes the empty pipeline.
+
+        KFP before 2.17 knows one name and takes the display name for it, which is seen from its answer.
+        """
+        sent = self._display_name(job.request)
+        made = self._try_create(job, sent)
+        self._has_names = made.has_name
+        wanted = self._display_name(job.request)
+        if sent != wanted:
+            self._undo(made, job.call)
+            made = self._try_create(job, wanted)
+        self._keeps_tags = bool(made.tags)
+        return made
+
+    def _display_name(self, request: UploadRequest) -> str:
+        return (request.display_name if self._has_names else "") or request.name
+
+    def _try_create(self, job: _Job, display_name: str) -> PipelineJson:
+        request = job.request
+        body = {
+            "name": request.name,
+            "display_name": display_name,
+            "description": request.description,
+            "namespace": request.namespace,
+            "tags": job.pipeline_tags,
+        }
+        try:
+            # It is short, and its answer tells what is to be undone when the caller goes away.
+            with job.call.with_grace(_GRACE_SECONDS) as call, explained(job.context()):
+                made = self._api.create_pipeline({key: value for key, value in body.items() if value}, call)
+        except errors.PipelineExistsError as error:
+            raise self._lost(job) from error
+        except NotSentError:
+            raise
+        except errors.CallCancelledError:
+            raise  # KFP is slow: if it makes the pipeline, that stays empty, and the next upload of the name adopts it
+        except _BROKEN as error:
+            made = self._made_all_the_same(job, error)
+            if isinstance(error, errors.KfpTimeoutError):
+                self._undo(made, job.call)
+                raise
+        if job.call.cancelled:
+            self._undo(made, job.call)
+            raise errors.CallCancelledError("the caller went away")
+        return made
+
+    def _made_all_the_same(self, job: _Job, broken: errors.AdapterError) -> PipelineJson:
+        """Looks for a pipeline that was made although the answer broke; raises what broke if it is not ours."""
+        spare = spare_call(job.call)
+        try:
+            found = self._gateway.find_by_name(job.request.name, job.request.namespace, spare)
+        except errors.AdapterError:
+            raise broken from None
+        if found is None or found.tags.get(tags.ATTEMPT) != job.attempt:
+            raise broken
+        return found
+
+    def _lost(self, job: _Job) -> Exception:
+        """The pipeline exists: an error under FAIL, otherwise a reason to store a version in it."""
+        found = self._find(job)
+        if found is None:
+            self._has_names = False  # then the display name was taken; making the pipeline corrects this if it is wrong
+        elif job.request.if_exists is IfExists.FAIL:
+            return outcomes.exists(found.to_domain())
+        return _LostRaceError(found)
+
+    def _undo(self, pipeline: PipelineJson, call: Call) -> None:
+        """Deletes a pipeline that we made, unless somebody has put a version into it: without cascade KFP refuses."""
+        try:
+            self._api.delete_pipeline(pipeline.pipeline_id, spare_call(call), cascade=False)
+        except (KfpFailureError, errors.AdapterError):
+            return  # it has a version, or stays empty, and the next upload of the name adopts it
+
+    # --- a pipeline that exists ----------------------------------------------------------------------------------
+
+    def _store_into(self, job: _Job, pipeline: PipelineJson) -> UploadResult:
+        """Stores the first version of an empty pipeline, or a further one.
+
+        A further one is not stored if an earlier upload of the same request or content is there. The numbers are read
+        before that look. So whoever stores the same upload at the same moment, in this adapter or another, is either
+        seen by the look or takes the number first; then KFP's unique key sends us back to look.
+        """
+        request = job.request
+        names, skipped = None, False
+        if not request.version_name or request.if_exists is IfExists.FAIL:
+            names = {version.name for version in self._gateway.every_version(pipeline.pipeline_id, job.call)}
+        if names is None or names:
+            earlier, skipped = self._find_earlier(job, pipeline)
+            if earlier is not None:
+                return earlier
+            if request.if_exists is IfExists.FAIL:
+                raise outcomes.exists(pipeline.to_domain())
+        try:
+            version = self._store_version(
+                job, pipeline, request.version_name or outcomes.next_name(request.name, pipeline, names or ())
+            )
+        except errors.VersionExistsError as error:
+            return self._after_lost_name(job, pipeline, error)
+        created = _made_by(request, pipeline)
+        result = _result(pipeline, version, pipeline_created=created, version_created=True)
+        return replace(result, duplicate_check_skipped=skipped)
+
+    def _after_lost_name(self, job: _Job, pipeline: PipelineJson, error: errors.VersionExistsError) -> UploadResult:
+        """The version's name is taken: perhaps by a copy of this very upload; a number can be chosen anew."""
+        earlier, _ = self._find_earlier(job, pipeline)
+        if earlier is not None:
+            return earlier
+        if job.request.if_exists is IfExists.FAIL:
+            raise outcomes.exists(pipeline.to_domain()) from error
+        raise (error if job.request.version_name else _LostRaceError()) from error
+
+    # --- storing a version ---------------------------------------------------------------------------------------
+
+    def _form(self, job: _Job, version_name: str) -> UploadForm:
+        request = job.request
+        return UploadForm(
+            name=version_name,
+            display_name=request.display_name,
+            description=request.description,
+            code_source_url=request.code_source_url,
+        )
+
+    def _store_version(self, job: _Job, pipeline: PipelineJson, name: str) -> VersionJson:
+        """Stores a version; after a broken answer, looks whether it arrived all the same."""
+        pipeline_id = pipeline.pipeline_id
+        form = replace(self._form(job, name), pipeline_id=pipeline_id, tags=job.version_tags)
+        look = self._gateway.look_for(pipeline_id, job.request.namespace, job.file.size, job.call)
+        context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), look=look)
+        try:
+            with explained(context):
+                return self._api.upload_version(form, job.file, job.call)
+        except NotSentError:
+            raise
+        except _BROKEN as error:
+            return self._arrived(error, job, pipeline_id, name)
+
+    def _arrived(self, broken: errors.AdapterError, job: _Job, pipeline_id: str, name: str) -> VersionJson:
+        """Looks for a version that may have arrived; if it is not there, raises what broke, with advice."""
+        where = (equals("name", name), equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
+        try:
+            with explained():
+                version = self._api.find_version(pipeline_id, where, spare_call(job.call))
+        except errors.UnsupportedByKfpError:
+            raise outcomes.of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
+        except errors.AdapterError:
+            version = None
+        if version is None:
+            raise outcomes.of_unknown_outcome(broken, _REPEAT) from broken
+        return version
+
+
+def _turns(request: UploadRequest) -> Iterator[tuple[str, ...]]:
+    """Uploads that must not overlap in this process: of one name under FAIL, and of one request id."""
+    if request.if_exists is IfExists.FAIL:
+        yield (request.namespace, request.name)
+    if request.request_id:
+        yield (request.namespace, request.name, request.request_id)
+
+
+def _made_by(request: UploadRequest, pipeline: PipelineJson) -> bool:
+    """Whether the pipeline was made by an upload with this request id."""
+    return bool(request.request_id) and pipeline.tags.get(tags.REQUEST) == request.request_id
+
+
+def _limit(job: _Job) -> str:
+    return str(KFP_FILE_LIMIT if job.file.size > KFP_FILE_LIMIT else KFP_PACKET_LIMIT)
+
+
+def _result(
+    pipeline: PipelineJson, version: VersionJson, *, pipeline_created: bool, version_created: bool
+) -> UploadResult:
+    return UploadResult(pipeline.to_domain(), version.to_domain(), pipeline_created, version_created)

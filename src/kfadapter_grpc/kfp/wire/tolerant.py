@@ -1,0 +1,228 @@
+"""Reads answers that msgspec refuses, record by record: one odd value never hides the records beside it.
+
+This is the slow way, taken only after the fast one has failed. The types are the same: a field that does not fit its
+type is left at its default, a record without an id is left out of its list, and everything else is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+import structlog
+from msgspec import inspect
+
+from kfadapter_grpc.contract.values import NumberText, json_text, sound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from structlog.typing import FilteringBoundLogger
+
+T = TypeVar("T")
+
+MAX_BYTES = 32 * 1024 * 1024
+"""Answers up to this size are read the slow way, which takes about ten times their size of memory."""
+_LONGEST_INTEGER = 4300  # more digits Python does not read
+_DEEPEST = 500  # what is nested deeper is kept as text: Python's reader and writer recurse
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_FRACTION = re.compile(r"\.\d+")
+_UNREAD = "kfadapter_unread"
+"""The field of a record that tells which of its other fields could not be read."""
+_ANY = (inspect.AnyType, inspect.CustomType)  # the latter is `object`
+_MAX_NOTES = 20
+_MAX_WORDS = 120
+
+
+class _UnfitError(Exception):
+    """A value does not fit where it stands; the text says where, and why."""
+
+
+def decode_tolerantly(body: bytes, kind: type[T]) -> T:
+    """Decodes an answer as far as it can be read.
+
+    Raises:
+        ValueError: It is no JSON, or not what KFP should answer; the text says where.
+    """
+    text = body.decode("utf-8", "surrogateescape")
+    try:
+        tree = _loads(text)
+    except RecursionError:
+        tree = _loads(_shallow(text))
+    try:
+        read: T = _fitted(tree, _type_of(cast("Hashable", kind)), "$", None)
+    except _UnfitError as error:
+        raise ValueError(str(error)) from None
+    return read
+
+
+@cache
+def _type_of(kind: Hashable) -> inspect.Type:
+    return inspect.type_info(kind)
+
+
+def _loads(text: str) -> object:
+    return json.loads(text, parse_float=_float, parse_int=_int, parse_constant=NumberText, strict=False)
+
+
+def _float(text: str) -> float | NumberText:
+    number = float(text)
+    return NumberText(text) if abs(number) == float("inf") else number
+
+
+def _int(text: str) -> int | NumberText:
+    return int(text) if len(text) <= _LONGEST_INTEGER else NumberText(text)
+
+
+def _shallow(text: str) -> str:
+    """The same JSON with a text in place of whatever is nested too deeply to be read."""
+    pieces: list[str] = []
+    depth = kept_to = begin = 0
+    for token in _TOKENS.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            begin = token.start() if depth == _DEEPEST else begin
+        elif token[0] in "]}":
+            if depth == _DEEPEST:
+                pieces += [text[kept_to:begin], json.dumps(text[begin : token.end()])]
+                kept_to = token.end()
+            depth -= 1
+    return "".join([*pieces, text[kept_to:]])
+
+
+def _fitted(value: Any, kind: inspect.Type, where: str, unread: list[str] | None) -> Any:  # noqa: ANN401 - any JSON
+    """The value as its type has it; within a record, `unread` collects what could not be read."""
+    for types, fit in _FITS:
+        if isinstance(kind, types):
+            return fit(value, kind, where, unread)
+    raise _UnfitError(f"{where} has a type that is not supported")
+
+
+def _struct(value: Any, kind: Any, where: str, unread: list[str] | None) -> object:  # noqa: ANN401
+    if not isinstance(value, dict):
+        raise _UnfitError(f"{where} is not an object")
+    is_record = any(field.required for field in kind.fields)
+    notes: list[str] | None = [] if is_record else unread
+    found = {}
+    for field in kind.fields:
+        given = value.get(field.encode_name)
+        try:
+            if given is not None:
+                unread_here = None if field.required else notes
+                found[field.name] = _fitted(given, field.type, f"{where}.{field.encode_name}", unread_here)
+            elif field.required:
+                raise _UnfitError(f"{where}.{field.encode_name} is missing")
+        except _UnfitError as error:
+            if field.required or notes is None:
+                raise
+            _note(notes, str(error))
+    if is_record and notes and any(field.name == _UNREAD for field in kind.fields):
+        found[_UNREAD] = [note.removeprefix(f"{where}.") for note in notes]
+    return kind.cls(**found)
+
+
+def _list(value: Any, kind: Any, where: str, unread: list[str] | None) -> list[object]:  # noqa: ANN401
+    if not isinstance(value, list):
+        raise _UnfitError(f"{where} is not a list")
+    found = []
+    for index, item in enumerate(value):
+        try:
+            found.append(_fitted(item, kind.item_type, f"{where}[{index}]", unread))
+        except _UnfitError as error:
+            if unread is not None:
+                _note(unread, str(error))
+            elif isinstance(item, dict):
+                _log_left_out(str(error), json_text(item)[:_MAX_WORDS])
+            else:
+                raise
+    return found
+
+
+def _dict(value: Any, kind: Any, where: str, unread: list[str] | None) -> dict[str, object]:  # noqa: ANN401
+    if not isinstance(value, dict):
+        raise _UnfitError(f"{where} is not an object")
+    if isinstance(kind.value_type, _ANY):
+        return value
+    found = {}
+    for key, item in value.items():
+        try:
+            found[sound(key)] = _fitted(item, kind.value_type, f"{where}.{key}", unread)
+        except _UnfitError as error:
+            if unread is None:
+                raise
+            _note(unread, str(error))
+    return found
+
+
+def _union(value: Any, kind: Any, where: str, unread: list[str] | None) -> object:  # noqa: ANN401
+    words = ""
+    for one in kind.types:
+        if not isinstance(one, inspect.NoneType):
+            try:
+                return _fitted(value, one, where, unread)
+            except _UnfitError as error:
+                words = str(error)
+    raise _UnfitError(words)
+
+
+def _str(value: Any, _: Any, where: str, unread: list[str] | None) -> str:  # noqa: ANN401
+    if isinstance(value, int) and not isinstance(value, bool) and unread is not None:
+        return str(value)  # how Go writes a value of an enum that it does not know
+    if not isinstance(value, str):
+        raise _UnfitError(f"{where} is not a string")
+    text = sound(value)
+    if text != value and unread is not None:
+        _note(unread, f"{where}: lone surrogate; shown as U+FFFD")
+    return text
+
+
+def _time(value: Any, _: Any, where: str, __: list[str] | None) -> datetime:  # noqa: ANN401
+    for text in (value, _FRACTION.sub("", value) if isinstance(value, str) else value):
+        try:
+            return msgspec.convert(text, datetime)
+        except msgspec.ValidationError:
+            continue
+    raise _UnfitError(f"{where} is not a time between the years 1 and 9999")
+
+
+def _exactly(wanted: type, words: str) -> Callable[..., object]:
+    def fit(value: Any, _: Any, where: str, __: list[str] | None) -> object:  # noqa: ANN401
+        if type(value) is not wanted:
+            raise _UnfitError(f"{where} is not {words}")
+        return value
+
+    return fit
+
+
+def _raw(value: Any, *_: Any) -> msgspec.Raw:  # noqa: ANN401
+    return msgspec.Raw(json_text(value).encode())
+
+
+_FITS: tuple[tuple[Any, Callable[..., Any]], ...] = (
+    (inspect.StructType, _struct),
+    (inspect.StrType, _str),
+    (inspect.DateTimeType, _time),
+    (inspect.ListType, _list),
+    (inspect.DictType, _dict),
+    (inspect.UnionType, _union),
+    (inspect.IntType, _exactly(int, "a whole number")),
+    (inspect.BoolType, _exactly(bool, "true or false")),
+    (_ANY, lambda value, *_: value),
+    (inspect.RawType, _raw),
+)
+
+
+def _note(notes: list[str], text: str) -> None:
+    if len(notes) < _MAX_NOTES:
+        notes.append(text[: 2 * _MAX_WORDS])
+
+
+@lru_cache(maxsize=256)
+def _log_left_out(why: str, record: str) -> None:
+    """Tells once that a record is left out: lists are read again and again."""
+    log: FilteringBoundLogger = structlog.get_logger()
+    log.warning("skipping a record of Kubeflow Pipelines that cannot be read", why=why, record=record)

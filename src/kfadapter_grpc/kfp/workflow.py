@@ -1,0 +1,265 @@
+"""The Argo Workflow of a run, as far as it is read: its nodes, with Retry nodes and their attempts folded into steps.
+
+KFP stores the Workflow as text and serves it as `pipeline_runtime.workflow_manifest` of a v1beta1 run. A node's name is
+a path; `(0)` at its end counts attempts, `(1:item)` the items of a loop. `boundaryID` names the node that it is in.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kfadapter_grpc.kfp.wire.answers import known_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_NODES_BYTES = 128 * 1024 * 1024
+"""How large compressed nodes may become."""
+_ATTEMPT = re.compile(r"\((\d+)\)$")
+_ITEM = re.compile(r"\((\d+):.*\)$", re.DOTALL)
+_GZIP = 16 + zlib.MAX_WBITS
+_TERMINATED_BY_ARGO = "Stopped with strategy"
+
+
+class UnreadableWorkflowError(Exception):
+    """The nodes of a run cannot be read; the message says why."""
+
+
+class _ParameterJson(msgspec.Struct):
+    name: str = ""
+    value: object = None
+
+
+class _ArtifactJson(msgspec.Struct):
+    name: str = ""
+
+
+class _PortsJson(msgspec.Struct):
+    parameters: list[_ParameterJson] | None = None
+    artifacts: list[_ArtifactJson] | None = None
+
+
+class NodeJson(msgspec.Struct, rename="camel"):
+    """A node of a Workflow."""
+
+    id: str
+    name: str
+    display_name: str = ""
+    type: str = ""
+    template_name: str = ""
+    phase: str = ""
+    boundary_id: str = msgspec.field(default="", name="boundaryID")
+    message: str = ""
+    started_at: str | None = None
+    finished_at: str | None = None
+    inputs: _PortsJson | None = None
+    outputs: _PortsJson | None = None
+
+    @property
+    def artifact_names(self) -> frozenset[str]:
+        """The artifacts that Argo stored; `main-logs` is an archived log."""
+        return frozenset(one.name for one in (self.outputs and self.outputs.artifacts) or ())
+
+
+class _MetadataJson(msgspec.Struct):
+    name: str = ""
+    namespace: str = ""
+    annotations: dict[str, str] | None = None
+
+
+class _SpecJson(msgspec.Struct, rename="camel"):
+    active_deadline_seconds: int | None = None
+
+
+class _StatusJson(msgspec.Struct, rename="camel"):
+    phase: str = ""
+    message: str = ""
+    nodes: dict[str, NodeJson] | None = None
+    compressed_nodes: str = ""
+    offload_node_status_version: str = ""
+
+
+class _WorkflowJson(msgspec.Struct):
+    metadata: _MetadataJson = msgspec.field(default_factory=_MetadataJson)
+    spec: _SpecJson = msgspec.field(default_factory=_SpecJson)
+    status: _StatusJson = msgspec.field(default_factory=_StatusJson)
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """One thing that a Workflow does: a node, or a Retry node with its attempts.
+
+    Attributes:
+        name: The last part of its path, without attempt and item.
+        item: Which item of a loop it is for, counted from 0.
+        node_id: The id of its outermost node: the Retry node's, also where KFP's retry dropped that.
+        template: The name of its template.
+        retry: Its Retry node.
+        attempts: Its nodes, first to last, without the Retry node.
+    """
+
+    name: str
+    item: int | None
+    node_id: str
+    template: str
+    retry: NodeJson | None = None
+    attempts: list[NodeJson] = field(default_factory=list)
+
+    @property
+    def outer(self) -> NodeJson:
+        """The node that has its phase and times."""
+        return self.retry or self.attempts[-1]
+
+    @property
+    def type(self) -> str:
+        """The type of its nodes, other than Retry."""
+        return self.attempts[-1].type if self.attempts else ""
+
+    @property
+    def began(self) -> str:
+        """When the first of its nodes began, in RFC 3339."""
+        return min((node.started_at or "" for node in self._nodes()), default="")
+
+    def pods(self) -> list[NodeJson]:
+        """Its attempts that are pods."""
+        return [node for node in self.attempts if node.type == "Pod"]
+
+    def input(self, name: str) -> str:
+        """Returns an input parameter of its nodes as text; empty if there is none."""
+        return next((found for node in self._nodes() if (found := _text_of(node.inputs, name))), "")
+
+    def output(self, name: str) -> str:
+        """Returns an output parameter of its nodes as text; empty if there is none."""
+        return next((found for node in self._nodes() if (found := _text_of(node.outputs, name))), "")
+
+    def _nodes(self) -> Iterator[NodeJson]:
+        yield from reversed(self.attempts)
+        if self.retry is not None:
+            yield self.retry
+
+
+class Workflow:
+    """A Workflow.
+
+    Attributes:
+        name: Its name, with which the names of its pods begin.
+        namespace: Its Kubernetes namespace.
+        message: What Argo says of it as a whole.
+        is_terminated: Whether it was asked to stop: by KFP, which sets its deadline to 0, or by Argo's own tools.
+    """
+
+    def __init__(self, found: _WorkflowJson, nodes: Mapping[str, NodeJson]) -> None:
+        self.name = found.metadata.name
+        self.namespace = found.metadata.namespace
+        self.message = found.status.message
+        self.is_terminated = found.spec.active_deadline_seconds == 0 or self.message.startswith(_TERMINATED_BY_ARGO)
+        self._old_pod_names = (found.metadata.annotations or {}).get("workflows.argoproj.io/pod-name-format") == "v1"
+        self._inside: dict[str, list[NodeJson]] = {}
+        for node in nodes.values():
+            self._inside.setdefault(node.boundary_id if node.boundary_id in nodes else "", []).append(node)
+
+    def top(self) -> dict[str, Step]:
+        """The steps that are inside of no other: the Workflow itself, and its exit handler."""
+        return self._steps([""])
+
+    def inside(self, step: Step) -> dict[str, Step]:
+        """The steps inside of one, by name and item: those that its last attempt has begun, with earlier attempts."""
+        found = self._steps([node.id for node in step.attempts])
+        last = step.attempts[-1].id if step.attempts else ""
+        return {key: one for key, one in found.items() if one.outer.boundary_id == last}
+
+    def executor_of(self, step: Step) -> Step | None:
+        """What runs the container of a task, in all attempts at that."""
+        return self._steps([node.id for node in step.attempts]).get("executor")
+
+    def pod_name(self, node: NodeJson) -> str:
+        """The name of a node's pod, as KFP's RetrievePodName (backend/src/common/util/workflow.go) makes it."""
+        if self._old_pod_names or node.name == self.name:
+            return node.id
+        number = node.id.rpartition("-")[2]
+        return f"{self.name}-{number}" if ".inline" in node.name else f"{self.name}-{node.template_name}-{number}"
+
+    def node_id(self, name: str) -> str:
+        """The id that Argo gives to a node of this name: FNV-1a of it, 32 bits."""
+        value = 0x811C9DC5
+        for byte in name.encode():
+            value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+        return self.name if name == self.name else f"{self.name}-{value}"
+
+    def _steps(self, boundaries: list[str]) -> dict[str, Step]:
+        found: dict[str, Step] = {}
+        for boundary in boundaries:
+            numbered = ((_attempt(node), node) for node in self._inside.get(boundary, ()))
+            for number, node in sorted(numbered, key=lambda one: (one[0], one[1].name)):
+                shown = node.display_name or node.name.rpartition(".")[2]
+                key = _ATTEMPT.sub("", shown) if number >= 0 else shown
+                step = found.get(key)
+                if step is None:
+                    item = _ITEM.search(key)
+                    name = key[: item.start()] if item else key
+                    step = found[key] = Step(name, int(item[1]) if item else None, "", node.template_name)
+                if node.type == "Retry":
+                    step.retry = node
+                else:
+                    step.attempts.append(node)
+        for step in found.values():
+            outer = step.outer
+            is_attempt = step.retry is None and _attempt(outer) >= 0
+            step.node_id = self.node_id(_ATTEMPT.sub("", outer.name)) if is_attempt else outer.id
+        return found
+
+
+def read_workflow(manifest: str) -> Workflow:
+    """Reads a Workflow.
+
+    Raises:
+        UnreadableWorkflowError: It is none, or its nodes are not in it.
+    """
+    try:
+        found = msgspec.json.decode(manifest, type=_WorkflowJson)
+        status = found.status
+        nodes = status.nodes or {}
+        if not nodes and status.compressed_nodes:
+            packed = base64.b64decode(status.compressed_nodes)
+            nodes = msgspec.json.decode(_unpacked(packed), type=dict[str, NodeJson])
+    except (msgspec.DecodeError, UnicodeError, RecursionError, binascii.Error, zlib.error) as error:
+        raise UnreadableWorkflowError(f"its workflow cannot be read ({error})") from error
+    if not nodes and status.offload_node_status_version:
+        raise UnreadableWorkflowError("its workflow is so large that Argo keeps its nodes in a database of its own")
+    return Workflow(found, nodes)
+
+
+def moment(text: str | None) -> datetime | None:
+    """Reads a time of Argo's; None if it is unset or none."""
+    try:
+        return known_time(msgspec.convert(text, datetime)) if text else None
+    except (msgspec.ValidationError, OverflowError, ValueError):
+        return None
+
+
+def _attempt(node: NodeJson) -> int:
+    """Which attempt a node is, counted from 0; -1 for a Retry node, and where there are no attempts."""
+    found = _ATTEMPT.search(node.display_name or node.name)
+    return int(found[1]) if found and node.type != "Retry" else -1
+
+
+def _unpacked(packed: bytes) -> bytes:
+    unpacking = zlib.decompressobj(_GZIP)
+    nodes = unpacking.decompress(packed, MAX_NODES_BYTES)
+    if unpacking.unconsumed_tail:
+        raise UnreadableWorkflowError(f"its nodes are larger than {MAX_NODES_BYTES} bytes")
+    return nodes
+
+
+def _text_of(ports: _PortsJson | None, name: str) -> str:
+    values: Iterator[object] = (one.value for one in (ports and ports.parameters) or () if one.name == name)
+    value = next(values, None)
+    return value if isinstance(value, str) else "" if value is None else str(value)

@@ -1,0 +1,356 @@
+"""The tasks of a run, and why it failed, from the nodes of its Argo Workflow (KFP 2.5 to 2.17, and files of KFP v1).
+
+A task `greet` is several nodes: `greet-driver` decides whether and how it runs, `greet` is its executor, a DAG around
+the pod `executor`. A loop is a DAG with `iteration-iterations(0:0)` and, in that, `iteration-item` for each item; an
+exit task is inside `X.onExit`. They are told apart by their templates, which KFP's compiler names (argocompiler/*.go),
+and by where they stand, never by their names alone: an author may call a task `executor` or `x-driver`, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kfadapter_grpc.contract.run_paths import paths_of
+from kfadapter_grpc.contract.runs import RunState, RunTask
+from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, Failure, Pod, RunNodes, who
+from kfadapter_grpc.kfp.wire.runs import STUCK_AFTER
+from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kfadapter_grpc.kfp.workflow import NodeJson, Step, Workflow
+
+
+_DRIVERS = frozenset({"system-dag-driver", "system-container-driver"})
+_CONTAINERS = frozenset({"system-container-executor", "retry-system-container-executor"})
+_IMPORTER = "system-importer"
+_FOLDED = frozenset({"StepGroup", "TaskGroup", "Container"})
+_ON_EXIT = ".onExit"
+_ITERATIONS = "iteration-iterations"
+_ITEM = "iteration-item"
+_BEING_PREPARED = frozenset({"", "ContainerCreating", "PodInitializing"})
+_STOPPED_BY_SIGNAL = re.compile(r".*exit code (137|143)\)?")
+_ATTEMPT = re.compile(r"\(\d+\)$")
+_BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
+_STATES = {
+    "Succeeded": RunState.SUCCEEDED,
+    "Failed": RunState.FAILED,
+    "Error": RunState.FAILED,
+    "Skipped": RunState.SKIPPED,
+    "Omitted": RunState.OMITTED,
+}
+
+
+class _InfoJson(msgspec.Struct):
+    name: str = ""
+
+
+class _TriggerJson(msgspec.Struct):
+    condition: str = ""
+
+
+class _TaskSpecJson(msgspec.Struct, rename="camel"):
+    """What a driver is told of its task: a PipelineTaskSpec."""
+
+    task_info: _InfoJson = msgspec.field(default_factory=_InfoJson)
+    trigger_policy: _TriggerJson = msgspec.field(default_factory=_TriggerJson)
+    parameter_iterator: dict[str, object] | None = None
+    artifact_iterator: dict[str, object] | None = None
+
+
+def read_nodes(manifest: str, *, is_over: bool = False, now: datetime | None = None) -> RunNodes:
+    """Reads the tasks of a run from its `workflow_manifest`; one that cannot be read makes `unreadable`.
+
+    Args:
+        manifest: The Workflow as JSON.
+        is_over: Whether the run has ended: nothing waits then.
+        now: The time at which pods are waiting.
+    """
+    try:
+        workflow = read_workflow(manifest)
+    except UnreadableWorkflowError as error:
+        return RunNodes(unreadable=str(error))
+    return _Reader(workflow, is_over=is_over, now=now or datetime.now(timezone.utc)).read()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where steps stand: in a task, in an iteration of a loop, at the end of a group, directly in its exit hook."""
+
+    parent: str = ""
+    iteration: int | None = None
+    at_end: bool = False
+    in_hook: bool = False
+
+
+class _Reader:
+    """Reads one Workflow. Groups are walked breadth first, so that a hostile one cannot exhaust the stack."""
+
+    def __init__(self, workflow: Workflow, *, is_over: bool, now: datetime) -> None:
+        self._workflow = workflow
+        self._is_over = is_over
+        self._now = now
+        self._found: list[tuple[str, RunTask]] = []
+        self._pods: dict[str, tuple[Pod, ...]] = {}
+        self._failures: list[Failure] = []
+        self._waiting: list[tuple[str, str]] = []
+        self._todo: deque[tuple[Mapping[str, Step], _Place]] = deque()
+
+    def read(self) -> RunNodes:
+        workflow = self._workflow
+        self._begin(workflow.top())
+        while self._todo:
+            self._walk(*self._todo.popleft())
+        tasks = [task for _, task in sorted(self._found, key=lambda one: one[0])]  # stable: a group before its tasks
+        if workflow.is_terminated:
+            tasks = self._stopped(tasks)
+        canceled = {task.task_id for task in tasks if task.state is RunState.CANCELED}
+        paths = paths_of(tasks)
+        warnings = [f"{who(paths.get(task_id, ''))} is waiting: {words}" for task_id, words in self._waiting]
+        if len(warnings) > MANY:
+            warnings[MANY:] = [f"{len(warnings) - MANY} more tasks are waiting"]
+        return RunNodes(
+            tasks=tuple(tasks),
+            namespace=workflow.namespace,
+            is_terminated=workflow.is_terminated,
+            warnings=tuple(warnings),
+            pods_by_task=self._pods,
+            failures=tuple(one for one in self._failures if one.task_id not in canceled),
+            message=workflow.message,
+        )
+
+    # --- walking ------------------------------------------------------------------------------------------------
+
+    def _begin(self, top: Mapping[str, Step]) -> None:
+        """Finds the author's tasks: below `root` of KFP v2, or directly in the Workflow of a v1 file."""
+        for key, step in top.items():
+            if key == self._workflow.name:
+                inner = self._workflow.inside(step)
+                driver = inner.get("root-driver")
+                if driver is not None and driver.template in _DRIVERS and step.template == "entrypoint":
+                    self._driver(driver, _Place())
+                    inner = self._workflow.inside(inner["root"]) if "root" in inner else {}
+                elif not inner and step.type not in {"DAG", "Steps"}:
+                    inner = {step.template: replace(step, name=step.template)}  # its entrypoint is a container
+                self._todo.append((inner, _Place()))
+            elif key.endswith(_ON_EXIT):
+                self._hook(step, _Place())
+
+    def _walk(self, steps: Mapping[str, Step], place: _Place) -> None:
+        drivers = {served: step for step in steps.values() if (served := _served(step, steps))}
+        own = [step for step in steps.values() if not _served(step, steps)]
+        with_items = {step.name for step in own if step.item is not None}
+        for step in sorted(own, key=lambda one: (one.began, one.item or 0, one.name)):
+            if step.name.endswith(_ON_EXIT):
+                self._hook(step, place)
+            elif step.type not in _FOLDED or (step.type == "TaskGroup" and step.name not in with_items):
+                at = place if step.item is None else replace(place, iteration=step.item)
+                self._task(step.name, step, drivers.pop(step.name, None), at)
+        for served, driver in drivers.items():
+            self._task(served, None, driver, place)
+
+    def _hook(self, step: Step, place: _Place) -> None:
+        """Takes up what an exit hook runs; in files of KFP v1 that may be one container."""
+        inner = self._workflow.inside(step) or {step.template: replace(step, name=step.template)}
+        self._todo.append((inner, replace(place, at_end=True, in_hook=True)))
+
+    def _loop(self, inner: Mapping[str, Step], loop: RunTask, place: _Place) -> None:
+        """Takes up the iterations of a loop."""
+        for step in inner.values():
+            if step.name == _ITERATIONS and step.item is not None:
+                body = self._workflow.inside(step)
+                driver, item = body.get(f"{_ITEM}-driver"), body.get(_ITEM)
+                at = replace(place, iteration=step.item)
+                if item is not None and item.template in _CONTAINERS:
+                    self._task(loop.name, item, driver, at)
+                    continue
+                if driver is not None:
+                    self._driver(driver, at)
+                if item is not None:
+                    self._todo.append((self._workflow.inside(item), at))
+
+    def _driver(self, driver: Step, place: _Place) -> None:
+        """Takes note of a driver that serves no task of its own: the pipeline's, or an iteration's."""
+        pods = driver.pods()
+        if warning := self._words_of_waiting(pods):
+            self._waiting.append((place.parent, warning))
+        if _has_failed(driver):
+            self._failures.append(self._failure(driver, pods, place, place.parent, by_driver=True))
+
+    # --- one task -----------------------------------------------------------------------------------------------
+
+    def _task(self, name: str, step: Step | None, driver: Step | None, place: _Place) -> None:
+        """Takes up a task: its executor or group, and its driver; at first there is only the latter."""
+        inner = self._workflow.inside(step) if step else {}
+        driver = inner.get("iteration-driver") if step and _is_loop(name, step) else driver
+        spec = _spec_of(driver or step)
+        kind = _kind(name, step, driver, spec)
+        pods, of_driver = self._pods_of(step), driver.pods() if driver else []
+        state = _state(step, driver, kind, inner, pods)
+        warning = self._words_of_waiting(pods or of_driver)
+        if _has_failed(driver):
+            pods = of_driver
+        outer = (step or driver).outer  # type: ignore[union-attr] # there is one of the two
+        task = RunTask(
+            name=name,
+            task_id=step.node_id if step else self._workflow.node_id(_path_served(outer.name)),
+            state=state,
+            started_at=moment(outer.started_at) if state in _BEGUN else None,
+            finished_at=moment(outer.finished_at) if state in _BEGUN and state.is_over else None,
+            pod_name=self._workflow.pod_name(pods[-1]) if pods else "",
+            display_name=spec.task_info.name,
+            kind=TaskKind.EXIT_HANDLER if place.in_hook else kind,
+            parent_task_id=place.parent,
+            iteration_index=place.iteration,
+            attempts=len(pods),
+            cached=driver is not None and driver.output("cached-decision") == "true",
+            warnings=(warning,) if warning else (),
+        )
+        if warning:
+            self._waiting.append((task.task_id, warning))
+        if state is RunState.FAILED:
+            task = replace(task, error=self._why(task, step, driver, pods, place))
+        self._pods[task.task_id] = tuple(self._pod(pod) for pod in pods)
+        self._found.append((min(one.began for one in (step, driver) if one), task))
+        below = _Place(task.task_id, place.iteration, place.at_end)
+        if kind is TaskKind.LOOP:
+            self._loop(inner, task, below)
+        elif kind.is_group:
+            self._todo.append((inner, below))
+
+    def _pods_of(self, step: Step | None) -> list[NodeJson]:
+        """The pods of a task itself."""
+        executor = self._workflow.executor_of(step) if step and step.template in _CONTAINERS else step
+        return executor.pods() if executor else []
+
+    def _why(
+        self, task: RunTask, step: Step | None, driver: Step | None, pods: Sequence[NodeJson], place: _Place
+    ) -> str:
+        """Returns why a task failed, and takes note of it, unless it is a group of which something inside failed."""
+        by_driver = _has_failed(driver)
+        source = driver if by_driver else step
+        if source is None or (not by_driver and not pods and source.type in {"DAG", "Steps"}):
+            return ""
+        failure = self._failure(source, pods, place, task.task_id, by_driver=by_driver)
+        self._failures.append(replace(failure, iteration=None))
+        return f"its driver failed: {failure.reason}" if by_driver else failure.reason
+
+    def _failure(
+        self, source: Step, pods: Sequence[NodeJson], place: _Place, task_id: str, *, by_driver: bool
+    ) -> Failure:
+        failed = [pod for pod in pods if _STATES.get(pod.phase) is RunState.FAILED] or [source.outer]
+        message = failed[-1].message or source.outer.message
+        return Failure(
+            task_id=task_id,
+            reason=message.removeprefix("main: "),
+            at=failed[-1].finished_at or "",
+            pod=self._workflow.pod_name(failed[-1]),
+            by_driver=by_driver,
+            at_end=place.at_end,
+            iteration=place.iteration,
+        )
+
+    def _words_of_waiting(self, pods: Sequence[NodeJson]) -> str:
+        """Why the last pod does not start, if that is worth a warning."""
+        last = pods[-1] if pods else None
+        if last is None or last.phase != "Pending" or self._is_over:
+            return ""
+        since = moment(last.started_at)
+        is_slow = since is not None and self._now - since >= STUCK_AFTER
+        return last.message if is_slow or last.message not in _BEING_PREPARED else ""
+
+    def _pod(self, node: NodeJson) -> Pod:
+        return Pod(node.id, self._workflow.pod_name(node), node.phase in _STATES, node.artifact_names)
+
+    def _stopped(self, tasks: Sequence[RunTask]) -> list[RunTask]:
+        """In a run that was asked to stop, what its end has ended is canceled, not failed."""
+        parents = {task.task_id: task.parent_task_id for task in tasks}
+        really: set[str] = set()
+        for failure in self._failures:
+            one = failure.task_id if not _came_of_stopping(failure.reason) else ""
+            while one and one not in really:
+                really.add(one)
+                one = parents.get(one, "")
+        going = {RunState.RUNNING, RunState.PENDING} if self._is_over else set()
+        return [
+            replace(task, state=RunState.CANCELED, error="")
+            if task.state in going or (task.state is RunState.FAILED and task.task_id not in really)
+            else task
+            for task in tasks
+        ]
+
+
+def _served(step: Step, steps: Mapping[str, Step]) -> str:
+    """The name of the task whose driver a step is; empty if it is none.
+
+    KFP makes volumes in drivers alone, which are named as their tasks (argocompiler/dag.go, dummyImages).
+    """
+    name = step.name.removesuffix("-driver")
+    if step.template not in _DRIVERS or name == step.name:
+        return ""
+    told = step.input("task-name")  # not in 2.5
+    return "" if told == step.name or (not told and f"{step.name}-driver" in steps) else name
+
+
+def _spec_of(step: Step | None) -> _TaskSpecJson:
+    try:
+        return msgspec.json.decode(step.input("task") or "{}" if step else "{}", type=_TaskSpecJson)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return _TaskSpecJson()
+
+
+def _kind(name: str, step: Step | None, driver: Step | None, spec: _TaskSpecJson) -> TaskKind:
+    template = step.template if step else ""
+    if template == _IMPORTER:
+        return TaskKind.IMPORTER
+    if template in _CONTAINERS or template in _DRIVERS or (driver and driver.template == "system-container-driver"):
+        return TaskKind.CONTAINER
+    if step and _is_loop(name, step):
+        return TaskKind.LOOP
+    is_group = step is None or step.type in {"DAG", "Steps"} or template.startswith("comp-")
+    if not is_group:
+        return TaskKind.CONTAINER
+    return TaskKind.CONDITION if spec.trigger_policy.condition else TaskKind.DAG
+
+
+def _has_failed(step: Step | None) -> bool:
+    return step is not None and _STATES.get(step.outer.phase) is RunState.FAILED
+
+
+def _is_loop(name: str, step: Step) -> bool:
+    """Whether a step is a loop; its driver is inside of it."""
+    return step.template.endswith(f"-{name}-iterator")
+
+
+def _state(
+    step: Step | None, driver: Step | None, kind: TaskKind, inner: Mapping[str, Step], pods: Sequence[NodeJson]
+) -> RunState:
+    if _has_failed(driver):
+        return RunState.FAILED
+    if step is None:
+        return RunState.OMITTED if driver and driver.outer.phase == "Omitted" else RunState.PENDING
+    ended = _STATES.get(step.outer.phase)
+    iterations = inner.get(_ITERATIONS)
+    if ended is RunState.SUCCEEDED and kind is TaskKind.LOOP and iterations and iterations.outer.phase == "Skipped":
+        return RunState.SKIPPED
+    if ended is not None:
+        return ended
+    waits = pods and pods[-1].phase == "Pending" and not kind.is_group
+    return RunState.PENDING if waits else RunState.RUNNING
+
+
+def _path_served(driver: str) -> str:
+    """The name of the node that a driver's node serves."""
+    return _ATTEMPT.sub("", driver).removesuffix("-driver")
+
+
+def _came_of_stopping(reason: str) -> bool:
+    return not reason or reason.startswith(STOPPED) or bool(_STOPPED_BY_SIGNAL.fullmatch(reason))

@@ -1,0 +1,139 @@
+"""What follows from the descriptors of the services: names, kinds of calls, roles, default deadlines.
+
+Server and client both read it here, so that neither types a service's name or a method's nature again.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
+from kfadapter_grpc.contract.callers import Role
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+
+_FILES: tuple[FileDescriptor, ...] = (
+    pipeline_pb2.DESCRIPTOR,
+    run_pb2.DESCRIPTOR,
+    experiment_pb2.DESCRIPTOR,
+    recurring_run_pb2.DESCRIPTOR,
+)
+
+VERSION_KEY = "x-kfadapter-version"
+"""The key under which the trailers of an answer tell the adapter's version."""
+READ_SECONDS = 10.0
+"""Default deadline of a call without side effects."""
+WRITE_SECONDS = 30.0
+"""Default deadline of a call with side effects."""
+UPLOAD_SECONDS = 60.0
+"""Default deadline of an upload, before its size is known."""
+UPLOAD_SECONDS_PER_MB = 2.0
+"""What each MB (10^6 bytes) of an upload adds to its default deadline."""
+DOWNLOAD_SECONDS = 60.0
+"""Default deadline of a download until KFP has answered; sending has a further one, as an upload of the size has."""
+
+
+_WITHOUT_DEADLINE = frozenset({"Watch"})
+"""The methods whose answers may go on for as long as the caller likes; gRPC's descriptors have no word for it."""
+
+
+FOLLOW_SECONDS = 365 * 24 * 3600.0
+"""How long a log may be followed by a caller who sets no deadline."""
+
+
+class CallKind(enum.Enum):
+    """What a call costs the server: which of its bounds it counts against."""
+
+    UNARY = "unary"
+    UPLOAD = "upload"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class RpcMethod:
+    """One RPC of the contract.
+
+    Attributes:
+        service: The service's full name (`kfadapter.v1.PipelineService`).
+        name: The method's name (`Get`).
+        read_only: Whether it is declared to have no side effects; only such calls may be repeated blindly.
+        client_streaming: Whether the caller sends a stream.
+        server_streaming: Whether the server answers with a stream.
+    """
+
+    service: str
+    name: str
+    read_only: bool
+    client_streaming: bool
+    server_streaming: bool
+
+    @property
+    def path(self) -> str:
+        """The method as gRPC names it on the wire (`/kfadapter.v1.PipelineService/Get`)."""
+        return f"/{self.service}/{self.name}"
+
+    @property
+    def role(self) -> Role:
+        """What its caller must be, where callers have roles: a reader suffices for what has no side effects."""
+        return Role.READER if self.read_only else Role.WRITER
+
+    @property
+    def kind(self) -> CallKind:
+        """Which bound it counts against."""
+        if self.client_streaming:
+            return CallKind.UPLOAD
+        return CallKind.STREAM if self.server_streaming else CallKind.UNARY
+
+    @property
+    def endless(self) -> bool:
+        """Whether its answers may go on for ever; `default_seconds` then bounds how it begins."""
+        return self.server_streaming and self.name in _WITHOUT_DEADLINE
+
+    @property
+    def default_seconds(self) -> float:
+        """The deadline of a call that brings none; that of an upload or a download grows with its size."""
+        if self.client_streaming:
+            return UPLOAD_SECONDS
+        if self.server_streaming and not self.endless:
+            return DOWNLOAD_SECONDS
+        return READ_SECONDS if self.read_only else WRITE_SECONDS
+
+
+def upload_seconds(size: int) -> float:
+    """The default deadline of an upload of `size` bytes."""
+    return UPLOAD_SECONDS + UPLOAD_SECONDS_PER_MB * size / 1_000_000
+
+
+def download_seconds(size: int) -> float:
+    """How long a download of `size` bytes may take from the first to the last byte, if the caller sets no deadline."""
+    return upload_seconds(size)
+
+
+def _method(descriptor: MethodDescriptor) -> RpcMethod:
+    level = descriptor.GetOptions().idempotency_level
+    return RpcMethod(
+        service=descriptor.containing_service.full_name,
+        name=descriptor.name,
+        read_only=level == MethodOptions.NO_SIDE_EFFECTS,
+        client_streaming=descriptor.client_streaming,
+        server_streaming=descriptor.server_streaming,
+    )
+
+
+_DESCRIPTORS: tuple[MethodDescriptor, ...] = tuple(
+    method for file in _FILES for service in file.services_by_name.values() for method in service.methods
+)
+
+METHODS: dict[str, RpcMethod] = {method.path: method for method in map(_method, _DESCRIPTORS)}
+"""Every RPC of the contract by its path."""
+
+METHOD_OF_REQUEST: dict[str, RpcMethod] = {one.input_type.full_name: _method(one) for one in _DESCRIPTORS}
+"""The RPC that a message asks for, by the message's full name: no two RPCs share a request."""
+
+SERVICES: tuple[str, ...] = tuple(dict.fromkeys(method.service for method in METHODS.values()))
+"""The full names of the services."""

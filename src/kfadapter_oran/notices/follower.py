@@ -1,0 +1,231 @@
+"""Sees runs of training jobs end: a watch tells soon, and a comparison with what there is tells all of them.
+
+Neither takes a failure to look for news of a run: what is not answered is asked again.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import structlog
+
+from kfadapter_grpc.client.watch import MAX_KNOWN
+from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
+from kfadapter_grpc.contract.models import View
+from kfadapter_grpc.contract.run_events import RunChanged, RunGone
+from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.contract.training_arguments import JOB_LABEL
+from kfadapter_oran.notices.models import SeenRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime, timedelta
+
+    from structlog.typing import FilteringBoundLogger
+
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.run_events import RunEvent
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_oran.notices.outbox import Outbox, Written
+
+COMPARE_SECONDS = 60.0
+"""How far apart the comparisons are."""
+SILENT_SECONDS = 90.0
+"""After how long without a word from the adapter the watch counts as cut off: three heartbeats."""
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_LIVE = tuple(state for state in RunState if state.value and not state.is_over)
+_PAGE = 200
+
+
+class Follower:
+    """Follows runs on threads of its own, from `start` to `stop`.
+
+    Attributes:
+        problem: Why the outbox cannot be written just now; empty if it can.
+        compared_at: When all runs were last compared, on the monotonic clock; None before.
+        heard_at: When the watch last told something, on the monotonic clock; None before.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        outbox: Outbox,
+        keep: timedelta,
+        written: Callable[[], None],
+        compare_seconds: float = COMPARE_SECONDS,
+    ) -> None:
+        """Has `written` called after a notice was written. Closes the client when it stops."""
+        self._client = client
+        self._outbox = outbox
+        self._keep = keep
+        self._written = written
+        self._compare_seconds = compare_seconds
+        self._stopped = threading.Event()
+        self._compared = threading.Event()
+        self.problem = ""
+        self.compared_at: float | None = None
+        self.heard_at: float | None = None
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(what, look, pause), name=what, daemon=True)
+            for what, look, pause in (("compare", self.compare, compare_seconds), ("watch", self._watch, 0.0))
+        ]
+        self._log: FilteringBoundLogger = structlog.get_logger()
+
+    def start(self) -> None:
+        """Begins to follow."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Ends, within `seconds`."""
+        self._stopped.set()
+        self._compared.set()
+        self._client.close()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(seconds / len(self._threads))
+
+    def is_alive(self) -> bool:
+        """Whether all threads are there."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def hears(self) -> bool:
+        """Whether the watch told something lately."""
+        return self.heard_at is not None and time.monotonic() - self.heard_at < SILENT_SECONDS
+
+    def compare(self) -> None:
+        """Takes all runs that are not over, all that were over since the last time, and those that are missing.
+
+        Raises:
+            AdapterError: Something could not be asked; what was learnt until then is kept, and nothing is forgotten.
+        """
+        open_before, after = set(self._outbox.open_runs()), self._outbox.seen_up_to()
+        newest: datetime | None = None
+        for archived in (False, True):
+            for run in self._list(states=_LIVE, archived=archived):
+                self._take_listed(run)
+                open_before.discard(run.run_id)
+        for archived in (False, True):
+            for run in self._list(finished_after=after, archived=archived):
+                self._take_listed(run)
+                open_before.discard(run.run_id)
+                if run.state.is_over and run.finished_at and (newest is None or run.finished_at > newest):
+                    newest = run.finished_at
+        for run_id in open_before:
+            self._look_for(run_id)
+        forgotten = self._outbox.complete(newest, self._keep)
+        self.compared_at, self.problem = time.monotonic(), ""
+        if not self._compared.is_set():
+            self._log.info("following", open_runs=len(self._outbox.open_runs()))
+            self._compared.set()
+        if forgotten:
+            self._log.info("delivered notices forgotten", notices=forgotten)
+
+    def _list(
+        self, *, archived: bool, states: tuple[RunState, ...] = (), finished_after: datetime | None = None
+    ) -> Iterator[Run]:
+        token = ""
+        while True:
+            page = self._client.list_runs_page(
+                label_keys=[JOB_LABEL],
+                states=states,
+                finished_after=finished_after,
+                archived=archived,
+                page_size=_PAGE,
+                page_token=token,
+            )
+            yield from page.items
+            token = page.next_token
+            if not token:
+                return
+
+    def _look_for(self, run_id: str) -> None:
+        """Looks for a run that was not over and is in no list; one that is not there at all was deleted."""
+        try:
+            found = self._client.get_run(run_id, view=View.BASIC)
+        except RunNotFoundError:
+            self._tell(self._outbox.miss(run_id))
+        else:
+            self._take_listed(found)
+
+    def _watch(self) -> None:
+        """Takes what the watch tells, until it is cut off for good."""
+        self._compared.wait()  # only then it is known which runs to go on with
+        if self._stopped.is_set():
+            return
+        where = RunFilter(label_keys=frozenset({JOB_LABEL}), created_after=self._outbox.seen_up_to())
+        known = dict(list(self._outbox.open_runs().items())[-MAX_KNOWN:])
+        with closing(self._client.watch_runs(where=where, known_etags=known)) as events:
+            for event in events:
+                self.heard_at = time.monotonic()
+                self._take_event(event)
+
+    def _take_event(self, event: RunEvent) -> None:
+        if isinstance(event, RunChanged):
+            self._take(event.run)
+        elif isinstance(event, RunGone):
+            self._tell(self._outbox.miss(event.run_id))
+
+    def _take_listed(self, run: Run) -> None:
+        """Takes a run of a list, which may call a terminated run failed: a failure that is news is read whole."""
+        if run.state is RunState.FAILED:
+            seen = SeenRun.try_of(run)
+            if seen is None or not self._outbox.is_new_end(seen):
+                return
+            try:
+                run = self._client.get_run(run.run_id)
+            except RunNotFoundError:
+                return  # the next comparison misses it
+        self._take(run)
+
+    def _take(self, run: Run) -> None:
+        seen = SeenRun.try_of(run)
+        if seen is not None:
+            self._tell(self._outbox.take(seen))
+
+    def _tell(self, written: Written | None) -> None:
+        if written is not None:
+            self._log.info(
+                "notice written",
+                notice=written.id,
+                trainingjob_id=written.job,
+                run_id=written.run_id,
+                run_status=written.state,
+            )
+            self._written()
+
+    def _repeat(self, what: str, look: Callable[[], None], seconds: float) -> None:
+        """Looks over and over, `seconds` apart, with growing pauses while that fails."""
+        failures, said = 0, ""
+        while not self._stopped.is_set():
+            why = self._try(what, look)
+            failures = failures + 1 if why else 0
+            if said and not why:
+                self._log.info(f"{what} works again")
+            said = why
+            pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS) if why else seconds
+            self._stopped.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    def _try(self, what: str, look: Callable[[], None]) -> str:
+        """Looks once; tells why that failed."""
+        try:
+            look()
+        except AdapterError as error:
+            if not self._stopped.is_set():
+                self._log.warning(f"{what} failed", reason=error.reason, message=error.message)
+            return error.reason
+        except sqlite3.Error as error:
+            self.problem = f"the outbox cannot be written: {error}"
+            self._log.error("outbox cannot be written", message=str(error))
+            return "OUTBOX"
+        except Exception:  # noqa: BLE001 - a fault of our own must not end the following
+            if not self._stopped.is_set():
+                self._log.exception(f"{what} failed")
+            return "INTERNAL"
+        return ""

@@ -1,0 +1,196 @@
+"""Writes a notice for each end of a run, once, before anybody is told; forgets only what cannot come up again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from kfadapter_oran.notices.database import OutboxError, moment
+from kfadapter_oran.notices.models import DELETED, NoticeStatus, SeenRun
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from kfadapter_oran.notices.database import Database
+
+GONE_SECONDS = 60.0
+"""How long a run must not be found before it counts as deleted."""
+LOOK_BACK = timedelta(hours=1)
+"""How much later than others KFP may tell of a run's end."""
+_SINCE, _FLOOR, _NEWEST, _NAMESPACE = "since", "floor", "newest", "namespace"
+_DONE = (NoticeStatus.DELIVERED.value, NoticeStatus.SUPERSEDED.value, NoticeStatus.DISCARDED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A notice that was just written: its number, its run, the job, and how the run ended."""
+
+    id: int
+    run_id: str
+    job: str
+    state: str
+
+
+class Outbox:
+    """What comes in. Safe to use from several threads.
+
+    Three moments of KFP's clock are kept. `since`: ends up to it are none of our business. `newest`: all runs that were
+    over up to it have been seen. `floor`: an end up to it that is not in the outbox is history and is never told;
+    it starts at `since`, and only with it in the same transaction delivered notices of ends up to it are forgotten.
+    So none that was forgotten can be written again, and none that was not yet seen is forgotten.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._now = now
+
+    def begin(self, since: datetime, namespace: str) -> bool:
+        """Sets where telling begins, if this is the first time; tells whether it was.
+
+        Args:
+            since: Ends up to this moment are not told.
+            namespace: The namespace whose runs are followed; what was followed first must stay so.
+
+        Raises:
+            OutboxError: The outbox is of another namespace.
+        """
+        with self._database.writing() as connection:
+            facts = _facts(connection)
+            if _SINCE in facts:
+                if facts[_NAMESPACE] != namespace:
+                    raise OutboxError(
+                        f"{self._database.path} is the outbox of the namespace '{facts[_NAMESPACE]}', not of"
+                        f" '{namespace}': runs of the one would be missing in the other"
+                    )
+                return False
+            at = since.timestamp()
+            first = {_SINCE: at, _FLOOR: at, _NEWEST: at, _NAMESPACE: namespace}
+            connection.executemany("INSERT INTO facts (name, value) VALUES (?, ?)", first.items())
+            return True
+
+    def take(self, run: SeenRun) -> Written | None:
+        """Takes a run as it is now; writes a notice if it is over and that was not told yet."""
+        if not self._is_news(run):
+            return None
+        with self._database.writing() as connection:
+            if not run.is_over:
+                self._keep_open(connection, run)
+                return None
+            was_open = connection.execute("DELETE FROM open_runs WHERE run_id = ?", (run.run_id,)).rowcount > 0
+            facts = _facts(connection)
+            if not was_open and run.ended_at.timestamp() <= facts[_FLOOR]:
+                return None
+            if _was_told(run, facts) or self._last_end(connection, run.run_id) > run.ended_at.timestamp():
+                return None
+            return self._write(connection, run.run_id, run.job, run.state, run.ended_at.timestamp())
+
+    def is_new_end(self, run: SeenRun) -> bool:
+        """Whether a run has ended in a way that is neither in the outbox nor history."""
+        at = run.ended_at.timestamp()
+        if self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND ended_at >= ?", (run.run_id, at)):
+            return False
+        if self._database.read("SELECT 1 FROM open_runs WHERE run_id = ?", (run.run_id,)):
+            return True
+        return at > float(dict(self._database.read("SELECT name, value FROM facts"))[_FLOOR])
+
+    def miss(self, run_id: str) -> Written | None:
+        """Takes note that a run that was not over is not there; writes a notice when it stays away."""
+        now = self._now()
+        with self._database.writing() as connection:
+            found = connection.execute("SELECT job, gone_at FROM open_runs WHERE run_id = ?", (run_id,)).fetchone()
+            if found is None:
+                return None
+            job, gone_at = found
+            if gone_at is None:
+                connection.execute("UPDATE open_runs SET gone_at = ? WHERE run_id = ?", (now, run_id))
+                return None
+            if now - gone_at < GONE_SECONDS:
+                return None
+            connection.execute("DELETE FROM open_runs WHERE run_id = ?", (run_id,))
+            if self._last_end(connection, run_id) > 0:
+                return None  # it ended, was told, and was being retried, or was seen late: that it is over is known
+            return self._write(connection, run_id, job, DELETED, max(gone_at, _facts(connection)[_FLOOR] + 1))
+
+    def open_runs(self) -> Mapping[str, str]:
+        """The runs that were not over when they were last seen, with their etags."""
+        return dict(self._database.read("SELECT run_id, etag FROM open_runs"))
+
+    def seen_up_to(self) -> datetime:
+        """From when on ends must be looked at again: a while before the newest that was seen."""
+        facts = dict(self._database.read("SELECT name, value FROM facts"))
+        return moment(max(facts[_NEWEST] - LOOK_BACK.total_seconds(), facts[_FLOOR]))
+
+    def complete(self, newest: datetime | None, keep: timedelta) -> int:
+        """Takes note that all ends up to `newest` have been seen; forgets what is done and older than `keep` before it.
+
+        Returns:
+            How many notices were forgotten.
+        """
+        with self._database.writing() as connection:
+            facts = _facts(connection)
+            seen = max(facts[_NEWEST], newest.timestamp() if newest else 0.0)
+            floor = max(facts[_FLOOR], seen - max(keep, LOOK_BACK).total_seconds())
+            update = "UPDATE facts SET value = ? WHERE name = ?"
+            connection.executemany(update, [(seen, _NEWEST), (floor, _FLOOR)])
+            return connection.execute(
+                "DELETE FROM notices WHERE status IN (?, ?, ?) AND ended_at <= ?"
+                " AND run_id NOT IN (SELECT run_id FROM open_runs)",
+                (*_DONE, floor),
+            ).rowcount
+
+    def _is_news(self, run: SeenRun) -> bool:
+        """Whether there may be something to write: most runs are seen many times."""
+        known = self._database.read("SELECT etag, gone_at FROM open_runs WHERE run_id = ?", (run.run_id,))
+        if not run.is_over:
+            return known != [(run.etag, None)]
+        told = self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND state = ?", (run.run_id, run.state))
+        return bool(known) or not told
+
+    def _last_end(self, connection: sqlite3.Connection, run_id: str) -> float:
+        """The latest end of a run that was told; 0 if there is none."""
+        query = "SELECT coalesce(max(ended_at), 0) FROM notices WHERE run_id = ?"
+        return float(connection.execute(query, (run_id,)).fetchone()[0])
+
+    def _keep_open(self, connection: sqlite3.Connection, run: SeenRun) -> None:
+        connection.execute(
+            "INSERT INTO open_runs (run_id, job, etag) VALUES (?, ?, ?)"
+            " ON CONFLICT (run_id) DO UPDATE SET etag = excluded.etag, gone_at = NULL",
+            (run.run_id, run.job, run.etag),
+        )
+
+    def _write(
+        self, connection: sqlite3.Connection, run_id: str, job: str, state: str, ended_at: float
+    ) -> Written | None:
+        now = self._now()
+        made = connection.execute(
+            "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (run_id, state) DO NOTHING",
+            (run_id, job, state, ended_at, now, now),
+        )
+        if not made.rowcount:
+            # A run that was retried ended as before, which was told. The later end keeps the row from being forgotten.
+            connection.execute(
+                "UPDATE notices SET ended_at = max(ended_at, ?) WHERE run_id = ? AND state = ?",
+                (ended_at, run_id, state),
+            )
+            return None
+        return Written(int(made.lastrowid or 0), run_id, job, state)
+
+
+def _facts(connection: sqlite3.Connection) -> dict[str, Any]:
+    return dict(connection.execute("SELECT name, value FROM facts").fetchall())
+
+
+def _was_told(run: SeenRun, facts: Mapping[str, float]) -> bool:
+    """Whether the run ended like this before, so long ago that the notice may have been forgotten."""
+    ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
+    return any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends)
+
+
+def utc_now() -> datetime:
+    """Tells the time."""
+    return datetime.now(timezone.utc)

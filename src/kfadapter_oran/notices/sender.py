@@ -1,0 +1,139 @@
+"""Posts what is due, on a few threads: a receiver that hangs holds those up, and nothing else."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+
+from kfadapter_oran.notices.receiver import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from kfadapter_oran.notices.deliveries import Deliveries
+    from kfadapter_oran.notices.models import Notice
+    from kfadapter_oran.notices.receiver import Attempt, Receiver
+
+SENDERS = 4
+"""How many notices are posted at once."""
+LOOK_SECONDS = 1.0
+"""How often it is looked whether something is due: a person may have decided that, in another process."""
+_DISK_SECONDS = 2.0
+
+
+class Sender:
+    """Posts notices on threads of its own, from `start` to `stop`.
+
+    Attributes:
+        problem: Why the outbox cannot be used just now; empty if it can.
+    """
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        receiver: Receiver,
+        observe: Callable[[Outcome], None] = lambda _: None,
+        senders: int = SENDERS,
+    ) -> None:
+        """Has `observe` told of every attempt."""
+        self._deliveries = deliveries
+        self._receiver = receiver
+        self._observe = observe
+        self._news = threading.Condition()
+        self._written = 0
+        self._stopped = False
+        self.problem = ""
+        self._threads = [
+            threading.Thread(target=self._run, name=f"sender-{number}", daemon=True) for number in range(senders)
+        ]
+        self._log: FilteringBoundLogger = structlog.get_logger()
+
+    def start(self) -> None:
+        """Begins to post."""
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Says that a notice was written."""
+        with self._news:
+            self._written += 1
+            self._news.notify_all()
+
+    def stop(self, seconds: float) -> None:
+        """Ends; waits for attempts that are under way, but not longer than `seconds` altogether."""
+        with self._news:
+            self._stopped = True
+            self._news.notify_all()
+        if self._threads[0].ident is not None:
+            share = seconds / len(self._threads)
+            for thread in self._threads:
+                thread.join(share)
+
+    def is_alive(self) -> bool:
+        """Whether all threads are there."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            seen = self._written
+            try:
+                busy = self._send_one()
+                self.problem = ""
+            except sqlite3.Error as error:
+                busy, self.problem = False, f"the outbox cannot be used: {error}"
+                self._log.error("outbox cannot be used", message=str(error))
+            except Exception:  # noqa: BLE001 - a fault of our own must not end all sending
+                busy = False
+                self._log.exception("a notice could not be sent")
+            if not busy:
+                self._wait(seen)
+
+    def _wait(self, seen: int) -> None:
+        with self._news:
+            self._news.wait_for(lambda: self._stopped or self._written != seen, timeout=LOOK_SECONDS)
+
+    def _send_one(self) -> bool:
+        """Posts one notice that is due; tells whether there was one."""
+        with self._deliveries.claimed() as notice:
+            if notice is None:
+                return False
+            attempt = self._receiver.tell(notice)
+            self._observe(attempt.outcome)
+            self._settle(notice, attempt)
+            return True
+
+    def _settle(self, notice: Notice, attempt: Attempt) -> None:
+        """Writes down what came of it; until that is on disk, this thread does nothing else."""
+        while True:
+            try:
+                self._note(notice, attempt)
+            except sqlite3.Error as error:
+                self.problem = f"the outbox cannot be written: {error}"
+                self._log.error("outbox cannot be written", notice=notice.id, message=str(error))
+            else:
+                return
+            with self._news:
+                if self._news.wait_for(lambda: self._stopped, timeout=_DISK_SECONDS):
+                    return
+
+    def _note(self, notice: Notice, attempt: Attempt) -> None:
+        about = {
+            "notice": notice.id,
+            "trainingjob_id": notice.job,
+            "run_id": notice.run_id,
+            "run_status": notice.state,
+            "attempts": notice.attempts,
+            "answer": attempt.said,
+        }
+        if attempt.outcome is Outcome.DELIVERED:
+            self._deliveries.delivered(notice, attempt.said)
+            self._log.info("notice delivered", **about)
+        elif self._deliveries.failed(notice, attempt.said, refused=attempt.outcome is Outcome.REFUSED):
+            self._log.error("notice parked", **about)
+        else:
+            self._log.warning("notice not delivered", outcome=attempt.outcome.value, **about)
