@@ -38,7 +38,7 @@ class Module:
 
     @property
     def layer(self) -> str:
-        """The folder or module of its package that it belongs to; for a sibling of `kfadapter_grpc` with the package."""
+        """The folder or module of its package that it belongs to; of a sibling package the package."""
         package, folder = self.path.removesuffix(".py").split("/")[:2]
         return {"kfadapter_grpc": folder, "kfadapter_oran": f"oran/{folder}"}.get(package, package)
 
