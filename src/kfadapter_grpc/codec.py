@@ -21,7 +21,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kfadapter.v1 import common_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
-from kfadapter_grpc.contract import experiments, models, recurring_runs, runs, spec
+from kfadapter_grpc.contract import experiments, listing, pipelines, recurring_runs, runs, spec
 from kfadapter_grpc.contract.values import MAX_OBJECT_LEVELS, Path, Replacements, carried
 
 if TYPE_CHECKING:
@@ -40,16 +40,16 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _RECORDS: dict[str, type[Any]] = {
     message.DESCRIPTOR.full_name: record
     for message, record in (
-        (pipeline_pb2.Pipeline, models.Pipeline),
-        (pipeline_pb2.PipelineVersion, models.PipelineVersion),
+        (pipeline_pb2.Pipeline, pipelines.Pipeline),
+        (pipeline_pb2.PipelineVersion, pipelines.PipelineVersion),
         (pipeline_pb2.PipelineSpecSummary, spec.SpecSummary),
         (pipeline_pb2.Parameter, spec.Parameter),
         (pipeline_pb2.Artifact, spec.Artifact),
         (pipeline_pb2.Task, spec.Task),
         (pipeline_pb2.TaskResources, spec.TaskResources),
         (pipeline_pb2.KubernetesExtra, spec.KubernetesExtra),
-        (pipeline_pb2.DeletePipelineResponse, models.DeleteResult),
-        (pipeline_pb2.DeletePipelineVersionResponse, models.DeleteVersionResult),
+        (pipeline_pb2.DeletePipelineResponse, pipelines.DeleteResult),
+        (pipeline_pb2.DeletePipelineVersionResponse, pipelines.DeleteVersionResult),
         (run_pb2.Run, runs.Run),
         (run_pb2.RunTask, runs.RunTask),
         (run_pb2.RunStateChange, runs.RunStateChange),
@@ -63,12 +63,12 @@ _RECORDS: dict[str, type[Any]] = {
 }
 _ENUM_TYPES: tuple[tuple[EnumDescriptor, type[enum.Enum]], ...] = (
     (run_pb2.RunState.DESCRIPTOR, runs.RunState),
-    (common_pb2.StorageState.DESCRIPTOR, models.StorageState),
-    (common_pb2.View.DESCRIPTOR, models.View),
+    (common_pb2.StorageState.DESCRIPTOR, listing.StorageState),
+    (common_pb2.View.DESCRIPTOR, listing.View),
     (pipeline_pb2.TaskKind.DESCRIPTOR, spec.TaskKind),
     (pipeline_pb2.ParameterType.DESCRIPTOR, spec.ParameterType),
     (pipeline_pb2.PipelineFormat.DESCRIPTOR, spec.PipelineFormat),
-    (pipeline_pb2.IfExists.DESCRIPTOR, models.IfExists),
+    (pipeline_pb2.IfExists.DESCRIPTOR, pipelines.IfExists),
 )
 _ENUMS = {descriptor.full_name: kind for descriptor, kind in _ENUM_TYPES}
 _SMALL_BEFORE_LARGE = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -86,11 +86,11 @@ def to_record(message: Message, kind: type[R]) -> R:
     return found
 
 
-def to_page(message: Message, kind: type[R]) -> models.Page[R]:
+def to_page(message: Message, kind: type[R]) -> listing.Page[R]:
     """Makes a page of records of the answer of a List, whose first field holds them."""
     answer = cast("Any", message)
     items = tuple(to_record(item, kind) for item in getattr(answer, message.DESCRIPTOR.fields[0].name))
-    return models.Page(items, answer.next_page_token, answer.total_size if answer.HasField("total_size") else None)
+    return listing.Page(items, answer.next_page_token, answer.total_size if answer.HasField("total_size") else None)
 
 
 def enum_number(member: enum.Enum) -> Any:  # noqa: ANN401 - the stubs have a type for each enum

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
-from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.call import Role
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor, MethodDescriptor

@@ -22,9 +22,9 @@ from kfadapter_grpc.auth.tokens import TokenEntry, digest, new_token
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
-from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError
-from kfadapter_grpc.contract.run_events import RunGone
+from kfadapter_grpc.contract.runs import RunGone
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.doctor.caller import CHECKS, examine
 from kfadapter_grpc.doctor.certificates import certificate

@@ -8,7 +8,7 @@ import typer
 
 from kfadapter_grpc.cli.durations import duration, shown_duration
 from kfadapter_grpc.cli.parameter_values import parse_parameters
-from kfadapter_grpc.contract.parameter_texts import typed_values
+from kfadapter_grpc.contract.parameters import typed_values
 from kfadapter_grpc.contract.spec import Parameter, ParameterType
 
 

@@ -13,7 +13,7 @@ from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.filters import moment
 from kfadapter_grpc.cli.references import reference
-from kfadapter_grpc.contract.models import PipelineRef
+from kfadapter_grpc.contract.pipelines import PipelineRef
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter

@@ -25,7 +25,7 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import Invocation, other
 from kfadapter_grpc.cli.security_options import SecurityOptions
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.call import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.pipeline_file import default_name
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import PipelineExistsError
-from kfadapter_grpc.contract.models import IfExists
+from kfadapter_grpc.contract.pipelines import IfExists
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:

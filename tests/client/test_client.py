@@ -12,7 +12,7 @@ from kfadapter.v1 import common_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.client import Client, InvalidFieldError, VersionNotFoundError, View
 from kfadapter_grpc.contract.errors import all_error_classes
-from kfadapter_grpc.contract.models import DeleteResult, DeleteVersionResult
+from kfadapter_grpc.contract.pipelines import DeleteResult, DeleteVersionResult
 from kfadapter_grpc.methods import READ_SECONDS, WRITE_SECONDS
 
 if TYPE_CHECKING:

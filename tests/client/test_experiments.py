@@ -14,7 +14,7 @@ from kfadapter.v1 import common_pb2, experiment_pb2_grpc
 from kfadapter.v1 import experiment_pb2 as pb
 from kfadapter_grpc.client import AmbiguousNameError, Client, InvalidFieldError
 from kfadapter_grpc.contract.experiments import Experiment
-from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.interceptors.errors import wire_status
 from kfadapter_grpc.methods import READ_SECONDS
 

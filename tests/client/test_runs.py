@@ -24,7 +24,7 @@ from kfadapter_grpc.client import (
     ParameterTypeError,
     RunState,
 )
-from kfadapter_grpc.contract.request_ids import run_id_for
+from kfadapter_grpc.contract.runs import run_id_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.contract.conftest import Serve
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import PipelineFile
+    from kfadapter_grpc.contract.pipelines import PipelineFile
     from kfadapter_grpc.contract.repository import PipelineRepository
 
 GET = pb.GetPipelineRequest(name="hello")

@@ -20,7 +20,7 @@ from tests.scripted_kfp import ScriptedKfp, answers, stalls
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc import methods
 from kfadapter_grpc.contract.errors import InternalError
-from kfadapter_grpc.contract.models import PipelineDownload
+from kfadapter_grpc.contract.pipelines import PipelineDownload
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services import pipeline as pipeline_service
 from kfadapter_grpc.services.pipeline import PipelineServicer
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.contract.running import Running
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import PipelineRef, VersionRef
+    from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
     from kfadapter_grpc.contract.repository import PipelineRepository
 
 REQUEST = pb.DownloadPipelineRequest(pipeline_id=ID, pipeline_version_id=VERSION)

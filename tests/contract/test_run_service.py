@@ -15,7 +15,7 @@ from tests.scripted_kfp import resets
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client, RequestIdReusedError, RunState, View
-from kfadapter_grpc.contract.request_ids import run_id_for
+from kfadapter_grpc.contract.runs import run_id_for
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.run import RunServicer
 

@@ -22,8 +22,7 @@ from tests.scripted_kfp import answers, head, sends
 
 from kfadapter.v1 import experiment_pb2, pipeline_pb2, run_pb2
 from kfadapter_grpc.auth.tokens import TokenEntry, digest
-from kfadapter_grpc.contract.call import Authorization
-from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.call import Authorization, Role
 from kfadapter_grpc.kfp.transport import Answer, Request
 from kfadapter_grpc.settings import Settings, SettingsError
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.auth.tokens import TokenEntry, digest, new_token, today
-from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.call import Role
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from tests.e2e.following import CALL_SECONDS, RUN_SECONDS, calling, is_over, is_
 
 from kfadapter.v1 import run_pb2
 from kfadapter_embedded.process import start
-from kfadapter_grpc.contract.request_ids import run_id_for
+from kfadapter_grpc.contract.runs import run_id_for
 
 if TYPE_CHECKING:
     from pathlib import Path

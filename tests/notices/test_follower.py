@@ -13,9 +13,8 @@ from tests.notices.boxes import BEGIN, KEEP, Box, at, box
 
 from kfadapter_grpc.client import CannotConnectError
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError, KfpUnavailableError, RunNotFoundError
-from kfadapter_grpc.contract.models import Page, StorageState, View
-from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunGone
-from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
+from kfadapter_grpc.contract.listing import Page, StorageState, View
+from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunFilter, RunGone, RunState
 from kfadapter_oran.notices.follower import Follower
 from kfadapter_oran.notices.outbox import GONE_SECONDS
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from kfadapter_grpc.contract.run_events import RunEvent
+    from kfadapter_grpc.contract.runs import RunEvent
 
 S = RunState
 

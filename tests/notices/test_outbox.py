@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.notices.boxes import BEGIN, KEEP, Box, at, box, seen
 
-from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
 from kfadapter_oran.notices.database import VERSION, Database, OutboxError
 from kfadapter_oran.notices.lock import OutboxBusyError, only_one

@@ -13,7 +13,7 @@ from tests.scripted_kfp import ScriptedKfp
 from tests.transcripts import PIPELINES
 
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.contract.models import FileKind, PipelineFile
+from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from tests.scripted_kfp import ScriptedKfp, answers, head, resets, sends, stalls
 from tests.transcripts import PIPELINES, load
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import FileKind, PipelineFile, PipelineRef, UploadRequest, VersionRef
+from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile, PipelineRef, UploadRequest, VersionRef
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.json_ranges import Range
 from kfadapter_grpc.kfp.splice import Splice

@@ -14,7 +14,7 @@ from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
-from kfadapter_grpc.contract.models import Order, PageRequest, StorageState
+from kfadapter_grpc.contract.listing import Order, PageRequest, StorageState
 from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:

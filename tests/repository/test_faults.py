@@ -17,15 +17,8 @@ from tests.repository.conftest import call, pipeline_file
 from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, after, answers, resets, sends, stalls
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import (
-    IfExists,
-    PageRequest,
-    PipelineFilter,
-    PipelineRef,
-    UploadRequest,
-    VersionRef,
-    View,
-)
+from kfadapter_grpc.contract.listing import PageRequest, View
+from kfadapter_grpc.contract.pipelines import IfExists, PipelineFilter, PipelineRef, UploadRequest, VersionRef
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.transport import Transport
 

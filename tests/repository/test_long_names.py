@@ -9,7 +9,8 @@ import pytest
 from tests.repository.conftest import call, pipeline_file
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
+from kfadapter_grpc.contract.listing import PageRequest, View
+from kfadapter_grpc.contract.pipelines import PipelineFilter, PipelineRef, UploadRequest
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository

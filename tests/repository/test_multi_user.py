@@ -13,7 +13,8 @@ from tests.scripted_kfp import Connection, Received, answers
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Authorization, Call
-from kfadapter_grpc.contract.models import PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
+from kfadapter_grpc.contract.listing import PageRequest, View
+from kfadapter_grpc.contract.pipelines import PipelineFilter, PipelineRef, UploadRequest
 from kfadapter_grpc.kfp import ForwardedCredentials, TokenFile, connect
 
 if TYPE_CHECKING:

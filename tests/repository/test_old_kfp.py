@@ -20,16 +20,8 @@ from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets
 from tests.transcripts import PIPELINES, JsonObject, Replayer, load, made_file
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import (
-    IfExists,
-    Order,
-    PageRequest,
-    PipelineFilter,
-    PipelineRef,
-    UploadRequest,
-    UploadResult,
-    View,
-)
+from kfadapter_grpc.contract.listing import Order, PageRequest, View
+from kfadapter_grpc.contract.pipelines import IfExists, PipelineFilter, PipelineRef, UploadRequest, UploadResult
 from kfadapter_grpc.contract.spec import PipelineFormat
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.upload import UploadLimits, received

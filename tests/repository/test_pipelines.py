@@ -12,13 +12,15 @@ import pytest
 from tests.repository.conftest import call, pipeline_file
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import Order, PageRequest, PipelineFilter, PipelineRef, UploadRequest, View
+from kfadapter_grpc.contract.listing import Order, PageRequest, View
+from kfadapter_grpc.contract.pipelines import PipelineFilter, PipelineRef, UploadRequest
 from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kfadapter_grpc.contract.models import Page, Pipeline
+    from kfadapter_grpc.contract.listing import Page
+    from kfadapter_grpc.contract.pipelines import Pipeline
     from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from tests.recorded_runs import in_v1beta1, names, recorded
 from tests.repository.conftest import call
 
 from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError
-from kfadapter_grpc.contract.models import PageRequest, View
+from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 from kfadapter_grpc.kfp import connect

@@ -23,7 +23,8 @@ from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.models import Order, PageRequest, PipelineRef, VersionRef
+from kfadapter_grpc.contract.listing import Order, PageRequest
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.recurring_runs import (
     CreateRecurringRun,
     CronSchedule,

@@ -12,7 +12,7 @@ from tests.scripted_kfp import ScriptedKfp, answers
 from tests.transcripts import PIPELINES, load
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import UploadRequest, UploadResult
+from kfadapter_grpc.contract.pipelines import UploadRequest, UploadResult
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:

@@ -29,9 +29,8 @@ from tests.scripted_kfp import answers, resets, sends, stalls
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels
-from kfadapter_grpc.contract.models import PipelineRef, VersionRef
-from kfadapter_grpc.contract.request_ids import run_id_for
-from kfadapter_grpc.contract.runs import CreateRun, RunState
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.runs import CreateRun, RunState, run_id_for
 from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:

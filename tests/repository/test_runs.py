@@ -16,7 +16,7 @@ from tests.transcripts import load
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.models import Order, PageRequest, StorageState, View
+from kfadapter_grpc.contract.listing import Order, PageRequest, StorageState, View
 from kfadapter_grpc.contract.runs import RunFilter, RunState
 from kfadapter_grpc.kfp import connect
 

@@ -18,16 +18,8 @@ from tests.scripted_kfp import answers
 from tests.transcripts import DATA
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import (
-    FileKind,
-    IfExists,
-    PageRequest,
-    PipelineFile,
-    PipelineRef,
-    UploadRequest,
-    UploadResult,
-    View,
-)
+from kfadapter_grpc.contract.listing import PageRequest, View
+from kfadapter_grpc.contract.pipelines import FileKind, IfExists, PipelineFile, PipelineRef, UploadRequest, UploadResult
 from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:

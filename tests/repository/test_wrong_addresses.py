@@ -13,7 +13,7 @@ from tests.repository.conftest import call
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, sends
 
 from kfadapter_grpc.contract.errors import AdapterError, KfpError, KfpUnavailableError
-from kfadapter_grpc.contract.models import PageRequest, View
+from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.runs import RunFilter
 from kfadapter_grpc.kfp import TlsFiles, TransportSettings, connect
 from kfadapter_grpc.kfp.probes import Stage, reach

@@ -19,7 +19,8 @@ from kfadapter_grpc import codec
 from kfadapter_grpc.client.messages import timestamp
 from kfadapter_grpc.codec import enum_number, json_value, to_message, to_record
 from kfadapter_grpc.contract.errors import InvalidFieldError
-from kfadapter_grpc.contract.models import IfExists, Pipeline, View
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.pipelines import IfExists, Pipeline
 from kfadapter_grpc.contract.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from kfadapter.v1 import common_pb2
 from kfadapter.v1 import experiment_pb2 as pb
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
-from kfadapter_grpc.contract.models import Order, Page, PageRequest, StorageState
+from kfadapter_grpc.contract.listing import Order, Page, PageRequest, StorageState
 from kfadapter_grpc.services.experiment import ExperimentServicer
 
 if TYPE_CHECKING:

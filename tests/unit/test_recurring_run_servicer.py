@@ -14,7 +14,8 @@ from grpc import StatusCode
 from kfadapter.v1 import recurring_run_pb2 as pb
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.models import Order, Page, PageRequest, PipelineRef, VersionRef
+from kfadapter_grpc.contract.listing import Order, Page, PageRequest
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.recurring_runs import (
     CreateRecurringRun,
     CronSchedule,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from kfadapter_grpc.contract.request_ids import run_id_for
+from kfadapter_grpc.contract.runs import run_id_for
 
 
 def test_it_never_changes() -> None:

@@ -15,7 +15,8 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.codec import enum_number, to_record
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.models import PipelineRef, StorageState, VersionRef
+from kfadapter_grpc.contract.listing import StorageState
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import (
     CreateRun,
     Run,

@@ -11,7 +11,7 @@ from tests.certificates import CertificateAuthority, Pair
 
 from kfadapter_grpc.auth.certificates import server_certificate
 from kfadapter_grpc.auth.client_names import ClientNames
-from kfadapter_grpc.contract.callers import Caller, Role
+from kfadapter_grpc.contract.call import Caller, Role
 from kfadapter_grpc.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

@@ -16,14 +16,12 @@ from grpc import StatusCode
 
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.contract.models import (
+from kfadapter_grpc.contract.listing import Order, Page, PageRequest, View
+from kfadapter_grpc.contract.pipelines import (
     DeleteResult,
     DeleteVersionResult,
     FileKind,
     IfExists,
-    Order,
-    Page,
-    PageRequest,
     Pipeline,
     PipelineDownload,
     PipelineFile,
@@ -33,7 +31,6 @@ from kfadapter_grpc.contract.models import (
     UploadRequest,
     UploadResult,
     VersionRef,
-    View,
 )
 from kfadapter_grpc.contract.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
 from kfadapter_grpc.services.pipeline import PipelineServicer

@@ -16,7 +16,7 @@ from kfadapter_grpc.auth.tokens import (
     today,
     try_day,
 )
-from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.call import Role
 
 HASH = "sha256:" + "0a" * 32
 

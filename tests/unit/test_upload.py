@@ -29,7 +29,7 @@ from kfadapter_grpc.contract.errors import (
     KfpTimeoutError,
     UploadTooLargeError,
 )
-from kfadapter_grpc.contract.models import FileKind
+from kfadapter_grpc.contract.pipelines import FileKind
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from tests.transcripts import PIPELINES
 from tests.unit.uploading import not_a_pipeline, receive, refused, targz, tarred, zipped
 
 from kfadapter_grpc.contract.errors import InvalidPipelineFileError, UploadTooLargeError
-from kfadapter_grpc.contract.models import FileKind
+from kfadapter_grpc.contract.pipelines import FileKind
 from kfadapter_grpc.upload import UploadLimits
 
 if TYPE_CHECKING:

@@ -17,9 +17,8 @@ from kfadapter_grpc.contract.errors import (
     KfpUnavailableError,
 )
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.models import StorageState
-from kfadapter_grpc.contract.run_events import RunChanged
-from kfadapter_grpc.contract.runs import RunFilter, RunOutput, RunState
+from kfadapter_grpc.contract.listing import StorageState
+from kfadapter_grpc.contract.runs import RunChanged, RunFilter, RunOutput, RunState
 from kfadapter_grpc.watch import poller as poller_module
 from kfadapter_grpc.watch.filters import MAX_FOLLOWED
 

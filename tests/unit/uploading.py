@@ -18,7 +18,7 @@ from kfadapter_grpc.upload import UploadLimits, received
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kfadapter_grpc.contract.models import FileKind
+    from kfadapter_grpc.contract.pipelines import FileKind
 
 E = TypeVar("E", bound=AdapterError)
 

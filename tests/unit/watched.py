@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import RunNotFoundError
-from kfadapter_grpc.contract.models import StorageState
-from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunGone
-from kfadapter_grpc.contract.runs import Run, RunFilter, RunState, RunTask
+from kfadapter_grpc.contract.listing import StorageState
+from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunFilter, RunGone, RunState, RunTask
 from kfadapter_grpc.watch import Wanted, WatchPoller
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Authorization
     from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.run_events import RunEvent
+    from kfadapter_grpc.contract.runs import RunEvent
 
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 

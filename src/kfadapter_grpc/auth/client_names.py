@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.callers import Caller, Role
+from kfadapter_grpc.contract.call import Caller, Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 
-from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.call import Role
 
 PREFIX = "kfa_"
 """Begins every token, so that people and scanners for leaked secrets know one when they see it."""

@@ -38,7 +38,7 @@ class DownloadFormat(str, enum.Enum):
 
 
 class IfExistsChoice(str, enum.Enum):
-    """What to do if a pipeline of the name exists; the values are those of `domain.models.IfExists`."""
+    """What to do if a pipeline of the name exists; the values are those of `contract.pipelines.IfExists`."""
 
     NEW_VERSION = "new-version"
     FAIL = "fail"
@@ -78,14 +78,14 @@ class LogLevel(str, enum.Enum):
 
 
 class RoleChoice(str, enum.Enum):
-    """What the bearer of a token may do; the values are those of `domain.callers.Role`."""
+    """What the bearer of a token may do; the values are those of `contract.call.Role`."""
 
     READER = "reader"
     WRITER = "writer"
 
 
 class StateChoice(str, enum.Enum):
-    """The states of runs; in capitals, the values are those of `domain.runs.RunState`."""
+    """The states of runs; in capitals, the values are those of `contract.runs.RunState`."""
 
     PENDING = "pending"
     RUNNING = "running"

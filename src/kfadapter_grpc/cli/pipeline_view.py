@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter_grpc.client import UploadReceipt
-    from kfadapter_grpc.contract.models import Pipeline, PipelineVersion
+    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 
 SHORT_TIME = len("2026-01-31…")
 """The width of a time in a narrow table: its date, with the mark that something is cut."""

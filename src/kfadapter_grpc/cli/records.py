@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from kfadapter_grpc.contract.models import PipelineVersion
+from kfadapter_grpc.contract.pipelines import PipelineVersion
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
 from kfadapter_grpc.contract.runs import Run, RunOutput
 from kfadapter_grpc.contract.spec import Json, Parameter

@@ -11,7 +11,7 @@ from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.models import PipelineRef, VersionRef
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client

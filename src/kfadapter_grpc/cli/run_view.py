@@ -13,7 +13,7 @@ from kfadapter_grpc.cli.durations import shown_duration
 from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, SHORT_TIME, shown_tags, shown_time
 from kfadapter_grpc.cli.run_tree import UNICODE, shown_state
 from kfadapter_grpc.cli.text import one_line, plain
-from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 
 if TYPE_CHECKING:

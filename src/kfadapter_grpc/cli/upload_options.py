@@ -11,7 +11,7 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.pipeline_file import STDIN, default_name
 from kfadapter_grpc.cli.streams import utf8
-from kfadapter_grpc.contract.models import IfExists, UploadRequest
+from kfadapter_grpc.contract.pipelines import IfExists, UploadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

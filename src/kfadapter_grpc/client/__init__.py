@@ -53,19 +53,22 @@ from kfadapter_grpc.contract.errors import (
     VersionNotFoundError,
 )
 from kfadapter_grpc.contract.experiments import Experiment, ExperimentRef
-from kfadapter_grpc.contract.models import (
-    DeleteResult,
-    DeleteVersionResult,
-    IfExists,
-    Page,
-    Pipeline,
-    PipelineVersion,
-    StorageState,
-    View,
-)
+from kfadapter_grpc.contract.listing import Page, StorageState, View
+from kfadapter_grpc.contract.pipelines import DeleteResult, DeleteVersionResult, IfExists, Pipeline, PipelineVersion
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
-from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunEvent, RunGone
-from kfadapter_grpc.contract.runs import Run, RunArtifact, RunFilter, RunOutput, RunState, RunStateChange, RunTask
+from kfadapter_grpc.contract.runs import (
+    Heartbeat,
+    Run,
+    RunArtifact,
+    RunChanged,
+    RunEvent,
+    RunFilter,
+    RunGone,
+    RunOutput,
+    RunState,
+    RunStateChange,
+    RunTask,
+)
 from kfadapter_grpc.contract.spec import (
     Artifact,
     KubernetesExtra,

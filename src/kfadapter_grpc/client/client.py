@@ -21,14 +21,14 @@ from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
 from kfadapter_grpc.client.watch import WatchCalls
 from kfadapter_grpc.codec import enum_number, to_page, to_record
 from kfadapter_grpc.contract.errors import AdapterError, DrainingError, InvalidFieldError, KfpUnavailableError
-from kfadapter_grpc.contract.models import (
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.pipelines import (
     DeleteResult,
     DeleteVersionResult,
     IfExists,
     Pipeline,
     PipelineVersion,
     UploadRequest,
-    View,
 )
 from kfadapter_grpc.methods import DOWNLOAD_SECONDS, download_seconds, upload_seconds
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.client.credentials import Tls
     from kfadapter_grpc.client.health import HealthStatus
-    from kfadapter_grpc.contract.models import Page
+    from kfadapter_grpc.contract.listing import Page
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where an adapter listens unless told otherwise."""

@@ -13,7 +13,7 @@ from kfadapter_grpc.contract.experiments import Experiment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.contract.models import Page
+    from kfadapter_grpc.contract.listing import Page
 
 
 class ExperimentCalls(Calls):

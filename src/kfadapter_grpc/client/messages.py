@@ -11,7 +11,7 @@ from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client.upload import UploadReceipt
 from kfadapter_grpc.codec import enum_number, to_record
 from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError, ParameterTypeError
-from kfadapter_grpc.contract.models import Pipeline, PipelineVersion
+from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 from kfadapter_grpc.contract.values import object_violations
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.struct_pb2 import Struct
 
-    from kfadapter_grpc.contract.models import UploadRequest
+    from kfadapter_grpc.contract.pipelines import UploadRequest
     from kfadapter_grpc.contract.spec import Json
 
 

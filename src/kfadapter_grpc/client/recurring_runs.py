@@ -14,7 +14,7 @@ from kfadapter_grpc.contract.recurring_runs import CronSchedule, RecurringRun
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from kfadapter_grpc.contract.models import Page
+    from kfadapter_grpc.contract.listing import Page
     from kfadapter_grpc.contract.recurring_runs import Schedule
     from kfadapter_grpc.contract.spec import Json
 

@@ -15,16 +15,15 @@ from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.messages import set_parameters, timestamp
 from kfadapter_grpc.codec import enum_number, to_page, to_record
 from kfadapter_grpc.contract.errors import DrainingError, KfpUnavailableError
-from kfadapter_grpc.contract.models import View
-from kfadapter_grpc.contract.request_ids import run_id_for
-from kfadapter_grpc.contract.runs import Run
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.runs import Run, run_id_for
 from kfadapter_grpc.methods import WRITE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from kfadapter_grpc.contract.models import Page
+    from kfadapter_grpc.contract.listing import Page
     from kfadapter_grpc.contract.runs import RunState
     from kfadapter_grpc.contract.spec import Json
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kfadapter_grpc.contract.models import Pipeline, PipelineVersion
+    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 
 CHUNK_BYTES = 256 * 1024
 """How many bytes of a file go into one message."""

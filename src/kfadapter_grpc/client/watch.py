@@ -19,14 +19,13 @@ from kfadapter_grpc.contract.errors import (
     OverloadedError,
     RunNotFoundError,
 )
-from kfadapter_grpc.contract.run_events import RunChanged, RunGone
+from kfadapter_grpc.contract.runs import RunChanged, RunGone
 from kfadapter_grpc.methods import METHOD_OF_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
-    from kfadapter_grpc.contract.run_events import RunEvent
-    from kfadapter_grpc.contract.runs import Run, RunFilter
+    from kfadapter_grpc.contract.runs import Run, RunEvent, RunFilter
 
 WATCH_ATTEMPTS = 10
 """How often in a row a watch is begun in vain before it fails: for about half a minute."""

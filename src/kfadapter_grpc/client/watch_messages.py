@@ -9,12 +9,10 @@ from kfadapter.v1 import common_pb2, run_pb2
 from kfadapter_grpc.client.calls import set_at_most_one
 from kfadapter_grpc.client.messages import timestamp
 from kfadapter_grpc.codec import enum_number, to_record
-from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunGone
-from kfadapter_grpc.contract.runs import Run
+from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunGone
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.contract.run_events import RunEvent
-    from kfadapter_grpc.contract.runs import RunFilter
+    from kfadapter_grpc.contract.runs import RunEvent, RunFilter
 
 
 def try_event(message: run_pb2.RunEvent) -> RunEvent | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,7 +18,7 @@ from kfadapter_grpc.contract.errors import (
 from kfadapter_grpc.contract.spec import ParameterType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from kfadapter_grpc.contract.spec import Json, Parameter
 
@@ -40,6 +41,9 @@ _WANTED = {
     ParameterType.LIST: "a list",
     ParameterType.STRUCT: "an object",
 }
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_MAX_DIGITS = 300
+_TRUTH: dict[str, Json] = {"true": True, "false": False}
 
 
 def check_parameters(
@@ -184,3 +188,41 @@ def _unknown(name: str, declared: Mapping[str, Parameter]) -> str:
 
 def _violation(name: str, text: str) -> FieldViolation:
     return FieldViolation(f"parameters.{name}", text)
+
+
+def typed_values(texts: Mapping[str, str], declared: Iterable[Parameter]) -> dict[str, Json]:
+    """Makes values of the declared types.
+
+    What is no such value stays a text, and so does what is not declared: the adapter, which checks everything before
+    Kubeflow Pipelines is asked, tells all that is wrong at once.
+    """
+    types = {parameter.name: parameter.type for parameter in declared}
+    return {name: _of_text(text, types.get(name, ParameterType.UNKNOWN)) for name, text in texts.items()}
+
+
+def _of_text(text: str, kind: ParameterType) -> Json:
+    if kind is ParameterType.NUMBER_INTEGER:
+        return int(text) if _INTEGER.fullmatch(text) and len(text) <= _MAX_DIGITS else text
+    if kind is ParameterType.NUMBER_DOUBLE:
+        return _number(text)
+    if kind is ParameterType.BOOLEAN:
+        return _TRUTH.get(text.lower(), text)
+    if kind in (ParameterType.LIST, ParameterType.STRUCT):
+        return _document(text, list if kind is ParameterType.LIST else dict)
+    return text
+
+
+def _number(text: str) -> Json:
+    try:
+        number = float(text) if "_" not in text else math.nan
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+def _document(text: str, wanted: type[list[Json] | dict[str, Json]]) -> Json:
+    try:
+        value: Json = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, wanted) else text

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.models import PipelineRef, VersionRef
+    from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
     from kfadapter_grpc.contract.spec import Json
 
 MAX_CONCURRENCY = 10

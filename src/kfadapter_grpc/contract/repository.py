@@ -10,11 +10,10 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
-    from kfadapter_grpc.contract.models import (
+    from kfadapter_grpc.contract.listing import Page, PageRequest, View
+    from kfadapter_grpc.contract.pipelines import (
         DeleteResult,
         DeleteVersionResult,
-        Page,
-        PageRequest,
         Pipeline,
         PipelineDownload,
         PipelineFile,
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
         UploadRequest,
         UploadResult,
         VersionRef,
-        View,
     )
     from kfadapter_grpc.contract.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter
     from kfadapter_grpc.contract.runs import CreateRun, LogPiece, Run, RunFilter, RunState

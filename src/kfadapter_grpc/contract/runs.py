@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.spec import TaskKind
 
 if TYPE_CHECKING:
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.models import PipelineRef, VersionRef
+    from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
     from kfadapter_grpc.contract.spec import Json
 
 MAX_RUN_NAME_BYTES = 255
 """Bytes of UTF-8 in a run's display name (KFP's column)."""
+_NAMESPACE = uuid.UUID("6f0f6c3e-3f0b-5d0a-9c55-5b1f6b1c7a10")
+"""Ours: no other program makes ids from it. It must never change."""
 
 
 class RunState(enum.Enum):
@@ -237,3 +240,56 @@ class RunFilter:
     recurring_run_id: str = ""
     archived: bool = False
     namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunChanged:
+    """A run as it is now; its tasks come along only where they were asked for.
+
+    Attributes:
+        run: The run.
+        observed_at: When the adapter saw it, in UTC.
+    """
+
+    run: Run
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunGone:
+    """A run that was deleted, or never existed.
+
+    Attributes:
+        run_id: Its id.
+        observed_at: When the adapter saw it, in UTC.
+    """
+
+    run_id: str
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing happened; the watch lives.
+
+    Attributes:
+        kfp_reachable: Whether KFP answered the adapter the last time it was asked.
+        observed_at: When the adapter said so, in UTC.
+    """
+
+    kfp_reachable: bool
+    observed_at: datetime
+
+
+RunEvent: TypeAlias = "RunChanged | RunGone | Heartbeat"
+"""Something that a watch tells."""
+
+
+def run_id_for(request_id: str, namespace: str = "") -> str:
+    """Tells the id of the run that Create makes under a request id.
+
+    Args:
+        request_id: The request id.
+        namespace: The run's namespace in KFP; empty where the adapter has none configured and the call names none.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{namespace}/{request_id}"))

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.parameter_texts import typed_values
+from kfadapter_grpc.contract.parameters import typed_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

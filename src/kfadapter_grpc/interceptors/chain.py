@@ -13,8 +13,7 @@ from kfadapter_grpc.interceptors.requests import checked_request, checked_reques
 from kfadapter_grpc.methods import METHODS, RpcMethod
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.callers import Caller
+    from kfadapter_grpc.contract.call import Call, Caller
     from kfadapter_grpc.contract.errors import AdapterError
 
 TRequest = TypeVar("TRequest")

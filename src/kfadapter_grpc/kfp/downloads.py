@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import PipelineDownload, PipelineRef, VersionRef
+from kfadapter_grpc.contract.pipelines import PipelineDownload, PipelineRef, VersionRef
 from kfadapter_grpc.kfp.gateway import context_of_version, explained, no_such_version
 from kfadapter_grpc.kfp.json_ranges import JsonReader, Range
 from kfadapter_grpc.kfp.splice import Splice

@@ -14,7 +14,7 @@ from kfadapter_grpc.contract.experiments import (
     ExperimentFilter,
     ExperimentRef,
 )
-from kfadapter_grpc.contract.models import Page, StorageState
+from kfadapter_grpc.contract.listing import Page, StorageState
 from kfadapter_grpc.kfp.api import ListQuery
 from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
 from kfadapter_grpc.kfp.gateway import equals, explained, spare_call
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import Order, PageRequest
+    from kfadapter_grpc.contract.listing import Order, PageRequest
     from kfadapter_grpc.kfp.api import ExperimentApi, Predicate
 
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "experiment_id": "id"}

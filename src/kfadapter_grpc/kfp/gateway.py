@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import PipelineRef
+from kfadapter_grpc.contract.pipelines import PipelineRef
 from kfadapter_grpc.kfp.api import KfpFailureError, ListQuery, NotAnApiError
 from kfadapter_grpc.kfp.error_table import (
     KFP_FILE_LIMIT,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import PipelineVersion, VersionRef
+    from kfadapter_grpc.contract.pipelines import PipelineVersion, VersionRef
     from kfadapter_grpc.kfp.api import PipelineApi
     from kfadapter_grpc.kfp.wire import PipelineJson, VersionJson, VersionListJson
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from kfadapter_grpc.contract.models import Page
+from kfadapter_grpc.contract.listing import Page
 from kfadapter_grpc.kfp.gateway import MAX_KFP_PAGE, smaller
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 

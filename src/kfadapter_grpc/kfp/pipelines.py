@@ -8,15 +8,14 @@ from datetime import timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import (
+from kfadapter_grpc.contract.listing import Page, View
+from kfadapter_grpc.contract.pipelines import (
     DeleteResult,
     DeleteVersionResult,
-    Page,
     Pipeline,
     PipelineRef,
     PipelineVersion,
     VersionRef,
-    View,
 )
 from kfadapter_grpc.kfp.api import ListQuery
 from kfadapter_grpc.kfp.downloads import Downloader
@@ -38,9 +37,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import (
-        Order,
-        PageRequest,
+    from kfadapter_grpc.contract.listing import Order, PageRequest
+    from kfadapter_grpc.contract.pipelines import (
         PipelineDownload,
         PipelineFile,
         PipelineFilter,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import MAX_COLUMN_BYTES
-from kfadapter_grpc.contract.models import PipelineRef, VersionRef, View
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.recurring_runs import CronSchedule
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.api import ListQuery
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import Order, Page, PageRequest, PipelineVersion
+    from kfadapter_grpc.contract.listing import Order, Page, PageRequest
+    from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter, Schedule
     from kfadapter_grpc.kfp.api import RecurringRunApi
     from kfadapter_grpc.kfp.experiments import KfpExperimentRepository

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperiment, ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels, with_labels
-from kfadapter_grpc.contract.models import PipelineRef, VersionRef
-from kfadapter_grpc.contract.request_ids import run_id_for
-from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.gateway import explained, spare_call
 from kfadapter_grpc.kfp.inline_spec import origin_text, without_caching
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import PipelineVersion
+    from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.repository import ExperimentRepository, PipelineRepository
     from kfadapter_grpc.contract.runs import CreateRun
     from kfadapter_grpc.contract.spec import Json

@@ -11,7 +11,7 @@ from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.contract.models import PipelineVersion
+    from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.spec import Json, SpecSummary
 
 _PARTS_OF_PARAMETERS = ("inputDefinitions", "arguments")

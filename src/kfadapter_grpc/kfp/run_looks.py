@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.kfp.api import ListQuery
 from kfadapter_grpc.kfp.gateway import MAX_KFP_PAGE, explained, smaller

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.labels import LINE_START, label_key_text, label_text
-from kfadapter_grpc.contract.models import Page, PipelineRef, StorageState, VersionRef, View
+from kfadapter_grpc.contract.listing import Page, StorageState, View
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import Run, RunState
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.api import ListQuery
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import Order, PageRequest
+    from kfadapter_grpc.contract.listing import Order, PageRequest
     from kfadapter_grpc.contract.repository import ExperimentRepository, PipelineRepository
     from kfadapter_grpc.contract.runs import CreateRun, RunFilter, RunTask
     from kfadapter_grpc.kfp.api import Predicate, RunApi

@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.models import RESERVED_TAG_PREFIX
+from kfadapter_grpc.contract.pipelines import RESERVED_TAG_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from kfadapter_grpc.kfp.gateway import version_number
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from kfadapter_grpc.contract.models import Pipeline, PipelineVersion, UploadRequest, UploadResult
+    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion, UploadRequest, UploadResult
     from kfadapter_grpc.kfp.wire import PipelineJson
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.models import IfExists, UploadResult
+from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp import upload_outcomes as outcomes
 from kfadapter_grpc.kfp.api import KfpFailureError, UploadForm
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import PipelineFile, UploadRequest
+    from kfadapter_grpc.contract.pipelines import PipelineFile, UploadRequest
     from kfadapter_grpc.kfp.wire import PipelineJson, VersionJson
 
 _MAX_LOSSES = 5

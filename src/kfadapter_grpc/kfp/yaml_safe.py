@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.contract.models import ByteStream
+    from kfadapter_grpc.contract.pipelines import ByteStream
 
 _UNSAFE = re.compile(
     rb"(?=[\x7f\xc2\xe2\xef])(?:\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]|\xef\xbb\xbf|\xef\xbf[\xbe\xbf])"

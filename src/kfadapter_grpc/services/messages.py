@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-    from kfadapter_grpc.contract.models import Page
+    from kfadapter_grpc.contract.listing import Page
 
 M = TypeVar("M", bound="Message")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kfadapter_grpc.contract.models import PipelineFile, UploadResult
+    from kfadapter_grpc.contract.pipelines import PipelineFile, UploadResult
     from kfadapter_grpc.contract.repository import PipelineRepository
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024

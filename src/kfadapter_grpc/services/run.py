@@ -9,7 +9,7 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
 from kfadapter_grpc.codec import timestamp
 from kfadapter_grpc.contract.errors import UnsupportedByKfpError
-from kfadapter_grpc.contract.run_events import RunChanged, RunGone
+from kfadapter_grpc.contract.runs import RunChanged, RunGone
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.services.messages import message, page
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import grpc
 
     from kfadapter_grpc.contract.repository import RunLogs, RunRepository
-    from kfadapter_grpc.contract.run_events import RunEvent
-    from kfadapter_grpc.contract.runs import LogPiece, Run
+    from kfadapter_grpc.contract.runs import LogPiece, Run, RunEvent
     from kfadapter_grpc.watch import WatchPoller
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kfadapter_grpc.contract.experiments import Experiment
-    from kfadapter_grpc.contract.models import Pipeline, PipelineVersion
+    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Json
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kfadapter_grpc.contract.models import FileKind
+from kfadapter_grpc.contract.pipelines import FileKind
 from kfadapter_grpc.upload.refusal import refusal
 
 HEAD_BYTES = 4096

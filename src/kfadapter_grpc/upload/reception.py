@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import yaml
 
 from kfadapter_grpc.contract.errors import AdapterError, InvalidPipelineFileError, KfpError
-from kfadapter_grpc.contract.models import FileKind, PipelineFile
+from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.spool import disk_faults
 from kfadapter_grpc.upload.block_style import BlockStyle
 from kfadapter_grpc.upload.explanation import faulty_key, wide_character

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.models import StorageState
-from kfadapter_grpc.contract.run_events import RunChanged
-from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.listing import StorageState
+from kfadapter_grpc.contract.runs import RunChanged, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

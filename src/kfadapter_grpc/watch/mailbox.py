@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.run_events import Heartbeat
+from kfadapter_grpc.contract.runs import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from kfadapter_grpc.contract.run_events import RunChanged, RunEvent, RunGone
+    from kfadapter_grpc.contract.runs import RunChanged, RunEvent, RunGone
 
 
 class Mailbox:

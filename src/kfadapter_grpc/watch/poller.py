@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.repository import RunLooks
-    from kfadapter_grpc.contract.run_events import RunEvent
-    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.runs import Run, RunEvent
     from kfadapter_grpc.watch.watch import Wanted
 
 HEARTBEAT_SECONDS = 30.0

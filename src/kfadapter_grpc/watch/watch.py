@@ -6,17 +6,15 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.models import StorageState
-from kfadapter_grpc.contract.run_events import RunGone
-from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.listing import StorageState
+from kfadapter_grpc.contract.runs import RunGone, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from kfadapter_grpc.contract.call import Authorization
-    from kfadapter_grpc.contract.run_events import RunChanged
-    from kfadapter_grpc.contract.runs import Run, RunFilter
+    from kfadapter_grpc.contract.runs import Run, RunChanged, RunFilter
     from kfadapter_grpc.watch.mailbox import Mailbox
 
 _LEFT = "left"

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from kfadapter_grpc.contract.models import View
+from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.training_arguments import ArgumentProfile
 from kfadapter_grpc.training_manager import bodies
 from kfadapter_grpc.training_manager.jobs import start_job

@@ -16,9 +16,8 @@ import structlog
 
 from kfadapter_grpc.client.watch import MAX_KNOWN
 from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
-from kfadapter_grpc.contract.models import View
-from kfadapter_grpc.contract.run_events import RunChanged, RunGone
-from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.runs import RunChanged, RunFilter, RunGone, RunState
 from kfadapter_grpc.contract.training_arguments import JOB_LABEL
 from kfadapter_oran.notices.models import SeenRun
 
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.run_events import RunEvent
-    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.runs import Run, RunEvent
     from kfadapter_oran.notices.outbox import Outbox, Written
 
 COMPARE_SECONDS = 60.0

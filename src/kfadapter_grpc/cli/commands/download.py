@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import DownloadReceipt
-    from kfadapter_grpc.contract.models import PipelineRef, VersionRef
+    from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 
 _MEMORY_BYTES = 1024 * 1024
 

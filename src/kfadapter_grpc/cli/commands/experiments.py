@@ -14,7 +14,7 @@ from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, SHORT_TIME, shown_time
 from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.references import experiment_id, experiment_reference
 from kfadapter_grpc.contract.errors import ExperimentNotFoundError
-from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.listing import StorageState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

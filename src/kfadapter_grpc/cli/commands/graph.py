@@ -13,7 +13,7 @@ from kfadapter_grpc.graph import ASCII, UNICODE, dot, graph_of, mermaid, outline
 
 if TYPE_CHECKING:
     from kfadapter_grpc.cli.client_options import ClientOptions
-    from kfadapter_grpc.contract.models import PipelineRef, PipelineVersion, VersionRef
+    from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
     from kfadapter_grpc.graph import Graph, Style
 
 PIPE_WIDTH = 80

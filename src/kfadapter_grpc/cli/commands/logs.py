@@ -11,9 +11,8 @@ from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.contract.errors import TaskNotFoundError, UnsupportedByKfpError
-from kfadapter_grpc.contract.run_events import RunChanged
 from kfadapter_grpc.contract.run_paths import TaskPaths
-from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.runs import RunChanged, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

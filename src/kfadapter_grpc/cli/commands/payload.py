@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kfadapter.v1 import pipeline_pb2
-    from kfadapter_grpc.contract.models import UploadRequest
+    from kfadapter_grpc.contract.pipelines import UploadRequest
 
 CHUNK_BYTES = 64 * 1024
 """How many bytes of the file go into one message."""

@@ -12,7 +12,7 @@ from kfadapter_grpc.cli.filters import page_size
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, other
 from kfadapter_grpc.cli.pipeline_view import print_pipeline, print_pipelines, print_version, print_versions
 from kfadapter_grpc.cli.records import listed_record, record
-from kfadapter_grpc.contract.models import View
+from kfadapter_grpc.contract.listing import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.models import DeleteResult, Pipeline, PipelineRef, PipelineVersion, VersionRef
+    from kfadapter_grpc.contract.pipelines import DeleteResult, Pipeline, PipelineRef, PipelineVersion, VersionRef
 
 NEWEST = 5
 """How many versions are shown with a pipeline."""

@@ -20,8 +20,8 @@ from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, shown_time
 from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.run_view import shown_value
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.contract.models import View
-from kfadapter_grpc.contract.parameter_texts import typed_values
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.parameters import typed_values
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
 
 if TYPE_CHECKING:

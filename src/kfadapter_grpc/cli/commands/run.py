@@ -19,8 +19,8 @@ from kfadapter_grpc.cli.run_view import print_started, run_fields
 from kfadapter_grpc.cli.streams import native_path
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.models import IfExists, UploadRequest
-from kfadapter_grpc.contract.parameter_texts import typed_values
+from kfadapter_grpc.contract.parameters import typed_values
+from kfadapter_grpc.contract.pipelines import IfExists, UploadRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.models import PipelineVersion
+    from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.runs import Run
 
 

@@ -17,7 +17,7 @@ from kfadapter_grpc.cli.references import experiment_reference, reference, run_i
 from kfadapter_grpc.cli.run_tree import shown_state
 from kfadapter_grpc.cli.run_view import print_run, print_runs, print_started
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.models import View
+from kfadapter_grpc.contract.listing import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

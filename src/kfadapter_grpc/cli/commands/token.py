@@ -10,7 +10,7 @@ import typer
 
 from kfadapter_grpc.auth.tokens import TokenEntry, digest, is_name, new_token, today, try_day
 from kfadapter_grpc.cli.output import note
-from kfadapter_grpc.contract.callers import Role
+from kfadapter_grpc.contract.call import Role
 
 if TYPE_CHECKING:
     from datetime import date

@@ -15,7 +15,7 @@ from kfadapter_grpc.cli.pipeline_file import STDIN, PipelineFile, check_one_for_
 from kfadapter_grpc.cli.pipeline_view import print_receipt
 from kfadapter_grpc.cli.records import record
 from kfadapter_grpc.cli.text import one_line
-from kfadapter_grpc.contract.models import IfExists
+from kfadapter_grpc.contract.pipelines import IfExists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.client import UploadReceipt
-    from kfadapter_grpc.contract.models import UploadRequest
+    from kfadapter_grpc.contract.pipelines import UploadRequest
 
 _OPTIONS = {
     "display_name": "--display-name",

@@ -18,8 +18,7 @@ from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.run_tree import planned_paths
 from kfadapter_grpc.cli.run_view import print_outputs
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.contract.run_events import Heartbeat, RunChanged, RunGone
-from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.runs import Heartbeat, RunChanged, RunGone, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

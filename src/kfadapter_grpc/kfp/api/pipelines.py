@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.models import PipelineFile
+    from kfadapter_grpc.contract.pipelines import PipelineFile
     from kfadapter_grpc.kfp.api.asking import Predicate
 
 _CHUNK_BYTES = 256 * 1024

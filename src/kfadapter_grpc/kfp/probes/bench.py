@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.contract.models import FileKind, PipelineFile
+from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.kfp.api import KfpApi, KfpFailureError, ListQuery, NotAnApiError, UploadForm
 from kfadapter_grpc.kfp.probes.probe import CannotTellError
 from kfadapter_grpc.kfp.transport import Answer, Request

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from kfadapter_grpc.contract.experiments import Experiment
-from kfadapter_grpc.contract.models import StorageState
+from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.kfp.wire.answers import known_time
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from kfadapter_grpc.contract.models import RESERVED_TAG_PREFIX, Pipeline, PipelineVersion
+from kfadapter_grpc.contract.pipelines import RESERVED_TAG_PREFIX, Pipeline, PipelineVersion
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp.spec import summarize
 from kfadapter_grpc.kfp.wire.answers import decode, known_time

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from kfadapter.v1 import common_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
 from kfadapter_grpc.contract import page_token
 from kfadapter_grpc.contract.errors import InvalidFieldError
-from kfadapter_grpc.contract.models import Order, PageRequest, View
+from kfadapter_grpc.contract.listing import Order, PageRequest, View
 from kfadapter_grpc.services.requests.checks import Checks
 
 ListRequest: TypeAlias = (

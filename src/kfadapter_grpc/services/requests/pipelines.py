@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.contract.errors import InvalidUploadError
-from kfadapter_grpc.contract.models import (
+from kfadapter_grpc.contract.pipelines import (
     MAX_CALLER_TAGS,
     MAX_PIPELINE_NAME,
     MAX_TAG_LENGTH,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter.v1 import recurring_run_pb2, run_pb2
 from kfadapter_grpc.contract.experiments import MAX_EXPERIMENT_NAME, ExperimentRef
-from kfadapter_grpc.contract.models import MAX_PIPELINE_NAME, MAX_VERSION_NAME, PipelineRef, VersionRef
+from kfadapter_grpc.contract.pipelines import MAX_PIPELINE_NAME, MAX_VERSION_NAME, PipelineRef, VersionRef
 
 if TYPE_CHECKING:
     from kfadapter_grpc.services.requests.checks import Checks

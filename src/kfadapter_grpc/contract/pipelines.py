@@ -1,18 +1,16 @@
-"""Pipelines, versions and what a spec tells about itself, independent of the wire."""
+"""Pipelines, their versions and their files."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from kfadapter_grpc.contract.spec import SpecSummary
-
-T = TypeVar("T")
 
 MAX_PIPELINE_NAME = 128
 """Characters in a pipeline's name (KFP's limit)."""
@@ -26,27 +24,12 @@ RESERVED_TAG_PREFIX = "kfadapter_"
 """Begins the keys of the adapter's own tags."""
 
 
-class View(enum.Enum):
-    """How much of a resource an answer holds."""
-
-    BASIC = "basic"
-    FULL = "full"
-
-
 class IfExists(enum.Enum):
     """What to do if a pipeline of the name exists."""
 
     NEW_VERSION = "new-version"
     FAIL = "fail"
     SKIP_IF_SAME = "skip-if-same"
-
-
-class StorageState(enum.Enum):
-    """Whether a run or an experiment is put away; the values are KFP's."""
-
-    UNKNOWN = ""
-    AVAILABLE = "AVAILABLE"
-    ARCHIVED = "ARCHIVED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +89,6 @@ class VersionRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """The order of a listing: `field` is a name of the proto (`created_at`)."""
-
-    field: str = "created_at"
-    descending: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """Asks for a page of 1 to 1000 items; `token` is the repository's own, empty for the first page."""
-
-    size: int = 100
-    token: str = ""
-    order: Order = field(default_factory=Order)
-
-
-@dataclass(frozen=True, slots=True)
 class PipelineFilter:
     """Which pipelines to list; all that are set must match."""
 
@@ -130,15 +96,6 @@ class PipelineFilter:
     created_after: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """A page of items; an empty `next_token` ends the listing, `total_size` is None where it is not known."""
-
-    items: tuple[T, ...]
-    next_token: str = ""
-    total_size: int | None = None
 
 
 class FileKind(enum.Enum):
