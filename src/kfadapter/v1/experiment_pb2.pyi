@@ -36,20 +36,20 @@ class Experiment(_message.Message):
     experiment_id: _builtins.str
     """KFP's id, a UUID."""
     name: _builtins.str
-    """The unique name in its namespace."""
+    """The name, unique within the namespace."""
     description: _builtins.str
-    """What it is for."""
+    """The description."""
     storage_state: _common_pb2.StorageState.ValueType
     """Whether it is archived."""
     namespace: _builtins.str
-    """The Kubernetes namespace that it belongs to; empty in a single-user KFP."""
+    """The Kubernetes namespace; empty in a single-user KFP."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made, in whole seconds."""
+        """The creation time, in whole seconds."""
 
     @_builtins.property
     def last_run_created_at(self) -> _timestamp_pb2.Timestamp:
-        """When its latest run was made. Not set if there is none."""
+        """The creation time of its latest run. Not set if it has no runs."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ Global___Experiment: _TypeAlias = Experiment  # noqa: Y015
 
 @_typing.final
 class CreateExperimentRequest(_message.Message):
-    """Asks to make an experiment."""
+    """Request of ExperimentService.Create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -81,13 +81,13 @@ class CreateExperimentRequest(_message.Message):
     ALLOW_EXISTING_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, 1 to 128 characters in any script. Needed."""
+    """The name, 1 to 128 characters in any script. Required."""
     description: _builtins.str
-    """What it is for, up to 255 bytes of UTF-8."""
+    """The description, up to 255 bytes of UTF-8."""
     allow_existing: _builtins.bool
-    """Return the experiment of this name if there is one."""
+    """If set and an experiment of this name exists, it is returned."""
     namespace: _builtins.str
-    """The namespace to make it in. Empty means the adapter's configured one."""
+    """The namespace. Defaults to the adapter's configured namespace."""
     def __init__(
         self,
         *,
@@ -106,7 +106,7 @@ Global___CreateExperimentRequest: _TypeAlias = CreateExperimentRequest  # noqa: 
 
 @_typing.final
 class GetExperimentRequest(_message.Message):
-    """Asks for one experiment."""
+    """Request of ExperimentService.Get."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -114,11 +114,11 @@ class GetExperimentRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     name: _builtins.str
-    """By name."""
+    """The name."""
     namespace: _builtins.str
-    """The namespace to look the name up in. Empty means the adapter's configured one."""
+    """The namespace in which the name is looked up. Defaults to the adapter's configured namespace."""
     def __init__(
         self,
         *,
@@ -138,7 +138,7 @@ Global___GetExperimentRequest: _TypeAlias = GetExperimentRequest  # noqa: Y015
 
 @_typing.final
 class ListExperimentsRequest(_message.Message):
-    """Asks for a page of experiments."""
+    """Request of ExperimentService.List. Filters combine: an experiment must match all that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -149,19 +149,21 @@ class ListExperimentsRequest(_message.Message):
     STORAGE_STATE_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most: 0 means 100, more than 1000 means 1000. Below 0 is an error."""
+    """The maximum number of items to return. 0 means 100; values above 1000 are reduced to 1000; negative values are an
+    error.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; filters and order must be the same as then."""
+    """The `next_page_token` of the previous page. Filters and order must be the same as in that request."""
     order_by: _builtins.str
-    """As in AIP-132: `created_at` (the default is `created_at desc`), `name` or `experiment_id`, one of them, and ` desc` for
-    the other direction.
+    """One field, as in AIP-132: `created_at` (the default, as `created_at desc`), `name` or `experiment_id`. Append `
+    desc` for descending order.
     """
     name_contains: _builtins.str
-    """Only experiments whose name holds this text; letter case counts."""
+    """Only experiments whose name contains this text; case-sensitive."""
     storage_state: _common_pb2.StorageState.ValueType
-    """Which experiments: those not archived (also where not set), or those archived."""
+    """Only experiments in this state. Defaults to those that are not archived."""
     namespace: _builtins.str
-    """The namespace to list. Empty means the adapter's configured one."""
+    """The namespace to list. Defaults to the adapter's configured namespace."""
     def __init__(
         self,
         *,
@@ -182,7 +184,7 @@ Global___ListExperimentsRequest: _TypeAlias = ListExperimentsRequest  # noqa: Y0
 
 @_typing.final
 class ListExperimentsResponse(_message.Message):
-    """A page of experiments."""
+    """One page of experiments."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -190,9 +192,9 @@ class ListExperimentsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; empty at the end."""
+    """The token of the next page; empty on the last page."""
     total_size: _builtins.int
-    """How many match in all. Not set where it is not known (with `name_contains`)."""
+    """The total number of matches. Not set where it is unknown (with `name_contains`)."""
     @_builtins.property
     def experiments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Experiment]:
         """The experiments."""
@@ -216,13 +218,13 @@ Global___ListExperimentsResponse: _TypeAlias = ListExperimentsResponse  # noqa: 
 
 @_typing.final
 class ArchiveExperimentRequest(_message.Message):
-    """Asks to put an experiment away."""
+    """Request of ExperimentService.Archive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
-    """KFP's id. Needed."""
+    """KFP's id. Required."""
     def __init__(
         self,
         *,
@@ -238,13 +240,13 @@ Global___ArchiveExperimentRequest: _TypeAlias = ArchiveExperimentRequest  # noqa
 
 @_typing.final
 class UnarchiveExperimentRequest(_message.Message):
-    """Asks to take an experiment back from the archive."""
+    """Request of ExperimentService.Unarchive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
-    """KFP's id. Needed."""
+    """KFP's id. Required."""
     def __init__(
         self,
         *,
@@ -260,16 +262,16 @@ Global___UnarchiveExperimentRequest: _TypeAlias = UnarchiveExperimentRequest  # 
 
 @_typing.final
 class DeleteExperimentRequest(_message.Message):
-    """Asks to delete an experiment."""
+    """Request of ExperimentService.Delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
-    """KFP's id. Needed."""
+    """KFP's id. Required."""
     allow_missing: _builtins.bool
-    """Succeed, with an empty answer, where there is no such experiment."""
+    """If set and the experiment does not exist, the call succeeds with an empty response."""
     def __init__(
         self,
         *,
@@ -286,13 +288,13 @@ Global___DeleteExperimentRequest: _TypeAlias = DeleteExperimentRequest  # noqa: 
 
 @_typing.final
 class DeleteExperimentResponse(_message.Message):
-    """What was deleted."""
+    """Response of ExperimentService.Delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EXPERIMENT_ID_FIELD_NUMBER: _builtins.int
     experiment_id: _builtins.str
-    """The id of the experiment that is gone; empty where `allow_missing` found none."""
+    """The id of the experiment that was deleted; empty if it did not exist."""
     def __init__(
         self,
         *,

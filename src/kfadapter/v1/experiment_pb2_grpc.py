@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class ExperimentServiceStub(object):
-    """Makes, finds, puts away and deletes experiments of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, archives and deletes experiments of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     def __init__(self, channel):
@@ -70,24 +71,25 @@ class ExperimentServiceStub(object):
 
 
 class ExperimentServiceServicer(object):
-    """Makes, finds, puts away and deletes experiments of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, archives and deletes experiments of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     def Create(self, request, context):
-        """Makes an experiment.
+        """Creates an experiment.
 
         Errors:
-        - ALREADY_EXISTS / EXPERIMENT_EXISTS: the name is taken, and `allow_existing` is not set. Choose another name, or use
-        that one.
+        - ALREADY_EXISTS / EXPERIMENT_EXISTS: the name is taken, and `allow_existing` is not set. Choose another name, or
+        set it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Gets one experiment by id or by name.
+        """Gets an experiment by id or by name.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: no experiment has this id or name. Check the spelling and the namespace.
@@ -101,37 +103,38 @@ class ExperimentServiceServicer(object):
         """Lists experiments, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
 
         Errors:
-        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Archive(self, request, context):
-        """Puts an experiment away, with its runs. One that is archived stays so.
+        """Archives an experiment and its runs. Archived experiments are kept but omitted from List by default. No-op if
+        already archived.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Unarchive(self, request, context):
-        """Takes an experiment back from the archive; its runs stay there.
+        """Unarchives an experiment. Its runs stay archived. No-op if not archived.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Deletes an experiment. Its runs stay, and belong to none.
+        """Deletes an experiment. Its runs are kept, without an experiment.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `allow_missing` is not set.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist, and `allow_missing` is not set.
         - INVALID_ARGUMENT / INVALID_FIELD: it is the default experiment, which KFP never deletes. Delete its runs instead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -180,9 +183,10 @@ def add_ExperimentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ExperimentService(object):
-    """Makes, finds, puts away and deletes experiments of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, archives and deletes experiments of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     @staticmethod

@@ -27,9 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ExperimentServiceStub:
-    """Makes, finds, puts away and deletes experiments of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, archives and deletes experiments of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     @_typing.overload
@@ -37,14 +38,14 @@ class ExperimentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ExperimentServiceAsyncStub: ...
     Create: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.CreateExperimentRequest, _experiment_pb2.Experiment]
-    """Makes an experiment.
+    """Creates an experiment.
 
     Errors:
-    - ALREADY_EXISTS / EXPERIMENT_EXISTS: the name is taken, and `allow_existing` is not set. Choose another name, or use
-      that one.
+    - ALREADY_EXISTS / EXPERIMENT_EXISTS: the name is taken, and `allow_existing` is not set. Choose another name, or
+      set it.
     """
     Get: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.GetExperimentRequest, _experiment_pb2.Experiment]
-    """Gets one experiment by id or by name.
+    """Gets an experiment by id or by name.
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: no experiment has this id or name. Check the spelling and the namespace.
@@ -54,45 +55,47 @@ class ExperimentServiceStub:
     """Lists experiments, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
 
     Errors:
-    - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+    - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
     """
     Archive: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.ArchiveExperimentRequest, _experiment_pb2.Experiment]
-    """Puts an experiment away, with its runs. One that is archived stays so.
+    """Archives an experiment and its runs. Archived experiments are kept but omitted from List by default. No-op if
+    already archived.
 
     Errors:
-    - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+    - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
     """
     Unarchive: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.UnarchiveExperimentRequest, _experiment_pb2.Experiment]
-    """Takes an experiment back from the archive; its runs stay there.
+    """Unarchives an experiment. Its runs stay archived. No-op if not archived.
 
     Errors:
-    - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+    - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]
-    """Deletes an experiment. Its runs stay, and belong to none.
+    """Deletes an experiment. Its runs are kept, without an experiment.
 
     Errors:
-    - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `allow_missing` is not set.
+    - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist, and `allow_missing` is not set.
     - INVALID_ARGUMENT / INVALID_FIELD: it is the default experiment, which KFP never deletes. Delete its runs instead.
     """
 
 @_typing.type_check_only
 class ExperimentServiceAsyncStub(ExperimentServiceStub):
-    """Makes, finds, puts away and deletes experiments of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, archives and deletes experiments of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Create: _aio.UnaryUnaryMultiCallable[_experiment_pb2.CreateExperimentRequest, _experiment_pb2.Experiment]  # type: ignore[assignment]
-    """Makes an experiment.
+    """Creates an experiment.
 
     Errors:
-    - ALREADY_EXISTS / EXPERIMENT_EXISTS: the name is taken, and `allow_existing` is not set. Choose another name, or use
-      that one.
+    - ALREADY_EXISTS / EXPERIMENT_EXISTS: the name is taken, and `allow_existing` is not set. Choose another name, or
+      set it.
     """
     Get: _aio.UnaryUnaryMultiCallable[_experiment_pb2.GetExperimentRequest, _experiment_pb2.Experiment]  # type: ignore[assignment]
-    """Gets one experiment by id or by name.
+    """Gets an experiment by id or by name.
 
     Errors:
     - NOT_FOUND / EXPERIMENT_NOT_FOUND: no experiment has this id or name. Check the spelling and the namespace.
@@ -102,32 +105,34 @@ class ExperimentServiceAsyncStub(ExperimentServiceStub):
     """Lists experiments, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
 
     Errors:
-    - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+    - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
     """
     Archive: _aio.UnaryUnaryMultiCallable[_experiment_pb2.ArchiveExperimentRequest, _experiment_pb2.Experiment]  # type: ignore[assignment]
-    """Puts an experiment away, with its runs. One that is archived stays so.
+    """Archives an experiment and its runs. Archived experiments are kept but omitted from List by default. No-op if
+    already archived.
 
     Errors:
-    - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+    - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
     """
     Unarchive: _aio.UnaryUnaryMultiCallable[_experiment_pb2.UnarchiveExperimentRequest, _experiment_pb2.Experiment]  # type: ignore[assignment]
-    """Takes an experiment back from the archive; its runs stay there.
+    """Unarchives an experiment. Its runs stay archived. No-op if not archived.
 
     Errors:
-    - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+    - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
     """
     Delete: _aio.UnaryUnaryMultiCallable[_experiment_pb2.DeleteExperimentRequest, _experiment_pb2.DeleteExperimentResponse]  # type: ignore[assignment]
-    """Deletes an experiment. Its runs stay, and belong to none.
+    """Deletes an experiment. Its runs are kept, without an experiment.
 
     Errors:
-    - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `allow_missing` is not set.
+    - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist, and `allow_missing` is not set.
     - INVALID_ARGUMENT / INVALID_FIELD: it is the default experiment, which KFP never deletes. Delete its runs instead.
     """
 
 class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Makes, finds, puts away and deletes experiments of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, archives and deletes experiments of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     @_abc_1.abstractmethod
@@ -136,11 +141,11 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _experiment_pb2.CreateExperimentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.Experiment, _abc.Awaitable[_experiment_pb2.Experiment]]:
-        """Makes an experiment.
+        """Creates an experiment.
 
         Errors:
-        - ALREADY_EXISTS / EXPERIMENT_EXISTS: the name is taken, and `allow_existing` is not set. Choose another name, or use
-          that one.
+        - ALREADY_EXISTS / EXPERIMENT_EXISTS: the name is taken, and `allow_existing` is not set. Choose another name, or
+          set it.
         """
 
     @_abc_1.abstractmethod
@@ -149,7 +154,7 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _experiment_pb2.GetExperimentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.Experiment, _abc.Awaitable[_experiment_pb2.Experiment]]:
-        """Gets one experiment by id or by name.
+        """Gets an experiment by id or by name.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: no experiment has this id or name. Check the spelling and the namespace.
@@ -165,7 +170,7 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists experiments, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
 
         Errors:
-        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
         """
 
     @_abc_1.abstractmethod
@@ -174,10 +179,11 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _experiment_pb2.ArchiveExperimentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.Experiment, _abc.Awaitable[_experiment_pb2.Experiment]]:
-        """Puts an experiment away, with its runs. One that is archived stays so.
+        """Archives an experiment and its runs. Archived experiments are kept but omitted from List by default. No-op if
+        already archived.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
         """
 
     @_abc_1.abstractmethod
@@ -186,10 +192,10 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _experiment_pb2.UnarchiveExperimentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.Experiment, _abc.Awaitable[_experiment_pb2.Experiment]]:
-        """Takes an experiment back from the archive; its runs stay there.
+        """Unarchives an experiment. Its runs stay archived. No-op if not archived.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
         """
 
     @_abc_1.abstractmethod
@@ -198,10 +204,10 @@ class ExperimentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _experiment_pb2.DeleteExperimentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_experiment_pb2.DeleteExperimentResponse, _abc.Awaitable[_experiment_pb2.DeleteExperimentResponse]]:
-        """Deletes an experiment. Its runs stay, and belong to none.
+        """Deletes an experiment. Its runs are kept, without an experiment.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `allow_missing` is not set.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist, and `allow_missing` is not set.
         - INVALID_ARGUMENT / INVALID_FIELD: it is the default experiment, which KFP never deletes. Delete its runs instead.
         """
 

@@ -29,21 +29,21 @@ class _PipelineFormat:
 class _PipelineFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PipelineFormat.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PIPELINE_FORMAT_UNSPECIFIED: _PipelineFormat.ValueType  # 0
-    """Neither of the below."""
+    """Unknown."""
     PIPELINE_FORMAT_KFP_V2: _PipelineFormat.ValueType  # 1
     """A pipeline spec of KFP v2."""
     PIPELINE_FORMAT_ARGO_V1: _PipelineFormat.ValueType  # 2
-    """An Argo Workflow, as the KFP v1 SDK makes them."""
+    """An Argo Workflow, as compiled by the KFP v1 SDK."""
 
 class PipelineFormat(_PipelineFormat, metaclass=_PipelineFormatEnumTypeWrapper):
-    """What kind of file a version was made from."""
+    """The format of the file from which a version was created."""
 
 PIPELINE_FORMAT_UNSPECIFIED: PipelineFormat.ValueType  # 0
-"""Neither of the below."""
+"""Unknown."""
 PIPELINE_FORMAT_KFP_V2: PipelineFormat.ValueType  # 1
 """A pipeline spec of KFP v2."""
 PIPELINE_FORMAT_ARGO_V1: PipelineFormat.ValueType  # 2
-"""An Argo Workflow, as the KFP v1 SDK makes them."""
+"""An Argo Workflow, as compiled by the KFP v1 SDK."""
 Global___PipelineFormat: _TypeAlias = PipelineFormat  # noqa: Y015
 
 class _ParameterType:
@@ -53,41 +53,41 @@ class _ParameterType:
 class _ParameterTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ParameterType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PARAMETER_TYPE_UNSPECIFIED: _ParameterType.ValueType  # 0
-    """The spec names a type that is not one of the below; see `declared_type`."""
+    """A type that is not listed below; see `declared_type`."""
     PARAMETER_TYPE_NUMBER_DOUBLE: _ParameterType.ValueType  # 1
-    """A number with a fraction."""
+    """A floating-point number."""
     PARAMETER_TYPE_NUMBER_INTEGER: _ParameterType.ValueType  # 2
-    """A whole number."""
+    """An integer."""
     PARAMETER_TYPE_STRING: _ParameterType.ValueType  # 3
-    """A text."""
+    """A string."""
     PARAMETER_TYPE_BOOLEAN: _ParameterType.ValueType  # 4
-    """True or false."""
+    """A boolean."""
     PARAMETER_TYPE_LIST: _ParameterType.ValueType  # 5
     """A list of values."""
     PARAMETER_TYPE_STRUCT: _ParameterType.ValueType  # 6
-    """A map from names to values."""
+    """A map from strings to values."""
     PARAMETER_TYPE_TASK_FINAL_STATUS: _ParameterType.ValueType  # 7
-    """The final status of a task, which KFP itself fills in."""
+    """The final status of a task, which KFP sets."""
 
 class ParameterType(_ParameterType, metaclass=_ParameterTypeEnumTypeWrapper):
     """The type of a parameter."""
 
 PARAMETER_TYPE_UNSPECIFIED: ParameterType.ValueType  # 0
-"""The spec names a type that is not one of the below; see `declared_type`."""
+"""A type that is not listed below; see `declared_type`."""
 PARAMETER_TYPE_NUMBER_DOUBLE: ParameterType.ValueType  # 1
-"""A number with a fraction."""
+"""A floating-point number."""
 PARAMETER_TYPE_NUMBER_INTEGER: ParameterType.ValueType  # 2
-"""A whole number."""
+"""An integer."""
 PARAMETER_TYPE_STRING: ParameterType.ValueType  # 3
-"""A text."""
+"""A string."""
 PARAMETER_TYPE_BOOLEAN: ParameterType.ValueType  # 4
-"""True or false."""
+"""A boolean."""
 PARAMETER_TYPE_LIST: ParameterType.ValueType  # 5
 """A list of values."""
 PARAMETER_TYPE_STRUCT: ParameterType.ValueType  # 6
-"""A map from names to values."""
+"""A map from strings to values."""
 PARAMETER_TYPE_TASK_FINAL_STATUS: ParameterType.ValueType  # 7
-"""The final status of a task, which KFP itself fills in."""
+"""The final status of a task, which KFP sets."""
 Global___ParameterType: _TypeAlias = ParameterType  # noqa: Y015
 
 class _TaskKind:
@@ -97,11 +97,11 @@ class _TaskKind:
 class _TaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     TASK_KIND_UNSPECIFIED: _TaskKind.ValueType  # 0
-    """Something that this adapter does not know."""
+    """A kind that this adapter does not know."""
     TASK_KIND_CONTAINER: _TaskKind.ValueType  # 1
-    """A container that runs."""
+    """Runs a container."""
     TASK_KIND_IMPORTER: _TaskKind.ValueType  # 2
-    """An importer of an existing artifact."""
+    """Imports an existing artifact."""
     TASK_KIND_DAG: _TaskKind.ValueType  # 3
     """A group of tasks."""
     TASK_KIND_CONDITION: _TaskKind.ValueType  # 4
@@ -109,17 +109,17 @@ class _TaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskKind.Val
     TASK_KIND_LOOP: _TaskKind.ValueType  # 5
     """A group of tasks that runs once for each item."""
     TASK_KIND_EXIT_HANDLER: _TaskKind.ValueType  # 6
-    """A task that runs at the end, whatever became of the tasks that it depends on."""
+    """Runs at the end, whether the tasks that it depends on succeeded or not."""
 
 class TaskKind(_TaskKind, metaclass=_TaskKindEnumTypeWrapper):
-    """What a task is."""
+    """The kind of a task."""
 
 TASK_KIND_UNSPECIFIED: TaskKind.ValueType  # 0
-"""Something that this adapter does not know."""
+"""A kind that this adapter does not know."""
 TASK_KIND_CONTAINER: TaskKind.ValueType  # 1
-"""A container that runs."""
+"""Runs a container."""
 TASK_KIND_IMPORTER: TaskKind.ValueType  # 2
-"""An importer of an existing artifact."""
+"""Imports an existing artifact."""
 TASK_KIND_DAG: TaskKind.ValueType  # 3
 """A group of tasks."""
 TASK_KIND_CONDITION: TaskKind.ValueType  # 4
@@ -127,7 +127,7 @@ TASK_KIND_CONDITION: TaskKind.ValueType  # 4
 TASK_KIND_LOOP: TaskKind.ValueType  # 5
 """A group of tasks that runs once for each item."""
 TASK_KIND_EXIT_HANDLER: TaskKind.ValueType  # 6
-"""A task that runs at the end, whatever became of the tasks that it depends on."""
+"""Runs at the end, whether the tasks that it depends on succeeded or not."""
 Global___TaskKind: _TypeAlias = TaskKind  # noqa: Y015
 
 class _IfExists:
@@ -139,11 +139,13 @@ class _IfExistsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IfExists.Val
     IF_EXISTS_UNSPECIFIED: _IfExists.ValueType  # 0
     """Not set: the same as IF_EXISTS_NEW_VERSION."""
     IF_EXISTS_NEW_VERSION: _IfExists.ValueType  # 1
-    """Add the file as a new version."""
+    """Adds the file as a new version."""
     IF_EXISTS_FAIL: _IfExists.ValueType  # 2
-    """Fail with PIPELINE_EXISTS."""
+    """Fails with PIPELINE_EXISTS."""
     IF_EXISTS_SKIP_IF_SAME: _IfExists.ValueType  # 3
-    """If a version was uploaded through this adapter with exactly these bytes, return it; otherwise add a version."""
+    """Returns the version that was uploaded through this adapter with exactly these bytes, if there is one; otherwise
+    adds a version.
+    """
 
 class IfExists(_IfExists, metaclass=_IfExistsEnumTypeWrapper):
     """What to do if a pipeline of the name exists."""
@@ -151,11 +153,13 @@ class IfExists(_IfExists, metaclass=_IfExistsEnumTypeWrapper):
 IF_EXISTS_UNSPECIFIED: IfExists.ValueType  # 0
 """Not set: the same as IF_EXISTS_NEW_VERSION."""
 IF_EXISTS_NEW_VERSION: IfExists.ValueType  # 1
-"""Add the file as a new version."""
+"""Adds the file as a new version."""
 IF_EXISTS_FAIL: IfExists.ValueType  # 2
-"""Fail with PIPELINE_EXISTS."""
+"""Fails with PIPELINE_EXISTS."""
 IF_EXISTS_SKIP_IF_SAME: IfExists.ValueType  # 3
-"""If a version was uploaded through this adapter with exactly these bytes, return it; otherwise add a version."""
+"""Returns the version that was uploaded through this adapter with exactly these bytes, if there is one; otherwise
+adds a version.
+"""
 Global___IfExists: _TypeAlias = IfExists  # noqa: Y015
 
 @_typing.final
@@ -196,27 +200,27 @@ class Pipeline(_message.Message):
     pipeline_id: _builtins.str
     """KFP's id, a UUID."""
     name: _builtins.str
-    """The unique name in its namespace, up to 128 characters in any script."""
+    """The name, unique within the namespace, up to 128 characters in any script."""
     display_name: _builtins.str
-    """What people see; the same as `name` unless it was set."""
+    """The display name; defaults to `name`."""
     description: _builtins.str
-    """What the pipeline is for, as given with its first upload."""
+    """The description, as given with the first upload."""
     namespace: _builtins.str
-    """The Kubernetes namespace that it belongs to; empty in a single-user KFP, and for shared pipelines."""
+    """The Kubernetes namespace; empty in a single-user KFP, and for shared pipelines."""
     version_count: _builtins.int
-    """How many versions there are; only with VIEW_FULL."""
+    """The number of versions; only with VIEW_FULL."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made, in whole seconds. Not set where KFP does not say."""
+        """The creation time, in whole seconds. Not set where KFP does not report it."""
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Tags of the pipeline. The adapter's own tags (`kfadapter_...`) are not shown."""
+        """The tags of the pipeline, without the adapter's own (`kfadapter_...`)."""
 
     @_builtins.property
     def latest_version(self) -> Global___PipelineVersion:
-        """The latest version with its spec summary; only with VIEW_FULL, and not set where there is no version.
-        Latest is what was made last; within one second, which is all that KFP tells, the highest version number.
+        """The latest version with its spec summary; only with VIEW_FULL, and not set if there is no version. The latest is
+        the one created last; within one second, which is KFP's resolution, the one with the highest version number.
         """
 
     def __init__(
@@ -244,7 +248,7 @@ Global___Pipeline: _TypeAlias = Pipeline  # noqa: Y015
 
 @_typing.final
 class PipelineVersion(_message.Message):
-    """One version of a pipeline: one uploaded file."""
+    """A version of a pipeline: one uploaded file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -281,30 +285,30 @@ class PipelineVersion(_message.Message):
     pipeline_version_id: _builtins.str
     """KFP's id, a UUID."""
     pipeline_id: _builtins.str
-    """The id of the pipeline that it belongs to."""
+    """The id of the pipeline."""
     name: _builtins.str
-    """The unique name in its pipeline, up to 127 characters."""
+    """The name, unique within the pipeline, up to 127 characters."""
     display_name: _builtins.str
-    """What people see; the same as `name` unless it was set."""
+    """The display name; defaults to `name`."""
     description: _builtins.str
-    """What is special about this version, as given with its upload."""
+    """The description of this version, as given with its upload."""
     sha256: _builtins.str
-    """The SHA-256 of the uploaded file in lower-case hex; empty where it was not uploaded through this adapter,
-    or KFP keeps no tags.
+    """The SHA-256 of the uploaded file in lower-case hex; empty if it was not uploaded through this adapter, or if KFP
+    does not keep tags.
     """
     code_source_url: _builtins.str
-    """Where the source code lives, as given with its upload."""
+    """The location of the source code, as given with its upload."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was made, in whole seconds. Not set where KFP does not say."""
+        """The creation time, in whole seconds. Not set where KFP does not report it."""
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Tags of the version. The adapter's own tags (`kfadapter_...`) are not shown."""
+        """The tags of the version, without the adapter's own (`kfadapter_...`)."""
 
     @_builtins.property
     def spec(self) -> Global___PipelineSpecSummary:
-        """What the file says about itself; only with VIEW_FULL."""
+        """The summary of the file; only with VIEW_FULL."""
 
     def __init__(
         self,
@@ -330,7 +334,7 @@ Global___PipelineVersion: _TypeAlias = PipelineVersion  # noqa: Y015
 
 @_typing.final
 class PipelineSpecSummary(_message.Message):
-    """What a pipeline file says about itself: enough to know what a run needs and does."""
+    """A summary of a pipeline file: what a run needs and does."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -346,39 +350,39 @@ class PipelineSpecSummary(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     UNKNOWN_PARTS_FIELD_NUMBER: _builtins.int
     format: Global___PipelineFormat.ValueType
-    """What kind of file it is."""
+    """The format of the file."""
     name: _builtins.str
-    """The pipeline's name inside the file; it need not be the name under which it was uploaded."""
+    """The pipeline's name in the file; may differ from the name under which it was uploaded."""
     description: _builtins.str
-    """The description inside the file."""
+    """The description in the file."""
     schema_version: _builtins.str
     """The version of the spec's schema (`2.1.0`), or the API version of a Workflow."""
     sdk_version: _builtins.str
     """The SDK that compiled the file (`kfp-2.17.0`)."""
     @_builtins.property
     def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
-        """The parameters that a run can set, in alphabetical order."""
+        """The parameters of a run, in alphabetical order."""
 
     @_builtins.property
     def input_artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
-        """Artifacts that a run needs, in alphabetical order."""
+        """The artifacts that a run needs, in alphabetical order."""
 
     @_builtins.property
     def output_artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
-        """Artifacts that a run makes, in alphabetical order."""
+        """The artifacts that a run creates, in alphabetical order."""
 
     @_builtins.property
     def output_parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parameter]:
-        """Parameters that a run returns, in alphabetical order."""
+        """The parameters that a run returns, in alphabetical order."""
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
-        """The tasks as a graph: each names those that must be over before it. In an order in which they can run."""
+        """The tasks as a graph, in a topological order: each names the tasks on which it depends."""
 
     @_builtins.property
     def unknown_parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Parts of the spec that this adapter does not know, or that are too large to tell (64 KiB each, 2 MiB in all), by
-        their path in the spec (`root.dag.tasks.x.iterator`). At most 100; the last one is `...` where there are more.
+        """Parts of the spec that this adapter does not know, or that are too large to return (64 KiB each, 2 MiB in all), by
+        their path in the spec (`root.dag.tasks.x.iterator`). At most 100; the last one is `...` if there are more.
         """
 
     def __init__(
@@ -417,20 +421,18 @@ class Parameter(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DECLARED_TYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name to give a value under."""
+    """The name."""
     type: Global___ParameterType.ValueType
-    """Its type."""
+    """The type."""
     optional: _builtins.bool
-    """Whether a run may leave it out."""
+    """Whether a run may omit it."""
     description: _builtins.str
-    """What it is for."""
+    """The description."""
     declared_type: _builtins.str
-    """The type as the file names it (`NUMBER_INTEGER`, or `Integer` in KFP v1)."""
+    """The type as declared in the file (`NUMBER_INTEGER`, or `Integer` in KFP v1)."""
     @_builtins.property
     def default_value(self) -> _struct_pb2.Value:
-        """The value that is used when none is given, in the parameter's own type: 7, not "7". Not set where the
-        file gives no default.
-        """
+        """The default, in the parameter's own type: 7, not "7". Not set if the file declares no default."""
 
     def __init__(
         self,
@@ -452,7 +454,7 @@ Global___Parameter: _TypeAlias = Parameter  # noqa: Y015
 
 @_typing.final
 class Artifact(_message.Message):
-    """A file or data set that goes into a pipeline or comes out of it."""
+    """An input or output artifact of a pipeline."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -462,15 +464,15 @@ class Artifact(_message.Message):
     OPTIONAL_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name."""
+    """The name."""
     type: _builtins.str
-    """The schema's title (`system.Dataset`)."""
+    """The schema title (`system.Dataset`)."""
     is_list: _builtins.bool
-    """Whether it is a list of such artifacts."""
+    """Whether it is a list of artifacts."""
     optional: _builtins.bool
-    """Whether a run may leave it out."""
+    """Whether a run may omit it."""
     description: _builtins.str
-    """What it is for."""
+    """The description."""
     def __init__(
         self,
         *,
@@ -490,7 +492,7 @@ Global___Artifact: _TypeAlias = Artifact  # noqa: Y015
 
 @_typing.final
 class TaskResources(_message.Message):
-    """What a container asks for, in Kubernetes' notation. What depends on a parameter reads `{{name}}`."""
+    """The resources of a container, in Kubernetes' notation. A value that depends on a parameter is written as `{{name}}`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -503,15 +505,15 @@ class TaskResources(_message.Message):
     cpu_request: _builtins.str
     """Requested CPU (`500m`)."""
     cpu_limit: _builtins.str
-    """Limit of CPU."""
+    """CPU limit."""
     memory_request: _builtins.str
     """Requested memory (`512M`)."""
     memory_limit: _builtins.str
-    """Limit of memory."""
+    """Memory limit."""
     accelerator_type: _builtins.str
-    """The kind of accelerator (`nvidia.com/gpu`)."""
+    """The accelerator type (`nvidia.com/gpu`)."""
     accelerator_count: _builtins.str
-    """How many accelerators."""
+    """The number of accelerators."""
     def __init__(
         self,
         *,
@@ -532,17 +534,17 @@ Global___TaskResources: _TypeAlias = TaskResources  # noqa: Y015
 
 @_typing.final
 class KubernetesExtra(_message.Message):
-    """Something of Kubernetes that a task uses."""
+    """A Kubernetes feature that a task uses."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What it is, as the platform spec names it (`pvcMount`, `secretAsEnv`), or the Workflow does (`volumeMounts`)."""
+    """The kind, as named in the platform spec (`pvcMount`, `secretAsEnv`) or in the Workflow (`volumeMounts`)."""
     name: _builtins.str
-    """The name of the object, where it comes from, or what a plain setting says (`Always` of `imagePullPolicy`); empty
-    where there is none (`nodeSelector`).
+    """The name of the object or its source, or the value of a plain setting (`Always` for `imagePullPolicy`); empty where
+    there is none (`nodeSelector`).
     """
     def __init__(
         self,
@@ -579,40 +581,40 @@ class Task(_message.Message):
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     LOOP_PARALLELISM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name in its group, where no other task has it."""
+    """The name, unique within its group."""
     component: _builtins.str
-    """The component, or the template of a Workflow, that it runs."""
+    """The component that it runs, or the template of a Workflow."""
     kind: Global___TaskKind.ValueType
-    """What it is."""
+    """The kind of task."""
     image: _builtins.str
-    """The container's image; empty for groups and importers."""
+    """The container image; empty for groups and importers."""
     condition: _builtins.str
-    """The condition under which it runs, in words (`flip-coin.Output == 'heads'`); empty where it always runs."""
+    """The condition under which it runs (`flip-coin.Output == 'heads'`); empty if it always runs."""
     loop_items: _builtins.str
-    """What a loop runs over: the items as JSON (`[1, 2, 3]`), or where they come from (`list-files.Output`)."""
+    """The items of a loop as JSON (`[1, 2, 3]`), or their source (`list-files.Output`)."""
     caching_enabled: _builtins.bool
-    """Whether earlier results may be used again."""
+    """Whether results of earlier runs may be reused."""
     display_name: _builtins.str
-    """What people see; the same as `name` unless it was set."""
+    """The display name; defaults to `name`."""
     max_retries: _builtins.int
-    """How often it is tried again when it fails; 0 is never."""
+    """The maximum number of retries after a failure; 0 means none."""
     loop_parallelism: _builtins.int
-    """How many items of a loop run at once; 0 means as many as there are."""
+    """The maximum number of iterations that run at once; 0 means no limit."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the tasks of the same group that must be over before."""
+        """The names of the tasks of the same group that must finish first."""
 
     @_builtins.property
     def resources(self) -> Global___TaskResources:
-        """What it asks for; not set where it asks for nothing."""
+        """Its resources; not set if it declares none."""
 
     @_builtins.property
     def kubernetes_extras(self) -> _containers.RepeatedCompositeFieldContainer[Global___KubernetesExtra]:
-        """What it uses of Kubernetes."""
+        """The Kubernetes features that it uses."""
 
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Task]:
-        """The tasks inside it, in an order in which they can run."""
+        """The tasks that it contains, in a topological order."""
 
     def __init__(
         self,
@@ -642,7 +644,7 @@ Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
 class GetPipelineRequest(_message.Message):
-    """Asks for one pipeline."""
+    """Request of PipelineService.Get."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -651,14 +653,14 @@ class GetPipelineRequest(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     name: _builtins.str
-    """By name."""
+    """The name."""
     view: _common_pb2.View.ValueType
-    """How much to tell."""
+    """How much of the resource to return."""
     namespace: _builtins.str
-    """The namespace to look the name up in; where it is not there, the shared pipelines are asked. Empty means
-    the adapter's configured namespace.
+    """The namespace in which the name is looked up, then among the shared pipelines. Defaults to the adapter's configured
+    namespace.
     """
     def __init__(
         self,
@@ -680,7 +682,7 @@ Global___GetPipelineRequest: _TypeAlias = GetPipelineRequest  # noqa: Y015
 
 @_typing.final
 class ListPipelinesRequest(_message.Message):
-    """Asks for a page of pipelines. The filters combine: a pipeline must match all that are set."""
+    """Request of PipelineService.List. Filters combine: a pipeline must match all that are set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -712,20 +714,22 @@ class ListPipelinesRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most: 0 means 100, more than 1000 means 1000. Below 0 is an error."""
+    """The maximum number of items to return. 0 means 100; values above 1000 are reduced to 1000; negative values are an
+    error.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; filters and order must be the same as then."""
+    """The `next_page_token` of the previous page. Filters and order must be the same as in that request."""
     order_by: _builtins.str
-    """As in AIP-132: `created_at` (the default is `created_at desc`), `name` or `pipeline_id`, one of them, and ` desc` for
-    the other direction.
+    """One field, as in AIP-132: `created_at` (the default, as `created_at desc`), `name` or `pipeline_id`. Append ` desc`
+    for descending order.
     """
     name_contains: _builtins.str
-    """Only pipelines whose name holds this text; letter case counts."""
+    """Only pipelines whose name contains this text; case-sensitive."""
     namespace: _builtins.str
-    """The namespace to list. Empty means the adapter's configured one."""
+    """The namespace to list. Defaults to the adapter's configured namespace."""
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
-        """Only pipelines made after this moment; KFP's times have whole seconds."""
+        """Only pipelines created after this time; KFP's times have whole seconds."""
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -752,7 +756,7 @@ Global___ListPipelinesRequest: _TypeAlias = ListPipelinesRequest  # noqa: Y015
 
 @_typing.final
 class ListPipelinesResponse(_message.Message):
-    """A page of pipelines."""
+    """One page of pipelines."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -760,9 +764,9 @@ class ListPipelinesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; empty at the end."""
+    """The token of the next page; empty on the last page."""
     total_size: _builtins.int
-    """How many match in all. Not set where it is not known (with `name_contains`)."""
+    """The total number of matches. Not set where it is unknown (with `name_contains`)."""
     @_builtins.property
     def pipelines(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pipeline]:
         """The pipelines."""
@@ -786,7 +790,7 @@ Global___ListPipelinesResponse: _TypeAlias = ListPipelinesResponse  # noqa: Y015
 
 @_typing.final
 class UploadPipelineMetadata(_message.Message):
-    """What is known of a file before its bytes come."""
+    """The metadata of an upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -822,37 +826,36 @@ class UploadPipelineMetadata(_message.Message):
     CODE_SOURCE_URL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The pipeline's name, 1 to 128 characters in any script, without control characters. KFP 2.17 counts bytes of
-    UTF-8, not characters: a Korean character is 3 bytes, so 42 of them fit. If no `version_name` is given for the
-    first version, 127 is the limit, as it gets this name.
+    """The pipeline's name, 1 to 128 characters in any script, without control characters. KFP 2.17 counts bytes of UTF-8,
+    not characters: a Korean character takes 3 bytes, so 42 of them fit. Without a `version_name` the limit is 127 for
+    a new pipeline, because its first version gets this name. Required.
     """
     version_name: _builtins.str
-    """The version's name, up to 127 characters, which KFP 2.17 counts in bytes of UTF-8, as it does for `name`. Empty:
-    the first version is named as the pipeline, a later one gets the highest number so far plus 1 (the second one
-    is `2`).
+    """The version's name, up to 127 characters, which KFP 2.17 counts in bytes of UTF-8, as for `name`. Defaults to the
+    pipeline's name for the first version, then to the highest number so far plus 1 (the second version is `2`).
     """
     description: _builtins.str
-    """The description of the version, and of the pipeline when this upload makes it."""
+    """The description of the version, and of the pipeline if this upload creates it."""
     if_exists: Global___IfExists.ValueType
     """What to do if the pipeline exists."""
     sha256: _builtins.str
-    """The SHA-256 of the whole file in hex, as `sha256sum` prints it. Checked if set."""
+    """The SHA-256 of the whole file in hex, as printed by `sha256sum`. Checked if set."""
     total_bytes: _builtins.int
     """The size of the whole file in bytes. Checked if set."""
     display_name: _builtins.str
-    """What people see: of the version, and of the pipeline when this upload makes it. Empty: the name."""
+    """The display name of the version, and of the pipeline if this upload creates it. Defaults to the name."""
     namespace: _builtins.str
-    """The namespace to upload to. Empty means the adapter's configured one."""
+    """The namespace. Defaults to the adapter's configured namespace."""
     code_source_url: _builtins.str
-    """Where the source code lives."""
+    """The location of the source code."""
     request_id: _builtins.str
-    """Makes the call safe to repeat: up to 63 letters, digits, `-`, `_`, `.` or `:`, new for every upload (a UUID). Repeating
-    the call with the same id, the same pipeline's name and the same bytes returns the first one's answer.
+    """Idempotency key: up to 63 letters, digits, `-`, `_`, `.` or `:`, unique for each upload (a UUID). A repeated call
+    with the same id, pipeline name and bytes returns the first call's response.
     """
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Tags of the version, and of the pipeline when this upload makes it. At most 18; keys of 1 to 63 characters,
-        without a dot and not beginning with `kfadapter_`; values of up to 63 characters. A KFP before 2.17 drops them.
+        """The tags of the version, and of the pipeline if this upload creates it. At most 18; keys of 1 to 63 characters,
+        without a dot and not beginning with `kfadapter_`; values of up to 63 characters. KFP before 2.17 drops them.
         """
 
     def __init__(
@@ -882,7 +885,7 @@ Global___UploadPipelineMetadata: _TypeAlias = UploadPipelineMetadata  # noqa: Y0
 
 @_typing.final
 class UploadPipelineRequest(_message.Message):
-    """One message of an upload stream."""
+    """A message of an upload stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -892,7 +895,7 @@ class UploadPipelineRequest(_message.Message):
     """The next bytes of the file."""
     @_builtins.property
     def metadata(self) -> Global___UploadPipelineMetadata:
-        """What is uploaded; only in the first message."""
+        """The metadata; only in the first message."""
 
     def __init__(
         self,
@@ -912,7 +915,7 @@ Global___UploadPipelineRequest: _TypeAlias = UploadPipelineRequest  # noqa: Y015
 
 @_typing.final
 class UploadPipelineResponse(_message.Message):
-    """What became of an upload."""
+    """Response of PipelineService.Upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -925,16 +928,16 @@ class UploadPipelineResponse(_message.Message):
     DUPLICATE_CHECK_SKIPPED_FIELD_NUMBER: _builtins.int
     NOT_KEPT_FIELD_NUMBER: _builtins.int
     pipeline_created: _builtins.bool
-    """Whether this request made the pipeline; false also where it took over an empty one, whose texts and tags stay."""
+    """Whether this call created the pipeline; false also if it reused an empty one, whose texts and tags are kept."""
     version_created: _builtins.bool
-    """Whether this request made the version; false where IF_EXISTS_SKIP_IF_SAME found it."""
+    """Whether this call created the version; false if IF_EXISTS_SKIP_IF_SAME found it."""
     bytes: _builtins.int
-    """How many bytes arrived."""
+    """The number of received bytes."""
     sha256: _builtins.str
     """Their SHA-256 in lower-case hex."""
     duplicate_check_skipped: _builtins.bool
-    """True where IF_EXISTS_SKIP_IF_SAME or `request_id` asked to look for an earlier upload, and this KFP keeps no tags
-    (before 2.17), so that nobody could look.
+    """Whether IF_EXISTS_SKIP_IF_SAME or `request_id` required a search for an earlier upload that was not possible,
+    because this KFP (before 2.17) does not keep tags.
     """
     @_builtins.property
     def pipeline(self) -> Global___Pipeline:
@@ -942,7 +945,7 @@ class UploadPipelineResponse(_message.Message):
 
     @_builtins.property
     def version(self) -> Global___PipelineVersion:
-        """The version that holds these bytes."""
+        """The version that holds the uploaded bytes."""
 
     @_builtins.property
     def not_kept(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -972,7 +975,7 @@ Global___UploadPipelineResponse: _TypeAlias = UploadPipelineResponse  # noqa: Y0
 
 @_typing.final
 class DeletePipelineRequest(_message.Message):
-    """Asks to delete a pipeline."""
+    """Request of PipelineService.Delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -982,15 +985,15 @@ class DeletePipelineRequest(_message.Message):
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     name: _builtins.str
-    """By name."""
+    """The name."""
     force: _builtins.bool
-    """Delete it with all its versions, however many there are."""
+    """If set, the pipeline is deleted with all its versions."""
     allow_missing: _builtins.bool
-    """Succeed, with an empty answer, where there is no such pipeline."""
+    """If set and the pipeline does not exist, the call succeeds with an empty response."""
     namespace: _builtins.str
-    """The namespace to look the name up in. Empty means the adapter's configured one."""
+    """The namespace in which the name is looked up. Defaults to the adapter's configured namespace."""
     def __init__(
         self,
         *,
@@ -1012,7 +1015,7 @@ Global___DeletePipelineRequest: _TypeAlias = DeletePipelineRequest  # noqa: Y015
 
 @_typing.final
 class DeletePipelineResponse(_message.Message):
-    """What was deleted."""
+    """Response of PipelineService.Delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1020,11 +1023,11 @@ class DeletePipelineResponse(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSIONS_DELETED_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
-    """The id of the pipeline that is gone; empty where `allow_missing` found none."""
+    """The id of the pipeline that was deleted; empty if it did not exist."""
     name: _builtins.str
     """Its name."""
     versions_deleted: _builtins.int
-    """How many versions went with it."""
+    """The number of deleted versions."""
     def __init__(
         self,
         *,
@@ -1042,7 +1045,7 @@ Global___DeletePipelineResponse: _TypeAlias = DeletePipelineResponse  # noqa: Y0
 
 @_typing.final
 class ListPipelineVersionsRequest(_message.Message):
-    """Asks for a page of a pipeline's versions."""
+    """Request of PipelineService.ListVersions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1054,21 +1057,23 @@ class ListPipelineVersionsRequest(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     name: _builtins.str
-    """By name."""
+    """The name."""
     page_size: _builtins.int
-    """How many at most: 0 means 100, more than 1000 means 1000. Below 0 is an error."""
+    """The maximum number of items to return. 0 means 100; values above 1000 are reduced to 1000; negative values are an
+    error.
+    """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; pipeline, view and order must be the same as then."""
+    """The `next_page_token` of the previous page. Pipeline, view and order must be the same as in that request."""
     order_by: _builtins.str
-    """As in AIP-132: `created_at` (the default is `created_at desc`), `name` or `pipeline_version_id`, one of them, and ` desc`
-    for the other direction.
+    """One field, as in AIP-132: `created_at` (the default, as `created_at desc`), `name` or `pipeline_version_id`. Append
+    ` desc` for descending order.
     """
     view: _common_pb2.View.ValueType
-    """How much to tell. VIEW_FULL reads every version's spec: slow for long lists."""
+    """How much of each version to return. VIEW_FULL reads every version's spec, which is slow for long lists."""
     namespace: _builtins.str
-    """The namespace to look the name up in. Empty means the adapter's configured one."""
+    """The namespace in which the name is looked up. Defaults to the adapter's configured namespace."""
     def __init__(
         self,
         *,
@@ -1092,7 +1097,7 @@ Global___ListPipelineVersionsRequest: _TypeAlias = ListPipelineVersionsRequest  
 
 @_typing.final
 class ListPipelineVersionsResponse(_message.Message):
-    """A page of a pipeline's versions."""
+    """One page of versions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1100,9 +1105,9 @@ class ListPipelineVersionsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the next page; empty at the end."""
+    """The token of the next page; empty on the last page."""
     total_size: _builtins.int
-    """How many versions the pipeline has."""
+    """The number of versions of the pipeline."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PipelineVersion]:
         """The versions."""
@@ -1126,7 +1131,7 @@ Global___ListPipelineVersionsResponse: _TypeAlias = ListPipelineVersionsResponse
 
 @_typing.final
 class GetPipelineVersionRequest(_message.Message):
-    """Asks for one version of a pipeline."""
+    """Request of PipelineService.GetVersion."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1136,15 +1141,15 @@ class GetPipelineVersionRequest(_message.Message):
     VERSION_NAME_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     name: _builtins.str
-    """By name."""
+    """The name."""
     pipeline_version_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     version_name: _builtins.str
-    """By name; letter case does not count."""
+    """The name; not case-sensitive."""
     namespace: _builtins.str
-    """The namespace to look the name up in. Empty means the adapter's configured one."""
+    """The namespace in which the name is looked up. Defaults to the adapter's configured namespace."""
     def __init__(
         self,
         *,
@@ -1171,7 +1176,7 @@ Global___GetPipelineVersionRequest: _TypeAlias = GetPipelineVersionRequest  # no
 
 @_typing.final
 class DeletePipelineVersionRequest(_message.Message):
-    """Asks to delete one version of a pipeline."""
+    """Request of PipelineService.DeleteVersion."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1182,17 +1187,17 @@ class DeletePipelineVersionRequest(_message.Message):
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     name: _builtins.str
-    """By name."""
+    """The name."""
     pipeline_version_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     version_name: _builtins.str
-    """By name."""
+    """The name."""
     allow_missing: _builtins.bool
-    """Succeed, with an empty answer, where there is no such version or no such pipeline."""
+    """If set and the version or the pipeline does not exist, the call succeeds with an empty response."""
     namespace: _builtins.str
-    """The namespace to look the name up in. Empty means the adapter's configured one."""
+    """The namespace in which the name is looked up. Defaults to the adapter's configured namespace."""
     def __init__(
         self,
         *,
@@ -1220,14 +1225,14 @@ Global___DeletePipelineVersionRequest: _TypeAlias = DeletePipelineVersionRequest
 
 @_typing.final
 class DeletePipelineVersionResponse(_message.Message):
-    """What was deleted."""
+    """Response of PipelineService.DeleteVersion."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PIPELINE_VERSION_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     pipeline_version_id: _builtins.str
-    """The id of the version that is gone; empty where `allow_missing` found none."""
+    """The id of the version that was deleted; empty if it did not exist."""
     name: _builtins.str
     """Its name."""
     def __init__(
@@ -1246,7 +1251,7 @@ Global___DeletePipelineVersionResponse: _TypeAlias = DeletePipelineVersionRespon
 
 @_typing.final
 class DownloadPipelineRequest(_message.Message):
-    """Asks for the file of a version."""
+    """Request of PipelineService.Download."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1256,15 +1261,15 @@ class DownloadPipelineRequest(_message.Message):
     VERSION_NAME_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     name: _builtins.str
-    """By name."""
+    """The name."""
     pipeline_version_id: _builtins.str
-    """By KFP's id, a UUID."""
+    """KFP's id, a UUID."""
     version_name: _builtins.str
-    """By name."""
+    """The name."""
     namespace: _builtins.str
-    """The namespace to look the name up in. Empty means the adapter's configured one."""
+    """The namespace in which the name is looked up. Defaults to the adapter's configured namespace."""
     def __init__(
         self,
         *,
@@ -1291,14 +1296,14 @@ Global___DownloadPipelineRequest: _TypeAlias = DownloadPipelineRequest  # noqa: 
 
 @_typing.final
 class DownloadInfo(_message.Message):
-    """What is known of a download before its bytes come."""
+    """The size and the checksum of a download."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TOTAL_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
-    """The size of the bytes that follow."""
+    """The number of bytes that follow."""
     sha256: _builtins.str
     """Their SHA-256 in lower-case hex."""
     def __init__(
@@ -1317,7 +1322,7 @@ Global___DownloadInfo: _TypeAlias = DownloadInfo  # noqa: Y015
 
 @_typing.final
 class DownloadPipelineResponse(_message.Message):
-    """One message of a download stream."""
+    """A message of a download stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1327,7 +1332,7 @@ class DownloadPipelineResponse(_message.Message):
     """The next bytes."""
     @_builtins.property
     def info(self) -> Global___DownloadInfo:
-        """What follows."""
+        """Size and checksum; only in the first message."""
 
     def __init__(
         self,

@@ -26,33 +26,34 @@ if _version_not_supported:
 
 
 class PipelineServiceStub(object):
-    """Uploads, finds, describes and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
-    A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique in a
-    namespace; version names are unique in a pipeline. Letter case does not count for KFP's database, MySQL: `Train`
-    finds the pipeline `train`, and an upload to it adds a version.
+    A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
+    namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
+    `Train` finds the pipeline `train`, and an upload to it adds a version.
 
-    Every RPC can fail with these errors; the comments of the RPCs list what comes on top:
+    Every RPC can fail with the following errors; the RPCs list the additional ones:
 
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or wrong. Correct the named fields.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP cannot be reached. Try reads again; look before repeating writes.
-    - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
-    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
-    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
-    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP is unreachable. Retry reads; before you repeat a write, check whether it took
+    effect.
+    - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
+    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
+    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
-    Ask for access.
-    - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
-    - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access, or has the reader role and the RPC has side
+    effects. Request access.
+    - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
+    - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for deletions, 60 s and 2 s per MB for Upload (of
-    `total_bytes`, or of the largest file that is taken where that is not set), and for Download 60 s to the first message
-    and, from there on, 60 s and 2 s per MB.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
+    from there 60 s plus 2 s per MB.
 
-    Two limits are gRPC's own, so their errors carry no reason: a message of more than 4 MiB, and metadata of more than
-    16 KiB, are RESOURCE_EXHAUSTED. Send smaller chunks.
+    Two limits are gRPC's own, so their errors carry no reason: messages of more than 4 MiB and metadata of more than 16
+    KiB fail with RESOURCE_EXHAUSTED. Send smaller chunks.
     """
 
     def __init__(self, channel):
@@ -104,40 +105,41 @@ class PipelineServiceStub(object):
 
 
 class PipelineServiceServicer(object):
-    """Uploads, finds, describes and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
-    A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique in a
-    namespace; version names are unique in a pipeline. Letter case does not count for KFP's database, MySQL: `Train`
-    finds the pipeline `train`, and an upload to it adds a version.
+    A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
+    namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
+    `Train` finds the pipeline `train`, and an upload to it adds a version.
 
-    Every RPC can fail with these errors; the comments of the RPCs list what comes on top:
+    Every RPC can fail with the following errors; the RPCs list the additional ones:
 
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or wrong. Correct the named fields.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP cannot be reached. Try reads again; look before repeating writes.
-    - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
-    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
-    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
-    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP is unreachable. Retry reads; before you repeat a write, check whether it took
+    effect.
+    - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
+    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
+    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
-    Ask for access.
-    - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
-    - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access, or has the reader role and the RPC has side
+    effects. Request access.
+    - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
+    - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for deletions, 60 s and 2 s per MB for Upload (of
-    `total_bytes`, or of the largest file that is taken where that is not set), and for Download 60 s to the first message
-    and, from there on, 60 s and 2 s per MB.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
+    from there 60 s plus 2 s per MB.
 
-    Two limits are gRPC's own, so their errors carry no reason: a message of more than 4 MiB, and metadata of more than
-    16 KiB, are RESOURCE_EXHAUSTED. Send smaller chunks.
+    Two limits are gRPC's own, so their errors carry no reason: messages of more than 4 MiB and metadata of more than 16
+    KiB fail with RESOURCE_EXHAUSTED. Send smaller chunks.
     """
 
     def Get(self, request, context):
-        """Gets one pipeline by id or by name.
+        """Gets a pipeline by id or by name.
 
-        With VIEW_BASIC this is one call to KFP. VIEW_FULL adds the latest version with its parameters, and the
-        number of versions.
+        VIEW_BASIC takes one call to KFP. VIEW_FULL adds the latest version with its parameters, and the number of
+        versions.
 
         Errors:
         - NOT_FOUND / PIPELINE_NOT_FOUND: no pipeline has this id or name. Check the spelling and the namespace.
@@ -147,16 +149,15 @@ class PipelineServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Lists pipelines, newest first unless `order_by` says otherwise.
+        """Lists pipelines, newest first unless `order_by` is set.
 
-        A page may hold fewer items than asked for, even none, although more follow: only an empty
-        `next_page_token` ends a listing. Items that exist from the first to the last page are listed exactly
-        once, whatever is deleted in between.
+        A page may hold fewer items than requested, or none, although more follow: only an empty `next_page_token` ends the
+        listing. Items that exist from the first to the last page are listed exactly once, whatever is deleted in between.
 
         Errors:
-        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing: it is garbled, or filter or
-        order differ from the request that it came from. Start anew without a token.
-        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: a filter on tags, and this KFP has none (before 2.17). Leave it out.
+        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing: it is malformed, or filters or
+        order differ from the request that returned it. Start again without a token.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: a filter on tags, which KFP supports from 2.17 on. Omit it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,38 +166,38 @@ class PipelineServiceServicer(object):
     def Upload(self, request_iterator, context):
         """Uploads a compiled pipeline as a new pipeline, or as a new version of an existing one.
 
-        The first message carries the metadata, every further message a chunk of the file; end the stream after
-        the last one. Chunks may have any size up to 4 MiB. The file is YAML, JSON, or a zip or tar.gz archive with
-        one of them; which it is, is told by its content. Nothing becomes visible before all of it arrived, its size
-        and checksum are as announced, and its syntax is right.
+        The first message carries the metadata, every further message a chunk of the file; half-close the stream after the
+        last one. Chunks may have any size up to 4 MiB. The file is YAML, JSON, or a zip or tar.gz archive that contains
+        one of them; the format is detected from the content. Nothing becomes visible before the whole file was received,
+        its size and checksum match what was announced, and its syntax is valid.
 
-        A pipeline of the name that has no version yet, as an interrupted upload leaves it, is taken over.
-        After an error of unknown outcome (KFP_UNAVAILABLE, KFP_TIMEOUT, a broken connection) repeat the call with
-        the same `request_id`: what arrived the first time is returned, not stored again.
+        A pipeline of this name without versions, as an interrupted upload leaves it, is reused. After an error of unknown
+        outcome (KFP_UNAVAILABLE, KFP_TIMEOUT, a broken connection) repeat the call with the same `request_id`: a file that
+        was stored is returned, not stored again.
 
         Errors:
         - INVALID_ARGUMENT / INVALID_UPLOAD: the stream is empty, does not begin with metadata, has metadata twice, or
         holds more or fewer bytes than `total_bytes`. Correct the stream.
-        - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a pipeline; line and column are given where they
-        are known. Correct the file.
-        - INVALID_ARGUMENT / CHECKSUM_MISMATCH: the bytes that arrived are not those announced. Send them again.
-        - RESOURCE_EXHAUSTED / UPLOAD_TOO_LARGE: the file is larger than the adapter or KFP takes. Make it smaller.
-        - ALREADY_EXISTS / PIPELINE_EXISTS: IF_EXISTS_FAIL, and the name is taken. Choose another name.
-        - ALREADY_EXISTS / VERSION_EXISTS: the given `version_name` is taken. Choose another, or none.
-        - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` came with another file before. Use a new one.
-        - ABORTED / NAME_CONTESTED: others took the next version number again and again. Try again.
+        - INVALID_ARGUMENT / INVALID_PIPELINE_FILE: the file is not a valid pipeline; line and column are given where
+        known. Correct the file.
+        - INVALID_ARGUMENT / CHECKSUM_MISMATCH: the received bytes do not have the announced SHA-256. Send them again.
+        - RESOURCE_EXHAUSTED / UPLOAD_TOO_LARGE: the file exceeds the limit of the adapter or of KFP. Reduce its size.
+        - ALREADY_EXISTS / PIPELINE_EXISTS: IF_EXISTS_FAIL is set, and the name is taken. Choose another name.
+        - ALREADY_EXISTS / VERSION_EXISTS: the requested `version_name` is taken. Choose another, or leave it empty.
+        - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` was used with another file. Use a new one.
+        - ABORTED / NAME_CONTESTED: concurrent uploads repeatedly took the next version number. Retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Deletes a pipeline and its versions. Runs of the pipeline stay.
+        """Deletes a pipeline and its versions. Runs of the pipeline are kept.
 
-        A pipeline with one version goes without further ado; with more than one, `force` is needed.
+        A pipeline with more than one version is deleted only if `force` is set.
 
         Errors:
-        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline, and `allow_missing` is not set.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist, and `allow_missing` is not set.
         - FAILED_PRECONDITION / PIPELINE_HAS_VERSIONS: it has several versions; the message and the metadata
         (`version_count`) say how many. Set `force` to delete them all.
         """
@@ -205,58 +206,61 @@ class PipelineServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListVersions(self, request, context):
-        """Lists the versions of a pipeline, newest first unless `order_by` says otherwise.
+        """Lists the versions of a pipeline, newest first unless `order_by` is set.
 
-        KFP keeps times of whole seconds; versions made within one second come in no particular order. With
-        VIEW_BASIC the fields `display_name`, `tags`, `sha256` and `spec` are not set, and long lists are cheap.
-        Paging is as in List.
+        KFP stores times in whole seconds; versions created within one second come in no particular order. With VIEW_BASIC
+        the fields `display_name`, `tags`, `sha256` and `spec` are not set, and long lists are cheap. Paging works as in
+        List.
 
         Errors:
-        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
-        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetVersion(self, request, context):
-        """Gets one version of a pipeline with its spec summary.
+        """Gets a version of a pipeline with its spec summary.
 
         Errors:
-        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
-        - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, or none at all. ListVersions tells which there are.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+        - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version, or no version at all. ListVersions returns its
+        versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVersion(self, request, context):
-        """Deletes one version of a pipeline. Runs of the version stay.
+        """Deletes a version of a pipeline. Runs of the version are kept.
 
-        The last version leaves an empty pipeline, which the next upload of its name takes over.
+        Deleting the last version leaves an empty pipeline, which the next upload of its name reuses.
 
         Errors:
-        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline, and `allow_missing` is not set.
-        - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, and `allow_missing` is not set.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist, and `allow_missing` is not set.
+        - NOT_FOUND / VERSION_NOT_FOUND: the version does not exist, and `allow_missing` is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
-        """Downloads the pipeline of a version as KFP holds it: as JSON.
+        """Downloads the pipeline of a version as KFP stores it: as JSON.
 
-        The first message tells the size and the checksum of the bytes that follow. They are one JSON document, or the
+        The first message holds the size and the checksum of the bytes that follow. These are one JSON document, or the
         pipeline spec and the platform spec separated by a line `---`; both are valid YAML, hold the same pipeline as the
-        uploaded file, and can be uploaded as they are. They are not the uploaded bytes: comments, order and layout of the
-        file are not kept by KFP, which also writes empty parts, such as `status`, into an Argo Workflow. A stream
-        that is cut ends with an error; compare size and checksum all the same.
+        uploaded file, and can be uploaded as they are. They are not the uploaded bytes: KFP does not store the comments,
+        order and layout of the file, and adds empty parts, such as `status`, to an Argo Workflow. A broken stream ends
+        with an error; compare size and checksum all the same.
 
-        The adapter holds the bytes on its disk until all are read or the call is over, so read on, or cancel the call.
+        The adapter keeps the bytes on disk until they are all read or the call ends, so read them promptly, or cancel the
+        call.
 
         Errors:
-        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
-        - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, or none at all. ListVersions tells which there are.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+        - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version, or no version at all. ListVersions returns its
+        versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -314,33 +318,34 @@ def add_PipelineServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PipelineService(object):
-    """Uploads, finds, describes and deletes pipelines of Kubeflow Pipelines (KFP).
+    """Uploads, gets, lists, downloads and deletes pipelines of Kubeflow Pipelines (KFP).
 
-    A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique in a
-    namespace; version names are unique in a pipeline. Letter case does not count for KFP's database, MySQL: `Train`
-    finds the pipeline `train`, and an upload to it adds a version.
+    A pipeline has a name and holds versions; a version holds a compiled pipeline file. Names are unique within a
+    namespace; version names are unique within a pipeline. KFP's database, MySQL, does not distinguish letter case:
+    `Train` finds the pipeline `train`, and an upload to it adds a version.
 
-    Every RPC can fail with these errors; the comments of the RPCs list what comes on top:
+    Every RPC can fail with the following errors; the RPCs list the additional ones:
 
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or wrong. Correct the named fields.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP cannot be reached. Try reads again; look before repeating writes.
-    - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
-    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
-    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
-    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP is unreachable. Retry reads; before you repeat a write, check whether it took
+    effect.
+    - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
+    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
+    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
-    Ask for access.
-    - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
-    - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access, or has the reader role and the RPC has side
+    effects. Request access.
+    - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
+    - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for deletions, 60 s and 2 s per MB for Upload (of
-    `total_bytes`, or of the largest file that is taken where that is not set), and for Download 60 s to the first message
-    and, from there on, 60 s and 2 s per MB.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for deletions, 60 s plus 2 s per MB for Upload (of
+    `total_bytes`, or of the largest accepted file if that is not set), and for Download 60 s to the first message and
+    from there 60 s plus 2 s per MB.
 
-    Two limits are gRPC's own, so their errors carry no reason: a message of more than 4 MiB, and metadata of more than
-    16 KiB, are RESOURCE_EXHAUSTED. Send smaller chunks.
+    Two limits are gRPC's own, so their errors carry no reason: messages of more than 4 MiB and metadata of more than 16
+    KiB fail with RESOURCE_EXHAUSTED. Send smaller chunks.
     """
 
     @staticmethod

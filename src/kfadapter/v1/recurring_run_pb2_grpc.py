@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class RecurringRunServiceStub(object):
-    """Makes, finds, switches and deletes recurring runs of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, enables, disables and deletes recurring runs of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     def __init__(self, channel):
@@ -70,21 +71,23 @@ class RecurringRunServiceStub(object):
 
 
 class RecurringRunServiceServicer(object):
-    """Makes, finds, switches and deletes recurring runs of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, enables, disables and deletes recurring runs of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     def Create(self, request, context):
-        """Makes a recurring run. Parameters are checked as RunService's Create does.
+        """Creates a recurring run. Parameters are checked as in RunService.Create.
 
         Errors:
-        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
-        - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, or none at all. ListVersions tells which there are.
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+        - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version, or no version at all. ListVersions returns its
+        versions.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
         - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
-        - INVALID_ARGUMENT / PARAMETER_MISSING: a parameter without default has no value. Set it.
-        - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
+        - INVALID_ARGUMENT / PARAMETER_MISSING: a parameter without a default has no value. Set it.
+        - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Omit it.
         - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -92,10 +95,10 @@ class RecurringRunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Gets one recurring run.
+        """Gets a recurring run.
 
         Errors:
-        - NOT_FOUND / RECURRING_RUN_NOT_FOUND: there is no such recurring run.
+        - NOT_FOUND / RECURRING_RUN_NOT_FOUND: the recurring run does not exist. Check the id, or list the recurring runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,39 +108,39 @@ class RecurringRunServiceServicer(object):
         """Lists recurring runs, newest first unless `order_by` says otherwise. Paging is as in PipelineService's List.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
         - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
-        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Enable(self, request, context):
-        """Switches a recurring run on. One that is on stays so.
+        """Enables a recurring run. No-op if already enabled.
 
         Errors:
-        - NOT_FOUND / RECURRING_RUN_NOT_FOUND: there is no such recurring run.
+        - NOT_FOUND / RECURRING_RUN_NOT_FOUND: the recurring run does not exist. Check the id, or list the recurring runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Disable(self, request, context):
-        """Switches a recurring run off; runs that it has started go on. One that is off stays so.
+        """Disables a recurring run; runs that it started continue. No-op if already disabled.
 
         Errors:
-        - NOT_FOUND / RECURRING_RUN_NOT_FOUND: there is no such recurring run.
+        - NOT_FOUND / RECURRING_RUN_NOT_FOUND: the recurring run does not exist. Check the id, or list the recurring runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Deletes a recurring run; runs that it has started stay.
+        """Deletes a recurring run; runs that it started are kept.
 
         Errors:
-        - NOT_FOUND / RECURRING_RUN_NOT_FOUND: there is no such recurring run, and `allow_missing` is not set.
+        - NOT_FOUND / RECURRING_RUN_NOT_FOUND: the recurring run does not exist, and `allow_missing` is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,9 +188,10 @@ def add_RecurringRunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RecurringRunService(object):
-    """Makes, finds, switches and deletes recurring runs of Kubeflow Pipelines (KFP).
+    """Creates, gets, lists, enables, disables and deletes recurring runs of Kubeflow Pipelines (KFP).
 
-    Every RPC can fail with the errors that RunService lists for all of its RPCs; the comments list what comes on top.
+    Every RPC can fail with the errors that RunService lists for all of its RPCs; the RPCs below list the additional
+    ones.
     """
 
     @staticmethod

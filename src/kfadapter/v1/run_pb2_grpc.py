@@ -26,27 +26,29 @@ if _version_not_supported:
 
 
 class RunServiceStub(object):
-    """Starts, follows, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
 
-    A run is one execution of a pipeline version with parameters, in an experiment. It outlives its pipeline.
+    A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
+    deleted.
 
-    Every RPC can fail with these errors; the comments of the RPCs list what comes on top:
+    Every RPC can fail with the following errors; the RPCs list the additional ones:
 
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or wrong. Correct the named fields.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP cannot be reached. Try reads again; look before repeating writes.
-    - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
-    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
-    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
-    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP is unreachable. Retry reads; before you repeat a write, check whether it took
+    effect.
+    - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
+    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
+    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
-    Ask for access.
-    - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
-    - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access, or has the reader role and the RPC has side
+    effects. Request access.
+    - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
+    - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
-    has ReadLogs while it follows a log.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for writes. Watch, and ReadLogs with `follow`,
+    have none.
     """
 
     def __init__(self, channel):
@@ -108,96 +110,98 @@ class RunServiceStub(object):
 
 
 class RunServiceServicer(object):
-    """Starts, follows, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
 
-    A run is one execution of a pipeline version with parameters, in an experiment. It outlives its pipeline.
+    A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
+    deleted.
 
-    Every RPC can fail with these errors; the comments of the RPCs list what comes on top:
+    Every RPC can fail with the following errors; the RPCs list the additional ones:
 
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or wrong. Correct the named fields.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP cannot be reached. Try reads again; look before repeating writes.
-    - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
-    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
-    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
-    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP is unreachable. Retry reads; before you repeat a write, check whether it took
+    effect.
+    - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
+    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
+    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
-    Ask for access.
-    - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
-    - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access, or has the reader role and the RPC has side
+    effects. Request access.
+    - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
+    - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
-    has ReadLogs while it follows a log.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for writes. Watch, and ReadLogs with `follow`,
+    have none.
     """
 
     def Create(self, request, context):
         """Starts a run.
 
-        Parameters are checked against the version's declaration before KFP is asked; all that is wrong is told at once,
-        one field violation for each parameter. With a `request_id` the call is safe to repeat: the id of the run follows
-        from it, and a repeated call returns the run that the first one made. (If two adapters ask KFP for it at the same
-        moment there is one run, but KFP may begin a second workflow that belongs to no run.)
+        Parameters are checked against the version's declaration before KFP is called; all mistakes are reported at once,
+        one field violation for each parameter. With a `request_id` the call is idempotent: the run's id is derived from
+        it, and a repeated call returns the first call's run. (If two adapters start it at the same moment, there is one
+        run, but KFP may create a second workflow that belongs to no run.)
 
         Errors:
-        - NOT_FOUND / PIPELINE_NOT_FOUND: there is no such pipeline. Check the spelling and the namespace.
-        - NOT_FOUND / VERSION_NOT_FOUND: it has no such version, or none at all. ListVersions tells which there are.
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment, and `create_experiment` is not set.
+        - NOT_FOUND / PIPELINE_NOT_FOUND: the pipeline does not exist. Check the spelling and the namespace.
+        - NOT_FOUND / VERSION_NOT_FOUND: the pipeline has no such version, or no version at all. ListVersions returns its
+        versions.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist, and `create_experiment` is not set.
         - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
-        - INVALID_ARGUMENT / PARAMETER_MISSING: a parameter without default has no value. Set it.
-        - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Leave it out.
+        - INVALID_ARGUMENT / PARAMETER_MISSING: a parameter without a default has no value. Set it.
+        - INVALID_ARGUMENT / PARAMETER_UNKNOWN: the pipeline declares no such parameter. Omit it.
         - INVALID_ARGUMENT / PARAMETER_TYPE: a value is not of the declared type. Correct it.
-        - INVALID_ARGUMENT / INVALID_FIELD: a value could not be returned later (NaN, or nested deeper than 45 lists or 30
+        - INVALID_ARGUMENT / INVALID_FIELD: a value cannot be represented later (NaN, or nested deeper than 45 lists or 30
         objects). The violation names its path.
-        - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run before. Use a new one.
-        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be switched off for a KFP v1 pipeline. Leave it out.
+        - ALREADY_EXISTS / REQUEST_ID_REUSED: this `request_id` started another run. Use a new one.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: caching cannot be disabled for a KFP v1 pipeline. Omit `caching_enabled`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """Gets one run.
+        """Gets a run.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
+        - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Lists runs, newest first unless `order_by` says otherwise.
+        """Lists runs, newest first unless `order_by` is set.
 
-        A page may hold fewer items than asked for, even none, although more follow: only an empty `next_page_token` ends
-        a listing. KFP cannot filter by pipeline, version or label: for these the adapter reads run after run, a bounded
-        number for each page, and `total_size` is not set.
+        A page may hold fewer items than requested, or none, although more follow: only an empty `next_page_token` ends the
+        listing. KFP cannot filter by pipeline, version or label: for these the adapter reads run after run, a bounded
+        number per page, and `total_size` is not set.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
         - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
-        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token is not one of this listing. Start anew without a token.
+        - INVALID_ARGUMENT / INVALID_PAGE_TOKEN: the token does not belong to this listing. Start again without a token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Follows runs: first each one as it is now, then whenever one has changed.
+        """Watches runs: sends each run in its current state, then again whenever it has changed.
 
-        KFP is polled: every 2 s while something happens, less often, but at least every 10 s, while nothing does; tasks are
-        read less often the more runs are watched with them; whether a run was deleted, archived or retried, every 30 s. So states
-        that pass quickly may be skipped; the last one never is. A caller that comes back sends the etags that it holds, and is
-        told only what differs. A caller that reads slowly misses states in between, too.
+        The adapter polls KFP: every 2 s while runs change, less often, but at least every 10 s, while none does; tasks are
+        read less often the more runs are watched with them; deleted, archived and retried runs are detected every 30 s.
+        Short intermediate states may be skipped, also for a client that reads slowly; the last state is always sent. A
+        client that reconnects sends the etags that it holds, and receives only what differs.
 
-        A watch of ids ends with OK when all of them are over or gone. A watch of a filter follows the newest 1000 runs
-        that match, and takes up those made later; it does not end by itself. A run that does not match any more is told once
-        more, as it is then. Runs that come to match later, because they were retried or taken back from the archive, are
-        not taken up. While KFP is away the stream stays, and heartbeats say so. The stream's headers, with x-request-id, come
-        as soon as it is open, whenever the first event comes.
+        A watch of ids ends with OK when all runs have finished or were deleted. A watch of a filter covers the newest 1000
+        matching runs and those created later; it does not end by itself. A run that no longer matches is sent once more.
+        Runs that match later because they were retried or unarchived are not added. While KFP is unreachable the stream
+        stays open, and heartbeats say so. The response headers, with x-request-id, are sent as soon as the stream is open.
 
         Errors:
-        - NOT_FOUND / EXPERIMENT_NOT_FOUND: there is no such experiment.
+        - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
         - FAILED_PRECONDITION / AMBIGUOUS_NAME: several experiments have this name. Use an id.
         - UNAVAILABLE / DRAINING: the adapter is shutting down. Watch again, with the etags.
         """
@@ -208,70 +212,72 @@ class RunServiceServicer(object):
     def ReadLogs(self, request, context):
         """Reads the log of a task, during the run or afterwards.
 
-        An archived log comes as the program wrote it where KFP serves the file; a multi-user KFP does not, and drops blank
-        lines and most of the lines of JSON loggers. A running task's log comes from its pod: from a multi-user KFP, or from
-        the Kubernetes API where the adapter may read it. A single-user KFP alone has a log only after it was archived.
-        The run is read first, with the caller's credentials where they are forwarded; without access to it, no log is read.
+        An archived log is returned as the program wrote it where KFP serves the file; a multi-user KFP does not, and drops
+        blank lines and most of the lines of JSON loggers. The log of a running task comes from its pod: from a multi-user
+        KFP, or from the Kubernetes API where the adapter may read it. A single-user KFP alone has a log only after it was
+        archived. The run is read first, with the caller's credentials where they are forwarded; without access to it, no
+        log is read.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: no such run. Check the id, or list the runs.
-        - NOT_FOUND / TASK_NOT_FOUND: the run has no such task, or the task has no pod: it has not begun, was skipped, is a
-        group, or its result came from the cache. Get returns the tasks; try again once it has begun.
-        - INVALID_ARGUMENT / INVALID_FIELD: several tasks have this name, or there is no such attempt. Use a listed path.
-        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: the log is not available: it was never archived, its file or pod is gone, or the
-        task is running and KFP has no live logs. The message says which, and how to read it with kubectl.
+        - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
+        - NOT_FOUND / TASK_NOT_FOUND: the run has no such task, or the task has no pod: it has not started, was skipped, is
+        a group, or its result came from the cache. Get returns the tasks; retry once it has started.
+        - INVALID_ARGUMENT / INVALID_FIELD: several tasks have this name, or the attempt does not exist. Use one of the
+        listed paths.
+        - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: the log is unavailable: it was never archived, its file or pod was deleted,
+        or the task is running and KFP has no live logs. The message says which, and how to read it with kubectl.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Terminate(self, request, context):
-        """Stops a run. A run that is over, or stopping already, is left as it is: that is no error.
+        """Stops a run. No-op if it has finished or is being stopped.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
+        - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Retry(self, request, context):
-        """Runs a failed run again, from the tasks that failed.
+        """Retries a failed run from the tasks that failed.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
-        - FAILED_PRECONDITION / RUN_NOT_RETRYABLE: it did not fail, or KFP no longer holds what it takes to retry it. Start a new
-        run.
+        - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
+        - FAILED_PRECONDITION / RUN_NOT_RETRYABLE: the run did not fail, or KFP no longer holds what a retry needs. Start a
+        new run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Archive(self, request, context):
-        """Puts a run away: it stays, but lists leave it out unless asked. One that is archived stays so.
+        """Archives a run. Archived runs are kept but omitted from List by default. No-op if already archived.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
+        - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Unarchive(self, request, context):
-        """Takes a run back from the archive. One that is not archived stays so.
+        """Unarchives a run. No-op if not archived.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: there is no such run.
+        - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Deletes a run. What it made elsewhere stays. A run that is not over goes on in the cluster, unseen: terminate it first.
+        """Deletes a run. Artifacts that it created are kept. A run in progress continues in the cluster: terminate it first.
 
         Errors:
-        - NOT_FOUND / RUN_NOT_FOUND: there is no such run, and `allow_missing` is not set.
+        - NOT_FOUND / RUN_NOT_FOUND: the run does not exist, and `allow_missing` is not set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -339,27 +345,29 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService(object):
-    """Starts, follows, stops and explains runs of Kubeflow Pipelines (KFP).
+    """Starts, watches, stops and explains runs of Kubeflow Pipelines (KFP).
 
-    A run is one execution of a pipeline version with parameters, in an experiment. It outlives its pipeline.
+    A run is one execution of a pipeline version with parameters, in an experiment. It is kept when its pipeline is
+    deleted.
 
-    Every RPC can fail with these errors; the comments of the RPCs list what comes on top:
+    Every RPC can fail with the following errors; the RPCs list the additional ones:
 
-    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or wrong. Correct the named fields.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP cannot be reached. Try reads again; look before repeating writes.
-    - UNAVAILABLE / DRAINING: the adapter is shutting down. Try again, elsewhere or a moment later.
-    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not answer in time. Allow more time.
-    - RESOURCE_EXHAUSTED / OVERLOADED: too many calls at once. Wait as RetryInfo says.
-    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's disk is full, or as full as it may become. Delete runs, or make room.
-    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP does not accept the adapter. Tell its operator.
+    - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP is unreachable. Retry reads; before you repeat a write, check whether it took
+    effect.
+    - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
+    - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
+    - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
+    - RESOURCE_EXHAUSTED / STORAGE_FULL: KFP's storage is full. Delete runs, or add storage.
+    - FAILED_PRECONDITION / KFP_REJECTED_CREDENTIALS: KFP rejected the adapter's own credentials. Contact its operator.
     - UNAUTHENTICATED / UNAUTHENTICATED: the call carries no valid token. Send `authorization: Bearer TOKEN`.
-    - PERMISSION_DENIED / PERMISSION_DENIED: the caller may not call at all, or is a reader and the RPC has side effects.
-    Ask for access.
-    - INTERNAL / KFP_ERROR: KFP failed in a way of its own. The message holds what is known.
-    - INTERNAL / INTERNAL: a fault of the adapter. Report it with the request id.
+    - PERMISSION_DENIED / PERMISSION_DENIED: the caller has no access, or has the reader role and the RPC has side
+    effects. Request access.
+    - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
+    - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one: 10 s for reads, 30 s for everything that changes a run. Watch has none, and neither
-    has ReadLogs while it follows a log.
+    A call without a deadline gets a default one: 10 s for reads, 30 s for writes. Watch, and ReadLogs with `follow`,
+    have none.
     """
 
     @staticmethod
