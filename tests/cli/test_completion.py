@@ -81,6 +81,7 @@ def test_every_command_that_takes_a_name(words: str, stocked: str) -> None:
     assert offered(stocked, "bash", *words.split(), "train-") == ["train-2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_names_of_versions(shell: str, stocked: str) -> None:
     """`--version` offers the versions of the pipeline that stands before it."""
@@ -89,6 +90,7 @@ def test_names_of_versions(shell: str, stocked: str) -> None:
     assert offered(stocked, shell, "graph", "--version", "v") == []
 
 
+@pytest.mark.slow
 def test_bash_goes_on_behind_a_colon(target: str, fake: FakeAdapter) -> None:
     """To bash a colon ends a word, so what stands before it is not offered again."""
     for name in ("team:train:a", "team:train b", "other"):
@@ -99,6 +101,7 @@ def test_bash_goes_on_behind_a_colon(target: str, fake: FakeAdapter) -> None:
     assert offered(target, "bash", "get", "team:train:") == ["a"]
 
 
+@pytest.mark.slow
 def test_bash_gets_what_can_be_pasted(stocked: str) -> None:
     """A blank is escaped, also when what was typed has it escaped; within quotes it stays as it is."""
     assert offered(stocked, "bash", "get", "my") == [r"my\ train"]
@@ -107,6 +110,7 @@ def test_bash_gets_what_can_be_pasted(stocked: str) -> None:
     assert offered(stocked, "bash", "graph", "train", "--version", "v2") == [r"v2\ beta"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_name_that_could_steer_a_shell_is_not_offered(shell: str, target: str, fake: FakeAdapter) -> None:
     """Somebody else's pipeline cannot make the shell run anything, nor write into the terminal."""
@@ -123,6 +127,7 @@ def test_a_name_that_looks_like_an_option_is_not_offered(shell: str, target: str
     assert offered(target, shell, "delete", "") == [SPELLING[shell]("force")]
 
 
+@pytest.mark.slow
 def test_the_line_decides_where_to_ask(stocked: str, fake: FakeAdapter) -> None:
     """--target and --namespace count, before the command and behind it, and win over the environment."""
     for words in (
@@ -142,12 +147,14 @@ def test_no_id_is_offered_a_name(stocked: str, fake: FakeAdapter) -> None:
     assert fake.calls == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_nobody_there_is_no_noise(shell: str) -> None:
     """Without an adapter nothing is offered, nothing is said, and nothing fails."""
     assert offered("127.0.0.1:1", shell, "get", "tr") == []
 
 
+@pytest.mark.slow
 def test_a_silent_adapter_is_not_waited_for(stocked: str, fake: FakeAdapter) -> None:
     """An adapter that does not answer is left alone after its second."""
 
@@ -182,6 +189,7 @@ def test_the_script_can_be_shown(shell: str) -> None:
     assert f"_KFADAPTER_COMPLETE=complete_{shell}" in done.stdout
 
 
+@pytest.mark.slow
 def test_bash_completes(stocked: str, tmp_path: Path) -> None:
     """The real bash, with the script that is shown to it, fills the line."""
     program = tmp_path / "kfadapter"

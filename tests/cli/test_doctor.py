@@ -240,6 +240,7 @@ def free_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KFADAPTER_METRICS_LISTEN", "127.0.0.1:0")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("free_port")
 def test_a_server_with_nothing_to_complain_of(embedded_url: str) -> None:
     """Before a KFP that does all, every check is ok, those that write included."""
@@ -303,6 +304,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("free_port")
 @pytest.mark.parametrize("how", ENDS)
 def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
@@ -325,6 +327,7 @@ def test_a_broken_kfp(how: str, tmp_path: Path) -> None:
     assert code == exit_code
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("free_port")
 def test_a_certificate_that_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate of KFP that is accepted, and ends in two days, is a warning with the date."""
@@ -459,6 +462,7 @@ def test_an_address_for_health(adapter: str) -> None:
     assert verdict.status is Status.FAILED
 
 
+@pytest.mark.slow
 def test_an_address_for_http() -> None:
     """The address of HTTP is well when there is none, when it is free, and when an adapter says there that it lives."""
     assert "none" in listening_for_http(Settings.load()).what

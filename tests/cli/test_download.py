@@ -94,6 +94,7 @@ def test_which_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     assert [(one.version_name, one.pipeline_version_id) for one in sent] == [("2", ""), ("", version_id)]
 
 
+@pytest.mark.slow
 def test_failures_leave_no_file(kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path) -> None:
     """What is not there, and bytes that are not those announced, end with the usual codes and write nothing."""
     path = tmp_path / "a"
@@ -130,6 +131,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", [yaml.CSafeLoader, yaml.SafeLoader], ids=["libyaml", "PyYAML"])
 @pytest.mark.parametrize("dumper", ["libyaml", "PyYAML"])
 @given(first=st.dictionaries(TEXTS, VALUES), second=VALUES)

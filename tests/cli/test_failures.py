@@ -195,6 +195,7 @@ def test_several_wrong_fields_are_all_told(kfadapter: Kfadapter, fake: FakeAdapt
     assert "next:  kfadapter get --help\n       tells what is allowed\n" in ended.err
 
 
+@pytest.mark.slow
 def test_nobody_there() -> None:
     """Without a server the error says where it looked, why, and how to start one."""
     from tests.cli.conftest import Kfadapter  # noqa: PLC0415  a fixture would start a server

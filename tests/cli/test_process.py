@@ -162,6 +162,7 @@ def test_a_terminal_without_room_for_columns_gets_blocks(target: str, fake: Fake
         assert "…" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [100, 60, 40, 25])
 def test_a_pipeline_fits_into_the_terminal(columns: int, target: str, fake: FakeAdapter) -> None:
     """No line of a pipeline is wider than the terminal, however wide its characters, or ends with blanks."""
@@ -206,6 +207,7 @@ def test_head_ends_it_quietly(target: str, fake: FakeAdapter) -> None:
         assert process.wait(60) == ExitCode.OK
 
 
+@pytest.mark.slow
 def test_no_escape_codes_into_pipes(target: str, fake: FakeAdapter) -> None:
     """Neither data nor errors carry escape codes where nobody looks at a terminal, whatever the environment says."""
     fake.add("train")
@@ -214,6 +216,7 @@ def test_no_escape_codes_into_pipes(target: str, fake: FakeAdapter) -> None:
         assert b"\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_style_unless_no_color(target: str, fake: FakeAdapter) -> None:
     """The head of a table is bold in a terminal, and plain where NO_COLOR is set."""
     fake.add("train")
@@ -228,6 +231,7 @@ def test_names_cannot_steer_a_terminal(target: str, fake: FakeAdapter) -> None:
     assert run(target, "list", "-o", "name").stdout == b"\x1b[2Jtrain\n"
 
 
+@pytest.mark.slow
 def test_a_terminal_without_utf8_gets_ascii(target: str, fake: FakeAdapter, tmp_path: Path) -> None:
     """Where the encoding is ASCII nothing fails: Korean is shown as escapes, JSON stays valid."""
     fake.add("훈련", description="설명")
@@ -278,6 +282,7 @@ def test_output_that_cannot_be_written_is_told(
     assert [part for part in _parts(done.stderr) if not part.startswith(" ")] == ["error", "why", "next"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", "<&-"])
 def test_other_closed_streams_do_no_harm(redirection: str, target: str, fake: FakeAdapter) -> None:
     """Without stdin and stderr a command does its work, and its exit code still tells how it ended."""
@@ -298,6 +303,7 @@ def _parts(stderr: bytes) -> list[str]:
     return [line.partition(":")[0] for line in stderr.decode().splitlines()]
 
 
+@pytest.mark.slow
 def test_progress_is_for_terminals(target: str, tmp_path: Path) -> None:
     """A terminal sees a bar while the file goes up, a pipe sees nothing of it."""
     file = tmp_path / "train.yaml"
@@ -317,6 +323,7 @@ def test_the_log_of_grpc_is_not_mixed_in() -> None:
         server.stop(None).wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["yaml", "py"])
 def test_a_file_name_does_not_steer_the_terminal(ending: str, target: str, tmp_path: Path) -> None:
     """A control character in a file's name is shown while the file is compiled and sent, not obeyed."""
@@ -388,6 +395,7 @@ def test_a_terminal_is_asked_before_a_deletion(
     assert b"Delete the pipeline 'train' with 1 version?" in seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--version", "train")], ids=["pipeline", "version"])
 def test_a_question_without_an_answer_deletes_nothing(more: tuple[str, ...], target: str, fake: FakeAdapter) -> None:
     """The end of the input, Ctrl-D, is a no: exit code 7, and nothing is asked of the adapter but what there is."""

@@ -67,6 +67,7 @@ def test_options_before_and_behind_the_command(secure: str, fake: FakeAdapter, t
     )
 
 
+@pytest.mark.slow
 def test_a_client_certificate(fake: FakeAdapter, tmp_path: Path) -> None:
     """An adapter that asks for a certificate takes the one of the options; without it the error says what may lack."""
     ca = CertificateAuthority()
@@ -82,6 +83,7 @@ def test_a_client_certificate(fake: FakeAdapter, tmp_path: Path) -> None:
     assert "with --client-certificate and --client-key if it asks for them" in hidden.err
 
 
+@pytest.mark.slow
 def test_completion_uses_the_credentials(secure: str, fake: FakeAdapter, tmp_path: Path) -> None:
     """Names are completed over TLS, too."""
     fake.add("train")
@@ -135,6 +137,7 @@ def test_a_token_that_would_be_readable(tmp_path: Path) -> None:
     assert "canary" not in ended.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "step"),
     [
@@ -153,6 +156,7 @@ def test_failed_handshakes_are_told(secure: str, tmp_path: Path, arguments: list
     assert step in lines[2]
 
 
+@pytest.mark.slow
 def test_tls_towards_plain_text(target: str, tmp_path: Path) -> None:
     """Who speaks TLS where none is spoken is told to leave it."""
     CertificateAuthority().write(tmp_path)

@@ -183,6 +183,7 @@ def two(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @needs_kfp
 def test_every_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
     """A .py with two pipelines becomes two pipelines, each under its own name, with a receipt each."""
@@ -195,6 +196,7 @@ def test_every_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAd
     assert [record["version"]["name"] for record in records] == ["3", "3"]
 
 
+@pytest.mark.slow
 @needs_kfp
 def test_a_default_of_several_lines(kfadapter: Kfadapter, fake: FakeAdapter, tmp_path: Path) -> None:
     """A text of several lines as a default is compiled to sound YAML: kfp copies its lines into the comment."""
@@ -218,6 +220,7 @@ def test_a_comment_is_nothing_but_a_comment(text: str) -> None:
     assert yaml.safe_load(made) is None
 
 
+@pytest.mark.slow
 @needs_kfp
 def test_one_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
     """--function takes one of them; --name is for that one then, and its receipt is a document of its own."""
@@ -227,6 +230,7 @@ def test_one_pipeline_of_a_file_is_uploaded(kfadapter: Kfadapter, fake: FakeAdap
     assert set(fake.pipelines) == {"second-one", "x"}
 
 
+@pytest.mark.slow
 @needs_kfp
 def test_what_was_stored_is_told_when_the_next_is_refused(kfadapter: Kfadapter, fake: FakeAdapter, two: Path) -> None:
     """When the second of two uploads fails, the receipt of the first is printed nevertheless."""

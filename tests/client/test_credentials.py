@@ -241,6 +241,7 @@ def test_tls_from_the_environment(secure: Secure, fake: FakeAdapter, monkeypatch
         client.get("train")
 
 
+@pytest.mark.slow
 def test_an_adapter_that_cannot_be_known(secure: Secure, fake: FakeAdapter) -> None:
     """A certificate of another CA, or for another name, ends the attempt before anything is sent."""
     wrong = {

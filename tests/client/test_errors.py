@@ -40,6 +40,7 @@ def test_every_error_class_survives_the_wire(cls: type[AdapterError], client: Cl
     assert (got.resource_name, got.retry_after, got.request_id) == ("train", 0.25, "req-1")
 
 
+@pytest.mark.slow
 def test_nobody_listening_is_cannot_connect() -> None:
     """Without a server the error names the address that was tried."""
     with socket.socket() as reserved:

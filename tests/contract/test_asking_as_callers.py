@@ -142,6 +142,7 @@ def test_each_caller_is_another(channel: grpc.Channel) -> None:
     assert len(found) == 160
 
 
+@pytest.mark.slow
 def test_a_watch_is_its_callers_alone(channel: grpc.Channel, kfp: ScriptedKfp) -> None:
     """Of a run that Alice watches Bob is told nothing: KFP, asked as Bob, refuses; Alice's watch goes on."""
     kfp.first("GET", r"/runs\?", _runs_of_alice)

@@ -57,6 +57,7 @@ def test_an_adapter_that_drains_is_left_alone(serve: Serve) -> None:
         assert draining.result(WAIT_SECONDS)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_does_not_serve_is_named(serve: Serve) -> None:
     """A call that finds only adapters that do not serve says so; their health can be asked all the same."""
     running = serve(named("x"), lambda: False, ready_needs_kfp=True)

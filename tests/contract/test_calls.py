@@ -134,6 +134,7 @@ def test_deadline_of_a_millisecond(serve: Serve) -> None:
     assert running.stub.Get(GET) == pb.Pipeline()
 
 
+@pytest.mark.slow
 def test_deadline_reached_in_the_server_is_logged(serve: Serve) -> None:
     """A unary call that outlives its caller's deadline is logged with DEADLINE_EXCEEDED."""
 
@@ -229,6 +230,7 @@ def test_stalled_upload_ends(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> N
     assert running.server.admission.count() == 0
 
 
+@pytest.mark.slow
 def test_extended_upload_goes_on(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload whose deadline was extended outlives the default one."""
     monkeypatch.setattr(methods, "UPLOAD_SECONDS", 2.0)

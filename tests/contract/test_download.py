@@ -155,6 +155,7 @@ def test_a_fault_on_the_way_ends_the_stream(serve: Serve) -> None:
     assert repository.closed.wait(WAIT_SECONDS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc/self/fd")
 def test_who_goes_away_leaves_nothing(adapter: Running, kfp: ScriptedKfp, tmp_path: Path) -> None:
     """Callers who cancel in the middle leave no open file, no file on the disk and no place taken."""
@@ -182,6 +183,7 @@ def test_who_goes_away_early_ends_the_work(adapter: Running, kfp: ScriptedKfp, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_server_does_not_run_ahead(serve: Serve) -> None:
     """For a caller who does not read, no more is prepared than what lies on the way; and it ends with the deadline."""
     repository = FakeRepository(1 << 40)
@@ -191,6 +193,7 @@ def test_the_server_does_not_run_ahead(serve: Serve) -> None:
     assert 0 < repository.taken < 1 << 26
 
 
+@pytest.mark.slow
 def test_a_caller_without_deadline_gets_one(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sets no deadline and does not read does not keep the bytes for ever."""
     monkeypatch.setattr(methods, "DOWNLOAD_SECONDS", 2.0)

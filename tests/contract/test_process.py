@@ -154,6 +154,7 @@ def missing_kfp() -> str:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_start_without_kfp(start: Start, missing_kfp: str) -> None:
     """The server starts though KFP is away, says so in one line, and answers calls with KFP_UNAVAILABLE."""
     process = start(kfp_url=missing_kfp)
@@ -166,6 +167,7 @@ def test_start_without_kfp(start: Start, missing_kfp: str) -> None:
     assert (it.code, it.reason) == (grpc.StatusCode.UNAVAILABLE, "KFP_UNAVAILABLE")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_the_process(start: Start, missing_kfp: str, number: signal.Signals) -> None:
     """SIGTERM and SIGINT end an idle server with 0."""
@@ -175,6 +177,7 @@ def test_signal_ends_the_process(start: Start, missing_kfp: str, number: signal.
     assert process.exit_code() == 0
 
 
+@pytest.mark.slow
 def test_drain_of_a_process(start: Start, silent_kfp: SilentKfp) -> None:
     """After SIGTERM new calls get DRAINING, and calls that outlive the grace are cut off; the exit code is 0."""
     process = start(kfp_url=silent_kfp.url, grace_seconds=1)
@@ -197,6 +200,7 @@ def refusal(process: Process) -> Told | None:
     return None if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED else told(error)
 
 
+@pytest.mark.slow
 def test_second_interrupt(start: Start, silent_kfp: SilentKfp) -> None:
     """A second SIGINT ends the process at once with 130."""
     process = start(kfp_url=silent_kfp.url, drain_seconds=60)
@@ -206,6 +210,7 @@ def test_second_interrupt(start: Start, silent_kfp: SilentKfp) -> None:
     assert process.exit_code() == 130
 
 
+@pytest.mark.slow
 def test_collections_pass_over_what_is_loaded() -> None:
     """The garbage collector, which stops the process, walks through a small part of what is there, not through all."""
     free = {"KFADAPTER_LISTEN": "127.0.0.1:0", "KFADAPTER_METRICS_LISTEN": "off", "KFADAPTER_DRAIN_SECONDS": "0"}
@@ -221,6 +226,7 @@ def test_collections_pass_over_what_is_loaded() -> None:
     assert told["walked"] < told["passed_over"] / 5
 
 
+@pytest.mark.slow
 def test_call_that_never_ends(start: Start, missing_kfp: str) -> None:
     """A call that heeds neither its deadline nor its end does not keep the process alive."""
     process = start(STUCK, kfp_url=missing_kfp, grace_seconds=0)

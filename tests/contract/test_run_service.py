@@ -220,6 +220,7 @@ def test_a_version_without_caching(client: Client, kfp: RunsKfp) -> None:
     assert [one.run_id for one in client.list_runs(pipeline_version_id=OLDER)] == [run.run_id]
 
 
+@pytest.mark.slow
 def test_ten_clients_at_once_and_a_broken_line(client: Client, kfp: RunsKfp) -> None:
     """One run, whatever becomes of the first answers."""
     kfp.faults = [Fault(stored=False, behaviour=resets()), Fault(stored=True, behaviour=resets())]

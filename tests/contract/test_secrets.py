@@ -344,6 +344,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stage
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.name.replace(" ", "-"))
 def test_a_secret_is_not_told(stages: dict[str, Stage], canary: Canary) -> None:
     """A secret stands in no log line, status, trailer, metric or repr, and data are seen by those only who may."""

@@ -30,6 +30,7 @@ SECONDS = 60
 ADDRESS = re.compile(r"[\d.]+:(\d+)")
 
 
+@pytest.mark.slow
 def test_single_user(tmp_path: Path, embedded_url: str, kustomize: None) -> None:
     """Without TLS the probes are answered where calls are, and nobody is asked who calls; SIGTERM ends it with 0."""
     del kustomize

@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
 import yaml
+from tests.cli.conftest import Kfadapter
 from tests.e2e.conftest import ROOT, SECONDS, serve
 from tests.scripted_kfp import ScriptedKfp, answers
 
@@ -49,20 +51,31 @@ def without_empty_parts(value: object) -> object:
     return [without_empty_parts(part) for part in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("path", FILES)
-def test_there_and_back_again(adapter: Adapter, name: str, tmp_path: Path, path: str) -> None:
-    """JSON through a pipe and YAML through a file are uploaded as they are, and are the same pipeline each time."""
+def test_through_pipes(adapter: Adapter, name: str, tmp_path: Path) -> None:
+    """JSON from a pipe is uploaded as it is, and a file that was written is the same pipeline."""
+    path = "tests/data/pipelines/hello_world.yaml"
     adapter.printed("upload", path, "--name", name)
-    uploaded = documents((ROOT / path).read_text(encoding="utf-8"))
     as_json = adapter.printed("download", name, "-o", "json")
-    assert documents(as_json) == uploaded
     adapter.printed("upload", "-", "--name", name, "--version-name", "from-json", stdin=as_json.encode())
     file = tmp_path / "p.yaml"
     wrote = adapter.run("download", name, "--version", "from-json", "--to", str(file))
     assert (wrote.returncode, wrote.stdout, wrote.stderr.decode()) == (0, b"", f"wrote {file} (YAML)\n")
-    assert documents(file.read_text(encoding="utf-8")) == uploaded
-    adapter.printed("upload", str(file), "--name", name)
-    assert documents(adapter.printed("download", name)) == uploaded
+    assert documents(file.read_text(encoding="utf-8")) == documents((ROOT / path).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_there_and_back_again(adapter: Adapter, tmp_path: Path, path: str) -> None:
+    """Every file comes back as JSON and as YAML that say what it says, and that can be uploaded again."""
+    kfadapter = Kfadapter(adapter.target)  # in this process: a process for each command is slow
+    name = f"e2e-{uuid.uuid4().hex[:12]}"
+    uploaded = documents((ROOT / path).read_text(encoding="utf-8"))
+    file = tmp_path / "p"
+    for style, sent in (("json", ROOT / path), ("yaml", file)):
+        assert kfadapter("upload", str(sent), "--name", name).code == 0
+        assert kfadapter("download", name, "-o", style, "--to", str(file)).code == 0
+        assert documents(file.read_text(encoding="utf-8")) == uploaded
+    assert kfadapter("upload", str(file), "--name", name).code == 0
+    assert documents(kfadapter("download", name).out) == uploaded
 
 
 class Counting:

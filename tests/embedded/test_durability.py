@@ -20,6 +20,8 @@ from kfadapter_embedded.schema import MIGRATIONS
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def test_kill_in_a_stream_of_uploads(tmp_path: Path) -> None:
     """Every acknowledged upload is there, and whole, after a kill -9 in the middle of many."""

@@ -62,6 +62,7 @@ def _peak_memory(pid: int) -> int:
     return int(match[1]) >> 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(victim: EmbeddedKfp, name: str) -> None:
     """A file made to hurt is refused with KFP's words, within bounded memory, and the server goes on."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
 from tests.embedded.conftest import HELLO
 from tests.embedded.serving import told
 
@@ -128,6 +129,7 @@ def test_function(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_function_that_is_executed(kfp: EmbeddedKfp, tmp_path: Path) -> None:
     """The same really executes it, in the embedded KFP's own process."""
     found = client(tmp_path, FUNCTION, kfp.url)

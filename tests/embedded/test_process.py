@@ -57,6 +57,7 @@ def test_signal(tmp_path: Path, number: signal.Signals) -> None:
     assert (child.returncode, rest, errors) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_signal_during_an_upload(tmp_path: Path) -> None:
     """A file that takes long to read does not keep a server from ending."""
     slow = HELLO.read_bytes() + b"\n---\nplatforms: {kubernetes: {a: [" + b"x," * 900_000 + b"]}}"

@@ -49,6 +49,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "outcome", "fault"), FAULTS, ids=[one[2] for one in FAULTS])
 def test_kfp_local_still_fails(compiled: Path, tmp_path: Path, name: str, outcome: str, fault: str) -> None:
     """kfp.local cannot run it, or runs it wrongly; `test_runner_pipelines` shows that the runner here does."""

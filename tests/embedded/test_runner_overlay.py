@@ -8,12 +8,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from kfadapter_embedded.runner.overlay import Overlay, make_overlay
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def _said(overlay: Overlay, *command: str) -> str:
@@ -38,6 +38,7 @@ def test_every_pip_is_its_own(tmp_path: Path) -> None:
     assert _said(overlay, "sh", "-c", "command -v python3") == str(overlay.folder / "bin" / "python3")
 
 
+@pytest.mark.slow
 def test_server_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the server has no pip, the one that Python brings along is installed, without a download."""
     find_spec = importlib.util.find_spec

@@ -354,6 +354,7 @@ def _wheel(folder: Path, package: str, number: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_installed_packages_stay_in_the_task(compiled: Path, tmp_path: Path) -> None:
     """A task that installs another version of one of this server's packages has it; the server keeps its own."""
     packages = Path(sysconfig.get_path("purelib"))

@@ -144,6 +144,7 @@ def test_failure_that_comes_of_the_termination(stage: Stage) -> None:
     assert [report.state for report in stage.watcher.reports] == [State.RUNNING, State.CANCELED]
 
 
+@pytest.mark.slow
 def test_terminate_a_stubborn_runner(stage: Stage) -> None:
     """A runner that ignores SIGTERM is killed."""
     stage.play("run", ("ignore SIGTERM", ""), RUNNING, FOREVER)

@@ -17,6 +17,8 @@ from kfadapter_grpc.graph.layout import DOCUMENT, Box, Fit, layout
 from kfadapter_grpc.graph.text import LABELS
 from kfadapter_grpc.graph.words import middle_cut
 
+pytestmark = pytest.mark.slow
+
 patient = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 """How long it takes to make up a pipeline says nothing."""
 

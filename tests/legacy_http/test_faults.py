@@ -87,6 +87,7 @@ def test_fault_4_nothing_waits_for_a_slow_kfp() -> None:
         assert slow.result(WAIT_SECONDS).json()["run_status"] == "RUNNING"
 
 
+@pytest.mark.slow
 def test_fault_6_any_run_is_terminated(caller: Caller, client: Client, unique: str) -> None:
     """A run that the adapter did not remember was terminated, and then refused."""
     client.upload(PIPELINES / "sleeps.yaml", name=unique)
@@ -145,6 +146,7 @@ def test_fault_9_all_pages_are_seen(caller: Caller, filled: str) -> None:
     assert {f"{filled}-{number}" for number in range(11)} <= caller.get("/experiments").json().keys()
 
 
+@pytest.mark.slow
 def test_fault_9_and_10_more_versions_than_kfp_puts_on_a_page(
     caller: Caller, client: Client, unique: str, file: bytes
 ) -> None:

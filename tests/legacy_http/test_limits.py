@@ -433,6 +433,7 @@ def process(kfp_url: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
             running.kill()
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_middle_of_an_upload(embedded_url: str) -> None:
     """An upload that is under way when the process is told to stop is finished, and the process ends with 0."""
     name = f"sigterm-{time.time_ns()}"
@@ -454,6 +455,7 @@ def test_sigterm_in_the_middle_of_an_upload(embedded_url: str) -> None:
         assert Caller(server.legacy_http_address).get(f"/pipelineIds/{name}").status == 200
 
 
+@pytest.mark.slow
 def test_requests_are_counted(embedded_url: str) -> None:
     """Metrics count requests by route and status, and their calls beside those over gRPC."""
     with process(embedded_url) as (_, address, metrics):

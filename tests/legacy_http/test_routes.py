@@ -56,6 +56,7 @@ def test_a_deleted_pipeline(caller: Caller, name: str, file: bytes) -> None:
     caller.get(f"/pipelineIds/{name}").refusal(404, "PIPELINE_NOT_FOUND")
 
 
+@pytest.mark.slow
 def test_a_training_job(caller: Caller, client: Client, name: str) -> None:
     """A job is started with texts, runs with values of the declared types, and is found by its label."""
     reply = caller.execute("42", details(name, i="10", b="false"))

@@ -147,6 +147,7 @@ def test_what_was_missed_is_caught_up(
     assert sorted(made.notices) == [("r", state.value, "pending"), ("s", state.value, "pending")]
 
 
+@pytest.mark.slow
 def test_more_than_a_watch_holds(client: FakeClient, made: Box, follower: Follower) -> None:
     """All ends are caught up, though they are more than an adapter follows for one watch."""
     for number in range(1200):

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from tests.notices.receiving import Received
 
-pytestmark = [pytest.mark.usefixtures("no_settings_from_outside"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("no_settings_from_outside"),
+    pytest.mark.timeout(180),
+]
 
 
 @pytest.fixture

@@ -283,6 +283,7 @@ def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_script
         before_scripted.upload(UploadRequest("p"), file, call())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -330,6 +331,7 @@ def test_retry_after_reaches_the_caller(scripted: ScriptedKfp, before_scripted: 
     assert caught.value.retry_after == 7
 
 
+@pytest.mark.slow
 def test_nobody_listens() -> None:
     """Where KFP is away every call says so at once, the writes too."""
     backend = connect("http://127.0.0.1:9")

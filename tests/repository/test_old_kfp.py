@@ -379,6 +379,7 @@ _SPOILT = st.tuples(st.integers(0, len(HELLO)), st.binary(min_size=1, max_size=4
 _YAML_LIKE = st.text("{}[]:,-?!&*#|>'\"%@`\\/ \n\tab1", max_size=30).map(str.encode)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.one_of(st.binary(max_size=200), _YAML_LIKE, _CUT, _SPOILT), packing=st.sampled_from(sorted(PACKINGS)))
 @example(data=b"{[}", packing="zip")

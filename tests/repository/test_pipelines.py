@@ -114,6 +114,7 @@ def _make_many(make: Callable[[int], object], count: int) -> None:
         list(pool.map(make, range(count)))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_lists_of_450_pipelines_miss_nothing(repository: KfpPipelineRepository, name: str) -> None:
     """Pages of any size, deletions in between: what is there from first to last is listed exactly once."""
@@ -140,6 +141,7 @@ def test_lists_of_450_pipelines_miss_nothing(repository: KfpPipelineRepository, 
     assert set(ids.values()) <= set(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("view", [View.BASIC, View.FULL])
 def test_lists_of_450_versions_miss_nothing(repository: KfpPipelineRepository, name: str, view: View) -> None:

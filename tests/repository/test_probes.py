@@ -59,6 +59,7 @@ def make_all(bench: Bench) -> None:
             probe.look(bench)
 
 
+@pytest.mark.slow
 def test_every_fact_holds_for_the_embedded_kfp(embedded_url: str, transport: Transport) -> None:
     """The embedded KFP does all that KFP does, and nothing of what was made for it remains."""
     findings = probed(embedded_url, write=True)
@@ -160,6 +161,7 @@ def test_without_the_flag_nothing_is_written(embedded_url: str) -> None:
     assert set(findings).isdisjoint(WRITING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, len(PROBES) + 1))
 def test_an_interruption_leaves_nothing_behind(count: int, embedded_url: str, transport: Transport) -> None:
     """Whenever whoever measures stops, what was made until then is deleted."""
@@ -271,6 +273,7 @@ def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:
     assert "none is set" in findings["run-filter"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403, 503])
 def test_who_is_not_let_in_learns_nothing(status: int, scripted: ScriptedKfp) -> None:
     """An answer that is about the one who asks, or about the moment, says nothing about any fact."""

@@ -352,6 +352,7 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpRecurringRunRepo
     assert len(scripted.paths("POST")) == 1
 
 
+@pytest.mark.slow
 def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
     """After the deadline it is looked, too, in time of the adapter's own."""
     with_pipeline(scripted).on("POST", CREATE, stalls()).on("GET", LIST, listing(made()))

@@ -309,6 +309,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
     """Whatever is answered, looking finds the run, and that is the answer; a copy finds it, too."""
@@ -319,6 +320,7 @@ def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository,
     assert len(kfp.posts()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_fault_before_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
     """An error, nothing is sent again by itself, and a copy of the call starts the run."""

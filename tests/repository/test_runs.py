@@ -255,6 +255,7 @@ def test_terminate_waits(scripted: ScriptedKfp, before_scripted: KfpRunRepositor
     assert len([path for path in scripted.paths("GET") if "/v2beta1/" in path]) == 3
 
 
+@pytest.mark.slow
 def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
     """A KFP that comes back within the wait tells the end."""
     scripted.on("POST", "/runs/", DONE)
@@ -263,6 +264,7 @@ def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripte
     assert before_scripted.terminate(RUN, 60, call(90)).state is RunState.FAILED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wait_seconds", "budget"), [(0.3, 60), (600, 5)])
 def test_terminate_waits_no_longer_than_it_may(
     scripted: ScriptedKfp, before_scripted: KfpRunRepository, wait_seconds: float, budget: float

@@ -44,6 +44,7 @@ def values(text: bytes) -> dict[str, object]:
     return {key: json.loads(text[one.begin : one.end]) for key, one in ranges(text).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("chunk_bytes")
 @given(document=DOCUMENTS, separators=SEPARATORS, ascii_only=st.booleans())
 def test_values_are_where_json_says(document: dict[str, object], separators: tuple[str, str], ascii_only: bool) -> None:
@@ -52,6 +53,7 @@ def test_values_are_where_json_says(document: dict[str, object], separators: tup
     assert values(text) == json.loads(text)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("chunk_bytes")
 @given(document=DOCUMENTS, cut=st.integers(1, 10_000))
 def test_a_text_that_is_cut_is_an_error(document: dict[str, object], cut: int) -> None:

@@ -57,6 +57,7 @@ _LISTS: dict[str, type[object]] = {
 }
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(max_size=3), _VALUES, max_size=3))
 def test_a_struct_carries_anything(values: dict[str, Json]) -> None:
     """Whatever the values are, a Struct of them is made, read back, and is JSON; what is sound comes as it was."""
@@ -114,6 +115,7 @@ def test_violations_name_the_path(value: Json, path: str) -> None:
     assert [one.field for one in object_violations({"x": value, "y": 2**53}, "p")] == [path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "words"),
     [

@@ -109,6 +109,7 @@ def test_a_diamond(form: str) -> None:
     assert _sent(summary) <= summary_weight(summary) <= ROOM + 100_000
 
 
+@pytest.mark.slow
 def test_more_tasks_than_there_is_room_for() -> None:
     """A hundred thousand tasks are told as far as there is room; that there are more is named."""
     summary = _pipeline(_group(**{f"task-{n}": _runs("leaf") for n in range(100_000)}))
@@ -148,6 +149,7 @@ def test_long_names_in_unknown_parts() -> None:
     assert max(map(len, summary.unknown_parts)) == 300
 
 
+@pytest.mark.slow
 def test_parameters_beyond_the_room() -> None:
     """A hundred thousand parameters are told as far as there is room."""
     parameters = {f"parameter-{n}": {"parameterType": "STRING"} for n in range(100_000)}
@@ -219,6 +221,7 @@ def _served(number: int) -> object:
     return served(FILES[number])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(FILES) - 1), st.lists(st.tuples(st.integers(0, 10**6), st.none() | ODD), max_size=6))
 def test_any_mutation(number: int, changes: list[tuple[int, object]]) -> None:

@@ -118,6 +118,7 @@ def test_writes_are_never_repeated(kfp: ScriptedKfp, transport: Transport, metho
     assert len(kfp.requests) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_server_that_hangs_up_behind_an_answer_breaks_no_call(
     kfp: ScriptedKfp, transport: Transport, method: str

@@ -53,6 +53,7 @@ def test_any_chunking(cuts: list[int], limits: UploadLimits) -> None:
     assert file.sha256 == hashlib.sha256(HELLO).digest()
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300)))
 def test_any_bytes(content: bytes, cuts: list[int]) -> None:
     """Whatever the bytes are, they are accepted as they are or refused as the caller's fault, never otherwise."""
@@ -280,6 +281,7 @@ def test_disk_faults(monkeypatch: pytest.MonkeyPatch, fault: int) -> None:
     assert "/secret" not in caught.value.message
 
 
+@pytest.mark.slow
 def test_memory_stays_flat() -> None:
     """30 MiB pass through with less than 4 MiB of memory."""
     lines = b"# one of many lines that hold nothing but a comment\n" * 1024

@@ -88,6 +88,7 @@ def test_too_many_members(pack: Callable[..., bytes]) -> None:
     assert "1000 members" in not_a_pipeline(pack(*((f"{number}.yaml", b"a: 1") for number in range(1_001))))
 
 
+@pytest.mark.slow
 @PACKERS
 @given(data=st.data())
 def test_damaged_archives(pack: Callable[..., bytes], data: st.DataObject) -> None:
@@ -106,6 +107,7 @@ def test_damaged_archives(pack: Callable[..., bytes], data: st.DataObject) -> No
     assert wording.isprintable()
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_damaged_tar(data: st.DataObject) -> None:
     """Damage inside the tar, with headers whose checksums are right, is the caller's fault too."""

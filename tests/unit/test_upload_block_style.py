@@ -67,6 +67,7 @@ def _whole(content: str) -> bool:
         return True
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.one_of(_MADE, _MADE.map("a: b\n".__add__), _SPOILT))
 @example("a:\n- b\n-\t*c\n")

@@ -132,6 +132,7 @@ def test_what_kfp_can_read(content: bytes) -> None:
     assert receive(content).content == content
 
 
+@pytest.mark.slow
 @given(st.integers(0, 70), st.integers(1, 9))
 def test_escaped_slash_at_any_cut(padding: int, backslashes: int) -> None:
     r"""Only an odd number of backslashes before a slash escapes it, also where the text is cut in between."""
@@ -142,6 +143,7 @@ def test_escaped_slash_at_any_cut(padding: int, backslashes: int) -> None:
         assert receive(content).content == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "hint"),
     [

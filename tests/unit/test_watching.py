@@ -55,6 +55,7 @@ def test_present_state_first_then_changes(watching: Watching) -> None:
     assert watch.told() == ["a SUCCEEDED", "end"]
 
 
+@pytest.mark.slow
 def test_cost_of_many_watches(watching: Watching) -> None:
     """500 watches of the same 100 runs cost KFP what one does: at most 6 calls a tick, of at most 100 ids each."""
     ids = [f"run-{number}" for number in range(100)]
@@ -74,6 +75,7 @@ def test_cost_of_many_watches(watching: Watching) -> None:
     assert max(watching.kfp.sizes) <= 100
 
 
+@pytest.mark.slow
 def test_cost_of_two_hundred_runs(watching: Watching) -> None:
     """1000 watches of 200 runs in all states that there are cost at most 6 calls a tick, also while they move."""
     ids = [f"run-{number}" for number in range(200)]

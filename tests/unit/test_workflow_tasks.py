@@ -97,6 +97,7 @@ _LEAVES = st.builds(Task, st.sampled_from(LIKE_KFPS_OWN), st.sampled_from(["cont
 PIPELINES = st.recursive(_siblings(_LEAVES), _groups, max_leaves=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(PIPELINES, st.booleans())
 def test_every_task_once_and_nothing_else(tasks: tuple[Task, ...], retries: bool) -> None:
