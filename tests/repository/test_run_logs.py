@@ -25,7 +25,7 @@ from kfadapter_grpc.contract.errors import (
     UnsupportedByKfpError,
 )
 from kfadapter_grpc.contract.runs import LogNote
-from kfadapter_grpc.kfp import ForwardedCredentials, TransportSettings, connect, run_logs
+from kfadapter_grpc.kfp import ForwardedCredentials, TransportSettings, connect, logs
 from kfadapter_grpc.kfp.run_nodes import Pod
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class Stage:
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A KFP and a Kubernetes API that do what the test says; pauses between looks are short."""
-    monkeypatch.setattr(run_logs, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(run_logs, "_LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(logs, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(logs, "_LONGEST_PAUSE_SECONDS", 0.05)
     with contextlib.ExitStack() as stack:
         kfp, kubernetes = stack.enter_context(ScriptedKfp()), stack.enter_context(ScriptedKfp())
         alone = stack.enter_context(contextlib.closing(connect(kfp.url)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.transcripts import DATA
 
-from kfadapter_grpc.kfp.log_errors import MAX_ERROR_BYTES, NoLogError, text_of
+from kfadapter_grpc.kfp.log_sources import MAX_ERROR_BYTES, NoLogError, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

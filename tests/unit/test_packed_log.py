@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.transcripts import DATA
 
-from kfadapter_grpc.kfp import packed_log
-from kfadapter_grpc.kfp.log_errors import NoLogError
-from kfadapter_grpc.kfp.packed_log import log_in
+from kfadapter_grpc.kfp import log_sources
+from kfadapter_grpc.kfp.log_sources import NoLogError, log_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +105,6 @@ def test_memory() -> None:
 
 def test_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A packed log that grows beyond all bounds ends with an error."""
-    monkeypatch.setattr(packed_log, "MAX_UNPACKED_BYTES", MIB)
+    monkeypatch.setattr(log_sources, "MAX_UNPACKED_BYTES", MIB)
     with pytest.raises(NoLogError, match="larger than"):
         list(itertools.islice(log_in(answer(gzip.compress(b"\0" * 2 * MIB))), 1000))

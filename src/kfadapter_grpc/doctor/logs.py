@@ -12,7 +12,7 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
 from kfadapter_grpc.kfp.api import KfpApi, KfpFailureError, ListQuery, NotAnApiError
-from kfadapter_grpc.kfp.log_errors import NoLogError, text_of
+from kfadapter_grpc.kfp.log_sources import NoLogError, text_of
 from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
 from kfadapter_grpc.kfp.transport import Transport
 from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT

@@ -1,20 +1,22 @@
-"""Where the log of a pod may be, and how a log is continued from one of them behind what was sent already.
+"""Where the log of a pod may be, and what of it was not sent yet.
 
-In this order: the file that Argo archived, as it is (`main-logs:read`, which multi-user servers refuse to
-everyone); the pod itself, from the Kubernetes API, where the adapter may ask that; KFP's route for logs, which serves
-the pod's log on multi-user servers and, rewritten, the archived one everywhere.
+The sources in order: the file that Argo archived, unchanged (`main-logs:read`, which multi-user servers refuse to
+everyone); the pod itself, from the Kubernetes API, where the adapter has access; KFP's route for logs, which serves the
+pod's log on multi-user servers and, rewritten, the archived one everywhere.
 """
 
 from __future__ import annotations
 
+import binascii
+import json
+import re
+import tarfile
 import zlib
 from contextlib import closing
-from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp.api import KfpFailureError, NotAnApiError
-from kfadapter_grpc.kfp.log_errors import NoLogError, text_of
-from kfadapter_grpc.kfp.packed_log import log_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -27,21 +29,35 @@ if TYPE_CHECKING:
 MAIN_LOGS = "main-logs"
 """The artifact under which Argo archives the log of a task's container."""
 ARCHIVE, KUBERNETES, KFP = "archive", "kubernetes", "kfp"
+MAX_ERROR_BYTES = 64 * 1024
+"""More than any error that KFP writes into a log; whatever is longer is text."""
+MAX_UNPACKED_BYTES = 16 * 1024**3
+"""How large an archived log may become when unpacked."""
 _NOT_SERVED = frozenset({400, 404, 405, 500, 501})
-"""What stands before KFP answers where it does not pass this route on."""
+"""What a proxy before KFP answers if it does not pass the route on."""
+_MESSAGE = "BadRequestError: Failed to read logs for run "
+_PIECE_BYTES = 64 * 1024
+_MAX_HEAD_BYTES = 1024
+_HEAD = re.compile(rb'\s*\{\s*"data"\s*:\s*"')
+_EMPTY = re.compile(rb"\s*\{\s*\}\s*")
+_GZIP = b"\x1f\x8b"
+_CUT = "the archived log is cut short"
 
 
-@dataclass(frozen=True, slots=True)
-class PodOfRun:
-    """A pod, of which run, and in which namespace; that is empty where it is not known."""
+class NoLogError(Exception):
+    """A source has no log, or no more of it; never leaves kfp.
 
-    run_id: str
-    pod: Pod
-    namespace: str = ""
+    Attributes:
+        why: What the source says.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class Sent:
-    """What was sent of a log, so that it can be continued from wherever the same log is."""
+    """How much of a log was sent, so that it can be continued from any source that has the same log."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -77,25 +93,32 @@ class LogSources:
         self._pod_logs = pod_logs
 
     def read(
-        self, of: PodOfRun, sent: Sent, call: Call, *, live: bool = False, tail: int | None = None
+        self, run_id: str, pod: Pod, sent: Sent, call: Call, *, live: bool = False, tail: int | None = None
     ) -> Generator[bytes, None, Mapping[str, NoLogError]]:
         """Yields what was not sent yet, from the first source that has the log.
 
         Args:
-            of: The pod.
+            run_id: The run.
+            pod: The pod.
             sent: What was sent; a live log stays with the source that it came from.
             call: For which call.
             live: Read for as long as the container runs, where that is possible, and not from the archive.
             tail: Only this many last lines, where that is possible.
 
         Returns:
-            What each source said that had none; empty if one had it.
+            Why each source has no log; empty if one had it.
 
         Raises:
             NoLogError: The source has no more although the log is not complete.
         """
         refusals: dict[str, NoLogError] = {}
-        for name, read in self._sources(of, call, live=live, tail=tail).items():
+        sources: dict[str, Callable[[], Generator[bytes, None, None]]] = {}
+        if MAIN_LOGS in pod.artifacts and not live:
+            sources[ARCHIVE] = lambda: self._from_archive(run_id, pod, call)
+        if (pods := self._pod_logs) is not None and pod.namespace:
+            sources[KUBERNETES] = lambda: pods.read(pod.namespace, pod.name, call, follow=live, tail=tail)
+        sources[KFP] = lambda: self._from_kfp(run_id, pod, call)
+        for name, read in sources.items():
             if live and sent.source not in ("", name):
                 continue
             before = sent.count
@@ -110,32 +133,19 @@ class LogSources:
                 return {}
         return refusals
 
-    def _sources(
-        self, of: PodOfRun, call: Call, *, live: bool, tail: int | None
-    ) -> Mapping[str, Callable[[], Generator[bytes, None, None]]]:
-        sources: dict[str, Callable[[], Generator[bytes, None, None]]] = {}
-        if MAIN_LOGS in of.pod.artifacts and not live:
-            sources[ARCHIVE] = lambda: self._from_archive(of, call)
-        if self._pod_logs is not None and of.namespace:
-            reader = self._pod_logs
-            sources[KUBERNETES] = lambda: reader.read(of.namespace, of.pod.name, call, follow=live, tail=tail)
-        return sources | {KFP: lambda: self._from_kfp(of, call)}
-
-    def _from_archive(self, of: PodOfRun, call: Call) -> Generator[bytes, None, None]:
+    def _from_archive(self, run_id: str, pod: Pod, call: Call) -> Generator[bytes, None, None]:
         try:
-            with self._api.read_artifact(of.run_id, of.pod.node_id, MAIN_LOGS, call) as pieces:
+            with self._api.read_artifact(run_id, pod.node_id, MAIN_LOGS, call) as pieces:
                 yield from log_in(pieces)
         except (KfpFailureError, NotAnApiError) as error:
             raise NoLogError(_said(error)) from error
 
-    def _from_kfp(self, of: PodOfRun, call: Call) -> Generator[bytes, None, None]:
+    def _from_kfp(self, run_id: str, pod: Pod, call: Call) -> Generator[bytes, None, None]:
         try:
-            with self._api.read_log(of.run_id, of.pod.name, call) as pieces:
-                yield from text_of(of.run_id, pieces)
-        except NotAnApiError as error:
-            raise NoLogError(_said(error)) from error
-        except KfpFailureError as error:
-            if error.failure.status not in _NOT_SERVED:
+            with self._api.read_log(run_id, pod.name, call) as pieces:
+                yield from text_of(run_id, pieces)
+        except (KfpFailureError, NotAnApiError) as error:
+            if isinstance(error, KfpFailureError) and error.failure.status not in _NOT_SERVED:
                 raise
             raise NoLogError(_said(error)) from error
 
@@ -144,3 +154,140 @@ def _said(error: KfpFailureError | NotAnApiError) -> str:
     if isinstance(error, KfpFailureError):
         return f"HTTP {error.failure.status}: {error.failure.text}"
     return f"HTTP {error.answer.status}: a page, not an answer of its API"
+
+
+# --- KFP's route: errors behind text ------------------------------------------------------------------------------
+
+
+def text_of(run_id: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields what is text of a log; holds back at most `MAX_ERROR_BYTES`, where an error may have begun.
+
+    KFP answers with status 200 before it looks for a log. If that fails, it writes the error as JSON at the end of the
+    body, also behind lines of the log (`run_log_server.go`). A program may print such JSON, too, so only the whole form
+    counts: exactly KFP's two keys, in its order, nothing behind them, and the message that it writes for this run. In
+    doubt it is text of the log.
+
+    Raises:
+        NoLogError: The log ends with an error of KFP's, which is not yielded.
+    """
+    mark = f'{{"error_message":"{_MESSAGE}{run_id}'.encode()
+    held = b""
+    for piece in pieces:
+        held += piece
+        start = _start(held, mark)
+        if start:
+            yield held[:start]
+            held = held[start:]
+    why = _message(held, run_id) if held.startswith(mark) else ""
+    if why:
+        raise NoLogError(why)
+    if held:
+        yield held
+
+
+def _start(data: bytes, mark: bytes) -> int:
+    """Where an error may begin: at its mark, or at the end where that may be the beginning of one."""
+    begin = data.rfind(mark)
+    if begin >= 0 and len(data) - begin <= MAX_ERROR_BYTES:
+        return begin
+    brace = data.rfind(b"{", max(0, len(data) - len(mark) + 1))  # the mark has one, in front
+    return brace if brace >= 0 and mark.startswith(data[brace:]) else len(data)
+
+
+def _message(data: bytes, run_id: str) -> str:
+    """The message of an error; empty if this is none."""
+    try:
+        pairs = json.loads(data, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return ""
+    is_whole = data.endswith(b"}") and [key for key, _ in pairs] == ["error_message", "error_details"]
+    if not is_whole or not all(isinstance(value, str) for _, value in pairs):
+        return ""
+    message = str(pairs[0][1])
+    form = rf"{_MESSAGE}{re.escape(run_id)}(: | due to (run|namespace) fetching error: )"
+    return message if re.match(form, message) else ""
+
+
+# --- the archive: base64 in JSON, in that perhaps gzip, in that perhaps tar ---------------------------------------
+
+
+def log_in(answer: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the log in an answer of KFP's `main-logs:read`, piece by piece, in bounded memory.
+
+    Raises:
+        NoLogError: It is not such an answer, or ends too early; KFP sends status 200 before it reads the file.
+    """
+    first, file = _peek(_decoded(answer), len(_GZIP))
+    if not first.startswith(_GZIP):
+        yield from file
+        return
+    first, unpacked = _peek(_unzipped(file), tarfile.BLOCKSIZE)
+    try:
+        info = tarfile.TarInfo.frombuf(first, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        info = None
+    yield from _cut_out(unpacked, tarfile.BLOCKSIZE, info.size) if info and info.isreg() else unpacked
+
+
+def _decoded(answer: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the bytes in the field `data` of a JSON object with nothing else."""
+    pieces, head = iter(answer), b""
+    while (found := _HEAD.match(head)) is None:
+        piece = next(pieces, b"")
+        head += piece
+        if not piece and _EMPTY.fullmatch(head):
+            return
+        if not piece or len(head) > _MAX_HEAD_BYTES + len(piece):
+            raise NoLogError("Kubeflow Pipelines answered something else than an archived log")
+    left = b""
+    for piece in chain((head[found.end() :],), pieces):
+        text, quote, _ = (left + piece).partition(b'"')
+        whole = len(text) if quote else len(text) // 4 * 4
+        left = text[whole:]
+        try:
+            yield binascii.a2b_base64(text[:whole])
+        except binascii.Error:
+            raise NoLogError(_CUT) from None
+        if quote:
+            return
+    raise NoLogError(_CUT)
+
+
+def _unzipped(packed: Iterable[bytes]) -> Iterator[bytes]:
+    inflater, size = zlib.decompressobj(zlib.MAX_WBITS | 16), 0
+    try:
+        for piece in packed:
+            data = inflater.decompress(piece, _PIECE_BYTES)
+            while data:
+                size += len(data)
+                if size > MAX_UNPACKED_BYTES:
+                    raise NoLogError(f"the archived log is larger than {MAX_UNPACKED_BYTES} bytes")
+                yield data
+                data = inflater.decompress(inflater.unconsumed_tail, _PIECE_BYTES)
+    except zlib.error:
+        raise NoLogError("the archived log is damaged") from None
+    if not inflater.eof:
+        raise NoLogError(_CUT)
+
+
+def _cut_out(pieces: Iterable[bytes], start: int, size: int) -> Iterator[bytes]:
+    """Yields `size` bytes from `start` on."""
+    skip, left = start, size
+    for piece in pieces:
+        data = piece[skip : skip + left]
+        skip = max(0, skip - len(piece))
+        left -= len(data)
+        if data:
+            yield data
+        if not left:
+            return
+    if left:
+        raise NoLogError(_CUT)
+
+
+def _peek(pieces: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, and all of them again."""
+    first = b""
+    while len(first) < size and (piece := next(pieces, None)) is not None:
+        first += piece
+    return first[:size], chain((first,) if first else (), pieces)

@@ -15,7 +15,7 @@ import msgspec
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, KfpUnavailableError
 from kfadapter_grpc.kfp.api.asking import segment
 from kfadapter_grpc.kfp.credentials import TokenFile
-from kfadapter_grpc.kfp.log_errors import NoLogError
+from kfadapter_grpc.kfp.log_sources import NoLogError
 from kfadapter_grpc.kfp.transport import Request, TlsFiles, Transport, TransportSettings
 
 if TYPE_CHECKING:
@@ -48,11 +48,6 @@ class PodLogError(NoLogError):
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
         self.status = status
-
-    @property
-    def waits(self) -> bool:
-        """Whether the container has not started."""
-        return self.status == HTTPStatus.BAD_REQUEST and "waiting to start" in self.why
 
 
 def kubernetes_api(environment: Mapping[str, str], service_account: Path) -> TransportSettings | None:

@@ -35,12 +35,14 @@ class Pod:
     Attributes:
         node_id: The id of its Argo node.
         name: Its name in Kubernetes.
+        namespace: Its Kubernetes namespace; empty if unknown.
         is_over: Whether it has ended.
         artifacts: What Argo has stored of it; `main-logs` is its log.
     """
 
     node_id: str
     name: str
+    namespace: str = ""
     is_over: bool = False
     artifacts: frozenset[str] = frozenset()
 

@@ -89,7 +89,9 @@ def context_of(run_id: str) -> Context:
 def _from_task_details(found: RunJson) -> RunNodes:
     """The embedded KFP has no Argo; it lists tasks, by path, with their errors."""
     tasks = tuple(tasks_of(found))
-    pods = {task.task_id: (Pod(task.task_id, task.pod_name or task.task_id, task.state.is_over),) for task in tasks}
+    pods = {
+        task.task_id: (Pod(task.task_id, task.pod_name or task.task_id, is_over=task.state.is_over),) for task in tasks
+    }
     return RunNodes(tasks, pods_by_task=pods, message=why_failed(found))
 
 

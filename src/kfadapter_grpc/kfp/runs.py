@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import CreateRun, RunFilter, RunTask
     from kfadapter_grpc.kfp.api import Predicate, RunApi
     from kfadapter_grpc.kfp.gateway import Gateway
-    from kfadapter_grpc.kfp.run_logs import KfpRunLogs
+    from kfadapter_grpc.kfp.logs import KfpRunLogs
     from kfadapter_grpc.kfp.run_nodes import RunNodes
     from kfadapter_grpc.kfp.run_reader import RunReader
     from kfadapter_grpc.kfp.wire.runs import RunJson
@@ -217,7 +217,7 @@ class KfpRunRepository:
         pods = {task_id: nodes.pods(task_id)[-1] for task_id in failed[:_MOST_LOG_TAILS]}
         if not pods:
             return run.tasks
-        tails = self._logs.tails(run.run_id, pods, call, namespace=nodes.namespace)
+        tails = self._logs.tails(run.run_id, pods, call)
         return tuple(replace(task, log_tail=tails.get(task.task_id, "")) for task in run.tasks)
 
     # --- names --------------------------------------------------------------------------------------------------

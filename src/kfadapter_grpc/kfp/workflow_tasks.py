@@ -268,7 +268,8 @@ class _Reader:
         return last.message if is_slow or last.message not in _BEING_PREPARED else ""
 
     def _pod(self, node: NodeJson) -> Pod:
-        return Pod(node.id, self._workflow.pod_name(node), node.phase in _STATES, node.artifact_names)
+        workflow = self._workflow
+        return Pod(node.id, workflow.pod_name(node), workflow.namespace, node.phase in _STATES, node.artifact_names)
 
     def _stopped(self, tasks: Sequence[RunTask]) -> list[RunTask]:
         """In a run that was asked to stop, what its end has ended is canceled, not failed."""

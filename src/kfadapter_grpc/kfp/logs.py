@@ -1,0 +1,278 @@
+"""Logs of tasks.
+
+KFP does not check permissions when it serves logs. So the run is always read first, with the caller's credentials if
+they are forwarded, and no log is read if KFP refuses that.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.runs import LogNote, RunState
+from kfadapter_grpc.kfp.api import KfpFailureError
+from kfadapter_grpc.kfp.error_table.runs import NO_SUCH_RUN
+from kfadapter_grpc.kfp.gateway import explained
+from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, Sent
+from kfadapter_grpc.kfp.pod_logs import CONTAINER
+from kfadapter_grpc.kfp.run_reader import context_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.runs import LogPiece, RunTask
+    from kfadapter_grpc.kfp.api import RunApi
+    from kfadapter_grpc.kfp.pod_logs import PodLogs
+    from kfadapter_grpc.kfp.run_nodes import Pod
+    from kfadapter_grpc.kfp.run_reader import RunReader
+
+TAIL_LINES = 20
+"""How many lines the tail of a log has."""
+TAIL_SECONDS = 0.3
+"""How long all tails of a run may take together."""
+_TAIL_BYTES = 8 * 1024
+_TAIL_THREADS = 8
+_WHY_CHARACTERS = 500
+_FIRST_PAUSE_SECONDS, _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS = 0.25, 1.5, 5.0
+_MOST_TIME_READING = 0.2  # of a follow that has to read the whole log each time
+_LONGEST_REST_SECONDS = 30.0
+_MAX_FAILURES = 5
+_LOOK_SECONDS = 30.0
+_DID_NOT_RUN = frozenset({RunState.SKIPPED, RunState.OMITTED})
+_SWITCH_ON = (
+    "for later runs have Argo archive logs: `archiveLogs: true` under `artifactRepository` in the ConfigMap "
+    "workflow-controller-configmap"
+)
+_POD_LOGS = "or let the adapter read the logs of pods (deploy/components/pod-logs)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A task of a run as it is now, with the pods of its attempts; all have ended if the run has."""
+
+    run_id: str
+    run_is_over: bool
+    task: RunTask
+    attempts: tuple[Pod, ...]
+
+
+class KfpRunLogs:
+    """The `RunLogs` before KFP. Safe to use from many threads."""
+
+    def __init__(self, api: RunApi, reader: RunReader, pod_logs: PodLogs | None = None) -> None:
+        """Reads from KFP, and from Kubernetes if there are `pod_logs`."""
+        self._reader = reader
+        self._sources = LogSources(api, pod_logs)
+        self._threads = ThreadPoolExecutor(_TAIL_THREADS, "log-tails")
+
+    def close(self) -> None:
+        """Ends the background threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def read(
+        self,
+        run_id: str,
+        task: str,
+        call: Call,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        iteration_index: int | None = None,
+    ) -> Iterator[Iterator[LogPiece]]:
+        """Reads the log of a task, in pieces as they come, for as long as the block lasts."""
+        found = self._find(run_id, task, iteration_index, call)
+        count = len(found.attempts)
+        if not count:
+            raise _not_begun(run_id, found.task)
+        if attempt > count:
+            attempts = "one attempt" if count == 1 else f"{count} attempts"
+            text = f"is {attempt}; task '{found.task.name}' has {attempts} so far"
+            raise errors.InvalidFieldError.of("attempt", text)
+        index = (attempt or count) - 1
+        if follow:
+            pieces = self._followed(found, index, call, goes_on=not attempt)
+        else:
+            pieces = self._rest(found, index, Sent(), call)
+        with closing(pieces):
+            yield pieces
+
+    def tails(self, run_id: str, pods: Mapping[str, Pod], call: Call) -> Mapping[str, str]:
+        """Reads the last lines of logs, concurrently and within `TAIL_SECONDS`; those that fail are left out."""
+        spare = call.apart(TAIL_SECONDS)
+        tasks = {self._threads.submit(self._tail, run_id, pod, spare): key for key, pod in pods.items()}
+        done, late = wait(tasks, TAIL_SECONDS)
+        for one in late:
+            one.cancel()
+        return {tasks[one]: one.result() for one in done if one.result()}
+
+    def _tail(self, run_id: str, pod: Pod, call: Call) -> str:
+        kept = b""
+        with suppress(errors.AdapterError, NoLogError, KfpFailureError):
+            with closing(self._sources.read(run_id, pod, Sent(), call, tail=TAIL_LINES)) as pieces:
+                for piece in pieces:
+                    kept = (kept + piece)[-_TAIL_BYTES:]
+            lines = kept.decode("utf-8", "replace").rstrip().split("\n")
+            return "\n".join(line.rstrip("\r") for line in lines[-TAIL_LINES:])
+        return ""
+
+    def _find(self, run_id: str, task: str, iteration_index: int | None, call: Call) -> _Found:
+        """Reads the run, which checks the permission to, and finds the task."""
+        run = self._reader.get(run_id, call)
+        nodes, is_over = self._reader.nodes(run, call), run.known_state.is_over
+        if nodes.unreadable:
+            text = f"the pods of run {run_id} are not known: {nodes.unreadable}; use kubectl logs"
+            raise errors.UnsupportedByKfpError(text)
+        found = nodes.find(task, iteration_index)
+        pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(found.task_id))
+        return _Found(run_id, is_over, found, tuple(pods))
+
+    def _again(self, found: _Found, call: Call) -> _Found:
+        with call.within(_LOOK_SECONDS) as part:
+            try:
+                return self._find(found.run_id, found.task.task_id, None, part)
+            except errors.UnsupportedByKfpError as error:
+                text = f"whether the task goes on cannot be read: {error.message}"
+                raise errors.KfpUnavailableError(text) from error
+
+    def _rest(self, found: _Found, index: int, sent: Sent, call: Call) -> Generator[LogPiece, None, None]:
+        """Yields what was not sent yet; a note at the end if that is not all."""
+        pod = found.attempts[index]
+        with explained(context_of(found.run_id)):
+            try:
+                refusals = yield from self._sources.read(found.run_id, pod, sent, call)
+            except NoLogError as error:
+                yield LogNote(f"the log ends here, although there is more: {error.why[:_WHY_CHARACTERS]}")
+                return
+        if refusals and not sent.count:
+            raise _missing_log(found.run_id, found.task, pod, refusals)
+        if refusals:
+            yield LogNote(
+                "the log was read while the task ran, and ends here; whether more was written cannot be told, as it "
+                "cannot be read again as it was"
+            )
+
+    def _followed(self, found: _Found, index: int, call: Call, *, goes_on: bool) -> Generator[LogPiece, None, None]:
+        """Yields the log until the task has finished, from one attempt to the next if it `goes_on`."""
+        following: _Found | None = found
+        while following is not None:
+            yield from self._followed_attempt(following, index, call)
+            index += 1
+            following = self._next_attempt(following, index, call) if goes_on else None
+
+    def _followed_attempt(self, found: _Found, index: int, call: Call) -> Generator[LogPiece, None, None]:
+        sent, pauses = Sent(), _Pauses(call)
+        while not found.attempts[index].is_over:
+            before, began = sent.count, time.monotonic()
+            with pauses.bridging(), explained(context_of(found.run_id)), suppress(NoLogError):
+                yield from self._sources.read(found.run_id, found.attempts[index], sent, call, live=True)
+            took = time.monotonic() - began if sent.source == KFP else 0  # which serves all of it each time
+            pauses.wait(moved=sent.count > before, reading_seconds=took)
+            with pauses.bridging():
+                latest = self._again(found, call)
+                found = latest if index < len(latest.attempts) else found
+        yield from self._rest(found, index, sent, call)
+
+    def _next_attempt(self, found: _Found, index: int, call: Call) -> _Found | None:
+        """Waits for the next attempt; None if there will be none."""
+        pauses = _Pauses(call)
+        while True:
+            with pauses.bridging():
+                found = self._again(found, call)
+                if index < len(found.attempts):
+                    return found
+                if found.run_is_over or found.task.state.is_over or len(found.attempts) < index:
+                    return None
+            pauses.wait(moved=False)
+
+
+class _Pauses:
+    """The pauses of a follow, and how many outages it bridges."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._seconds = _FIRST_PAUSE_SECONDS
+        self._failures = 0
+
+    @contextmanager
+    def bridging(self) -> Iterator[None]:
+        """Passes over outages, unless they last."""
+        try:
+            yield
+        except (errors.KfpUnavailableError, errors.KfpTimeoutError):
+            self._failures += 1
+            if self._failures >= _MAX_FAILURES or self._call.remaining() <= 0:
+                raise
+        else:
+            self._failures = 0
+
+    def wait(self, *, moved: bool, reading_seconds: float = 0) -> None:
+        """Waits: not for long where something `moved`, and long against the time that reading took.
+
+        Raises:
+            CallCancelledError: The client cancelled the call.
+        """
+        self._seconds = _FIRST_PAUSE_SECONDS if moved else min(self._seconds * _PAUSE_FACTOR, _LONGEST_PAUSE_SECONDS)
+        seconds = max(self._seconds, min(reading_seconds / _MOST_TIME_READING, _LONGEST_REST_SECONDS))
+        if self._call.cancelled_within(min(seconds, self._call.remaining())):
+            raise errors.CallCancelledError("the client cancelled the call")
+
+
+# --- why there is no log, and what to do ----------------------------------------------------------------------------
+
+
+def _missing_log(run_id: str, task: RunTask, pod: Pod, refusals: Mapping[str, NoLogError]) -> errors.AdapterError:
+    """The error for a log that no source has; `refusals` holds what each of them said."""
+    told = refusals[KFP].why if KFP in refusals else ""
+    if f"Run {run_id} not found" in told:
+        text = NO_SUCH_RUN.format(subject=f"with id {run_id}")
+        return errors.RunNotFoundError(text, metadata={"run_id": run_id}, resource_name=run_id)
+    if waiting := next((one.why for one in refusals.values() if "waiting to start" in one.why), ""):
+        return _not_begun(run_id, task, waiting)
+    if "empty runtime workflow manifest" in told or task.state in _DID_NOT_RUN | {RunState.PENDING}:
+        return _not_begun(run_id, task)
+    metadata = {"run_id": run_id, "task": task.name, "pod_name": pod.name, "namespace": pod.namespace}
+    kubernetes = refusals[KUBERNETES].why if KUBERNETES in refusals else ""
+    text = f"there is no log of task '{task.name}' of run {run_id}: {_why(pod, told, kubernetes)}"
+    known = {key: value for key, value in metadata.items() if value}
+    return errors.UnsupportedByKfpError(text, metadata=known, resource_name=task.name)
+
+
+def _not_begun(run_id: str, task: RunTask, why: str = "") -> errors.TaskNotFoundError:
+    """The error for a task without a pod, or with one whose container has not started."""
+    name = f"task '{task.name}' of run {run_id}"
+    if task.kind.is_group:
+        text = f"{name} is a group of tasks, which has no log of its own; name one of its tasks"
+    elif task.cached:
+        text = f"{name} was not executed, as its result came from the cache; it has no log"
+    elif task.state in _DID_NOT_RUN:
+        text = f"{name} did not run, so it has no log"
+    elif task.state.is_over:
+        text = f"{name} had no pod, so it has no log; its state is {task.state.value}"
+    else:
+        reason = why or "; ".join(task.warnings) or task.error
+        text = f"{name} has not begun{f' ({reason})' if reason else ''}; try again when it has"
+    metadata = {"run_id": run_id, "task": task.name}
+    return errors.TaskNotFoundError(text, metadata=metadata, resource_name=task.name)
+
+
+def _why(pod: Pod, told: str, kubernetes: str) -> str:
+    """Why there is no log, by what KFP's route and the Kubernetes API said."""
+    kubectl = f"`kubectl logs -n {pod.namespace or 'NAMESPACE'} {pod.name} -c {CONTAINER}`"
+    if told.startswith("HTTP ") or not told:
+        return f"Kubeflow Pipelines does not serve logs at this address ({told or 'no answer'}); use {kubectl}"
+    if not pod.is_over:
+        return (
+            "the task runs, and Kubeflow Pipelines serves its log only when it has been archived; follow it to get it "
+            f"then, use {kubectl}, {_POD_LOGS}"
+        )
+    if MAIN_LOGS in pod.artifacts:
+        return f"it was archived, but cannot be read from the object store; while its pod exists, use {kubectl}"
+    if "not found" in kubernetes or "NotFound" in kubernetes:
+        return f"its pod is gone, and it was not archived; {_SWITCH_ON}"
+    return f"it was not archived; while its pod exists, use {kubectl}, {_POD_LOGS}; {_SWITCH_ON}"
