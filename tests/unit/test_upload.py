@@ -109,7 +109,8 @@ def test_recorded_bad_files(note: str) -> None:
 )
 def test_recorded_files_of_right_syntax(note: str) -> None:
     """What a pipeline must be is left to KFP: right syntax passes."""
-    assert receive(made_file(note)).content == made_file(note)
+    content = made_file(note)
+    assert receive(content).content == content
 
 
 def test_recorded_large_file() -> None:

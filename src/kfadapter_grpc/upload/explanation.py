@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kfadapter_grpc.upload.limits import ensure_wanted
-from kfadapter_grpc.upload.refusal import quoted, refusal
+from kfadapter_grpc.upload.limits import ensure_wanted, quoted
+from kfadapter_grpc.upload.syntax import NO_TEXT_AS_KEY, refused_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,8 @@ def wide_character(text: CheckedText, call: Call) -> InvalidPipelineFileError | 
     """Finds the first text with a character of 4 bytes of UTF-8, written as it is or as an escape."""
     for event in _events(text, call):
         if isinstance(event, yaml.ScalarEvent) and event.value and (widest := max(event.value)) > "\uffff":
-            return _refused(
-                event,
+            return refused_at(
+                event.start_mark,
                 f"Kubeflow Pipelines failed to store the file, and the text that begins here has the character "
                 f"{widest} (U+{ord(widest):X}): its connection to MySQL takes at most 3 bytes of UTF-8 for each. "
                 "Leave such characters out.",
@@ -77,18 +77,12 @@ def _events(text: CheckedText, call: Call) -> Iterator[yaml.Event]:
 def _fault_of_key(event: yaml.NodeEvent, keys: dict[str, int]) -> InvalidPipelineFileError | None:
     """Checks a key, and adds it to those of its mapping."""
     if not isinstance(event, yaml.ScalarEvent):
-        return _refused(event, "the key of a mapping has to be a text.")
+        return refused_at(event.start_mark, NO_TEXT_AS_KEY)
     name = quoted(event.value)
     if event.value in keys:
-        return _refused(
-            event, f"the key {name} is in this mapping twice, first in line {keys[event.value]}. Remove one."
-        )
+        message = f"the key {name} is in this mapping twice, first in line {keys[event.value]}. Remove one."
+        return refused_at(event.start_mark, message)
     if not event.style and event.tag is None and _NOT_TEXT.fullmatch(event.value):
-        return _refused(event, f"the key {name} is not a text. Put it into quotes.")
+        return refused_at(event.start_mark, f"the key {name} is not a text. Put it into quotes.")
     keys[event.value] = event.start_mark.line + 1 if event.start_mark else 0
     return None
-
-
-def _refused(event: yaml.Event, message: str) -> InvalidPipelineFileError:
-    mark = event.start_mark
-    return refusal(message) if mark is None else refusal(message, line=mark.line + 1, column=mark.column + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from kfadapter_grpc.contract.pipelines import FileKind
-from kfadapter_grpc.upload.refusal import refusal
+from kfadapter_grpc.upload.limits import refusal
 
 HEAD_BYTES = 4096
 """How many bytes of a file are looked at."""

@@ -1,11 +1,16 @@
-"""What an upload may cost, and the errors that say so."""
+"""What an upload may cost, and how one that costs more, arrives too late, or is no pipeline is refused."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.errors import CallCancelledError, KfpTimeoutError, UploadTooLargeError
+from kfadapter_grpc.contract.errors import (
+    CallCancelledError,
+    InvalidPipelineFileError,
+    KfpTimeoutError,
+    UploadTooLargeError,
+)
 from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
 
 _MIB = 1 << 20
+_LONGEST_QUOTE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +43,29 @@ class UploadLimits:
         return SpoolPlace(self.memory_bytes, self.directory)
 
 
-def too_large(limit: int, size: int | None = None) -> UploadTooLargeError:
-    """Makes the error for a file of more than `limit` bytes; `size` is how many it has, where that is known."""
-    return _too_large("The file", "Make it smaller", limit, size)
+def too_large(
+    limit: int, size: int | None = None, *, what: str = "The file", remedy: str = "Make it smaller"
+) -> UploadTooLargeError:
+    """Returns the error for more than `limit` bytes; `size` is how many there are, if known."""
+    metadata = {"limit_bytes": str(limit)}
+    if size is None:
+        return UploadTooLargeError(
+            f"{what} has more than {limit} bytes, which is the limit. {remedy}.", metadata=metadata
+        )
+    message = f"{what} has {size} bytes; the limit is {limit}. {remedy}."
+    return UploadTooLargeError(message, metadata={**metadata, "size_bytes": str(size)})
 
 
 def unpacked_too_large(limit: int, size: int | None = None) -> UploadTooLargeError:
-    """Makes the error for an archive whose unpacked contents have more than `limit` bytes."""
-    return _too_large("What the archive holds, unpacked,", "Pack only the pipeline file", limit, size)
-
-
-def _too_large(what: str, remedy: str, limit: int, size: int | None) -> UploadTooLargeError:
-    if size is None:
-        message = f"{what} has more than {limit} bytes, which is the limit. {remedy}."
-        return UploadTooLargeError(message, metadata={"limit_bytes": str(limit)})
-    message = f"{what} has {size} bytes; the limit is {limit}. {remedy}."
-    return UploadTooLargeError(message, metadata={"limit_bytes": str(limit), "size_bytes": str(size)})
+    """Returns the error for an archive whose unpacked contents have more than `limit` bytes."""
+    return too_large(limit, size, what="What the archive holds, unpacked,", remedy="Pack only the pipeline file")
 
 
 def ensure_wanted(call: Call) -> None:
     """Returns if the client still waits for the call.
 
     Raises:
-        CallCancelledError: The client cancelled.
+        CallCancelledError: The client cancelled the call.
         KfpTimeoutError: The deadline has passed.
     """
     if call.cancelled:
@@ -69,13 +75,29 @@ def ensure_wanted(call: Call) -> None:
 
 
 def call_cancelled() -> CallCancelledError:
-    """Makes the error for a client that cancelled."""
+    """Returns the error for a client that cancelled."""
     return CallCancelledError("The client cancelled the call before the upload was complete.")
 
 
 def arrived_too_late() -> KfpTimeoutError:
-    """Makes the error for an upload that used up its time before KFP was asked anything."""
+    """Returns the error for a deadline that passed before KFP was asked anything."""
     return KfpTimeoutError(
         "The upload did not arrive in time: the deadline passed before all of the file was received and checked. "
         "Nothing was stored. Allow more time and try again."
     )
+
+
+def refusal(message: str, *, line: int = 0, column: int = 0) -> InvalidPipelineFileError:
+    """Returns the error for a file that is no pipeline; `line` and `column` count from 1, 0 means unknown."""
+    if not line:
+        return InvalidPipelineFileError(message)
+    metadata = {"line": str(line), "column": str(column)}
+    return InvalidPipelineFileError(f"Line {line}, column {column}: {message}", metadata=metadata)
+
+
+def quoted(text: str) -> str:
+    """Quotes something from a file: printable, on one line, at most 60 characters."""
+    quote = repr(text[:_LONGEST_QUOTE])
+    if len(text) <= _LONGEST_QUOTE and len(quote) <= _LONGEST_QUOTE:
+        return quote
+    return f"{quote[: _LONGEST_QUOTE - 4]}...{quote[0]}"

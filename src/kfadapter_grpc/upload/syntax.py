@@ -1,4 +1,4 @@
-r"""Checks the syntax of a YAML or JSON text by the events of libyaml's parser: nothing is built, no alias expanded.
+r"""Checks a YAML or JSON text by the events of libyaml's parser: nothing is built, no alias expanded.
 
 KFP reads files with Go's yaml.v3, and where that fails in the middle of a file, 2.5.0 and 2.17.0 spin for ever. So this
 also refuses what libyaml takes and yaml.v3 does not: `%YAML 1.2`, aliases without anchor, `\/` in quotes, an unquoted
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kfadapter_grpc.upload.limits import ensure_wanted
-from kfadapter_grpc.upload.refusal import quoted, refusal
+from kfadapter_grpc.upload.limits import ensure_wanted, quoted, refusal
 
 if TYPE_CHECKING:
     from yaml._yaml import Mark as CMark
@@ -33,6 +32,8 @@ MOST_EVENTS = 5_000_000
 _MOST_CLIMBS = 50_000_000
 """The depth of every collection, summed up: libyaml's work grows with the depth."""
 
+NO_TEXT_AS_KEY = "the key of a mapping has to be a text."
+
 _EVENTS_BETWEEN_LOOKS = 1_000
 _NULLS = ("", "~", "null", "Null", "NULL")
 _SURROGATES = "found invalid Unicode character escape code"
@@ -50,31 +51,12 @@ class _Inside(enum.Enum):
 _SEQUENCE, _KEY, _VALUE = _Inside
 
 
-def check_plain_syntax(text: CheckedText) -> bool:
-    """Parses a text to its end without looking at its parts; returns False if its style is in doubt.
-
-    Raises:
-        InvalidPipelineFileError: It is not YAML.
-        CallCancelledError: The client cancelled.
-        KfpTimeoutError: The deadline passed first.
-    """
-    try:
-        yaml.CBaseLoader(text).raw_parse()
-    except yaml.YAMLError as error:
-        if text.in_doubt:
-            return False
-        text.ensure_sound()
-        raise _syntax_error(error) from None
-    text.ensure_sound()
-    return not text.in_doubt
-
-
 def check_syntax(text: CheckedText, call: Call) -> None:
     """Parses the text to its end.
 
     Raises:
         InvalidPipelineFileError: It is not YAML, or not a YAML that KFP can read.
-        CallCancelledError: The caller went away.
+        CallCancelledError: The client cancelled the call.
         KfpTimeoutError: The deadline passed first.
     """
     shape = _Shape(text)
@@ -85,23 +67,25 @@ def check_syntax(text: CheckedText, call: Call) -> None:
                 shape.refuse_endless(number)
             text.token_bytes = 0
             shape.take(event)
-        shape.finish()
     except yaml.YAMLError as error:
         text.ensure_sound()
         raise _syntax_error(error) from None
+    text.ensure_sound()
+    if not shape.has_mapping:
+        raise refusal("The file is empty. Upload the YAML or JSON that the kfp compiler writes.")
 
 
 class _Shape:
     """Follows the events of one file and refuses what KFP cannot read."""
 
     def __init__(self, text: CheckedText) -> None:
+        self.has_mapping = False
         self._text = text
         self._inside: list[_Inside] = []
         self._flow_levels = 0
         self._anchors: set[str] = set()
         self._climbs = 0
         self._references = 0
-        self._mappings = 0
 
     def take(self, event: yaml.Event) -> None:
         """Follows one event."""
@@ -110,11 +94,19 @@ class _Shape:
         elif isinstance(event, yaml.CollectionStartEvent):
             self._start(event)
         elif isinstance(event, yaml.CollectionEndEvent):
-            self._end()
+            self._climbs += len(self._inside)
+            self._inside.pop()
+            # All that is inside a flow collection is in flow style too.
+            self._flow_levels = max(0, self._flow_levels - 1)
         elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
+            if event.anchor not in self._anchors:
+                raise refused_at(event.start_mark, f"the alias {quoted(f'*{event.anchor}')} has no anchor before it.")
+            self._take_place(event)
         elif isinstance(event, yaml.DocumentStartEvent):
-            self._document_start(event)
+            self._text.between_documents = False
+            self._anchors.clear()
+            if event.version not in {None, (1, 1)}:
+                raise refused_at(event.start_mark, "KFP reads YAML 1.1 only; remove the line `%YAML`.")
         elif isinstance(event, yaml.DocumentEndEvent):
             self._text.between_documents = True
 
@@ -125,53 +117,32 @@ class _Shape:
         if self._climbs > _MOST_CLIMBS:
             raise refusal("The file is nested too deeply in too many places. Make it flatter.")
 
-    def finish(self) -> None:
-        """Looks at the whole after the last event."""
-        self._text.ensure_sound()
-        if not self._mappings:
-            raise refusal("The file is empty. Upload the YAML or JSON that the kfp compiler writes.")
-
-    def _document_start(self, event: yaml.DocumentStartEvent) -> None:
-        self._text.between_documents = False
-        self._anchors.clear()
-        if event.version not in {None, (1, 1)}:
-            raise self._refused(event, "KFP reads YAML 1.1 only; remove the line `%YAML`.")
-
     def _scalar(self, event: yaml.ScalarEvent) -> None:
-        if not self._inside and not self._is_null(event):
-            raise self._refused(event, f"this is a text, {quoted(event.value)}, not a pipeline: a mapping is needed.")
+        mark, value = event.start_mark, event.value
+        if not self._inside and (event.style or value not in _NULLS):
+            raise refused_at(mark, f"this is a text, {quoted(value)}, not a pipeline: a mapping is needed.")
         self._take_place(event)
         if event.style == '"':
-            self._refuse_escaped_slash(event)
+            end = event.end_mark
+            if mark is not None and end is not None and self._text.escapes_slash(mark.index, end.index):
+                raise refused_at(mark, r"KFP cannot read the escape `\/`; write `/` in its place.")
         elif self._flow_levels and not event.style:
-            self._refuse_in_flow(event)
+            if "?" in value[1:]:
+                raise refused_at(mark, f"KFP cannot read {quoted(value)} with its `?` here; put it into quotes.")
+            if event.tag is not None and not value:
+                raise refused_at(mark, f"the tag {quoted(event.tag)} has no value.")
 
     def _start(self, event: yaml.CollectionStartEvent) -> None:
         is_mapping = isinstance(event, yaml.MappingStartEvent)
-        if not self._inside:
-            self._root(event, is_mapping=is_mapping)
+        if not self._inside and not is_mapping:
+            raise refused_at(event.start_mark, "this is a list, not a pipeline: a mapping is needed.")
+        self.has_mapping = True
         self._take_place(event)
         self._inside.append(_KEY if is_mapping else _SEQUENCE)
         if event.flow_style:
             self._flow_levels += 1
         if len(self._inside) > DEEPEST:
-            raise self._refused(event, f"the file is nested deeper than {DEEPEST} levels.")
-
-    def _end(self) -> None:
-        self._climbs += len(self._inside)
-        self._inside.pop()
-        # All that is inside a flow collection is in flow style too.
-        self._flow_levels = max(0, self._flow_levels - 1)
-
-    def _alias(self, event: yaml.AliasEvent) -> None:
-        if event.anchor not in self._anchors:
-            raise self._refused(event, f"the alias {quoted(f'*{event.anchor}')} has no anchor before it.")
-        self._take_place(event)
-
-    def _root(self, event: yaml.CollectionStartEvent, *, is_mapping: bool) -> None:
-        if not is_mapping:
-            raise self._refused(event, "this is a list, not a pipeline: a mapping is needed.")
-        self._mappings += 1
+            raise refused_at(event.start_mark, f"the file is nested deeper than {DEEPEST} levels.")
 
     def _take_place(self, event: yaml.NodeEvent) -> None:
         """Puts a node where it stands: in a mapping, keys and values take turns."""
@@ -179,37 +150,20 @@ class _Shape:
             place = self._inside[-1]
             if place is _KEY:
                 if not isinstance(event, yaml.ScalarEvent):
-                    raise self._refused(event, "the key of a mapping has to be a text.")
+                    raise refused_at(event.start_mark, NO_TEXT_AS_KEY)
                 self._inside[-1] = _VALUE
             elif place is _VALUE:
                 self._inside[-1] = _KEY
         if event.anchor is not None:
-            self._note(event, event.anchor)
+            self._anchors.add(event.anchor)
+            self._references += 1
+            if self._references > MOST_ALIASES:
+                raise refused_at(event.start_mark, f"the file has more than {MOST_ALIASES} anchors and aliases.")
 
-    def _note(self, event: yaml.NodeEvent, anchor: str) -> None:
-        self._anchors.add(anchor)
-        self._references += 1
-        if self._references > MOST_ALIASES:
-            raise self._refused(event, f"the file has more than {MOST_ALIASES} anchors and aliases.")
 
-    def _refuse_in_flow(self, event: yaml.ScalarEvent) -> None:
-        if "?" in event.value[1:]:
-            raise self._refused(event, f"KFP cannot read {quoted(event.value)} with its `?` here; put it into quotes.")
-        if event.tag is not None and not event.value:
-            raise self._refused(event, f"the tag {quoted(event.tag)} has no value.")
-
-    def _refuse_escaped_slash(self, event: yaml.ScalarEvent) -> None:
-        start, end = event.start_mark, event.end_mark
-        if start is not None and end is not None and self._text.escapes_slash(start.index, end.index):
-            raise self._refused(event, r"KFP cannot read the escape `\/`; write `/` in its place.")
-
-    @staticmethod
-    def _is_null(event: yaml.ScalarEvent) -> bool:
-        return not event.style and event.value in _NULLS
-
-    @staticmethod
-    def _refused(event: yaml.Event, message: str) -> InvalidPipelineFileError:
-        return _refused_at(event.start_mark, message)
+def refused_at(mark: Mark | CMark | None, message: str) -> InvalidPipelineFileError:
+    """Returns the error for what begins at a mark."""
+    return refusal(message) if mark is None else refusal(message, line=mark.line + 1, column=mark.column + 1)
 
 
 def _syntax_error(error: yaml.YAMLError) -> InvalidPipelineFileError:
@@ -218,10 +172,4 @@ def _syntax_error(error: yaml.YAMLError) -> InvalidPipelineFileError:
     problem = f"{error.problem}, {error.context}" if error.context else str(error.problem)
     if error.problem == _SURROGATES:
         problem += "; write characters beyond U+FFFF as they are, not as two `\\u` escapes"
-    return _refused_at(error.problem_mark, f"this is not valid YAML: {problem}. Correct the file.")
-
-
-def _refused_at(mark: Mark | CMark | None, message: str) -> InvalidPipelineFileError:
-    if mark is None:
-        return refusal(message)
-    return refusal(message, line=mark.line + 1, column=mark.column + 1)
+    return refused_at(error.problem_mark, f"this is not valid YAML: {problem}. Correct the file.")

@@ -8,14 +8,12 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from kfadapter_grpc.upload.limits import ensure_wanted
-from kfadapter_grpc.upload.refusal import refusal
+from kfadapter_grpc.upload.limits import ensure_wanted, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.upload.block_style import BlockStyle
 
 _PIECE = 1 << 14
 _LONG_TOKEN = 1 << 20
@@ -23,17 +21,13 @@ _MOST_SLASHES = 100_000
 _MOST_DIRECTIVES = 100
 _WAIT_SECONDS = 0.05
 
-_NO_CONTROLS = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F), *range(0x80, 0x100)])
-_C1_CONTROL = re.compile(rb"\xc2[\x80-\x84\x86-\x9f]")
-_NO_CHARACTERS = ("\ufeff", "\ufffe", "\uffff")
+_ALLOWED = bytes([0x09, 0x0A, 0x0D, *range(0x20, 0x7F)])
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\x7e\x85\xa0-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _ESCAPED_SLASH = re.compile(r"(?<!\\)(?:\\\\)*\\/")
 _DIRECTIVE = re.compile(r"[\n\r\x85\u2028\u2029]%")
 
 _one_long_token = threading.Lock()
-"""Held by whoever parses a text with a very long token, so that only one such token is in memory at a time."""
-_one_long_plain_text = threading.Lock()
-"""Held by whoever parses a long text without seeing its tokens, which may be as long; others look at theirs then."""
+"""Held while a text with a very long token is parsed, so that only one such token is in memory at a time."""
 
 
 class Readable(Protocol):
@@ -57,50 +51,33 @@ class CheckedText:
     """
 
     def __init__(
-        self,
-        stream: Readable,
-        call: Call,
-        complete: Callable[[], None] | None = None,
-        style: BlockStyle | None = None,
+        self, stream: Readable, call: Call, *, head: bytes = b"", complete: Callable[[], object] | None = None
     ) -> None:
-        """Reads `stream`; one that is still arriving is asked to `complete` before others are held up.
-
-        With a `style`, the text ends as soon as that is in doubt.
-        """
+        """Reads `head`, then `stream`; one that is still arriving is asked to `complete` before others are held up."""
         self.failure: Exception | None = None
         self.between_documents = True
+        self.token_bytes = 0
+        self._head = head
         self._stream = stream
         self._call = call
         self._complete = complete
-        self._style = style
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._last_byte = b""
         self._characters = 0
         self._line = 1
         self._column = 1
         self._slashes: deque[int] = deque()
         self._backslash = ""
         self._directives = 0
-        self.token_bytes = 0
         self._alone = False
 
     def close(self) -> None:
-        """Lets others have their turn with a long token."""
+        """Releases the turn with a long token."""
         if self._alone:
-            self._turn.release()
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether the style of the text is in doubt."""
-        return self._style is not None and self._style.in_doubt
-
-    @property
-    def _turn(self) -> threading.Lock:
-        return _one_long_token if self._style is None else _one_long_plain_text
+            _one_long_token.release()
 
     def read(self, size: int = _PIECE, /) -> bytes:
         """Reads up to `size` bytes; none at the end, and none after a fault."""
-        if self.failure is not None or self.in_doubt:
+        if self.failure is not None:
             return b""
         try:
             return self._read(min(size, _PIECE))
@@ -114,7 +91,7 @@ class CheckedText:
             raise self.failure
 
     def escapes_slash(self, start: int, end: int) -> bool:
-        r"""Tells whether a `\/` stands between the characters `start` and `end`, and forgets all before `end`."""
+        r"""Returns whether a `\/` stands between the characters `start` and `end`, and forgets all before `end`."""
         found = False
         while self._slashes and self._slashes[0] < end:
             found |= self._slashes.popleft() >= start
@@ -122,18 +99,20 @@ class CheckedText:
 
     def _read(self, size: int) -> bytes:
         ensure_wanted(self._call)
-        piece = self._stream.read(size)
+        piece, self._head = (self._head[:size] or self._stream.read(size)), self._head[size:]
         self.token_bytes += len(piece)
         if self.token_bytes > _LONG_TOKEN and not self._alone:
             self._wait_alone()
-        self._look_at(piece, self._decode(piece))
-        return b"" if self.in_doubt else piece
+        text = self._decode(piece)
+        if piece.translate(None, _ALLOWED):  # a control, or no ASCII
+            self._refuse_controls(text)
+        self._note_slashes(text)
+        if self.between_documents and "%" in text:
+            self._count_directives(text)
+        self._advance(text)
+        return piece
 
     def _wait_alone(self) -> None:
-        if self._style is not None:
-            self._alone = self._turn.acquire(blocking=False)
-            self._style.in_doubt |= not self._alone
-            return
         if self._complete is not None:
             self._complete()
         while not _one_long_token.acquire(timeout=_WAIT_SECONDS):
@@ -147,20 +126,6 @@ class CheckedText:
             self._advance(error.object[: error.start].decode("utf-8"))
             message = f"the file is not UTF-8 text ({error.reason}); save it as UTF-8."
             raise refusal(message, line=self._line, column=self._column) from None
-
-    def _look_at(self, piece: bytes, text: str) -> None:
-        # These find the same as the regular expression of `_refuse_controls`, in a third of the time.
-        cut = self._last_byte + piece
-        self._last_byte = piece[-1:]
-        if piece.translate(None, _NO_CONTROLS) or _C1_CONTROL.search(cut) or any(one in text for one in _NO_CHARACTERS):
-            self._refuse_controls(text)
-        if self._style is not None:
-            self._style.follow(text)
-        else:
-            self._note_slashes(text)
-            if self.between_documents and "%" in text:
-                self._count_directives(text)
-        self._advance(text)
 
     def _refuse_controls(self, text: str) -> None:
         found = _FORBIDDEN.search(text)

@@ -13,9 +13,9 @@ from tests.unit.uploading import not_a_pipeline, receive
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import InvalidPipelineFileError
-from kfadapter_grpc.upload import text as upload_text
-from kfadapter_grpc.upload.block_style import BlockStyle
-from kfadapter_grpc.upload.syntax import check_plain_syntax, check_syntax
+from kfadapter_grpc.upload import plain as upload_plain
+from kfadapter_grpc.upload.plain import is_plain_yaml
+from kfadapter_grpc.upload.syntax import check_syntax
 from kfadapter_grpc.upload.text import CheckedText
 
 HELLO = (PIPELINES / "hello_world.yaml").read_text("utf-8")
@@ -48,13 +48,20 @@ _SPOILT = st.tuples(st.integers(0, len(HELLO)), _SNIPPETS, st.integers(0, 3)).ma
 )
 
 
-def _plain(content: str) -> bool | None:
-    """Whether the fast check takes a text; None if it refuses it."""
-    with closing(CheckedText(io.BytesIO(content.encode()), Call("test", 60), style=BlockStyle())) as text:
-        try:
-            return check_plain_syntax(text)
-        except InvalidPipelineFileError:
-            return None
+class _Pieces:
+    """A text that arrives in pieces of one size."""
+
+    def __init__(self, content: str, size: int) -> None:
+        self._content = io.BytesIO(content.encode())
+        self._size = size
+
+    def read(self, size: int, /) -> bytes:
+        return self._content.read(min(size, self._size))
+
+
+def _plain(content: str) -> bool:
+    """Whether the fast check takes a text."""
+    return is_plain_yaml(io.BytesIO(content.encode()), Call("test", 60))
 
 
 def _whole(content: str) -> bool:
@@ -82,10 +89,8 @@ def _whole(content: str) -> bool:
 @example("a:\n  [b, 'c?d', e?f]")
 @example("a: []\n  : b\n")
 def test_the_fast_check_is_no_laxer(content: str) -> None:
-    """What is plain passes the check of all parts too, and what the fast check refuses is refused by that as well."""
-    plain = _plain(content)
-    if plain is not False:
-        assert _whole(content) is (plain is True)
+    """What is plain passes the check of all parts too."""
+    assert _whole(content) or not _plain(content)
 
 
 @pytest.mark.parametrize("name", ["hello_world", "train_and_report", "sleeps", "fails_with_exit_handler"])
@@ -94,11 +99,7 @@ def test_compiled_pipelines_are_plain(name: str) -> None:
     content = (PIPELINES / f"{name}.yaml").read_text("utf-8")
     assert _plain(content)
     for size in (1_000, 4_001, 16_384):
-        style = BlockStyle()
-        for start in range(0, len(content), size):
-            style.follow(content[start : start + size])
-        style.follow("")
-        assert not style.in_doubt
+        assert is_plain_yaml(_Pieces(content, size), Call("test", 60))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_compiled_pipelines_are_plain(name: str) -> None:
 @pytest.mark.parametrize("before", ["k: ", "k:\n  ", "k:\n- ", "k:\n  - - "])
 def test_doubts(before: str, part: str) -> None:
     """A text is in doubt if a value begins with what KFP's parser may see otherwise than libyaml."""
-    assert _plain(f"a: 1\n{before}{part}\nb: 2\n") is not True
+    assert not _plain(f"a: 1\n{before}{part}\nb: 2\n")
 
 
 def test_a_doubt_at_the_end() -> None:
@@ -139,7 +140,7 @@ def test_one_long_plain_text_at_a_time() -> None:
     """While a long text is checked the fast way, another one is looked at by its parts, which shows their lengths."""
     content = HELLO + "x:\n" + "- some text\n" * 100_000
     assert _plain(content)
-    with upload_text._one_long_plain_text:
-        assert _plain(content) is False
+    with upload_plain._one_long_text:
+        assert not _plain(content)
         assert receive(content.encode()).size == len(content.encode())
     assert _plain(content)
