@@ -1,4 +1,4 @@
-# The adapter as a container: docs/container.md says how to run it. scripts/check-container does what is written here
+# The adapter as a container: docs/deploy.md says how to run it. scripts/check-container does what is written here
 # without a container engine, and reads it from here.
 #
 # The tag names one release of Python on one Debian. A tag can be moved; to hold the image itself, pin its digest:

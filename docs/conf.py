@@ -35,28 +35,26 @@ html_additional_pages = {"index": "first_page.html"}
 templates_path = ["templates"]
 
 NAVIGATION = {
-    "Use": (
-        "docs/tutorial",
-        "docs/reference/cli/README",
-        "docs/settings",
-        "docs/security",
-        "docs/kfp-credentials",
-        "docs/doctor",
-        "docs/kfp-versions",
-        "docs/container",
+    "Guides": (
+        "docs/getting-started",
         "docs/deploy",
-        "docs/supply-chain",
-        "docs/migration",
+        "docs/security",
+        "docs/observability",
         "docs/training-manager",
         "docs/notify",
         "docs/legacy-http",
-        "docs/observability",
-        "docs/metrics",
-        "docs/embedded-kfp",
-        "docs/embedded-execution",
-        "docs/errors",
+        "docs/migration",
+        "docs/embedded",
     ),
-    "Reference": ("docs/reference/api/README",),
+    "Reference": (
+        "docs/reference/api/README",
+        "docs/reference/cli/README",
+        "docs/reference/settings",
+        "docs/reference/errors",
+        "docs/reference/metrics",
+        "docs/reference/doctor",
+        "docs/reference/kfp-versions",
+    ),
     "Inside": (
         "docs/architecture",
         "docs/benchmarks",

@@ -34,7 +34,7 @@ INDEX_HEAD = """# API
 
 The contract in `protos/`, as its comments tell it. Any language's gRPC tools make stubs from it; in Python they come
 with `pip install kfadapter-grpc` (`kfadapter.v1`). Beside these services there are `grpc.health.v1.Health` and
-reflection. What can go wrong is on the page of [errors](../../errors.md).
+reflection. What can go wrong is on the page of [errors](../errors.md).
 """
 _FOOT = "\nThis page is made by `scripts/document.py` from `{}`.\n"
 _CODE = re.compile(r"(`[^`]*`)")
@@ -188,7 +188,7 @@ class _Page:
     def _prose(self, path: tuple[int, ...]) -> str:
         """A comment as Markdown of its own."""
         text = _ERROR.sub(r"- `\1` / `\2`: ", self.comments.get(path, ""))
-        text = re.sub(r"^Errors:$", "**[Errors](../../errors.md)**\n", text, flags=re.MULTILINE)
+        text = re.sub(r"^Errors:$", "**[Errors](../errors.md)**\n", text, flags=re.MULTILINE)
         return self._marked(text)
 
     def _cell(self, path: tuple[int, ...]) -> str:

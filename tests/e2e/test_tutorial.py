@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.documents import Terminal
 
-TUTORIAL = ROOT / "docs" / "tutorial.md"
+TUTORIAL = ROOT / "docs" / "getting-started.md"
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 

@@ -140,7 +140,9 @@ def _fact(finding: Finding) -> Verdict:
     if finding.outcome is Outcome.UNKNOWN:
         return skipped(name, finding.found, again(WRITE_FLAG, words="makes one") if finding.found == NO_SAMPLE else "")
     what = f"it does not hold that {probe.sentence}: {finding.found}"
-    step = do(probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/kfp-versions.md")
+    step = do(
+        probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/reference/kfp-versions.md"
+    )
     return (failed if probe.needed else warning)(name, what, why=probe.without, next_step=step)
 
 

@@ -44,7 +44,7 @@ HANDLING = Metric(
 FAILURES = Metric(
     "kfadapter_call_failures_total",
     "counter",
-    "Calls that failed, by the reason that callers were told (docs/errors.md), refusals among them.",
+    "Calls that failed, by the reason that callers were told (docs/reference/errors.md), refusals among them.",
     ("kind", "reason"),
 )
 INFLIGHT = Metric("kfadapter_calls_inflight", "gauge", "Calls that are being served.", ("kind",))
