@@ -132,9 +132,9 @@ and the cost of the adapter's most frequent calls; `--markdown` prints tables fo
 2.17.0 hold, 1 if one does not, 3 if KFP is unreachable. The facts are declared in `src/kfadapter_grpc/kfp/probes/`, and
 `scripts/document.py` generates this page.
 
-Two things are never tried because they do harm: malformed YAML, on which KFP 2.5.0 and 2.17.0 hang with a busy core, and
-starting a second run with a used id, which leaves a workflow behind. The newest finished run shows how KFP was installed.
-What each version lacks is in [KFP versions](kfp-versions.md).
+Two things are never tried because they do harm: malformed YAML, on which KFP 2.5.0 and 2.17.0 hang with a busy core,
+and starting a second run with a used id, which leaves a workflow behind. The newest finished run shows how KFP was
+installed. What each version lacks is in [KFP versions](kfp-versions.md).
 
 | fact | 2.17.0 | 2.5.0 | without it |
 |---|---|---|---|
@@ -148,9 +148,9 @@ Metrics at `KFADAPTER_METRICS_LISTEN` ([how to use them](../observability.md)). 
 
 ## Metrics of the adapter
 
-No label holds a text that a caller or KFP chooses, so the number of series is bounded: about 700 at startup, plus codes, reasons
-and statuses that occur. A histogram NAME has NAME_bucket, NAME_sum and NAME_count. The Prometheus client library adds
-`process_*`: memory, CPU time, file descriptors and their limit, start time.
+No label holds a text that a caller or KFP chooses, so the number of series is bounded: about 700 at startup, plus codes,
+reasons and statuses that occur. A histogram NAME has NAME_bucket, NAME_sum and NAME_count. The Prometheus client library
+adds `process_*`: memory, CPU time, file descriptors and their limit, start time.
 
 | Metric | Kind | Labels | |
 |---|---|---|---|

@@ -22,7 +22,7 @@ HEAD_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
 """How long the next bytes of a body may take to arrive."""
 BODY_SECONDS = 30.0
-"""How long the whole of a body may take that is not a file; a file may take what its upload may (docs/reference/errors.md)."""
+"""How long the whole of a body may take that is not a file; a file may take what its upload may."""
 WORK_SECONDS = 60.0
 """How long all calls for one request may take together, where it is no upload."""
 ANSWER_SECONDS = 30.0
