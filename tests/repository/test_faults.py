@@ -265,7 +265,7 @@ def test_looking_and_undoing_have_a_budget_of_their_own(
     scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the upload took, the time for looking and undoing begins after it, under the same request id."""
-    monkeypatch.setattr("kfadapter_grpc.kfp.gateway.SPARE_SECONDS", 0.4)
+    monkeypatch.setattr("kfadapter_grpc.kfp.writes.SPARE_SECONDS", 0.4)
     scripted.on("GET", rf"/pipelines/{ID}$", answers(403, {"code": 7, "message": "not you"}))
     _new_pipeline(scripted, after(0.6, BLURRED_VERSION))
     uploading = call()
@@ -283,7 +283,6 @@ def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_script
         before_scripted.upload(UploadRequest("p"), file, call())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
@@ -331,7 +330,6 @@ def test_retry_after_reaches_the_caller(scripted: ScriptedKfp, before_scripted: 
     assert caught.value.retry_after == 7
 
 
-@pytest.mark.slow
 def test_nobody_listens() -> None:
     """Where KFP is away every call says so at once, the writes too."""
     backend = connect("http://127.0.0.1:9")

@@ -11,9 +11,10 @@ from tests.repository.conftest import call
 from tests.scripted_kfp import answers
 
 from kfadapter_grpc.kfp import TransportSettings
-from kfadapter_grpc.kfp.api import KfpApi, ListQuery
+from kfadapter_grpc.kfp.api import KfpApi
 from kfadapter_grpc.kfp.probes import COSTS, PROBES, Outcome, measure, measure_costs
 from kfadapter_grpc.kfp.probes.bench import NAME_PREFIX, NO_SAMPLE, Bench
+from kfadapter_grpc.kfp.rest import ListQuery
 from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ import pytest
 from tests.transcripts import DATA
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp import wire
-from kfadapter_grpc.kfp.api import KfpFailureError, Operation
 from kfadapter_grpc.kfp.error_table import ROWS, Context, Row, explain
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation, read_failure
 from kfadapter_grpc.kfp.transport import Request
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ def _explain(row: Row, proof: str) -> AdapterError:
         values={"size": "17000000", "limit": "16777216", "version": "2"},
         look=None if row.seen is None else lambda _: row.seen,  # type: ignore[arg-type,return-value]
     )
-    failure = KfpFailureError(operation, wire.failure(status, body, None), as_caller=bool(row.as_caller))
+    failure = KfpFailureError(operation, read_failure(status, body, None), as_caller=bool(row.as_caller))
     return explain(failure, context)
 
 
@@ -215,7 +214,7 @@ def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
             continue
         body = step["response"]["json"]
         raw = body["_text"].encode() if "_text" in body else json.dumps(body).encode()
-        error = explain(KfpFailureError(operation, wire.failure(status, raw, None)), Context(subject="x"))
+        error = explain(KfpFailureError(operation, read_failure(status, raw, None)), Context(subject="x"))
         blurred = raw.find(b'"Failed to create a pipeline') > 0
         assert blurred or not isinstance(error, errors.KfpError), (scenario, step["note"], error.message)
 
@@ -223,7 +222,7 @@ def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
 def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
     """A failure that nobody foresaw is told with KFP's innermost message, and never with its stack trace."""
     body = json.dumps({"error_message": "boom", "error_details": _STACK}).encode()
-    error = explain(KfpFailureError(Operation.UPLOAD, wire.failure(500, body, None)), Context())
+    error = explain(KfpFailureError(Operation.UPLOAD, read_failure(500, body, None)), Context())
     assert isinstance(error, errors.KfpError)
     assert error.message == "Kubeflow Pipelines failed (upload pipeline, HTTP 500): boom"
     assert error.metadata == {"kfp_status": "500"}
@@ -243,7 +242,7 @@ def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
 )
 def test_characters_of_four_bytes(operation: Operation, sent: dict[str, object], field: str | None) -> None:
     """A 500 for which there is no other reason is explained by the first field that has a character of 4 bytes."""
-    failure = wire.failure(500, b'{"code": 13, "message": "Internal Server Error"}', None)
+    failure = read_failure(500, b'{"code": 13, "message": "Internal Server Error"}', None)
     request = Request("POST", "/x", body=json.dumps(sent).encode())
     error = explain(KfpFailureError(operation, failure, request=request), Context())
     assert isinstance(error, errors.KfpError if field is None else errors.InvalidFieldError)
@@ -255,5 +254,5 @@ def test_characters_of_four_bytes(operation: Operation, sent: dict[str, object],
 )
 def test_any_body_of_a_failure_is_understood(body: bytes) -> None:
     """Whatever stands in the body, the failure becomes an error with a text."""
-    error = explain(KfpFailureError(Operation.GET_PIPELINE, wire.failure(500, body, None)), Context())
+    error = explain(KfpFailureError(Operation.GET_PIPELINE, read_failure(500, body, None)), Context())
     assert error.message

@@ -45,7 +45,7 @@ def test_an_answer(kfp: ScriptedKfp, transport: Transport, seen: list[KfpRequest
     """A request that was answered, with whatever status, is told once, and the call knows how long it waited."""
     kfp.on("POST", "/x", answers(404))
     call = Call("r", 10)
-    transport.send(Request("POST", "/x", operation="make x"), call)
+    transport.send(Request("POST", "/x"), call, "make x")
     (one,) = seen
     assert (one.operation, one.status, one.reason) == ("make x", 404, "")
     assert (call.usage.kfp_requests, call.usage.kfp_seconds) == (1, one.seconds)
@@ -56,7 +56,7 @@ def test_repetitions(kfp: ScriptedKfp, transport: Transport, seen: list[KfpReque
     """Every attempt counts."""
     kfp.on("GET", "/x", answers(503), resets(), answers(200))
     call = Call("r", 10)
-    transport.send(Request("GET", "/x", operation="get x"), call)
+    transport.send(Request("GET", "/x"), call, "get x")
     assert [(one.status, one.reason) for one in seen] == [(503, ""), (0, "KFP_UNAVAILABLE"), (200, "")]
     assert call.usage.kfp_requests == 3
 
@@ -72,7 +72,7 @@ def test_no_answer(
     """A request without an answer is told with the reason."""
     kfp.on("POST", "/x", behaviour)
     with pytest.raises(AdapterError):
-        transport.send(Request("POST", "/x", limit=50, operation="make x"), Call("r", 0.3))
+        transport.send(Request("POST", "/x", limit=50), Call("r", 0.3), "make x")
     assert [(one.operation, one.status, one.reason) for one in seen] == [("make x", 0, reason)]
 
 
@@ -80,7 +80,7 @@ def test_an_answer_that_is_read_as_it_comes(kfp: ScriptedKfp, transport: Transpo
     """Where the answer is read as it comes, the request is over when the answer has begun, whatever comes of it."""
     kfp.on("GET", "/x", stalls(b"HTTP/1.1 200 OK\r\n\r\nabc"))
     call = Call("r", 10)
-    with suppress(KfpTimeoutError), transport.open(Request("GET", "/x", operation="read x"), call) as answer:
+    with suppress(KfpTimeoutError), transport.open(Request("GET", "/x"), call, "read x") as answer:
         assert next(answer.pieces) == b"abc"
         assert [(one.operation, one.status) for one in seen] == [("read x", 200)]
         raise KfpTimeoutError("while the answer is read")
@@ -92,6 +92,6 @@ def test_a_spare_budget_is_the_same_call(kfp: ScriptedKfp, transport: Transport)
     kfp.on("DELETE", "/x", answers(200))
     call = Call("mine", -1)
     call.cancel()
-    transport.send(Request("DELETE", "/x", operation="undo x"), call.apart(10))
+    transport.send(Request("DELETE", "/x"), call.apart(10), "undo x")
     assert kfp.requests[0].headers["x-request-id"] == "mine"
     assert call.usage.kfp_requests == 1

@@ -19,9 +19,11 @@ from kfadapter_grpc.codec import struct
 from kfadapter_grpc.contract.errors import KfpError
 from kfadapter_grpc.contract.runs import Run, RunArtifact, RunOutput, RunTask
 from kfadapter_grpc.contract.values import NumberText, Replacements, carried, object_violations
+from kfadapter_grpc.kfp import decoding
+from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.run_tasks import tasks_of, why_failed
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
-from kfadapter_grpc.kfp.wire import PipelineListJson, answers, decode, tolerant
+from kfadapter_grpc.kfp.wire import PipelineListJson
 from kfadapter_grpc.kfp.wire.experiments import ExperimentListJson
 from kfadapter_grpc.kfp.wire.recurring_runs import RecurringRunListJson
 from kfadapter_grpc.kfp.wire.runs import RunJson, RunListJson
@@ -144,7 +146,7 @@ def test_the_careful_reader_reads_recordings_as_the_fast_one() -> None:
             kind = next((kind for key, kind in _LISTS.items() if isinstance(body, dict) and key in body), None)
             if kind is not None:
                 text = json.dumps(body).replace("{time}", "2026-01-02T03:04:05Z").encode()
-                assert tolerant.decode_tolerantly(text, kind) == msgspec.json.decode(text, type=kind)
+                assert decoding._decode_tolerantly(text, kind) == msgspec.json.decode(text, type=kind)
                 read += 1
     assert read >= 40
 
@@ -153,7 +155,7 @@ def test_an_odd_answer_is_read_up_to_a_size(monkeypatch: pytest.MonkeyPatch) -> 
     """A larger one is too large, so that less is asked for at once; it is never built as a whole."""
     body = b'{"runs":[{"run_id":"r","created_at":"odd"}]}'
     assert decode(body, RunListJson).runs[0].run_id == "r"
-    monkeypatch.setattr(answers, "MAX_BYTES", len(body) - 1)
+    monkeypatch.setattr(decoding, "MAX_BYTES", len(body) - 1)
     with pytest.raises(AnswerTooLargeError):
         decode(body, RunListJson)
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.kfp.gateway import MAX_KFP_PAGE
-from kfadapter_grpc.kfp.pages import MAX_PAGE_BYTES, KfpPage, gather
+from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, MAX_PAGE_BYTES, KfpPage, gather
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 
 

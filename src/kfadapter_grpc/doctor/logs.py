@@ -11,9 +11,11 @@ from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
-from kfadapter_grpc.kfp.api import KfpApi, KfpFailureError, ListQuery, NotAnApiError
+from kfadapter_grpc.kfp.api import KfpApi
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
 from kfadapter_grpc.kfp.log_sources import NoLogError, text_of
 from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
+from kfadapter_grpc.kfp.rest import ListQuery
 from kfadapter_grpc.kfp.transport import Transport
 from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT
 from kfadapter_grpc.server.kfp import pod_log_settings, transport_settings

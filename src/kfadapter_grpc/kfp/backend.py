@@ -9,11 +9,12 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError
 from kfadapter_grpc.kfp.api import KfpApi
 from kfadapter_grpc.kfp.experiments import KfpExperimentRepository
-from kfadapter_grpc.kfp.gateway import Gateway, explained
+from kfadapter_grpc.kfp.gateway import Gateway
 from kfadapter_grpc.kfp.logs import KfpRunLogs
 from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 from kfadapter_grpc.kfp.pod_logs import PodLogs
 from kfadapter_grpc.kfp.recurring_runs import KfpRecurringRunRepository
+from kfadapter_grpc.kfp.rest import explained
 from kfadapter_grpc.kfp.run_looks import KfpRunLooks
 from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.kfp.runs import KfpRunRepository

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import PipelineDownload, PipelineRef, VersionRef
-from kfadapter_grpc.kfp.gateway import context_of_version, explained, no_such_version
+from kfadapter_grpc.kfp.gateway import context_of_version, no_such_version
 from kfadapter_grpc.kfp.json_ranges import JsonReader, Range
+from kfadapter_grpc.kfp.rest import explained
 from kfadapter_grpc.kfp.splice import Splice
 from kfadapter_grpc.kfp.yaml_safe import YamlSafe
 from kfadapter_grpc.spool import Spool, disk_faults

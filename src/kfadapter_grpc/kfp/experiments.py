@@ -15,18 +15,18 @@ from kfadapter_grpc.contract.experiments import (
     ExperimentRef,
 )
 from kfadapter_grpc.contract.listing import Page, StorageState
-from kfadapter_grpc.kfp.api import ListQuery
 from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
-from kfadapter_grpc.kfp.gateway import equals, explained, spare_call
-from kfadapter_grpc.kfp.pages import KfpPage, gather
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, explained, gather
 from kfadapter_grpc.kfp.transport import NotSentError
+from kfadapter_grpc.kfp.writes import spare_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Order, PageRequest
-    from kfadapter_grpc.kfp.api import ExperimentApi, Predicate
+    from kfadapter_grpc.kfp.api import ExperimentApi
+    from kfadapter_grpc.kfp.rest import Predicate
 
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "experiment_id": "id"}
 _MAX_NAMESAKES = 50

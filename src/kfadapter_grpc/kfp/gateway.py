@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import PipelineRef
-from kfadapter_grpc.kfp.api import KfpFailureError, ListQuery, NotAnApiError
 from kfadapter_grpc.kfp.error_table import (
     KFP_FILE_LIMIT,
     KFP_PACKET_LIMIT,
@@ -19,10 +17,11 @@ from kfadapter_grpc.kfp.error_table import (
     Context,
     Look,
     Seen,
-    explain,
-    explain_page,
 )
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, ListQuery, equals, explained, smaller
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
+from kfadapter_grpc.kfp.writes import spare_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,27 +31,11 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.api import PipelineApi
     from kfadapter_grpc.kfp.wire import PipelineJson, VersionJson, VersionListJson
 
-MAX_KFP_PAGE = 200
-"""KFP's pages hold at most so many items, whatever is asked for."""
 MAX_FULL_PAGE = 20
 """Specs may be large: so many versions are read at once where their specs come along."""
 
-SPARE_SECONDS = 10.0
-"""How long looking after a failure, or undoing, may take."""
-
 _FITS_INTO_PATH = re.compile(r"[\w .-]*[\w -][\w .-]*")
 _CHEAP_LIST_GONE_SECONDS = 300.0
-
-
-@contextmanager
-def explained(context: Context | None = None) -> Iterator[None]:
-    """Turns what KFP says of a failure into what it means to the caller."""
-    try:
-        yield
-    except KfpFailureError as error:
-        raise explain(error, context or Context()) from error
-    except NotAnApiError as error:
-        raise explain_page(error) from error
 
 
 def context_of(ref: PipelineRef) -> Context:
@@ -83,11 +66,6 @@ def no_version_yet(pipeline_id: str, ref: PipelineRef) -> errors.VersionNotFound
     """The error for a pipeline without versions."""
     text = f"pipeline {ref} has no version yet; upload one"
     return errors.VersionNotFoundError(text, metadata={"pipeline_id": pipeline_id}, resource_name="latest")
-
-
-def equals(key: str, value: str) -> dict[str, str]:
-    """A predicate of a filter."""
-    return {"operation": "EQUALS", "key": key, "string_value": value}
 
 
 class Gateway:
@@ -255,16 +233,6 @@ class Gateway:
         except (NotAnApiError, errors.AdapterError):
             return Seen.THERE
         return Seen.THERE
-
-
-def spare_call(call: Call) -> Call:
-    """A budget, from now on, for looking and undoing: that must happen although the caller's may be used up."""
-    return call.apart(SPARE_SECONDS)
-
-
-def smaller(size: int) -> int:
-    """The size of the next page of KFP to try after one of this size was too large."""
-    return max(1, size // 4)
 
 
 _NO_ROUTE = frozenset({404, 405, 501})

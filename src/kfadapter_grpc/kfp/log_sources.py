@@ -16,7 +16,7 @@ from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.api import KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping

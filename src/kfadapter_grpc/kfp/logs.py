@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.runs import LogNote, RunState
-from kfadapter_grpc.kfp.api import KfpFailureError
 from kfadapter_grpc.kfp.error_table.runs import NO_SUCH_RUN
-from kfadapter_grpc.kfp.gateway import explained
+from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, Sent
 from kfadapter_grpc.kfp.pod_logs import CONTAINER
+from kfadapter_grpc.kfp.rest import explained
 from kfadapter_grpc.kfp.run_reader import context_of
 
 if TYPE_CHECKING:

@@ -17,18 +17,9 @@ from kfadapter_grpc.contract.pipelines import (
     PipelineVersion,
     VersionRef,
 )
-from kfadapter_grpc.kfp.api import ListQuery
 from kfadapter_grpc.kfp.downloads import Downloader
-from kfadapter_grpc.kfp.gateway import (
-    MAX_FULL_PAGE,
-    Gateway,
-    context_of,
-    context_of_version,
-    equals,
-    explained,
-    no_version_yet,
-)
-from kfadapter_grpc.kfp.pages import KfpPage, gather
+from kfadapter_grpc.kfp.gateway import MAX_FULL_PAGE, Gateway, context_of, context_of_version, no_version_yet
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, explained, gather
 from kfadapter_grpc.kfp.spec import summary_weight
 from kfadapter_grpc.kfp.uploads import Uploader
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, KfpUnavailableError
-from kfadapter_grpc.kfp.api.asking import segment
 from kfadapter_grpc.kfp.credentials import TokenFile
 from kfadapter_grpc.kfp.log_sources import NoLogError
+from kfadapter_grpc.kfp.rest import segment
 from kfadapter_grpc.kfp.transport import Request, TlsFiles, Transport, TransportSettings
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class PodLogs:
         query = [("container", CONTAINER), *([("follow", "true")] if follow else [])]
         query += [("tailLines", str(tail))] if tail is not None else []
         path = f"/api/v1/namespaces/{segment(namespace)}/pods/{segment(pod)}/log"
-        with self._opened(Request("GET", path, query, operation="read pod log"), call) as answer:
+        with self._opened(Request("GET", path, query), call) as answer:
             if answer.status >= HTTPStatus.MULTIPLE_CHOICES:  # a pod without a node is 204
                 raise PodLogError(answer.status, _said(b"".join(islice(answer.pieces, _ERROR_PIECES))))
             yield from answer.pieces
@@ -98,7 +98,7 @@ class PodLogs:
     def _opened(self, request: Request, call: Call) -> Iterator[OpenAnswer]:
         answered = False
         try:
-            with self._transport.open(request, call) as answer:
+            with self._transport.open(request, call, "read pod log") as answer:
                 answered = True
                 yield answer
         except (KfpUnavailableError, KfpRejectedCredentialsError) as error:

@@ -12,14 +12,13 @@ from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.recurring_runs import CronSchedule
 from kfadapter_grpc.contract.values import json_text
-from kfadapter_grpc.kfp.api import ListQuery
 from kfadapter_grpc.kfp.error_table import Context
-from kfadapter_grpc.kfp.gateway import equals, explained, spare_call
 from kfadapter_grpc.kfp.next_starts import has_ended, next_start
-from kfadapter_grpc.kfp.pages import KfpPage, gather
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, explained, gather
 from kfadapter_grpc.kfp.run_inputs import checked_parameters
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.wire.recurring_runs import creation
+from kfadapter_grpc.kfp.writes import spare_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

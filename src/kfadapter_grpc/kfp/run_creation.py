@@ -19,12 +19,12 @@ from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels, with_labe
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
 from kfadapter_grpc.kfp.error_table import Context
-from kfadapter_grpc.kfp.gateway import explained, spare_call
 from kfadapter_grpc.kfp.inline_spec import origin_text, without_caching
+from kfadapter_grpc.kfp.rest import explained
 from kfadapter_grpc.kfp.run_inputs import checked_parameters
 from kfadapter_grpc.kfp.run_tasks import why_failed
 from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.turns import Turns
+from kfadapter_grpc.kfp.writes import Turns, spare_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.kfp.api import ListQuery
-from kfadapter_grpc.kfp.gateway import MAX_KFP_PAGE, explained, smaller
+from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, ListQuery, explained, smaller
 from kfadapter_grpc.kfp.runs import matches, predicates
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.experiments import ExperimentRef
     from kfadapter_grpc.contract.repository import ExperimentRepository
     from kfadapter_grpc.contract.runs import Run, RunFilter
-    from kfadapter_grpc.kfp.api import Predicate, RunApi
+    from kfadapter_grpc.kfp.api import RunApi
+    from kfadapter_grpc.kfp.rest import Predicate
     from kfadapter_grpc.kfp.run_reader import RunReader
     from kfadapter_grpc.kfp.wire.runs import RunJson, RunListJson
 

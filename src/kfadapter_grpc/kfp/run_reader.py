@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.kfp.api import KfpFailureError
 from kfadapter_grpc.kfp.error_table import Context
-from kfadapter_grpc.kfp.gateway import explained
+from kfadapter_grpc.kfp.failures import KfpFailureError
+from kfadapter_grpc.kfp.rest import explained
 from kfadapter_grpc.kfp.run_nodes import Pod, RunNodes
 from kfadapter_grpc.kfp.run_tasks import tasks_of, why_failed
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, cast
 
 from kfadapter_grpc.contract.runs import RunArtifact, RunOutput, RunState, RunTask
-from kfadapter_grpc.kfp.wire.answers import known_time
+from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.wire.runs import history_of
 
 if TYPE_CHECKING:

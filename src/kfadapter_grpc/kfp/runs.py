@@ -15,10 +15,8 @@ from kfadapter_grpc.contract.listing import Page, StorageState, View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import Run, RunState
 from kfadapter_grpc.contract.values import json_text
-from kfadapter_grpc.kfp.api import ListQuery
 from kfadapter_grpc.kfp.error_table import Context
-from kfadapter_grpc.kfp.gateway import explained
-from kfadapter_grpc.kfp.pages import KfpPage, gather
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, explained, gather
 from kfadapter_grpc.kfp.run_creation import RunCreator
 from kfadapter_grpc.kfp.run_reader import context_of
 from kfadapter_grpc.kfp.transport import NotSentError
@@ -31,9 +29,10 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.listing import Order, PageRequest
     from kfadapter_grpc.contract.repository import ExperimentRepository, PipelineRepository
     from kfadapter_grpc.contract.runs import CreateRun, RunFilter, RunTask
-    from kfadapter_grpc.kfp.api import Predicate, RunApi
+    from kfadapter_grpc.kfp.api import RunApi
     from kfadapter_grpc.kfp.gateway import Gateway
     from kfadapter_grpc.kfp.logs import KfpRunLogs
+    from kfadapter_grpc.kfp.rest import Predicate
     from kfadapter_grpc.kfp.run_nodes import RunNodes
     from kfadapter_grpc.kfp.run_reader import RunReader
     from kfadapter_grpc.kfp.wire.runs import RunJson

@@ -93,7 +93,6 @@ class Request:
         limit: The answer's greatest size.
         public: Whether it may be asked without credentials, where only callers have some.
         into: Gets the body of every answer as it comes, as a whole; what it holds counts once `send` has returned.
-        operation: What it asks for, in words for observers.
     """
 
     method: str
@@ -106,7 +105,6 @@ class Request:
     limit: int = MAX_ANSWER_BYTES
     public: bool = False
     into: Sink | None = None
-    operation: str = ""
 
     @property
     def repeatable(self) -> bool:
@@ -201,8 +199,10 @@ class Transport:
         self._connections.close()
         self._alarms.close()
 
-    def send(self, request: Request, call: Call) -> Answer:
+    def send(self, request: Request, call: Call, operation: str = "") -> Answer:
         """Sends a request and reads the answer, whatever its status; repeats reads on faults that pass.
+
+        `operation` names the request for the observer.
 
         Raises:
             NotSentError: KFP cannot be connected to.
@@ -214,44 +214,44 @@ class Transport:
             UnauthenticatedError: The caller's own are asked for, and there are none; nothing was sent.
         """
         shown = self._authorization(request, call)
-        answer = self._send(request, call, shown)
+        answer = self._send(request, call, operation, shown)
         if answer.status == HTTPStatus.UNAUTHORIZED and (other := self._credentials.try_other(shown)) is not None:
-            return self._send(request, call, other)
+            return self._send(request, call, operation, other)
         return answer
 
-    def _send(self, request: Request, call: Call, shown: str | None) -> Answer:
+    def _send(self, request: Request, call: Call, operation: str, shown: str | None) -> Answer:
         attempts = _READ_ATTEMPTS if request.repeatable else 1
         for attempt in range(1, attempts):
             try:
-                answer = self._send_once(request, call, shown, fresh=attempt > 1)
+                answer = self._send_once(request, call, operation, shown, fresh=attempt > 1)
             except KfpUnavailableError:
                 if not self._wait(attempt, None, call):
                     raise
                 continue
             if answer.status not in _RETRY_STATUS or not self._wait(attempt, answer.retry_after, call):
                 return answer
-        return self._send_once(request, call, shown, fresh=True)
+        return self._send_once(request, call, operation, shown, fresh=True)
 
     @contextmanager
-    def open(self, request: Request, call: Call) -> Iterator[OpenAnswer]:
+    def open(self, request: Request, call: Call, operation: str = "") -> Iterator[OpenAnswer]:
         """Sends a request, once, and gives its answer as it comes, for as long as the block lasts.
 
         What `send` raises is raised from the block, too, while the answer is read there.
         """
         shown = self._authorization(request, call)
-        with self._open(request, call, shown) as answer:
+        with self._open(request, call, operation, shown) as answer:
             refused = answer.status == HTTPStatus.UNAUTHORIZED
             other = self._credentials.try_other(shown) if refused else None
             if other is None:
                 yield answer
                 return
-        with self._open(request, call, other) as answer:
+        with self._open(request, call, operation, other) as answer:
             yield answer
 
     @contextmanager
-    def _open(self, request: Request, call: Call, shown: str | None) -> Iterator[OpenAnswer]:
+    def _open(self, request: Request, call: Call, operation: str, shown: str | None) -> Iterator[OpenAnswer]:
         connection: HTTPConnection | None = None
-        with Observation(request.operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
+        with Observation(operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
             try:
                 seconds = min(self._connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=True)
@@ -291,12 +291,12 @@ class Transport:
             return False
         return not call.cancelled_within(seconds) and not self._closed.is_set()
 
-    def _send_once(self, request: Request, call: Call, shown: str | None, *, fresh: bool) -> Answer:
+    def _send_once(self, request: Request, call: Call, operation: str, shown: str | None, *, fresh: bool) -> Answer:
         if call.cancelled:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
-        with Observation(request.operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
+        with Observation(operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
             try:
                 answer = self._exchange(request, exchange, call, self._head(request, call, shown), fresh=fresh)
             except (OSError, ValueError) as error:

@@ -19,17 +19,19 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp import upload_outcomes as outcomes
-from kfadapter_grpc.kfp.api import KfpFailureError, UploadForm
+from kfadapter_grpc.kfp.api import UploadForm
 from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
-from kfadapter_grpc.kfp.gateway import Gateway, equals, explained, spare_call
+from kfadapter_grpc.kfp.failures import KfpFailureError
+from kfadapter_grpc.kfp.rest import equals, explained
 from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.turns import Turns
+from kfadapter_grpc.kfp.writes import Turns, spare_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineFile, UploadRequest
+    from kfadapter_grpc.kfp.gateway import Gateway
     from kfadapter_grpc.kfp.wire import PipelineJson, VersionJson
 
 _MAX_LOSSES = 5

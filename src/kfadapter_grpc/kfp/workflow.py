@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kfadapter_grpc.kfp.wire.answers import known_time
+from kfadapter_grpc.kfp.decoding import known_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

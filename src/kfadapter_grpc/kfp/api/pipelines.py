@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter_grpc.kfp import wire
-from kfadapter_grpc.kfp.api.asking import V2, ApiArea, ListQuery, Operation, segment
+from kfadapter_grpc.kfp.decoding import decode
+from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, segment
 from kfadapter_grpc.kfp.transport import Answer, Request, Sink
 from kfadapter_grpc.spool import disk_faults
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineFile
-    from kfadapter_grpc.kfp.api.asking import Predicate
+    from kfadapter_grpc.kfp.rest import Predicate
 
 _CHUNK_BYTES = 256 * 1024
 _HEAD_BYTES = 256 * 1024
@@ -53,81 +55,84 @@ class UploadForm:
         return [(key, value) for key, value in pairs if value]
 
 
-class PipelineApi(ApiArea):
+class PipelineApi:
     """The endpoints. Safe to use from many threads."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
 
     def get_pipeline(self, pipeline_id: str, call: Call) -> wire.PipelineJson:
         """Gets a pipeline by id."""
         request = Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
-        return self._ask(Operation.GET_PIPELINE, request, wire.PipelineJson, call)
+        return self._rest.ask_raw(Operation.GET_PIPELINE, request, wire.PipelineJson, call)
 
     def get_pipeline_by_name(self, name: str, namespace: str, call: Call) -> wire.PipelineJson:
         """Gets a pipeline by name; names that do not fit into a path must be listed for."""
         query = (("namespace", namespace),) if namespace else ()
         request = Request("GET", f"{V2}/pipelines/names/{segment(name)}", query)
-        return self._ask(Operation.GET_BY_NAME, request, wire.PipelineJson, call)
+        return self._rest.ask_raw(Operation.GET_BY_NAME, request, wire.PipelineJson, call)
 
     def list_pipelines(self, query: ListQuery, namespace: str, call: Call) -> wire.PipelineListJson:
         """Lists pipelines."""
         pairs = [*query.pairs(), ("namespace", namespace)] if namespace else query.pairs()
         request = Request("GET", f"{V2}/pipelines", pairs)
-        return self._ask(Operation.LIST_PIPELINES, request, wire.PipelineListJson, call)
+        return self._rest.ask_raw(Operation.LIST_PIPELINES, request, wire.PipelineListJson, call)
 
     def create_pipeline(self, body: Mapping[str, object], call: Call) -> wire.PipelineJson:
         """Makes a pipeline without a version."""
         request = Request("POST", f"{V2}/pipelines", body=json.dumps(body).encode())
-        return self._ask(Operation.CREATE_PIPELINE, request, wire.PipelineJson, call)
+        return self._rest.ask_raw(Operation.CREATE_PIPELINE, request, wire.PipelineJson, call)
 
     def delete_pipeline(self, pipeline_id: str, call: Call, *, cascade: bool) -> None:
         """Deletes a pipeline; without `cascade` only one that has no versions."""
         query = (("cascade", "true"),) if cascade else ()
         request = Request("DELETE", f"{V2}/pipelines/{segment(pipeline_id)}", query)
-        self._ask(Operation.DELETE_PIPELINE, request, dict[str, object], call)
+        self._rest.ask_raw(Operation.DELETE_PIPELINE, request, dict[str, object], call)
 
     def upload(self, form: UploadForm, file: PipelineFile, call: Call) -> wire.PipelineJson:
         """Makes a pipeline with its first version, which gets the pipeline's name."""
         request = _multipart(f"{V2}/pipelines/upload", form, file)
-        return self._ask(Operation.UPLOAD, request, wire.PipelineJson, call)
+        return self._rest.ask_raw(Operation.UPLOAD, request, wire.PipelineJson, call)
 
     def upload_version(self, form: UploadForm, file: PipelineFile, call: Call) -> wire.VersionJson:
         """Makes a version. The answer holds its whole spec again, which is dropped unread."""
         request = _multipart(f"{V2}/pipelines/upload_version", form, file)
-        return _version_of(self._send(Operation.UPLOAD_VERSION, request, call))
+        return _version_of(self._rest.send_raw(Operation.UPLOAD_VERSION, request, call))
 
     def get_version(self, pipeline_id: str, version_id: str, call: Call) -> wire.FullVersionJson:
         """Gets a version with its spec."""
         request = Request("GET", f"{_versions(pipeline_id)}/{segment(version_id)}")
-        return self._ask(Operation.GET_VERSION, request, wire.FullVersionJson, call)
+        return self._rest.ask_raw(Operation.GET_VERSION, request, wire.FullVersionJson, call)
 
     def get_version_facts(self, pipeline_id: str, version_id: str, call: Call) -> wire.VersionJson:
         """Gets a version; its spec is dropped unread."""
         path = f"{_versions(pipeline_id)}/{segment(version_id)}"
-        answer = self._send(Operation.GET_VERSION, Request("GET", path, keep=_HEAD_BYTES), call)
+        answer = self._rest.send_raw(Operation.GET_VERSION, Request("GET", path, keep=_HEAD_BYTES), call)
         return _version_of(answer)
 
     def fetch_version(self, pipeline_id: str, version_id: str, into: Sink, call: Call) -> None:
         """Gets a version with its spec, as the bytes that KFP answers."""
         path = f"{_versions(pipeline_id)}/{segment(version_id)}"
         request = Request("GET", path, keep=_ERROR_BYTES, limit=MAX_FETCHED_BYTES, into=into)
-        self._send(Operation.GET_VERSION, request, call)
+        self._rest.send_raw(Operation.GET_VERSION, request, call)
 
     def list_versions(self, pipeline_id: str, query: ListQuery, call: Call) -> wire.VersionListJson:
         """Lists versions; KFP sends all their specs, which are skipped."""
         request = Request("GET", _versions(pipeline_id), query.pairs())
-        return self._ask(Operation.LIST_VERSIONS, request, wire.VersionListJson, call)
+        return self._rest.ask_raw(Operation.LIST_VERSIONS, request, wire.VersionListJson, call)
 
     def list_full_versions(self, pipeline_id: str, query: ListQuery, call: Call) -> wire.FullVersionListJson:
         """Lists versions with their specs."""
         request = Request("GET", _versions(pipeline_id), query.pairs())
-        return self._ask(Operation.LIST_VERSIONS, request, wire.FullVersionListJson, call)
+        return self._rest.ask_raw(Operation.LIST_VERSIONS, request, wire.FullVersionListJson, call)
 
     def find_version(self, pipeline_id: str, predicates: tuple[Predicate, ...], call: Call) -> wire.VersionJson | None:
         """Finds one version by a filter; its spec is dropped unread."""
         query = ListQuery(page_size=1, predicates=predicates)
         request = Request("GET", _versions(pipeline_id), query.pairs(), keep=_HEAD_BYTES)
-        answer = self._send(Operation.LIST_VERSIONS, request, call)
+        answer = self._rest.send_raw(Operation.LIST_VERSIONS, request, call)
         if not answer.tail:
-            found = wire.decode(answer.body, wire.VersionListJson).pipeline_versions
+            found = decode(answer.body, wire.VersionListJson).pipeline_versions
             return found[0] if found else None
         cut, version_tags = wire.decode_around_spec(answer.body, answer.tail, b"}]}", wire.VersionListJson)
         version = cut.pipeline_versions[0]
@@ -138,12 +143,12 @@ class PipelineApi(ApiArea):
         """Lists versions without specs, display names and tags: fast."""
         key = [("resource_key.type", "PIPELINE"), ("resource_key.id", pipeline_id)]
         request = Request("GET", "/apis/v1beta1/pipeline_versions", [*key, *query.pairs()])
-        return self._ask(Operation.CHEAP_VERSIONS, request, wire.CheapVersionListJson, call)
+        return self._rest.ask_raw(Operation.CHEAP_VERSIONS, request, wire.CheapVersionListJson, call)
 
     def delete_version(self, pipeline_id: str, version_id: str, call: Call) -> None:
         """Deletes a version."""
         request = Request("DELETE", f"{_versions(pipeline_id)}/{segment(version_id)}")
-        self._ask(Operation.DELETE_VERSION, request, dict[str, object], call)
+        self._rest.ask_raw(Operation.DELETE_VERSION, request, dict[str, object], call)
 
 
 def _versions(pipeline_id: str) -> str:
@@ -153,7 +158,7 @@ def _versions(pipeline_id: str) -> str:
 def _version_of(answer: Answer) -> wire.VersionJson:
     """Reads a version of which the spec may have been dropped."""
     if not answer.tail:
-        return wire.decode(answer.body, wire.VersionJson)
+        return decode(answer.body, wire.VersionJson)
     version, version_tags = wire.decode_around_spec(answer.body, answer.tail, b"}", wire.VersionJson)
     version.tags = version.tags or version_tags
     return version

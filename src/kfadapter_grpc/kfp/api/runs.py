@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
-from http import HTTPStatus
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp import wire
-from kfadapter_grpc.kfp.api.asking import (
-    V2,
-    ApiArea,
-    KfpFailureError,
-    ListQuery,
-    NotAnApiError,
-    Operation,
-    segment,
-)
-from kfadapter_grpc.kfp.transport import Answer, Request
+from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, segment
+from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.wire.runs import RunJson, RunListJson, RunManifestJson
 
 if TYPE_CHECKING:
@@ -30,31 +19,33 @@ if TYPE_CHECKING:
 _RUNS = f"{V2}/runs"
 _V1_RUNS = "/apis/v1beta1/runs"
 _LOGS = "/apis/v1alpha1/runs"
-_ERROR_PIECES = 8
 
 
-class RunApi(ApiArea):
+class RunApi:
     """The endpoints. Safe to use from many threads."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
 
     def create(self, body: Mapping[str, object], call: Call) -> RunJson:
         """Starts a run."""
         request = Request("POST", _RUNS, body=json.dumps(body).encode())
-        return self._ask(Operation.CREATE_RUN, request, RunJson, call)
+        return self._rest.ask_raw(Operation.CREATE_RUN, request, RunJson, call)
 
     def get(self, run_id: str, call: Call) -> RunJson:
         """Gets a run with its tasks."""
-        return self._ask(Operation.GET_RUN, Request("GET", _run(run_id)), RunJson, call)
+        return self._rest.ask_raw(Operation.GET_RUN, Request("GET", _run(run_id)), RunJson, call)
 
     def get_manifest(self, run_id: str, call: Call) -> str:
         """Gets the Argo Workflow of a run as JSON text; empty before KFP has it."""
         request = Request("GET", f"{_V1_RUNS}/{segment(run_id)}")
-        return self._ask(Operation.GET_RUN, request, RunManifestJson, call).pipeline_runtime.workflow_manifest
+        return self._rest.ask_raw(Operation.GET_RUN, request, RunManifestJson, call).pipeline_runtime.workflow_manifest
 
     def list(self, query: ListQuery, experiment_id: str, namespace: str, call: Call) -> RunListJson:
         """Lists runs, with their tasks and inline specs: of an experiment, or else of a namespace."""
         scope = [("experiment_id", experiment_id)] if experiment_id else [("namespace", namespace)] if namespace else []
         request = Request("GET", _RUNS, [*query.pairs(), *scope])
-        return self._ask(Operation.LIST_RUNS, request, RunListJson, call)
+        return self._rest.ask_raw(Operation.LIST_RUNS, request, RunListJson, call)
 
     def terminate(self, run_id: str, call: Call) -> None:
         """Asks a run to stop."""
@@ -74,33 +65,22 @@ class RunApi(ApiArea):
 
     def delete(self, run_id: str, call: Call) -> None:
         """Deletes a run."""
-        self._ask(Operation.DELETE_RUN, Request("DELETE", _run(run_id)), dict[str, object], call)
+        self._rest.ask_raw(Operation.DELETE_RUN, Request("DELETE", _run(run_id)), dict[str, object], call)
 
     def read_log(self, run_id: str, pod: str, call: Call) -> AbstractContextManager[Iterator[bytes]]:
         """Reads the log of a pod as it comes. KFP checks no rights here, and writes errors into the log."""
         path = f"{_LOGS}/{segment(run_id)}/nodes/{segment(pod)}/log"
-        return self._open(Request("GET", path, operation=Operation.READ_LOG.value), call)
+        return self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call)
 
     def read_artifact(
         self, run_id: str, node_id: str, name: str, call: Call
     ) -> AbstractContextManager[Iterator[bytes]]:
         """Reads an artifact that Argo stored for a node, as it comes: JSON with base64 in it."""
         path = f"{_run(run_id)}/nodes/{segment(node_id)}/artifacts/{segment(name)}:read"
-        return self._open(Request("GET", path, operation=Operation.READ_LOG.value), call)
-
-    @contextmanager
-    def _open(self, request: Request, call: Call) -> Iterator[Iterator[bytes]]:
-        as_caller = call.authorization is not None
-        with self._transport.open(request, call) as answer:
-            if answer.status >= HTTPStatus.BAD_REQUEST:
-                body = b"".join(islice(answer.pieces, _ERROR_PIECES))
-                raise KfpFailureError(Operation.READ_LOG, wire.failure(answer.status, body, None), as_caller=as_caller)
-            if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
-                raise NotAnApiError(Answer(answer.status, b"", answer.content_type), as_caller=as_caller)
-            yield answer.pieces
+        return self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call)
 
     def _change(self, operation: Operation, run_id: str, verb: str, call: Call) -> None:
-        self._ask(operation, Request("POST", f"{_run(run_id)}:{verb}", body=b"{}"), dict[str, object], call)
+        self._rest.ask_raw(operation, Request("POST", f"{_run(run_id)}:{verb}", body=b"{}"), dict[str, object], call)
 
 
 def _run(run_id: str) -> str:

@@ -31,7 +31,7 @@ from kfadapter_grpc.kfp.line_faults import EXPECTS_HTTPS
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.kfp.api import KfpFailureError, NotAnApiError
+    from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
 
 __all__ = [
     "KFP_FILE_LIMIT",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.api import Operation
 from kfadapter_grpc.kfp.error_table.general import COUNTS_BYTES
 from kfadapter_grpc.kfp.error_table.row import Row
+from kfadapter_grpc.kfp.failures import Operation
 
 NO_SUCH_EXPERIMENT = "there is no experiment {subject}; check the spelling and the namespace, or list the experiments"
 

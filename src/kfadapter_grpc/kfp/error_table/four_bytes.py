@@ -6,12 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.api import Operation
+from kfadapter_grpc.kfp.failures import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.kfp.api import KfpFailureError
+    from kfadapter_grpc.kfp.failures import KfpFailureError
 
 _UPLOADS = (Operation.CREATE_PIPELINE, Operation.UPLOAD, Operation.UPLOAD_VERSION)
 _FIELDS = {

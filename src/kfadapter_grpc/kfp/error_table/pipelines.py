@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.api import Operation
 from kfadapter_grpc.kfp.error_table.general import (
     CALLER_NOT_ALLOWED,
     CALLER_NOT_KNOWN,
@@ -12,6 +11,7 @@ from kfadapter_grpc.kfp.error_table.general import (
     NOT_KNOWN,
 )
 from kfadapter_grpc.kfp.error_table.row import Row, Seen
+from kfadapter_grpc.kfp.failures import Operation
 
 _O = Operation
 _UPLOADS = (_O.UPLOAD, _O.UPLOAD_VERSION)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from kfadapter_grpc.contract.errors import AdapterError
-    from kfadapter_grpc.kfp.api import Operation
+    from kfadapter_grpc.kfp.failures import Operation
 
 KFP_FILE_LIMIT = 33_554_432
 """Bytes that KFP takes in a file (32 MiB)."""

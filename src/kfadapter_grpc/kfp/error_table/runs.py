@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.api import Operation
 from kfadapter_grpc.kfp.error_table.row import Row
+from kfadapter_grpc.kfp.failures import Operation
 
 _O = Operation
 

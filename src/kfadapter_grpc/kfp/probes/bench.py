@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
-from kfadapter_grpc.kfp.api import KfpApi, KfpFailureError, ListQuery, NotAnApiError, UploadForm
+from kfadapter_grpc.kfp.api import KfpApi, UploadForm
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
 from kfadapter_grpc.kfp.probes.probe import CannotTellError
+from kfadapter_grpc.kfp.rest import ListQuery
 from kfadapter_grpc.kfp.transport import Answer, Request
 
 if TYPE_CHECKING:

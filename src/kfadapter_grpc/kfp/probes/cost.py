@@ -8,10 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.api import ListQuery
 from kfadapter_grpc.kfp.probes import reading
 from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench
 from kfadapter_grpc.kfp.probes.probe import CannotTellError, DiffersError
+from kfadapter_grpc.kfp.rest import ListQuery
 from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from kfadapter_grpc.kfp.api.asking import V2, segment
 from kfadapter_grpc.kfp.probes.probe import CannotTellError, DiffersError
+from kfadapter_grpc.kfp.rest import V2, segment
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp.probes.bench import Bench

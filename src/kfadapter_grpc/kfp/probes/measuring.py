@@ -6,8 +6,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.api import KfpFailureError, NotAnApiError
 from kfadapter_grpc.kfp.error_table import explain_page
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
 from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench
 from kfadapter_grpc.kfp.probes.catalog import PROBES
 from kfadapter_grpc.kfp.probes.probe import SAYS_NOTHING, CannotTellError, DiffersError, Finding, Outcome, Probe

@@ -24,13 +24,12 @@ from kfadapter_grpc.contract.errors import (
     KfpTimeoutError,
     KfpUnavailableError,
 )
-from kfadapter_grpc.kfp import wire
-from kfadapter_grpc.kfp.api import NotAnApiError
-from kfadapter_grpc.kfp.api.asking import V2, is_page
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
+from kfadapter_grpc.kfp.failures import NotAnApiError, is_page, read_failure
 from kfadapter_grpc.kfp.http1 import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError
 from kfadapter_grpc.kfp.line_faults import speaks_no_tls
+from kfadapter_grpc.kfp.rest import V2
 from kfadapter_grpc.kfp.transport import Request, Transport
 
 if TYPE_CHECKING:
@@ -211,7 +210,7 @@ def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
         answer = asking.get(path, *query)
         _let_in(answer, forbidden)
         if answer.status != HTTPStatus.OK:
-            said = wire.failure(answer.status, answer.body, None).text
+            said = read_failure(answer.status, answer.body, None).text
             text = f"listing {path[1:]} is HTTP {answer.status} {said}".strip()
             raise _StoppedError(Stage.API, text, "see Kubeflow Pipelines' own log")
 

@@ -8,14 +8,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp import wire
-from kfadapter_grpc.kfp.api import ListQuery
-from kfadapter_grpc.kfp.api.asking import V2, segment
+from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.probes.bench import TAG
 from kfadapter_grpc.kfp.probes.probe import SAYS_NOTHING, CannotTellError, DiffersError
+from kfadapter_grpc.kfp.rest import V2, ListQuery, segment
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp.api.asking import Predicate
     from kfadapter_grpc.kfp.probes.bench import Bench
+    from kfadapter_grpc.kfp.rest import Predicate
     from kfadapter_grpc.kfp.transport import Answer
 
 
@@ -40,7 +40,7 @@ def cheap_list(bench: Bench) -> str:
     key = (("resource_key.type", "PIPELINE"), ("resource_key.id", bench.sample.pipeline_id))
     answer = bench.get("/apis/v1beta1/pipeline_versions", *key, ("page_size", "1"))
     _expect(answer, HTTPStatus.OK)
-    listed = wire.decode(answer.body, wire.CheapVersionListJson)
+    listed = decode(answer.body, wire.CheapVersionListJson)
     if not listed.versions:
         raise CannotTellError("the pipeline to look at has no versions")
     if b'"pipelineInfo"' in answer.body or b"pipeline_spec" in answer.body:
@@ -80,7 +80,7 @@ def pages_of_200(bench: Bench) -> str:
     """Whether pages of 200 are taken, and larger ones are no error."""
     answer = bench.get(f"{V2}/pipelines", ("page_size", "1000000000"), *bench.scope)
     _expect(answer, HTTPStatus.OK)
-    held = len(wire.decode(answer.body, wire.PipelineListJson).pipelines)
+    held = len(decode(answer.body, wire.PipelineListJson).pipelines)
     if held > _MAX_PAGE:
         raise DiffersError(f"{held} items on one page")
     return f"{held} items on one page"

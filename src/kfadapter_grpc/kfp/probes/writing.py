@@ -5,10 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.api import KfpFailureError, ListQuery
-from kfadapter_grpc.kfp.gateway import equals
+from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.probes.bench import TAG
 from kfadapter_grpc.kfp.probes.probe import CannotTellError, DiffersError
+from kfadapter_grpc.kfp.rest import ListQuery, equals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

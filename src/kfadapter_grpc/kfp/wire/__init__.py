@@ -1,6 +1,5 @@
 """KFP's JSON as types: what is decoded here is used, everything else is skipped without being built."""
 
-from kfadapter_grpc.kfp.wire.answers import Failure, decode, failure, known_time
 from kfadapter_grpc.kfp.wire.pipelines import (
     CheapVersionJson,
     CheapVersionListJson,
@@ -17,16 +16,12 @@ from kfadapter_grpc.kfp.wire.pipelines import (
 __all__ = [
     "CheapVersionJson",
     "CheapVersionListJson",
-    "Failure",
     "FullVersionJson",
     "FullVersionListJson",
     "PipelineJson",
     "PipelineListJson",
     "VersionJson",
     "VersionListJson",
-    "decode",
     "decode_around_spec",
-    "failure",
-    "known_time",
     "visible",
 ]

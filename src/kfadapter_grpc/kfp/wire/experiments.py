@@ -8,7 +8,7 @@ import msgspec
 
 from kfadapter_grpc.contract.experiments import Experiment
 from kfadapter_grpc.contract.listing import StorageState
-from kfadapter_grpc.kfp.wire.answers import known_time
+from kfadapter_grpc.kfp.decoding import known_time
 
 
 class ExperimentJson(msgspec.Struct):

@@ -10,8 +10,8 @@ import msgspec
 
 from kfadapter_grpc.contract.pipelines import RESERVED_TAG_PREFIX, Pipeline, PipelineVersion
 from kfadapter_grpc.kfp import tags
+from kfadapter_grpc.kfp.decoding import decode, known_time
 from kfadapter_grpc.kfp.spec import summarize
-from kfadapter_grpc.kfp.wire.answers import decode, known_time
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
-from kfadapter_grpc.kfp.wire.answers import known_time
+from kfadapter_grpc.kfp.decoding import known_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Reads answers that msgspec refuses, record by record: one odd value never hides the records beside it.
+"""Decodes KFP's JSON: by msgspec, or record by record where msgspec refuses: one odd value hides no other record.
 
-This is the slow way, taken only after the fast one has failed. The types are the same: a field that does not fit its
+The slow way is taken only after the fast one has failed. The types are the same: a field that does not fit its
 type is left at its default, a record without an id is left out of its list, and everything else is kept.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,7 +16,9 @@ import msgspec
 import structlog
 from msgspec import inspect
 
+from kfadapter_grpc.contract.errors import KfpError
 from kfadapter_grpc.contract.values import NumberText, json_text, sound
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -36,13 +38,51 @@ _UNREAD = "kfadapter_unread"
 _ANY = (inspect.AnyType, inspect.CustomType)  # the latter is `object`
 _MAX_NOTES = 20
 _MAX_WORDS = 120
+_NO_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class _UnfitError(Exception):
     """A value does not fit where it stands; the text says where, and why."""
 
 
-def decode_tolerantly(body: bytes, kind: type[T]) -> T:
+def decode(body: bytes, kind: type[T], what: str = "") -> T:
+    """Decodes an answer; one that is odd in places is read as far as it can be.
+
+    Args:
+        body: The answer.
+        kind: What it is.
+        what: What was asked, in words.
+
+    Raises:
+        KfpError: It is not what KFP should answer; the message says where.
+        AnswerTooLargeError: It is odd, and too large to be read with care.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if len(body) > MAX_BYTES:
+            text = f"Kubeflow Pipelines returned a malformed answer of more than {MAX_BYTES} bytes"
+            raise AnswerTooLargeError(text, metadata={"limit_bytes": str(MAX_BYTES)}) from None
+    try:
+        return _decode_tolerantly(body, kind)
+    except ValueError as error:
+        where = f"{what}: {error}" if what else str(error)
+        text = f"Kubeflow Pipelines returned an answer that cannot be understood ({where})"
+        raise KfpError(f"{text}; is KFADAPTER_KFP_URL its API address?") from error
+
+
+def known_time(moment: datetime | None) -> datetime | None:
+    """The time in UTC; None where there is none, for which KFP says 1970, and its Go clients the year 1."""
+    if moment is None:
+        return None
+    try:
+        found = moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    except OverflowError:  # before the year 1, or after 9999
+        return None
+    return found if found > _NO_TIME else None
+
+
+def _decode_tolerantly(body: bytes, kind: type[T]) -> T:
     """Decodes an answer as far as it can be read.
 
     Raises:

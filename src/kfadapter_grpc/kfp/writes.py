@@ -1,4 +1,4 @@
-"""One at a time: calls that must not overlap in this process take turns."""
+"""Writes whose outcome is unknown: the budget to look after them, and writes that must not overlap."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp.transport import NotSentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.contract.call import Call
+
+SPARE_SECONDS = 10.0
+"""How long looking after a failure, or undoing, may take."""
+BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError)
+"""A write that fails like this may have had its effect, unless it was a `NotSentError`."""
+
+
+def spare_call(call: Call) -> Call:
+    """A budget, from now on, for looking and undoing: that must happen although the caller's may be used up."""
+    return call.apart(SPARE_SECONDS)
 
 
 class Turns:
@@ -28,7 +39,7 @@ class Turns:
         with self._condition:
             while key in self._taken:
                 if call.cancelled:
-                    raise errors.CallCancelledError("the caller went away")
+                    raise errors.CallCancelledError("the client cancelled the call")
                 if not self._condition.wait(max(0.0, call.remaining())) and call.remaining() <= 0:
                     raise errors.KfpTimeoutError("another call of the same request is not over; try again later")
             self._taken.add(key)
@@ -43,3 +54,23 @@ class Turns:
     def _wake(self) -> None:
         with self._condition:
             self._condition.notify_all()
+
+
+def ensure_deleted(
+    delete: Callable[[], object], look: Callable[[], object], missing: type[errors.AdapterError]
+) -> None:
+    """Deletes something; after a broken answer, looks whether it is gone.
+
+    Raises:
+        AdapterError: What `delete` raised, `missing` where it was not there to begin with.
+    """
+    try:
+        delete()
+    except NotSentError:
+        raise
+    except errors.KfpUnavailableError:
+        try:
+            look()
+        except missing:
+            return
+        raise

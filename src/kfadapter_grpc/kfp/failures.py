@@ -1,0 +1,143 @@
+"""What KFP answers when a call fails, as it says it; what that means to a caller is the error table's business."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.kfp.transport import Answer, Request
+
+
+class Operation(enum.Enum):
+    """A call of KFP's API; rows of the error table and metrics name it."""
+
+    HEALTH = "health"
+    GET_PIPELINE = "get pipeline"
+    GET_BY_NAME = "get pipeline by name"
+    LIST_PIPELINES = "list pipelines"
+    CREATE_PIPELINE = "create pipeline"
+    DELETE_PIPELINE = "delete pipeline"
+    UPLOAD = "upload pipeline"
+    UPLOAD_VERSION = "upload version"
+    GET_VERSION = "get version"
+    LIST_VERSIONS = "list versions"
+    CHEAP_VERSIONS = "list versions, v1beta1"
+    DELETE_VERSION = "delete version"
+
+    CREATE_RUN = "create run"
+    GET_RUN = "get run"
+    LIST_RUNS = "list runs"
+    TERMINATE_RUN = "terminate run"
+    RETRY_RUN = "retry run"
+    ARCHIVE_RUN = "archive run"
+    UNARCHIVE_RUN = "unarchive run"
+    DELETE_RUN = "delete run"
+    READ_LOG = "read log"
+
+    CREATE_EXPERIMENT = "create experiment"
+    GET_EXPERIMENT = "get experiment"
+    LIST_EXPERIMENTS = "list experiments"
+    ARCHIVE_EXPERIMENT = "archive experiment"
+    UNARCHIVE_EXPERIMENT = "unarchive experiment"
+    DELETE_EXPERIMENT = "delete experiment"
+
+    CREATE_RECURRING_RUN = "create recurring run"
+    GET_RECURRING_RUN = "get recurring run"
+    LIST_RECURRING_RUNS = "list recurring runs"
+    ENABLE_RECURRING_RUN = "enable recurring run"
+    DISABLE_RECURRING_RUN = "disable recurring run"
+    DELETE_RECURRING_RUN = "delete recurring run"
+
+
+class _Detail(msgspec.Struct):
+    message: str = ""
+
+
+class _ErrorJson(msgspec.Struct):
+    """Both shapes of an error's body."""
+
+    error_message: str = ""
+    code: int | None = None
+    message: str = ""
+    details: list[_Detail] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What KFP says of a failure.
+
+    Attributes:
+        status: The HTTP status.
+        text: Its words without stack traces: the innermost message, at most 500 characters.
+        full_text: The whole chain of messages, for telling cases apart.
+        code: The gRPC code in the body, where there is one.
+        retry_after: Seconds, where the answer tells them.
+    """
+
+    status: int
+    text: str
+    full_text: str = field(repr=False, default="")
+    code: int | None = None
+    retry_after: float | None = None
+
+
+def read_failure(status: int, body: bytes, retry_after: float | None) -> Failure:
+    """Reads the body of an answer that is not a success."""
+    try:
+        parsed = msgspec.json.decode(body, type=_ErrorJson)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        is_page = body.lstrip().startswith(b"<")
+        text = "" if is_page else " ".join(body[:500].decode("utf-8", "replace").split())
+        return Failure(status, text, text, retry_after=retry_after)
+    full = parsed.error_message or parsed.message
+    inner = parsed.details[0].message if parsed.details and parsed.details[0].message else full
+    chain = full if inner in full else f"{full}: {inner}"
+    return Failure(status, inner[:500], chain[:4000], parsed.code, retry_after)
+
+
+class KfpFailureError(Exception):
+    """KFP refused, or failed; never leaves kfp.
+
+    Attributes:
+        operation: What was asked.
+        failure: What KFP said.
+        as_caller: Whether it was asked with the caller's own credentials, not the adapter's.
+        request: What was sent.
+    """
+
+    def __init__(
+        self,
+        operation: Operation,
+        failure: Failure,
+        *,
+        as_caller: bool = False,
+        request: Request | None = None,
+    ) -> None:
+        super().__init__(f"{operation.value}: {failure}")
+        self.operation = operation
+        self.failure = failure
+        self.as_caller = as_caller
+        self.request = request
+
+
+class NotAnApiError(Exception):
+    """What answered is not KFP's API: a redirect, or a page for people; never leaves kfp.
+
+    Attributes:
+        answer: What it answered.
+        as_caller: Whether it was asked with the caller's own credentials, not the adapter's.
+    """
+
+    def __init__(self, answer: Answer, *, as_caller: bool = False) -> None:
+        super().__init__(f"{answer.status} {answer.content_type} {answer.location}")
+        self.answer = answer
+        self.as_caller = as_caller
+
+
+def is_page(answer: Answer) -> bool:
+    """Whether an answer is a page for people, whatever it calls itself."""
+    return "html" in answer.content_type.lower() or answer.body[:64].lstrip().startswith(b"<")

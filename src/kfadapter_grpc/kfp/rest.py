@@ -1,0 +1,215 @@
+"""KFP's REST API: a request, its decoded answer, and its failure explained; lists, filters and pages.
+
+The modules of the resources (`pipelines`, `runs`, ...) are written on it.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from kfadapter_grpc.contract.listing import Page
+from kfadapter_grpc.kfp.decoding import decode
+from kfadapter_grpc.kfp.error_table import Context, explain, explain_page
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, is_page, read_failure
+from kfadapter_grpc.kfp.transport import Answer, AnswerTooLargeError, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.failures import Operation
+    from kfadapter_grpc.kfp.transport import Transport
+
+T = TypeVar("T")
+
+V2 = "/apis/v2beta1"
+MAX_KFP_PAGE = 200
+"""KFP returns at most so many items a page, whatever is requested."""
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""The size of the items of one page of ours; leaves room in a message of 4 MiB."""
+MAX_TOTAL = 2**31 - 1
+"""The largest total that the contract has room for."""
+MAX_ROUNDS = 50
+"""How many pages of KFP are read for one page of ours, where a filter drops most of their items."""
+
+_OF_PROXIES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
+"""Statuses that mean the same whoever answers, and with whatever page; a 404 of a proxy is none of KFP's."""
+_ERROR_PIECES = 8
+_NO_CONTEXT = Context()
+
+Predicate: TypeAlias = "Mapping[str, object]"
+"""A predicate of a filter, as KFP's JSON."""
+
+
+class Rest:
+    """KFP's REST API. Safe to use from many threads."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def ask(
+        self, operation: Operation, request: Request, kind: type[T], call: Call, context: Context = _NO_CONTEXT
+    ) -> T:
+        """Sends a request and decodes its answer as `kind`; a failure is explained, in the words of `context`.
+
+        Raises:
+            AdapterError: What the failure means to the caller.
+        """
+        with explained(context):
+            return self.ask_raw(operation, request, kind, call)
+
+    def ask_raw(self, operation: Operation, request: Request, kind: type[T], call: Call) -> T:
+        """Sends a request and decodes its answer, for those who look at what KFP says of a failure.
+
+        Raises:
+            KfpFailureError, NotAnApiError: What KFP, or something in its place, answered.
+            AdapterError: As for `Transport.send`.
+        """
+        return decode(self.send_raw(operation, request, call).body, kind, operation.value)
+
+    def send_raw(self, operation: Operation, request: Request, call: Call) -> Answer:
+        """Sends a request and returns its answer as it is; raises as `ask_raw` does."""
+        answer = self._transport.send(request, call, operation.value)
+        page = is_page(answer)
+        if answer.status >= HTTPStatus.BAD_REQUEST and (not page or answer.status in _OF_PROXIES):
+            failure = read_failure(answer.status, answer.body, answer.retry_after)
+            raise KfpFailureError(operation, failure, as_caller=call.authorization is not None, request=request)
+        if page or answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise NotAnApiError(answer, as_caller=call.authorization is not None)
+        return answer
+
+    @contextmanager
+    def open_raw(self, operation: Operation, request: Request, call: Call) -> Iterator[Iterator[bytes]]:
+        """Sends a request and gives the body of its answer as it comes, for the block; raises as `ask_raw` does."""
+        as_caller = call.authorization is not None
+        with self._transport.open(request, call, operation.value) as answer:
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                body = b"".join(islice(answer.pieces, _ERROR_PIECES))
+                raise KfpFailureError(operation, read_failure(answer.status, body, None), as_caller=as_caller)
+            if answer.status >= HTTPStatus.MULTIPLE_CHOICES or "html" in answer.content_type.lower():
+                raise NotAnApiError(Answer(answer.status, b"", answer.content_type), as_caller=as_caller)
+            yield answer.pieces
+
+
+@contextmanager
+def explained(context: Context = _NO_CONTEXT) -> Iterator[None]:
+    """Turns what KFP says of a failure into what it means to the caller."""
+    try:
+        yield
+    except KfpFailureError as error:
+        raise explain(error, context) from error
+    except NotAnApiError as error:
+        raise explain_page(error) from error
+
+
+def segment(value: str) -> str:
+    """A value as one segment of a path."""
+    return quote(value, safe="")
+
+
+def post(path: str, body: Mapping[str, object]) -> Request:
+    """A POST of JSON."""
+    return Request("POST", path, body=json.dumps(body).encode())
+
+
+def set_only(values: Mapping[str, str]) -> dict[str, str]:
+    """The values that are not empty."""
+    return {key: value for key, value in values.items() if value}
+
+
+def equals(key: str, value: str) -> dict[str, str]:
+    """A predicate of a filter."""
+    return {"operation": "EQUALS", "key": key, "string_value": value}
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """How to list: KFP's own page size (at most 200), token, `field [desc]`, and filter predicates."""
+
+    page_size: int
+    page_token: str = ""
+    sort_by: str = ""
+    predicates: tuple[Predicate, ...] = ()
+
+    def pairs(self, **scope: str) -> list[tuple[str, str]]:
+        """As query parameters, together with those of `scope`; what is empty is left out."""
+        values = {
+            "page_size": str(self.page_size),
+            "page_token": self.page_token,
+            "sort_by": self.sort_by,
+            "filter": _filter_text(self.predicates) if self.predicates else "",
+            **scope,
+        }
+        return list(set_only(values).items())
+
+
+def _filter_text(predicates: tuple[Predicate, ...]) -> str:
+    """A filter as JSON. KFP unescapes it as a URL once more than it should, so no `%` and no `+` may stand in it."""
+    return json.dumps({"predicates": predicates}).replace("%", "\\u0025").replace("+", "\\u002b")
+
+
+@dataclass(frozen=True, slots=True)
+class KfpPage(Generic[T]):
+    """A page of KFP: the items that match, the next token, KFP's total."""
+
+    items: list[T]
+    next_token: str
+    total: int
+
+
+def gather(
+    fetch: Callable[[int, str], KfpPage[T]],
+    weight: Callable[[T], int],
+    size: int,
+    token: str,
+    limit: int = MAX_KFP_PAGE,
+) -> Page[T]:
+    """Gathers a page.
+
+    Args:
+        fetch: Gets a page of KFP by its size and token.
+        weight: What an item weighs in an answer, in bytes.
+        size: How many items at most.
+        token: KFP's token to go on from.
+        limit: How many items a page of KFP holds at most; less is asked for where they turn out to be large.
+
+    Raises:
+        AnswerTooLargeError: KFP's answer with a single item is too large.
+    """
+    items: list[T] = []
+    room, total = MAX_PAGE_BYTES, 0
+    for _ in range(MAX_ROUNDS):
+        asked = min(limit, size - len(items))
+        try:
+            page = fetch(asked, token)
+        except AnswerTooLargeError:
+            if asked > 1:
+                limit = smaller(asked)
+                continue
+            if items:
+                break
+            raise
+        weighs = sum(map(weight, page.items))
+        total = min(page.total, MAX_TOTAL)
+        if weighs > room and items:
+            break
+        if weighs > MAX_PAGE_BYTES and limit > 1 and len(page.items) > 1:
+            limit = smaller(len(page.items))
+            continue
+        items += page.items
+        room -= weighs
+        token = page.next_token
+        if not token or len(items) >= size:
+            break
+    return Page(tuple(items), token, total)
+
+
+def smaller(size: int) -> int:
+    """The size of the next page of KFP to try after one of this size was too large."""
+    return max(1, size // 4)
