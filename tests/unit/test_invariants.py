@@ -143,7 +143,7 @@ def _files(imported: Import) -> Iterator[str]:
 def test_edges_of_a_caller() -> None:
     """A plain installation is enough to import the client, the command line and the training manager's stubs."""
     loaded = _loaded_by({"client", "cli", "training_manager"})
-    assert "kfadapter_grpc/contract/models.py" in loaded
+    assert "kfadapter_grpc/contract/pipelines.py" in loaded
     for module in _modules():
         for one in _imports(module, at_import=True) if module.path in loaded else ():
             assert one.top in {*BASE_DEPENDENCIES, *PACKAGES, *sys.stdlib_module_names}, one
