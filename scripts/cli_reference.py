@@ -55,7 +55,7 @@ def pages() -> dict[str, str]:
     group = get_command(app)
     if not isinstance(group, TyperGroup):
         raise TypeError(group)
-    context = group.make_context("kfadapter", [*group.commands][:1], resilient_parsing=True)
+    context = group.make_context("kfadapter", ["list"], resilient_parsing=True)
     made = {"README.md": _index(group, context)}
     for name, command in group.commands.items():
         inner = type(context)(command, info_name=name, parent=context)

@@ -12,11 +12,11 @@ from typer.main import get_command
 
 from kfadapter.v1 import errors_pb2
 from kfadapter_grpc.cli.app import app
-from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.exit_codes import MEANINGS, ExitCode
 from kfadapter_grpc.cli.failures import DEBUG_VARIABLE, exit_code, report
 from kfadapter_grpc.cli.hints import HINTS
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, again, do, other
+from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError, FieldViolation, InvalidFieldError, all_error_classes
 
@@ -166,8 +166,8 @@ def test_the_same_command_again_is_spelled_as_it_was_typed() -> None:
 
 def test_another_command_goes_to_the_same_adapter(kfadapter: Kfadapter) -> None:
     """The next step keeps --target and --namespace, and names the pipeline, quoted for the shell."""
-    fields = {"pipeline": "내 것", "target": "h:1", "namespace": "team a"}
-    spelled = Invocation.current(fields).spell(other("versions", PIPELINE))
+    invocation = Invocation(pipeline="내 것", options=ClientOptions("h:1", namespace="team a"))
+    spelled = invocation.spell(other("versions", PIPELINE))
     assert spelled == "kfadapter --target h:1 --namespace 'team a' versions '내 것'"
     ended = kfadapter("get", "absent", "-n", "x")
     assert f"next:  kfadapter --target {kfadapter.target} --namespace x list\n" in ended.err

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from typer._click.core import Command
 
-SOURCE = Path(kfadapter_grpc.__file__).parent
+SOURCE = Path(kfadapter_grpc.__file__).parents[1]
+PACKAGES = ("kfadapter_grpc", "kfadapter_embedded", "kfadapter_oran")
 NO_COMMAND = {"itself", "embedded", "server"}
 """Words behind the program's name that begin no command, but tell of the program."""
 _PROSE = re.compile(r"\bkfadapter ((?:-?-?[\w-]+[ =]?)+)")
@@ -32,7 +33,11 @@ _Call: TypeAlias = tuple[str, str, tuple[str, ...], str]
 
 @cache
 def _trees() -> dict[Path, ast.Module]:
-    return {path: ast.parse(path.read_text("utf-8")) for path in SOURCE.rglob("*.py")}
+    return {path: ast.parse(path.read_text("utf-8")) for name in PACKAGES for path in (SOURCE / name).rglob("*.py")}
+
+
+def _place(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix().removeprefix("kfadapter_grpc/")
 
 
 def _steps() -> Iterator[_Call]:
@@ -44,7 +49,7 @@ def _steps() -> Iterator[_Call]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"other", "again"}:
                 words = tuple(_value(path, word) for word in node.args)
                 without = [_value(path, one.value) for one in node.keywords if one.arg == "without"]
-                yield f"{path.relative_to(SOURCE)}:{node.lineno}", node.func.id, words, "".join(without)
+                yield f"{_place(path)}:{node.lineno}", node.func.id, words, "".join(without)
 
 
 def _value(path: Path, node: ast.expr) -> str:
@@ -52,7 +57,7 @@ def _value(path: Path, node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.Name):
-        name = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
         return str(getattr(importlib.import_module(name), node.id, "--port" if node.id == "flag" else "WORD"))
     return "WORD"
 
@@ -69,7 +74,7 @@ def _texts() -> Iterator[tuple[str, str]]:
         }
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in described:
-                yield f"{path.relative_to(SOURCE)}:{node.lineno}", node.value
+                yield f"{_place(path)}:{node.lineno}", node.value
 
 
 def _options(command: Command) -> set[str]:
@@ -96,7 +101,7 @@ PROSE = [(where, found[1]) for where, text in _texts() for found in _PROSE.findi
 def test_steps_are_found() -> None:
     """The steps, and the commands within texts, are found where they are made."""
     places = {where.partition(":")[0] for where, *_ in STEPS}
-    assert {"cli/hints.py", "cli/commands/watch.py", "doctor/caller.py"} <= places
+    assert {"cli/hints.py", "cli/commands/watch.py", "doctor/caller.py", "kfadapter_embedded/dev.py"} <= places
     assert any(words.startswith("runs delete ID") for _, words in PROSE)
     assert any(words.startswith("--token-file") for _, words in PROSE)
 
@@ -132,7 +137,7 @@ def test_commands_in_texts_exist(where: str, words: str) -> None:
             known |= _options(command)
 
 
-@pytest.mark.parametrize("where", ["cli", "doctor", "kfp/probes"])
+@pytest.mark.parametrize("where", ["cli", "doctor", "kfp/probes", "kfadapter_embedded/dev"])
 def test_options_in_texts_exist(where: str) -> None:
     """An option that a text names is one of the program's."""
     named = {option for place, text in _texts() if place.startswith(where) for option in _OPTION.findall(text)}

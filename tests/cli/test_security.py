@@ -20,10 +20,9 @@ from typer.main import get_command
 from kfadapter_grpc.auth.tokens import parse_tokens, today
 from kfadapter_grpc.cli.app import app
 from kfadapter_grpc.cli.choices import RoleChoice
-from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import Invocation, other
-from kfadapter_grpc.cli.security_options import SecurityOptions
+from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Role
 
@@ -110,8 +109,8 @@ def test_options_win_over_the_environment(
 
 def test_a_next_step_keeps_the_credentials() -> None:
     """A command that is offered to be pasted names the same CA and token file, each quoted where it must be."""
-    security = SecurityOptions().override({"ca": "my ca.pem", "token_file": "t", "insecure_token": True, "port": 1})
-    invocation = Invocation(options=ClientOptions("h:1", security=security))
+    given = {"ca": "my ca.pem", "token_file": "t", "insecure_token": True, "port": 1}
+    invocation = Invocation(options=ClientOptions("h:1").override(given))
     assert invocation.spell(other("list")) == (
         "kfadapter --ca 'my ca.pem' --token-file t --insecure-token --target h:1 list"
     )

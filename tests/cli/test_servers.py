@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kfadapter_embedded.dev import banner, check_ports
 from kfadapter_grpc.cli import extras
 from kfadapter_grpc.cli.areas.servers import serve
 from kfadapter_grpc.cli.choices import KfpCredentialsChoice, LogFormat, LogLevel
-from kfadapter_grpc.cli.commands.dev import banner, check_ports, default_data
 from kfadapter_grpc.cli.commands.serve import load_settings
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
@@ -174,10 +175,12 @@ def test_an_empty_path_is_a_usage_error(arguments: list[str], kfadapter: Kfadapt
 @pytest.mark.parametrize(
     ("value", "wanted"), [("/state", Path("/state/kfadapter")), ("relative", None), ("", None), (None, None)]
 )
-def test_data_are_where_xdg_says(value: str | None, wanted: Path | None) -> None:
+def test_data_are_where_xdg_says(value: str | None, wanted: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """An absolute XDG_STATE_HOME counts; anything else means the home folder, as the specification says."""
-    environment = {} if value is None else {"XDG_STATE_HOME": value}
-    assert default_data(environment) == (wanted or Path.home() / ".local" / "state" / "kfadapter")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    if value is not None:
+        monkeypatch.setenv("XDG_STATE_HOME", value)
+    assert state_folder() == (wanted or Path.home() / ".local" / "state" / "kfadapter")
 
 
 def test_the_banner_has_six_lines() -> None:
@@ -191,9 +194,9 @@ def test_the_banner_has_six_lines() -> None:
 
 def test_missing_packages_stop_nothing_else() -> None:
     """With all packages there, nothing is raised; without, the missing ones are named."""
-    extras.require("server", "embedded")
+    extras.require(server=extras.SERVER, embedded=["uvicorn"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extras, "find_spec", lambda name: None if name == "uvicorn" else name)
         with pytest.raises(CommandError) as caught:
-            extras.require("server", "embedded")
+            extras.require(server=extras.SERVER, embedded=["uvicorn"])
     assert caught.value.why == "not installed: uvicorn"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tests.e2e.conftest import ROOT, SECONDS, dev, serve
 
-from kfadapter_grpc.cli.commands.dev import LAST_LINES
+from kfadapter_embedded.dev import LAST_LINES
 from kfadapter_grpc.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from scripts import api_reference, cli_reference
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from kfadapter_grpc.cli.app import app
+from kfadapter_grpc.cli.app import Program, app
 from kfadapter_grpc.cli.exit_codes import MEANINGS
 from kfadapter_grpc.methods import METHODS, SERVICES
 
@@ -92,6 +92,17 @@ def test_every_command_has_its_page(cli: dict[str, str]) -> None:
             assert f"```text\nkfadapter {' '.join(words)} " in cli[f"{name}.md"]
     assert set(cli) == pages
     assert "runs-show.md" in pages
+
+
+def test_lists_and_commands_say_the_same() -> None:
+    """What the program's help says of a command is the first paragraph of the command's own help."""
+    group = get_command(app)
+    assert isinstance(group, Program)
+    for name, command in group.commands.items():
+        short = group.table.try_deferred(name)
+        assert short is not None
+        assert command.help is not None
+        assert " ".join(command.help.split("\n\n")[0].split()) == short.help, name
 
 
 def test_options_are_written_as_they_are_typed(cli: dict[str, str]) -> None:

@@ -1,28 +1,117 @@
-"""The program `kfadapter`: the commands of all areas, and what stands around them.
+"""The program `kfadapter`: where its commands are, and what stands around them."""
 
-Typer reads the annotations when the program starts, so they stand here as they are, and what a command needs is
-imported when it runs: `kfadapter --help` loads neither gRPC nor Rich.
-"""
-# ruff: noqa: PLC0415
-
+import inspect
 import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
-from kfadapter_grpc.cli.areas import experiments, notices, pipelines, recurring, runs, servers
-from kfadapter_grpc.cli.client_options import ClientOptions
+from kfadapter_grpc.cli import invocation
+from kfadapter_grpc.cli.command import Commands, Table, declared, guarded
 from kfadapter_grpc.cli.completion import join_bash_words
-from kfadapter_grpc.cli.exit_codes import epilog
-from kfadapter_grpc.cli.guard import run_program
-from kfadapter_grpc.cli.option_types import Namespace, Target, Timeout
-from kfadapter_grpc.cli.program import Program
-from kfadapter_grpc.cli.security_options import SecurityOptions
-from kfadapter_grpc.cli.streams import native_path, prepare_streams, utf8_arguments
+from kfadapter_grpc.cli.exit_codes import ExitCode, epilog
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.streams import prepare_streams, utf8_arguments
 
+AREAS = "kfadapter_grpc.cli.areas"
+COMMANDS: Table = {
+    "serve": (f"{AREAS}.servers:serve", "Start an adapter in front of a Kubeflow Pipelines."),
+    "health": (f"{AREAS}.servers:health", "Ask an adapter whether it serves; for containers and scripts."),
+    "token": (
+        f"{AREAS}.servers:token",
+        "Make a token for a caller: itself on stdout, the line for the adapter's --token-file on stderr.",
+    ),
+    "doctor": (
+        f"{AREAS}.servers:doctor",
+        "Check a set-up, and say what to do: an adapter, from here, or the server's end.",
+    ),
+    "notify": (
+        f"{AREAS}.notices:notify",
+        "Post how the runs of training jobs end to the training manager, until told to stop.",
+    ),
+    "upload": (f"{AREAS}.pipelines:upload", "Upload a pipeline, as a new one or as a new version."),
+    "get": (f"{AREAS}.pipelines:get", "Show a pipeline: parameters, artifacts, tasks, versions."),
+    "list": (f"{AREAS}.pipelines:list_", "List pipelines, newest first."),
+    "versions": (f"{AREAS}.pipelines:versions", "List the versions of a pipeline, newest first."),
+    "delete": (f"{AREAS}.pipelines:delete", "Delete a pipeline and its versions, or one version."),
+    "download": (f"{AREAS}.pipelines:download", "Download a pipeline's file: the latest version, or another."),
+    "graph": (f"{AREAS}.pipelines:graph", "Draw the tasks of a pipeline, here or for a document."),
+    "payload": (f"{AREAS}.pipelines:payload", "Print an upload as JSON messages, for grpcurl -d @."),
+    "run": (f"{AREAS}.runs:run", "Run a pipeline, or a file, which is uploaded first."),
+    "watch": (f"{AREAS}.runs:watch", "Follow runs to their end; the exit code tells how it was."),
+    "logs": (f"{AREAS}.runs:logs", "Print what the tasks of a run wrote."),
+    "terminate": (f"{AREAS}.runs:terminate", "Stop a run; one that is over is left as it is."),
+    "retry": (f"{AREAS}.runs:retry", "Run a failed run again."),
+    "runs": (f"{AREAS}.runs:runs", "List runs; show, put away and delete them."),
+    "experiments": (f"{AREAS}.experiments:experiments", "List experiments; make, put away and delete them."),
+    "recurring": (f"{AREAS}.recurring:recurring", "List recurring runs; make, switch and delete them."),
+}
 _SERVERS = ("serve", "dev")
+_PREFIX = "Value error, "
+"""What Pydantic, which checks values for Typer, puts before what is wrong with one."""
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+"""Every mistake in a command line; Typer has it, under whatever name it keeps Click."""
+
+
+class Program(TyperGroup):
+    """The group of all commands, those of sibling packages included."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401  as Typer has it
+        super().__init__(**attributes)
+        self.table = Commands(COMMANDS)
+        self.commands = cast("Any", self.table)  # only read
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ANN401, ARG002
+        """Finds what stands for a command until it is called."""
+        return self.table.try_deferred(cmd_name)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002  this group always exits by itself
+        windows_expand_args: bool = True,
+        **extra: Any,  # noqa: ANN401  as Typer has it
+    ) -> Any:  # noqa: ANN401
+        """Runs a command line, and exits with what it ends with."""
+        words = sys.argv[1:] if args is None else list(args)
+        invocation.begin(words)
+        try:
+            code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
+        except _UsageError as error:
+            code = _report_usage(error)
+        except typer.Abort as error:  # a question that got no answer
+            interrupted = isinstance(error.__context__, KeyboardInterrupt)
+            code = ExitCode.INTERRUPTED if interrupted else ExitCode.CANCELLED
+        sys.exit(code)
+
+
+def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no public name
+    if type(error).show is not _UsageError.show:  # no mistake: the help was asked for by typing nothing
+        error.show()
+        return ExitCode.USAGE
+    from kfadapter_grpc.cli.report import print_parts  # noqa: PLC0415  not for a help that was typed right
+
+    what = error.format_message().replace(_PREFIX, "")
+    if error.ctx is None:
+        print_parts(what, "the command line cannot be understood", f"{invocation.PROGRAM} --help")
+    else:
+        usage = " ".join(error.ctx.get_usage().split()).replace("Usage:", "usage:", 1)
+        print_parts(what, usage, f"{error.ctx.command_path} --help")
+    return ExitCode.USAGE
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from kfadapter_grpc.version import running  # noqa: PLC0415
+
+        sys.stdout.write("".join(f"{name} {version}\n" for name, version in running().items()))
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="kfadapter",
@@ -36,81 +125,29 @@ app = typer.Typer(
 )
 
 
+def _common(context: typer.Context, *, version: bool, **options: Any) -> None:  # noqa: ANN401, ARG001
+    # Read when gRPC is loaded, which is yet to come; it would write a line of its own whenever a handshake fails.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR" if context.invoked_subcommand in _SERVERS else "NONE")
+    context.obj = ClientOptions(**options)
+
+
+_VERSION = inspect.Parameter(
+    "version",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print what runs, and exit.")
+    ],
+)
+app.callback()(declared(_common, [*ClientOptions.parameters(ClientOptions.names()), _VERSION]))
+
+
 def main() -> None:
     """Runs the command line."""
-    sys.exit(run_program(_program))
+    sys.exit(guarded(_program))
 
 
 def _program() -> None:
     prepare_streams()
     join_bash_words(os.environ)
     app(utf8_arguments(sys.argv[1:]), prog_name="kfadapter")
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from kfadapter_grpc.version import running
-
-        sys.stdout.write("".join(f"{name} {version}\n" for name, version in running().items()))
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    context: typer.Context,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
-    *,
-    tls: Annotated[bool, typer.Option("--tls", help="Use TLS [env KFADAPTER_TLS].")] = False,
-    ca: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=native_path,
-            help="The CA of the adapter's certificate; means TLS [env KFADAPTER_CA].",
-        ),
-    ] = None,
-    server_name: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="What that certificate is for, if not HOST [env KFADAPTER_SERVER_NAME]."),
-    ] = "",
-    client_certificate: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=native_path,
-            help="Your own certificate, if asked for [env KFADAPTER_CLIENT_CERTIFICATE].",
-        ),
-    ] = None,
-    client_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its key [env KFADAPTER_CLIENT_KEY].")
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=native_path,
-            help="Holds your token [env KFADAPTER_CLIENT_TOKEN_FILE, or KFADAPTER_TOKEN with the token itself].",
-        ),
-    ] = None,
-    insecure_token: Annotated[
-        bool,
-        typer.Option("--insecure-token", help="Send the token without TLS, readable for others on its way."),
-    ] = False,
-    _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print what runs, and exit.")
-    ] = False,
-) -> None:
-    # Read when gRPC is loaded, which is yet to come; it would write a line of its own whenever a handshake fails.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR" if context.invoked_subcommand in _SERVERS else "NONE")
-    security = SecurityOptions(tls, ca, server_name, client_certificate, client_key, token_file, insecure_token)
-    context.obj = ClientOptions(target, timeout, namespace or "", security)
-
-
-app.add_typer(servers.app)
-app.add_typer(notices.app)
-app.add_typer(pipelines.app)
-app.add_typer(runs.app)
-app.add_typer(experiments.app, name="experiments")
-app.add_typer(recurring.app, name="recurring")

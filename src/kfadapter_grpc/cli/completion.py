@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import typer  # noqa: TC002  Typer reads the annotations
 
-from kfadapter_grpc.cli.client_options import ClientOptions
-from kfadapter_grpc.cli.security_options import SecurityOptions
+from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.streams import utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
     from kfadapter_grpc.client import Client
 
@@ -120,21 +120,11 @@ def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterab
     return [_spelled(name, wanted) for name in found[:MOST]]
 
 
-def _options(context: typer.Context) -> ClientOptions:
-    """Reads what stands on the line so far, behind the command before in front of it."""
-    options = ClientOptions(timeout=SECONDS, security=SecurityOptions().override(context.find_root().params))
-    for params in reversed([*_params(context)]):
-        options = options.override(params.get("target"), None, params.get("namespace"))
-    return options
-
-
-def _params(context: typer.Context) -> Iterator[dict[str, str | None]]:
-    """Yields what was typed behind the command, and then what stands in front of it, outwards."""
-    yield context.params
+def _options(context: Any) -> ClientOptions:  # noqa: ANN401  the outer ones are Click's, which has no public name
+    """Reads what stands on the line so far; what stands behind the command counts before what stands in front."""
     outer = context.parent
-    while outer is not None:
-        yield outer.params
-        outer = outer.parent
+    options = _options(outer) if outer is not None else ClientOptions()
+    return replace(options.override(context.params), timeout=SECONDS)
 
 
 def _is_harmless(name: str) -> bool:

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 
-_MODULES = {
-    "server": (
-        "cryptography",
-        "kfp_server_api",
-        "urllib3",
-        "grpc_reflection",
-        "httptools",
-        "msgspec",
-        "pydantic_settings",
-        "structlog",
-    ),
-    "notify": ("prometheus_client", "structlog"),
-    "embedded": ("starlette", "uvicorn", "python_multipart"),
-}
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SERVER = (
+    "cryptography",
+    "kfp_server_api",
+    "urllib3",
+    "grpc_reflection",
+    "httptools",
+    "msgspec",
+    "pydantic_settings",
+    "structlog",
+)
+"""What the extra `server` brings."""
 
 
-def require(*extras: str) -> None:
-    """Sees whether what a command needs is installed.
+def require(**extras: Sequence[str]) -> None:
+    """Sees whether the modules are installed that a command needs, by the extras that bring them.
 
     Raises:
         CommandError: Something is missing.
     """
-    missing = [module for extra in extras for module in _MODULES[extra] if find_spec(module) is None]
+    missing = [module for modules in extras.values() for module in modules if find_spec(module) is None]
     if missing:
         raise CommandError(
             "this command needs more than the client's packages",

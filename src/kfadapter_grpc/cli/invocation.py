@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from kfadapter_grpc.cli.client_options import ClientOptions
+from kfadapter_grpc.cli.options import ClientOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 PROGRAM = "kfadapter"
 """What the program is called."""
@@ -21,8 +21,6 @@ RUN = "RUN"
 _STDIN = "-"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _DEFAULT_PORT = "50051"
-_typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
-_pipeline: ContextVar[str | None] = ContextVar("pipeline", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +71,6 @@ def do(words: str) -> Step:
     return Step(words)
 
 
-def remember(words: Sequence[str]) -> None:
-    """Keeps what was typed behind the program's name."""
-    _typed.set(tuple(words))
-    _pipeline.set(None)
-
-
-def name_pipeline(name: str) -> None:
-    """Keeps which pipeline the command is about, where that is not what was typed for it."""
-    _pipeline.set(name)
-
-
 @dataclass(frozen=True, slots=True)
 class Invocation:
     """A command line and what it is about.
@@ -101,18 +88,6 @@ class Invocation:
     options: ClientOptions = field(default_factory=ClientOptions)
     command: str = PROGRAM
     run: str = ""
-
-    @classmethod
-    def current(cls, arguments: Mapping[str, object]) -> Invocation:
-        """Tells what the command was called with that has these arguments."""
-        context = arguments.get("context")
-        common = getattr(context, "obj", None)
-        options = common if isinstance(common, ClientOptions) else ClientOptions()
-        options = options.override(_text(arguments, "target"), None, _text(arguments, "namespace"))
-        command = str(getattr(context, "command_path", PROGRAM))
-        known = _pipeline.get()
-        pipeline = _text(arguments, "pipeline") if known is None else known
-        return cls(_typed.get(), pipeline, options, command, _text(arguments, "run"))
 
     def spell(self, step: Step) -> str:
         """Writes a step down: the command on a line of its own, the words below it."""
@@ -139,7 +114,7 @@ class Invocation:
 
     def _other(self, command: Sequence[str]) -> str:
         where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
-        return shlex.join([PROGRAM, *self.options.security.words(), *where, *self._named(command)])
+        return shlex.join([PROGRAM, *self.options.words(), *where, *self._named(command)])
 
     def _named(self, command: Sequence[str]) -> Iterator[str]:
         """Puts pipeline and run in their places, so that none is taken for an option."""
@@ -159,11 +134,6 @@ class Invocation:
         return shlex.join([PROGRAM, "dev", *there])
 
 
-def _text(arguments: Mapping[str, object], name: str) -> str:
-    value = arguments.get(name)
-    return value if isinstance(value, str) else ""
-
-
 def _option(name: str, value: str | None) -> list[str]:
     return [name, value] if value else []
 
@@ -176,3 +146,21 @@ def _lose(words: Sequence[str], options: set[str]) -> Iterator[str]:
             next(waiting, None)
         elif word.partition("=")[0] not in options:
             yield word
+
+
+_current: ContextVar[Invocation] = ContextVar("invocation", default=Invocation())  # noqa: B039  it is frozen
+
+
+def current() -> Invocation:
+    """The command that runs, as far as it is known."""
+    return _current.get()
+
+
+def remember(**known: Any) -> None:  # noqa: ANN401  the fields of `Invocation`
+    """Keeps what is known of the command that runs, by the names of the fields of `Invocation`."""
+    _current.set(replace(_current.get(), **known))
+
+
+def begin(words: Sequence[str]) -> None:
+    """Keeps what was typed behind the program's name, and nothing of an earlier command."""
+    _current.set(Invocation(tuple(words)))

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, as Typer reads them, and what the shared ones mean together."""
+"""Arguments and options that several commands share, as Typer reads them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from kfadapter_grpc.cli.choices import Format, IfExistsChoice
-from kfadapter_grpc.cli.client_options import ClientOptions
 from kfadapter_grpc.cli.completion import (
     experiment_names,
     parameter_names,
@@ -17,16 +16,6 @@ from kfadapter_grpc.cli.completion import (
 )
 from kfadapter_grpc.cli.streams import native_path
 
-Target = Annotated[
-    str | None,
-    typer.Option("--target", "-t", metavar="HOST:PORT", help="The adapter [env KFADAPTER_TARGET; 127.0.0.1:50051]."),
-]
-Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="How long each call may take.")
-]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; the adapter's own if not given.")
-]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 PipelineName = Annotated[
     str,
@@ -148,14 +137,3 @@ CreatedAfter = Annotated[
     str,
     typer.Option(metavar="TIME", help="Only newer ones: 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC."),
 ]
-
-
-def chosen(context: typer.Context, target: str | None, timeout: float | None, namespace: str | None) -> ClientOptions:
-    """Tells which adapter a command is to call: what stands behind it counts before what stands in front."""
-    return common(context).override(target, timeout, namespace)
-
-
-def common(context: typer.Context) -> ClientOptions:
-    """Tells what stands in front of the command."""
-    options = context.obj
-    return options if isinstance(options, ClientOptions) else ClientOptions()

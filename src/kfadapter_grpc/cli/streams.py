@@ -64,6 +64,12 @@ def native_path(text: str) -> Path:
     return Path(text)
 
 
+def state_folder() -> Path:
+    """Where a program of the user keeps what it must not lose, as the XDG base directory specification says."""
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return (state if state.is_absolute() else Path.home() / ".local" / "state") / "kfadapter"
+
+
 def _open_closed() -> None:
     """Opens what is closed, from 0 upwards, as a new file gets the lowest free number."""
     if sys.stdin is None:

@@ -7,17 +7,13 @@ from typing import Annotated
 import typer
 
 from kfadapter_grpc.cli.choices import Format, LogFormat, LogLevel
-from kfadapter_grpc.cli.guard import guarded
-from kfadapter_grpc.cli.option_types import Namespace, Output, Target, Timeout, chosen
+from kfadapter_grpc.cli.option_types import Output
+from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.streams import native_path
 
-app = typer.Typer()
 
-
-@app.command()
-@guarded
 def notify(
-    context: typer.Context,
+    options: ClientOptions,
     notice: Annotated[
         list[int] | None,
         typer.Argument(metavar="[ID]...", show_default=False, help="With --retry or --discard: which notices."),
@@ -127,9 +123,6 @@ def notify(
         LogLevel, typer.Option(envvar="KFADAPTER_NOTIFY_LOG_LEVEL", help="How much is logged.")
     ] = LogLevel.INFO,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Post how the runs of training jobs end to the training manager, until told to stop.
 
@@ -157,7 +150,7 @@ def notify(
             seconds=receiver_timeout,
         )
         command.run(
-            chosen(context, target, timeout, namespace),
+            options,
             file,
             receiver,
             since=since,

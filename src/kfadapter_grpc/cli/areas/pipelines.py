@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from kfadapter_grpc.cli.choices import DownloadFormat, Format, GraphFormat, IfExistsChoice
-from kfadapter_grpc.cli.guard import guarded
 from kfadapter_grpc.cli.option_types import (
     AllowMissing,
     ById,
@@ -20,7 +19,6 @@ from kfadapter_grpc.cli.option_types import (
     IfExists,
     Limit,
     Name,
-    Namespace,
     OneVersion,
     OrderBy,
     Output,
@@ -28,24 +26,17 @@ from kfadapter_grpc.cli.option_types import (
     RequestId,
     Source,
     Tags,
-    Target,
-    Timeout,
     Version,
     VersionName,
     VersionOrderBy,
     Yes,
-    chosen,
-    common,
 )
+from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.streams import native_path
 
-app = typer.Typer()
 
-
-@app.command()
-@guarded
 def upload(
-    context: typer.Context,
+    options: ClientOptions,
     file: File,
     *,
     name: Name = None,
@@ -60,15 +51,11 @@ def upload(
     output: Annotated[
         Format, typer.Option("--output", "-o", help="How to print; 'name' is the pipeline's, for kfadapter get.")
     ] = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Upload a pipeline, as a new one or as a new version."""
     from kfadapter_grpc.cli.commands import upload as command
     from kfadapter_grpc.cli.upload_options import upload_request
 
-    options = chosen(context, target, timeout, namespace)
     request = upload_request(
         file,
         name=name,
@@ -84,24 +71,18 @@ def upload(
     command.upload(options, file, request, output, named=name is not None, function=function)
 
 
-@app.command()
-@guarded
 def get(
-    context: typer.Context,
+    options: ClientOptions,
     pipeline: PipelineName,
     *,
     version: OneVersion = None,
     by_id: ById = None,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Show a pipeline: parameters, artifacts, tasks, versions."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
-    options = chosen(context, target, timeout, namespace)
     ref = references.reference(pipeline, by_id=by_id)
     if version is None:
         pipelines.get(options, ref, output)
@@ -109,10 +90,8 @@ def get(
         pipelines.get_version(options, ref, references.one_version(version), output)
 
 
-@app.command("list")
-@guarded
 def list_(
-    context: typer.Context,
+    options: ClientOptions,
     *,
     contains: Contains = "",
     created_after: CreatedAfter = "",
@@ -120,9 +99,6 @@ def list_(
     order_by: OrderBy = "",
     limit: Limit = 0,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """List pipelines, newest first."""
     from kfadapter_grpc.cli.commands import pipelines
@@ -130,7 +106,7 @@ def list_(
     from kfadapter_grpc.cli.upload_options import parse_tags
 
     pipelines.list_pipelines(
-        chosen(context, target, timeout, namespace),
+        options,
         output,
         contains=contains,
         created_after=optional_moment(created_after),
@@ -140,33 +116,25 @@ def list_(
     )
 
 
-@app.command()
-@guarded
 def versions(
-    context: typer.Context,
+    options: ClientOptions,
     pipeline: PipelineName,
     *,
     by_id: ById = None,
     order_by: VersionOrderBy = "",
     limit: Limit = 0,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """List the versions of a pipeline, newest first."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
-    options = chosen(context, target, timeout, namespace)
     ref = references.reference(pipeline, by_id=by_id)
     pipelines.list_versions(options, ref, output, order_by=order_by, limit=limit)
 
 
-@app.command()
-@guarded
 def delete(
-    context: typer.Context,
+    options: ClientOptions,
     pipeline: PipelineName,
     *,
     version: OneVersion = None,
@@ -175,15 +143,11 @@ def delete(
     allow_missing: AllowMissing = False,
     yes: Yes = False,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Delete a pipeline and its versions, or one version."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import pipelines
 
-    options = chosen(context, target, timeout, namespace)
     ref = references.reference(pipeline, by_id=by_id)
     if version is None:
         pipelines.delete(options, ref, output, force=force, allow_missing=allow_missing, yes=yes)
@@ -192,10 +156,8 @@ def delete(
         pipelines.delete_version(options, ref, one, output, allow_missing=allow_missing, yes=yes)
 
 
-@app.command()
-@guarded
 def download(
-    context: typer.Context,
+    options: ClientOptions,
     pipeline: PipelineName,
     *,
     version: Version = "",
@@ -209,24 +171,18 @@ def download(
             "--output", "-o", help="How to write it; json is what KFP holds, byte by byte; yaml takes a second per MB."
         ),
     ] = DownloadFormat.YAML,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Download a pipeline's file: the latest version, or another."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import download as command
 
-    options = chosen(context, target, timeout, namespace)
     command.download(
         options, references.reference(pipeline, by_id=by_id), references.version_reference(version), to, output
     )
 
 
-@app.command()
-@guarded
 def graph(
-    context: typer.Context,
+    options: ClientOptions,
     pipeline: PipelineName,
     *,
     version: Version = "",
@@ -237,23 +193,17 @@ def graph(
         typer.Option("--width", min=20, metavar="N", help="Columns of the text; the terminal's, or 80 in a pipe."),
     ] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw the text with ASCII characters only.")] = False,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Draw the tasks of a pipeline, here or for a document."""
     from kfadapter_grpc.cli import references
     from kfadapter_grpc.cli.commands import graph as command
 
-    options = chosen(context, target, timeout, namespace)
     ref, version_ref = references.reference(pipeline, by_id=by_id), references.version_reference(version)
     command.graph(options, ref, version_ref, output, width=width, ascii_only=ascii_only)
 
 
-@app.command()
-@guarded
 def payload(
-    context: typer.Context,
+    options: Annotated[ClientOptions, "namespace"],
     file: File,
     *,
     name: Name = None,
@@ -265,7 +215,6 @@ def payload(
     if_exists: IfExists = IfExistsChoice.NEW_VERSION,
     request_id: RequestId = "",
     function: Function = None,
-    namespace: Namespace = None,
 ) -> None:
     """Print an upload as JSON messages, for grpcurl -d @."""
     from kfadapter_grpc.cli.commands import payload as command
@@ -277,10 +226,10 @@ def payload(
         version_name=version_name,
         description=description,
         display_name=display_name,
-        namespace=namespace or common(context).namespace,
+        namespace=options.namespace,
         tags=tag or [],
         code_source_url=code_source_url,
         if_exists=if_exists.value,
         request_id=request_id,
     )
-    command.payload(file, request, named=name is not None, function=function, seconds=common(context).timeout)
+    command.payload(file, request, named=name is not None, function=function, seconds=options.timeout)

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from kfadapter_grpc.cli.choices import Format
-from kfadapter_grpc.cli.guard import guarded
-from kfadapter_grpc.cli.listing_group import ListingGroup
+from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.option_types import (
     AllowMissing,
     ById,
@@ -15,27 +14,20 @@ from kfadapter_grpc.cli.option_types import (
     Function,
     InExperiment,
     Limit,
-    Namespace,
     Output,
     Parameters,
     PipelineOrFile,
     RecurringId,
     RunDisplayName,
     ServiceAccount,
-    Target,
-    Timeout,
     Version,
     Yes,
-    chosen,
 )
+from kfadapter_grpc.cli.options import ClientOptions
 
-app = typer.Typer(cls=ListingGroup, help="List recurring runs; make, switch and delete them.")
 
-
-@app.command("list")
-@guarded
 def list_(
-    context: typer.Context,
+    options: ClientOptions,
     *,
     experiment: InExperiment = "",
     order_by: Annotated[
@@ -48,38 +40,27 @@ def list_(
     ] = "",
     limit: Limit = 0,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """List recurring runs, newest first."""
     from kfadapter_grpc.cli.commands import recurring as command
 
-    options = chosen(context, target, timeout, namespace)
     command.list_recurring(options, output, experiment=experiment, order_by=order_by, limit=limit)
 
 
-@app.command()
-@guarded
 def show(
-    context: typer.Context,
+    options: ClientOptions,
     recurring_run: RecurringId,
     *,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Show a recurring run."""
     from kfadapter_grpc.cli.commands import recurring as command
 
-    command.show(chosen(context, target, timeout, namespace), recurring_run, output)
+    command.show(options, recurring_run, output)
 
 
-@app.command()
-@guarded
 def create(
-    context: typer.Context,
+    options: ClientOptions,
     pipeline: PipelineOrFile,
     *,
     cron: Annotated[
@@ -103,9 +84,6 @@ def create(
     disabled: Annotated[bool, typer.Option("--disabled", help="Start no runs yet.")] = False,
     service_account: ServiceAccount = "",
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Let a pipeline, or a file, which is uploaded first, run again and again."""
     from kfadapter_grpc.cli.commands import recurring as command
@@ -123,58 +101,45 @@ def create(
         service_account=service_account,
     )
     what = Chosen(pipeline, version, by_id, function)
-    command.create(chosen(context, target, timeout, namespace), what, wanted, output)
+    command.create(options, what, wanted, output)
 
 
-@app.command()
-@guarded
 def enable(
-    context: typer.Context,
+    options: ClientOptions,
     recurring_run: RecurringId,
     *,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Switch a recurring run on."""
     from kfadapter_grpc.cli.commands import recurring as command
 
-    command.switch(chosen(context, target, timeout, namespace), recurring_run, output, on=True)
+    command.switch(options, recurring_run, output, on=True)
 
 
-@app.command()
-@guarded
 def disable(
-    context: typer.Context,
+    options: ClientOptions,
     recurring_run: RecurringId,
     *,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Switch a recurring run off; runs that it has started go on."""
     from kfadapter_grpc.cli.commands import recurring as command
 
-    command.switch(chosen(context, target, timeout, namespace), recurring_run, output, on=False)
+    command.switch(options, recurring_run, output, on=False)
 
 
-@app.command()
-@guarded
 def delete(
-    context: typer.Context,
+    options: ClientOptions,
     recurring_run: RecurringId,
     *,
     allow_missing: AllowMissing = False,
     yes: Yes = False,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Delete a recurring run; runs that it has started stay."""
     from kfadapter_grpc.cli.commands import recurring as command
 
-    options = chosen(context, target, timeout, namespace)
     command.delete(options, recurring_run, output, allow_missing=allow_missing, yes=yes)
+
+
+recurring = group("List recurring runs; make, switch and delete them.", list_, show, create, enable, disable, delete)

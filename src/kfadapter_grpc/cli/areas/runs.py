@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from kfadapter_grpc.cli.choices import Format, StateChoice
+from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import pipeline_names, run_ids
-from kfadapter_grpc.cli.guard import guarded
-from kfadapter_grpc.cli.listing_group import ListingGroup
 from kfadapter_grpc.cli.option_types import (
     AllowMissing,
     Archived,
@@ -19,33 +18,24 @@ from kfadapter_grpc.cli.option_types import (
     Function,
     InExperiment,
     Labels,
-    Namespace,
     Output,
     Parameters,
     PipelineOrFile,
     RunDisplayName,
     RunName,
     ServiceAccount,
-    Target,
-    Timeout,
     Version,
     Watch,
     Yes,
-    chosen,
 )
+from kfadapter_grpc.cli.options import ClientOptions
 
 NEWEST = 20
 """How many runs are listed unless more are asked for."""
 
-app = typer.Typer()
-runs = typer.Typer(cls=ListingGroup, help="List runs; show, put away and delete them.")
-app.add_typer(runs, name="runs")
 
-
-@app.command()
-@guarded
 def run(
-    context: typer.Context,
+    options: ClientOptions,
     pipeline: PipelineOrFile,
     *,
     parameter: Parameters = None,
@@ -67,9 +57,6 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check; a file is uploaded all the same.")] = False,
     watch: Watch = False,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Run a pipeline, or a file, which is uploaded first.
 
@@ -91,13 +78,11 @@ def run(
         validate_only=dry_run,
     )
     what = command.Chosen(pipeline, version, by_id, function)
-    command.run(chosen(context, target, timeout, namespace), what, wanted, output, follow=watch)
+    command.run(options, what, wanted, output, follow=watch)
 
 
-@app.command()
-@guarded
 def watch(
-    context: typer.Context,
+    options: ClientOptions,
     run: Annotated[
         list[str],
         typer.Argument(metavar="RUN", help="The runs' ids; @latest is the newest run.", autocompletion=run_ids),
@@ -107,20 +92,15 @@ def watch(
         Format,
         typer.Option("--output", "-o", help="How to print; json and yaml print runs that are over."),
     ] = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Follow runs to their end; the exit code tells how it was."""
     from kfadapter_grpc.cli.commands import watch as command
 
-    command.watch(chosen(context, target, timeout, namespace), run, output)
+    command.watch(options, run, output)
 
 
-@app.command()
-@guarded
 def logs(
-    context: typer.Context,
+    options: ClientOptions,
     run: RunName,
     task: Annotated[str, typer.Argument(metavar="[TASK]", help="One task, by its name; all if not given.")] = "",
     *,
@@ -134,14 +114,10 @@ def logs(
     iteration: Annotated[
         int | None, typer.Option("--iteration", metavar="N", min=0, help="Iteration of a loop, counted from 0.")
     ] = None,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Print what the tasks of a run wrote."""
     from kfadapter_grpc.cli.commands import logs as command
 
-    options = chosen(context, target, timeout, namespace)
     if task:
         command.log(options, run, task, follow=follow, attempt=attempt or 0, iteration_index=iteration)
     elif attempt or iteration is not None:
@@ -150,48 +126,36 @@ def logs(
         command.logs(options, run, follow=follow, failed=failed)
 
 
-@app.command()
-@guarded
 def terminate(
-    context: typer.Context,
+    options: ClientOptions,
     run: RunName,
     *,
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, max=3600, help="Wait so long until it has stopped.")
     ] = 0,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Stop a run; one that is over is left as it is."""
     from kfadapter_grpc.cli.commands import runs as command
 
-    command.terminate(chosen(context, target, timeout, namespace), run, output, wait=wait)
+    command.terminate(options, run, output, wait=wait)
 
 
-@app.command()
-@guarded
 def retry(
-    context: typer.Context,
+    options: ClientOptions,
     run: RunName,
     *,
     watch: Watch = False,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Run a failed run again, from the tasks that failed."""
     from kfadapter_grpc.cli.commands import runs as command
 
-    command.retry(chosen(context, target, timeout, namespace), run, output, follow=watch)
+    command.retry(options, run, output, follow=watch)
 
 
-@runs.command("list")
-@guarded
 def list_(
-    context: typer.Context,
+    options: ClientOptions,
     *,
     contains: Contains = "",
     experiment: InExperiment = "",
@@ -226,9 +190,6 @@ def list_(
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 for all.")] = NEWEST,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """List runs, newest first."""
     from kfadapter_grpc.cli.commands import runs as command
@@ -252,75 +213,57 @@ def list_(
         archived=archived,
         order_by=order_by,
     )
-    command.list_runs(chosen(context, target, timeout, namespace), wanted, output, limit=limit)
+    command.list_runs(options, wanted, output, limit=limit)
 
 
-@runs.command()
-@guarded
 def show(
-    context: typer.Context,
+    options: ClientOptions,
     run: RunName,
     *,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Show a run: its state, its tasks, what they made, why it failed."""
     from kfadapter_grpc.cli.commands import runs as command
 
-    command.show(chosen(context, target, timeout, namespace), run, output)
+    command.show(options, run, output)
 
 
-@runs.command()
-@guarded
 def archive(
-    context: typer.Context,
+    options: ClientOptions,
     run: RunName,
     *,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Put a run away: it stays, but lists leave it out."""
     from kfadapter_grpc.cli.commands import runs as command
 
-    command.archive(chosen(context, target, timeout, namespace), run, output)
+    command.archive(options, run, output)
 
 
-@runs.command()
-@guarded
 def unarchive(
-    context: typer.Context,
+    options: ClientOptions,
     run: RunName,
     *,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Take a run back from the archive."""
     from kfadapter_grpc.cli.commands import runs as command
 
-    command.unarchive(chosen(context, target, timeout, namespace), run, output)
+    command.unarchive(options, run, output)
 
 
-@runs.command()
-@guarded
 def delete(
-    context: typer.Context,
+    options: ClientOptions,
     run: RunName,
     *,
     allow_missing: AllowMissing = False,
     yes: Yes = False,
     output: Output = Format.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Delete a run; one that is not over goes on in the cluster, unseen: terminate it first."""
     from kfadapter_grpc.cli.commands import runs as command
 
-    options = chosen(context, target, timeout, namespace)
     command.delete(options, run, output, allow_missing=allow_missing, yes=yes)
+
+
+runs = group("List runs; show, put away and delete them.", list_, show, archive, unarchive, delete)

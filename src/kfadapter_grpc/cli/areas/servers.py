@@ -7,36 +7,10 @@ from typing import Annotated
 import typer
 
 from kfadapter_grpc.cli.choices import KfpCredentialsChoice, LogFormat, LogLevel, PodLogsChoice, Report, RoleChoice
-from kfadapter_grpc.cli.guard import guarded
-from kfadapter_grpc.cli.option_types import Namespace, Target, Timeout, chosen
+from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.streams import native_path
 
-app = typer.Typer()
 
-
-@app.command()
-@guarded
-def dev(
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="The adapter's port; 0 for a free one.")
-    ] = 50051,
-    kfp_port: Annotated[int, typer.Option("--kfp-port", min=0, max=65535, help="Port of the embedded KFP.")] = 8888,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", metavar="DIR", parser=native_path, help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."
-        ),
-    ] = None,
-    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.WARNING,
-) -> None:
-    """Start an embedded KFP and an adapter on this machine."""
-    from kfadapter_grpc.cli.commands import dev as command
-
-    command.dev(port, kfp_port, data, log_level.value)
-
-
-@app.command()
-@guarded
 def serve(
     *,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen [127.0.0.1:50051].")] = None,
@@ -150,26 +124,19 @@ def serve(
     )
 
 
-@app.command()
-@guarded
 def health(
-    context: typer.Context,
+    options: Annotated[ClientOptions, "target", "timeout"],
     service: Annotated[
         str,
         typer.Argument(metavar="SERVICE", help="A service's full name, or 'kfp'; the server itself if not given."),
     ] = "",
-    *,
-    target: Target = None,
-    timeout: Timeout = None,
 ) -> None:
     """Ask an adapter whether it serves; for containers and scripts."""
     from kfadapter_grpc.cli.commands import health as command
 
-    command.health(chosen(context, target, timeout, None), service)
+    command.health(options, service)
 
 
-@app.command()
-@guarded
 def token(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who will bear it, as the adapter's log will name them.")],
     *,
@@ -188,10 +155,8 @@ def token(
     command.token(name, role.value, expires, add_to)
 
 
-@app.command()
-@guarded
 def doctor(
-    context: typer.Context,
+    options: ClientOptions,
     *,
     server: Annotated[
         bool, typer.Option("--server", help="Check the adapter's own end, where it runs: settings, disk, port, KFP.")
@@ -207,23 +172,17 @@ def doctor(
         str | None, typer.Option(metavar="URL", help="With --server: where Kubeflow Pipelines is.")
     ] = None,
     output: Annotated[Report, typer.Option("--output", "-o", help="How to print.")] = Report.TABLE,
-    target: Target = None,
-    timeout: Timeout = None,
-    namespace: Namespace = None,
 ) -> None:
     """Check a set-up, and say what to do: an adapter, from here, or the server's end.
 
     The exit code is 0 if nothing failed, otherwise that of the first failure. Only --write-probes changes anything.
     """
     from kfadapter_grpc.cli.commands import doctor as command
-    from kfadapter_grpc.cli.invocation import Invocation
 
-    invocation = Invocation.current({"context": context, "target": target, "namespace": namespace})
-    options = chosen(context, target, timeout, namespace)
     if server:
         flags = {"kfp_url": kfp_url, "namespace": options.namespace or None}
-        command.examine_server(config, flags, output, invocation, write=write_probes)
+        command.examine_server(config, flags, output, write=write_probes)
     elif write_probes or config or kfp_url:
         raise typer.BadParameter("--write-probes, --config and --kfp-url check the server's end: add --server")
     else:
-        command.examine_adapter(options, output, invocation)
+        command.examine_adapter(options, output)

@@ -19,7 +19,7 @@ from kfadapter_grpc.contract.listing import StorageState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.experiments import Experiment
 

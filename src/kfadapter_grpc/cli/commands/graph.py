@@ -12,7 +12,7 @@ from kfadapter_grpc.cli.spec_view import some_of
 from kfadapter_grpc.graph import ASCII, UNICODE, dot, graph_of, mermaid, outline, svg, try_text
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
     from kfadapter_grpc.graph import Graph, Style
 

@@ -14,7 +14,7 @@ from kfadapter_grpc.cli.invocation import other
 from kfadapter_grpc.client import CallFailedError, HealthStatus
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
 
 KFP_NAME = "kfp"

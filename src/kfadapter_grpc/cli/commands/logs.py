@@ -17,7 +17,7 @@ from kfadapter_grpc.contract.runs import RunChanged, RunState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.runs import Run, RunTask

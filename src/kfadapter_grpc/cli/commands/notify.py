@@ -13,7 +13,6 @@ import typer
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.choices import Format
 from kfadapter_grpc.cli.column_widths import Step
-from kfadapter_grpc.cli.commands.dev import default_data
 from kfadapter_grpc.cli.durations import duration, shown_duration
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
@@ -22,6 +21,7 @@ from kfadapter_grpc.cli.filters import optional_moment
 from kfadapter_grpc.cli.invocation import do, manual, other
 from kfadapter_grpc.cli.pipeline_view import shown_time
 from kfadapter_grpc.cli.records import shown_moment
+from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_oran.notices.database import Database, OutboxError
 from kfadapter_oran.notices.ledger import Ledger
 from kfadapter_oran.notices.lock import OutboxBusyError
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.cli.records import Record
     from kfadapter_oran.notices.models import Notice
     from kfadapter_oran.notices.receiver import ReceiverOptions
@@ -48,7 +48,7 @@ HEADERS_VARIABLE = "KFADAPTER_NOTIFY_HEADERS"
 
 def outbox_file(given: Path | None) -> Path:
     """Tells where notices are kept, unless that is said."""
-    return default_data(os.environ) / "notices.db" if given is None else given
+    return state_folder() / "notices.db" if given is None else given
 
 
 def receiver(
@@ -95,7 +95,7 @@ def run(
     Raises:
         CommandError: The outbox or an address cannot be used, or packages are missing.
     """
-    require("notify")
+    require(notify=("prometheus_client", "structlog"))
     from kfadapter_grpc.daemon.listening import ServerStartError  # noqa: PLC0415  of the extra `notify`
     from kfadapter_oran.notices import process  # noqa: PLC0415
 

@@ -27,8 +27,8 @@ from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedul
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kfadapter_grpc.cli.client_options import ClientOptions
     from kfadapter_grpc.cli.commands.run import Chosen
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.recurring_runs import RecurringRun, Schedule
 

@@ -10,7 +10,7 @@ from kfadapter_grpc.cli.choices import Format
 from kfadapter_grpc.cli.commands import upload, watch
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.invocation import RUN, Invocation, name_pipeline, other
+from kfadapter_grpc.cli.invocation import RUN, Invocation, other, remember
 from kfadapter_grpc.cli.parameter_values import parse_parameters
 from kfadapter_grpc.cli.pipeline_file import STDIN, is_file_name, pipeline_files, several
 from kfadapter_grpc.cli.records import record
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.runs import Run
@@ -143,7 +143,7 @@ def _uploaded(options: ClientOptions, client: Client, chosen: Chosen) -> Pipelin
         if len(files) > 1:
             raise several(files, path, "a run is of one pipeline")
         name = files[0].name
-        name_pipeline(name)
+        remember(pipeline=name)
         receipt = upload.send(options, files[0].path, UploadRequest(name=name, if_exists=IfExists.SKIP_IF_SAME))
     made = "new" if receipt.version_created else "already there with these bytes"
     output.note(f"uploaded {name}, version {receipt.version.name} ({made})")

@@ -11,7 +11,7 @@ from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.column_widths import Step
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.extras import require
+from kfadapter_grpc.cli.extras import SERVER, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ def check(config: Path | None, **flags: object) -> None:
     Raises:
         CommandError: They are wrong, or the server's packages are missing.
     """
-    require("server")
+    require(server=SERVER)
     _, effective = _loaded(config, flags)
     rows = [(one.name, one.value, one.origin) for one in effective]
     output.print_table(("SETTING", "VALUE", "FROM"), rows, steps=(Step("FROM", 20), Step("VALUE", 20)))
@@ -39,7 +39,7 @@ def serve(config: Path | None, **flags: object) -> None:
     Raises:
         CommandError: The settings are wrong, the address is taken, or the server's packages are missing.
     """
-    require("server")
+    require(server=SERVER)
     serve_until_stopped(load_settings(config, **flags))
 
 

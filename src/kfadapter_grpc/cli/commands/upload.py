@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import UploadReceipt
     from kfadapter_grpc.contract.pipelines import UploadRequest
 

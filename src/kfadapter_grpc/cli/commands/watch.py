@@ -23,7 +23,7 @@ from kfadapter_grpc.contract.runs import Heartbeat, RunChanged, RunGone, RunStat
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.cli.client_options import ClientOptions
+    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.runs import Run
 

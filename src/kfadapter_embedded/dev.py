@@ -1,6 +1,4 @@
-"""What dev does: an embedded KFP, an adapter in front of it, and a banner that says how to use both."""
-
-from __future__ import annotations
+"""`kfadapter dev`: an embedded KFP, an adapter in front of it, and a banner that says how to use both."""
 
 import errno
 import functools
@@ -10,16 +8,20 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
+from kfadapter_grpc.cli.choices import LogLevel
+from kfadapter_grpc.cli.commands import serve
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.extras import require
+from kfadapter_grpc.cli.extras import SERVER, require
 from kfadapter_grpc.cli.invocation import Step, again, do
+from kfadapter_grpc.cli.streams import native_path, state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
 HOST = "127.0.0.1"
@@ -32,20 +34,26 @@ GRACE_SECONDS = 5.0
 """What running calls get when the server is stopped; its user is waiting."""
 
 
-def dev(port: int, kfp_port: int, data: Path | None, log_level: str) -> None:
-    """Serves until SIGTERM or Ctrl-C.
-
-    Raises:
-        CommandError: A port is taken, the folder cannot be used, packages are missing, or the embedded KFP ended.
-    """
-    require("server", "embedded")
+def dev(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The adapter's port; 0 for a free one.")
+    ] = 50051,
+    kfp_port: Annotated[int, typer.Option("--kfp-port", min=0, max=65535, help="Port of the embedded KFP.")] = 8888,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", parser=native_path, help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."
+        ),
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.WARNING,
+) -> None:
+    """Start an embedded KFP and an adapter on this machine."""
+    require(server=SERVER, embedded=("starlette", "uvicorn", "python_multipart"))
     check_ports(port, kfp_port)
-    folder = default_data(os.environ) if data is None else data
+    folder = state_folder() if data is None else data
     check_folder(folder)
     with _launched(folder, kfp_port) as kfp:
         # The adapter is loaded while the embedded KFP starts: each takes about as long as the other.
-        from kfadapter_grpc.cli.commands import serve  # noqa: PLC0415
-
         serve.load_server()
         url = _answering(kfp)
         settings = serve.load_settings(
@@ -53,7 +61,7 @@ def dev(port: int, kfp_port: int, data: Path | None, log_level: str) -> None:
             listen=f"{HOST}:{port}",
             metrics_listen="off",  # nobody scrapes a trial, and no port more can be in somebody's way
             kfp_url=url,
-            log_level=log_level,
+            log_level=log_level.value,
             grace_seconds=GRACE_SECONDS,
         )
         settings = settings.model_copy(update=dict.fromkeys(ASKING))
@@ -76,11 +84,11 @@ class KfpWatch:
         """Begins to watch; the adapter must be able to take a SIGTERM."""
         threading.Thread(target=self._watch, name="kfp-watch", daemon=True).start()
 
-    def __enter__(self) -> KfpWatch:  # noqa: PYI034  # typing.Self is newer than Python 3.10
+    def __enter__(self) -> "KfpWatch":  # noqa: PYI034  # typing.Self is newer than Python 3.10
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         with self._lock:
             self._over = True
@@ -105,14 +113,6 @@ class KfpWatch:
             if not self._over:
                 self._code = code
                 os.kill(os.getpid(), signal.SIGTERM)
-
-
-def default_data(environment: Mapping[str, str]) -> Path:
-    """Tells where data are kept, as the XDG base directory specification says."""
-    state = Path(environment.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():
-        state = Path.home() / ".local" / "state"
-    return state / "kfadapter"
 
 
 def check_folder(folder: Path) -> None:

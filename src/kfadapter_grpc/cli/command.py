@@ -1,0 +1,194 @@
+"""How a function becomes a command: its options, how it ends, and when it is loaded.
+
+A command is a function with annotations as Typer reads them. A parameter of the type `ClientOptions` stands for all
+options that say which adapter to call; `Annotated[ClientOptions, "namespace"]` takes only those that are named. Errors
+that it raises become words on stderr and an exit code.
+
+A table of commands, `{"name": ("package.module:function", "Short help.")}`, is all that the program's help needs: the
+module is imported when the command runs or its own help is wanted. A sibling package adds its commands by the name of
+such a table as an entry point of the group `kfadapter.commands`, in a module that imports nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from kfadapter_grpc.cli import invocation
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.options import SHARED, ClientOptions
+
+Function = Callable[..., None]
+Table = Mapping[str, tuple[str, str]]
+"""Where commands are, `module:function` or `module:group`, and their short help, by their names."""
+DISTRIBUTION = "kfadapter-grpc"
+ENTRY_POINTS = "kfadapter.commands"
+"""The group of entry points that name tables of commands."""
+_HELP = frozenset({"-h", "--help"})
+
+
+class Deferred(TyperCommand):
+    """Stands for a command in lists, and becomes it when it is called."""
+
+    def __init__(self, name: str, where: str, short_help: str) -> None:
+        super().__init__(name, help=short_help, rich_markup_mode=None)
+        self._where = where
+
+    def load(self) -> TyperCommand | TyperGroup:
+        """Imports the command."""
+        found = pkgutil.resolve_name(self._where)
+        return found if isinstance(found, TyperGroup) else command(found, self.name)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401  as Click has it
+        """Hands over to the command itself."""
+        return self.load().make_context(info_name, args, parent, **extra)
+
+
+class Commands(Mapping[str, TyperCommand | TyperGroup]):
+    """The commands of a table and of the sibling packages. Only taking one imports it, and only siblings are searched.
+
+    Looking through all that is installed would take 100 ms.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._deferred = {name: Deferred(name, *where) for name, where in table.items()}
+        self._has_siblings = False
+
+    def try_deferred(self, name: str) -> Deferred | None:
+        """Finds what stands for a command; siblings are asked for what the table lacks."""
+        if name not in self._deferred:
+            self._add_siblings()
+        return self._deferred.get(name)
+
+    def __getitem__(self, name: str) -> TyperCommand | TyperGroup:
+        found = self.try_deferred(name)
+        if found is None:
+            raise KeyError(name)
+        return found.load()
+
+    def __iter__(self) -> Iterator[str]:
+        self._add_siblings()
+        return iter(self._deferred)
+
+    def __len__(self) -> int:
+        self._add_siblings()
+        return len(self._deferred)
+
+    def _add_siblings(self) -> None:
+        from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415  20 ms that few need
+
+        if self._has_siblings:
+            return
+        self._has_siblings = True
+        with suppress(PackageNotFoundError):  # run from a source tree
+            for point in distribution(DISTRIBUTION).entry_points:
+                if point.group == ENTRY_POINTS:
+                    self._deferred |= {name: Deferred(name, *where) for name, where in point.load().items()}
+
+
+class ListingGroup(TyperGroup):
+    """A group that lists if it is called without a command: `kfadapter runs` is `kfadapter runs list`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Reads what stands behind the group's name; while a shell completes, only what was typed counts."""
+        lists = not args or (args[0].startswith("-") and args[0] not in _HELP)
+        return super().parse_args(ctx, ["list", *args] if lists and not ctx.resilient_parsing else args)
+
+
+def group(about: str, *functions: Function) -> ListingGroup:
+    """Makes a group of commands, each with its function's name."""
+    commands = [command(function) for function in functions]
+    return ListingGroup(commands=commands, help=about, rich_markup_mode=None)
+
+
+def command(function: Function, name: str | None = None) -> TyperCommand:
+    """Makes a command of a function; it has its name unless another is given."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name or function.__name__.strip("_").replace("_", "-"))(_with_shared_options(function))
+    made = get_command(app)
+    if not isinstance(made, TyperCommand):
+        raise TypeError(made)
+    return made
+
+
+def _with_shared_options(function: Function) -> Function:
+    """Puts the shared options in the place of `ClientOptions`, and ends the command as the table of exit codes says."""
+    hints = get_type_hints(function, include_extras=True)
+    own = [one.replace(annotation=hints[one.name]) for one in inspect.signature(function).parameters.values()]
+    taken = next((one for one in own if getattr(one.annotation, "__origin__", one.annotation) is ClientOptions), None)
+    shared: list[inspect.Parameter] = []
+    if taken is not None:
+        own.remove(taken)
+        shared = ClientOptions.parameters(getattr(taken.annotation, "__metadata__", SHARED))
+
+    @functools.wraps(function)
+    def run(context: typer.Context, **given: Any) -> None:  # noqa: ANN401  whatever the function takes
+        options = (context.obj or ClientOptions()).override({one.name: given.pop(one.name) for one in shared})
+        about = {name: given[name] for name in ("pipeline", "run") if isinstance(given.get(name), str)}
+        invocation.remember(options=options, command=context.command_path, **about)
+        if taken is not None:
+            given[taken.name] = options
+        try:
+            code = guarded(functools.partial(function, **given))
+        except typer.BadParameter as error:
+            error.ctx = error.ctx or context
+            raise
+        if code is not ExitCode.OK:
+            raise typer.Exit(code)
+
+    return declared(run, [*own, *shared])
+
+
+def declared(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:
+    """Lets Typer read these parameters, and the context, instead of those that the function is written with."""
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    named = [context, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters)]
+    function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    function.__annotations__ = {one.name: one.annotation for one in named}
+    return function
+
+
+def guarded(program: Callable[[], object]) -> ExitCode:
+    """Runs a program or a command; errors become words and an exit code, a closed pipe is no error."""
+    try:
+        try:
+            program()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader, as `head`, has seen enough
+        _discard_output()
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:  # noqa: BLE001  nothing unexpected may end in a traceback
+        from kfadapter_grpc.cli.failures import report  # noqa: PLC0415  loads gRPC, which `--help` does not need
+
+        _give_up_full_output()
+        return report(error, invocation.current())
+    return ExitCode.OK
+
+
+def _give_up_full_output() -> None:
+    """Drops what cannot be written, as on a full disk; Python would try again when it exits, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    """Lets Python flush stdout into nothing when it exits, instead of complaining."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

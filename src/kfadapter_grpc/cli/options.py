@@ -1,0 +1,144 @@
+"""The options of every command that calls an adapter; they may stand before or behind its name."""
+
+import copy
+import inspect
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_type_hints
+
+import typer
+
+from kfadapter_grpc.cli.streams import native_path
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
+
+SHARED = ("target", "timeout", "namespace")
+"""What the help of a command shows of them; the others are in the program's own help."""
+_ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):\d{1,5}|unix:\S+")
+"""HOST:PORT with the schemes that gRPC resolves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """Which adapter to call, and how. What is not set is left to the environment.
+
+    A command has them by a parameter of this type (`kfadapter_grpc.cli.command`).
+    """
+
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", "-t", metavar="HOST:PORT", help="The adapter [env KFADAPTER_TARGET; 127.0.0.1:50051]."
+        ),
+    ] = None
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="How long each call may take.")
+    ] = None
+    namespace: Annotated[
+        str,
+        typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; the adapter's own if not given."),
+    ] = ""
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS [env KFADAPTER_TLS].")] = False
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            help="The CA of the adapter's certificate; means TLS [env KFADAPTER_CA].",
+        ),
+    ] = None
+    server_name: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What that certificate is for, if not HOST [env KFADAPTER_SERVER_NAME]."),
+    ] = ""
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            help="Your own certificate, if asked for [env KFADAPTER_CLIENT_CERTIFICATE].",
+        ),
+    ] = None
+    client_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its key [env KFADAPTER_CLIENT_KEY].")
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            help="Holds your token [env KFADAPTER_CLIENT_TOKEN_FILE, or KFADAPTER_TOKEN with the token itself].",
+        ),
+    ] = None
+    insecure_token: Annotated[
+        bool, typer.Option("--insecure-token", help="Send the token without TLS, readable for others on its way.")
+    ] = False
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The names of all of them."""
+        return tuple(field.name for field in fields(cls))
+
+    @classmethod
+    def parameters(cls, visible: Iterable[str]) -> list[inspect.Parameter]:
+        """Declares them for Typer; those that are not `visible` are hidden, and left out without a target."""
+        hints = get_type_hints(cls, include_extras=True)
+        made = []
+        for field in fields(cls):
+            type_, option = hints[field.name].__origin__, copy.copy(hints[field.name].__metadata__[0])
+            option.hidden = field.name not in visible
+            if not option.hidden or (field.name not in SHARED and "target" in visible):
+                made.append(
+                    inspect.Parameter(
+                        field.name,
+                        inspect.Parameter.KEYWORD_ONLY,
+                        default=field.default,
+                        annotation=Annotated[type_, option],
+                    )
+                )
+        return made
+
+    def override(self, given: Mapping[str, object]) -> "ClientOptions":
+        """Replaces those that are given, by their names; other names are passed over."""
+        return replace(self, **{name: given[name] for name in self.names() if given.get(name)})  # type: ignore[arg-type]
+
+    def words(self) -> Iterator[str]:
+        """Spells those about security as they are typed."""
+        for name in self.names():
+            value = getattr(self, name)
+            if value and name not in SHARED:
+                yield f"--{name.replace('_', '-')}"
+                if value is not True:
+                    yield str(value)
+
+    def client(self) -> "Client":
+        """Makes the client.
+
+        Raises:
+            BadParameter: The target is no address.
+            CredentialsError: The token cannot be used, or would go to another machine without TLS.
+        """
+        from kfadapter_grpc.client import Client, credentials  # noqa: PLC0415  loads gRPC, which `--help` does not need
+
+        if self.target and not _ADDRESS.fullmatch(self.target):
+            message = f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
+            raise typer.BadParameter(message)
+        given = {
+            credentials.TLS_VARIABLE: "1" if self.tls else "",
+            credentials.CA_VARIABLE: str(self.ca or ""),
+            credentials.SERVER_NAME_VARIABLE: self.server_name,
+            credentials.CERTIFICATE_VARIABLE: str(self.client_certificate or ""),
+            credentials.KEY_VARIABLE: str(self.client_key or ""),
+        }
+        return Client(
+            self.target,
+            timeout=self.timeout,
+            namespace=self.namespace,
+            tls=credentials.Tls.try_from_environment({**os.environ, **{k: v for k, v in given.items() if v}}),
+            token_file=self.token_file,
+            insecure_token=self.insecure_token or None,
+        )
