@@ -19,7 +19,7 @@ import msgspec
 from kfadapter_grpc.kfp.decoding import known_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 MAX_NODES_BYTES = 128 * 1024 * 1024
 """How large compressed nodes may become."""
@@ -95,21 +95,23 @@ class _WorkflowJson(msgspec.Struct):
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """One thing that a Workflow does: a node, or a Retry node with its attempts.
+    """One step of a Workflow: a node, or a Retry node with its attempts.
 
     Attributes:
         name: The last part of its path, without attempt and item.
         item: Which item of a loop it is for, counted from 0.
-        node_id: The id of its outermost node: the Retry node's, also where KFP's retry dropped that.
         template: The name of its template.
+        path: Its whole name, without the attempt.
+        node_id: The id of its outermost node: the Retry node's, also where KFP's retry dropped that.
         retry: Its Retry node.
         attempts: Its nodes, first to last, without the Retry node.
     """
 
     name: str
     item: int | None
-    node_id: str
     template: str
+    path: str = ""
+    node_id: str = ""
     retry: NodeJson | None = None
     attempts: list[NodeJson] = field(default_factory=list)
 
@@ -133,12 +135,12 @@ class Step:
         return [node for node in self.attempts if node.type == "Pod"]
 
     def input(self, name: str) -> str:
-        """Returns an input parameter of its nodes as text; empty if there is none."""
-        return next((found for node in self._nodes() if (found := _text_of(node.inputs, name))), "")
+        """An input parameter of its nodes as text; empty if unset."""
+        return _text_in((node.inputs for node in self._nodes()), name)
 
     def output(self, name: str) -> str:
-        """Returns an output parameter of its nodes as text; empty if there is none."""
-        return next((found for node in self._nodes() if (found := _text_of(node.outputs, name))), "")
+        """An output parameter of its nodes as text; empty if unset."""
+        return _text_in((node.outputs for node in self._nodes()), name)
 
     def _nodes(self) -> Iterator[NodeJson]:
         yield from reversed(self.attempts)
@@ -205,15 +207,16 @@ class Workflow:
                 if step is None:
                     item = _ITEM.search(key)
                     name = key[: item.start()] if item else key
-                    step = found[key] = Step(name, int(item[1]) if item else None, "", node.template_name)
+                    step = found[key] = Step(name, int(item[1]) if item else None, node.template_name)
                 if node.type == "Retry":
                     step.retry = node
                 else:
                     step.attempts.append(node)
         for step in found.values():
             outer = step.outer
+            step.path = _ATTEMPT.sub("", outer.name)
             is_attempt = step.retry is None and _attempt(outer) >= 0
-            step.node_id = self.node_id(_ATTEMPT.sub("", outer.name)) if is_attempt else outer.id
+            step.node_id = self.node_id(step.path) if is_attempt else outer.id
         return found
 
 
@@ -259,7 +262,6 @@ def _unpacked(packed: bytes) -> bytes:
     return nodes
 
 
-def _text_of(ports: _PortsJson | None, name: str) -> str:
-    values: Iterator[object] = (one.value for one in (ports and ports.parameters) or () if one.name == name)
-    value = next(values, None)
-    return value if isinstance(value, str) else "" if value is None else str(value)
+def _text_in(all_ports: Iterable[_PortsJson | None], name: str) -> str:
+    parameters = (one for ports in all_ports for one in (ports and ports.parameters) or () if one.name == name)
+    return next((str(one.value) for one in parameters if one.value not in (None, "")), "")

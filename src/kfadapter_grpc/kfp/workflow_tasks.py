@@ -38,7 +38,6 @@ _ITERATIONS = "iteration-iterations"
 _ITEM = "iteration-item"
 _BEING_PREPARED = frozenset({"", "ContainerCreating", "PodInitializing"})
 _STOPPED_BY_SIGNAL = re.compile(r".*exit code (137|143)\)?")
-_ATTEMPT = re.compile(r"\(\d+\)$")
 _BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
 _STATES = {
     "Succeeded": RunState.SUCCEEDED,
@@ -49,21 +48,16 @@ _STATES = {
 }
 
 
-class _InfoJson(msgspec.Struct):
+class _PartJson(msgspec.Struct):
     name: str = ""
-
-
-class _TriggerJson(msgspec.Struct):
     condition: str = ""
 
 
 class _TaskSpecJson(msgspec.Struct, rename="camel"):
-    """What a driver is told of its task: a PipelineTaskSpec."""
+    """The input of a driver: the PipelineTaskSpec of its task."""
 
-    task_info: _InfoJson = msgspec.field(default_factory=_InfoJson)
-    trigger_policy: _TriggerJson = msgspec.field(default_factory=_TriggerJson)
-    parameter_iterator: dict[str, object] | None = None
-    artifact_iterator: dict[str, object] | None = None
+    task_info: _PartJson = msgspec.field(default_factory=_PartJson)
+    trigger_policy: _PartJson = msgspec.field(default_factory=_PartJson)
 
 
 def read_nodes(manifest: str, *, is_over: bool = False, now: datetime | None = None) -> RunNodes:
@@ -198,10 +192,11 @@ class _Reader:
         warning = self._words_of_waiting(pods or of_driver)
         if _has_failed(driver):
             pods = of_driver
-        outer = (step or driver).outer  # type: ignore[union-attr] # there is one of the two
+        source: Step = step or driver  # type: ignore[assignment] # there is one of the two
+        outer = source.outer
         task = RunTask(
             name=name,
-            task_id=step.node_id if step else self._workflow.node_id(_path_served(outer.name)),
+            task_id=step.node_id if step else self._workflow.node_id(source.path.removesuffix("-driver")),
             state=state,
             started_at=moment(outer.started_at) if state in _BEGUN else None,
             finished_at=moment(outer.finished_at) if state in _BEGUN and state.is_over else None,
@@ -346,11 +341,6 @@ def _state(
         return ended
     waits = pods and pods[-1].phase == "Pending" and not kind.is_group
     return RunState.PENDING if waits else RunState.RUNNING
-
-
-def _path_served(driver: str) -> str:
-    """The name of the node that a driver's node serves."""
-    return _ATTEMPT.sub("", driver).removesuffix("-driver")
 
 
 def _came_of_stopping(reason: str) -> bool:
