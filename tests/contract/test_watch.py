@@ -54,7 +54,7 @@ class Adapter:
 @pytest.fixture
 def adapter(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Adapter]:
     """The adapter; its poller looks often."""
-    monkeypatch.setattr(poller, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "POLL_SECONDS", 0.05)
     with told_kfp(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
         watches = WatchPoller(backend.run_looks)
         with contextlib.closing(watches):
@@ -122,12 +122,12 @@ def test_a_termination_between_two_looks(serve: Serve, tmp_path: Path) -> None:
         stub = RunServiceStub(serve(RunServicer(backend.runs, watches=watches)).channel)
         events = stub.Watch(pb.WatchRunsRequest(runs=pb.RunIds(run_ids=[run_id])), timeout=WAIT_SECONDS)
         eventually(watches.count)
-        watches.tick()
+        watches.poll()
         assert changed(next(events)).state == pb.RUN_STATE_RUNNING
         stub.Terminate(pb.TerminateRunRequest(run_id=run_id))
         assert changed(next(events)).state == pb.RUN_STATE_CANCELING
         kfp.executor.end(run_id, State.CANCELED)
-        watches.tick()
+        watches.poll()
         assert [changed(event).state for event in events] == [pb.RUN_STATE_FAILED]
 
 

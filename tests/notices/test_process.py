@@ -32,7 +32,7 @@ pytestmark = [
 @pytest.fixture
 def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A KFP and an adapter, which looks often."""
-    monkeypatch.setattr(poller, "TICK_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "POLL_SECONDS", 0.05)
     with stage(tmp_path) as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""Watching, before a KFP that counts what it is asked; the poller is ticked by hand."""
+"""Watching, before a KFP that counts what it is asked; the poller is polled by hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import RunChanged, RunFilter, RunOutput, RunState
 from kfadapter_grpc.watch import poller as poller_module
-from kfadapter_grpc.watch.filters import MAX_FOLLOWED
+from kfadapter_grpc.watch.registry import MAX_FOLLOWED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,51 +43,51 @@ def test_present_state_first_then_changes(watching: Watching) -> None:
     for run_id in ("a", "b"):
         watching.kfp.put(run_id)
     watch = watching.watch("a", "b")
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["a RUNNING", "b RUNNING"]
-    watching.tick()
+    watching.poll()
     assert watch.told() == []
     watching.kfp.put("b", FAILED)
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["b FAILED"]
     watching.kfp.put("a", SUCCEEDED)
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["a SUCCEEDED", "end"]
 
 
 @pytest.mark.slow
 def test_cost_of_many_watches(watching: Watching) -> None:
-    """500 watches of the same 100 runs cost KFP what one does: at most 6 calls a tick, of at most 100 ids each."""
+    """500 watches of the same 100 runs cost KFP what one does: at most 6 calls a poll, of at most 100 ids each."""
     ids = [f"run-{number}" for number in range(100)]
     states = [PENDING, RUNNING, RUNNING, SUCCEEDED]
     for number, run_id in enumerate(ids):
         watching.kfp.put(run_id, states[number % 4])
     watches = [watching.watch(*ids) for _ in range(500)]
-    assert watching.tick() == {"read": 1}
+    assert watching.poll() == {"read": 1}
     assert [len(watch.told()) for watch in watches] == [100] * 500
     for _ in range(40):
-        assert watching.tick().total() <= 6
-    asked = watching.tick(15)
+        assert watching.poll().total() <= 6
+    asked = watching.poll(15)
     assert asked == {"in_other_state": 2 * 15 + 1, "count": 1}
     watching.kfp.put("run-1", SUCCEEDED)
-    assert watching.tick().total() <= 6
+    assert watching.poll().total() <= 6
     assert {tuple(watch.told()) for watch in watches} == {("run-1 SUCCEEDED",)}
     assert max(watching.kfp.sizes) <= 100
 
 
 @pytest.mark.slow
 def test_cost_of_two_hundred_runs(watching: Watching) -> None:
-    """1000 watches of 200 runs in all states that there are cost at most 6 calls a tick, also while they move."""
+    """1000 watches of 200 runs in all states that there are cost at most 6 calls a poll, also while they move."""
     ids = [f"run-{number}" for number in range(200)]
     states = [PENDING, RUNNING, SUCCEEDED, FAILED, RunState.CANCELING]
     for number, run_id in enumerate(ids):
         watching.kfp.put(run_id, states[number % 5])
     for _ in range(1000):
         watching.watch(*ids)
-    assert watching.tick(3)["get"] == 40  # so many have failed: each is read whole once, twenty a tick
+    assert watching.poll(3)["get"] == 40  # so many have failed: each is read whole once, twenty a poll
     for number in range(60):
         watching.kfp.put(ids[3 * number], states[number % 5])
-        assert watching.tick().total() <= 6
+        assert watching.poll().total() <= 6
 
 
 def test_nobody_watches(watching: Watching) -> None:
@@ -95,17 +95,17 @@ def test_nobody_watches(watching: Watching) -> None:
     watching.kfp.put("a")
     watching.watch("a", "not there")
     watching.watch(where=ALL)
-    watching.tick(3)
+    watching.poll(3)
     watching.close()
     assert watching.poller.count() == 0
-    assert watching.tick(20).total() == 0
+    assert watching.poll(20).total() == 0
 
 
 def test_known_runs_are_told_at_once(watching: Watching) -> None:
     """A watch of runs that others watch already is told what is known, without a question."""
     watching.kfp.put("a")
     watching.watch("a")
-    watching.tick()
+    watching.poll()
     assert watching.watch("a").told() == ["a RUNNING"]
 
 
@@ -114,7 +114,7 @@ def test_coming_back_with_etags(watching: Watching) -> None:
     old = {run_id: watching.kfp.put(run_id).etag for run_id in ("a", "b", "c")}
     watching.kfp.put("b", SUCCEEDED)
     watch = watching.watch("a", "b", "c", known={**old, "elsewhere": "x", "c": "another"})
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["b SUCCEEDED", "c RUNNING"]
 
 
@@ -123,7 +123,7 @@ def test_coming_back_when_all_is_over(watching: Watching) -> None:
     known = {"a": watching.kfp.put("a", SUCCEEDED).etag}
     for tasks in (False, True):
         watch = watching.watch("a", known=known, tasks=tasks)
-        watching.tick()
+        watching.poll()
         assert watch.told() == ["end"]
 
 
@@ -132,13 +132,13 @@ def test_unknown_and_deleted_runs(watching: Watching) -> None:
     for run_id in ("a", "b", "c"):
         watching.kfp.put(run_id)
     watch = watching.watch("a", "b", "c", "nobody")
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["a RUNNING", "b RUNNING", "c RUNNING", "nobody gone"]
     del watching.kfp.runs["b"]
-    watching.tick(31)
+    watching.poll(31)
     assert watch.told() == ["b gone"]
     watching.kfp.runs.clear()
-    watching.tick(31)
+    watching.poll(31)
     assert sorted(watch.told()) == ["a gone", "c gone", "end"]
 
 
@@ -147,13 +147,13 @@ def test_archived_and_retried_runs(watching: Watching) -> None:
     watching.kfp.put("a", FAILED)
     watching.kfp.put("b")
     watch = watching.watch("a", "b")
-    watching.tick()
+    watching.poll()
     assert sorted(watch.told()) == ["a FAILED", "b RUNNING"]
     watching.kfp.put("b", storage_state=StorageState.ARCHIVED)
     watching.kfp.put("a", RUNNING)
-    watching.tick(31)
+    watching.poll(31)
     assert sorted(watch.told()) == ["a RUNNING", "b RUNNING"]
-    watching.tick(31)
+    watching.poll(31)
     assert watch.told() == []
 
 
@@ -162,7 +162,7 @@ def test_slow_reader(watching: Watching) -> None:
     watch = watching.watch("a")
     for state in (PENDING, RUNNING, FAILED, RUNNING, SUCCEEDED):
         watching.kfp.put("a", state)
-        watching.tick(16)
+        watching.poll(16)
     assert watch.told() == ["a SUCCEEDED", "end"]
 
 
@@ -170,14 +170,14 @@ def test_changes_of_tasks(watching: Watching) -> None:
     """Tasks are changes only for a watch that asks for them; what they made is told when the run is over."""
     watching.kfp.put("a", RUNNING, tasks=(task("t", PENDING),))
     with_tasks, without = watching.watch("a", tasks=True), watching.watch("a")
-    watching.tick()
+    watching.poll()
     assert with_tasks.told() == without.told() == ["a RUNNING"]
     watching.kfp.put("a", RUNNING, tasks=(task("t", RUNNING),))
-    watching.tick()
+    watching.poll()
     assert (with_tasks.told(), without.told()) == (["a RUNNING"], [])
     done = task("t", SUCCEEDED, outputs=(RunOutput("metric", value=0.5),))
     watching.kfp.put("a", SUCCEEDED, tasks=(done,))
-    watching.tick()
+    watching.poll()
     event = next(with_tasks.events)
     assert isinstance(event, RunChanged)
     assert event.run.tasks == (done,)
@@ -190,14 +190,14 @@ def test_cost_of_tasks(watching: Watching) -> None:
     for run_id in ids:
         watching.kfp.put(run_id)
     watch = watching.watch(*ids, tasks=True)
-    assert watching.tick(5)["get"] == 100
+    assert watching.poll(5)["get"] == 100
     assert len(watch.told()) == 100
-    assert watching.tick(5) == {"read": 5, "in_other_state": 5}
+    assert watching.poll(5) == {"read": 5, "in_other_state": 5}
     for run_id in ids:
         watching.kfp.put(run_id, RUNNING, tasks=(task("t", RUNNING),))
     for _ in range(5):
-        assert watching.tick()["get"] <= 20
-    watching.tick()
+        assert watching.poll()["get"] <= 20
+    watching.poll()
     assert len(watch.told()) == 100
 
 
@@ -205,18 +205,18 @@ def test_a_run_whose_task_waits(watching: Watching) -> None:
     """It is read whole every 30 s, and its warnings are sent once, to watches with tasks."""
     watching.kfp.put("a", tasks=(task("t", PENDING),))
     watch, without = watching.watch("a", tasks=True), watching.watch("a")
-    watching.tick()
+    watching.poll()
     assert (watch.told(), without.told()) == (["a RUNNING"], ["a RUNNING"])
     watching.kfp.waiting.add("a")
     warned = watching.kfp.put("a", warnings=("task 't' is waiting: ImagePullBackOff",))
     watching.pass_time(31)
-    assert watching.tick(3)["get"] == 1
+    assert watching.poll(3)["get"] == 1
     assert (watch.told(), without.told()) == (["a RUNNING"], [])
     watching.pass_time(31)
-    assert watching.tick(3)["get"] == 1
+    assert watching.poll(3)["get"] == 1
     assert watch.told() == []
     again = watching.watch("a", tasks=True, known={"a": warned.etag})
-    watching.tick()
+    watching.poll()
     assert again.told() == []
 
 
@@ -225,11 +225,11 @@ def test_a_run_that_was_terminated(watching: Watching) -> None:
     watching.kfp.put("a")
     watching.kfp.put("b")
     watch = watching.watch("a", "b")
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["a RUNNING", "b RUNNING"]
     watching.kfp.put("a", RunState.CANCELED)
     watching.kfp.listed_as_failed.add("a")
-    assert watching.tick(40)["get"] == 1
+    assert watching.poll(40)["get"] == 1
     assert watch.told() == ["a CANCELED"]
 
 
@@ -237,14 +237,14 @@ def test_outage(watching: Watching) -> None:
     """While KFP is away the watch stays and says so, and afterwards tells what has changed meanwhile."""
     watching.kfp.put("a")
     watch = watching.watch("a")
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["a RUNNING"]
     watching.kfp.failure = KfpUnavailableError("away")
-    watching.tick(3)
+    watching.poll(3)
     assert watch.told() == ["away"]
     watching.kfp.put("a", SUCCEEDED)
     watching.kfp.failure = None
-    watching.tick()
+    watching.poll()
     assert watch.told() == []  # but that KFP is back
     assert watch.told() == ["a SUCCEEDED", "end"]
 
@@ -254,10 +254,10 @@ def test_outage_from_the_beginning(watching: Watching) -> None:
     watching.kfp.put("a", SUCCEEDED)
     watching.kfp.failure = KfpUnavailableError("away")
     watch = watching.watch("a")
-    watching.tick(2)
+    watching.poll(2)
     assert watch.told() == ["away"]
     watching.kfp.failure = None
-    watching.tick()
+    watching.poll()
     assert watch.told() == []  # but that KFP is back
     assert watch.told() == ["a SUCCEEDED", "end"]
 
@@ -266,17 +266,17 @@ def test_refused_from_the_beginning(watching: Watching) -> None:
     """What KFP will never answer fails the watch; a fault in between only makes it wait."""
     watching.kfp.put("a")
     old = watching.watch("a")
-    watching.tick()
+    watching.poll()
     old.told()
     watching.kfp.failure = InvalidFieldError.of("namespace", "say which")
     new = watching.watch("b")
-    watching.tick()
+    watching.poll()
     with pytest.raises(InvalidFieldError):
         next(new.events)
     assert old.told() == ["away"]
     watching.kfp.failure = KfpError("a bad answer")
     later = watching.watch("c")
-    watching.tick()
+    watching.poll()
     assert later.told() == ["away"]
 
 
@@ -302,15 +302,15 @@ def test_filter_takes_up_new_runs(watching: Watching) -> None:
     """A watch of a filter tells what matches, and runs made later; it does not end when all are over."""
     watching.kfp.put("a", SUCCEEDED)
     watch = watching.watch(where=ALL)
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["a SUCCEEDED"]
     watching.kfp.put("b", PENDING)
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["b PENDING"]
     watching.kfp.put("b", SUCCEEDED)
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["b SUCCEEDED"]
-    watching.tick(20)
+    watching.poll(20)
     assert watch.told() == []
 
 
@@ -320,18 +320,18 @@ def test_filter_by_state(watching: Watching) -> None:
     watching.kfp.put("over", SUCCEEDED)
     watching.kfp.put("waits", PENDING)
     watch = watching.watch(where=where)
-    watching.tick()
+    watching.poll()
     assert watch.told() == []
     watching.kfp.put("waits", RUNNING)
     watching.kfp.put("new", PENDING)
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["waits RUNNING"]
     watching.kfp.put("waits", SUCCEEDED)
     watching.kfp.put("new", FAILED)
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["waits SUCCEEDED"]
     watching.kfp.put("waits", FAILED)
-    watching.tick(20)
+    watching.poll(20)
     assert watch.told() == []
 
 
@@ -339,10 +339,10 @@ def test_filter_by_time_of_end(watching: Watching) -> None:
     """A run that goes on matches a filter by its end when it is over."""
     watching.kfp.put("a")
     watch = watching.watch(where=RunFilter(finished_after=BEGIN))
-    watching.tick()
+    watching.poll()
     assert watch.told() == []
     watching.kfp.put("a", SUCCEEDED, finished_at=BEGIN + timedelta(hours=1))
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["a SUCCEEDED"]
 
 
@@ -351,7 +351,7 @@ def test_filter_resumed(watching: Watching) -> None:
     known = {"a": watching.kfp.put("a").etag, "b": "deleted since"}
     watching.kfp.put("a", SUCCEEDED)
     watch = watching.watch(where=RunFilter(states=frozenset({RUNNING})), known=known)
-    watching.tick()
+    watching.poll()
     assert sorted(watch.told()) == ["a SUCCEEDED", "b gone"]
 
 
@@ -359,22 +359,22 @@ def test_run_that_comes_late(watching: Watching) -> None:
     """A run is found though KFP shows it only after another one that was made after it."""
     first = watching.kfp.put("first")
     watch = watching.watch(where=ALL)
-    watching.tick()
+    watching.poll()
     watching.kfp.runs["later"] = replace(first, run_id="later", created_at=BEGIN + timedelta(seconds=7))
-    watching.tick()
+    watching.poll()
     watching.kfp.runs["late"] = replace(first, run_id="late", created_at=BEGIN + timedelta(seconds=3))
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["first RUNNING", "later RUNNING", "late RUNNING"]
 
 
 def test_cost_of_filters(watching: Watching) -> None:
-    """Watches of the same filter share their questions; in quiet times one a tick that finds nothing."""
+    """Watches of the same filter share their questions; in quiet times one a poll that finds nothing."""
     watching.kfp.put("a")
     watches = [watching.watch(where=RunFilter(labels={"team": "vision"})) for _ in range(50)]
-    watching.tick()
+    watching.poll()
     assert [watch.told() for watch in watches] == [["a RUNNING"]] * 50
-    watching.tick(20)
-    assert watching.tick() in ({"made": 1, "in_other_state": 1}, {"made": 1, "in_other_state": 1, "count": 1})
+    watching.poll(20)
+    assert watching.poll() in ({"made": 1, "in_other_state": 1}, {"made": 1, "in_other_state": 1, "count": 1})
 
 
 def test_bound_of_a_filter(watching: Watching) -> None:
@@ -382,15 +382,15 @@ def test_bound_of_a_filter(watching: Watching) -> None:
     for number in range(MAX_FOLLOWED + 5):
         watching.kfp.put(f"run-{number}")
     watch = watching.watch(where=ALL)
-    watching.tick()
+    watching.poll()
     told = watch.told()
     assert len(told) == MAX_FOLLOWED
     assert "run-4 RUNNING" not in told
     watching.kfp.put("new")
-    watching.tick()
+    watching.poll()
     watching.kfp.put("run-5", SUCCEEDED)
     watching.kfp.put("run-6", SUCCEEDED)
-    watching.tick()
+    watching.poll()
     assert watch.told() == ["new RUNNING", "run-6 SUCCEEDED"]
 
 
@@ -398,4 +398,4 @@ def test_experiment_of_a_filter(watching: Watching) -> None:
     """The experiment of a filter is found once, when the watch begins."""
     watching.watch(where=RunFilter(experiment=ExperimentRef(name="e")))
     assert watching.kfp.asked["experiment_id"] == 1
-    assert "experiment_id" not in watching.tick(3)
+    assert "experiment_id" not in watching.poll(3)

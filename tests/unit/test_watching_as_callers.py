@@ -39,10 +39,10 @@ def watch(watching: Watching, who: Authorization | None, *, filtered: bool) -> R
 def test_each_watch_is_looked_after_as_its_caller(watching: Watching, filtered: bool) -> None:
     """Two callers watch the same run: KFP is asked for it as each of them, and never as somebody else."""
     watches = [watch(watching, who, filtered=filtered) for who in (ALICE, BOB)]
-    watching.tick()
+    watching.poll()
     assert [one.told() for one in watches] == [["a RUNNING"], ["a RUNNING"]]
     watching.kfp.put("a", SUCCEEDED)
-    watching.tick(20)
+    watching.poll(20)
     assert [one.told()[0] for one in watches] == ["a SUCCEEDED", "a SUCCEEDED"]
     assert set(watching.kfp.asked_as) == {ALICE, BOB}
 
@@ -54,17 +54,17 @@ def test_who_may_not_see_a_run_is_not_told_of_it(watching: Watching, filtered: b
     watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
     if bob_first:
         bob, alice = (watch(watching, who, filtered=filtered) for who in (BOB, ALICE))
-        watching.tick()
+        watching.poll()
     else:
         alice = watch(watching, ALICE, filtered=filtered)
-        watching.tick()
+        watching.poll()
         bob = watch(watching, BOB, filtered=filtered)
-        watching.tick()
+        watching.poll()
     with pytest.raises(PermissionDeniedError):
         bob.told()
     assert alice.told() == ["a RUNNING"]
     watching.kfp.put("a", SUCCEEDED)
-    watching.tick(2)
+    watching.poll(2)
     assert alice.told()[0] == "a SUCCEEDED"
 
 
@@ -81,10 +81,10 @@ def test_credentials_that_expire_end_the_watch(watching: Watching, tasks: bool) 
     """When KFP accepts a caller's credentials no more, all watches with them end; nobody else can send better ones."""
     expired = [watching.watch("a", tasks=tasks, who=ALICE), watching.watch(where=RunFilter(), tasks=tasks, who=ALICE)]
     other = watching.watch("a", tasks=tasks, who=BOB)
-    watching.tick()
+    watching.poll()
     assert [one.told() for one in (*expired, other)] == [["a RUNNING"]] * 3
     watching.kfp.refused[ALICE] = UnauthenticatedError("expired")
-    watching.tick()
+    watching.poll()
     for one in expired:
         with pytest.raises(UnauthenticatedError):
             one.told()
@@ -95,7 +95,7 @@ def test_credentials_that_expire_end_the_watch(watching: Watching, tasks: bool) 
 def test_the_same_credentials_share(watching: Watching) -> None:
     """Many watches with the same credentials cost KFP what one does."""
     watches = [watching.watch("a", who=Authorization(ALICE.value)) for _ in range(50)]
-    assert watching.tick() == {"read": 1}
+    assert watching.poll() == {"read": 1}
     assert {tuple(one.told()) for one in watches} == {("a RUNNING",)}
 
 
@@ -105,11 +105,11 @@ def test_nothing_is_kept_of_who_has_gone() -> None:
     watching.kfp.put("a")
     for filtered in (False, True):
         watch(watching, ALICE, filtered=filtered)
-    watching.tick()
+    watching.poll()
     registry = watching.poller._registry
-    assert len(registry.boards()) == 1
+    assert len(registry.caches()) == 1
     watching.close()
-    assert not registry.boards()
+    assert not registry.caches()
     assert not registry.groups()
 
 
@@ -117,4 +117,6 @@ def test_a_scope_shows_no_secret(watching: Watching) -> None:
     """What is kept of watches shows nobody's credentials when it is printed."""
     watch(watching, ALICE, filtered=True)
     registry = watching.poller._registry
-    assert "canary" not in repr([registry.boards(), [group.scope for group in registry.groups()]])
+    assert "canary" not in repr(
+        [[one.scope, one] for one in registry.caches()] + [[one.cache.scope] for one in registry.groups()]
+    )

@@ -154,7 +154,7 @@ def _words(event: RunChanged | RunGone) -> str:
 
 
 class Watching:
-    """A poller before a fake KFP, ticked by hand, and its watches."""
+    """A poller before a fake KFP, polled by hand, and its watches."""
 
     def __init__(self) -> None:
         self.kfp = FakeLooks()
@@ -175,11 +175,11 @@ class Watching:
         wanted = Wanted(run_ids, where, "", known or {}, tasks)
         return Reader(self._stack.enter_context(self.poller.open(wanted, call)), call)
 
-    def tick(self, times: int = 1, elapsed: float = 2.0) -> Counter[str]:
+    def poll(self, times: int = 1, elapsed: float = 2.0) -> Counter[str]:
         """Looks at KFP; tells what it was asked."""
         self.kfp.asked.clear()
         for _ in range(times):
-            self.poller.tick(elapsed)
+            self.poller.poll(elapsed)
         return self.kfp.asked
 
     def pass_time(self, seconds: float) -> None:

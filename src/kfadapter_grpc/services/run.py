@@ -99,7 +99,7 @@ class RunServicer(RunServiceServicer):
 
     def _tell_watches(self, run: Run) -> None:
         if self._watches is not None:
-            self._watches.learn(run)
+            self._watches.update(run)
 
     def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
         """Reads the log of a task."""

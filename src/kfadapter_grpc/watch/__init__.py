@@ -1,4 +1,4 @@
-"""Follows runs for those who watch: one poller for all, and bookkeeping that tells each what is news to it."""
+"""Watches runs: one poller for all watches, and a cache from which each is sent what is news to it."""
 
 from kfadapter_grpc.watch.poller import WatchPoller
 from kfadapter_grpc.watch.watch import Wanted

@@ -1,4 +1,4 @@
-"""The one poller of the process: a thread that looks at KFP for all watches, and lives while there are any."""
+"""The one poller of the process: a thread that polls KFP for all watches, and lives while there are any."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import structlog
 
 from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.watch.mailbox import Mailbox
+from kfadapter_grpc.watch.poll import Poll
 from kfadapter_grpc.watch.registry import Registry
-from kfadapter_grpc.watch.tick import Ticker
-from kfadapter_grpc.watch.watch import Watch
+from kfadapter_grpc.watch.watch import EventQueue, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,32 +30,14 @@ if TYPE_CHECKING:
     from kfadapter_grpc.watch.watch import Wanted
 
 HEARTBEAT_SECONDS = 30.0
-"""After how long without an event a heartbeat is told."""
-TICK_SECONDS = 2.0
-"""How far apart ticks are while something moves."""
-SLOWEST_TICK_SECONDS = 9.0
+"""After how long without an event a heartbeat is sent."""
+POLL_SECONDS = 2.0
+"""How far apart polls are while something changes."""
+SLOWEST_POLL_SECONDS = 9.0
 """How far apart they are while nothing does; with the jitter and KFP's own time, below 10 s."""
-_QUIET_TICKS = 10
+_QUIET_POLLS = 10
 _SLOWER = 1.25
 _JITTER = 0.1
-
-
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-class Pace:
-    """How far apart the ticks are."""
-
-    def __init__(self) -> None:
-        self._quiet = 0
-
-    def next(self, *, moved: bool) -> float:
-        """Seconds until the next tick, by what came of the last one."""
-        self._quiet = 0 if moved else self._quiet + 1
-        slower = _SLOWER ** min(max(self._quiet - _QUIET_TICKS, 0), 20)
-        seconds = min(TICK_SECONDS * slower, SLOWEST_TICK_SECONDS)
-        return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - jitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +45,40 @@ class WatchFigures:
     """What watching amounts to.
 
     Attributes:
-        watches: How many there are.
-        runs: How many runs are followed for them.
-        ticks: How often KFP has been looked at.
-        questions: How many questions it has been asked.
+        watches: How many watches there are.
+        runs: How many runs they are subscribed to; one in two scopes counts twice.
+        polls: How many polls of KFP there were.
+        requests: How many requests KFP was sent.
     """
 
     watches: int
     runs: int
-    ticks: int
-    questions: int
+    polls: int
+    requests: int
 
 
 class WatchPoller:
-    """Opens watches, and tells them what happens. Safe to use from many threads; making one asks KFP nothing."""
+    """Opens watches, and sends them events. Safe to use from many threads; making one sends KFP nothing."""
 
-    def __init__(self, looks: RunLooks, *, threaded: bool = True, now: Callable[[], datetime] = _utc_now) -> None:
-        """Will ask `looks`.
+    def __init__(
+        self,
+        looks: RunLooks,
+        *,
+        threaded: bool = True,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        """Polls through `looks`.
 
         Args:
-            looks: Knows the runs.
-            threaded: Whether a thread ticks by itself; otherwise somebody calls `tick`.
-            now: Tells the time at which something was seen.
+            looks: Reads the runs.
+            threaded: Whether a thread polls by itself; otherwise `poll` must be called.
+            now: Returns the time at which something was seen.
         """
         self._looks = looks
         self._threaded = threaded
         self._now = now
         self._registry = Registry(now)
-        self._ticker = Ticker(looks, self._registry)
+        self._poll = Poll(looks, self._registry)
         self._changed = threading.Condition(self._registry.lock)
         self._thread: threading.Thread | None = None
         self._woken = False
@@ -101,57 +88,63 @@ class WatchPoller:
     def open(self, wanted: Wanted, call: Call) -> Iterator[Iterator[RunEvent]]:
         """Watches for as long as the block lasts.
 
-        The events end when all runs of a watch of ids are over. Where KFP is asked as the caller, it is asked so for
-        this watch, too: only watches with the same credentials share what is known.
+        The events end when all runs of a watch of ids have finished. If callers' credentials are forwarded to KFP, they
+        are for this watch, too: only watches with the same credentials share what is known.
 
         Raises:
-            UnauthenticatedError: KFP does not, or no more, accept the caller's own credentials; while the events are
+            UnauthenticatedError: KFP does not, or no longer, accept the caller's own credentials; while the events are
                 read.
-            PermissionDeniedError: KFP does not, or no more, let the caller see the runs; while the events are read.
+            PermissionDeniedError: KFP does not, or no longer, let the caller see the runs; while the events are read.
             DrainingError: The adapter is shutting down; also while the events are read.
-            CallCancelledError: The caller has gone; while the events are read.
-            ExperimentNotFoundError: There is no experiment as the filter names it.
+            CallCancelledError: The client cancelled the call; while the events are read.
+            ExperimentNotFoundError: The filter's experiment does not exist.
             AmbiguousNameError: Several experiments have that name.
         """
-        watch = Watch(self._resolved(wanted, call), Mailbox(self._now), call.authorization)
-        forget = call.on_cancel(lambda: watch.mailbox.fail(CallCancelledError("the caller went away")))
+        where = wanted.where
+        if where is not None and where.experiment is not None:
+            ref = ExperimentRef(experiment_id=self._looks.experiment_id(where.experiment, call))
+            wanted = replace(wanted, where=replace(where, experiment=ref))
+        watch = Watch(wanted, EventQueue(self._now), call.authorization)
+        forget = call.on_cancel(lambda: watch.events.fail(CallCancelledError("the client cancelled the call")))
         try:
             self._add(watch)
-            yield watch.mailbox.read(HEARTBEAT_SECONDS)
+            yield watch.events.read(HEARTBEAT_SECONDS)
         finally:
             forget()
-            self._remove(watch)
+            with self._changed:
+                self._registry.remove(watch)
+                self._changed.notify_all()
 
-    def tick(self, elapsed: float = TICK_SECONDS) -> bool:
-        """Looks at KFP once, and has told what is news; tells whether anything moved."""
-        self._ticker.tick(elapsed)
-        self._tell_reachable()
-        return self._ticker.moved
+    def poll(self, elapsed: float = POLL_SECONDS) -> bool:
+        """Polls KFP once, and sends what is news; returns whether anything changed."""
+        self._poll.run(elapsed)
+        self._send_reachable()
+        return self._poll.moved
 
     def _first_looks(self) -> None:
-        self._ticker.first_looks()
-        self._tell_reachable()
+        self._poll.run_first()
+        self._send_reachable()
 
-    def _tell_reachable(self) -> None:
+    def _send_reachable(self) -> None:
         for watch in self._registry.watches():
-            watch.mailbox.tell_reachable(reachable=self._ticker.reachable)
+            watch.events.set_reachable(reachable=self._poll.reachable)
 
-    def learn(self, run: Run) -> None:
-        """Has all who watch a run told how it was seen just now: by the next tick it may have moved on.
+    def update(self, run: Run) -> None:
+        """Sends all who watch a run how it was seen just now: by the next poll it may have moved on.
 
-        That a run was stopped is seen only while it stops: servers call its end a failure.
+        That a run was terminated is visible only while it stops: servers call its end a failure.
         """
-        for _, board in self._registry.boards():
-            self._registry.learn(board, [run])
+        for cache in self._registry.caches():
+            cache.update([run])
 
     def drain(self) -> None:
-        """Ends all watches with DRAINING, and opens no more. Harmless when repeated."""
+        """Ends all watches with DRAINING, and opens no more. No-op if repeated."""
         with self._changed:
             self._draining = True
             self._changed.notify_all()
         for watch in self._registry.watches():
-            watch.mailbox.fail(_draining())
-        self._ticker.close()
+            watch.events.fail(_draining())
+        self._poll.close()
 
     def close(self) -> None:
         """Ends all watches, and the thread."""
@@ -161,55 +154,44 @@ class WatchPoller:
             thread.join()
 
     def count(self) -> int:
-        """Tells how many watches there are."""
+        """Returns how many watches there are."""
         return len(self._registry)
 
     def figures(self) -> WatchFigures:
-        """Tells what watching amounts to."""
-        registry, ticker = self._registry, self._ticker
-        return WatchFigures(len(registry), registry.count_runs(), ticker.ticks, ticker.questions)
+        """Returns what watching amounts to."""
+        runs = sum(map(len, self._registry.caches()))
+        return WatchFigures(self.count(), runs, self._poll.polls, self._poll.requests)
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread is there."""
+        """Whether the thread runs."""
         return self._thread is not None
-
-    def _resolved(self, wanted: Wanted, call: Call) -> Wanted:
-        """Names the experiment of a filter by its id."""
-        where = wanted.where
-        if where is None or where.experiment is None:
-            return wanted
-        ref = ExperimentRef(experiment_id=self._looks.experiment_id(where.experiment, call))
-        return replace(wanted, where=replace(where, experiment=ref))
 
     def _add(self, watch: Watch) -> None:
         with self._changed:
             if self._draining:
                 raise _draining()
             self._registry.add(watch)
-            watch.mailbox.tell_reachable(reachable=self._ticker.reachable)
+            watch.events.set_reachable(reachable=self._poll.reachable)
             self._wake()
             if self._threaded and self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watch-poller", daemon=True)
                 self._thread.start()
 
-    def _remove(self, watch: Watch) -> None:
-        with self._changed:
-            self._registry.remove(watch)
-            self._changed.notify_all()
-
     def _run(self) -> None:
-        """Ticks; what has just begun to be watched is looked at in between, so that its watch need not wait."""
-        pace, due, before = Pace(), time.monotonic(), time.monotonic()
+        """The poll loop; in between it reads what new watches wait for, so that they need not."""
+        due = before = time.monotonic()
+        quiet = 0
         while self._wait(due - time.monotonic()):
             began = time.monotonic()
             if began >= due:
-                self._or_log(partial(self.tick, began - before))
-                before, due = began, began + pace.next(moved=self._ticker.moved)
+                self._or_log(partial(self.poll, began - before))
+                quiet = 0 if self._poll.moved else quiet + 1
+                before, due = began, began + _pause(quiet)
             else:
                 self._or_log(self._first_looks)
-                due = min(due, began + TICK_SECONDS)
-            if self._ticker.behind and self._ticker.reachable:
+                due = min(due, began + POLL_SECONDS)
+            if self._poll.behind and self._poll.reachable:
                 self._wake()
 
     def _or_log(self, look: Callable[[], object]) -> None:
@@ -226,7 +208,7 @@ class WatchPoller:
             self._changed.notify_all()
 
     def _wait(self, seconds: float) -> bool:
-        """Waits for the next tick, or for a new watch; False if nobody watches any more."""
+        """Waits for the next poll, or for a new watch; False if there are no watches left."""
         with self._changed:
             self._changed.wait_for(lambda: self._woken or self._draining or not self._registry, timeout=seconds)
             self._woken = False
@@ -234,6 +216,13 @@ class WatchPoller:
                 self._thread = None
                 return False
             return True
+
+
+def _pause(quiet: int) -> float:
+    """Seconds until the next poll, after so many in which nothing changed."""
+    slower = _SLOWER ** min(max(quiet - _QUIET_POLLS, 0), 20)
+    seconds = min(POLL_SECONDS * slower, SLOWEST_POLL_SECONDS)
+    return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - jitter
 
 
 def _draining() -> DrainingError:

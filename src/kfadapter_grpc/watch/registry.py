@@ -1,27 +1,91 @@
-"""Who watches what: all boards and filters of the process, safe to use from many threads."""
+"""All watches of the process, what is known for them by scope, and their filters."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.watch.board import Board
-from kfadapter_grpc.watch.filters import FilterGroup, filter_key
+from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.watch.cache import RunCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from kfadapter_grpc.contract.runs import Run
-    from kfadapter_grpc.watch.filters import FilterKey
+    from kfadapter_grpc.contract.runs import Run, RunFilter
     from kfadapter_grpc.watch.watch import Scope, Watch
+
+MAX_FOLLOWED = 1000
+"""How many runs are watched for one filter: the newest."""
+_UNFINISHED = frozenset(state for state in RunState if not state.is_over)
+_CLOCKS_DIFFER = timedelta(minutes=1)
+"""How far KFP's clock may be off ours."""
+_COMES_LATE = timedelta(seconds=10)
+"""How long after its time of creation a run may become visible: KFP makes its workflow in between."""
+_LATE_POLLS = 10
+"""For how many polls after a new run such late ones are looked for."""
+
+
+class FilterGroup:
+    """All watches of one filter.
+
+    Attributes:
+        where: The filter.
+        cache: What is known for their scope.
+        watches: The watches.
+        run_ids: The runs that they are subscribed to, the newest last.
+    """
+
+    def __init__(self, where: RunFilter, cache: RunCache) -> None:
+        self.where = where
+        self.cache = cache
+        self.watches: set[Watch] = set()
+        self.run_ids: dict[str, None] = {}
+        self._seen: datetime | None = None
+        self._late_polls = 0
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was listed for it yet."""
+        return self._seen is None
+
+    def lists(self) -> Sequence[RunFilter]:
+        """What to list now: at first what matches, or may come to match; then what is new."""
+        where = self.where
+        if self._seen is not None:
+            after = self._seen - _COMES_LATE if self._late_polls else self._seen
+            after = max(after, where.created_after) if where.created_after else after
+            return [replace(where, states=frozenset(), finished_after=None, created_after=after)]
+        if where.states or where.finished_after:
+            return [where, replace(where, states=_UNFINISHED, finished_after=None)]
+        return [where]
+
+    def add(self, found: Iterable[Run], now: datetime) -> Sequence[str]:
+        """Takes what was listed; returns the ids of the runs that are new."""
+        first = self._seen is None
+        before = self._seen or now - _CLOCKS_DIFFER
+        runs = sorted(found, key=lambda run: (run.created_at or before, run.run_id))
+        self._seen = max([before, *(run.created_at for run in runs if run.created_at)])
+        self._late_polls = _LATE_POLLS if first or self._seen > before else max(self._late_polls - 1, 0)
+        new = [run.run_id for run in runs if run.run_id not in self.run_ids]
+        self.run_ids.update(dict.fromkeys(new))
+        return new
+
+    def drop_oldest(self) -> Sequence[str]:
+        """Drops the oldest runs beyond `MAX_FOLLOWED`; returns their ids."""
+        dropped = list(self.run_ids)[: max(len(self.run_ids) - MAX_FOLLOWED, 0)]
+        for run_id in dropped:
+            del self.run_ids[run_id]
+        return dropped
 
 
 class Registry:
-    """The watches of the process.
+    """The watches of the process. Safe to use from many threads.
 
     Attributes:
-        lock: Held while a board is used.
+        lock: Held while anything of it is used.
     """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -29,108 +93,75 @@ class Registry:
         self.lock = threading.RLock()
         self._now = now
         self._watches: set[Watch] = set()
-        self._boards: dict[Scope, Board] = {}
-        self._groups: dict[FilterKey, FilterGroup] = {}
+        self._caches: dict[Scope, RunCache] = {}
+        self._groups: list[FilterGroup] = []
 
     def __len__(self) -> int:
         return len(self._watches)
 
     def add(self, watch: Watch) -> None:
-        """Has a watch told from now on."""
+        """Subscribes a watch to its runs, or to those of its filter."""
         with self.lock:
             self._watches.add(watch)
+            cache = self._caches.setdefault(watch.scope, RunCache(watch.scope, self.lock, self._now))
             ids: dict[str, None] = dict.fromkeys(watch.wanted.run_ids)
             where = watch.wanted.where
             if where is not None:
-                group = self._groups.setdefault(filter_key(where, watch.scope), FilterGroup(where, watch.scope))
+                same = (one for one in self._groups if one.cache is cache and one.where == where)
+                group = next(same, None)
+                if group is None:
+                    group = FilterGroup(where, cache)
+                    self._groups.append(group)
                 group.watches.add(watch)
                 ids = dict.fromkeys([*group.run_ids, *watch.wanted.known_etags])
-            self._boards.setdefault(watch.scope, Board()).follow(watch, ids)
+            cache.subscribe(watch, ids)
 
     def remove(self, watch: Watch) -> None:
-        """Has a watch told no more, and forgets what only it was about."""
+        """Ends a watch, and drops what was known only for it."""
         with self.lock:
             self._watches.discard(watch)
-            scope, where = watch.scope, watch.wanted.where
-            board = self._boards.get(scope)
-            if board is not None:
-                board.leave(watch)
-            if where is not None:
-                self._leave_group(watch, filter_key(where, scope))
-            if not any(one.scope == scope for one in self._watches):
-                self._boards.pop(scope, None)
+            cache = self._caches.get(watch.scope)
+            if cache is not None:
+                cache.unsubscribe(watch, watch.run_ids)
+            for group in self._groups:
+                group.watches.discard(watch)
+            self._groups = [group for group in self._groups if group.watches]
+            if not any(one.scope == watch.scope for one in self._watches):
+                self._caches.pop(watch.scope, None)
 
     def watches(self) -> Sequence[Watch]:
         """All watches."""
         with self.lock:
             return list(self._watches)
 
-    def count_runs(self) -> int:
-        """Tells how many runs are followed; one that is followed for two of these counts twice."""
+    def caches(self) -> Sequence[RunCache]:
+        """What is known, by scope."""
         with self.lock:
-            return sum(map(len, self._boards.values()))
-
-    def boards(self) -> Sequence[tuple[Scope, Board]]:
-        """All boards, by what their watches have in common."""
-        with self.lock:
-            return list(self._boards.items())
+            return list(self._caches.values())
 
     def groups(self) -> Sequence[FilterGroup]:
         """All filters."""
         with self.lock:
-            return list(self._groups.values())
+            return list(self._groups)
 
-    def learn(self, board: Board, runs: Sequence[Run], *, complete: bool = False) -> bool:
-        """Takes runs as they are now; tells whether one has changed."""
+    def add_listed(self, group: FilterGroup, runs: Sequence[Run]) -> bool:
+        """Takes what was listed for a filter; returns whether there are new runs, or changed ones."""
         with self.lock:
-            at = self._now()
-            changed = [board.learn(run, at, complete=complete) for run in runs]
-        return any(changed)
-
-    def look_closer(self, board: Board, run_ids: Sequence[str]) -> None:
-        """Has runs read whole again whose tasks have been waiting for a while."""
-        with self.lock:
-            board.look_closer(run_ids, self._now())
-
-    def lose(self, board: Board, run_ids: Sequence[str]) -> bool:
-        """Takes note of runs that are not there; tells whether there are any."""
-        with self.lock:
-            for run_id in run_ids:
-                board.lose(run_id, self._now())
-        return bool(run_ids)
-
-    def take_up(self, group: FilterGroup, runs: Sequence[Run]) -> bool:
-        """Takes what a filter's questions found; tells whether there are new runs, or changed ones."""
-        with self.lock:
-            board = self._boards.get(group.scope)
-            if board is None:
+            if not group.watches:
                 return False
-            new = group.take_up(runs, self._now())
+            new = group.add(runs, self._now())
             for watch in group.watches:
                 watch.begun = True
-                board.follow(watch, new)
-            changed = self.learn(board, runs)
+                group.cache.subscribe(watch, new)
+            changed = group.cache.update(runs)
             dropped = group.drop_oldest()
             for watch in group.watches:
-                board.leave(watch, dropped)
+                group.cache.unsubscribe(watch, dropped)
             return bool(new) or changed
 
-    def refuse(self, scope: Scope, error: Exception, *, for_good: bool) -> None:
-        """Ends the watches of a scope for which KFP has never answered, as it never will; `for_good`: all of them."""
+    def fail(self, scope: Scope, error: Exception, *, for_good: bool) -> None:
+        """Fails the watches of a scope for which KFP has never answered, as it never will; `for_good`: all of them."""
         with self.lock:
             for watch in self._watches:
                 if watch.scope == scope and (for_good or not watch.begun):
-                    watch.mailbox.fail(error)
-
-    def _leave_group(self, watch: Watch, key: FilterKey) -> None:
-        group = self._groups.get(key)
-        if group is not None:
-            group.watches.discard(watch)
-            if not group.watches:
-                del self._groups[key]
-
-
-def asked(run_ids: Sequence[str], found: Sequence[Run]) -> Iterator[str]:
-    """The ids of which nothing was found."""
-    there = {run.run_id for run in found}
-    return (run_id for run_id in run_ids if run_id not in there)
+                    watch.events.fail(error)

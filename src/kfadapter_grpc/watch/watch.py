@@ -1,36 +1,36 @@
-"""One watch: what its caller wants, what it knows already, and what it is to be told."""
+"""One watch: what its caller wants, what the caller knows already, and the events to send."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.listing import StorageState
-from kfadapter_grpc.contract.runs import RunGone, RunState
+from kfadapter_grpc.contract.runs import Heartbeat, RunGone, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
     from kfadapter_grpc.contract.call import Authorization
-    from kfadapter_grpc.contract.runs import Run, RunChanged, RunFilter
-    from kfadapter_grpc.watch.mailbox import Mailbox
+    from kfadapter_grpc.contract.runs import Run, RunChanged, RunEvent, RunFilter
 
 _LEFT = "left"
-"""What a watch of a filter knows of a run that does not match any more."""
+"""What a watch of a filter knows of a run that no longer matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a caller wants to watch; it names runs, or a filter.
+    """What a caller watches: runs by id, or a filter.
 
     Attributes:
         run_ids: The runs.
         where: The filter; its experiment is named by id.
-        namespace: Where.
-        known_etags: What the caller knows already.
-        tasks: Whether a change of a task is one.
+        namespace: The namespace.
+        known_etags: What the caller knows already, by run id.
+        tasks: Whether a change of a task is an event.
     """
 
     run_ids: tuple[str, ...] = ()
@@ -45,87 +45,156 @@ class Scope:
     """What watches must have in common to share what is known: what one of them may see, so may the others.
 
     Attributes:
-        namespace: Where the runs are.
-        authorization: As whom KFP is asked; None: as the adapter.
+        namespace: The namespace of the runs.
+        authorization: The caller's own credentials towards KFP; None: the adapter's.
     """
 
     namespace: str
     authorization: Authorization | None = None
 
 
+class EventQueue:
+    """Holds only the newest event of each run, so a slow reader costs no more than the runs that it watches.
+
+    One thread reads, others write.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        """Takes the time of heartbeats from `now`."""
+        self._now = now
+        self._changed = threading.Condition()
+        self._pending: dict[str, RunChanged | RunGone] = {}
+        self._reachable = self._sent_reachable = True
+        self._finished = False
+        self._failure: Exception | None = None
+
+    def put(self, run_id: str, event: RunChanged | RunGone) -> None:
+        """Adds the newest event of a run, in place of one that was not read."""
+        with self._changed:
+            self._pending[run_id] = event
+            self._changed.notify()
+
+    def set_reachable(self, *, reachable: bool) -> None:
+        """Has a heartbeat sent at once if that changes whether KFP is reachable."""
+        with self._changed:
+            self._reachable = reachable
+            self._changed.notify()
+
+    def finish(self) -> None:
+        """Ends the reading after the events that were not read."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify()
+
+    def fail(self, error: Exception) -> None:
+        """Ends the reading with an error, at once; the first one counts."""
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify()
+
+    def read(self, heartbeat_seconds: float) -> Iterator[RunEvent]:
+        """Yields events as they come, and a heartbeat after so many seconds without one.
+
+        Raises:
+            Exception: What `fail` was given.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_news, timeout=heartbeat_seconds)
+                event = self._next()
+            if event is None:
+                return
+            yield event
+
+    def _has_news(self) -> bool:
+        return bool(self._pending or self._finished or self._failure) or self._reachable is not self._sent_reachable
+
+    def _next(self) -> RunEvent | None:
+        """The next event; None at the end."""
+        if self._failure is not None:
+            raise self._failure
+        if self._pending and self._reachable is self._sent_reachable:
+            return self._pending.pop(next(iter(self._pending)))
+        if self._finished and not self._pending:
+            return None
+        self._sent_reachable = self._reachable
+        return Heartbeat(self._reachable, self._now())
+
+
 class Watch:
     """One caller who watches.
 
     Attributes:
-        wanted: What the caller wants.
-        scope: Whom the watch may share with.
-        mailbox: Where the caller reads.
-        followed: The ids of the runs that are followed for it.
+        wanted: What the caller watches.
+        scope: What other watches must have in common with it to share what is known.
+        events: The events to send.
+        run_ids: The ids of the runs that it is subscribed to.
         begun: Whether KFP has answered for it.
     """
 
-    def __init__(self, wanted: Wanted, mailbox: Mailbox, authorization: Authorization | None = None) -> None:
+    def __init__(self, wanted: Wanted, events: EventQueue, authorization: Authorization | None = None) -> None:
         self.wanted = wanted
         self.scope = Scope(wanted.namespace, authorization)
-        self.mailbox = mailbox
-        self.followed: set[str] = set()
+        self.events = events
+        self.run_ids: set[str] = set()
         self.begun = False
-        self._told = dict(wanted.known_etags)
-        self._open = set(wanted.run_ids)
+        self._sent = dict(wanted.known_etags)
+        self._unfinished = set(wanted.run_ids)
 
     def satisfied_with(self, run: Run, *, complete: bool) -> bool:
-        """Whether a run can be sent as it was read: only a whole read has tasks, and why a run failed."""
+        """Whether a run can be sent as it was read: only a complete read has tasks, and why a run failed."""
         return complete or not (self.wanted.tasks or run.state is RunState.FAILED) or self._knows(run)
 
-    def tell(self, event: RunChanged) -> None:
-        """Takes note of a run as it is now, and has it told if that is news."""
+    def send(self, event: RunChanged) -> None:
+        """Sends a run as it is now, if that is news to the caller."""
         self.begun, run = True, event.run
         if not self._knows(run):
-            self.mailbox.put(run.run_id, event)
+            self.events.put(run.run_id, event)
         if self._matches(run):
-            self._told[run.run_id] = self._key(run)
-        elif run.run_id in self._told:
-            self._told[run.run_id] = _LEFT
-        if self.wanted.where is None:
-            self._count(run.run_id, over=run.state.is_over)
+            self._sent[run.run_id] = self._key(run)
+        elif run.run_id in self._sent:
+            self._sent[run.run_id] = _LEFT
+        self._count(run.run_id, finished=run.state.is_over)
 
-    def tell_gone(self, run_id: str, at: datetime) -> None:
-        """Takes note that a run is not there."""
+    def send_gone(self, run_id: str, at: datetime) -> None:
+        """Sends that a run does not exist, if the caller knows of it."""
         self.begun = True
-        known = self._told.pop(run_id, None)
+        known = self._sent.pop(run_id, None)
         if known is not None or self.wanted.where is None:
-            self.mailbox.put(run_id, RunGone(run_id, at))
-        if self.wanted.where is None:
-            self._count(run_id, over=True)
+            self.events.put(run_id, RunGone(run_id, at))
+        self._count(run_id, finished=True)
 
     def forget(self, run_id: str) -> None:
-        """Forgets a run that is not followed any more."""
-        self.followed.discard(run_id)
-        self._told.pop(run_id, None)
+        """Forgets a run that it is no longer subscribed to."""
+        self.run_ids.discard(run_id)
+        self._sent.pop(run_id, None)
 
-    def _count(self, run_id: str, *, over: bool) -> None:
-        if not over:
-            self._open.add(run_id)
+    def _count(self, run_id: str, *, finished: bool) -> None:
+        """A watch of runs by id ends when all of them have finished."""
+        if self.wanted.where is not None:
             return
-        self._open.discard(run_id)
-        if not self._open:
-            self.mailbox.finish()
+        if not finished:
+            self._unfinished.add(run_id)
+            return
+        self._unfinished.discard(run_id)
+        if not self._unfinished:
+            self.events.finish()
 
     def _knows(self, run: Run) -> bool:
-        known = self._told.get(run.run_id)
+        known = self._sent.get(run.run_id)
         if known in {self._key(run), run.etag}:
             return True
         return known in {None, _LEFT} and not self._matches(run)
 
     def _key(self, run: Run) -> str:
-        """Names what of a run's condition this watch tells."""
+        """Identifies what this watch sends of a run's condition."""
         if self.wanted.tasks:
             return run.etag
         # Many watches hold this of many runs: one text for all of them.
         return sys.intern(f"{run.state.value} {run.storage_state.value} {run.finished_at}")
 
     def _matches(self, run: Run) -> bool:
-        """Whether a run matches in what may change of it; the rest was looked at when it was taken up."""
+        """Whether a run matches in what may change of it; the rest was compared when it was found."""
         where = self.wanted.where
         if where is None:
             return True

@@ -1,0 +1,225 @@
+"""One poll of KFP for everything that is watched: which requests, and how few of them.
+
+For each known state one request names up to 100 runs and lists those in another state; that costs KFP 12 ms and two
+bytes while nothing has changed. What changes more rarely is requested in turns: whether finished runs go on, whether a
+run was archived or deleted.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import (
+    AdapterError,
+    CallCancelledError,
+    ExperimentNotFoundError,
+    InvalidFieldError,
+    KfpRejectedCredentialsError,
+    KfpTimeoutError,
+    KfpUnavailableError,
+    PermissionDeniedError,
+    RunNotFoundError,
+    UnauthenticatedError,
+)
+from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.watch.cache import chunks
+from kfadapter_grpc.watch.registry import MAX_FOLLOWED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kfadapter_grpc.contract.repository import RunLooks
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.watch.cache import RunCache
+    from kfadapter_grpc.watch.registry import FilterGroup, Registry
+    from kfadapter_grpc.watch.watch import Scope
+
+REQUEST_SECONDS = 10.0
+"""How long KFP has to answer one request."""
+ROUND_SECONDS = 30.0
+"""How long it takes until what changes rarely has been requested once."""
+MAX_FIRST_READS = 3
+"""How many requests of one poll are about runs that were not read yet."""
+MAX_WHOLE_READS = 20
+"""How many runs are read completely, one by one, in one poll."""
+_OF_CALLERS = (UnauthenticatedError, PermissionDeniedError)
+"""What KFP refuses to a caller's own credentials: only the caller can send others."""
+_REFUSALS = (InvalidFieldError, KfpRejectedCredentialsError, ExperimentNotFoundError, *_OF_CALLERS)
+_UNREACHABLE = (KfpUnavailableError, KfpTimeoutError, CallCancelledError)
+
+_Request: TypeAlias = "tuple[Scope, Callable[[], None]]"
+"""Something to request from KFP, in a scope."""
+
+
+class Poll:
+    """Requests from KFP what is due. For one thread.
+
+    Attributes:
+        reachable: Whether KFP answered everything in the last poll.
+        moved: Whether something had changed in the last poll.
+        behind: Whether the last poll left something to be requested at once.
+        polls: How many polls there were.
+        requests: How many requests KFP was sent.
+    """
+
+    def __init__(self, looks: RunLooks, registry: Registry) -> None:
+        self._looks = looks
+        self._registry = registry
+        self._turns: deque[_Request] = deque()
+        self._per_second = 0.0
+        self._owed = 0.0
+        self._call = Call("watch", 0)
+        self._closed = False
+        self.reachable, self.moved, self.behind = True, False, False
+        self.polls, self.requests = 0, 0
+
+    def run(self, elapsed: float) -> None:
+        """Requests all that is due, `elapsed` seconds after the poll before."""
+        self.polls += 1
+        self._send(self._due(elapsed))
+
+    def run_first(self) -> None:
+        """Requests only what new watches wait for."""
+        self._send(self._due_first())
+
+    def close(self) -> None:
+        """Breaks off the current request, and sends no more; may be called by another thread."""
+        self._closed = True
+        self._call.cancel()
+
+    def _send(self, requests: Iterator[_Request]) -> None:
+        self.reachable, self.moved, self.behind = True, False, False
+        try:
+            for scope, send in requests:
+                self._try(scope, send)
+        except _UNREACHABLE:
+            self.reachable = False
+
+    def _try(self, scope: Scope, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except _UNREACHABLE:
+            raise
+        except AdapterError as error:  # the other requests may be answered all the same
+            as_caller = scope.authorization is not None and isinstance(error, _OF_CALLERS)
+            self.reachable &= as_caller  # what one caller may not see says nothing of KFP to the others
+            if isinstance(error, _REFUSALS):
+                self._registry.fail(scope, error, for_good=as_caller)
+
+    # --- what is due ------------------------------------------------------------------------------------------------
+
+    def _due(self, elapsed: float) -> Iterator[_Request]:
+        """The requests, one after the other: the answer to one decides which come next."""
+        for group in self._registry.groups():
+            yield group.cache.scope, partial(self._list, group)
+        for cache in self._registry.caches():
+            yield from self._of_states(cache, finished=False)
+            yield from self._of_unread(cache)
+        yield from self._rare(elapsed)
+        for cache in self._registry.caches():
+            if stale := cache.stale():
+                yield cache.scope, partial(self._read, cache, stale)
+            yield from self._of_incomplete(cache)
+
+    def _due_first(self) -> Iterator[_Request]:
+        for group in self._registry.groups():
+            if group.is_new:
+                yield group.cache.scope, partial(self._list, group)
+        for cache in self._registry.caches():
+            yield from self._of_unread(cache)
+            yield from self._of_incomplete(cache)
+
+    def _of_unread(self, cache: RunCache) -> Iterator[_Request]:
+        waiting = list(chunks(cache.unread()))
+        self.behind |= len(waiting) > MAX_FIRST_READS
+        for ids in waiting[:MAX_FIRST_READS]:
+            yield cache.scope, partial(self._read, cache, ids)
+
+    def _of_states(self, cache: RunCache, *, finished: bool) -> Iterator[_Request]:
+        for state, members in cache.by_state(finished=finished).items():
+            for ids in chunks(members):
+                yield cache.scope, partial(self._read_changed, cache, ids, state)
+
+    def _of_incomplete(self, cache: RunCache) -> Iterator[_Request]:
+        waiting = cache.incomplete()
+        self.behind |= len(waiting) > MAX_WHOLE_READS
+        for run_id in waiting[:MAX_WHOLE_READS]:
+            yield cache.scope, partial(self._read_complete, cache, run_id)
+
+    def _rare(self, elapsed: float) -> Iterator[_Request]:
+        """As many of the rare requests as it takes to have sent all of them once in a round."""
+        if not self._turns:
+            self._turns.extend(self._round())
+            self._per_second = len(self._turns) / ROUND_SECONDS
+        self._owed = min(self._owed + elapsed * self._per_second, float(len(self._turns)))
+        for _ in range(math.floor(self._owed)):
+            self._owed -= 1
+            yield self._turns.popleft()
+
+    def _round(self) -> Iterator[_Request]:
+        for cache in self._registry.caches():
+            yield from self._of_states(cache, finished=True)
+            for archived in (False, True):
+                for ids in chunks(cache.stored(archived=archived)):
+                    yield cache.scope, partial(self._count, cache, ids, archived)
+
+    # --- single requests --------------------------------------------------------------------------------------------
+
+    def _list(self, group: FilterGroup) -> None:
+        found: dict[str, Run] = {}
+        for where in group.lists():
+            call = self._new_call(group.cache.scope)
+            found |= {run.run_id: run for run in self._looks.made(where, MAX_FOLLOWED, call)}
+        self.moved |= self._registry.add_listed(group, list(found.values()))
+
+    def _read(self, cache: RunCache, ids: Sequence[str]) -> None:
+        found, waiting = self._looks.read(ids, cache.scope.namespace, self._new_call(cache.scope))
+        self.moved |= cache.update(found)
+        cache.look_closer(waiting)
+        there = {run.run_id for run in found}
+        self.moved |= cache.remove([run_id for run_id in ids if run_id not in there])
+
+    def _read_changed(self, cache: RunCache, ids: Sequence[str], state: RunState) -> None:
+        ids = cache.known(ids)  # the request may have waited for its turn
+        if not ids:
+            return
+        if state is RunState.UNKNOWN:  # KFP has no word for it
+            self._read(cache, ids)
+            return
+        found = self._looks.in_other_state(ids, state, cache.scope.namespace, self._new_call(cache.scope))
+        self.moved |= cache.update(found)
+
+    def _count(self, cache: RunCache, ids: Sequence[str], archived: bool) -> None:
+        """Counts runs that should be there; if some are not, reads them, half by half."""
+        ids = cache.known(ids)
+        if not ids:
+            return
+        scope = cache.scope
+        count = self._looks.count(ids, scope.namespace, self._new_call(scope), archived=archived)
+        if count >= len(ids):
+            return
+        if count == 0 or len(ids) == 1:
+            self._read(cache, ids)
+            return
+        for half in chunks(ids, math.ceil(len(ids) / 2)):
+            self._count(cache, half, archived)
+
+    def _read_complete(self, cache: RunCache, run_id: str) -> None:
+        try:
+            found = self._looks.get(run_id, self._new_call(cache.scope))
+        except RunNotFoundError:
+            self.moved |= cache.remove([run_id])
+            return
+        self.moved |= cache.update([found], complete=True)
+
+    def _new_call(self, scope: Scope) -> Call:
+        self.requests += 1
+        self._call = Call(f"watch-{uuid.uuid4().hex}", REQUEST_SECONDS, scope.authorization)
+        if self._closed:
+            self._call.cancel()
+        return self._call
