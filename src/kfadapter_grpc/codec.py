@@ -1,18 +1,20 @@
-"""Converts records to protobuf messages and back, by the names of their fields and the messages' descriptors.
+"""Converts records to protobuf messages and JSON, and back, by the records' annotations and the messages' descriptors.
 
-A record has the fields of its message by their names. Exceptions stand in the metadata of its dataclass fields: `wire`
-names the message's field, `present` the record's field that says whether that is set. A `oneof` of messages is one
-field of the record, with the name of the oneof; in a `oneof` of a message and a JSON value, the value counts where
-there is no message.
+A record has the fields of its message by their names. Exceptions stand in the metadata of its fields: `wire` names the
+message's field, `present` the record's field that says whether that is set. A field of a record that is named as a
+`oneof` holds one of its messages, or, if it is a oneof of texts, names something by an id or by a name (`PipelineRef`).
+A JSON value in a `oneof` counts where nothing else is set. An empty `namespace` of a request is the default one.
 """
 
 from __future__ import annotations
 
+import enum
 import re
-from dataclasses import fields
-from datetime import datetime, timezone
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import datetime, timedelta, timezone
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
@@ -20,97 +22,105 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from kfadapter.v1 import common_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
-from kfadapter_grpc.contract import experiments, listing, pipelines, recurring_runs, runs, spec
-from kfadapter_grpc.contract.values import MAX_OBJECT_LEVELS, Path, Replacements, carried
+from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError
+from kfadapter_grpc.contract.listing import Page
+from kfadapter_grpc.contract.values import (
+    LARGEST_EXACT_INTEGER,
+    MAX_OBJECT_LEVELS,
+    Path,
+    Replacements,
+    carried,
+    object_violations,
+    path_text,
+)
 
 if TYPE_CHECKING:
-    import enum
-    from collections.abc import Callable, Mapping
-    from datetime import timedelta
+    from collections.abc import Callable, Sequence
+    from dataclasses import Field
 
     from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
     from google.protobuf.message import Message
 
+    from kfadapter_grpc.contract.checks import Check
     from kfadapter_grpc.contract.spec import Json
 
 M = TypeVar("M", bound="Message")
 R = TypeVar("R")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_RECORDS: dict[str, type[Any]] = {
-    message.DESCRIPTOR.full_name: record
-    for message, record in (
-        (pipeline_pb2.Pipeline, pipelines.Pipeline),
-        (pipeline_pb2.PipelineVersion, pipelines.PipelineVersion),
-        (pipeline_pb2.PipelineSpecSummary, spec.SpecSummary),
-        (pipeline_pb2.Parameter, spec.Parameter),
-        (pipeline_pb2.Artifact, spec.Artifact),
-        (pipeline_pb2.Task, spec.Task),
-        (pipeline_pb2.TaskResources, spec.TaskResources),
-        (pipeline_pb2.KubernetesExtra, spec.KubernetesExtra),
-        (pipeline_pb2.DeletePipelineResponse, pipelines.DeleteResult),
-        (pipeline_pb2.DeletePipelineVersionResponse, pipelines.DeleteVersionResult),
-        (run_pb2.Run, runs.Run),
-        (run_pb2.RunTask, runs.RunTask),
-        (run_pb2.RunStateChange, runs.RunStateChange),
-        (run_pb2.RunOutput, runs.RunOutput),
-        (run_pb2.RunArtifact, runs.RunArtifact),
-        (experiment_pb2.Experiment, experiments.Experiment),
-        (recurring_run_pb2.RecurringRun, recurring_runs.RecurringRun),
-        (recurring_run_pb2.CronSchedule, recurring_runs.CronSchedule),
-        (recurring_run_pb2.IntervalSchedule, recurring_runs.IntervalSchedule),
-    )
-}
-_ENUM_TYPES: tuple[tuple[EnumDescriptor, type[enum.Enum]], ...] = (
-    (run_pb2.RunState.DESCRIPTOR, runs.RunState),
-    (common_pb2.StorageState.DESCRIPTOR, listing.StorageState),
-    (common_pb2.View.DESCRIPTOR, listing.View),
-    (pipeline_pb2.TaskKind.DESCRIPTOR, spec.TaskKind),
-    (pipeline_pb2.ParameterType.DESCRIPTOR, spec.ParameterType),
-    (pipeline_pb2.PipelineFormat.DESCRIPTOR, spec.PipelineFormat),
-    (pipeline_pb2.IfExists.DESCRIPTOR, pipelines.IfExists),
-)
-_ENUMS = {descriptor.full_name: kind for descriptor, kind in _ENUM_TYPES}
 _SMALL_BEFORE_LARGE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def to_message(record: Any, kind: type[M], replaced: Replacements | None = None) -> M:  # noqa: ANN401 - any record
-    """Makes a message; what a google.protobuf.Value cannot carry is replaced and noted in `replaced`, by its path."""
+    """Makes a message; what a google.protobuf.Value cannot carry is replaced and noted in `replaced`, by its path.
+
+    Raises:
+        InvalidFieldError: A time lies outside of the years 1 to 9999, or something is named twice.
+    """
     return _message(record, kind, None, Replacements() if replaced is None else replaced)
 
 
 def to_record(message: Message, kind: type[R]) -> R:
-    """Makes the record of a message."""
-    found = _record(message)
-    assert isinstance(found, kind)  # noqa: S101 - _RECORDS says so
-    return found
+    """Makes a record of a message."""
+    return _record(message, kind, None, "")
 
 
-def to_page(message: Message, kind: type[R]) -> listing.Page[R]:
+def to_page(message: Message, kind: type[R]) -> Page[R]:
     """Makes a page of records of the answer of a List, whose first field holds them."""
     answer = cast("Any", message)
     items = tuple(to_record(item, kind) for item in getattr(answer, message.DESCRIPTOR.fields[0].name))
-    return listing.Page(items, answer.next_page_token, answer.total_size if answer.HasField("total_size") else None)
+    return Page(items, answer.next_page_token, answer.total_size if answer.HasField("total_size") else None)
 
 
-def enum_number(member: enum.Enum) -> Any:  # noqa: ANN401 - the stubs have a type for each enum
-    """Returns the number of an enum's member on the wire."""
-    return _numbers(type(member))[member]
+def read_request(message: Message, kind: type[R], default_namespace: str = "", prefix: str = "") -> R:
+    """Makes the record of a request and checks it; `prefix` stands before the paths of fields.
+
+    Raises:
+        InvalidFieldError: Fields are wrong; all of them are named.
+    """
+    checks = _Checks(default_namespace)
+    made = _record(message, kind, checks, prefix)
+    if checks.violations:
+        raise InvalidFieldError.of_all(checks.violations)
+    return made
 
 
-def timestamp(moment: datetime | None) -> Timestamp | None:
-    """Makes a time; None if there is none."""
-    if moment is None:
-        return None
-    since = moment - _EPOCH
+class _Checks:
+    """Collects what is wrong with a request."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.violations: list[FieldViolation] = []
+
+    def add(self, path: str, text: str) -> None:
+        self.violations.append(FieldViolation(path, text))
+
+    def field(self, path: str, value: object, checks: Sequence[Check]) -> None:
+        """Checks a field, unless it could not even be read."""
+        if checks and not any(one.field == path for one in self.violations):
+            for check in checks:
+                self.violations += [FieldViolation(path, text) for text in check(value)]
+
+    def record(self, record: object, prefix: str) -> None:
+        """Checks what the fields of a record decide together, where each is sound by itself."""
+        if check := getattr(record, "check", None):
+            known = {one.field for one in self.violations}
+            self.violations += [FieldViolation(prefix + n, text) for n, text in check() if prefix + n not in known]
+
+
+# --- values that protobuf has messages for --------------------------------------------------------------------------
+
+
+def timestamp(moment: datetime, path: Path = None, _replaced: Replacements | None = None) -> Timestamp:
+    """Makes a time; without a time zone it is local.
+
+    Raises:
+        InvalidFieldError: It lies outside of the years 1 to 9999.
+    """
+    try:
+        since = (moment if moment.tzinfo is timezone.utc else moment.astimezone(timezone.utc)) - _EPOCH
+    except (OverflowError, ValueError):
+        raise InvalidFieldError.of(path_text(path), "must lie in the years 1 to 9999 UTC") from None
     return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
-
-
-def duration(length: timedelta) -> Duration:
-    """Makes a length of time."""
-    message = Duration()
-    message.FromTimedelta(length)
-    return message
 
 
 def json_value(value: Value) -> Json:
@@ -118,7 +128,7 @@ def json_value(value: Value) -> Json:
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         number = value.number_value
-        return int(number) if number.is_integer() else number
+        return int(number) if number.is_integer() and abs(number) <= LARGEST_EXACT_INTEGER else number
     if kind == "list_value":
         return [json_value(item) for item in value.list_value.values]
     if kind == "struct_value":
@@ -145,133 +155,264 @@ def struct(json: Mapping[str, Json], path: Path = None, replaced: Replacements |
     return ParseDict(cast("dict[str, Json]", carried(dict(json), path, noted, MAX_OBJECT_LEVELS)), Struct())
 
 
-# --- how the fields of a message are converted ----------------------------------------------------------------------
+def duration(length: timedelta, _path: Path = None, _replaced: Replacements | None = None) -> Duration:
+    """Makes a length of time."""
+    message = Duration()
+    message.FromTimedelta(length)
+    return message
+
+
+def _read_moment(message: Timestamp, checks: _Checks | None, path: str) -> datetime | None:
+    try:
+        return message.ToDatetime(timezone.utc)
+    except (ValueError, OverflowError):
+        if checks is None:
+            raise
+        checks.add(path, "is not a time between the years 1 and 9999")
+        return None
+
+
+def _read_length(message: Duration, checks: _Checks | None, path: str) -> timedelta:
+    try:
+        return timedelta(seconds=message.seconds, microseconds=-(-message.nanos // 1000))  # 1 ns is not 0
+    except OverflowError:
+        if checks is None:
+            raise
+        checks.add(path, "is no length of time that makes sense")
+        return timedelta()
+
+
+def _read_object(message: Struct, checks: _Checks | None, path: str) -> dict[str, Json]:
+    found = json_object(message)
+    if checks is not None:
+        checks.violations += object_violations(found, path)
+    return found
+
+
+_OWN: dict[Descriptor, tuple[Any, Any]] = {
+    Timestamp.DESCRIPTOR: (timestamp, _read_moment),
+    Duration.DESCRIPTOR: (duration, _read_length),
+    Struct.DESCRIPTOR: (struct, _read_object),
+    Value.DESCRIPTOR: (value, lambda message, _, __: json_value(message)),
+}
+
+
+# --- how the fields of a record are converted -----------------------------------------------------------------------
 
 
 class _Unit(NamedTuple):
-    """How a part of a record is put into the arguments of a message, and of a message into those of a record."""
+    """How a field of a record is put into the arguments of a message, and of a message into those of a record."""
 
     put: Callable[[Any, dict[str, Any], Path, Replacements], None]
-    get: Callable[[Any, dict[str, Any]], None]
+    get: Callable[[Any, dict[str, Any], _Checks | None, str], None]
 
 
 def _message(record: Any, kind: type[M], path: Path, replaced: Replacements) -> M:  # noqa: ANN401 - any record
     made: dict[str, Any] = {}
-    for unit in _units(kind.DESCRIPTOR):
+    for unit in _units(kind.DESCRIPTOR, type(record)):
         unit.put(record, made, path, replaced)
     return kind(**made)
 
 
-def _record(message: Message) -> Any:  # noqa: ANN401 - any record
+def _record(message: Message, kind: type[R], checks: _Checks | None, prefix: str) -> R:
     made: dict[str, Any] = {}
-    for unit in _units(message.DESCRIPTOR):
-        unit.get(message, made)
-    return _RECORDS[message.DESCRIPTOR.full_name](**made)
+    for unit in _units(message.DESCRIPTOR, kind):
+        unit.get(message, made, checks, prefix)
+    record = kind(**made)
+    if checks is not None:
+        checks.record(record, prefix)
+    return record
 
 
-@cache
-def _units(descriptor: Descriptor) -> tuple[_Unit, ...]:
-    record = _RECORDS[descriptor.full_name]
-    attributes = {one.metadata.get("wire", one.name): one for one in fields(record)}
-    found = [
-        _records_unit(oneof) if oneof.name in attributes else _value_unit(oneof)
-        for oneof in descriptor.oneofs
-        if not oneof.name.startswith("_")  # an optional field is a oneof of its own
-    ]
-    for field in descriptor.fields:
-        if field.containing_oneof is None or field.containing_oneof.name.startswith("_"):
-            attribute = attributes[field.name]
-            found.append(_plain_unit(field, attribute.name, attribute.metadata.get("present", "")))
+def _make_units(descriptor: Descriptor, record: type[Any]) -> tuple[_Unit, ...]:
+    hints = get_type_hints(record, include_extras=True)
+    found = []
+    for one in fields(record):
+        wire, (hint, checks) = one.metadata.get("wire", one.name), _annotated(hints[one.name])
+        if (field := descriptor.fields_by_name.get(wire)) is not None:
+            in_oneof = field.message_type is Value.DESCRIPTOR and field.containing_oneof
+            found.append(_value_unit(field, one, in_oneof) if in_oneof else _field_unit(field, one, hint, checks))
+        elif wire in descriptor.oneofs_by_name:
+            oneof = descriptor.oneofs_by_name[wire]
+            is_text = oneof.fields[0].message_type is None
+            found.append((_name_unit if is_text else _record_unit)(oneof, one, hint))
     return tuple(found)
 
 
-def _plain_unit(field: FieldDescriptor, attribute: str, present: str) -> _Unit:
-    name, (convert, read) = field.name, _converters(field)
-    is_struct = field.message_type is Struct.DESCRIPTOR
-    may_be_unset = field.has_presence and not is_struct
+_units = cast("Callable[[Any, type[Any]], tuple[_Unit, ...]]", cache(_make_units))
+
+
+def _field_unit(wire: FieldDescriptor, of: Field[Any], hint: Any, checks: Sequence[Check]) -> _Unit:  # noqa: ANN401
+    name, attribute, (convert, read) = wire.name, of.name, _converters(wire, hint)
+    present = of.metadata.get("present", "")
+    step = "" if wire.containing_oneof and not wire.containing_oneof.name.startswith("_") else f".{name}"
+    is_struct = wire.message_type is Struct.DESCRIPTOR
+    may_be_unset = wire.has_presence and type(None) in get_args(hint)
 
     def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
         item = getattr(record, attribute)
         if getattr(record, present) if present else item is not None and not (is_struct and not item):
-            made[name] = convert(item, (path, f".{name}"), replaced)
+            made[name] = convert(item, (path, step), replaced)
 
-    def get(message: Any, made: dict[str, Any]) -> None:  # noqa: ANN401
+    def get(message: Any, made: dict[str, Any], checked: _Checks | None, prefix: str) -> None:  # noqa: ANN401
         is_set = not may_be_unset or message.HasField(name)
         if present:
             made[present] = is_set
         if is_set:
-            made[attribute] = read(getattr(message, name))
+            item = made[attribute] = read(getattr(message, name), checked, prefix + name)
+            if checked is not None:
+                checked.field(prefix + name, item, checks)
+                if name == "namespace" and not item:
+                    made[attribute] = checked.namespace
         elif not present:
             made[attribute] = None
 
     return _Unit(put, get)
 
 
-def _records_unit(oneof: OneofDescriptor) -> _Unit:
-    """A oneof of messages is one field of the record, named as the oneof."""
-    by_record = {_RECORDS[_type_of(field).full_name]: field for field in oneof.fields}
+def _value_unit(wire: FieldDescriptor, of: Field[Any], oneof: OneofDescriptor) -> _Unit:
+    """A JSON value in a oneof counts where nothing else is set; it may be null."""
+    others = [field.name for field in oneof.fields if field is not wire]
 
     def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
-        item = getattr(record, oneof.name)
+        if all(getattr(record, other) is None for other in others):
+            made[wire.name] = value(getattr(record, of.name), path, replaced)
+
+    def get(message: Any, made: dict[str, Any], _: _Checks | None, __: str) -> None:  # noqa: ANN401
+        if message.WhichOneof(oneof.name) == wire.name:
+            made[of.name] = json_value(getattr(message, wire.name))
+
+    return _Unit(put, get)
+
+
+def _name_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # noqa: ANN401 - an annotation
+    """A oneof of texts names something, by an id or by a name, in the namespace of the request."""
+    (ref,) = _records_of(hint)
+    hints = get_type_hints(ref, include_extras=True)
+    has_namespace = "namespace" in hints
+    names = [field.name for field in oneof.fields]
+    attributes = dict(zip(names, [one.name for one in fields(ref)], strict=False))
+    checks = {name: _annotated(hints[attribute])[1] for name, attribute in attributes.items()}
+    required = of.default is MISSING and of.default_factory is MISSING
+    fault = f"set {' or '.join(names)}, not empty, {f'to name the {oneof.name}' if required else 'or leave both out'}"
+
+    def put(record: Any, made: dict[str, Any], path: Path, _: Replacements) -> None:  # noqa: ANN401
+        item = getattr(record, of.name)
+        given = {name: text for name, attribute in attributes.items() if item and (text := getattr(item, attribute))}
+        if len(given) > 1:
+            raise InvalidFieldError.of(path_text((path, f".{oneof.name}")), f"give only one of {' and '.join(given)}")
+        made.update(given)
+
+    def get(message: Any, made: dict[str, Any], checked: _Checks | None, prefix: str) -> None:  # noqa: ANN401
+        which = message.WhichOneof(oneof.name)
+        text = getattr(message, which) if which else ""
+        if which is None and not required:
+            return
+        namespace = {"namespace": message.namespace or (checked.namespace if checked else "")} if has_namespace else {}
+        made[of.name] = ref(**({attributes[which]: text} if which else {}), **namespace)
+        if checked is not None and text:
+            checked.field(prefix + which, text, checks[which])
+        elif checked is not None:
+            checked.add(prefix + oneof.name, fault)
+
+    return _Unit(put, get)
+
+
+def _record_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # noqa: ANN401 - an annotation
+    """A oneof of messages holds a record of one of them."""
+    records = {one.__name__: one for one in _records_of(hint)}
+    by_record = {records[_type_of(field).name]: field for field in oneof.fields}
+    required = of.default is MISSING and of.default_factory is MISSING
+    fault = f"set {' or '.join(field.name for field in oneof.fields)}"
+
+    def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
+        item = getattr(record, of.name)
         if item is not None:
             field = by_record[type(item)]
             made[field.name] = _message(item, GetMessageClass(_type_of(field)), (path, f".{field.name}"), replaced)
 
-    def get(message: Any, made: dict[str, Any]) -> None:  # noqa: ANN401
+    def get(message: Any, made: dict[str, Any], checked: _Checks | None, prefix: str) -> None:  # noqa: ANN401
         which = message.WhichOneof(oneof.name)
-        made[oneof.name] = _record(getattr(message, which)) if which else None
+        if which:
+            item = getattr(message, which)
+            made[of.name] = _record(item, records[item.DESCRIPTOR.name], checked, f"{prefix}{which}.")
+            return
+        made[of.name] = None
+        if checked is not None and required:
+            checked.add(prefix + oneof.name, fault)
 
     return _Unit(put, get)
 
 
-def _value_unit(oneof: OneofDescriptor) -> _Unit:
-    """Of a message and a JSON value, the value counts where there is no message; it may be null."""
-    (json,) = (field for field in oneof.fields if field.message_type is Value.DESCRIPTOR)
-    (other,) = (field for field in oneof.fields if field is not json)
-
-    def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
-        item = getattr(record, other.name)
-        if item is None:
-            made[json.name] = value(getattr(record, json.name), path, replaced)
-        else:
-            made[other.name] = _message(item, GetMessageClass(_type_of(other)), path, replaced)
-
-    def get(message: Any, made: dict[str, Any]) -> None:  # noqa: ANN401
-        if message.WhichOneof(oneof.name) == other.name:
-            made[other.name] = _record(getattr(message, other.name))
-        else:
-            made[json.name] = json_value(getattr(message, json.name))
-
-    return _Unit(put, get)
-
-
-def _converters(field: FieldDescriptor) -> tuple[Callable[[Any, Path, Replacements], Any], Callable[[Any], Any]]:
-    """How a value is put into a field, and read from it."""
-    kind = field.message_type
+def _converters(wire: FieldDescriptor, hint: Any) -> tuple[Any, Any]:  # noqa: ANN401 - an annotation
+    """How a value is put into a field, and read from it: with its path, and what notes replacements or violations."""
+    kind = wire.message_type
     if kind is not None and kind.GetOptions().map_entry:
-        return lambda item, _, __: dict(item), dict
-    put, get = _of_one(field)
-    if not field.is_repeated:
-        return put, get
+        return lambda item, _, __: dict(item), lambda item, _, __: dict(item)
+    if not wire.is_repeated:
+        return _of_one(wire, hint)
+    put, get = _of_one(wire, get_args(hint)[0])
+    if get_origin(hint) is frozenset:
+        return (
+            lambda items, path, replaced: sorted(put(item, path, replaced) for item in items),
+            lambda items, checks, path: frozenset(get(item, checks, path) for item in items),
+        )
     return (
         lambda items, path, replaced: [put(item, _of_item(path, item), replaced) for item in items],
-        lambda items: tuple(map(get, items)),
+        lambda items, checks, path: tuple(get(item, checks, path) for item in items),
     )
 
 
-def _of_one(field: FieldDescriptor) -> tuple[Callable[[Any, Path, Replacements], Any], Callable[[Any], Any]]:
-    kind = field.message_type
-    if field.enum_type is not None:
-        members = _ENUMS[field.enum_type.full_name]
-        numbers, by_number = _numbers(members), {number: member for member, number in _numbers(members).items()}
-        unknown = by_number.get(0)
-        return lambda item, _, __: numbers[item], lambda number: by_number.get(number, unknown)
+def _of_one(wire: FieldDescriptor, hint: Any) -> tuple[Any, Any]:  # noqa: ANN401 - an annotation
+    kind = wire.message_type
+    if wire.enum_type is not None:
+        return _enum_converters(wire.enum_type, hint)
     if kind is None:
-        return lambda item, _, __: item, lambda item: item
-    if kind.full_name in _OWN:
-        return _OWN[kind.full_name]
+        return lambda item, _, __: item, lambda item, _, __: item
+    if kind in _OWN:
+        return _OWN[kind]
+    (record,) = _records_of(hint)
     made = GetMessageClass(kind)
-    return lambda item, path, replaced: _message(item, made, path, replaced), _record
+    return (
+        lambda item, path, replaced: _message(item, made, path, replaced),
+        lambda item, checks, path: _record(item, record, checks, f"{path}."),
+    )
+
+
+def _enum_converters(descriptor: EnumDescriptor, kind: Any) -> tuple[Any, Any]:  # noqa: ANN401 - an annotation
+    numbers = _numbers(descriptor, kind)
+    by_number = {number: member for member, number in numbers.items()}
+    first = by_number.setdefault(0, next(iter(numbers)))
+    fault = f"is not one of {', '.join(descriptor.values_by_number[one].name for one in numbers.values())}"
+
+    def get(number: int, checks: _Checks | None, path: str) -> Any:  # noqa: ANN401 - a member
+        if checks is not None and number not in by_number:
+            checks.add(path, f"{number} {fault}")
+        return by_number.get(number, first)
+
+    return lambda item, _, __: numbers[item], get
+
+
+@cache
+def _numbers(descriptor: EnumDescriptor, kind: type[enum.Enum | bool]) -> dict[Any, int]:
+    """The numbers of an enum's members; UNKNOWN is UNSPECIFIED on the wire. A bool stands for values 1 and 2."""
+    if kind is bool:
+        return {False: 1, True: 2}
+    prefix = _SMALL_BEFORE_LARGE.sub("_", descriptor.name).upper()
+    members = list(kind)
+    names = ["UNSPECIFIED" if one.name == "UNKNOWN" else one.name for one in members]
+    by_name = descriptor.values_by_name
+    return {member: by_name[f"{prefix}_{name}"].number for member, name in zip(members, names, strict=True)}
+
+
+def _annotated(hint: Any) -> tuple[Any, Sequence[Check]]:  # noqa: ANN401 - an annotation
+    """An annotation without its checks, and the checks."""
+    return (hint.__origin__, hint.__metadata__) if get_origin(hint) is Annotated else (hint, ())
+
+
+def _records_of(hint: Any) -> list[Any]:  # noqa: ANN401 - an annotation
+    """The records that an annotation names."""
+    return [one for one in (hint, *get_args(hint)) if is_dataclass(one)]
 
 
 def _type_of(field: FieldDescriptor) -> Descriptor:
@@ -283,21 +424,41 @@ def _of_item(path: Path, item: Any) -> Path:  # noqa: ANN401 - a record, or a pl
     return (path, f".{name}") if isinstance(name, str) and name else path
 
 
-@cache
-def _numbers(members: type[enum.Enum]) -> dict[enum.Enum, int]:
-    """The numbers of an enum's members; UNKNOWN is UNSPECIFIED on the wire."""
-    (descriptor,) = (one for one, kind in _ENUM_TYPES if kind is members)
-    prefix = _SMALL_BEFORE_LARGE.sub("_", descriptor.name).upper()
-    by_name = descriptor.values_by_name
-    return {
-        member: by_name[f"{prefix}_{'UNSPECIFIED' if member.name == 'UNKNOWN' else member.name}"].number
-        for member in members
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def to_json(record: object) -> dict[str, Json]:
+    """Makes the JSON object of a record: the proto's field names, every key always there, null for what is unknown.
+
+    A key that says only whether another is set is left out, and so is what is not set then. A record that JSON shows in
+    another way has a method `in_json` that changes the object.
+    """
+    of = fields(cast("Any", record))
+    made = {
+        one.metadata.get("wire", one.name): _json(getattr(record, one.name))
+        for one in of
+        if getattr(record, one.metadata.get("present", ""), True)
     }
+    for one in of:
+        made.pop(one.metadata.get("present", ""), None)
+    change = getattr(record, "in_json", None)
+    return cast("dict[str, Json]", change(made)) if change else made
 
 
-_OWN: dict[str, tuple[Callable[[Any, Path, Replacements], Any], Callable[[Any], Any]]] = {
-    "google.protobuf.Timestamp": (lambda item, _, __: timestamp(item), lambda item: item.ToDatetime(timezone.utc)),
-    "google.protobuf.Duration": (lambda item, _, __: duration(item), lambda item: item.ToTimedelta()),
-    "google.protobuf.Struct": (struct, json_object),
-    "google.protobuf.Value": (value, json_value),
-}
+def json_moment(moment: datetime | None) -> str | None:
+    """Writes a time, in UTC, to the second."""
+    return moment.replace(microsecond=0, tzinfo=None).isoformat() + "Z" if moment else None
+
+
+def _json(item: object) -> Json:
+    if isinstance(item, datetime):
+        return json_moment(item)
+    if isinstance(item, timedelta):
+        return int(item.total_seconds())
+    if isinstance(item, enum.Enum):
+        return cast("Json", item.value)
+    if isinstance(item, tuple):
+        return [_json(one) for one in item]
+    if isinstance(item, Mapping):
+        return dict(item)
+    return to_json(item) if is_dataclass(item) else cast("Json", item)

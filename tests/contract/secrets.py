@@ -37,7 +37,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 SERVE = """
 import sys
 from kfadapter_grpc.server import run
-from kfadapter_grpc.services.experiment import ExperimentServicer
+from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.settings import Settings
 
 

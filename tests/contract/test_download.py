@@ -22,8 +22,8 @@ from kfadapter_grpc import methods
 from kfadapter_grpc.contract.errors import InternalError
 from kfadapter_grpc.contract.pipelines import PipelineDownload
 from kfadapter_grpc.kfp import connect
-from kfadapter_grpc.services import pipeline as pipeline_service
-from kfadapter_grpc.services.pipeline import PipelineServicer
+from kfadapter_grpc.services import pipelines as pipeline_service
+from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 
 if TYPE_CHECKING:

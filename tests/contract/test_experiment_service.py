@@ -14,7 +14,7 @@ from kfadapter.v1 import common_pb2
 from kfadapter.v1 import experiment_pb2 as pb
 from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceStub
 from kfadapter_grpc.kfp import connect
-from kfadapter_grpc.services.experiment import ExperimentServicer
+from kfadapter_grpc.services.experiments import ExperimentServicer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

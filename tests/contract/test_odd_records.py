@@ -25,10 +25,10 @@ from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.recurring_runs import CronSchedule
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.server import AdapterServer
-from kfadapter_grpc.services.experiment import ExperimentServicer
-from kfadapter_grpc.services.pipeline import PipelineServicer
-from kfadapter_grpc.services.recurring_run import RecurringRunServicer
-from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.services.experiments import ExperimentServicer
+from kfadapter_grpc.services.pipelines import PipelineServicer
+from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
+from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.watch import WatchPoller

@@ -19,8 +19,8 @@ from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import Artifact, State, TaskReport
 from kfadapter_grpc.kfp import connect
-from kfadapter_grpc.services.recurring_run import RecurringRunServicer
-from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
+from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:

@@ -39,7 +39,7 @@ raise SystemExit(run(Settings.load(), tell))
 """
 STUCK = """
 import threading
-from kfadapter_grpc.services.pipeline import PipelineServicer
+from kfadapter_grpc.services.pipelines import PipelineServicer
 PipelineServicer.Get = lambda *_: print(flush=True) or threading.Event().wait()
 """
 GET = pb.GetPipelineRequest(name="hello")

@@ -18,7 +18,7 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_embedded.execution import State, log_path
 from kfadapter_grpc.kfp import connect
-from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.services.runs import RunServicer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

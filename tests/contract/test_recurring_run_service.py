@@ -14,7 +14,7 @@ from tests.scripted_kfp import ScriptedKfp, answers
 from kfadapter.v1 import recurring_run_pb2 as pb
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter_grpc.kfp import connect
-from kfadapter_grpc.services.recurring_run import RecurringRunServicer
+from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

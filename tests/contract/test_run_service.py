@@ -17,7 +17,7 @@ from kfadapter.v1.run_pb2_grpc import RunServiceStub
 from kfadapter_grpc.client import Client, RequestIdReusedError, RunState, View
 from kfadapter_grpc.contract.runs import run_id_for
 from kfadapter_grpc.kfp import connect
-from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.services.runs import RunServicer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from kfadapter_embedded.execution import State
 from kfadapter_grpc.client import Client, RunChanged
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.methods import CallKind
-from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.watch import WatchPoller, poller
 
 if TYPE_CHECKING:

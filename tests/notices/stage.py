@@ -23,7 +23,7 @@ from tests.embedded.serving import told as told_kfp
 from kfadapter_embedded.execution import State
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.server import AdapterServer
-from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.watch import WatchPoller
 

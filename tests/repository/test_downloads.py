@@ -21,7 +21,7 @@ from tests.scripted_kfp import ScriptedKfp, answers, head, resets, sends, stalls
 from tests.transcripts import PIPELINES, load
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile, PipelineRef, UploadRequest, VersionRef
+from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile, PipelineRef, UploadPipelineMetadata, VersionRef
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.json_ranges import Range
 from kfadapter_grpc.kfp.splice import Splice
@@ -318,13 +318,15 @@ def test_what_goes_up_comes_down(embedded_url: str, name: str, path: Path, old: 
     with OldKfp(embedded_url) as old_kfp:
         backend = connect(old_kfp.url if old else embedded_url)
         try:
-            made = backend.pipelines.upload(UploadRequest(name), _file(path.read_bytes(), FileKind.YAML), call())
+            made = backend.pipelines.upload(
+                UploadPipelineMetadata(name), _file(path.read_bytes(), FileKind.YAML), call()
+            )
             ref = PipelineRef(pipeline_id=made.pipeline.pipeline_id)
             first = download(backend.pipelines, ref, VersionRef(made.version.pipeline_version_id))
             uploaded = documents(path.read_bytes())
             assert list(map(_told, documents(first.data))) == list(map(_told, uploaded))
             assert first == download(backend.pipelines, PipelineRef(name=name), VersionRef(name=made.version.name))
-            again = backend.pipelines.upload(UploadRequest(name), _file(first.data, FileKind.JSON), call())
+            again = backend.pipelines.upload(UploadPipelineMetadata(name), _file(first.data, FileKind.JSON), call())
             assert again.version.pipeline_version_id != made.version.pipeline_version_id
             latest = download(backend.pipelines, PipelineRef(name=name), VersionRef())
             assert documents(latest.data) == documents(first.data)
@@ -339,7 +341,7 @@ def test_unusual_characters_go_up_again(embedded_url: str, name: str) -> None:
     data = json.dumps(document).encode()
     with closing(connect(embedded_url)) as backend:
         for _ in range(3):
-            backend.pipelines.upload(UploadRequest(name), _file(data, FileKind.JSON), call())
+            backend.pipelines.upload(UploadPipelineMetadata(name), _file(data, FileKind.JSON), call())
             data = download(backend.pipelines, PipelineRef(name=name), VersionRef()).data
             assert documents(data) == [document]
 

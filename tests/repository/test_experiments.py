@@ -13,7 +13,12 @@ from tests.repository.played import BROKEN, placed, played, query_of
 from tests.scripted_kfp import Behaviour, ScriptedKfp, answers, resets, stalls
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
+from kfadapter_grpc.contract.experiments import (
+    CreateExperimentRequest,
+    Experiment,
+    ExperimentRef,
+    ListExperimentsRequest,
+)
 from kfadapter_grpc.contract.listing import Order, PageRequest, StorageState
 from kfadapter_grpc.kfp import connect
 
@@ -67,10 +72,10 @@ def test_as_recorded(scripted: ScriptedKfp, kfp: KfpExperimentRepository, transc
     scripted.on("POST", r":archive$", played("archive", transcript))
     scripted.on("POST", r":unarchive$", played("unarchive", transcript))
     scripted.on("DELETE", ONE, played("delete", transcript), played("delete again", transcript))
-    assert kfp.create(CreateExperiment("exp", "실험"), call()) == EXP
+    assert kfp.create(CreateExperimentRequest("exp", "실험"), call()) == EXP
     assert json.loads(scripted.requests[0].body) == {"display_name": "exp", "description": "실험"}
     with pytest.raises(errors.ExperimentExistsError, match="named 'exp' already") as exists:
-        kfp.create(CreateExperiment("exp"), call())
+        kfp.create(CreateExperimentRequest("exp"), call())
     assert exists.value.resource_name == "exp"
     assert kfp.get(ExperimentRef(ID), call()) == EXP
     assert kfp.get(ExperimentRef(name="exp"), call()) == EXP
@@ -146,15 +151,15 @@ def test_the_namespace_that_was_asked_for_wins(scripted: ScriptedKfp, kfp: KfpEx
 def test_several_users(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
     """A multi-user KFP gets the namespace; without one its refusal names the field, and a stranger is refused."""
     scripted.on("POST", CREATE, played("experiment in team-a", "multi_user"))
-    assert kfp.create(CreateExperiment("exp", namespace="team-a"), call()).namespace == "team-a"
+    assert kfp.create(CreateExperimentRequest("exp", namespace="team-a"), call()).namespace == "team-a"
     assert json.loads(scripted.requests[0].body) == {"display_name": "exp", "namespace": "team-a"}
     scripted.first("POST", CREATE, played("experiment without a namespace", "multi_user"))
     with pytest.raises(errors.InvalidFieldError) as needed:
-        kfp.create(CreateExperiment("exp2"), call())
+        kfp.create(CreateExperimentRequest("exp2"), call())
     assert [violation.field for violation in needed.value.violations] == ["namespace"]
     scripted.on("GET", LIST, played("experiments of team-a as bob", "multi_user"))
     with pytest.raises(errors.KfpRejectedCredentialsError, match=r"\(403\)") as refused:
-        kfp.list(ExperimentFilter(namespace="team-a"), PageRequest(), call())
+        kfp.list(ListExperimentsRequest(namespace="team-a"), PageRequest(), call())
     assert "bob" not in refused.value.message
 
 
@@ -164,7 +169,7 @@ def test_a_name_that_kfp_finds_too_long(scripted: ScriptedKfp, kfp: KfpExperimen
     words = "Invalid input error: Experiment.Name length cannot exceed 128"
     scripted.on("POST", CREATE, answers(status, {"code": 3, "message": words}))
     with pytest.raises(errors.InvalidFieldError, match="3 bytes") as caught:
-        kfp.create(CreateExperiment("실" * 100), call())
+        kfp.create(CreateExperimentRequest("실" * 100), call())
     assert [violation.field for violation in caught.value.violations] == ["name"]
 
 
@@ -174,7 +179,7 @@ def test_a_name_that_kfp_finds_too_long(scripted: ScriptedKfp, kfp: KfpExperimen
 def test_what_exists_is_returned(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
     """With allow_existing, nothing is made where there is one."""
     scripted.on("GET", LIST, listing(experiment_json(3)))
-    assert kfp.create(CreateExperiment("exp", allow_existing=True), call()).experiment_id.endswith("3")
+    assert kfp.create(CreateExperimentRequest("exp", allow_existing=True), call()).experiment_id.endswith("3")
     assert scripted.paths("POST") == []
 
 
@@ -182,7 +187,7 @@ def test_a_lost_race_is_no_error(scripted: ScriptedKfp, kfp: KfpExperimentReposi
     """With allow_existing, somebody else's experiment is returned, even if it came after the look."""
     scripted.on("GET", LIST, answers(200, {}), listing(experiment_json(3)))
     scripted.on("POST", CREATE, played("same name again", "experiments"))
-    assert kfp.create(CreateExperiment("exp", allow_existing=True), call()).experiment_id.endswith("3")
+    assert kfp.create(CreateExperimentRequest("exp", allow_existing=True), call()).experiment_id.endswith("3")
 
 
 def test_a_name_taken_in_another_letter_case(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
@@ -190,7 +195,7 @@ def test_a_name_taken_in_another_letter_case(scripted: ScriptedKfp, kfp: KfpExpe
     scripted.on("GET", LIST, listing(experiment_json(display_name="EXP")))
     scripted.on("POST", CREATE, played("same name again", "experiments"))
     with pytest.raises(errors.ExperimentExistsError):
-        kfp.create(CreateExperiment("exp", allow_existing=True), call())
+        kfp.create(CreateExperimentRequest("exp", allow_existing=True), call())
 
 
 # --- broken answers -----------------------------------------------------------------------------------------------
@@ -205,7 +210,7 @@ def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: KfpExperime
     """It is never sent again; an experiment that was made meanwhile with this description is ours."""
     scripted.on("POST", CREATE, BROKEN[fault])
     scripted.on("GET", LIST, listing(experiment_json(4, description="d", created_at=_now())))
-    assert kfp.create(CreateExperiment("exp", "d"), call()).experiment_id.endswith("4")
+    assert kfp.create(CreateExperimentRequest("exp", "d"), call()).experiment_id.endswith("4")
     assert len(scripted.paths("POST")) == 1
 
 
@@ -223,21 +228,21 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpExperimentReposi
     """Where it cannot be known that the experiment is ours, the fault is told."""
     scripted.on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
-        kfp.create(CreateExperiment("exp", "d"), call())
+        kfp.create(CreateExperimentRequest("exp", "d"), call())
     assert len(scripted.paths("POST")) == 1
 
 
 def test_a_broken_create_under_allow_existing(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
     """Whoever made it, the experiment is there, which is all that was wanted."""
     scripted.on("POST", CREATE, resets()).on("GET", LIST, answers(200, {}), listing(experiment_json(5)))
-    assert kfp.create(CreateExperiment("exp", "d", allow_existing=True), call()).experiment_id.endswith("5")
+    assert kfp.create(CreateExperimentRequest("exp", "d", allow_existing=True), call()).experiment_id.endswith("5")
 
 
 def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
     """After the deadline it is looked, too, in time of the adapter's own."""
     scripted.on("POST", CREATE, stalls())
     scripted.on("GET", LIST, listing(experiment_json(6, description="d", created_at=_now())))
-    assert kfp.create(CreateExperiment("exp", "d"), call(0.3)).experiment_id.endswith("6")
+    assert kfp.create(CreateExperimentRequest("exp", "d"), call(0.3)).experiment_id.endswith("6")
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -268,7 +273,7 @@ def test_a_broken_change_is_looked_after(scripted: ScriptedKfp, kfp: KfpExperime
 def test_a_list_filters_and_sorts_in_kfp(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
     """State, text, order and namespace are KFP's business; what its LIKE lets through is dropped here."""
     scripted.on("GET", LIST, listing(experiment_json(1, display_name="a_b"), experiment_json(2, display_name="aXb")))
-    where = ExperimentFilter("_", archived=True, namespace="team-a")
+    where = ListExperimentsRequest("_", archived=True, namespace="team-a")
     page = kfp.list(where, PageRequest(10, order=Order("name", descending=False)), call())
     assert [item.name for item in page.items] == ["a_b"]
     assert page.total_size is None
@@ -289,7 +294,7 @@ def test_a_list_leaves_out_what_is_put_away(scripted: ScriptedKfp, kfp: KfpExper
         listing(*(experiment_json(n) for n in range(200)), **MORE),
         listing(experiment_json(200), total_size=201),
     )
-    page = kfp.list(ExperimentFilter(), PageRequest(1000), call())
+    page = kfp.list(ListExperimentsRequest(), PageRequest(1000), call())
     assert (len(page.items), page.total_size, page.next_token) == (201, 201, "")
     first, second = scripted.paths("GET")
     assert predicates_of(first) == [{"operation": "NOT_EQUALS", "key": "storage_state", "string_value": "ARCHIVED"}]
@@ -301,7 +306,7 @@ def test_a_token_that_kfp_refuses(scripted: ScriptedKfp, kfp: KfpExperimentRepos
     refused = {"code": 3, "message": "Invalid input error: Invalid page token: illegal base64 data"}
     scripted.on("GET", LIST, answers(400, refused))
     with pytest.raises(errors.InvalidPageTokenError):
-        kfp.list(ExperimentFilter(), PageRequest(10, "x"), call())
+        kfp.list(ListExperimentsRequest(), PageRequest(10, "x"), call())
 
 
 def test_an_unknown_state_is_unknown(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:

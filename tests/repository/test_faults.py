@@ -18,7 +18,13 @@ from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, aft
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.listing import PageRequest, View
-from kfadapter_grpc.contract.pipelines import IfExists, PipelineFilter, PipelineRef, UploadRequest, VersionRef
+from kfadapter_grpc.contract.pipelines import (
+    IfExists,
+    ListPipelinesRequest,
+    PipelineRef,
+    UploadPipelineMetadata,
+    VersionRef,
+)
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.transport import Transport
 
@@ -68,7 +74,7 @@ def test_a_broken_upload_is_undone(
     _new_pipeline(scripted, fault).on("GET", VERSIONS, NO_VERSIONS)
     uploading = call()
     with pytest.raises(errors.KfpUnavailableError, match="same request_id"):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), uploading)
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), uploading)
     assert {request.headers["x-request-id"] for request in scripted.requests} == {uploading.request_id}
     assert uploading.usage.kfp_requests == len(scripted.requests)
     assert len([path for path in scripted.paths("POST") if "upload_version" in path]) == 1
@@ -80,7 +86,10 @@ def test_a_broken_answer_to_a_stored_version_is_a_success(
 ) -> None:
     """The version arrived and only the answer broke: looking finds it, and nothing is undone."""
     _new_pipeline(scripted, resets()).on("GET", VERSIONS, answers(200, {"pipeline_versions": [VERSION_JSON]}))
-    assert before_scripted.upload(UploadRequest("p"), pipeline_file(), call()).version.pipeline_version_id == VERSION
+    assert (
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call()).version.pipeline_version_id
+        == VERSION
+    )
     assert scripted.paths("DELETE") == []
 
 
@@ -108,7 +117,7 @@ def test_a_disk_that_cannot_be_read_is_not_kfps_fault(
     file = replace(pipeline_file(), stream=BrokenDisk(data, good), size=len(data))
     _new_pipeline(scripted, STORED)
     with pytest.raises(errors.InternalError, match="disk") as caught:
-        before_scripted.upload(UploadRequest("p"), file, call())
+        before_scripted.upload(UploadPipelineMetadata("p"), file, call())
     assert "/secret" not in caught.value.message
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
@@ -119,7 +128,7 @@ def test_a_slow_upload_ends_at_the_deadline_and_is_undone(
     """KFP_TIMEOUT, and the undoing has a budget of its own."""
     _new_pipeline(scripted, stalls()).on("GET", VERSIONS, NO_VERSIONS)
     with pytest.raises(errors.KfpTimeoutError):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), call(0.5))
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call(0.5))
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
@@ -131,7 +140,7 @@ def test_a_caller_that_goes_away_is_cleaned_up_after(
     the_call = call()
     threading.Timer(0.2, the_call.cancel).start()
     with pytest.raises(errors.CallCancelledError):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), the_call)
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), the_call)
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
@@ -148,7 +157,7 @@ def test_a_caller_that_goes_away_while_the_pipeline_is_made(
     _new_pipeline(scripted, STORED)
     scripted.first("POST", CREATE, make)
     with pytest.raises(errors.CallCancelledError):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), the_call)
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), the_call)
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
@@ -160,7 +169,7 @@ def test_a_caller_that_goes_away_while_kfp_does_not_answer(
     scripted.on("POST", CREATE, stalls())
     threading.Timer(0.1, the_call.cancel).start()
     with pytest.raises(errors.CallCancelledError):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), the_call)
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), the_call)
     assert the_call.remaining() > 1
     assert [request.method for request in scripted.requests] == ["POST"]
 
@@ -188,7 +197,7 @@ def test_a_pipeline_whose_answer_broke_is_ours_all_the_same(
     """Making the pipeline broke after it was made: its tag tells that it is ours, and the upload goes on with it."""
     kfp = _MakesAndBreaks()
     scripted.on("GET", BY_NAME, kfp.find).on("POST", UPLOAD_VERSION, STORED).on("POST", CREATE, kfp.make)
-    result = before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+    result = before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
     assert (result.pipeline_created, result.version.pipeline_version_id) == (True, VERSION)
     assert len([path for path in scripted.paths("POST") if path.endswith("/pipelines")]) == 1
 
@@ -199,7 +208,7 @@ def test_a_pipeline_of_somebody_else_is_not_taken_for_ours(
     """After a broken answer, a pipeline with another attempt's tag is left alone, and the fault is told."""
     scripted.on("GET", BY_NAME, NOT_FOUND, MADE).on("POST", CREATE, resets())
     with pytest.raises(errors.KfpUnavailableError):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
     assert scripted.paths("DELETE") == []
 
 
@@ -208,7 +217,7 @@ def test_an_adopted_pipeline_is_not_undone(scripted: ScriptedKfp, before_scripte
     scripted.on("GET", BY_NAME, FOUND).on("GET", CHEAP, NO_VERSIONS).on("GET", VERSIONS, NO_VERSIONS)
     scripted.on("POST", CREATE, TAKEN).on("POST", UPLOAD_VERSION, resets()).on("DELETE", DELETE, DELETED)
     with pytest.raises(errors.KfpUnavailableError):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
     assert scripted.paths("DELETE") == []
 
 
@@ -217,7 +226,7 @@ def test_an_undo_that_fails_hides_nothing(scripted: ScriptedKfp, before_scripted
     scripted.on("DELETE", DELETE, answers(400, {"code": 3, "message": "existing pipeline versions"}))
     _new_pipeline(scripted, answers(500, {"error_message": "boom"})).on("GET", VERSIONS, NO_VERSIONS)
     with pytest.raises(errors.KfpError, match="boom"):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
 
 
 def test_a_pipeline_deleted_in_the_middle_is_made_anew(
@@ -226,7 +235,7 @@ def test_a_pipeline_deleted_in_the_middle_is_made_anew(
     """Somebody deletes the pipeline between our two steps: KFP's blurred 400 is looked through, and we begin again."""
     scripted.on("GET", rf"/pipelines/{ID}$", GONE)
     _new_pipeline(scripted, BLURRED_VERSION, STORED)
-    result = before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+    result = before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
     assert (result.version.pipeline_version_id, result.pipeline_created) == (VERSION, True)
 
 
@@ -238,7 +247,7 @@ def test_a_pipeline_deleted_right_after_it_was_found_is_made_anew(
     one_version = answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1})
     scripted.on("GET", CHEAP, *[one_version] * seen, GONE).on("GET", BY_NAME, FOUND, NOT_FOUND)
     scripted.on("POST", UPLOAD_VERSION, STORED).on("POST", CREATE, MADE)
-    assert before_scripted.upload(UploadRequest("p"), pipeline_file(), call()).pipeline_created
+    assert before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call()).pipeline_created
 
 
 @pytest.mark.parametrize(
@@ -257,7 +266,7 @@ def test_a_blurred_refusal_is_looked_through(
     scripted.on("GET", rf"/pipelines/{ID}$", look)
     _new_pipeline(scripted, BLURRED_VERSION)
     with pytest.raises(error) as caught:
-        before_scripted.upload(UploadRequest("p", namespace="team-a"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("p", namespace="team-a"), pipeline_file(), call())
     assert "main.go" not in str(caught.value.message) + str(caught.value.metadata)
 
 
@@ -270,7 +279,7 @@ def test_looking_and_undoing_have_a_budget_of_their_own(
     _new_pipeline(scripted, after(0.6, BLURRED_VERSION))
     uploading = call()
     with pytest.raises(errors.KfpRejectedCredentialsError):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), uploading)
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), uploading)
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
     assert {request.headers["x-request-id"] for request in scripted.requests} == {uploading.request_id}
 
@@ -280,7 +289,7 @@ def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_script
     _new_pipeline(scripted, answers(500, {"error_message": "Failed to create a pipeline version"}))
     file = pipeline_file(suffix="#" + "x" * 17_000_000)
     with pytest.raises(errors.UploadTooLargeError, match=str(file.size)):
-        before_scripted.upload(UploadRequest("p"), file, call())
+        before_scripted.upload(UploadPipelineMetadata("p"), file, call())
 
 
 @pytest.mark.parametrize(
@@ -312,7 +321,7 @@ def test_every_read_tells_the_fault(
     ref = PipelineRef(pipeline_id=ID)
     reads = (
         lambda: before_scripted.get(ref, View.FULL, call()),
-        lambda: before_scripted.list(PipelineFilter(), PageRequest(), call()),
+        lambda: before_scripted.list(ListPipelinesRequest(), PageRequest(), call()),
         lambda: before_scripted.list_versions(ref, View.BASIC, PageRequest(), call()),
         lambda: before_scripted.list_versions(ref, View.FULL, PageRequest(), call()),
     )
@@ -335,7 +344,7 @@ def test_nobody_listens() -> None:
     backend = connect("http://127.0.0.1:9")
     for attempt in (
         lambda: backend.pipelines.get(PipelineRef(name="p"), View.BASIC, call()),
-        lambda: backend.pipelines.upload(UploadRequest("p"), pipeline_file(), call()),
+        lambda: backend.pipelines.upload(UploadPipelineMetadata("p"), pipeline_file(), call()),
         lambda: backend.pipelines.delete(PipelineRef(name="p"), call(), force=True, allow_missing=True),
     ):
         with pytest.raises(errors.KfpUnavailableError, match="cannot be reached"):
@@ -420,8 +429,10 @@ def test_in_a_namespace_a_shared_pipeline_is_the_second_choice(
 def test_an_upload_goes_to_its_own_namespace(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
     """A shared pipeline of the name does not take a namespace's upload, and the namespace is always sent."""
     _new_pipeline(scripted, STORED)
-    before_scripted.upload(UploadRequest("p", namespace="team-a"), pipeline_file(), call())
-    before_scripted.upload(UploadRequest("p", namespace="team-a", if_exists=IfExists.FAIL), pipeline_file(), call())
+    before_scripted.upload(UploadPipelineMetadata("p", namespace="team-a"), pipeline_file(), call())
+    before_scripted.upload(
+        UploadPipelineMetadata("p", namespace="team-a", if_exists=IfExists.FAIL), pipeline_file(), call()
+    )
     assert scripted.paths("GET") == ["/apis/v2beta1/pipelines/names/p?namespace=team-a"]
     created = json.loads(next(request.body for request in scripted.requests if request.path.endswith("/pipelines")))
     assert created["namespace"] == "team-a"
@@ -430,7 +441,7 @@ def test_an_upload_goes_to_its_own_namespace(scripted: ScriptedKfp, before_scrip
 def test_a_new_pipeline_takes_two_requests(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
     """Nothing is looked up for a pipeline that is new, nor for the version that is stored in it."""
     _new_pipeline(scripted, STORED)
-    before_scripted.upload(UploadRequest("p", request_id="id-1"), pipeline_file(), call())
+    before_scripted.upload(UploadPipelineMetadata("p", request_id="id-1"), pipeline_file(), call())
     asked = [f"{request.method} {request.path.partition('?')[0]}" for request in scripted.requests]
     assert asked == ["POST /apis/v2beta1/pipelines", "POST /apis/v2beta1/pipelines/upload_version"]
 
@@ -438,15 +449,15 @@ def test_a_new_pipeline_takes_two_requests(scripted: ScriptedKfp, before_scripte
 @pytest.mark.parametrize(
     ("request_", "looks"),
     [
-        (UploadRequest("p"), ["names", "cheap"]),
-        (UploadRequest("p", request_id="id-1"), ["names", "cheap", "versions"]),
-        (UploadRequest("p", version_name="v"), ["names"]),
-        (UploadRequest("p", version_name="v", request_id="id-1"), ["names", "versions"]),
+        (UploadPipelineMetadata("p"), ["names", "cheap"]),
+        (UploadPipelineMetadata("p", request_id="id-1"), ["names", "cheap", "versions"]),
+        (UploadPipelineMetadata("p", version_name="v"), ["names"]),
+        (UploadPipelineMetadata("p", version_name="v", request_id="id-1"), ["names", "versions"]),
     ],
     ids=["plain", "repeatable", "named", "named and repeatable"],
 )
 def test_a_further_version_looks_up_what_it_needs(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, request_: UploadRequest, looks: list[str]
+    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, request_: UploadPipelineMetadata, looks: list[str]
 ) -> None:
     """The pipeline by name, the numbers that are taken unless a name is given, an earlier upload if one is possible."""
     scripted.on("POST", CREATE, TAKEN).on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, STORED)
@@ -464,7 +475,7 @@ def test_the_file_is_streamed_with_its_length(scripted: ScriptedKfp, before_scri
     """What KFP gets is one multipart file under a name of ours, with the announced length, byte for byte."""
     _new_pipeline(scripted, STORED)
     file = pipeline_file()
-    before_scripted.upload(UploadRequest("p"), file, call())
+    before_scripted.upload(UploadPipelineMetadata("p"), file, call())
     sent = next(request for request in scripted.requests if "upload_version" in request.path)
     assert "transfer-encoding" not in sent.headers
     assert int(sent.headers["content-length"]) == len(sent.body)
@@ -482,7 +493,7 @@ def test_large_specs_in_answers_are_dropped(scripted: ScriptedKfp, before_script
     assert len(body) > 30_000_000
     _new_pipeline(scripted, answers(200, body))
     tracemalloc.start()
-    result = before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+    result = before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (result.version.pipeline_version_id, result.version.tags) == (VERSION, {"team": "ml"})
@@ -496,7 +507,7 @@ def test_losing_five_times_is_contested(scripted: ScriptedKfp, before_scripted: 
     scripted.on("POST", CREATE, TAKEN).on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, taken)
     scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "41"}], "total_size": 1}))
     with pytest.raises(errors.NameContestedError, match="5 times"):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
     uploads = [path for path in scripted.paths("POST") if "name=42" in path]
     assert len(uploads) == 5
 
@@ -513,7 +524,7 @@ def test_a_kfp_without_tags_says_that_nobody_could_look(
     scripted.on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, STORED).on("GET", VERSIONS, answers(400, refused))
     scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1}))
     scripted.on("POST", CREATE, TAKEN)
-    request = UploadRequest("p", if_exists=IfExists.SKIP_IF_SAME)
+    request = UploadPipelineMetadata("p", if_exists=IfExists.SKIP_IF_SAME)
     result = before_scripted.upload(request, pipeline_file(), call())
     assert (result.version_created, result.duplicate_check_skipped) == (True, True)
     assert before_scripted.upload(
@@ -525,7 +536,7 @@ def test_a_foreign_namespace_is_told(scripted: ScriptedKfp, before_scripted: Kfp
     """Making a pipeline where we may not is the operator's fault, and says so."""
     scripted.on("GET", BY_NAME, NOT_FOUND).on("POST", CREATE, answers(403, {"code": 7, "message": "no"}))
     with pytest.raises(errors.KfpRejectedCredentialsError, match="operator"):
-        before_scripted.upload(UploadRequest("p", namespace="team-b"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("p", namespace="team-b"), pipeline_file(), call())
 
 
 SECOND = "33333333-3333-4333-8333-333333333333"

@@ -10,7 +10,7 @@ from tests.repository.conftest import call, pipeline_file
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.listing import PageRequest, View
-from kfadapter_grpc.contract.pipelines import PipelineFilter, PipelineRef, UploadRequest
+from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, PipelineRef, UploadPipelineMetadata
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
@@ -25,8 +25,8 @@ def _name(characters: int) -> str:
 def test_korean_names_that_fit(repository: KfpPipelineRepository) -> None:
     """42 Korean characters are 126 bytes, and do for a pipeline and for a version."""
     name, version_name = _name(42), _name(42)
-    _upload(repository, UploadRequest(name))
-    _upload(repository, UploadRequest(name, version_name))
+    _upload(repository, UploadPipelineMetadata(name))
+    _upload(repository, UploadPipelineMetadata(name, version_name))
     page = repository.list_versions(PipelineRef(name=name), View.BASIC, PageRequest(), call())
     assert {version.name for version in page.items} == {name, version_name}
 
@@ -35,37 +35,37 @@ def test_korean_names_that_fit(repository: KfpPipelineRepository) -> None:
 def test_a_korean_name_that_does_not_fit(repository: KfpPipelineRepository, characters: int) -> None:
     """INVALID_FIELD on the name, with how KFP counts, and nothing is left behind."""
     name = _name(characters)
-    _refused(repository, UploadRequest(name), "metadata.name")
+    _refused(repository, UploadPipelineMetadata(name), "metadata.name")
     assert _listed(repository, name) == ()
 
 
 def test_a_name_that_fits_a_pipeline_but_not_its_version(repository: KfpPipelineRepository) -> None:
     """128 bytes do for a pipeline: with a shorter version name it is stored, without one its making is undone."""
     name = _name(42) + "ab"
-    error = _refused(repository, UploadRequest(name), "metadata.version_name")
+    error = _refused(repository, UploadPipelineMetadata(name), "metadata.version_name")
     assert "the pipeline's, if a first version was given none" in error.message
     assert _listed(repository, name) == ()
-    _upload(repository, UploadRequest(name, "1"))
+    _upload(repository, UploadPipelineMetadata(name, "1"))
     assert _listed(repository, name) == (name,)
 
 
 def test_a_korean_version_name_that_does_not_fit(repository: KfpPipelineRepository) -> None:
     """INVALID_FIELD on the version's name; the pipeline stays as it was, and a new one is not made."""
     name = _name(20)
-    request = UploadRequest(name, _name(50))
+    request = UploadPipelineMetadata(name, _name(50))
     _refused(repository, request, "metadata.version_name")
     assert _listed(repository, name) == ()
-    _upload(repository, UploadRequest(name))
+    _upload(repository, UploadPipelineMetadata(name))
     _refused(repository, request, "metadata.version_name")
     page = repository.list_versions(PipelineRef(name=name), View.BASIC, PageRequest(), call())
     assert [version.name for version in page.items] == [name]
 
 
-def _upload(repository: KfpPipelineRepository, request: UploadRequest) -> None:
+def _upload(repository: KfpPipelineRepository, request: UploadPipelineMetadata) -> None:
     repository.upload(request, pipeline_file(), call())
 
 
-def _refused(repository: KfpPipelineRepository, request: UploadRequest, field: str) -> errors.AdapterError:
+def _refused(repository: KfpPipelineRepository, request: UploadPipelineMetadata, field: str) -> errors.AdapterError:
     with pytest.raises(errors.InvalidFieldError) as caught:
         _upload(repository, request)
     error = caught.value
@@ -75,5 +75,5 @@ def _refused(repository: KfpPipelineRepository, request: UploadRequest, field: s
 
 
 def _listed(repository: KfpPipelineRepository, name: str) -> tuple[str, ...]:
-    page = repository.list(PipelineFilter(name), PageRequest(), call())
+    page = repository.list(ListPipelinesRequest(name), PageRequest(), call())
     return tuple(pipeline.name for pipeline in page.items)

@@ -14,7 +14,7 @@ from tests.scripted_kfp import Connection, Received, answers
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Authorization, Call
 from kfadapter_grpc.contract.listing import PageRequest, View
-from kfadapter_grpc.contract.pipelines import PipelineFilter, PipelineRef, UploadRequest
+from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, PipelineRef, UploadPipelineMetadata
 from kfadapter_grpc.kfp import ForwardedCredentials, TokenFile, connect
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 
-TEAM_A = PipelineFilter(namespace="team-a")
+TEAM_A = ListPipelinesRequest(namespace="team-a")
 MINE = PipelineRef(name="mine", namespace="team-a")
 BY_ID = PipelineRef(pipeline_id=str(uuid.uuid4()))
 BY_NAME = r"/pipelines/names/"
@@ -78,7 +78,7 @@ def test_a_blurred_refusal_of_an_upload(
     scripted.on("POST", UPLOAD, _played(f"upload to team-a as {who}"))
     before_scripted._uploader._keeps_tags = False  # then the one upload is all, as it was recorded
     with pytest.raises(errors.KfpRejectedCredentialsError, match=rf"\({status}\)"):
-        before_scripted.upload(UploadRequest("x", namespace="team-a"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), call())
     assert scripted.paths("DELETE") == []
 
 
@@ -88,7 +88,7 @@ def test_a_member_reads_and_uploads(scripted: ScriptedKfp, before_scripted: KfpP
     scripted.on("GET", BY_NAME, UNKNOWN_NAME, _played("by name in team-a"))
     scripted.on("POST", UPLOAD, _played("upload to team-a as alice"))
     before_scripted._uploader._keeps_tags = False
-    made = before_scripted.upload(UploadRequest("mine", namespace="team-a"), pipeline_file(), call())
+    made = before_scripted.upload(UploadPipelineMetadata("mine", namespace="team-a"), pipeline_file(), call())
     assert (made.pipeline.namespace, made.pipeline.name, made.version.name) == ("team-a", "mine", "mine")
     assert before_scripted.get(MINE, View.BASIC, call()) == made.pipeline
     listed = before_scripted.list(TEAM_A, PageRequest(), call()).items
@@ -169,7 +169,7 @@ def test_a_blurred_refusal_of_a_callers_upload(
     scripted.on("POST", UPLOAD, _played(f"upload to team-a as {who}"))
     as_callers._uploader._keeps_tags = False
     with pytest.raises(error):
-        as_callers.upload(UploadRequest("x", namespace="team-a"), pipeline_file(), bobs_call())
+        as_callers.upload(UploadPipelineMetadata("x", namespace="team-a"), pipeline_file(), bobs_call())
     assert scripted.paths("GET")[-1].startswith("/apis/v2beta1/pipelines?")
     assert _asked_only_as_bob(scripted)
 
@@ -182,7 +182,9 @@ def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: KfpPipeli
     scripted.on("POST", r"/pipelines$", answers(200, made))
     scripted.on("POST", r"/upload_version", _played("version upload as bob")).on("DELETE", "", answers(200))
     with pytest.raises(errors.PermissionDeniedError):
-        as_callers.upload(UploadRequest("x", namespace="team-a", tags={"a": "b"}), pipeline_file(), bobs_call())
+        as_callers.upload(
+            UploadPipelineMetadata("x", namespace="team-a", tags={"a": "b"}), pipeline_file(), bobs_call()
+        )
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{pipeline}"]
     assert _asked_only_as_bob(scripted)
 
@@ -228,7 +230,7 @@ def test_an_upload_with_a_token_that_has_expired(scripted: ScriptedKfp, tmp_path
     with closing(connect(scripted.url, credentials=TokenFile(token))) as backend:
         backend.pipelines._uploader._keeps_tags = False
         scripted.on("GET", CHEAP, _played("cheap versions as alice"))
-        backend.pipelines.upload(UploadRequest("mine2", namespace="team-a"), pipeline_file(), call())
+        backend.pipelines.upload(UploadPipelineMetadata("mine2", namespace="team-a"), pipeline_file(), call())
     shown = [(one.method, one.headers["authorization"]) for one in scripted.requests]
     assert shown[:3] == [("GET", "Bearer old"), ("GET", "Bearer new"), ("POST", "Bearer new")]
 
@@ -246,7 +248,7 @@ def test_an_upload_that_a_proxy_refuses_for_its_token(scripted: ScriptedKfp, tmp
     scripted.on("GET", CHEAP, _played("cheap versions as alice"))
     with closing(connect(scripted.url, credentials=TokenFile(token))) as backend:
         backend.pipelines._uploader._keeps_tags = False
-        backend.pipelines.upload(UploadRequest("mine2", namespace="team-a"), pipeline_file(), call())
+        backend.pipelines.upload(UploadPipelineMetadata("mine2", namespace="team-a"), pipeline_file(), call())
     first, second = (request for request in scripted.requests if request.method == "POST")
     assert (first.headers["authorization"], second.headers["authorization"]) == ("Bearer old", "Bearer new")
     assert first.body == second.body

@@ -21,7 +21,13 @@ from tests.transcripts import PIPELINES, JsonObject, Replayer, load, made_file
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.listing import Order, PageRequest, View
-from kfadapter_grpc.contract.pipelines import IfExists, PipelineFilter, PipelineRef, UploadRequest, UploadResult
+from kfadapter_grpc.contract.pipelines import (
+    IfExists,
+    ListPipelinesRequest,
+    PipelineRef,
+    UploadPipelineMetadata,
+    UploadResult,
+)
 from kfadapter_grpc.contract.spec import PipelineFormat
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.upload import UploadLimits, received
@@ -70,7 +76,7 @@ def repository(old: OldKfp) -> Iterator[KfpPipelineRepository]:
     backend.close()
 
 
-def _store(repository: KfpPipelineRepository, request: UploadRequest, data: bytes = HELLO) -> UploadResult:
+def _store(repository: KfpPipelineRepository, request: UploadPipelineMetadata, data: bytes = HELLO) -> UploadResult:
     """Receives a file and stores it, as the servicer does."""
     the_call = call()
     with received([data], UploadLimits(), total_bytes=None, sha256=None, call=the_call) as file:
@@ -137,13 +143,13 @@ def test_a_new_pipeline_gets_its_name(
         backend = connect(server.url)
         for suffix in ("a", "b"):
             given = display_name and f"{display_name} {name} {suffix}"
-            request = UploadRequest(f"{name} {suffix}", version_name, display_name=given, tags={"k": "v"})
+            request = UploadPipelineMetadata(f"{name} {suffix}", version_name, display_name=given, tags={"k": "v"})
             result = _store(backend.pipelines, request)
             assert (result.pipeline.name, result.version.name) == (request.name, version_name or request.name)
             assert (result.pipeline_created, result.duplicate_check_skipped) == (True, False)
             assert repository.get(PipelineRef(name=request.name), View.BASIC, call()) == result.pipeline
         backend.close()
-        listed = repository.list(PipelineFilter(name), PageRequest(), call()).items
+        listed = repository.list(ListPipelinesRequest(name), PageRequest(), call()).items
         assert sorted(pipeline.name for pipeline in listed) == [f"{name} a", f"{name} b"]
         expected = 1 if display_name else 0
         assert len(server.paths("DELETE")) == expected, "the fact that there is one name was not remembered"
@@ -155,8 +161,8 @@ def test_a_display_name_that_is_another_pipelines_name(
     """2.5 takes the display name for the name and refuses it as taken; the upload is stored under its own name."""
     with OldKfp(embedded_url) as server:
         backend = connect(server.url)
-        _store(repository, UploadRequest(f"{name} other"))
-        result = _store(backend.pipelines, UploadRequest(name, display_name=f"{name} other"))
+        _store(repository, UploadPipelineMetadata(f"{name} other"))
+        result = _store(backend.pipelines, UploadPipelineMetadata(name, display_name=f"{name} other"))
         backend.close()
     assert (result.pipeline.name, result.version.name, result.pipeline_created) == (name, name, True)
 
@@ -165,7 +171,7 @@ def test_kfp_is_upgraded_meanwhile(embedded_url: str, name: str) -> None:
     """An adapter that knew an older KFP sees from the first answer that names and display names are two things now."""
     backend = connect(embedded_url)
     backend.pipelines._uploader._has_names = False
-    result = _store(backend.pipelines, UploadRequest(name, display_name="Shown"))
+    result = _store(backend.pipelines, UploadPipelineMetadata(name, display_name="Shown"))
     assert (result.pipeline.name, result.pipeline.display_name) == (name, "Shown")
     assert backend.pipelines.get(PipelineRef(name=name), View.BASIC, call()) == result.pipeline
     backend.close()
@@ -174,16 +180,16 @@ def test_kfp_is_upgraded_meanwhile(embedded_url: str, name: str) -> None:
 def test_names_of_versions(repository: KfpPipelineRepository, name: str) -> None:
     """The first is named as the pipeline, a later one gets the highest number plus 1, a given name is used."""
     for given_name in ("", "", "7", "", "beta"):
-        result = _store(repository, UploadRequest(name, given_name, display_name="Shown"))
+        result = _store(repository, UploadPipelineMetadata(name, given_name, display_name="Shown"))
     assert (result.pipeline_created, result.version.name) == (False, "beta")
     assert _versions(repository, name) == sorted([name, "2", "7", "8", "beta"])
     with pytest.raises(errors.VersionExistsError):
-        _store(repository, UploadRequest(name, "BETA"))
+        _store(repository, UploadPipelineMetadata(name, "BETA"))
 
 
 def test_fail(repository: KfpPipelineRepository, name: str) -> None:
     """IF_EXISTS_FAIL stores a new name and refuses a taken one."""
-    request = UploadRequest(name, if_exists=IfExists.FAIL)
+    request = UploadPipelineMetadata(name, if_exists=IfExists.FAIL)
     assert _store(repository, request).pipeline_created
     with pytest.raises(errors.PipelineExistsError):
         _store(repository, request)
@@ -192,14 +198,14 @@ def test_fail(repository: KfpPipelineRepository, name: str) -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    [UploadRequest("", if_exists=IfExists.SKIP_IF_SAME), UploadRequest("", request_id="id-1")],
+    [UploadPipelineMetadata("", if_exists=IfExists.SKIP_IF_SAME), UploadPipelineMetadata("", request_id="id-1")],
     ids=["skip-if-same", "request-id"],
 )
 def test_what_cannot_be_checked_is_stored_and_said(
-    repository: KfpPipelineRepository, name: str, request_: UploadRequest
+    repository: KfpPipelineRepository, name: str, request_: UploadPipelineMetadata
 ) -> None:
     """Without tags nobody can tell whether these bytes, or this request, came before."""
-    request = UploadRequest(name, if_exists=request_.if_exists, request_id=request_.request_id)
+    request = UploadPipelineMetadata(name, if_exists=request_.if_exists, request_id=request_.request_id)
     results = [_store(repository, request) for _ in range(2)]
     assert [result.duplicate_check_skipped for result in results] == [False, True]
     assert [result.version_created for result in results] == [True, True]
@@ -221,7 +227,7 @@ def test_a_broken_upload_is_not_to_be_repeated_blindly(
     step = next(step for step in load("kfp-2.5/seams").steps if step.note == "versions filtered by tag")
     _tagless(scripted, answers(400, step.response["json"]))
     with pytest.raises(errors.KfpUnavailableError, match="ListVersions") as caught:
-        before_scripted.upload(UploadRequest("p", request_id="id-1"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("p", request_id="id-1"), pipeline_file(), call())
     assert "same request_id" not in caught.value.message
     assert len([path for path in scripted.paths("POST") if "upload_version" in path]) == 1
 
@@ -232,7 +238,7 @@ def test_a_broken_one_step_upload(scripted: ScriptedKfp, before_scripted: KfpPip
     scripted.on("POST", "/pipelines/upload", resets())
     before_scripted._uploader._keeps_tags = False
     with pytest.raises(errors.KfpUnavailableError, match="ListVersions"):
-        before_scripted.upload(UploadRequest("p"), pipeline_file(), call())
+        before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
     assert len(scripted.paths("POST")) == 1
 
 
@@ -241,8 +247,8 @@ def test_a_broken_one_step_upload(scripted: ScriptedKfp, before_scripted: KfpPip
 
 def test_a_pipeline_by_name_and_by_id(repository: KfpPipelineRepository, name: str) -> None:
     """Both ways, and FULL with the latest version's parameters."""
-    made = _store(repository, UploadRequest(name, description="설명")).pipeline
-    _store(repository, UploadRequest(name), (PIPELINES / "all_parameter_types.yaml").read_bytes())
+    made = _store(repository, UploadPipelineMetadata(name, description="설명")).pipeline
+    _store(repository, UploadPipelineMetadata(name), (PIPELINES / "all_parameter_types.yaml").read_bytes())
     for ref in (PipelineRef(name=name), PipelineRef(pipeline_id=made.pipeline_id)):
         basic = repository.get(ref, View.BASIC, call())
         assert (basic.name, basic.display_name, basic.description, dict(basic.tags)) == (name, name, "설명", {})
@@ -260,15 +266,15 @@ def test_a_pipeline_by_name_and_by_id(repository: KfpPipelineRepository, name: s
 def test_names_that_do_not_fit_into_a_path(repository: KfpPipelineRepository, name: str) -> None:
     """They are listed for, with the filter that 2.5 knows."""
     odd = f"{name}/100% + {{}}?"
-    made = _store(repository, UploadRequest(odd)).pipeline
+    made = _store(repository, UploadPipelineMetadata(odd)).pipeline
     assert repository.get(PipelineRef(name=odd), View.BASIC, call()) == made
 
 
 def test_lists(repository: KfpPipelineRepository, name: str) -> None:
     """Names are filtered and sorted by, page by page, to the last one."""
     for number in range(5):
-        _store(repository, UploadRequest(f"{name} {number}"))
-    where, order, token, listed = PipelineFilter(name), Order("name", descending=True), "", []
+        _store(repository, UploadPipelineMetadata(f"{name} {number}"))
+    where, order, token, listed = ListPipelinesRequest(name), Order("name", descending=True), "", []
     for _ in range(3):
         page = repository.list(where, PageRequest(2, token, order), call())
         listed += [pipeline.name.removeprefix(name) for pipeline in page.items]
@@ -281,7 +287,7 @@ def test_lists(repository: KfpPipelineRepository, name: str) -> None:
 def test_a_filter_on_tags(repository: KfpPipelineRepository) -> None:
     """UNSUPPORTED_BY_KFP, and what to do."""
     with pytest.raises(errors.UnsupportedByKfpError, match="leave the filter on tags out"):
-        repository.list(PipelineFilter(tags={"team": "ml"}), PageRequest(), call())
+        repository.list(ListPipelinesRequest(tags={"team": "ml"}), PageRequest(), call())
 
 
 @pytest.mark.parametrize("view", View)
@@ -289,7 +295,7 @@ def test_versions(repository: KfpPipelineRepository, name: str, view: View) -> N
     """BASIC and FULL, page by page; a v1 workflow is told as such."""
     argo = (PIPELINES / "argo_v1_workflow.yaml").read_bytes()
     for data in (HELLO, argo, HELLO):
-        _store(repository, UploadRequest(name), data)
+        _store(repository, UploadPipelineMetadata(name), data)
     ref, order = PipelineRef(name=name), Order("name", descending=False)
     first = repository.list_versions(ref, view, PageRequest(2, order=order), call())
     rest = repository.list_versions(ref, view, PageRequest(2, first.next_token, order), call())
@@ -307,10 +313,10 @@ def test_versions(repository: KfpPipelineRepository, name: str, view: View) -> N
 def test_deleting(repository: KfpPipelineRepository, name: str) -> None:
     """One version goes without force, more need it, and what is gone is gone."""
     ref = PipelineRef(name=name)
-    _store(repository, UploadRequest(name))
+    _store(repository, UploadPipelineMetadata(name))
     assert repository.delete(ref, call(), force=False, allow_missing=False).versions_deleted == 1
     for _ in range(3):
-        _store(repository, UploadRequest(name))
+        _store(repository, UploadPipelineMetadata(name))
     with pytest.raises(errors.PipelineHasVersionsError, match="has 3 versions; set force"):
         repository.delete(ref, call(), force=False, allow_missing=False)
     assert _versions(repository, name) == sorted([name, "2", "3"])
@@ -342,10 +348,10 @@ def test_bad_files(repository: KfpPipelineRepository, old: OldKfp, name: str, no
     """INVALID_PIPELINE_FILE, nothing is left behind, and KFP is not asked about those that it could not bear."""
     before = len(old.paths("POST"))
     with pytest.raises(errors.InvalidPipelineFileError) as caught:
-        _store(repository, UploadRequest(name, version_name), made_file(note))
+        _store(repository, UploadPipelineMetadata(name, version_name), made_file(note))
     assert "main.go" not in caught.value.message
     assert (len(old.paths("POST")) == before) == (note in _REFUSED_BEFORE)
-    assert repository.list(PipelineFilter(name), PageRequest(), call()).items == ()
+    assert repository.list(ListPipelinesRequest(name), PageRequest(), call()).items == ()
     assert (old.never_answered, old.broken_off) == ([], [])
 
 
@@ -396,7 +402,7 @@ def test_what_it_cannot_bear_never_reaches_it(
     """Random bytes, spoilt and cut YAML, bare or packed: refused as INVALID_PIPELINE_FILE, or answered by KFP."""
     name = f"spoilt {uuid.uuid4().hex}"
     try:
-        _store(repository, UploadRequest(name), PACKINGS[packing](data))
+        _store(repository, UploadPipelineMetadata(name), PACKINGS[packing](data))
     except (errors.InvalidPipelineFileError, errors.InvalidUploadError):
         with pytest.raises(errors.PipelineNotFoundError):
             repository.get(PipelineRef(name=name), View.BASIC, call())

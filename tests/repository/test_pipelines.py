@@ -13,7 +13,7 @@ from tests.repository.conftest import call, pipeline_file
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.listing import Order, PageRequest, View
-from kfadapter_grpc.contract.pipelines import PipelineFilter, PipelineRef, UploadRequest
+from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, PipelineRef, UploadPipelineMetadata
 from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ T = TypeVar("T")
 def test_a_pipeline_is_found_by_name_and_by_id(repository: KfpPipelineRepository, name: str) -> None:
     """Both ways lead to the same pipeline, with its texts in any script."""
     made = repository.upload(
-        UploadRequest(name, description="인사한다\n두 줄", tags={"팀": "ml"}), pipeline_file(), call()
+        UploadPipelineMetadata(name, description="인사한다\n두 줄", tags={"팀": "ml"}), pipeline_file(), call()
     )
     by_name = repository.get(PipelineRef(name=name), View.BASIC, call())
     by_id = repository.get(PipelineRef(pipeline_id=made.pipeline.pipeline_id), View.BASIC, call())
@@ -45,7 +45,7 @@ def test_a_pipeline_is_found_by_name_and_by_id(repository: KfpPipelineRepository
 def test_a_name_is_never_a_path(repository: KfpPipelineRepository, name: str, text: str) -> None:
     """Names that mean something in a URL or a file system are just names: stored, found and deleted as they are."""
     odd = text if text in {"..", "."} else f"{text} {name}"
-    repository.upload(UploadRequest(odd), pipeline_file(), call())
+    repository.upload(UploadPipelineMetadata(odd), pipeline_file(), call())
     assert repository.get(PipelineRef(name=odd), View.BASIC, call()).name == odd
     assert repository.delete(PipelineRef(name=odd), call(), force=False, allow_missing=False).name == odd
     with pytest.raises(errors.PipelineNotFoundError):
@@ -65,8 +65,8 @@ def test_what_is_not_there_is_named(repository: KfpPipelineRepository, name: str
 
 def test_full_tells_the_latest_version_with_typed_parameters(repository: KfpPipelineRepository, name: str) -> None:
     """Uploads within one second are told apart by their numbers, and the spec's parameters are typed."""
-    repository.upload(UploadRequest(name), pipeline_file(), call())
-    repository.upload(UploadRequest(name), pipeline_file("all_parameter_types"), call())
+    repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
+    repository.upload(UploadPipelineMetadata(name), pipeline_file("all_parameter_types"), call())
     full = repository.get(PipelineRef(name=name), View.FULL, call())
     assert full.version_count == 2
     assert full.latest_version is not None
@@ -82,7 +82,7 @@ def test_full_tells_the_latest_version_with_typed_parameters(repository: KfpPipe
 
 def test_full_of_a_v1_workflow(repository: KfpPipelineRepository, name: str) -> None:
     """A KFP v1 file is told as such, its parameters too."""
-    repository.upload(UploadRequest(name), pipeline_file("argo_v1_workflow"), call())
+    repository.upload(UploadPipelineMetadata(name), pipeline_file("argo_v1_workflow"), call())
     latest = repository.get(PipelineRef(name=name), View.FULL, call()).latest_version
     assert latest is not None
     assert latest.spec is not None
@@ -105,7 +105,7 @@ def _walk(get: Callable[[str], Page[T]], between: Callable[[int], None] = lambda
         between(pages)
 
 
-def _page(repository: KfpPipelineRepository, where: PipelineFilter, size: int, token: str) -> Page[Pipeline]:
+def _page(repository: KfpPipelineRepository, where: ListPipelinesRequest, size: int, token: str) -> Page[Pipeline]:
     return repository.list(where, PageRequest(size, token), call())
 
 
@@ -121,11 +121,11 @@ def test_lists_of_450_pipelines_miss_nothing(repository: KfpPipelineRepository, 
     ids: dict[int, str] = {}
 
     def make(number: int) -> None:
-        request = UploadRequest(f"{name} {number}")
+        request = UploadPipelineMetadata(f"{name} {number}")
         ids[number] = repository.upload(request, pipeline_file(), call(60)).pipeline.pipeline_id
 
     _make_many(make, 450)
-    where = PipelineFilter(name_contains=name)
+    where = ListPipelinesRequest(name_contains=name)
     for size in (1000, 250, 199):
         listed = _walk(partial(_page, repository, where, size))
         assert sorted(p.pipeline_id for p in listed) == sorted(ids.values())
@@ -146,10 +146,10 @@ def test_lists_of_450_pipelines_miss_nothing(repository: KfpPipelineRepository, 
 @pytest.mark.parametrize("view", [View.BASIC, View.FULL])
 def test_lists_of_450_versions_miss_nothing(repository: KfpPipelineRepository, name: str, view: View) -> None:
     """BASIC and FULL alike; the total is told."""
-    pipeline = repository.upload(UploadRequest(name), pipeline_file(), call()).pipeline
+    pipeline = repository.upload(UploadPipelineMetadata(name), pipeline_file(), call()).pipeline
 
     def make(number: int) -> None:
-        repository.upload(UploadRequest(name, version_name=f"v{number}"), pipeline_file(), call(60))
+        repository.upload(UploadPipelineMetadata(name, version_name=f"v{number}"), pipeline_file(), call(60))
 
     _make_many(make, 449)
     ref = PipelineRef(pipeline_id=pipeline.pipeline_id)
@@ -164,43 +164,43 @@ def test_lists_of_450_versions_miss_nothing(repository: KfpPipelineRepository, n
 def test_filters_combine_and_compare_exactly(repository: KfpPipelineRepository, name: str) -> None:
     """KFP's LIKE takes `_` for any character and no notice of case; the adapter compares again."""
     for suffix, tags in (("a_b", {"k": "1"}), ("axb", {"k": "1"}), ("A_B c", {"k": "2"}), ("a_b two", {"k": "2"})):
-        repository.upload(UploadRequest(f"{name} {suffix}", tags=tags), pipeline_file(), call())
+        repository.upload(UploadPipelineMetadata(f"{name} {suffix}", tags=tags), pipeline_file(), call())
 
-    def names(where: PipelineFilter) -> set[str]:
+    def names(where: ListPipelinesRequest) -> set[str]:
         return {p.name.removeprefix(name).strip() for p in repository.list(where, PageRequest(), call()).items}
 
-    assert names(PipelineFilter(f"{name} a_b")) == {"a_b", "a_b two"}
-    assert names(PipelineFilter(name, tags={"k": "2"})) == {"A_B c", "a_b two"}
+    assert names(ListPipelinesRequest(f"{name} a_b")) == {"a_b", "a_b two"}
+    assert names(ListPipelinesRequest(name, tags={"k": "2"})) == {"A_B c", "a_b two"}
     now = datetime.now(timezone.utc)
-    assert names(PipelineFilter(name, created_after=now + timedelta(hours=1))) == set()
-    assert len(names(PipelineFilter(name, created_after=now - timedelta(hours=1)))) == 4
+    assert names(ListPipelinesRequest(name, created_after=now + timedelta(hours=1))) == set()
+    assert len(names(ListPipelinesRequest(name, created_after=now - timedelta(hours=1)))) == 4
 
 
 def test_the_total_is_told_only_where_it_is_known(repository: KfpPipelineRepository, name: str) -> None:
     """KFP's total counts what its LIKE matches, so with name_contains there is none."""
-    repository.upload(UploadRequest(name, tags={"only": "this"}), pipeline_file(), call())
-    assert repository.list(PipelineFilter(tags={"only": "this"}), PageRequest(), call()).total_size == 1
-    assert repository.list(PipelineFilter(name_contains=name), PageRequest(), call()).total_size is None
+    repository.upload(UploadPipelineMetadata(name, tags={"only": "this"}), pipeline_file(), call())
+    assert repository.list(ListPipelinesRequest(tags={"only": "this"}), PageRequest(), call()).total_size == 1
+    assert repository.list(ListPipelinesRequest(name_contains=name), PageRequest(), call()).total_size is None
 
 
 def test_a_foreign_token_is_refused(repository: KfpPipelineRepository) -> None:
     """A token that KFP does not know is INVALID_PAGE_TOKEN."""
     with pytest.raises(errors.InvalidPageTokenError) as caught:
-        repository.list(PipelineFilter(), PageRequest(100, "garbage"), call())
+        repository.list(ListPipelinesRequest(), PageRequest(100, "garbage"), call())
     assert [violation.field for violation in caught.value.violations] == ["page_token"]
 
 
 def test_a_pipeline_with_one_version_goes_without_force(repository: KfpPipelineRepository, name: str) -> None:
     """With more versions force is needed, and the error says how many there are."""
-    repository.upload(UploadRequest(name), pipeline_file(), call())
+    repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     for _ in range(2):
-        repository.upload(UploadRequest(name), pipeline_file(), call())
+        repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     ref = PipelineRef(name=name)
     with pytest.raises(errors.PipelineHasVersionsError, match="has 3 versions; set force") as caught:
         repository.delete(ref, call(), force=False, allow_missing=True)
     assert caught.value.metadata["version_count"] == "3"
     assert repository.delete(ref, call(), force=True, allow_missing=False).versions_deleted == 3
-    repository.upload(UploadRequest(name), pipeline_file(), call())
+    repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     assert repository.delete(ref, call(), force=False, allow_missing=False).versions_deleted == 1
     with pytest.raises(errors.PipelineNotFoundError):
         repository.delete(ref, call(), force=True, allow_missing=False)

@@ -26,11 +26,11 @@ from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import Order, PageRequest
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.recurring_runs import (
-    CreateRecurringRun,
+    CreateRecurringRunRequest,
     CronSchedule,
     IntervalSchedule,
+    ListRecurringRunsRequest,
     RecurringRun,
-    RecurringRunFilter,
 )
 from kfadapter_grpc.kfp import connect
 
@@ -47,8 +47,8 @@ LIST = r"/recurringruns(\?|$)"
 CREATE = r"/recurringruns$"
 ONE = r"/recurringruns/[^:]+$"
 DAILY = CronSchedule("0 0 4 * * *")
-WANTED = CreateRecurringRun(
-    PipelineRef(PIPELINE), VersionRef(), DAILY, parameters={"recipient": "cron"}, display_name="rr", catch_up=True
+WANTED = CreateRecurringRunRequest(
+    PipelineRef(PIPELINE), DAILY, parameters={"recipient": "cron"}, display_name="rr", catch_up=True
 )
 FOUND = RecurringRun(
     ID,
@@ -138,14 +138,14 @@ def test_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, tran
 def test_a_list_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
     """KFP spells this list's key in its own way; schedules of both kinds, and none, are read."""
     scripted.on("GET", LIST, played("list", "kfp-2.5/recurring_runs"))
-    page = kfp.list(RecurringRunFilter(), PageRequest(10, order=Order("created_at", descending=False)), call())
+    page = kfp.list(ListRecurringRunsRequest(), PageRequest(10, order=Order("created_at", descending=False)), call())
     first, second = page.items
     assert as_kfp_shows(first) == FOUND
     assert (second.schedule, second.enabled) == (IntervalSchedule(timedelta(hours=1)), False)
     assert (second.max_concurrency, second.parameters) == (2, {})
     assert query_of(scripted.paths("GET")[0])["sort_by"] == "created_at asc"
     scripted.first("GET", LIST, played("list", "recurring_runs"))
-    assert None in [item.schedule for item in kfp.list(RecurringRunFilter(), PageRequest(), call()).items]
+    assert None in [item.schedule for item in kfp.list(ListRecurringRunsRequest(), PageRequest(), call()).items]
 
 
 def test_what_kfp_does_not_say(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
@@ -154,7 +154,7 @@ def test_what_kfp_does_not_say(scripted: ScriptedKfp, kfp: KfpRecurringRunReposi
     ended = made(trigger={"cron_schedule": {"cron": "@daily", "end_time": "2026-01-01T00:00:00Z"}}, status="ENABLED")
     scripted.on("GET", ONE, answers(200, made())).on("GET", LIST, listing(made(), ended))
     alone = kfp.get(ID, call())
-    first, second = kfp.list(RecurringRunFilter(), PageRequest(), call()).items
+    first, second = kfp.list(ListRecurringRunsRequest(), PageRequest(), call()).items
     for item in (alone, first):
         start = item.computed_next_start_at
         assert start is not None
@@ -169,16 +169,15 @@ def test_everything_is_sent(scripted: ScriptedKfp, kfp: KfpRecurringRunRepositor
     with_pipeline(scripted).on("POST", CREATE, played("create, periodic", "recurring_runs"))
     scripted.first("GET", r"/experiments/", answers(200, {"experiment_id": "e-1", "display_name": "e"}))
     seoul = timezone(timedelta(hours=9))
-    request = CreateRecurringRun(
+    request = CreateRecurringRunRequest(
         PipelineRef(name="rec", namespace="team-a"),
-        VersionRef(),
         IntervalSchedule(timedelta(hours=1), datetime(2030, 1, 1, 9, 0, 0, 999, tzinfo=seoul)),
         experiment=ExperimentRef("e-1"),
         parameters={"recipient": "세계"},
         display_name="이름",
         description="설명",
         max_concurrency=2,
-        enabled=False,
+        disabled=True,
         service_account="runner",
         namespace="team-a",
     )
@@ -255,7 +254,7 @@ def test_a_cron_that_only_kfp_judges(scripted: ScriptedKfp, kfp: KfpRecurringRun
     assert [violation.field for violation in caught.value.violations] == ["cron.cron"]
 
 
-ABSENT: dict[str, tuple[CreateRecurringRun, type[errors.AdapterError]]] = {
+ABSENT: dict[str, tuple[CreateRecurringRunRequest, type[errors.AdapterError]]] = {
     "pipeline": (replace(WANTED, pipeline=PipelineRef(name="absent")), errors.PipelineNotFoundError),
     "version": (replace(WANTED, version=VersionRef(name="absent")), errors.VersionNotFoundError),
     "experiment": (replace(WANTED, experiment=ExperimentRef(name="absent")), errors.ExperimentNotFoundError),
@@ -387,7 +386,7 @@ def test_a_list_of_an_experiment(scripted: ScriptedKfp, kfp: KfpRecurringRunRepo
     """The experiment is looked up, by name too: KFP would answer an unknown one with an empty list."""
     scripted.on("GET", r"/experiments\?", played("list by name", "experiments"), answers(200, {}))
     scripted.on("GET", LIST, listing(made()))
-    where = RecurringRunFilter(ExperimentRef(name="exp", namespace="team-a"), "team-a")
+    where = ListRecurringRunsRequest(ExperimentRef(name="exp", namespace="team-a"), "team-a")
     assert kfp.list(where, PageRequest(), call()).total_size == 1
     query = query_of(scripted.paths("GET")[-1])
     assert (query["experiment_id"], query["namespace"]) == (placed("EXPERIMENT"), "team-a")

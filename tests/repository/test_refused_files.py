@@ -12,7 +12,7 @@ from tests.scripted_kfp import ScriptedKfp, answers
 from tests.transcripts import PIPELINES, load
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.pipelines import UploadRequest, UploadResult
+from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata, UploadResult
 from kfadapter_grpc.upload import UploadLimits, received
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ MADE = {
 HANGING = load("hanging_uploads").steps
 
 
-def _upload(kfp: KfpPipelineRepository, data: bytes, request: UploadRequest | None = None) -> UploadResult:
+def _upload(kfp: KfpPipelineRepository, data: bytes, request: UploadPipelineMetadata | None = None) -> UploadResult:
     """Receives a file and stores it, as the servicer does."""
     the_call = call()
     with received([data], UploadLimits(), total_bytes=len(data), sha256=None, call=the_call) as file:
-        return kfp.upload(request or UploadRequest("p"), file, the_call)
+        return kfp.upload(request or UploadPipelineMetadata("p"), file, the_call)
 
 
 def _answering(scripted: ScriptedKfp, *version: object) -> None:
@@ -142,26 +142,26 @@ def test_an_emoji_in_the_file(
 def test_an_emoji_is_not_refused_beforehand(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
     """A KFP whose database takes characters of 4 bytes gets them."""
     _answering(scripted, answers(200, {"pipeline_id": ID, "pipeline_version_id": "v", "name": "p 🎉"}))
-    assert _upload(before_scripted, "a: 🎉\n".encode(), UploadRequest("p 🎉")).version_created
+    assert _upload(before_scripted, "a: 🎉\n".encode(), UploadPipelineMetadata("p 🎉")).version_created
 
 
 def test_a_500_without_an_emoji_stays_what_it_is(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
     """Korean texts are no reason for a failure of KFP."""
     _answering(scripted, FAILED)
     with pytest.raises(errors.KfpError, match="HTTP 500"):
-        _upload(before_scripted, "한국어: 값\n".encode(), UploadRequest("p", version_name="둘째"))
+        _upload(before_scripted, "한국어: 값\n".encode(), UploadPipelineMetadata("p", version_name="둘째"))
 
 
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (UploadRequest("p", version_name="v 🎉"), "metadata.version_name"),
-        (UploadRequest("p", description="🎉"), "metadata.description"),
-        (UploadRequest("p", tags={"k": "🎉"}), "metadata.tags"),
+        (UploadPipelineMetadata("p", version_name="v 🎉"), "metadata.version_name"),
+        (UploadPipelineMetadata("p", description="🎉"), "metadata.description"),
+        (UploadPipelineMetadata("p", tags={"k": "🎉"}), "metadata.tags"),
     ],
 )
 def test_an_emoji_in_a_field(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, request_: UploadRequest, field: str
+    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, request_: UploadPipelineMetadata, field: str
 ) -> None:
     """After KFP's 500 the field with a character of 4 bytes is named."""
     _answering(scripted, FAILED)

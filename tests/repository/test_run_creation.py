@@ -30,7 +30,7 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
-from kfadapter_grpc.contract.runs import CreateRun, RunState, run_id_for
+from kfadapter_grpc.contract.runs import CreateRunRequest, RunState, run_id_for
 from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.kfp.runs import KfpRunRepository
 
-WANTED = CreateRun(PipelineRef(name=NAME), VersionRef(), parameters={"s": "값", "i": 3.0})
+WANTED = CreateRunRequest(PipelineRef(name=NAME), VersionRef(), parameters={"s": "값", "i": 3.0})
 REPEATABLE = replace(WANTED, request_id="r-1")
 RUN = run_id_for("r-1")
 
@@ -170,7 +170,7 @@ def test_a_platform_spec_is_no_obstacle(kfp: RunsKfp, runs: KfpRunRepository) ->
 
 def test_without_caching(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     """KFP gets the spec with caching switched off in every task; the run still tells what it was started from."""
-    run = runs.create(replace(WANTED, caching=False, description="설명", labels={"a": "b"}), call())
+    run = runs.create(replace(WANTED, caching_enabled=False, description="설명", labels={"a": "b"}), call())
     (body,) = kfp.posts()
     assert '"enableCache": true' in json.dumps(kfp.spec)
     assert '"enableCache": true' not in json.dumps(body["pipeline_spec"])
@@ -184,7 +184,7 @@ def test_a_workflow_has_no_such_switch(kfp: RunsKfp, runs: KfpRunRepository) -> 
     """UNSUPPORTED_BY_KFP for a KFP v1 pipeline."""
     kfp.spec = spec_of("argo_v1_workflow")
     with pytest.raises(errors.UnsupportedByKfpError, match="v1"):
-        runs.create(replace(WANTED, caching=False, parameters={"b": "3"}), call())
+        runs.create(replace(WANTED, caching_enabled=False, parameters={"b": "3"}), call())
 
 
 def test_a_workflows_parameters_are_texts(kfp: RunsKfp, runs: KfpRunRepository) -> None:
@@ -230,7 +230,7 @@ def test_a_repeated_request_after_all_is_gone(kfp: RunsKfp, runs: KfpRunReposito
         ({"description": "다른 설명"}, "description"),
         ({"labels": {"a": "b"}}, "labels"),
         ({"service_account": "other"}, "service_account"),
-        ({"caching": False}, "caching_enabled"),
+        ({"caching_enabled": False}, "caching_enabled"),
     ],
 )
 @pytest.mark.parametrize("validate_only", [False, True])

@@ -19,7 +19,14 @@ from tests.transcripts import DATA
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.listing import PageRequest, View
-from kfadapter_grpc.contract.pipelines import FileKind, IfExists, PipelineFile, PipelineRef, UploadRequest, UploadResult
+from kfadapter_grpc.contract.pipelines import (
+    FileKind,
+    IfExists,
+    PipelineFile,
+    PipelineRef,
+    UploadPipelineMetadata,
+    UploadResult,
+)
 from kfadapter_grpc.kfp import connect
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ def _version_names(repository: KfpPipelineRepository, name: str) -> list[str]:
 def test_names_of_versions(repository: KfpPipelineRepository, name: str) -> None:
     """The first is named as the pipeline, a later one gets the highest number plus 1, a given name is used."""
     for given in ("", "", "7", "", "beta", ""):
-        repository.upload(UploadRequest(name, version_name=given), pipeline_file(), call())
+        repository.upload(UploadPipelineMetadata(name, version_name=given), pipeline_file(), call())
     assert _version_names(repository, name) == sorted([name, "2", "7", "8", "beta", "9"])
 
 
@@ -46,13 +53,13 @@ def test_a_pipeline_named_as_a_number(repository: KfpPipelineRepository) -> None
     """The pipeline's own name does not count as a version's number."""
     number = str(uuid.uuid4().int)[:12]
     for _ in range(2):
-        repository.upload(UploadRequest(number), pipeline_file(), call())
+        repository.upload(UploadPipelineMetadata(number), pipeline_file(), call())
     assert _version_names(repository, number) == sorted([number, "2"])
 
 
 def test_what_is_given_is_kept(repository: KfpPipelineRepository, name: str) -> None:
     """Texts and tags go to the version, and to the pipeline when it is made; our own tags are not shown."""
-    request = UploadRequest(
+    request = UploadPipelineMetadata(
         name,
         version_name="첫째",
         display_name="보기 좋은 이름",
@@ -90,7 +97,7 @@ def test_what_kfp_did_not_keep_is_reported(
     scripted.on("POST", "/pipelines$", answers(409, {"code": 6, "message": "taken"}))
     scripted.on("GET", "/names/", answers(200, pipeline)).on("GET", "/versions", answers(200, {}))
     scripted.on("POST", "/upload_version", answers(200, version))
-    sent = UploadRequest(
+    sent = UploadPipelineMetadata(
         "other pipeline",
         version_name=recorded["query"]["name"],
         display_name=recorded["query"]["display_name"],
@@ -98,25 +105,26 @@ def test_what_kfp_did_not_keep_is_reported(
         tags=json.loads(recorded["query"]["tags"]),
     )
     assert before_scripted.upload(sent, pipeline_file(), call()).not_kept == lost
-    plain = UploadRequest("other pipeline", version_name="other")
+    plain = UploadPipelineMetadata("other pipeline", version_name="other")
     assert before_scripted.upload(plain, pipeline_file(), call()).not_kept == ()
 
 
 @pytest.mark.parametrize(
-    "first", [UploadRequest("", request_id="one"), UploadRequest("", version_name="v", request_id="two")]
+    "first",
+    [UploadPipelineMetadata("", request_id="one"), UploadPipelineMetadata("", version_name="v", request_id="two")],
 )
 def test_a_repeated_request_gets_the_first_ones_answer(
-    repository: KfpPipelineRepository, name: str, first: UploadRequest
+    repository: KfpPipelineRepository, name: str, first: UploadPipelineMetadata
 ) -> None:
     """The same request id and bytes make nothing new; other bytes under the same id are refused."""
-    request = UploadRequest(name, version_name=first.version_name, request_id=first.request_id)
+    request = UploadPipelineMetadata(name, version_name=first.version_name, request_id=first.request_id)
     answers = [repository.upload(request, pipeline_file(), call()) for _ in range(3)]
     assert answers[0] == answers[1] == answers[2]
     assert answers[0].pipeline_created
     assert len(_version_names(repository, name)) == 1
     with pytest.raises(errors.RequestIdReusedError):
         repository.upload(request, pipeline_file("sleeps"), call())
-    later = UploadRequest(name, request_id="later")
+    later = UploadPipelineMetadata(name, request_id="later")
     second = [repository.upload(later, pipeline_file("sleeps"), call()) for _ in range(2)]
     assert second[0] == second[1]
     assert (second[0].pipeline_created, second[0].version_created) == (False, True)
@@ -125,7 +133,7 @@ def test_a_repeated_request_gets_the_first_ones_answer(
 
 def test_skip_if_same(repository: KfpPipelineRepository, name: str) -> None:
     """The version that holds these bytes is returned, however many came after it."""
-    skip = UploadRequest(name, if_exists=IfExists.SKIP_IF_SAME)
+    skip = UploadPipelineMetadata(name, if_exists=IfExists.SKIP_IF_SAME)
     first = repository.upload(skip, pipeline_file(), call())
     other = repository.upload(skip, pipeline_file("sleeps"), call())
     again = repository.upload(skip, pipeline_file(), call())
@@ -136,18 +144,18 @@ def test_skip_if_same(repository: KfpPipelineRepository, name: str) -> None:
 
 def test_fail_if_exists(repository: KfpPipelineRepository, name: str) -> None:
     """FAIL takes no version into an existing pipeline and says which one is in the way."""
-    made = repository.upload(UploadRequest(name, if_exists=IfExists.FAIL), pipeline_file(), call())
+    made = repository.upload(UploadPipelineMetadata(name, if_exists=IfExists.FAIL), pipeline_file(), call())
     with pytest.raises(errors.PipelineExistsError) as caught:
-        repository.upload(UploadRequest(name, if_exists=IfExists.FAIL), pipeline_file("sleeps"), call())
+        repository.upload(UploadPipelineMetadata(name, if_exists=IfExists.FAIL), pipeline_file("sleeps"), call())
     assert caught.value.metadata["pipeline_id"] == made.pipeline.pipeline_id
     assert _version_names(repository, name) == [name]
 
 
 def test_a_taken_version_name(repository: KfpPipelineRepository, name: str) -> None:
     """VERSION_EXISTS, letter case not counting, with the name in it."""
-    repository.upload(UploadRequest(name, version_name="Beta"), pipeline_file(), call())
+    repository.upload(UploadPipelineMetadata(name, version_name="Beta"), pipeline_file(), call())
     with pytest.raises(errors.VersionExistsError, match="'bETA'"):
-        repository.upload(UploadRequest(name, version_name="bETA"), pipeline_file("sleeps"), call())
+        repository.upload(UploadPipelineMetadata(name, version_name="bETA"), pipeline_file("sleeps"), call())
 
 
 def _at_once(makers: list[Callable[[], UploadResult]]) -> list[UploadResult | errors.AdapterError]:
@@ -167,7 +175,7 @@ def test_two_uploads_of_a_new_name_both_succeed(embedded_url: str, name: str, ro
     del round_
     adapters = [connect(embedded_url) for _ in range(2)]
     results = _at_once(
-        [lambda a=a: a.pipelines.upload(UploadRequest(name), pipeline_file(), call()) for a in adapters]  # type: ignore[misc]
+        [lambda a=a: a.pipelines.upload(UploadPipelineMetadata(name), pipeline_file(), call()) for a in adapters]  # type: ignore[misc]
     )
     assert all(isinstance(result, UploadResult) for result in results), results
     assert _version_names(adapters[0].pipelines, name) == sorted([name, "2"])
@@ -180,7 +188,7 @@ def test_of_two_uploads_under_fail_one_gets_pipeline_exists(embedded_url: str, n
     """FAIL at the same moment, from two adapters: exactly one of them makes the pipeline."""
     del round_
     adapters = [connect(embedded_url) for _ in range(2)]
-    request = UploadRequest(name, if_exists=IfExists.FAIL)
+    request = UploadPipelineMetadata(name, if_exists=IfExists.FAIL)
     results = _at_once([lambda a=a: a.pipelines.upload(request, pipeline_file(), call()) for a in adapters])  # type: ignore[misc]
     assert sorted(type(result).__name__ for result in results) == ["PipelineExistsError", "UploadResult"], results
     assert _version_names(adapters[0].pipelines, name) == [name]
@@ -190,7 +198,7 @@ def test_of_two_uploads_under_fail_one_gets_pipeline_exists(embedded_url: str, n
 
 def test_ten_copies_of_a_request_at_once_make_one_version(repository: KfpPipelineRepository, name: str) -> None:
     """In one adapter, copies of a request wait for each other."""
-    request = UploadRequest(name, request_id="same")
+    request = UploadPipelineMetadata(name, request_id="same")
     results = _at_once([lambda: repository.upload(request, pipeline_file(), call()) for _ in range(10)])
     assert len({result.version.pipeline_version_id for result in results if isinstance(result, UploadResult)}) == 1
     assert len(_version_names(repository, name)) == 1
@@ -202,8 +210,8 @@ def test_copies_in_two_adapters_make_one_version(embedded_url: str, name: str, v
     """Copies of a request at the same moment, in two adapters: KFP's unique key sends the losers back to look."""
     adapters = [connect(embedded_url) for _ in range(2)]
     if exists:
-        adapters[0].pipelines.upload(UploadRequest(name), pipeline_file("sleeps"), call())
-    request = UploadRequest(name, version_name=version_name, request_id="same")
+        adapters[0].pipelines.upload(UploadPipelineMetadata(name), pipeline_file("sleeps"), call())
+    request = UploadPipelineMetadata(name, version_name=version_name, request_id="same")
     results = _at_once([partial(adapters[n % 2].pipelines.upload, request, pipeline_file(), call()) for n in range(6)])
     ids = {result.version.pipeline_version_id for result in results if isinstance(result, UploadResult)}
     lost = [result for result in results if not isinstance(result, UploadResult)]
@@ -216,8 +224,8 @@ def test_copies_in_two_adapters_make_one_version(embedded_url: str, name: str, v
 def test_builds_at_once_do_not_pile_up_versions(embedded_url: str, name: str) -> None:
     """SKIP_IF_SAME of the same bytes at the same moment, in two adapters, stores one version."""
     adapters = [connect(embedded_url) for _ in range(2)]
-    adapters[0].pipelines.upload(UploadRequest(name), pipeline_file("sleeps"), call())
-    request = UploadRequest(name, if_exists=IfExists.SKIP_IF_SAME)
+    adapters[0].pipelines.upload(UploadPipelineMetadata(name), pipeline_file("sleeps"), call())
+    request = UploadPipelineMetadata(name, if_exists=IfExists.SKIP_IF_SAME)
     results = _at_once([partial(adapters[n % 2].pipelines.upload, request, pipeline_file(), call()) for n in range(6)])
     assert sorted(isinstance(result, UploadResult) and result.version_created for result in results) == [False] * 5 + [
         True
@@ -230,7 +238,8 @@ def test_builds_at_once_do_not_pile_up_versions(embedded_url: str, name: str) ->
 def test_under_fail_version_names_of_their_own_help_nobody(repository: KfpPipelineRepository, name: str) -> None:
     """Two uploads of one new name under FAIL, each with a version name and a request id: one gets PIPELINE_EXISTS."""
     requests = [
-        UploadRequest(name, version_name=version, if_exists=IfExists.FAIL, request_id=version) for version in ("a", "b")
+        UploadPipelineMetadata(name, version_name=version, if_exists=IfExists.FAIL, request_id=version)
+        for version in ("a", "b")
     ]
     results = _at_once([partial(repository.upload, request, pipeline_file(), call()) for request in requests])
     assert sorted(type(result).__name__ for result in results) == ["PipelineExistsError", "UploadResult"], results
@@ -239,16 +248,16 @@ def test_under_fail_version_names_of_their_own_help_nobody(repository: KfpPipeli
 @pytest.mark.parametrize("taken", ["2", "5", "999999999999999999"])
 def test_numbers_that_are_taken_are_passed_over(repository: KfpPipelineRepository, name: str, taken: str) -> None:
     """A version, or the pipeline itself, may have any number for a name: the next one is free."""
-    repository.upload(UploadRequest(name, version_name=taken), pipeline_file(), call())
+    repository.upload(UploadPipelineMetadata(name, version_name=taken), pipeline_file(), call())
     for _ in range(5):
-        repository.upload(UploadRequest(name), pipeline_file(), call())
+        repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     assert len(_version_names(repository, name)) == 6
 
 
 def test_a_pipeline_named_two(repository: KfpPipelineRepository) -> None:
     """Its second version cannot be called 2, as the first one is."""
     for _ in range(4):
-        repository.upload(UploadRequest("2"), pipeline_file(), call())
+        repository.upload(UploadPipelineMetadata("2"), pipeline_file(), call())
     assert _version_names(repository, "2") == ["2", "3", "4", "5"]
     repository.delete(PipelineRef(name="2"), call(), force=True, allow_missing=False)
 
@@ -257,7 +266,7 @@ def test_a_large_file_is_told_with_its_checksum(repository: KfpPipelineRepositor
     """Where the middle of KFP's answer is dropped, tags and checksum are told all the same."""
     data = pipeline_file().stream.read().replace(b"Greets someone", b"Greets " + b"x" * 600_000)
     file = PipelineFile(io.BytesIO(data), len(data), hashlib.sha256(data).digest(), FileKind.YAML)
-    request = UploadRequest(name, tags={"odd": 'a}{"b'}, if_exists=IfExists.SKIP_IF_SAME)
+    request = UploadPipelineMetadata(name, tags={"odd": 'a}{"b'}, if_exists=IfExists.SKIP_IF_SAME)
     for _ in range(2):
         version = repository.upload(request, file, call()).version
         assert (version.sha256, version.tags) == (file.sha256.hex(), {"odd": 'a}{"b'})
@@ -265,8 +274,10 @@ def test_a_large_file_is_told_with_its_checksum(repository: KfpPipelineRepositor
 
 def test_racing_for_numbers(repository: KfpPipelineRepository, name: str) -> None:
     """Uploads that race for the next number each get one, or NAME_CONTESTED after five losses."""
-    repository.upload(UploadRequest(name), pipeline_file(), call())
-    results = _at_once([lambda: repository.upload(UploadRequest(name), pipeline_file(), call()) for _ in range(4)])
+    repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
+    results = _at_once(
+        [lambda: repository.upload(UploadPipelineMetadata(name), pipeline_file(), call()) for _ in range(4)]
+    )
     lost = [result for result in results if isinstance(result, errors.AdapterError)]
     assert all(isinstance(error, errors.NameContestedError) for error in lost), lost
     assert len(_version_names(repository, name)) == 1 + len(results) - len(lost)
@@ -275,7 +286,7 @@ def test_racing_for_numbers(repository: KfpPipelineRepository, name: str) -> Non
 def test_a_bad_file_leaves_nothing(repository: KfpPipelineRepository, name: str) -> None:
     """What KFP does not take as a pipeline is refused in KFP's words, and the pipeline made for it is gone."""
     with pytest.raises(errors.InvalidPipelineFileError, match=r"9\.9\.9") as caught:
-        repository.upload(UploadRequest(name), _with_schema("9.9.9"), call())
+        repository.upload(UploadPipelineMetadata(name), _with_schema("9.9.9"), call())
     assert "Failed to" not in caught.value.message
     with pytest.raises(errors.PipelineNotFoundError):
         repository.get(PipelineRef(name=name), View.BASIC, call())
@@ -300,7 +311,7 @@ def test_an_empty_pipeline_is_adopted(
 ) -> None:
     """It is treated as not there: the upload takes it over, under FAIL too, and says that it did not make it."""
     empty = _make_empty(embedded_url, name)
-    result = repository.upload(UploadRequest(name, if_exists=if_exists), pipeline_file(), call())
+    result = repository.upload(UploadPipelineMetadata(name, if_exists=if_exists), pipeline_file(), call())
     assert (result.pipeline.pipeline_id, result.pipeline_created, result.version_created) == (empty, False, True)
     assert _version_names(repository, name) == [name]
 
@@ -311,7 +322,7 @@ def test_a_failed_upload_into_an_empty_pipeline_leaves_it(
     """What somebody else made is not ours to undo; Delete removes it without force."""
     empty = _make_empty(embedded_url, name)
     with pytest.raises(errors.InvalidPipelineFileError):
-        repository.upload(UploadRequest(name), _with_schema("9.9.9"), call())
+        repository.upload(UploadPipelineMetadata(name), _with_schema("9.9.9"), call())
     assert repository.get(PipelineRef(name=name), View.FULL, call()).version_count == 0
     gone = repository.delete(PipelineRef(name=name), call(), force=False, allow_missing=False)
     assert (gone.pipeline_id, gone.versions_deleted) == (empty, 0)

@@ -13,9 +13,14 @@ from grpc import StatusCode
 from kfadapter.v1 import common_pb2
 from kfadapter.v1 import experiment_pb2 as pb
 from kfadapter_grpc.contract.errors import InvalidFieldError
-from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
+from kfadapter_grpc.contract.experiments import (
+    CreateExperimentRequest,
+    Experiment,
+    ExperimentRef,
+    ListExperimentsRequest,
+)
 from kfadapter_grpc.contract.listing import Order, Page, PageRequest, StorageState
-from kfadapter_grpc.services.experiment import ExperimentServicer
+from kfadapter_grpc.services.experiments import ExperimentServicer
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
@@ -32,7 +37,7 @@ class FakeRepository:
 
     asked: list[object] = field(default_factory=list)
 
-    def create(self, request: CreateExperiment, call: Call) -> Experiment:
+    def create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
         """Answers with the experiment."""
         self.asked += [request]
         assert call.remaining() > 0
@@ -44,7 +49,7 @@ class FakeRepository:
         assert not call.cancelled
         return EXPERIMENT
 
-    def list(self, where: ExperimentFilter, page: PageRequest, call: Call) -> Page[Experiment]:
+    def list(self, where: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
         """Answers with a page that has a next one."""
         self.asked += [where, page]
         assert not call.cancelled
@@ -105,8 +110,8 @@ def test_create_passes_everything(server: grpc_testing.Server, repository: FakeR
     assert _unary(server, "Create", request) == MESSAGE
     _unary(server, "Create", pb.CreateExperimentRequest(name="x"))
     assert repository.asked == [
-        CreateExperiment("실험", "여러\n줄", allow_existing=True, namespace="team-a"),
-        CreateExperiment("x", namespace="from-settings"),
+        CreateExperimentRequest("실험", "여러\n줄", allow_existing=True, namespace="team-a"),
+        CreateExperimentRequest("x", namespace="from-settings"),
     ]
 
 
@@ -124,7 +129,7 @@ def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, reposi
     )
     first = _unary(server, "List", request)
     assert repository.asked == [
-        ExperimentFilter("이", archived=True, namespace="from-settings"),
+        ListExperimentsRequest("이", archived=True, namespace="from-settings", page_size=5000, order_by="name"),
         PageRequest(1000, "", Order("name", descending=False)),
     ]
     assert isinstance(first, pb.ListExperimentsResponse)

@@ -27,8 +27,8 @@ from kfadapter_grpc.kfp.wire import PipelineListJson
 from kfadapter_grpc.kfp.wire.experiments import ExperimentListJson
 from kfadapter_grpc.kfp.wire.recurring_runs import RecurringRunListJson
 from kfadapter_grpc.kfp.wire.runs import RunJson, RunListJson
-from kfadapter_grpc.services.messages import message as message_of
-from kfadapter_grpc.services.sizes import MAX_RECORD_BYTES
+from kfadapter_grpc.services.answers import MAX_RECORD_BYTES
+from kfadapter_grpc.services.answers import message as message_of
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json

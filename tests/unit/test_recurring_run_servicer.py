@@ -17,13 +17,13 @@ from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import Order, Page, PageRequest
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.recurring_runs import (
-    CreateRecurringRun,
+    CreateRecurringRunRequest,
     CronSchedule,
     IntervalSchedule,
+    ListRecurringRunsRequest,
     RecurringRun,
-    RecurringRunFilter,
 )
-from kfadapter_grpc.services.recurring_run import RecurringRunServicer
+from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
@@ -81,7 +81,7 @@ class FakeRepository:
     asked: list[object] = field(default_factory=list)
     item: RecurringRun = RECURRING
 
-    def create(self, request: CreateRecurringRun, call: Call) -> RecurringRun:
+    def create(self, request: CreateRecurringRunRequest, call: Call) -> RecurringRun:
         """Answers with the recurring run."""
         self.asked += [request]
         assert call.remaining() > 0
@@ -93,7 +93,7 @@ class FakeRepository:
         assert not call.cancelled
         return self.item
 
-    def list(self, where: RecurringRunFilter, page: PageRequest, call: Call) -> Page[RecurringRun]:
+    def list(self, where: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
         """Answers with a page that has a next one."""
         self.asked += [where, page]
         assert not call.cancelled
@@ -164,17 +164,17 @@ def test_create_passes_everything(server: grpc_testing.Server, repository: FakeR
     )
     assert _shown(_unary(server, "Create", request)) == SHOWN
     assert repository.asked == [
-        CreateRecurringRun(
+        CreateRecurringRunRequest(
             PipelineRef(name="학습", namespace="team-a"),
-            VersionRef(name="2"),
             CronSchedule("0 0 4 * * *", MADE, LATER),
+            VersionRef(name="2"),
             ExperimentRef(ID, namespace="team-a"),
             {"n": 7.0, "deep": {"list": [1.0, None]}},
             "매일",
             "설명",
             10,
             catch_up=True,
-            enabled=False,
+            disabled=True,
             service_account="runner",
             namespace="team-a",
         )
@@ -188,7 +188,7 @@ def test_create_has_defaults(server: grpc_testing.Server, repository: FakeReposi
     assert shown == {"recurring_run_id": ID, "interval": {"interval": "90s"}}
     pipeline = PipelineRef(ID, namespace="from-settings")
     schedule = IntervalSchedule(timedelta(seconds=90))
-    assert repository.asked == [CreateRecurringRun(pipeline, VersionRef(), schedule, namespace="from-settings")]
+    assert repository.asked == [CreateRecurringRunRequest(pipeline, schedule, namespace="from-settings")]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_five_fields_are_those_of_crontab(
     """KFP would read the minute as the second, so the second is set; six fields and words stay as they are."""
     _unary(server, "Create", _request(pipeline_id=ID, cron={"cron": given}))
     (asked,) = repository.asked
-    assert isinstance(asked, CreateRecurringRun)
+    assert isinstance(asked, CreateRecurringRunRequest)
     assert asked.schedule == CronSchedule(kept)
 
 
@@ -219,7 +219,8 @@ def test_list_binds_the_token_to_the_listing(server: grpc_testing.Server, reposi
     first = _unary(server, "List", request)
     order = Order("display_name", descending=False)
     experiment = ExperimentRef(name="실험", namespace="from-settings")
-    assert repository.asked == [RecurringRunFilter(experiment, "from-settings"), PageRequest(1000, "", order)]
+    where = ListRecurringRunsRequest(experiment, "from-settings", page_size=5000, order_by="display_name")
+    assert repository.asked == [where, PageRequest(1000, "", order)]
     assert isinstance(first, pb.ListRecurringRunsResponse)
     assert ([_shown(item) for item in first.recurring_runs], first.total_size) == ([SHOWN], 450)
     request.page_token = first.next_page_token
@@ -241,7 +242,7 @@ CRON = {"cron": "0 0 4 * * *"}
 WRONG: dict[str, tuple[dict[str, object], list[str]]] = {
     "everything": (
         {"display_name": "이" * 86, "description": "\0", "max_concurrency": 11, "namespace": "No"},
-        ["pipeline", "schedule", "display_name", "description", "namespace", "max_concurrency"],
+        ["pipeline", "schedule", "display_name", "description", "max_concurrency", "namespace"],
     ),
     "below one": ({"pipeline_id": ID, "cron": CRON, "max_concurrency": -1}, ["max_concurrency"]),
     "empty names": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import grpc_testing
@@ -12,13 +12,15 @@ from google.protobuf.json_format import ParseDict
 from grpc import StatusCode
 
 from kfadapter.v1 import run_pb2 as pb
-from kfadapter_grpc.codec import enum_number, to_record
+from kfadapter_grpc.codec import read_request, to_record
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import (
-    CreateRun,
+    CreateRunRequest,
+    GetRunRequest,
+    ListRunsRequest,
     Run,
     RunArtifact,
     RunFilter,
@@ -26,10 +28,10 @@ from kfadapter_grpc.contract.runs import (
     RunState,
     RunStateChange,
     RunTask,
+    TerminateRunRequest,
 )
-from kfadapter_grpc.services.messages import message
-from kfadapter_grpc.services.requests import runs as requests
-from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.services.answers import message
+from kfadapter_grpc.services.runs import RunServicer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,19 +96,19 @@ def test_every_state_has_its_value() -> None:
     """KFP's states are the contract's, one to one."""
     states = {message(Run("r", state=state), pb.Run).state for state in RunState}
     assert states == set(pb.RunState.values())
-    assert set(map(enum_number, RunState)) == set(pb.RunState.values())
 
 
 # --- create -----------------------------------------------------------------------------------------------------
 
 
-def _create(**fields: object) -> CreateRun:
-    return requests.create(ParseDict({"pipeline_name": "p", **fields}, pb.CreateRunRequest()), "own")
+def _create(**fields: object) -> CreateRunRequest:
+    message = ParseDict({"pipeline_name": "p", **fields}, pb.CreateRunRequest())
+    return read_request(message, CreateRunRequest, "own")
 
 
 def test_the_least_and_the_most_that_can_be_asked_for() -> None:
     """Defaults are the latest version, the default experiment, the configured namespace, caching as the tasks say."""
-    assert _create() == CreateRun(PipelineRef(name="p", namespace="own"), VersionRef(), namespace="own")
+    assert _create() == CreateRunRequest(PipelineRef(name="p", namespace="own"), VersionRef(), namespace="own")
     most = _create(
         version_name="2",
         experiment_name="실험",
@@ -121,7 +123,7 @@ def test_the_least_and_the_most_that_can_be_asked_for() -> None:
         service_account="trainer",
         namespace="team-a",
     )
-    assert most == CreateRun(
+    assert most == CreateRunRequest(
         pipeline=PipelineRef(name="p", namespace="team-a"),
         version=VersionRef(name="2"),
         experiment=ExperimentRef(name="실험", namespace="team-a"),
@@ -132,7 +134,7 @@ def test_the_least_and_the_most_that_can_be_asked_for() -> None:
         request_id="r-1",
         validate_only=True,
         create_experiment=True,
-        caching=False,
+        caching_enabled=False,
         service_account="trainer",
         namespace="team-a",
     )
@@ -190,7 +192,7 @@ def test_parameters_that_are_not_json() -> None:
     request = pb.CreateRunRequest(pipeline_name="p")
     request.parameters["x"] = math.nan
     with pytest.raises(InvalidFieldError, match="parameters"):
-        requests.create(request, "")
+        read_request(request, CreateRunRequest)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -207,32 +209,33 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 @pytest.mark.parametrize("run_id", [ID, "nightly-1", "a:b_c.d", "9"])
 def test_ids_of_runs(run_id: str) -> None:
     """KFP takes other ids than UUIDs, too."""
-    assert requests.run_id(pb.GetRunRequest(run_id=run_id)) == run_id
+    assert read_request(pb.GetRunRequest(run_id=run_id), GetRunRequest) == GetRunRequest(run_id)
 
 
 @pytest.mark.parametrize("run_id", ["", "a/b", ".", "..", "a b", "a?b", "한글", "x" * 300])
 def test_what_is_no_id_of_a_run(run_id: str) -> None:
     """INVALID_FIELD; an address of KFP is never made of it."""
     with pytest.raises(InvalidFieldError, match="run_id"):
-        requests.run_id(pb.GetRunRequest(run_id=run_id))
+        read_request(pb.GetRunRequest(run_id=run_id), GetRunRequest)
 
 
 @pytest.mark.parametrize(("wait", "seconds"), [("0s", 0), ("1.5s", 1.5), ("3600s", 3600)])
 def test_how_long_to_wait(wait: str, seconds: float) -> None:
     """Up to an hour."""
-    assert requests.terminate(ParseDict({"run_id": ID, "wait": wait}, pb.TerminateRunRequest())) == (ID, seconds)
+    request = ParseDict({"run_id": ID, "wait": wait}, pb.TerminateRunRequest())
+    assert read_request(request, TerminateRunRequest) == TerminateRunRequest(ID, timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("wait", ["-1s", "3601s", "315576000000s"])
 def test_how_long_not_to_wait(wait: str) -> None:
     """INVALID_FIELD."""
     with pytest.raises(InvalidFieldError, match="wait"):
-        requests.terminate(ParseDict({"run_id": ID, "wait": wait}, pb.TerminateRunRequest()))
+        read_request(ParseDict({"run_id": ID, "wait": wait}, pb.TerminateRunRequest()), TerminateRunRequest)
 
 
 def test_a_filter() -> None:
     """Every field is read; without any, all runs of the configured namespace that are not archived."""
-    assert requests.run_filter(pb.RunFilter(), "own") == RunFilter(namespace="own")
+    assert read_request(pb.ListRunsRequest(), ListRunsRequest, "own").filter == RunFilter(namespace="own")
     fields = {
         "experiment_id": ID,
         "states": ["RUN_STATE_FAILED", "RUN_STATE_PENDING"],
@@ -245,7 +248,9 @@ def test_a_filter() -> None:
         "storage_state": "STORAGE_STATE_ARCHIVED",
         "namespace": "team-a",
     }
-    assert requests.run_filter(ParseDict(fields, pb.RunFilter()), "own") == RunFilter(
+    assert read_request(
+        ParseDict({"filter": fields}, pb.ListRunsRequest()), ListRunsRequest, "own"
+    ).filter == RunFilter(
         experiment=ExperimentRef(ID, namespace="team-a"),
         states=frozenset({RunState.FAILED, RunState.PENDING}),
         created_after=AT,
@@ -272,7 +277,7 @@ def test_a_filter_of_which_everything_is_wrong() -> None:
     )
     message.created_after.seconds = 10**15
     with pytest.raises(InvalidFieldError) as caught:
-        requests.run_filter(message, "")
+        read_request(pb.ListRunsRequest(filter=message), ListRunsRequest)
     fields = "experiment_id states display_name_contains labels pipeline_id pipeline_version_id namespace created_after"
     assert {violation.field for violation in caught.value.violations} == {f"filter.{one}" for one in fields.split()}
 

@@ -22,18 +22,18 @@ from kfadapter_grpc.contract.pipelines import (
     DeleteVersionResult,
     FileKind,
     IfExists,
+    ListPipelinesRequest,
     Pipeline,
     PipelineDownload,
     PipelineFile,
-    PipelineFilter,
     PipelineRef,
     PipelineVersion,
-    UploadRequest,
+    UploadPipelineMetadata,
     UploadResult,
     VersionRef,
 )
 from kfadapter_grpc.contract.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
-from kfadapter_grpc.services.pipeline import PipelineServicer
+from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.upload import UploadLimits
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class FakeRepository:
         self.asked += [ref, view, call.request_id]
         return PIPELINE
 
-    def list(self, where: PipelineFilter, page: PageRequest, call: Call) -> Page[Pipeline]:
+    def list(self, where: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
         """Answers with a page that has a next one."""
         self.asked += [where, page]
         assert call.remaining() > 0
         return Page((PIPELINE,), "kfp-token", 450)
 
-    def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
+    def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
         """Keeps what it was asked and the bytes."""
         self.asked += [request, file.stream.read(), file.size, file.sha256, file.kind, call.remaining()]
         return UploadResult(PIPELINE, VERSION, pipeline_created=False, version_created=True, not_kept=("tags",))
@@ -201,7 +201,7 @@ def test_list_gathers_what_was_asked(server: grpc_testing.Server, repository: Fa
     request.created_after.FromDatetime(MADE)
     first = _unary(server, "List", request)
     assert repository.asked == [
-        PipelineFilter("이", MADE, {"k": "v"}, "from-settings"),
+        ListPipelinesRequest("이", MADE, {"k": "v"}, "from-settings", page_size=5000, order_by=" name desc "),
         PageRequest(1000, "", Order("name", descending=True)),
     ]
     assert first.total_size == 450  # type: ignore[attr-defined]
@@ -259,8 +259,18 @@ def test_upload_streams_into_a_file(server: grpc_testing.Server, repository: Fak
     response, _, code, details = rpc.termination()
     assert code is StatusCode.OK, details
     request, data, size, digest, kind, seconds = repository.asked
-    assert request == UploadRequest(
-        "이름", "첫째", "보기", "d", "from-settings", {"k": "v"}, "https://example.org", IfExists.SKIP_IF_SAME, "r-1"
+    assert request == UploadPipelineMetadata(
+        "이름",
+        "첫째",
+        "보기",
+        "d",
+        "from-settings",
+        {"k": "v"},
+        "https://example.org",
+        IfExists.SKIP_IF_SAME,
+        "r-1",
+        metadata.sha256,
+        len(FILE),
     )
     assert (data, size, digest, kind) == (FILE, len(FILE), hashlib.sha256(FILE).digest(), FileKind.JSON)
     assert isinstance(seconds, float)

@@ -11,7 +11,7 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.pipeline_file import STDIN, default_name
 from kfadapter_grpc.cli.streams import utf8
-from kfadapter_grpc.contract.pipelines import IfExists, UploadRequest
+from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +49,9 @@ def upload_request(
     code_source_url: str,
     if_exists: str,
     request_id: str,
-) -> UploadRequest:
+) -> UploadPipelineMetadata:
     """Puts together how a file is to be stored."""
-    return UploadRequest(
+    return UploadPipelineMetadata(
         name=_chosen_name(path, name),
         version_name=version_name,
         description=description,

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kfadapter.v1 import pipeline_pb2
+from kfadapter.v1 import common_pb2, pipeline_pb2
 from kfadapter_grpc.client import health as health_check
 from kfadapter_grpc.client import messages, server_facts
 from kfadapter_grpc.client.connection import Connection, new_request_id
@@ -19,7 +19,7 @@ from kfadapter_grpc.client.experiments import ExperimentCalls
 from kfadapter_grpc.client.recurring_runs import RecurringRunCalls
 from kfadapter_grpc.client.upload import UploadMessages, UploadReceipt, measure
 from kfadapter_grpc.client.watch import WatchCalls
-from kfadapter_grpc.codec import enum_number, to_page, to_record
+from kfadapter_grpc.codec import to_page, to_record
 from kfadapter_grpc.contract.errors import AdapterError, DrainingError, InvalidFieldError, KfpUnavailableError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.pipelines import (
@@ -28,7 +28,7 @@ from kfadapter_grpc.contract.pipelines import (
     IfExists,
     Pipeline,
     PipelineVersion,
-    UploadRequest,
+    UploadPipelineMetadata,
 )
 from kfadapter_grpc.methods import DOWNLOAD_SECONDS, download_seconds, upload_seconds
 
@@ -165,7 +165,7 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             PipelineNotFoundError: There is no such pipeline.
         """
         request = pipeline_pb2.GetPipelineRequest(
-            **_one_of(name, pipeline_id), view=enum_number(view), namespace=self._namespace
+            **_one_of(name, pipeline_id), view=common_pb2.View.Value(f"VIEW_{view.name}"), namespace=self._namespace
         )
         return to_record(self._connection.unary(self._connection.pipelines.Get, request), Pipeline)
 
@@ -271,7 +271,7 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             page_size=page_size,
             page_token=page_token,
             order_by=order_by,
-            view=enum_number(view),
+            view=common_pb2.View.Value(f"VIEW_{view.name}"),
             namespace=self._namespace,
         )
         rpc = self._connection.pipelines.ListVersions
@@ -391,7 +391,7 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
             PipelineExistsError: The pipeline exists, and `if_exists` is FAIL.
             VersionExistsError: The given version name is taken.
         """
-        request = UploadRequest(
+        request = UploadPipelineMetadata(
             name=name,
             version_name=version_name,
             description=description,

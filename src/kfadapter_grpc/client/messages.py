@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kfadapter.v1 import pipeline_pb2
 from kfadapter_grpc.client.upload import UploadReceipt
-from kfadapter_grpc.codec import enum_number, to_record
+from kfadapter_grpc.codec import to_record
 from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError, ParameterTypeError
 from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 from kfadapter_grpc.contract.values import object_violations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.struct_pb2 import Struct
 
-    from kfadapter_grpc.contract.pipelines import UploadRequest
+    from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
     from kfadapter_grpc.contract.spec import Json
 
 
@@ -69,7 +69,7 @@ def _plain(value: Json) -> Json:
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def upload_metadata(request: UploadRequest) -> pipeline_pb2.UploadPipelineMetadata:
+def upload_metadata(request: UploadPipelineMetadata) -> pipeline_pb2.UploadPipelineMetadata:
     """Makes the first message of an upload; size and checksum are added where they are known."""
     return pipeline_pb2.UploadPipelineMetadata(
         name=request.name,
@@ -79,7 +79,7 @@ def upload_metadata(request: UploadRequest) -> pipeline_pb2.UploadPipelineMetada
         namespace=request.namespace,
         tags=request.tags,
         code_source_url=request.code_source_url,
-        if_exists=enum_number(request.if_exists),
+        if_exists=pipeline_pb2.IfExists.Value(f"IF_EXISTS_{request.if_exists.name}"),
         request_id=request.request_id,
     )
 

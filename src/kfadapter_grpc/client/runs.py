@@ -13,7 +13,7 @@ from kfadapter_grpc.client.calls import Calls, set_at_most_one
 from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
 from kfadapter_grpc.client.errors import CannotConnectError
 from kfadapter_grpc.client.messages import set_parameters, timestamp
-from kfadapter_grpc.codec import enum_number, to_page, to_record
+from kfadapter_grpc.codec import to_page, to_record
 from kfadapter_grpc.contract.errors import DrainingError, KfpUnavailableError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import Run, run_id_for
@@ -117,7 +117,7 @@ class RunCalls(Calls):
         Raises:
             RunNotFoundError: There is no such run.
         """
-        request = run_pb2.GetRunRequest(run_id=run_id, view=enum_number(view))
+        request = run_pb2.GetRunRequest(run_id=run_id, view=common_pb2.View.Value(f"VIEW_{view.name}"))
         return to_record(self._connection.unary(self._runs.Get, request), Run)
 
     def list_runs(
@@ -205,7 +205,7 @@ class RunCalls(Calls):
     ) -> Page[Run]:
         """Gets one page of runs; the arguments are those of `list_runs`, the token is the page before's."""
         where = run_pb2.RunFilter(
-            states=[enum_number(state) for state in states],
+            states=[run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in states],
             created_after=timestamp(created_after, "created_after"),
             finished_after=timestamp(finished_after, "finished_after"),
             display_name_contains=display_name_contains,

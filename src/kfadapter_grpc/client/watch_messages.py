@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kfadapter.v1 import common_pb2, run_pb2
 from kfadapter_grpc.client.calls import set_at_most_one
 from kfadapter_grpc.client.messages import timestamp
-from kfadapter_grpc.codec import enum_number, to_record
+from kfadapter_grpc.codec import to_record
 from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunGone
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run_filter(where: RunFilter, namespace: str) -> run_pb2.RunFilter:
     """
     stored = common_pb2.STORAGE_STATE_ARCHIVED if where.archived else common_pb2.STORAGE_STATE_AVAILABLE
     message = run_pb2.RunFilter(
-        states=[enum_number(state) for state in sorted(where.states, key=lambda one: one.value)],
+        states=[run_pb2.RunState.Value(f"RUN_STATE_{one.name}") for one in sorted(where.states, key=str)],
         created_after=timestamp(where.created_after, "created_after"),
         finished_after=timestamp(where.finished_after, "finished_after"),
         display_name_contains=where.display_name_contains,

@@ -1,21 +1,18 @@
-"""Experiments: groups of runs, independent of the wire."""
+"""Experiments: groups of runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, ClassVar
 
-from kfadapter_grpc.contract.listing import StorageState
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES, Id, Namespace, column, text
+from kfadapter_grpc.contract.listing import ListRequest, StorageState
 
 MAX_EXPERIMENT_NAME = 128
 """Characters in an experiment's name (KFP's limit)."""
-MAX_COLUMN_BYTES = 255
-"""Bytes of UTF-8 in the description of an experiment, run or recurring run, and in a display name (KFP's columns)."""
 DEFAULT_EXPERIMENT = "Default"
-"""The name of the experiment that is meant where none is named."""
+"""The name of the experiment that is meant if none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +32,60 @@ class Experiment:
 class ExperimentRef:
     """Names an experiment: by `experiment_id`, or by `name` in `namespace`. One of the two is set."""
 
-    experiment_id: str = ""
-    name: str = ""
+    experiment_id: Id = ""
+    name: Annotated[str, text(MAX_EXPERIMENT_NAME)] = ""
     namespace: str = ""
 
     def __str__(self) -> str:
-        """Says it as a message does."""
         return f"with id {self.experiment_id}" if self.experiment_id else f"named '{self.name}'"
 
 
 @dataclass(frozen=True, slots=True)
-class ExperimentFilter:
-    """Which experiments to list; all that are set must match."""
+class CreateExperimentRequest:
+    """Creates an experiment."""
 
-    name_contains: str = ""
-    archived: bool = False
-    namespace: str = ""
+    name: Annotated[str, text(MAX_EXPERIMENT_NAME, required="give the experiment a name")]
+    description: Annotated[str, column(MAX_COLUMN_BYTES)] = ""
+    allow_existing: bool = False
+    namespace: Namespace = ""
 
 
 @dataclass(frozen=True, slots=True)
-class CreateExperiment:
-    """How an experiment is to be made. Name and description are checked already."""
+class GetExperimentRequest:
+    """Gets an experiment."""
 
-    name: str
-    description: str = ""
-    allow_existing: bool = False
-    namespace: str = ""
+    experiment: ExperimentRef
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListExperimentsRequest(ListRequest):
+    """Lists experiments; all filters that are set must match."""
+
+    ORDERS: ClassVar = ("created_at", "name", "experiment_id")
+
+    name_contains: Annotated[str, text(MAX_EXPERIMENT_NAME)] = ""
+    archived: bool = field(default=False, metadata={"wire": "storage_state"})
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveExperimentRequest:
+    """Archives an experiment."""
+
+    experiment_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class UnarchiveExperimentRequest:
+    """Unarchives an experiment."""
+
+    experiment_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteExperimentRequest:
+    """Deletes an experiment."""
+
+    experiment_id: Id
+    allow_missing: bool = False

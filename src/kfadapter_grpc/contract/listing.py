@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
+
+from kfadapter_grpc.contract.checks import within
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.contract.checks import Wrong
 
 T = TypeVar("T")
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+_MAX_INT32 = 2**31 - 1
+_ORDER_BY = re.compile(r"\s*(\w+)(?:\s+(asc|desc))?\s*")
 
 
 class View(enum.Enum):
@@ -17,7 +28,7 @@ class View(enum.Enum):
 
 
 class StorageState(enum.Enum):
-    """Whether a run or an experiment is put away; the values are KFP's."""
+    """Whether a run or an experiment is archived; the values are KFP's."""
 
     UNKNOWN = ""
     AVAILABLE = "AVAILABLE"
@@ -34,11 +45,35 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Asks for a page of 1 to 1000 items; `token` is the repository's own, empty for the first page."""
+    """A page of 1 to 1000 items; `token` is the one of kfp/, empty for the first page."""
 
-    size: int = 100
+    size: int = DEFAULT_PAGE_SIZE
     token: str = ""
     order: Order = field(default_factory=Order)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRequest:
+    """A request for a page of a listing, which can be ordered by the fields of ORDERS."""
+
+    ORDERS: ClassVar[tuple[str, ...]] = ()
+
+    page_size: Annotated[int, within(0, _MAX_INT32, "is {}; use 0 for the default of 100, or up to 1000")] = 0
+    page_token: str = ""
+    order_by: str = ""
+
+    def check(self) -> Wrong:
+        """Checks the order."""
+        match = _ORDER_BY.fullmatch(self.order_by)
+        if self.order_by.strip() and (match is None or match.group(1) not in self.ORDERS):
+            known = ", ".join(self.ORDERS)
+            yield "order_by", f"'{self.order_by[:100]}' is not an order; use one of {known}, with ' desc' or not"
+
+    def page(self, token: str) -> PageRequest:
+        """Returns which page is requested; `token` is the one of kfp/."""
+        size = min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        match = _ORDER_BY.fullmatch(self.order_by)
+        return PageRequest(size, token, Order(match.group(1), match.group(2) == "desc") if match else Order())
 
 
 @dataclass(frozen=True, slots=True)

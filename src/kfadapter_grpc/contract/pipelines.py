@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, BinaryIO, ClassVar, Protocol
+
+from kfadapter_grpc.contract.checks import Id, Namespace, RequestId, pattern, tags, text, within
+from kfadapter_grpc.contract.listing import ListRequest, View
+from kfadapter_grpc.contract.spec import SpecSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Iterator
 
-    from kfadapter_grpc.contract.spec import SpecSummary
+    from kfadapter_grpc.contract.checks import Wrong
 
 MAX_PIPELINE_NAME = 128
 """Characters in a pipeline's name (KFP's limit)."""
 MAX_VERSION_NAME = 127
 """Characters in a version's name (KFP's limit)."""
-MAX_CALLER_TAGS = 18
-"""Tags that a caller may set: KFP's 20 less the two of the adapter."""
-MAX_TAG_LENGTH = 63
-"""Characters in a tag's key and in its value (KFP's limit)."""
+MAX_TAGS = 20
+"""Tags that a pipeline may have (KFP's limit)."""
+MAX_CALLER_TAGS = MAX_TAGS - 2
+"""Tags that a caller may set: the adapter has two of its own."""
 RESERVED_TAG_PREFIX = "kfadapter_"
 """Begins the keys of the adapter's own tags."""
+MAX_DISPLAY_NAME = 255
+"""Characters in a display name (KFP's column)."""
+MAX_DESCRIPTION = 4096
+"""Characters in a description: it travels in a URL, of which servers take 64 KiB, and Korean needs 9 bytes each."""
+MAX_URL = 2048
+"""Characters in a code source URL."""
+_MAX_INT64 = 2**63 - 1
 
 
 class IfExists(enum.Enum):
@@ -67,12 +79,11 @@ class Pipeline:
 class PipelineRef:
     """Names a pipeline: by `pipeline_id`, or by `name` in `namespace`. One of the two is set."""
 
-    pipeline_id: str = ""
-    name: str = ""
+    pipeline_id: Id = ""
+    name: Annotated[str, text(MAX_PIPELINE_NAME)] = ""
     namespace: str = ""
 
     def __str__(self) -> str:
-        """Says it as a message does."""
         return f"with id {self.pipeline_id}" if self.pipeline_id else f"named '{self.name}'"
 
 
@@ -80,22 +91,116 @@ class PipelineRef:
 class VersionRef:
     """Names a version of a pipeline: by id, by name, or, with neither, the latest."""
 
-    pipeline_version_id: str = ""
-    name: str = ""
+    pipeline_version_id: Id = ""
+    name: Annotated[str, text(MAX_VERSION_NAME)] = ""
 
     def __str__(self) -> str:
-        """Says it as a message does."""
         return f"with id {self.pipeline_version_id}" if self.pipeline_version_id else f"named '{self.name}'"
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineFilter:
-    """Which pipelines to list; all that are set must match."""
+class GetPipelineRequest:
+    """Gets a pipeline."""
 
-    name_contains: str = ""
+    pipeline: PipelineRef
+    view: View = View.BASIC
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListPipelinesRequest(ListRequest):
+    """Lists pipelines; all filters that are set must match. More tags than a pipeline has would make KFP's URL long."""
+
+    ORDERS: ClassVar = ("created_at", "name", "pipeline_id")
+
+    name_contains: Annotated[str, text(MAX_PIPELINE_NAME)] = ""
     created_after: datetime | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    namespace: str = ""
+    tags: Annotated[Mapping[str, str], tags(MAX_TAGS, f"a pipeline has at most {MAX_TAGS}")] = field(
+        default_factory=dict
+    )
+    namespace: Namespace = ""
+
+
+def _description(value: str) -> Iterator[str]:
+    if len(value) > MAX_DESCRIPTION:
+        yield f"has {len(value)} characters; at most {MAX_DESCRIPTION} fit"
+    if "\0" in value:
+        yield "holds a NUL character; remove it"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPipelineMetadata:
+    """How a file is to be stored."""
+
+    name: Annotated[str, text(MAX_PIPELINE_NAME, required="give the pipeline a name")]
+    version_name: Annotated[str, text(MAX_VERSION_NAME)] = ""
+    display_name: Annotated[str, text(MAX_DISPLAY_NAME)] = ""
+    description: Annotated[str, _description] = ""
+    namespace: Namespace = ""
+    tags: Annotated[
+        Mapping[str, str],
+        tags(MAX_CALLER_TAGS, f"at most {MAX_CALLER_TAGS} are allowed", reserved=RESERVED_TAG_PREFIX),
+    ] = field(default_factory=dict)
+    code_source_url: Annotated[str, text(MAX_URL)] = ""
+    if_exists: IfExists = IfExists.NEW_VERSION
+    request_id: RequestId = ""
+    sha256: Annotated[str, pattern("[0-9A-Fa-f]{64}", "must be 64 hexadecimal digits, as sha256sum prints them")] = ""
+    total_bytes: Annotated[int | None, within(0, _MAX_INT64, "is {}; a size cannot be negative")] = None
+
+    def check(self) -> Wrong:
+        """Checks that the first version can have the pipeline's name."""
+        if len(self.name) == MAX_PIPELINE_NAME and self.name.isascii() and not self.version_name:
+            first = f"the first version gets the pipeline's name, of which at most {MAX_VERSION_NAME} are allowed"
+            yield "name", f"has {MAX_PIPELINE_NAME} characters, and {first}; shorten it, or give a version_name"
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePipelineRequest:
+    """Deletes a pipeline and its versions."""
+
+    pipeline: PipelineRef
+    force: bool = False
+    allow_missing: bool = False
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListPipelineVersionsRequest(ListRequest):
+    """Lists the versions of a pipeline."""
+
+    ORDERS: ClassVar = ("created_at", "name", "pipeline_version_id")
+
+    pipeline: PipelineRef
+    view: View = View.BASIC
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GetPipelineVersionRequest:
+    """Gets a version of a pipeline, the latest if none is named."""
+
+    pipeline: PipelineRef
+    version: VersionRef = field(default_factory=VersionRef)
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePipelineVersionRequest:
+    """Deletes a version of a pipeline."""
+
+    pipeline: PipelineRef
+    version: VersionRef
+    allow_missing: bool = False
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadPipelineRequest:
+    """Downloads the file of a version, the latest if none is named."""
+
+    pipeline: PipelineRef
+    version: VersionRef = field(default_factory=VersionRef)
+    namespace: Namespace = ""
 
 
 class FileKind(enum.Enum):
@@ -145,21 +250,6 @@ class PipelineDownload:
     stream: ByteStream
     size: int
     sha256: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class UploadRequest:
-    """How a file is to be stored. Names and tags are checked already."""
-
-    name: str
-    version_name: str = ""
-    display_name: str = ""
-    description: str = ""
-    namespace: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    code_source_url: str = ""
-    if_exists: IfExists = IfExists.NEW_VERSION
-    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,48 @@
-"""Recurring runs: runs that KFP starts by itself, independent of the wire."""
+"""Recurring runs: runs that KFP starts on a schedule."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias, cast
+
+from kfadapter_grpc.contract.checks import Id, Namespace, column, text, within
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.listing import ListRequest
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.spec import Json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime, timedelta
-
-    from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
-    from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.contract.checks import Wrong
 
 MAX_CONCURRENCY = 10
 """How many runs of a recurring run there may be at once (KFP's limit)."""
+MAX_CRON = 128
+"""Characters in a cron expression."""
+MAX_SERVICE_ACCOUNT = 253
+"""Characters in the name of a Kubernetes service account."""
+_CRONTAB_FIELDS = 5
+_FIELDS = 6
+_NOT_AT_ONCE = f"is {{}}; 1 to {MAX_CONCURRENCY} are allowed, 0 means 1"
+_LONGEST_INTERVAL = timedelta(days=100 * 366)
 
 
 @dataclass(frozen=True, slots=True)
 class CronSchedule:
     """Starts runs by a calendar: five fields, or six with seconds first. Times are in UTC."""
 
-    cron: str
+    cron: Annotated[str, text(MAX_CRON)]
     start_at: datetime | None = None
     end_at: datetime | None = None
+
+    def check(self) -> Wrong:
+        """Checks the number of fields and the bounds."""
+        fields = self.cron.split()
+        if not self.cron.startswith("@") and len(fields) not in {_CRONTAB_FIELDS, _FIELDS}:
+            six = "second, minute, hour, day of the month, month, day of the week: '0 0 4 * * *' is daily at four"
+            yield "cron", f"has {len(fields)} fields; give six ({six}), or five without the second"
+        yield from _wrong_bounds(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +53,24 @@ class IntervalSchedule:
     start_at: datetime | None = None
     end_at: datetime | None = None
 
+    def check(self) -> Wrong:
+        """Checks the interval and the bounds."""
+        if self.interval.microseconds or not timedelta(seconds=1) <= self.interval <= _LONGEST_INTERVAL:
+            yield "interval", "must be whole seconds, from 1 to a hundred years"
+        yield from _wrong_bounds(self)
+
 
 Schedule: TypeAlias = CronSchedule | IntervalSchedule
 """When runs are started."""
+
+
+def _wrong_bounds(schedule: Schedule) -> Wrong:
+    start_at, end_at = schedule.start_at, schedule.end_at
+    for name, moment in (("start_at", start_at), ("end_at", end_at)):
+        if moment and moment.timestamp() < 1:
+            yield name, "is not after 1970, which Kubeflow Pipelines takes for no time"
+    if start_at and end_at and start_at >= end_at:
+        yield "end_at", "is not after start_at, so that nothing would ever be started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,43 +102,98 @@ class RecurringRun:
     ended: bool = False
     computed_next_start_at: datetime | None = None
 
+    def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
+        """Shows the schedule beside the other fields; of `cron` and `interval_seconds` one is null."""
+        schedule = cast("dict[str, Json]", made.pop("schedule") or {})
+        shown = ("cron", "cron"), ("interval_seconds", "interval"), ("start_at", "start_at"), ("end_at", "end_at")
+        return made | {name: schedule.get(key) for name, key in shown}
+
 
 @dataclass(frozen=True, slots=True)
-class CreateRecurringRun:
-    """How a recurring run is to be made; everything but the parameters is checked already.
+class CreateRecurringRunRequest:
+    """Creates a recurring run.
 
     Attributes:
-        pipeline: Which pipeline.
-        version: Which version; the latest where none is named.
+        pipeline: The pipeline.
         schedule: When runs are started.
-        experiment: In which experiment; None for the default one.
+        version: The version; the latest if none is named.
+        experiment: The experiment; None means the default one.
         parameters: The values for its runs; whole numbers may be floats.
-        display_name: What people see; one is made where it is empty.
+        display_name: What people see; generated if empty.
         description: What it is for.
-        max_concurrency: How many of its runs there may be at once.
+        max_concurrency: How many of its runs there may be at once; 0 means 1.
         catch_up: Whether missed starts are made up for.
-        enabled: Whether it starts runs from the beginning.
+        disabled: Whether it starts no runs until it is enabled.
         service_account: The Kubernetes service account of the tasks; empty means KFP's own.
-        namespace: Where.
+        namespace: The namespace.
     """
 
     pipeline: PipelineRef
-    version: VersionRef
     schedule: Schedule
+    version: VersionRef = field(default_factory=VersionRef)
     experiment: ExperimentRef | None = None
     parameters: Mapping[str, Json] = field(default_factory=dict)
-    display_name: str = ""
-    description: str = ""
-    max_concurrency: int = 1
+    display_name: Annotated[str, column()] = ""
+    description: Annotated[str, column()] = ""
+    max_concurrency: Annotated[int, within(0, MAX_CONCURRENCY, _NOT_AT_ONCE)] = 1
     catch_up: bool = False
-    enabled: bool = True
-    service_account: str = ""
-    namespace: str = ""
+    disabled: bool = False
+    service_account: Annotated[str, text(MAX_SERVICE_ACCOUNT)] = ""
+    namespace: Namespace = ""
+
+    def __post_init__(self) -> None:
+        """Adds the second to the five fields of crontab: KFP would read an hour as a minute."""
+        if isinstance(self.schedule, CronSchedule) and not self.schedule.cron.startswith("@"):
+            fields = self.schedule.cron.split()
+            cron = " ".join(["0", *fields] if len(fields) == _CRONTAB_FIELDS else fields)
+            object.__setattr__(self, "schedule", replace(self.schedule, cron=cron))
+        object.__setattr__(self, "max_concurrency", self.max_concurrency or 1)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it starts runs from the beginning."""
+        return not self.disabled
+
+    def check(self) -> Wrong:
+        """Checks that a display name shows."""
+        if self.display_name and not self.display_name.strip():
+            yield "display_name", "is blank; leave it out, and one is made"
 
 
 @dataclass(frozen=True, slots=True)
-class RecurringRunFilter:
-    """Which recurring runs to list; `experiment` is None for those of all."""
+class GetRecurringRunRequest:
+    """Gets a recurring run."""
+
+    recurring_run_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class ListRecurringRunsRequest(ListRequest):
+    """Lists recurring runs; `experiment` is None for those of all."""
+
+    ORDERS: ClassVar = ("created_at", "display_name", "recurring_run_id")
 
     experiment: ExperimentRef | None = None
-    namespace: str = ""
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnableRecurringRunRequest:
+    """Enables a recurring run."""
+
+    recurring_run_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class DisableRecurringRunRequest:
+    """Disables a recurring run."""
+
+    recurring_run_id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRecurringRunRequest:
+    """Deletes a recurring run."""
+
+    recurring_run_id: Id
+    allow_missing: bool = False

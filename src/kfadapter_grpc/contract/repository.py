@@ -9,23 +9,28 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.experiments import CreateExperiment, Experiment, ExperimentFilter, ExperimentRef
+    from kfadapter_grpc.contract.experiments import (
+        CreateExperimentRequest,
+        Experiment,
+        ExperimentRef,
+        ListExperimentsRequest,
+    )
     from kfadapter_grpc.contract.listing import Page, PageRequest, View
     from kfadapter_grpc.contract.pipelines import (
         DeleteResult,
         DeleteVersionResult,
+        ListPipelinesRequest,
         Pipeline,
         PipelineDownload,
         PipelineFile,
-        PipelineFilter,
         PipelineRef,
         PipelineVersion,
-        UploadRequest,
+        UploadPipelineMetadata,
         UploadResult,
         VersionRef,
     )
-    from kfadapter_grpc.contract.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter
-    from kfadapter_grpc.contract.runs import CreateRun, LogPiece, Run, RunFilter, RunState
+    from kfadapter_grpc.contract.recurring_runs import CreateRecurringRunRequest, ListRecurringRunsRequest, RecurringRun
+    from kfadapter_grpc.contract.runs import CreateRunRequest, LogPiece, Run, RunFilter, RunState
 
 
 class PipelineRepository(Protocol):
@@ -39,11 +44,11 @@ class PipelineRepository(Protocol):
         """Gets one pipeline."""
         ...
 
-    def list(self, where: PipelineFilter, page: PageRequest, call: Call) -> Page[Pipeline]:
+    def list(self, where: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
         """Lists pipelines."""
         ...
 
-    def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
+    def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
         """Stores a file as a new pipeline or a new version."""
         ...
 
@@ -73,7 +78,7 @@ class PipelineRepository(Protocol):
 class ExperimentRepository(Protocol):
     """Keeps experiments. What holds for the methods of `PipelineRepository` holds for these."""
 
-    def create(self, request: CreateExperiment, call: Call) -> Experiment:
+    def create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
         """Makes an experiment."""
         ...
 
@@ -81,7 +86,7 @@ class ExperimentRepository(Protocol):
         """Gets one experiment."""
         ...
 
-    def list(self, where: ExperimentFilter, page: PageRequest, call: Call) -> Page[Experiment]:
+    def list(self, where: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
         """Lists experiments."""
         ...
 
@@ -101,7 +106,7 @@ class ExperimentRepository(Protocol):
 class RunRepository(Protocol):
     """Keeps runs. What holds for the methods of `PipelineRepository` holds for these."""
 
-    def create(self, request: CreateRun, call: Call) -> Run:
+    def create(self, request: CreateRunRequest, call: Call) -> Run:
         """Starts a run, once for each request id; or only checks whether one could be started."""
         ...
 
@@ -196,7 +201,7 @@ class RunLogs(Protocol):
 class RecurringRunRepository(Protocol):
     """Keeps recurring runs. What holds for the methods of `PipelineRepository` holds for these."""
 
-    def create(self, request: CreateRecurringRun, call: Call) -> RecurringRun:
+    def create(self, request: CreateRecurringRunRequest, call: Call) -> RecurringRun:
         """Makes a recurring run."""
         ...
 
@@ -204,7 +209,7 @@ class RecurringRunRepository(Protocol):
         """Gets one recurring run."""
         ...
 
-    def list(self, where: RecurringRunFilter, page: PageRequest, call: Call) -> Page[RecurringRun]:
+    def list(self, where: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
         """Lists recurring runs."""
         ...
 

@@ -1,27 +1,55 @@
-"""Runs: pipelines that are, were or will be executed, independent of the wire."""
+"""Runs: pipelines that are, were or will be executed."""
 
 from __future__ import annotations
 
 import enum
+import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
-from kfadapter_grpc.contract.listing import StorageState
-from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.contract.checks import Namespace, OptionalId, RequestId, column, pattern, text
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.labels import (
+    MAX_DESCRIPTION_BYTES,
+    ORIGIN_CHARACTERS,
+    ORIGIN_LABEL,
+    RESERVED_PREFIX,
+    with_labels,
+)
+from kfadapter_grpc.contract.listing import ListRequest, StorageState, View
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.spec import Json, TaskKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Iterator
 
-    from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
-    from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.contract.checks import Wrong
 
 MAX_RUN_NAME_BYTES = 255
 """Bytes of UTF-8 in a run's display name (KFP's column)."""
 _NAMESPACE = uuid.UUID("6f0f6c3e-3f0b-5d0a-9c55-5b1f6b1c7a10")
 """Ours: no other program makes ids from it. It must never change."""
+MAX_WAIT = timedelta(hours=1)
+"""How long Terminate waits at most."""
+MAX_WATCHED_RUNS = 1000
+"""How many runs one watch names at most."""
+MAX_TASK_PATH = 4096
+"""Characters in the name or path of a task."""
+_SERVICE_ACCOUNT = "(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
+_NO_SERVICE_ACCOUNT = "'{}' is not the name of a Kubernetes service account"
+_RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
+
+
+def _run_id(value: str) -> Iterator[str]:
+    if not _RUN_ID.fullmatch(value):
+        yield f"'{value[:80]}' is not the id of a run, which is mostly a UUID; List returns the ids"
+
+
+RunId: TypeAlias = Annotated[str, _run_id]
+"""The id of a run. KFP takes other ids than UUIDs, too."""
 
 
 class RunState(enum.Enum):
@@ -78,6 +106,11 @@ class RunOutput:
     name: str
     value: Json = None
     artifact: RunArtifact | None = None
+
+    def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
+        """Shows the artifact or the value, not both."""
+        del made["artifact" if self.artifact is None else "value"]
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,38 +223,81 @@ LogPiece: TypeAlias = "bytes | LogNote"
 
 
 @dataclass(frozen=True, slots=True)
-class CreateRun:
-    """How a run is to be started; everything but the parameters is checked already.
+class CreateRunRequest:
+    """Starts a run.
 
     Attributes:
-        pipeline: Which pipeline.
-        version: Which version; the latest where none is named.
-        experiment: In which experiment; None for the default one.
+        pipeline: The pipeline.
+        version: The version; the latest if none is named.
+        experiment: The experiment; None means the default one.
         parameters: The values; whole numbers may be floats.
-        display_name: What people see; one is made where it is empty.
+        display_name: What people see; generated if empty.
         description: What it is for.
         labels: The caller's own labels.
-        request_id: Under which the call may be repeated; empty where it may not.
+        request_id: The idempotency key; empty if there is none.
         validate_only: Only check.
-        create_experiment: Make the experiment if there is none of this name.
-        caching: Whether results of earlier runs may be used; False: they may not, whatever the tasks say.
+        create_experiment: Create the experiment if there is none of this name.
+        caching_enabled: False keeps tasks from using results of earlier runs; None leaves it to the pipeline.
         service_account: The Kubernetes service account of the tasks; empty means KFP's own.
-        namespace: Where; empty where there are no namespaces.
+        namespace: The namespace; empty where there are none.
     """
 
     pipeline: PipelineRef
-    version: VersionRef
+    version: VersionRef = field(default_factory=VersionRef)
     experiment: ExperimentRef | None = None
     parameters: Mapping[str, Json] = field(default_factory=dict)
-    display_name: str = ""
+    display_name: Annotated[str, text(MAX_RUN_NAME_BYTES), column(MAX_RUN_NAME_BYTES)] = ""
     description: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    request_id: str = ""
+    request_id: RequestId = ""
     validate_only: bool = False
     create_experiment: bool = False
-    caching: bool = True
-    service_account: str = ""
-    namespace: str = ""
+    caching_enabled: bool | None = None
+    service_account: Annotated[str, pattern(_SERVICE_ACCOUNT, _NO_SERVICE_ACCOUNT)] = ""
+    namespace: Namespace = ""
+
+    @property
+    def caching(self) -> bool:
+        """Whether results of earlier runs may be used."""
+        return self.caching_enabled is not False
+
+    def check(self) -> Wrong:
+        """Checks the description and the labels, which KFP keeps in one column."""
+        own = {} if self.caching else {ORIGIN_LABEL: "x" * ORIGIN_CHARACTERS}
+        size = len(with_labels(self.description, {**self.labels, **own}).encode())
+        if size > MAX_DESCRIPTION_BYTES:
+            further = " and what is noted for caching_enabled" if own else ""
+            name = "labels" if self.labels and not self.description else "description"
+            text = f"description and labels{further} take {size} bytes of UTF-8 together"
+            yield name, f"{text}; at most {MAX_DESCRIPTION_BYTES} fit"
+        if "\0" in self.description:
+            yield "description", "holds a NUL character; remove it"
+        for key in self.labels:
+            if not key or key.startswith(RESERVED_PREFIX):
+                yield "labels", f"the key '{key[:80]}' is empty or begins with '{RESERVED_PREFIX}', which is reserved"
+        if self.caching_enabled:
+            yield "caching_enabled", "can only be false; leave it out to have what the pipeline's tasks say"
+
+
+@dataclass(frozen=True, slots=True)
+class GetRunRequest:
+    """Gets a run."""
+
+    run_id: RunId
+    view: View = View.BASIC
+
+
+def _states(values: frozenset[RunState]) -> Iterator[str]:
+    if values & {RunState.UNKNOWN, RunState.OMITTED}:
+        yield "holds none of a run; use RUN_STATE_PENDING, _RUNNING and so on"
+
+
+def _labels(values: Mapping[str, str]) -> Iterator[str]:
+    return column(MAX_DESCRIPTION_BYTES)(with_labels("", values))
+
+
+def _label_keys(values: frozenset[str]) -> Iterator[str]:
+    return _labels(dict.fromkeys(values, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,17 +305,133 @@ class RunFilter:
     """Which runs to list; all that are set must match. `experiment` is None for those of all."""
 
     experiment: ExperimentRef | None = None
-    states: frozenset[RunState] = frozenset()
+    states: Annotated[frozenset[RunState], _states] = frozenset()
     created_after: datetime | None = None
     finished_after: datetime | None = None
-    display_name_contains: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    label_keys: frozenset[str] = frozenset()
-    pipeline_id: str = ""
-    pipeline_version_id: str = ""
-    recurring_run_id: str = ""
-    archived: bool = False
-    namespace: str = ""
+    display_name_contains: Annotated[str, text(MAX_RUN_NAME_BYTES)] = ""
+    labels: Annotated[Mapping[str, str], _labels] = field(default_factory=dict)
+    label_keys: Annotated[frozenset[str], _label_keys] = frozenset()
+    pipeline_id: OptionalId = ""
+    pipeline_version_id: OptionalId = ""
+    recurring_run_id: OptionalId = ""
+    archived: bool = field(default=False, metadata={"wire": "storage_state"})
+    namespace: Namespace = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ListRunsRequest(ListRequest):
+    """Lists runs."""
+
+    ORDERS: ClassVar = ("created_at", "finished_at", "display_name", "run_id")
+
+    filter: RunFilter = field(default_factory=RunFilter)
+
+
+@dataclass(frozen=True, slots=True)
+class RunIds:
+    """Runs by their ids."""
+
+    run_ids: tuple[str, ...] = ()
+    namespace: Namespace = ""
+
+    def check(self) -> Wrong:
+        """Checks the ids."""
+        if len(self.run_ids) > MAX_WATCHED_RUNS:
+            yield "run_ids", f"names {len(self.run_ids)} runs; at most {MAX_WATCHED_RUNS} can be watched at once"
+        elif "" in self.run_ids:
+            yield "run_ids", "holds an empty id"
+        elif wrong := next((one for one in self.run_ids if not _RUN_ID.fullmatch(one)), None):
+            yield "run_ids", f"'{wrong[:80]}' is not the id of a run, which is mostly a UUID"
+
+
+def _known_etags(known: Mapping[str, str]) -> Iterator[str]:
+    if len(known) > MAX_WATCHED_RUNS:
+        yield f"has {len(known)} entries; at most {MAX_WATCHED_RUNS}, those of the newest runs"
+    elif (wrong := next((one for one in known if not _RUN_ID.fullmatch(one)), None)) is not None:
+        yield f"'{wrong[:80]}' is not the id of a run"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRunsRequest:
+    """Watches runs.
+
+    Attributes:
+        what: The runs, or a filter.
+        known_etags: What the caller knows already, by run id.
+        tasks: Whether a change of a task is a change.
+    """
+
+    what: RunIds | RunFilter
+    known_etags: Annotated[Mapping[str, str], _known_etags] = field(default_factory=dict)
+    tasks: bool = False
+
+    def check(self) -> Wrong:
+        """Checks that runs are named."""
+        if isinstance(self.what, RunIds) and not self.what.run_ids:
+            yield "what", "is empty; name runs by id, or a filter, which may be empty"
+
+
+def _attempt(value: int) -> Iterator[str]:
+    if value < 0:
+        yield f"is {value}; attempts are counted from 1, and 0 stands for the last one"
+
+
+def _iteration(value: int | None) -> Iterator[str]:
+    if value is not None and value < 0:
+        yield f"is {value}; iterations are counted from 0"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLogsRequest:
+    """Reads the log of a task, given by its name, id or path; attempt 0 is the last one."""
+
+    run_id: RunId
+    task: Annotated[str, text(MAX_TASK_PATH, required="set the task; Get returns their names")]
+    follow: bool = False
+    attempt: Annotated[int, _attempt] = 0
+    iteration_index: Annotated[int | None, _iteration] = None
+
+
+def _wait(value: timedelta) -> Iterator[str]:
+    if not timedelta() <= value <= MAX_WAIT:
+        yield f"is {value.total_seconds():g} s; use 0 s to {MAX_WAIT.total_seconds():g} s (an hour), or leave it out"
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateRunRequest:
+    """Terminates a run, and waits for up to `wait` until it has finished."""
+
+    run_id: RunId
+    wait: Annotated[timedelta, _wait] = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRunRequest:
+    """Retries a failed run."""
+
+    run_id: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRunRequest:
+    """Archives a run."""
+
+    run_id: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class UnarchiveRunRequest:
+    """Unarchives a run."""
+
+    run_id: RunId
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRunRequest:
+    """Deletes a run."""
+
+    run_id: RunId
+    allow_missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a pipeline file says about itself, independent of the wire."""
+"""What a pipeline file says about itself."""
 
 from __future__ import annotations
 
@@ -80,6 +80,10 @@ class Parameter:
         if self.type is ParameterType.NUMBER_DOUBLE and is_integer:
             with suppress(OverflowError):
                 object.__setattr__(self, "default", float(cast("int", self.default)))
+
+    def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
+        """Shows a type that is not known as the file names it."""
+        return made | {"type": self.type.value or self.declared_type}
 
 
 @dataclass(frozen=True, slots=True)

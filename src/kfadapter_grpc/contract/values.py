@@ -79,7 +79,7 @@ class Replacements:
     def add(self, path: Path, why: str, shown_as: str = "text") -> None:
         """Notes a replacement."""
         if len(self.first) < _MAX_REPLACEMENTS:
-            self.first.append(Replacement(_path_text(path), why, shown_as))
+            self.first.append(Replacement(path_text(path), why, shown_as))
         else:
             self.more += 1
 
@@ -181,7 +181,8 @@ def _digits(number: int) -> str:
         return hex(number)
 
 
-def _path_text(path: Path) -> str:
+def path_text(path: Path) -> str:
+    """The path as text, shortened in the middle."""
     parts: list[str] = []
     while path is not None:
         path, part = path

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import (
     DEFAULT_EXPERIMENT,
-    CreateExperiment,
+    CreateExperimentRequest,
     Experiment,
-    ExperimentFilter,
     ExperimentRef,
+    ListExperimentsRequest,
 )
 from kfadapter_grpc.contract.listing import Page, StorageState
 from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
@@ -42,7 +42,7 @@ class KfpExperimentRepository:
     def __init__(self, api: ExperimentApi) -> None:
         self._api = api
 
-    def create(self, request: CreateExperiment, call: Call) -> Experiment:
+    def create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
         """Makes an experiment; with `allow_existing`, looks for it first."""
         ref = ExperimentRef(name=request.name, namespace=request.namespace)
         if request.allow_existing and (found := self.try_find(ref, call)):
@@ -56,7 +56,7 @@ class KfpExperimentRepository:
                 raise
             return found
 
-    def _create(self, request: CreateExperiment, call: Call) -> Experiment:
+    def _create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
         body = {
             "display_name": request.name,
             "description": request.description,
@@ -72,7 +72,7 @@ class KfpExperimentRepository:
             return self._made_all_the_same(request, begun, broken, spare_call(call))
 
     def _made_all_the_same(
-        self, request: CreateExperiment, begun: datetime, broken: errors.AdapterError, spare: Call
+        self, request: CreateExperimentRequest, begun: datetime, broken: errors.AdapterError, spare: Call
     ) -> Experiment:
         """Looks for an experiment that was made although the answer broke; raises what broke if it is not ours.
 
@@ -138,7 +138,7 @@ class KfpExperimentRepository:
         default = self.try_find(ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=namespace), call)
         return default.experiment_id if default else ""
 
-    def list(self, where: ExperimentFilter, page: PageRequest, call: Call) -> Page[Experiment]:
+    def list(self, where: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
         """Lists experiments; the filters are KFP's, and what its LIKE lets through is compared exactly afterwards."""
         predicates = tuple(_predicates(where))
 
@@ -230,7 +230,7 @@ def _sort(order: Order) -> str:
     return _SORT_KEYS[order.field] + (" desc" if order.descending else " asc")
 
 
-def _predicates(where: ExperimentFilter) -> list[Predicate]:
+def _predicates(where: ListExperimentsRequest) -> list[Predicate]:
     operation = "EQUALS" if where.archived else "NOT_EQUALS"
     predicates: list[Predicate] = [
         {"operation": operation, "key": "storage_state", "string_value": StorageState.ARCHIVED.value}

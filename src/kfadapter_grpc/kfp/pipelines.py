@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Order, PageRequest
     from kfadapter_grpc.contract.pipelines import (
+        ListPipelinesRequest,
         PipelineDownload,
         PipelineFile,
-        PipelineFilter,
-        UploadRequest,
+        UploadPipelineMetadata,
         UploadResult,
     )
     from kfadapter_grpc.spool import SpoolPlace
@@ -61,7 +61,7 @@ class KfpPipelineRepository:
         latest, count = self._get_latest(pipeline.pipeline_id, call)
         return replace(pipeline, latest_version=latest, version_count=count)
 
-    def list(self, where: PipelineFilter, page: PageRequest, call: Call) -> Page[Pipeline]:
+    def list(self, where: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
         """Lists pipelines; the filters are KFP's, and what its LIKE lets through is compared exactly afterwards."""
         predicates = tuple(_predicates(where))
 
@@ -76,7 +76,7 @@ class KfpPipelineRepository:
         result = gather(fetch, _pipeline_weight, page.size, page.token)
         return replace(result, total_size=None) if where.name_contains else result
 
-    def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
+    def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
         """Stores a file as a new pipeline or a new version."""
         return self._uploader.upload(request, file, call)
 
@@ -244,7 +244,7 @@ def _sort(order: Order) -> str:
     return _SORT_KEYS[order.field] + (" desc" if order.descending else " asc")
 
 
-def _predicates(where: PipelineFilter) -> list[dict[str, str]]:
+def _predicates(where: ListPipelinesRequest) -> list[dict[str, str]]:
     predicates = [equals(f"tags.{key}", value) for key, value in sorted(where.tags.items())]
     if where.name_contains:
         predicates.append({"operation": "IS_SUBSTRING", "key": "name", "string_value": where.name_contains})

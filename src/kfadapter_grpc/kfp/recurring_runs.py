@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.experiments import MAX_COLUMN_BYTES
+from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.recurring_runs import CronSchedule
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Order, Page, PageRequest
     from kfadapter_grpc.contract.pipelines import PipelineVersion
-    from kfadapter_grpc.contract.recurring_runs import CreateRecurringRun, RecurringRun, RecurringRunFilter, Schedule
+    from kfadapter_grpc.contract.recurring_runs import (
+        CreateRecurringRunRequest,
+        ListRecurringRunsRequest,
+        RecurringRun,
+        Schedule,
+    )
     from kfadapter_grpc.kfp.api import RecurringRunApi
     from kfadapter_grpc.kfp.experiments import KfpExperimentRepository
     from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
@@ -50,7 +55,7 @@ class KfpRecurringRunRepository:
         self._pipelines = pipelines
         self._experiments = experiments
 
-    def create(self, request: CreateRecurringRun, call: Call) -> RecurringRun:
+    def create(self, request: CreateRecurringRunRequest, call: Call) -> RecurringRun:
         """Makes a recurring run, after its pipeline, experiment and parameters have been looked at."""
         version = self._pipelines.get_version(request.pipeline, request.version, call)
         parameters = checked_parameters(version, request.parameters)
@@ -64,7 +69,7 @@ class KfpRecurringRunRepository:
             self._pipelines.get_version(PipelineRef(ids[0]), VersionRef(ids[1]), call)
             raise
 
-    def _name_for(self, request: CreateRecurringRun, version: PipelineVersion, call: Call) -> str:
+    def _name_for(self, request: CreateRecurringRunRequest, version: PipelineVersion, call: Call) -> str:
         """The pipeline's name and the schedule, as much of it as fits."""
         by_id = PipelineRef(version.pipeline_id)
         name = request.pipeline.name or self._pipelines.get(by_id, View.BASIC, call).name
@@ -72,7 +77,7 @@ class KfpRecurringRunRepository:
         room = MAX_COLUMN_BYTES - len(schedule.encode())
         return name.encode()[:room].decode(errors="ignore") + schedule
 
-    def _create(self, request: CreateRecurringRun, body: Mapping[str, object], call: Call) -> RecurringRun:
+    def _create(self, request: CreateRecurringRunRequest, body: Mapping[str, object], call: Call) -> RecurringRun:
         begun = datetime.now(timezone.utc)
         try:
             with explained(Context(subject=f"named '{request.display_name}'", resource=request.display_name)):
@@ -84,7 +89,7 @@ class KfpRecurringRunRepository:
 
     def _made_all_the_same(
         self,
-        request: CreateRecurringRun,
+        request: CreateRecurringRunRequest,
         body: Mapping[str, object],
         begun: datetime,
         broken: errors.AdapterError,
@@ -116,7 +121,7 @@ class KfpRecurringRunRepository:
         with explained(_context(recurring_run_id)):
             return _known(self._api.get(recurring_run_id, call))
 
-    def list(self, where: RecurringRunFilter, page: PageRequest, call: Call) -> Page[RecurringRun]:
+    def list(self, where: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
         """Lists recurring runs; an experiment that is named must be there, of which KFP says nothing."""
         experiment_id = self._experiments.get(where.experiment, call).experiment_id if where.experiment else ""
 
@@ -183,7 +188,7 @@ def _known(item: RecurringRunJson) -> RecurringRun:
     return replace(found, ended=has_ended(found, now), computed_next_start_at=next_start(found, now))
 
 
-def _is_what_was_asked(item: RecurringRun, request: CreateRecurringRun, body: Mapping[str, object]) -> bool:
+def _is_what_was_asked(item: RecurringRun, request: CreateRecurringRunRequest, body: Mapping[str, object]) -> bool:
     reference = {"pipeline_id": item.pipeline_id, "pipeline_version_id": item.pipeline_version_id}
     runtime_config = {"parameters": item.parameters} if item.parameters else None
     wanted = (request.display_name, request.description, request.enabled, request.max_concurrency, request.catch_up)

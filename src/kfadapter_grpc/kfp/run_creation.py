@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperiment, ExperimentRef
+from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperimentRequest, ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels, with_labels
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.contract.repository import ExperimentRepository, PipelineRepository
-    from kfadapter_grpc.contract.runs import CreateRun
+    from kfadapter_grpc.contract.runs import CreateRunRequest
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.api import RunApi
     from kfadapter_grpc.kfp.gateway import Gateway
@@ -73,7 +73,7 @@ class RunCreator:
         self._experiments = experiments
         self._turns = Turns()
 
-    def create(self, request: CreateRun, call: Call) -> Run:
+    def create(self, request: CreateRunRequest, call: Call) -> Run:
         """Starts a run, or finds the one that an earlier call with this request id started."""
         if not request.request_id:
             return self._start(request, str(uuid.uuid4()), call)
@@ -86,7 +86,7 @@ class RunCreator:
                     return run
             return self._start(request, run_id, call)
 
-    def _start(self, request: CreateRun, run_id: str, call: Call) -> Run:
+    def _start(self, request: CreateRunRequest, run_id: str, call: Call) -> Run:
         plan = self._plan(request, run_id, call)
         if request.validate_only:
             return _as_it_would_be(request, plan)
@@ -100,7 +100,7 @@ class RunCreator:
 
     # --- what is started ----------------------------------------------------------------------------------------
 
-    def _plan(self, request: CreateRun, run_id: str, call: Call) -> _Plan:
+    def _plan(self, request: CreateRunRequest, run_id: str, call: Call) -> _Plan:
         version = self._pipelines.get_version(request.pipeline, request.version, call)
         origin = origin_text(version.pipeline_id, version.pipeline_version_id) if not request.caching else ""
         return _Plan(
@@ -113,7 +113,7 @@ class RunCreator:
             labels={**request.labels, ORIGIN_LABEL: origin} if origin else request.labels,
         )
 
-    def _experiment_id(self, request: CreateRun, call: Call) -> str:
+    def _experiment_id(self, request: CreateRunRequest, call: Call) -> str:
         """The experiment's id; empty for KFP's own default, which multi-user servers do not have."""
         if request.experiment is None and not request.namespace:
             return ""
@@ -127,10 +127,10 @@ class RunCreator:
                 raise
         if request.validate_only:
             return ""
-        wanted = CreateExperiment(ref.name, allow_existing=True, namespace=ref.namespace)
+        wanted = CreateExperimentRequest(ref.name, allow_existing=True, namespace=ref.namespace)
         return self._experiments.create(wanted, call).experiment_id
 
-    def _display_name(self, request: CreateRun, version: PipelineVersion, call: Call) -> str:
+    def _display_name(self, request: CreateRunRequest, version: PipelineVersion, call: Call) -> str:
         """The pipeline's name and the time."""
         name = request.pipeline.name
         if not name:
@@ -139,7 +139,7 @@ class RunCreator:
         room = MAX_RUN_NAME_BYTES - len(moment)
         return name.encode()[:room].decode("utf-8", "ignore") + moment
 
-    def _body(self, request: CreateRun, plan: _Plan, call: Call) -> dict[str, object]:
+    def _body(self, request: CreateRunRequest, plan: _Plan, call: Call) -> dict[str, object]:
         reference = {"pipeline_id": plan.pipeline_id, "pipeline_version_id": plan.version_id}
         body: dict[str, object] = {
             "run_id": plan.run_id,
@@ -158,7 +158,7 @@ class RunCreator:
             version = self._gateway.api.get_version(plan.pipeline_id, plan.version_id, call)
         return without_caching(bytes(version.pipeline_spec))
 
-    def _post(self, request: CreateRun, plan: _Plan, body: Mapping[str, object], call: Call) -> Run:
+    def _post(self, request: CreateRunRequest, plan: _Plan, body: Mapping[str, object], call: Call) -> Run:
         try:
             with explained(_context(plan.run_id)):
                 return _told(self._api.create(body, call))
@@ -178,7 +178,9 @@ class RunCreator:
         except errors.RunNotFoundError:
             return None
 
-    def _started_all_the_same(self, request: CreateRun, run_id: str, failed: errors.AdapterError, spare: Call) -> Run:
+    def _started_all_the_same(
+        self, request: CreateRunRequest, run_id: str, failed: errors.AdapterError, spare: Call
+    ) -> Run:
         """Looks for the run after a failed POST; raises what failed if it is not there."""
         try:
             found = self._find(run_id, spare)
@@ -188,7 +190,7 @@ class RunCreator:
             return self._earlier(request, found, spare)
         raise _of_unknown_outcome(failed, request, run_id) if isinstance(failed, _BROKEN) else failed
 
-    def _earlier(self, request: CreateRun, found: RunJson, call: Call) -> Run:
+    def _earlier(self, request: CreateRunRequest, found: RunJson, call: Call) -> Run:
         """The run that this request started before.
 
         Raises:
@@ -199,7 +201,7 @@ class RunCreator:
             raise _reused(request.request_id, found.run_id, different)
         return _told(found)
 
-    def _differences(self, request: CreateRun, found: RunJson, call: Call) -> Iterator[str]:
+    def _differences(self, request: CreateRunRequest, found: RunJson, call: Call) -> Iterator[str]:
         """In what a run differs from a request, as far as KFP keeps it.
 
         What was chosen for the caller may be another one by now, the latest version for instance, and does not count;
@@ -222,7 +224,7 @@ class RunCreator:
             yield "parameters"
         yield from self._other_places(request, found, call)
 
-    def _other_places(self, request: CreateRun, found: RunJson, call: Call) -> Iterator[str]:
+    def _other_places(self, request: CreateRunRequest, found: RunJson, call: Call) -> Iterator[str]:
         pipeline_id, version_id = found.origin
         if _is_another(self._pipeline_id(request.pipeline, call), pipeline_id):
             yield "pipeline"
@@ -245,7 +247,7 @@ class RunCreator:
         except _NOT_THERE:
             return ""
 
-    def _known_experiment_id(self, request: CreateRun, call: Call) -> str:
+    def _known_experiment_id(self, request: CreateRunRequest, call: Call) -> str:
         ref = request.experiment or _default_experiment(request)
         try:
             return ref.experiment_id or self._experiments.get(ref, call).experiment_id
@@ -258,7 +260,7 @@ def _is_another(wanted: str, found: str) -> bool:
     return bool(wanted) and wanted.lower() != found.lower()
 
 
-def _default_experiment(request: CreateRun) -> ExperimentRef:
+def _default_experiment(request: CreateRunRequest) -> ExperimentRef:
     return ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=request.namespace)
 
 
@@ -266,7 +268,7 @@ def _told(run: RunJson) -> Run:
     return run.to_domain(why_failed(run))
 
 
-def _as_it_would_be(request: CreateRun, plan: _Plan) -> Run:
+def _as_it_would_be(request: CreateRunRequest, plan: _Plan) -> Run:
     return Run(
         run_id=plan.run_id if request.request_id else "",
         display_name=plan.display_name,
@@ -308,7 +310,7 @@ def _reused(request_id: str, run_id: str, different: list[str]) -> errors.Reques
     )
 
 
-def _of_unknown_outcome(error: errors.AdapterError, request: CreateRun, run_id: str) -> errors.AdapterError:
+def _of_unknown_outcome(error: errors.AdapterError, request: CreateRunRequest, run_id: str) -> errors.AdapterError:
     advice = (
         "repeat the call with the same request_id" if request.request_id else f"look for {run_id} before you repeat it"
     )

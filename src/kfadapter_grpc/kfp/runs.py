@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Order, PageRequest
     from kfadapter_grpc.contract.repository import ExperimentRepository, PipelineRepository
-    from kfadapter_grpc.contract.runs import CreateRun, RunFilter, RunTask
+    from kfadapter_grpc.contract.runs import CreateRunRequest, RunFilter, RunTask
     from kfadapter_grpc.kfp.api import RunApi
     from kfadapter_grpc.kfp.gateway import Gateway
     from kfadapter_grpc.kfp.logs import KfpRunLogs
@@ -75,7 +75,7 @@ class KfpRunRepository:
         self._experiments = experiments
         self._creator = RunCreator(api, gateway, pipelines, experiments)
 
-    def create(self, request: CreateRun, call: Call) -> Run:
+    def create(self, request: CreateRunRequest, call: Call) -> Run:
         """Starts a run, once for each request id."""
         return self._creator.create(request, call)
 

@@ -10,7 +10,7 @@ from kfadapter_grpc.kfp.gateway import version_number
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion, UploadRequest, UploadResult
+    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion, UploadPipelineMetadata, UploadResult
     from kfadapter_grpc.kfp.wire import PipelineJson
 
 
@@ -27,7 +27,7 @@ def next_name(name: str, pipeline: PipelineJson, names: Collection[str]) -> str:
     return str(number)
 
 
-def not_kept(request: UploadRequest, result: UploadResult) -> tuple[str, ...]:
+def not_kept(request: UploadPipelineMetadata, result: UploadResult) -> tuple[str, ...]:
     """The fields that were sent and that KFP dropped: they are neither in the version nor in the pipeline."""
     if not result.version_created:
         return ()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.pipelines import PipelineFile, UploadRequest
+    from kfadapter_grpc.contract.pipelines import PipelineFile, UploadPipelineMetadata
     from kfadapter_grpc.kfp.gateway import Gateway
     from kfadapter_grpc.kfp.wire import PipelineJson, VersionJson
 
@@ -50,7 +50,7 @@ _LOOK_YOURSELF = (
 class _Job:
     """One upload."""
 
-    request: UploadRequest
+    request: UploadPipelineMetadata
     file: PipelineFile
     call: Call
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -94,7 +94,7 @@ class Uploader:
         self._has_names = True
         self._turns = Turns()
 
-    def upload(self, request: UploadRequest, file: PipelineFile, call: Call) -> UploadResult:
+    def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
         """Stores a file as a new pipeline or a new version."""
         job = _Job(request, file, call)
         with ExitStack() as turns:
@@ -113,7 +113,7 @@ class Uploader:
                     return replace(result, not_kept=outcomes.not_kept(request, result))
         raise outcomes.contested(request.name, _MAX_LOSSES)
 
-    def _may_be_new(self, request: UploadRequest) -> bool:
+    def _may_be_new(self, request: UploadPipelineMetadata) -> bool:
         """Whether to make the pipeline without looking for it.
 
         Under FAIL and SKIP_IF_SAME it matters what is there. KFP without tags gets the file in one step, which would be
@@ -208,7 +208,7 @@ class Uploader:
         self._keeps_tags = bool(made.tags)
         return made
 
-    def _display_name(self, request: UploadRequest) -> str:
+    def _display_name(self, request: UploadPipelineMetadata) -> str:
         return (request.display_name if self._has_names else "") or request.name
 
     def _try_create(self, job: _Job, display_name: str) -> PipelineJson:
@@ -345,7 +345,7 @@ class Uploader:
         return version
 
 
-def _turns(request: UploadRequest) -> Iterator[tuple[str, ...]]:
+def _turns(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
     """Uploads that must not overlap in this process: of one name under FAIL, and of one request id."""
     if request.if_exists is IfExists.FAIL:
         yield (request.namespace, request.name)
@@ -353,7 +353,7 @@ def _turns(request: UploadRequest) -> Iterator[tuple[str, ...]]:
         yield (request.namespace, request.name, request.request_id)
 
 
-def _made_by(request: UploadRequest, pipeline: PipelineJson) -> bool:
+def _made_by(request: UploadPipelineMetadata, pipeline: PipelineJson) -> bool:
     """Whether the pipeline was made by an upload with this request id."""
     return bool(request.request_id) and pipeline.tags.get(tags.REQUEST) == request.request_id
 

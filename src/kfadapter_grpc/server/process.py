@@ -17,10 +17,10 @@ from kfadapter_grpc.metrics.server import Metrics
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
-from kfadapter_grpc.services.experiment import ExperimentServicer
-from kfadapter_grpc.services.pipeline import PipelineServicer
-from kfadapter_grpc.services.recurring_run import RecurringRunServicer
-from kfadapter_grpc.services.run import RunServicer
+from kfadapter_grpc.services.experiments import ExperimentServicer
+from kfadapter_grpc.services.pipelines import PipelineServicer
+from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
+from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.version import running
 from kfadapter_grpc.watch import WatchPoller

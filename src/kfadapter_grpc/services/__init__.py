@@ -1,5 +1,34 @@
-"""Servicers: message in, one repository call, message out. No I/O, no KFP words."""
+"""One servicer for each service: message to record, one call into kfp/, record to message. No I/O, no KFP words."""
 
-from kfadapter_grpc.services.registration import Servicer, add_servicer
+from __future__ import annotations
 
-__all__ = ["Servicer", "add_servicer"]
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter.v1 import experiment_pb2_grpc, pipeline_pb2_grpc, recurring_run_pb2_grpc, run_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+Servicer: TypeAlias = (
+    pipeline_pb2_grpc.PipelineServiceServicer
+    | run_pb2_grpc.RunServiceServicer
+    | experiment_pb2_grpc.ExperimentServiceServicer
+    | recurring_run_pb2_grpc.RecurringRunServiceServicer
+)
+"""Serves the calls of one service."""
+
+_ADD: dict[type[object], Callable[..., None]] = {
+    pipeline_pb2_grpc.PipelineServiceServicer: pipeline_pb2_grpc.add_PipelineServiceServicer_to_server,
+    run_pb2_grpc.RunServiceServicer: run_pb2_grpc.add_RunServiceServicer_to_server,
+    experiment_pb2_grpc.ExperimentServiceServicer: experiment_pb2_grpc.add_ExperimentServiceServicer_to_server,
+    recurring_run_pb2_grpc.RecurringRunServiceServicer: (
+        recurring_run_pb2_grpc.add_RecurringRunServiceServicer_to_server
+    ),
+}
+
+
+def add_servicer(servicer: Servicer, server: grpc.Server) -> None:
+    """Has `server` serve the calls of the servicer's service with it."""
+    next(add for kind, add in _ADD.items() if isinstance(servicer, kind))(servicer, server)

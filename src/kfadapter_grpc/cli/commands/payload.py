@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kfadapter.v1 import pipeline_pb2
-    from kfadapter_grpc.contract.pipelines import UploadRequest
+    from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
 
 CHUNK_BYTES = 64 * 1024
 """How many bytes of the file go into one message."""
 
 
-def payload(path: Path, request: UploadRequest, *, named: bool, function: str | None, seconds: float | None) -> None:
+def payload(
+    path: Path, request: UploadPipelineMetadata, *, named: bool, function: str | None, seconds: float | None
+) -> None:
     """Prints the messages, one on each line.
 
     Args:

@@ -20,7 +20,7 @@ from kfadapter_grpc.cli.streams import native_path
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.parameters import typed_values
-from kfadapter_grpc.contract.pipelines import IfExists, UploadRequest
+from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,7 +144,9 @@ def _uploaded(options: ClientOptions, client: Client, chosen: Chosen) -> Pipelin
             raise several(files, path, "a run is of one pipeline")
         name = files[0].name
         remember(pipeline=name)
-        receipt = upload.send(options, files[0].path, UploadRequest(name=name, if_exists=IfExists.SKIP_IF_SAME))
+        receipt = upload.send(
+            options, files[0].path, UploadPipelineMetadata(name=name, if_exists=IfExists.SKIP_IF_SAME)
+        )
     made = "new" if receipt.version_created else "already there with these bytes"
     output.note(f"uploaded {name}, version {receipt.version.name} ({made})")
     return client.get_version(

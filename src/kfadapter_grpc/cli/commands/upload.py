@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import UploadReceipt
-    from kfadapter_grpc.contract.pipelines import UploadRequest
+    from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
 
 _OPTIONS = {
     "display_name": "--display-name",
@@ -38,7 +38,13 @@ STDIN_DESCRIPTOR = 0
 
 
 def upload(
-    options: ClientOptions, path: Path, request: UploadRequest, style: Format, *, named: bool, function: str | None
+    options: ClientOptions,
+    path: Path,
+    request: UploadPipelineMetadata,
+    style: Format,
+    *,
+    named: bool,
+    function: str | None,
 ) -> None:
     """Uploads a file; of a `.py` every pipeline in it, one after the other, unless `function` names one.
 
@@ -65,7 +71,7 @@ def upload(
                 _print(receipts, style, several=len(files) > 1)
 
 
-def _upload(options: ClientOptions, file: PipelineFile, request: UploadRequest) -> UploadReceipt:
+def _upload(options: ClientOptions, file: PipelineFile, request: UploadPipelineMetadata) -> UploadReceipt:
     if file.path == STDIN:
         # Unbuffered: a thread that still waits for input must not hold a lock that Python's exit needs.
         with open(STDIN_DESCRIPTOR, "rb", buffering=0, closefd=False) as stream:
@@ -82,7 +88,7 @@ def _upload(options: ClientOptions, file: PipelineFile, request: UploadRequest) 
     return receipt
 
 
-def send(options: ClientOptions, source: Path | BinaryIO, request: UploadRequest) -> UploadReceipt:
+def send(options: ClientOptions, source: Path | BinaryIO, request: UploadPipelineMetadata) -> UploadReceipt:
     """Sends a file, with a progress bar on a terminal."""
     with options.client() as client, _progress(request.name) as told:
         return client.upload(

@@ -13,7 +13,7 @@ from kfadapter_grpc.kfp.decoding import known_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.contract.recurring_runs import CreateRecurringRun, Schedule
+    from kfadapter_grpc.contract.recurring_runs import CreateRecurringRunRequest, Schedule
     from kfadapter_grpc.contract.spec import Json
 
 
@@ -130,7 +130,7 @@ def trigger(schedule: Schedule) -> object:
 
 
 def creation(
-    request: CreateRecurringRun, version: tuple[str, str], experiment_id: str, parameters: Mapping[str, Json]
+    request: CreateRecurringRunRequest, version: tuple[str, str], experiment_id: str, parameters: Mapping[str, Json]
 ) -> dict[str, object]:
     """What KFP is told to make; `version` are the ids of pipeline and version. What is empty is left out."""
     pipeline_id, version_id = version

@@ -1,14 +1,29 @@
-"""Keeps records small enough for every caller: gRPC takes messages of 4 MiB unless told otherwise."""
+"""Makes messages of records, small enough for every caller: gRPC accepts messages of 4 MiB by default."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import base64
+import binascii
+import hashlib
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Value
+
+from kfadapter.v1 import run_pb2
+from kfadapter_grpc.codec import to_message
+from kfadapter_grpc.contract.errors import FieldViolation, InvalidPageTokenError
+from kfadapter_grpc.contract.values import Replacements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from google.protobuf.descriptor import Descriptor
+
+    from kfadapter_grpc.contract.listing import Page
+
+M = TypeVar("M", bound=Message)
 
 MAX_RECORD_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """What one record may take; leaves room for the message that it is sent in."""
@@ -18,6 +33,78 @@ _MAX_NOTES = 20
 _MAX_PATH_CHARACTERS = 120
 _OF_VALUES = frozenset({"fields", "values", "string_value"})
 """Fields of protobuf's own, of which JSON knows nothing."""
+_HASH_BYTES = 8
+_MAX_TOKEN_CHARACTERS = 16 * 1024
+
+
+def message(record: object, kind: type[M]) -> M:
+    """Makes a message. What it cannot carry is replaced, and what is too long is cut; the warnings of a run say so."""
+    replaced = Replacements()
+    made = to_message(record, kind, replaced)
+    notes = shortened(made)
+    if isinstance(made, run_pb2.Run):
+        made.warnings.extend([*replaced.texts(), *notes])
+    return made
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+def page(found: Page[Any], kind: type[M], request: Message) -> M:
+    """Makes the answer of a List; its token is bound to the listing of `request`.
+
+    The token is base64url of a hash of the listing (method, filters, order) and of the token of kfp/. It is not signed,
+    so any replica reads it.
+    """
+    items = kind.DESCRIPTOR.fields[0]
+    of_item = GetMessageClass(cast("Descriptor", items.message_type))
+    raw = _listing(request) + found.next_token.encode() if found.next_token else b""
+    return kind(
+        **{items.name: [message(one, of_item) for one in found.items]},
+        next_page_token=base64.urlsafe_b64encode(raw).decode().rstrip("="),
+        total_size=found.total_size,
+    )
+
+
+def page_token(request: Message) -> str:
+    """Reads the token of kfp/ out of that of a List.
+
+    Raises:
+        InvalidPageTokenError: It is garbled, or of another listing.
+    """
+    sent = cast("Any", request).page_token
+    if not sent:
+        return ""
+    try:
+        if len(sent) > _MAX_TOKEN_CHARACTERS:
+            raise ValueError
+        raw = base64.b64decode(sent + "=" * (-len(sent) % 4), altchars=b"-_", validate=True)
+        token = raw[_HASH_BYTES:].decode()
+    except (ValueError, binascii.Error) as error:
+        raise _invalid_token("it is garbled") from error
+    if not token:
+        raise _invalid_token("it is garbled")
+    if raw[:_HASH_BYTES] != _listing(request):
+        raise _invalid_token("it came from a listing with another method, filter, order or pipeline")
+    return token
+
+
+def _listing(request: Message) -> bytes:
+    """A hash of what makes a listing the same: everything but which page of it."""
+    same = type(request)()
+    same.CopyFrom(request)
+    same.ClearField("page_size")
+    same.ClearField("page_token")
+    data = same.DESCRIPTOR.full_name.encode() + same.SerializeToString(deterministic=True)
+    return hashlib.sha256(data).digest()[:_HASH_BYTES]
+
+
+def _invalid_token(why: str) -> InvalidPageTokenError:
+    text = f"the page token is not one of this listing: {why}; start again without a token"
+    return InvalidPageTokenError(text, violations=[FieldViolation("page_token", text)])
+
+
+# --- records that are too large -------------------------------------------------------------------------------------
 
 
 def shortened(message: Message) -> list[str]:

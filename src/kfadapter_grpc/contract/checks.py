@@ -1,0 +1,111 @@
+"""Checks of the fields of requests, declared with their types: `name: Annotated[str, text(128)]`.
+
+A check takes the value of a field and yields what is wrong with it. Limits are KFP's, checked before it is called
+because it answers some of them with a bare 500. What two fields decide together, a record checks in a method `check`,
+which yields the field and what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, TypeAlias
+
+Check: TypeAlias = Callable[[Any], Iterator[str]]
+"""Yields what is wrong with a value."""
+Wrong: TypeAlias = Iterator[tuple[str, str]]
+"""The fields of a record that are wrong, and what is wrong with them."""
+
+MAX_COLUMN_BYTES = 255
+"""Bytes of UTF-8 in the description of an experiment, run or recurring run, and in a display name (KFP's columns)."""
+_SHOWN = 80
+
+
+def text(limit: int, *, required: str = "") -> Check:
+    """A line of up to `limit` characters; if blank, `required` says what to do."""
+
+    def check(value: str) -> Iterator[str]:
+        if required and not value.strip():
+            yield f"is empty; {required}"
+        if len(value) > limit:
+            yield f"has {len(value)} characters; at most {limit} are allowed"
+        if any(unicodedata.category(character) == "Cc" for character in value):
+            yield "holds a control character (such as a line break or NUL); remove it"
+
+    return check
+
+
+def column(limit: int = MAX_COLUMN_BYTES) -> Check:
+    """A text of several lines in a column of KFP's of `limit` bytes."""
+
+    def check(value: str) -> Iterator[str]:
+        if (size := len(value.encode())) > limit:
+            yield f"has {size} bytes of UTF-8; at most {limit} fit"
+        if "\0" in value:
+            yield "holds a NUL character; remove it"
+
+    return check
+
+
+def pattern(expression: str, wrong: str) -> Check:
+    """Nothing, or a text that matches; `{}` in `wrong` stands for the text."""
+    compiled = re.compile(expression)
+
+    def check(value: str) -> Iterator[str]:
+        if value and not compiled.fullmatch(value):
+            yield wrong.format(value[:_SHOWN])
+
+    return check
+
+
+def within(least: int, most: int, wrong: str) -> Check:
+    """A number from `least` to `most`; `{}` in `wrong` stands for the number."""
+
+    def check(value: int | None) -> Iterator[str]:
+        if value is not None and not least <= value <= most:
+            yield wrong.format(value)
+
+    return check
+
+
+def tags(limit: int, wrong: str, *, reserved: str = "", length: int = 63) -> Check:
+    """Up to `limit` tags, none of which begins with `reserved`; keys and values have KFP's `length`."""
+
+    def check(value: Mapping[str, str]) -> Iterator[str]:
+        if len(value) > limit:
+            yield f"has {len(value)} tags; {wrong}"
+        for key, content in value.items():
+            if not key or "." in key:
+                yield f"the key '{key[:_SHOWN]}' is empty or holds a dot, which Kubeflow Pipelines does not allow"
+            named = f"the key '{key[:20]}…'" if len(key) > length else "a key"
+            yield from (f"{named} {wrong}" for wrong in text(length)(key))
+            yield from (f"the value of '{key[:_SHOWN]}' {wrong}" for wrong in text(length)(content))
+            if reserved and key.startswith(reserved):
+                yield f"the key '{key[:_SHOWN]}' begins with {reserved}, which is the adapter's own"
+
+    return check
+
+
+def _is_uuid(value: str) -> Iterator[str]:
+    try:
+        known = str(uuid.UUID(value)) == value.lower()
+    except ValueError:
+        known = False
+    if not known:
+        yield f"'{value[:_SHOWN]}' is not an id (a UUID); to look something up by its name, set the name"
+
+
+Id: TypeAlias = Annotated[str, _is_uuid]
+"""An id of KFP's, a UUID."""
+OptionalId: TypeAlias = Annotated[str, lambda value: _is_uuid(value) if value else iter(())]
+"""The same, or nothing."""
+Namespace: TypeAlias = Annotated[
+    str, pattern("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "'{}' is not the name of a Kubernetes namespace")
+]
+"""A Kubernetes namespace; if empty, the adapter's own."""
+RequestId: TypeAlias = Annotated[
+    str, pattern("[A-Za-z0-9._:-]{1,63}", "must be 1 to 63 letters, digits, '-', '_', '.' or ':'; a UUID is best")
+]
+"""An idempotency key, or nothing."""

@@ -1,0 +1,141 @@
+"""The PipelineService."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceServicer
+from kfadapter_grpc.codec import read_request
+from kfadapter_grpc.contract import pipelines as contract
+from kfadapter_grpc.contract.errors import InvalidUploadError
+from kfadapter_grpc.interceptors import caller_seconds, current_call
+from kfadapter_grpc.methods import download_seconds, upload_seconds
+from kfadapter_grpc.services.answers import message, page, page_token
+from kfadapter_grpc.upload import UploadLimits, received
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+
+    from kfadapter_grpc.contract.repository import PipelineRepository
+
+DOWNLOAD_CHUNK_BYTES = 256 * 1024
+"""How many bytes of a download go into one message."""
+
+
+class PipelineServicer(PipelineServiceServicer):
+    """Serves the calls of `kfadapter.v1.PipelineService`."""
+
+    def __init__(self, pipelines: PipelineRepository, limits: UploadLimits, default_namespace: str = "") -> None:
+        self._pipelines = pipelines
+        self._limits = limits
+        self._namespace = default_namespace
+
+    def Get(self, request: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
+        """Gets a pipeline by id or by name."""
+        wanted = read_request(request, contract.GetPipelineRequest, self._namespace)
+        return message(self._pipelines.get(wanted.pipeline, wanted.view, current_call(context)), pb.Pipeline)
+
+    def List(self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext) -> pb.ListPipelinesResponse:
+        """Lists pipelines."""
+        wanted = read_request(request, contract.ListPipelinesRequest, self._namespace)
+        found = self._pipelines.list(wanted, wanted.page(page_token(request)), current_call(context))
+        return page(found, pb.ListPipelinesResponse, request)
+
+    def Upload(
+        self, request_iterator: Iterator[pb.UploadPipelineRequest], context: grpc.ServicerContext
+    ) -> pb.UploadPipelineResponse:
+        """Uploads a compiled pipeline as a new pipeline or as a new version."""
+        call = current_call(context)
+        has_deadline = caller_seconds(context) is not None
+        metadata, chunks = _upload_stream(request_iterator)
+        wanted = read_request(metadata, contract.UploadPipelineMetadata, self._namespace, "metadata.")
+        if not has_deadline:
+            call.extend(upload_seconds(min(wanted.total_bytes or self._limits.max_bytes, self._limits.max_bytes)))
+        sha256 = bytes.fromhex(wanted.sha256) or None
+        with received(chunks, self._limits, total_bytes=wanted.total_bytes, sha256=sha256, call=call) as file:
+            if not has_deadline:
+                call.extend(upload_seconds(file.size))
+            result = self._pipelines.upload(wanted, file, call)
+            return pb.UploadPipelineResponse(
+                pipeline=message(result.pipeline, pb.Pipeline),
+                version=message(result.version, pb.PipelineVersion),
+                pipeline_created=result.pipeline_created,
+                version_created=result.version_created,
+                bytes=file.size,
+                sha256=file.sha256.hex(),
+                duplicate_check_skipped=result.duplicate_check_skipped,
+                not_kept=result.not_kept,
+            )
+
+    def Delete(self, request: pb.DeletePipelineRequest, context: grpc.ServicerContext) -> pb.DeletePipelineResponse:
+        """Deletes a pipeline and its versions."""
+        wanted = read_request(request, contract.DeletePipelineRequest, self._namespace)
+        call, allow_missing = current_call(context), wanted.allow_missing
+        result = self._pipelines.delete(wanted.pipeline, call, force=wanted.force, allow_missing=allow_missing)
+        return message(result, pb.DeletePipelineResponse)
+
+    def ListVersions(
+        self, request: pb.ListPipelineVersionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListPipelineVersionsResponse:
+        """Lists the versions of a pipeline."""
+        wanted = read_request(request, contract.ListPipelineVersionsRequest, self._namespace)
+        which = wanted.page(page_token(request))
+        found = self._pipelines.list_versions(wanted.pipeline, wanted.view, which, current_call(context))
+        return page(found, pb.ListPipelineVersionsResponse, request)
+
+    def GetVersion(self, request: pb.GetPipelineVersionRequest, context: grpc.ServicerContext) -> pb.PipelineVersion:
+        """Gets a version of a pipeline with its spec summary."""
+        wanted = read_request(request, contract.GetPipelineVersionRequest, self._namespace)
+        found = self._pipelines.get_version(wanted.pipeline, wanted.version, current_call(context))
+        return message(found, pb.PipelineVersion)
+
+    def DeleteVersion(
+        self, request: pb.DeletePipelineVersionRequest, context: grpc.ServicerContext
+    ) -> pb.DeletePipelineVersionResponse:
+        """Deletes a version of a pipeline."""
+        wanted = read_request(request, contract.DeletePipelineVersionRequest, self._namespace)
+        call, allow_missing = current_call(context), wanted.allow_missing
+        result = self._pipelines.delete_version(wanted.pipeline, wanted.version, call, allow_missing=allow_missing)
+        return message(result, pb.DeletePipelineVersionResponse)
+
+    def Download(
+        self, request: pb.DownloadPipelineRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DownloadPipelineResponse]:
+        """Downloads the pipeline of a version: size and checksum first, then the bytes."""
+        wanted = read_request(request, contract.DownloadPipelineRequest, self._namespace)
+        call = current_call(context)
+        with self._pipelines.download(wanted.pipeline, wanted.version, call) as file:
+            if caller_seconds(context) is None:
+                call.extend(download_seconds(file.size))
+            yield pb.DownloadPipelineResponse(info=pb.DownloadInfo(total_bytes=file.size, sha256=file.sha256.hex()))
+            while chunk := file.stream.read(DOWNLOAD_CHUNK_BYTES):
+                call.usage.add_sent(len(chunk))
+                yield pb.DownloadPipelineResponse(chunk=chunk)
+
+
+def _upload_stream(messages: Iterator[pb.UploadPipelineRequest]) -> tuple[pb.UploadPipelineMetadata, Iterator[bytes]]:
+    """Splits a stream into its metadata and the bytes that follow.
+
+    Raises:
+        InvalidUploadError: It does not begin with metadata; later also, while the bytes are read, if what
+            follows is not a chunk.
+    """
+    first = next(messages, None)
+    if first is None:
+        raise InvalidUploadError("the stream is empty; send a message with metadata first, then chunks")
+    if first.WhichOneof("payload") != "metadata":
+        raise InvalidUploadError("the stream does not begin with metadata; send it in the first message, then chunks")
+    return first.metadata, _chunks(messages)
+
+
+def _chunks(messages: Iterator[pb.UploadPipelineRequest]) -> Iterator[bytes]:
+    for one in messages:
+        kind = one.WhichOneof("payload")
+        if kind == "metadata":
+            raise InvalidUploadError("there is metadata a second time; send it in the first message only")
+        if kind is None:
+            raise InvalidUploadError("there is a message with neither metadata nor chunk; every message needs one")
+        yield one.chunk

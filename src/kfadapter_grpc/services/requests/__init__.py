@@ -1,1 +1,0 @@
-"""Reads requests: a module for each area, and what they share: `checks`, `pages`, `refs`."""

@@ -1,0 +1,155 @@
+"""The RunService."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kfadapter.v1 import run_pb2 as pb
+from kfadapter.v1.run_pb2_grpc import RunServiceServicer
+from kfadapter_grpc.codec import read_request, timestamp
+from kfadapter_grpc.contract import runs as contract
+from kfadapter_grpc.contract.errors import UnsupportedByKfpError
+from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
+from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
+from kfadapter_grpc.services.answers import message, page, page_token
+from kfadapter_grpc.watch import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+
+    from kfadapter_grpc.contract.repository import RunLogs, RunRepository
+    from kfadapter_grpc.watch import WatchPoller
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
+class RunServicer(RunServiceServicer):
+    """Serves the calls of `kfadapter.v1.RunService`."""
+
+    def __init__(
+        self,
+        runs: RunRepository,
+        default_namespace: str = "",
+        *,
+        watches: WatchPoller | None = None,
+        logs: RunLogs | None = None,
+    ) -> None:
+        """Answers from `runs`; without `watches` or `logs`, runs cannot be watched, or their logs not be read."""
+        self._runs = runs
+        self._logs = logs
+        self._watches = watches
+        self._namespace = default_namespace
+
+    def Create(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Starts a run."""
+        wanted = read_request(request, contract.CreateRunRequest, self._namespace)
+        return message(self._runs.create(wanted, current_call(context)), pb.Run)
+
+    def Get(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Gets a run."""
+        wanted = read_request(request, contract.GetRunRequest)
+        return message(self._runs.get(wanted.run_id, wanted.view, current_call(context)), pb.Run)
+
+    def List(self, request: pb.ListRunsRequest, context: grpc.ServicerContext) -> pb.ListRunsResponse:
+        """Lists runs."""
+        wanted = read_request(request, contract.ListRunsRequest, self._namespace)
+        found = self._runs.list(wanted.filter, wanted.page(page_token(request)), current_call(context))
+        return page(found, pb.ListRunsResponse, request)
+
+    def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Terminates a run, and waits for its end if requested."""
+        wanted = read_request(request, contract.TerminateRunRequest)
+        call, wait_seconds = current_call(context), wanted.wait.total_seconds()
+        if wait_seconds and caller_seconds(context) is None:
+            call.extend(WRITE_SECONDS + wait_seconds)
+        return message(self._runs.terminate(wanted.run_id, wait_seconds, call, self._tell_watches), pb.Run)
+
+    def Retry(self, request: pb.RetryRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Retries a failed run."""
+        wanted = read_request(request, contract.RetryRunRequest)
+        return message(self._runs.retry(wanted.run_id, current_call(context)), pb.Run)
+
+    def Archive(self, request: pb.ArchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Archives a run."""
+        wanted = read_request(request, contract.ArchiveRunRequest)
+        return message(self._runs.archive(wanted.run_id, current_call(context)), pb.Run)
+
+    def Unarchive(self, request: pb.UnarchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
+        """Unarchives a run."""
+        wanted = read_request(request, contract.UnarchiveRunRequest)
+        return message(self._runs.unarchive(wanted.run_id, current_call(context)), pb.Run)
+
+    def Delete(self, request: pb.DeleteRunRequest, context: grpc.ServicerContext) -> pb.DeleteRunResponse:
+        """Deletes a run."""
+        wanted = read_request(request, contract.DeleteRunRequest)
+        deleted = self._runs.delete(wanted.run_id, current_call(context), allow_missing=wanted.allow_missing)
+        return pb.DeleteRunResponse(run_id=wanted.run_id if deleted else "")
+
+    def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
+        """Watches runs."""
+        wanted = _watched(read_request(request, contract.WatchRunsRequest, self._namespace))
+        if self._watches is None:
+            raise UnsupportedByKfpError("this adapter does not watch runs")
+        call = current_call(context)
+        with self._watches.open(wanted, call) as events:
+            context.send_initial_metadata(((REQUEST_ID_KEY, call.request_id),))  # it may be long before there is news
+            for event in events:
+                yield _event(event, tasks=wanted.tasks)
+
+    def ReadLogs(self, request: pb.ReadLogsRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadLogsResponse]:
+        """Reads the log of a task."""
+        wanted = read_request(request, contract.ReadLogsRequest)
+        if self._logs is None:
+            raise UnsupportedByKfpError("this adapter does not read logs")
+        call = current_call(context)
+        with self._logs.read(
+            wanted.run_id,
+            wanted.task,
+            call,
+            follow=wanted.follow,
+            attempt=wanted.attempt,
+            iteration_index=wanted.iteration_index,
+        ) as pieces:
+            if wanted.follow and caller_seconds(context) is None:
+                call.extend(FOLLOW_SECONDS)
+            for piece in pieces:
+                if isinstance(piece, bytes):
+                    call.usage.add_sent(len(piece))
+                    yield pb.ReadLogsResponse(chunk=piece)
+                else:
+                    yield pb.ReadLogsResponse(note=piece.text)
+
+    def _tell_watches(self, run: contract.Run) -> None:
+        if self._watches is not None:
+            self._watches.update(run)
+
+
+def _watched(request: contract.WatchRunsRequest) -> Wanted:
+    """What is to be watched, with the ids of runs as KFP writes them."""
+    known = {_canonical(run_id): etag for run_id, etag in request.known_etags.items()}
+    what = request.what
+    if isinstance(what, contract.RunFilter):
+        return Wanted((), what, what.namespace, known, request.tasks)
+    return Wanted(tuple(dict.fromkeys(map(_canonical, what.run_ids))), None, what.namespace, known, request.tasks)
+
+
+def _canonical(run_id: str) -> str:
+    """KFP writes UUIDs in lower case and finds them in any. Many watches may hold the same ids: one text for all."""
+    return sys.intern(run_id.lower() if _UUID.fullmatch(run_id) else run_id)
+
+
+def _event(event: contract.RunEvent, *, tasks: bool) -> pb.RunEvent:
+    """The event of a watch; the tasks of a run only if requested."""
+    at = timestamp(event.observed_at)
+    match event:
+        case contract.RunChanged():
+            item = event.run if tasks else replace(event.run, tasks=())
+            return pb.RunEvent(changed=pb.RunChanged(run=message(item, pb.Run)), observed_at=at)
+        case contract.RunGone():
+            return pb.RunEvent(gone=pb.RunGone(run_id=event.run_id), observed_at=at)
+    return pb.RunEvent(heartbeat=pb.Heartbeat(kfp_reachable=event.kfp_reachable), observed_at=at)
