@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from .database import StoreError
 from .folder import FolderError, held
 from .server import AddressError, Limits, bind, serve
+from .store import StoreError
 
 
 def main() -> int:

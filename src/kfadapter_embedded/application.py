@@ -18,8 +18,12 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from . import experiment_routes, pipeline_routes, recurring_run_routes, run_logs, run_routes, upload_routes
 from .errors import KfpError, UploadError, exhausted, internal, json_response, unknown_route
+from .experiments import Experiments
+from .pipelines import Pipelines
+from .recurring_runs import RecurringRuns
+from .run_logs import RunLogs
+from .uploads import Uploads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from .run_control import RunControl
+    from .runs import Runs
     from .store import Store
 
 _log = logging.getLogger(__name__)
@@ -39,24 +43,24 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HEALTH = {"commit_sha": "unknown", "tag_name": "unknown", "multi_user": False, "pipeline_store": "database"}
 
 
-def application(store: Store, folder: Path, control: RunControl) -> Starlette:
+def application(store: Store, folder: Path, runs: Runs) -> Starlette:
     """Makes the application.
 
     Args:
         store: where everything is kept.
-        folder: where larger temporary files may go.
-        control: what is done with runs.
+        folder: the data folder, named where its disk is full.
+        runs: what is done with runs.
     """
     # The fixed paths of uploads come before the pattern that would take them for ids.
     routes = [
         Route("/apis/v2beta1/healthz", _health, methods=["GET"]),
         Route("/apis/v1beta1/healthz", _health, methods=["GET"]),
-        *upload_routes.routes(store.pipelines, folder),
-        *pipeline_routes.routes(store.pipelines),
-        *experiment_routes.routes(store),
-        *run_logs.routes(store, control.folders),
-        *run_routes.routes(store, control),
-        *recurring_run_routes.routes(store),
+        *Uploads(store).routes(),
+        *Pipelines(store).routes(),
+        *Experiments(store).routes(),
+        *RunLogs(store, runs.folders).routes(),
+        *runs.routes(),
+        *RecurringRuns(store).routes(),
     ]
 
     async def full_or_fault(request: Request, error: Exception) -> Response:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
 MAX_FILE_SIZE = 32 << 20
@@ -34,8 +33,8 @@ class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class ArchiveError(Exception):
-    """The archive is broken, too large, or holds no pipeline file."""
+class UnreadableFileError(Exception):
+    """The file is too large, of an unknown kind, or an archive that is broken or holds no pipeline file."""
 
 
 def is_yaml_name(name: str) -> bool:
@@ -43,42 +42,41 @@ def is_yaml_name(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def open_archive(file: BinaryIO, folder: Path) -> BinaryIO | None:
+def open_archive(file: BinaryIO) -> BinaryIO | None:
     """Finds the pipeline file in an archive.
 
     Args:
         file: the archive, at its start.
-        folder: where larger temporary files may go.
 
     Returns:
         The pipeline file, at its start; `None` if the file is no archive.
 
     Raises:
-        ArchiveError: there is no pipeline file to be had from it.
+        UnreadableFileError: there is no pipeline file to be had from it.
     """
     magic = file.read(3)
     file.seek(0)
     openers = {b"PK": _open_zip, b"\x1f\x8b": _open_tar_gz}
     opener = openers.get(magic[:2]) if len(magic) == len(b"PK?") else None
     try:
-        return opener(file, folder) if opener else None
+        return opener(file) if opener else None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, struct.error) as error:
-        raise ArchiveError(str(error)) from error
+        raise UnreadableFileError(str(error)) from error
     except (RuntimeError, NotImplementedError, ValueError) as error:
-        raise ArchiveError(f"the archive needs something unusual: {error}") from error
+        raise UnreadableFileError(f"the archive needs something unusual: {error}") from error
 
 
-def _open_zip(file: BinaryIO, folder: Path) -> BinaryIO:
+def _open_zip(file: BinaryIO) -> BinaryIO:
     _check_zip_directory(file)
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         chosen = next((each for each in members if each.filename == _PREFERRED), members[0] if members else None)
         if chosen is None or not is_yaml_name(chosen.filename):
-            raise ArchiveError("the zip holds no YAML file")
+            raise UnreadableFileError("the zip holds no YAML file")
         if chosen.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise ArchiveError("the zip is compressed in a way that KFP does not know")
+            raise UnreadableFileError("the zip is compressed in a way that KFP does not know")
         with archive.open(chosen) as member:
-            return _spooled(member, MAX_FILE_SIZE, folder)
+            return _spooled(member, MAX_FILE_SIZE)
 
 
 def _check_zip_directory(file: BinaryIO) -> None:
@@ -89,48 +87,48 @@ def _check_zip_directory(file: BinaryIO) -> None:
     end = tail.rfind(_ZIP_END)
     file.seek(0)
     if end >= 0 and struct.unpack_from("<L", tail, end + 12)[0] > _MAX_ZIP_DIRECTORY:
-        raise ArchiveError("the zip holds too many members")
+        raise UnreadableFileError("the zip holds too many members")
 
 
-def _open_tar_gz(file: BinaryIO, folder: Path) -> BinaryIO:
-    with gzip.GzipFile(fileobj=file) as unpacked, _spooled(unpacked, _MAX_TAR_SIZE, folder) as plain:
+def _open_tar_gz(file: BinaryIO) -> BinaryIO:
+    with gzip.GzipFile(fileobj=file, mode="rb") as unpacked, _spooled(unpacked, _MAX_TAR_SIZE) as plain:
         first = None
         for archive, member in _members(plain):
             if member.name == _PREFERRED:
-                return _tar_member(archive, member, folder)
+                return _tar_member(archive, member)
             first = first or member
         if first is None or not is_yaml_name(first.name):
-            raise ArchiveError("the tar holds no YAML file")
+            raise UnreadableFileError("the tar holds no YAML file")
         plain.seek(0)
         with tarfile.open(fileobj=plain, mode="r:") as archive:
-            return _tar_member(archive, first, folder)
+            return _tar_member(archive, first)
 
 
 def _members(plain: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     with tarfile.open(fileobj=plain, mode="r:") as archive:
         for count, member in enumerate(archive):
             if count >= _MAX_MEMBERS:
-                raise ArchiveError("the tar holds too many members")
+                raise UnreadableFileError("the tar holds too many members")
             yield archive, member
 
 
-def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> BinaryIO:
+def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
     """The bytes of a member; links hold none, and are not followed."""
     content = archive.extractfile(member) if member.isreg() else None
     if content is None:
-        raise ArchiveError("the tar's YAML file is no file")
+        raise UnreadableFileError("the tar's YAML file is no file")
     with content:
-        return _spooled(content, MAX_FILE_SIZE, folder)
+        return _spooled(content, MAX_FILE_SIZE)
 
 
-def _spooled(source: _Readable, limit: int, folder: Path) -> BinaryIO:
-    target: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # the caller closes it
+def _spooled(source: _Readable, limit: int) -> BinaryIO:
+    target: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
     written = 0
     while chunk := source.read(_CHUNK):
         written += len(chunk)
         if written > limit:
             target.close()
-            raise ArchiveError(f"the archive unpacks to more than {limit} bytes")
+            raise UnreadableFileError(f"the archive unpacks to more than {limit} bytes")
         target.write(chunk)
     target.seek(0)
     return target

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .pipeline_schema import as_go_numbers
+from .json_text import as_served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .yaml_documents import JsonValue
+    from .json_text import JsonValue
 
 _CONTAINER_FIELDS = ("container", "script")
 _CONTAINER_LISTS = ("initContainers", "sidecars")
@@ -33,7 +33,7 @@ def try_workflow(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
 
 def _copy(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """A copy of its own all the way down: what two aliases share must not be filled in twice."""
-    copy = as_go_numbers(document)
+    copy = as_served(document)
     return copy if isinstance(copy, dict) else {}
 
 

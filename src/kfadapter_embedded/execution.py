@@ -1,11 +1,13 @@
-"""What the store and the runner of pipelines know of each other."""
+"""What the store and the executor of runs have in common."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +27,12 @@ class State(str, enum.Enum):
     FAILED = "FAILED"
     CANCELING = "CANCELING"
     CANCELED = "CANCELED"
+
+
+OVER: Final = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELED})
+"""The states of what has finished."""
+WHOLE: Final = ""
+"""The name of the task that stands for the whole run."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """How a task stands.
+    """How a task stands, or with the name `WHOLE` the run itself.
 
     Attributes:
         name: Its path in the pipeline: `train`, `for-loop-1/train`, and with the iteration where it runs several times
@@ -76,43 +84,8 @@ class TaskReport:
     artifacts: tuple[Artifact, ...] = ()
 
 
-class Observer(Protocol):
-    """Is told how runs go on. Called from the executor's threads, in order for each run."""
-
-    def run_started(self, run_id: str) -> None:
-        """The run has begun: PENDING became RUNNING."""
-        ...
-
-    def task_changed(self, run_id: str, report: TaskReport) -> None:
-        """A task has begun or ended."""
-        ...
-
-    def run_ended(self, run_id: str, state: State, error: str) -> None:
-        """The run is over: SUCCEEDED, FAILED or CANCELED, and why."""
-        ...
-
-
-class Executor(Protocol):
-    """Executes runs, so many at once; the rest wait in the order in which they came."""
-
-    def submit(self, job: Job) -> None:
-        """Has a run executed as soon as there is room for it."""
-        ...
-
-    def terminate(self, run_id: str) -> None:
-        """Ends a run, with all processes that it has started; harmless if it is over or unknown."""
-        ...
-
-    def close(self) -> None:
-        """Ends all runs; those are reported as FAILED, cut off."""
-        ...
-
-
 def log_path(folder: Path, task_name: str) -> Path:
-    """Tells where the log of a task lies: inside `folder`, whatever the name is made of."""
-    from hashlib import sha256  # noqa: PLC0415
-    from urllib.parse import quote  # noqa: PLC0415
-
+    """Where the log of a task lies: inside `folder`, whatever the name is made of."""
     name = quote(task_name, safe="")
     if len(name) > _MAX_FILE_NAME:
         # What begins alike, as deep loops do, must not share a log.

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_plus
 
 from .errors import invalid_input, invalid_input_because
-from .moments import read_moment
-from .texts import sound_text
+from .json_text import read_time, sound_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
     from .errors import KfpError
+    from .kinds import Kind
 
 _TAG_PREFIX = "tags."
 # KFP's operations, and what they are called inside a page token.
@@ -54,17 +54,8 @@ Scalar: TypeAlias = "str | int"
 Value: TypeAlias = "str | int | tuple[str | int, ...]"
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A filter as it was sent: what KFP reads before it knows what is listed.
-
-    Attributes:
-        predicates: operation, field and value of each condition that is not on a tag.
-        tags: key and value of each condition on a tag.
-    """
-
-    predicates: tuple[tuple[str, str, Value | None], ...] = ()
-    tags: tuple[tuple[str, str], ...] = ()
+Sent: TypeAlias = "tuple[str, str, Value | None]"
+"""Operation, field and value of a condition as it was sent, before it is known what is listed."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +72,13 @@ class Predicate:
     column: str
     value: Value
 
-    def sql(self, columns: Mapping[str, str]) -> tuple[str, list[Scalar]]:
-        """The condition and its arguments; text is compared without regard to letter case."""
-        column = columns[self.column]
+    def sql(self) -> tuple[str, list[Scalar]]:
+        """The condition and its arguments; columns of text compare without regard to letter case."""
         if isinstance(self.value, tuple):
-            marks = ", ".join("fold(?)" for _ in self.value)
-            return f"{column} IN ({marks})", list(self.value)
+            return f"{self.column} IN ({', '.join('?' * len(self.value))})", list(self.value)
         if self.kind == "SUBSTRING":
-            return f"fold({column}) LIKE fold(?) ESCAPE '\\'", [f"%{self.value}%"]
-        return f"{column} {_COMPARISONS[self.kind]} fold(?)", [self.value]
+            return f"fold({self.column}) LIKE fold(?) ESCAPE '\\'", [f"%{self.value}%"]
+        return f"{self.column} {_COMPARISONS[self.kind]} ?", [self.value]
 
 
 @dataclass(frozen=True)
@@ -104,11 +93,11 @@ class Filter:
     predicates: tuple[Predicate, ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
 
-    def sql(self, columns: Mapping[str, str]) -> tuple[str, list[Scalar]]:
-        """The conditions joined by AND, each after an AND of its own, and their arguments."""
-        parts = [predicate.sql(columns) for predicate in self.predicates]
-        tag_exists = "EXISTS (SELECT 1 FROM json_each(tags) WHERE fold(key) = fold(?) AND fold(value) = fold(?))"
-        parts += [(tag_exists, list(tag)) for tag in self.tags]
+    def sql(self) -> tuple[str, list[Scalar]]:
+        """The conditions, each after an AND, and their arguments."""
+        tag = "EXISTS (SELECT 1 FROM json_each(document, '$.tags') WHERE fold(key) = fold(?) AND fold(value) = fold(?))"
+        parts = [predicate.sql() for predicate in self.predicates]
+        parts += [(tag, list(each)) for each in self.tags]
         text = "".join(f" AND {condition}" for condition, _ in parts)
         return text, [argument for _, arguments in parts for argument in arguments]
 
@@ -123,50 +112,41 @@ class Filter:
         return groups
 
     @classmethod
-    def from_token(cls, groups: object, prefix: str, columns: Mapping[str, str]) -> Filter:
+    def from_token(cls, groups: object, kind: Kind, tags: tuple[tuple[str, str], ...]) -> Filter:
         """Reads the form inside a page token, trusting nothing in it.
 
         Raises:
             KfpError: it is not the form that `to_token` writes.
         """
         predicates = []
-        for kind, column, value in _flattened(groups)[:_MAX_PREDICATES]:
-            name = column.removeprefix(prefix)
+        for operation, column, value in _flattened(groups)[:_MAX_PREDICATES]:
+            name = column.removeprefix(f"{kind.table}.")
             plain = tuple(value) if isinstance(value, list) else value
-            if name not in columns or _complaint(kind, plain) or not isinstance(plain, str | int | tuple):
+            known = name in kind.columns.values() and not _fault(operation, plain)
+            if not known or not isinstance(plain, str | int | tuple):
                 raise invalid_input_because("Invalid page token", "its filter is not known")
-            predicates.append(Predicate(kind, name, plain))
-        return cls(_ordered(predicates))
+            predicates.append(Predicate(operation, name, plain))
+        return cls(_ordered(predicates), tags)
 
 
-def read_filter(text: str) -> Asked:
-    """Reads the query parameter `filter`; an empty one asks for nothing.
+def read_filter(text: str) -> tuple[tuple[Sent, ...], tuple[tuple[str, str], ...]]:
+    """Reads the query parameter `filter`: its conditions on fields, and those on tags.
 
     Raises:
         KfpError: it cannot be read, or a condition on a tag is not possible.
     """
-    predicates: list[tuple[str, str, Value | None]] = []
-    tags: list[tuple[str, str]] = []
-    for item in _decode(text):
-        operation, key, value = _read_predicate(item)
-        if key.startswith(_TAG_PREFIX):
-            tags.append(_tag(operation, key, value))
-        else:
-            predicates.append((operation, key, value))
-    return Asked(tuple(predicates), tuple(tags))
+    sent = [_read_predicate(item) for item in _decode(text)]
+    tags = (_tag(*each) for each in sent if each[1].startswith(_TAG_PREFIX))
+    return tuple(each for each in sent if not each[1].startswith(_TAG_PREFIX)), tuple(tags)
 
 
-def understand(asked: Asked, fields: Mapping[str, str]) -> Filter:
-    """Makes the filter for a kind of thing.
-
-    Args:
-        asked: what was sent.
-        fields: from the API's field names to KFP's column names.
+def predicates_of(sent: Iterable[Sent], kind: Kind) -> tuple[Predicate, ...]:
+    """The conditions on the columns of a kind.
 
     Raises:
         KfpError: a field is not known, or its condition not possible.
     """
-    return Filter(_ordered([_predicate(*each, fields) for each in asked.predicates]), asked.tags)
+    return _ordered([_predicate(*each, kind) for each in sent])
 
 
 def is_scalar(value: object) -> bool:
@@ -187,17 +167,18 @@ def _flattened(groups: object) -> list[tuple[str, str, object]]:
     return found
 
 
-def _predicate(operation: str, key: str, value: Value | None, fields: Mapping[str, str]) -> Predicate:
+def _predicate(operation: str, key: str, value: Value | None, kind: Kind) -> Predicate:
     if not key:
         raise invalid_input(f"Predicate key cannot be empty for operation {operation} and value {value}")
-    if key not in fields:
+    column = kind.try_column(key)
+    if column is None:
         raise invalid_input(f'no support for filtering on unrecognized field "{key}"')
-    if complaint := _complaint(_TOKEN_NAMES.get(operation), value):
-        raise invalid_input(complaint.format(operation=operation))
-    return Predicate(_TOKEN_NAMES[operation], fields[key], "" if value is None else value)
+    if fault := _fault(_TOKEN_NAMES.get(operation), value):
+        raise invalid_input(fault.format(operation=operation))
+    return Predicate(_TOKEN_NAMES[operation], column, "" if value is None else value)
 
 
-def _complaint(kind: object, value: object) -> str:
+def _fault(kind: object, value: object) -> str:
     """What is wrong with a condition; empty where nothing is."""
     if kind not in _TOKEN_NAMES.values():
         return "invalid predicate operation: {operation}"
@@ -282,7 +263,7 @@ def _string(value: object) -> str:
 
 def _seconds(value: object) -> int:
     try:
-        return read_moment(_string(value))
+        return read_time(_string(value))
     except (ValueError, OverflowError):
         raise invalid_input(
             f"failed to parse filter spec: proto: invalid google.protobuf.Timestamp value {value!r}"

@@ -46,21 +46,14 @@ def check_parameters(spec: Mapping[str, object], values: Mapping[str, object]) -
         raise invalid_input(f"parameter(s) provided are not required by pipeline: {', '.join(unknown)}")
 
 
-def pipeline_name(spec: Mapping[str, object]) -> str:
-    """The name that a pipeline spec or a workflow has for itself."""
-    info = bare(spec).get("pipelineInfo") or spec.get("metadata")
-    names = [info.get(key) for key in ("name", "generateName")] if isinstance(info, dict) else []
-    return next((str(name).rstrip("-") for name in names if name), "pipeline")
-
-
-def bare(spec: Mapping[str, object]) -> Mapping[str, object]:
+def _bare(spec: Mapping[str, object]) -> Mapping[str, object]:
     """The pipeline spec itself, without the platform spec."""
     wrapped = spec.get("pipeline_spec")
     return wrapped if isinstance(wrapped, dict) else spec
 
 
 def _declared(spec: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    found: object = bare(spec)
+    found: object = _bare(spec)
     for key in ("root", "inputDefinitions", "parameters"):
         found = found.get(key) if isinstance(found, dict) else None
     return {name: each for name, each in found.items() if isinstance(each, dict)} if isinstance(found, dict) else {}

@@ -10,25 +10,20 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .archives import MAX_FILE_SIZE, ArchiveError, is_yaml_name, open_archive
+from .archives import MAX_FILE_SIZE, UnreadableFileError, is_yaml_name, open_archive
 from .argo_workflow import try_workflow
 from .pipeline_schema import try_pipeline_spec, try_platform_spec
 from .yaml_documents import YamlError, mappings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
     from typing import BinaryIO
 
-    from .yaml_documents import JsonValue
+    from .json_text import JsonValue
 
 _SCHEMA_VERSION = "2.1.0"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _UNKNOWN = "unknown template format"
-
-
-class UnreadableFileError(Exception):
-    """The file is too large, of an unknown kind, or an archive without a pipeline file."""
 
 
 class NoPipelineError(Exception):
@@ -41,13 +36,12 @@ class _Specs:
     platform: dict[str, JsonValue] | None = None
 
 
-def open_pipeline_file(filename: str, file: BinaryIO, folder: Path) -> BinaryIO:
+def open_pipeline_file(filename: str, file: BinaryIO) -> BinaryIO:
     """Finds the text of a pipeline in an uploaded file.
 
     Args:
         filename: the name it was uploaded under; its ending tells YAML and JSON, archives are told by content.
         file: the upload, at its start.
-        folder: where larger temporary files may go.
 
     Returns:
         The text, at its start: the file itself, or one from inside it. Both are the caller's to close.
@@ -61,10 +55,7 @@ def open_pipeline_file(filename: str, file: BinaryIO, folder: Path) -> BinaryIO:
         raise UnreadableFileError(f"larger than {MAX_FILE_SIZE} bytes")
     if is_yaml_name(filename) or filename.endswith(".json"):
         return file
-    try:
-        text = open_archive(file, folder)
-    except ArchiveError as error:
-        raise UnreadableFileError(str(error)) from error
+    text = open_archive(file)
     if text is None:
         raise UnreadableFileError("neither YAML nor JSON by its name, nor a zip or tar.gz by its content")
     return text

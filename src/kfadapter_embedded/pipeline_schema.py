@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, cast
 
 from google.protobuf import json_format
 
-from .texts import go_number
+from .json_text import as_served
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from google.protobuf.message import Message
 
-    from .yaml_documents import JsonValue
+    from .json_text import JsonValue
 
 
 def try_pipeline_spec(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
@@ -36,15 +36,6 @@ def try_platform_spec(document: dict[str, JsonValue]) -> dict[str, JsonValue] | 
     return spec if isinstance(platforms, dict) and "kubernetes" in platforms else None
 
 
-def as_go_numbers(value: JsonValue) -> JsonValue:
-    """The value with every whole number written without a fraction, as Go's JSON does: 7.0 becomes 7."""
-    if isinstance(value, dict):
-        return {key: as_go_numbers(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [as_go_numbers(each) for each in value]
-    return go_number(value) if isinstance(value, float) else value
-
-
 def _through_message(name: str, document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
     message: Message = getattr(_definitions(), name)()
     try:
@@ -52,7 +43,7 @@ def _through_message(name: str, document: dict[str, JsonValue]) -> dict[str, Jso
         served = json_format.MessageToDict(message)
     except (json_format.Error, ValueError, OverflowError):
         return None
-    return cast("dict[str, JsonValue]", as_go_numbers(served))
+    return cast("dict[str, JsonValue]", as_served(served))
 
 
 @functools.cache

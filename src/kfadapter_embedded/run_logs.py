@@ -13,9 +13,9 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from .errors import UploadError
-from .execution import State, log_path
-from .progress_store import WHOLE
-from .task_bodies import pod_names, task_id
+from .execution import WHOLE, State, log_path
+from .kinds import RUNS
+from .run_tasks import pod_names, task_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,28 +24,24 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from .records import Run, Task
     from .run_folders import RunFolders
     from .store import Store
 
 _CHUNK = 1 << 16
-_WITHOUT_POD = frozenset({State.PENDING, State.SKIPPED})
 
 
-def routes(store: Store, folders: RunFolders) -> list[Route]:
-    """The route over a store."""
-    logs = _Logs(store, folders)
-    return [Route("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", logs.read)]
-
-
-class _Logs:
-    """Logs by run and pod."""
+class RunLogs:
+    """The route."""
 
     def __init__(self, store: Store, folders: RunFolders) -> None:
         self._store = store
         self._folders = folders
 
-    async def read(self, request: Request) -> Response:
+    def routes(self) -> list[Route]:
+        """It alone."""
+        return [Route("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", self._read)]
+
+    async def _read(self, request: Request) -> Response:
         run_id, pod = request.path_params["run_id"], request.path_params["pod"]
         found = await run_in_threadpool(self._find, run_id, pod)
         if isinstance(found, str):
@@ -56,22 +52,21 @@ class _Logs:
 
     def _find(self, run_id: str, pod: str) -> Path | str:
         """The file of a log, or what KFP writes behind the run's id where there is none."""
-        run = self._store.runs.try_get(run_id)
-        if run is None:
-            failed = f"Failed to fetch run {run_id}: ResourceNotFoundError: Run {run_id} not found"
-            return f" due to run fetching error: {failed}"
-        tasks = self._store.progress.tasks([run_id])[run_id]
-        begun = (task for task in tasks if task.name != WHOLE and task.state not in _WITHOUT_POD)
-        name = next((task.name for task in begun if pod in _names(run, task)), None)
-        if name is None:
-            failed = f"Failed to read logs from pod {pod} due to error opening log stream"
-            return f': InternalServerError: {failed}: pods "{pod}" not found'
-        return log_path(self._folders.path(run_id), name)
-
-
-def _names(run: Run, task: Task) -> tuple[str, str]:
-    """Names of a task's pod: as KFP lists it, and the task's id, as there is one pod for each task."""
-    return pod_names(run, task)[0], task_id(run.id, task.name)
+        query = (
+            "SELECT name, position, workflow FROM tasks JOIN run_details ON id = run_id "
+            "WHERE run_id = ? AND name <> ? AND json_extract(tasks.document, '$.state') NOT IN (?, ?)"
+        )
+        with self._store.reading() as documents:
+            if documents.text(RUNS, run_id) is None:
+                failed = f"Failed to fetch run {run_id}: ResourceNotFoundError: Run {run_id} not found"
+                return f" due to run fetching error: {failed}"
+            begun = documents.execute(query, (run_id, WHOLE, State.PENDING.value, State.SKIPPED.value)).fetchall()
+        for name, position, workflow in begun:
+            # A task's pod: as KFP lists it, and by the task's id, as there is one pod for each task.
+            if pod in {pod_names(workflow, position)[0], task_id(run_id, name)}:
+                return log_path(self._folders.path(run_id), name)
+        failed = f"Failed to read logs from pod {pod} due to error opening log stream"
+        return f': InternalServerError: {failed}: pods "{pod}" not found'
 
 
 async def _whole(path: Path) -> AsyncIterator[bytes]:

@@ -1,128 +1,85 @@
-"""What a request to run a pipeline asks for: checked in KFP's order, with KFP's words."""
+"""What a request for a run, or for a recurring run, asks for: checked in KFP's order, with KFP's words."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from .bodies import to_json
-from .errors import (
-    KfpError,
-    bad_request,
-    context,
-    internal_because,
-    invalid_input,
-    not_found,
-)
-from .json_requests import object_field, text_field
-from .parameters import check_parameters, pipeline_name
+from .errors import context, internal, invalid_input, not_found
+from .experiments import default_experiment
+from .json_text import JsonValue, without_empty
+from .kinds import EXPERIMENTS, VERSIONS
 from .pipeline_file import NoPipelineError, sent_spec
-from .records import NewRun, Origin, RuntimeConfig
+from .requests import object_field, text_field
 
 if TYPE_CHECKING:
-    from .records import Run
     from .store import Store
-    from .yaml_documents import JsonValue
 
-DEFAULT_SERVICE_ACCOUNT = "pipeline-runner"
+_SERVICE_ACCOUNT = "pipeline-runner"
 _NO_MANIFEST = "Failed to create a {kind} due to error fetching manifest"
-_NEW_RUN = "Failed to create a new run"
-_MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """A pipeline that is to be run.
-
-    Attributes:
-        spec: as KFP serves it, as JSON text.
-    """
-
-    origin: Origin
-    spec: str
-
-
-def read_new_run(store: Store, body: dict[str, object], experiment_id: str) -> NewRun:
-    """Understands a run that is to be made.
-
-    Args:
-        store: where its pipeline and experiment are.
-        body: the request.
-        experiment_id: the one in the address; the one in the body comes first.
-
-    Raises:
-        KfpError: there is something wrong with it.
-    """
-    name, config = text_field(body, "display_name"), runtime_config(body)
-    if not name:
-        with context("CreateJob(job.ToV2())Failed to create a run due to conversion error"):
-            words = "Failed to convert a API run detail to its internal representation"
-            raise internal_because(f"{words}: Invalid input error: Run name cannot be empty")
-    with context(_NEW_RUN):
-        experiment = find_experiment(store, text_field(body, "experiment_id") or experiment_id, "run")
-        pipeline = find_pipeline(store, body, "run")
-        spec = json.loads(pipeline.spec)
-        with context("Failed to generate the ExecutionSpec"), context("invalid pipeline job inputs"):
-            check_parameters(spec, json.loads(config.parameters))
-        new = NewRun(
-            id=text_field(body, "run_id"),
-            experiment_id=experiment,
-            display_name=name,
-            description=text_field(body, "description"),
-            origin=pipeline.origin,
-            config=config,
-            service_account=text_field(body, "service_account") or DEFAULT_SERVICE_ACCOUNT,
-            workflow=pipeline_name(spec),
-            spec=pipeline.spec,
-        )
-        _check_lengths(new)
-        return new
-
-
-def duplicate(run: NewRun) -> KfpError:
-    """The error for a run whose id is taken."""
-    return _not_stored(run, f"Error 1062 (23000): Duplicate entry '{run.id}' for key 'PRIMARY'")
-
-
-def not_retryable(run: Run) -> KfpError:
-    """The error for a run that cannot be executed anew, because it has not failed."""
-    reason = f"Failed to retry run {run.id} due to error fetching workflow manifest"
-    # What KFP says of a run that has not begun; of one that has, it says the same only in other words.
-    return bad_request(reason, "Invalid input error: Workflow manifest cannot be empty")
-
-
-def runtime_config(body: dict[str, object]) -> RuntimeConfig:
-    """What a run is given.
+def shared_fields(body: dict[str, object]) -> dict[str, object]:
+    """What runs and recurring runs have in common, as KFP serves it.
 
     Raises:
         KfpError: it is not what it should be.
     """
     config = object_field(body, "runtime_config")
     parameters = object_field(config, "parameters")
-    return RuntimeConfig(to_json(dict(sorted(parameters.items()))), text_field(config, "pipeline_root"))
+    return {
+        "display_name": text_field(body, "display_name"),
+        "description": text_field(body, "description"),
+        "runtime_config": without_empty(
+            parameters=dict(sorted(parameters.items())), pipeline_root=text_field(config, "pipeline_root")
+        ),
+        "service_account": text_field(body, "service_account") or _SERVICE_ACCOUNT,
+    }
+
+
+def parameters_of(document: dict[str, object]) -> dict[str, object]:
+    """The parameters that a run or a recurring run was given."""
+    return object_field(object_field(document, "runtime_config"), "parameters")
 
 
 def find_experiment(store: Store, experiment_id: str, kind: str) -> str:
-    """The id of the experiment that something is to be made in, which is the default one if there is no id.
+    """The id of the experiment that something is to be made in: the default one if none is named.
 
     Raises:
         KfpError: there is no such experiment.
     """
     if not experiment_id:
-        return store.experiments.default().id
-    if store.experiments.try_get(experiment_id) is None:
-        with (
-            context(f"Failed to create a {kind} due to invalid experimentId and namespace combination"),
-            context(f"Failed to fetch namespace for experiment {experiment_id}"),
-            context(f"Failed to fetch namespace from experiment {experiment_id}"),
-        ):
-            raise not_found(f"Experiment {experiment_id} not found")
+        return default_experiment(store)
+    with store.reading() as documents:
+        if documents.text(EXPERIMENTS, experiment_id) is None:
+            raise not_found(
+                f"Experiment {experiment_id} not found",
+                f"Failed to create a {kind} due to invalid experimentId and namespace combination",
+                f"Failed to fetch namespace for experiment {experiment_id}",
+                f"Failed to fetch namespace from experiment {experiment_id}",
+            )
     return experiment_id
 
 
-def find_pipeline(store: Store, body: dict[str, object], kind: str) -> Pipeline:
-    """The pipeline that a request names or brings.
+def require_listed_experiment(store: Store, experiment_id: str, plural: str) -> None:
+    """Refuses a list of what belongs to an experiment that does not exist.
+
+    Raises:
+        KfpError: an experiment is named, and there is none.
+    """
+    with store.reading() as documents:
+        if experiment_id and documents.text(EXPERIMENTS, experiment_id) is None:
+            words = f"Failed to list {plural} due to error fetching namespace for experiment {experiment_id}"
+            raise not_found(
+                f"Experiment {experiment_id} not found",
+                f"Failed to list {plural}",
+                f"{words}. Try filtering based on namespace",
+                f"Failed to fetch namespace from experiment {experiment_id}",
+            )
+
+
+def find_pipeline(store: Store, body: dict[str, object], kind: str) -> tuple[dict[str, object], str]:
+    """The pipeline that a request names or brings: the reference to its version, and its spec as KFP serves it.
 
     Raises:
         KfpError: there is none, or it is none.
@@ -130,34 +87,36 @@ def find_pipeline(store: Store, body: dict[str, object], kind: str) -> Pipeline:
     reference, document = object_field(body, "pipeline_version_reference"), object_field(body, "pipeline_spec")
     if reference and document:
         raise invalid_input("pipeline_version_reference and pipeline_spec: oneof pipeline_source is already set")
-    origin = Origin(text_field(reference, "pipeline_id"), text_field(reference, "pipeline_version_id"))
-    if origin != Origin():
-        return _referred(store, origin, kind)
+    pipeline_id, version_id = text_field(reference, "pipeline_id"), text_field(reference, "pipeline_version_id")
+    if pipeline_id or version_id:
+        return _referred(store, pipeline_id, version_id, kind)
+    words = _NO_MANIFEST.format(kind=kind)
     if not document:
-        words = "Invalid input error: Failed to fetch a template with an empty pipeline spec manifest"
-        raise internal_because(f"{_NO_MANIFEST.format(kind=kind)}: {words}")
+        cause = "Invalid input error: Failed to fetch a template with an empty pipeline spec manifest"
+        raise internal(f"{words}: {cause}")
     try:
-        return Pipeline(origin, sent_spec(cast("dict[str, JsonValue]", document)))
+        return {}, sent_spec(cast("dict[str, JsonValue]", document))
     except NoPipelineError as error:
-        with context(_NO_MANIFEST.format(kind=kind)):
+        with context(words):
             raise invalid_input(str(error)) from None
 
 
-def _referred(store: Store, origin: Origin, kind: str) -> Pipeline:
-    """The version that is meant."""
-    version_id = origin.version_id or store.pipelines.try_latest_version_id(origin.pipeline_id) or ""
-    version, spec = store.pipelines.try_version(version_id), store.pipelines.try_spec(version_id)
+def _referred(store: Store, pipeline_id: str, version_id: str, kind: str) -> tuple[dict[str, object], str]:
+    """A version, or the latest of its pipeline."""
+    latest = "SELECT id FROM pipeline_versions WHERE owner = ? ORDER BY CreatedAtInSec DESC, rowid DESC LIMIT 1"
+    with store.reading() as documents:
+        found = version_id or str(documents.one(latest, pipeline_id) or "")
+        version, spec = documents.document(VERSIONS, found), documents.spec(VERSIONS, found)
     if version is None or spec is None:
         words = f"{_NO_MANIFEST.format(kind=kind)}: Failed to fetch a template due to error retrieving pipeline version"
-        raise internal_because(f"{words}: {_missing(origin)}")
-    return Pipeline(Origin(version.pipeline_id, version.id), spec)
+        raise internal(f"{words}: {_missing(pipeline_id, version_id)}")
+    return {"pipeline_id": version["pipeline_id"], "pipeline_version_id": found}, spec
 
 
-def _missing(origin: Origin) -> str:
-    if not origin.version_id:
-        words = f"Failed to get the latest pipeline version of pipeline {origin.pipeline_id}"
-        return f"{words}: ResourceNotFoundError: PipelineVersion of pipeline {origin.pipeline_id} not found"
-    version_id = origin.version_id
+def _missing(pipeline_id: str, version_id: str) -> str:
+    if not version_id:
+        words = f"Failed to get the latest pipeline version of pipeline {pipeline_id}"
+        return f"{words}: ResourceNotFoundError: PipelineVersion of pipeline {pipeline_id} not found"
     layers = (
         f"Failed to fetch a pipeline version and its manifest from pipeline version {version_id}",
         f"Failed to get a pipeline version with id {version_id}",
@@ -166,12 +125,10 @@ def _missing(origin: Origin) -> str:
     return ": ".join(layers)
 
 
-def _check_lengths(run: NewRun) -> None:
-    for column, text in {"UUID": run.id, "DisplayName": run.display_name, "Description": run.description}.items():
-        if len(text) > _MAX_LENGTHS[column]:
-            raise _not_stored(run, f"Error 1406 (22001): Data too long for column '{column}' at row 1")
-
-
-def _not_stored(run: NewRun, cause: str) -> KfpError:
-    error = internal_because(f"Failed to store run {run.display_name} to table: {cause}")
-    return KfpError(error.code, error.reason, f"Failed to create a run: {error.text}")
+def pipeline_name(spec: str) -> str:
+    """The name that a pipeline spec or a workflow has for itself."""
+    document = json.loads(spec)
+    bare = document.get("pipeline_spec") or document
+    info = bare.get("pipelineInfo") or bare.get("metadata")
+    names = [info.get(key) for key in ("name", "generateName")] if isinstance(info, dict) else []
+    return next((str(name).rstrip("-") for name in names if name), "pipeline")

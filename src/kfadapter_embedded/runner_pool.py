@@ -1,4 +1,4 @@
-"""Executes runs in child processes, so many at once: the `Executor` of the embedded KFP."""
+"""Executes runs in child processes, so many at once; the rest wait in the order in which they came."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from .execution import Artifact, State, TaskReport
+from .execution import WHOLE, Artifact, State, TaskReport
 from .runner.family import VARIABLE, end_family
 from .runner.run import SCRATCH
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from .execution import Job, Observer
+    from .execution import Job
 
 _log = logging.getLogger(__name__)
 _RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner")
@@ -46,16 +46,21 @@ class RunnerPool:
     """
 
     def __init__(
-        self, observer: Observer, *, most_at_once: int | None = None, command: Sequence[str] = _RUNNER
+        self,
+        report: Callable[[str, TaskReport], None],
+        *,
+        most_at_once: int | None = None,
+        command: Sequence[str] = _RUNNER,
     ) -> None:
         """Makes a pool; nothing is started before there is a run.
 
         Args:
-            observer: Is told how runs go on.
+            report: Called with the id of a run and how it, or one of its tasks, stands: from the pool's threads, in
+                order for each run.
             most_at_once: How many runs are executed at once; as many as there are cores by default.
             command: What is started for each.
         """
-        self._observer = observer
+        self._tell = report
         self._room = most_at_once or os.cpu_count() or 1
         self._command = tuple(command)
         self._lock = threading.Lock()
@@ -74,7 +79,7 @@ class RunnerPool:
         """Ends a run, with all processes that it has started; harmless if it is over or unknown. Does not wait."""
         with self._lock:
             if self._waiting.pop(run_id, None):
-                self._start(self._report, self._observer.run_ended, run_id, State.CANCELED, _TERMINATED)
+                self._start(self._report, run_id, TaskReport(WHOLE, State.CANCELED, _TERMINATED))
             if run := self._running.get(run_id):
                 self._start(run.end, State.CANCELED, _TERMINATED)
 
@@ -99,7 +104,7 @@ class RunnerPool:
     def _fill(self) -> None:
         while self._waiting and len(self._running) < self._room and not self._closed:
             run_id, job = self._waiting.popitem(last=False)
-            run = self._running[run_id] = _Run(job, self._command, self._report_task)
+            run = self._running[run_id] = _Run(job, self._command, self._report)
             self._start(self._execute, run)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
@@ -116,7 +121,7 @@ class RunnerPool:
 
     def _execute(self, run: _Run) -> None:
         run_id = run.job.run_id
-        self._report(self._observer.run_started, run_id)
+        self._report(run_id, TaskReport(WHOLE, State.RUNNING))
         try:
             state, error = run.execute()
         except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the run must not go on for ever
@@ -126,15 +131,12 @@ class RunnerPool:
         with self._lock:
             del self._running[run_id]
             self._fill()
-        self._report(self._observer.run_ended, run_id, state, error)
+        self._report(run_id, TaskReport(WHOLE, state, error))
 
-    def _report_task(self, run_id: str, report: TaskReport) -> None:
-        self._report(self._observer.task_changed, run_id, report)
-
-    def _report(self, tell: Callable[..., None], *arguments: object) -> None:
-        """Tells the observer. Its failure must not end the run, nor take its place for ever."""
+    def _report(self, run_id: str, report: TaskReport) -> None:
+        """Reports. A failure of it must not end the run, nor occupy its slot for ever."""
         try:
-            tell(*arguments)
+            self._tell(run_id, report)
         except Exception:  # noqa: BLE001  # whatever it is, it is logged
             _log.exception("a run's progress could not be kept")
 

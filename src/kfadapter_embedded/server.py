@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from .application import application
-from .run_control import RunControl
+from .progress import Progress
 from .run_folders import RunFolders
-from .run_progress import RunProgress
 from .runner_pool import RunnerPool
+from .runs import Runs
 from .store import Store
 
 if TYPE_CHECKING:
@@ -100,23 +101,24 @@ def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limi
     Raises:
         StoreError: the folder holds data that cannot be used.
     """
-    with contextlib.closing(Store(folder / "kfp.sqlite")) as store, _executing(store, folder, limits) as control:
-        server = _Server(application(store, folder, control), listener)
+    tempfile.tempdir = str(folder)  # uploads belong on the disk that the data are on
+    with contextlib.closing(Store(folder / "kfp.sqlite")) as store, _executing(store, folder, limits) as runs:
+        server = _Server(application(store, folder, runs), listener)
         if exit_with_parent:
             threading.Thread(target=_end_with_stdin, daemon=True).start()
         asyncio.run(server.serve(sockets=[listener]))
 
 
 @contextlib.contextmanager
-def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[RunControl]:
+def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[Runs]:
     """Executes the runs of a store for as long as the block runs."""
     folders = RunFolders(folder / "runs")
-    progress = RunProgress(store, folders)
-    executor = RunnerPool(progress, most_at_once=limits.runs_at_once)
-    control = RunControl(store, folders, executor, most_file_bytes=limits.file_bytes)
+    progress = Progress(store, folders)
+    executor = RunnerPool(progress.report, most_at_once=limits.runs_at_once)
+    runs = Runs(store, folders, progress, executor, most_file_bytes=limits.file_bytes)
     try:
-        control.resume()
-        yield control
+        runs.resume()
+        yield runs
     finally:
         progress.close()
         executor.close()

@@ -1,50 +1,255 @@
-"""The durable store of the embedded KFP: one database, and what is kept in it, area by area."""
+"""The durable store of the embedded KFP: documents in one SQLite file, as KFP's API serves them.
+
+An acknowledged write survives `kill -9` and a loss of power: the journal is a write-ahead log that is flushed at
+every commit. The database's unique keys decide which of two callers gets a name.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import sqlite3
+import threading
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from .database import Database
-from .experiment_store import ExperimentStore
-from .pipeline_store import PipelineStore
-from .progress_store import ProgressStore
-from .recurring_run_store import RecurringRunStore
-from .run_store import RunStore
+from .json_text import to_json
+from .kinds import KINDS, PIPELINES, RUNS, VERSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from .kinds import Kind
+    from .listing import Listing
+
+SCHEMA_VERSION: Final = 3
+"""The `user_version` of a database that this program writes; `upgrade` brings older ones to it."""
+# What versions and runs execute is kept once for all of the same; apart, so that listing never touches it. Runs outlive
+# their pipeline, version and experiment, so nothing refers to those.
+_SCHEMA: Final = (
+    *(kind.schema() for kind in KINDS),
+    "CREATE TABLE specs (digest TEXT PRIMARY KEY, spec TEXT NOT NULL)",
+    """CREATE TABLE tasks (
+        run_id TEXT NOT NULL REFERENCES run_details (id) ON DELETE CASCADE, name TEXT NOT NULL,
+        position INTEGER NOT NULL, document TEXT NOT NULL, outputs TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (run_id, name))""",
+    "CREATE UNIQUE INDEX pipeline_names ON pipelines (Name)",
+    "CREATE UNIQUE INDEX version_names ON pipeline_versions (owner, Name)",
+    "CREATE UNIQUE INDEX experiment_names ON experiments (Name)",
+    "CREATE UNIQUE INDEX run_ids ON run_details (UUID)",
+    *(f"CREATE INDEX {kind.table}_by_time ON {kind.table} (CreatedAtInSec, id)" for kind in KINDS),
+    *(f"CREATE INDEX {kind.table}_of ON {kind.table} (owner, CreatedAtInSec, id)" for kind in KINDS if kind.owner),
+    "CREATE INDEX runs_by_state ON run_details (State, submission)",
+    "CREATE INDEX runs_by_submission ON run_details (submission)",
+    "CREATE INDEX runs_by_size ON run_details (file_bytes)",
+    "CREATE INDEX versions_by_spec ON pipeline_versions (spec)",
+    "CREATE INDEX runs_by_spec ON run_details (spec)",
+)
+
+
+class StoreError(Exception):
+    """The database cannot be used: written by a newer program, or no database at all."""
+
+
+class TakenError(Exception):
+    """Another document has this name, or this id, already."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a list.
+
+    Attributes:
+        ids: of the documents.
+        texts: the documents, as JSON texts.
+        total_size: how many the whole list has at this moment.
+        next_page_token: leads to the next part; empty at the end.
+    """
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    total_size: int
+    next_page_token: str
+
+
+class Documents(sqlite3.Connection):
+    """A connection that reads and writes documents, inside a transaction of `Store`."""
+
+    def one(self, query: str, *arguments: str | int) -> Any:  # noqa: ANN401  # what the query selects
+        """The only column of the first row; `None` if there is no row."""
+        row = self.execute(query, arguments).fetchone()
+        return row[0] if row else None
+
+    def text(self, kind: Kind, item_id: str) -> str | None:
+        """A document as JSON text, by its id."""
+        text: str | None = self.one(f"SELECT document FROM {kind.table} WHERE id = ?", item_id)  # noqa: S608
+        return text
+
+    def document(self, kind: Kind, item_id: str) -> dict[str, object] | None:
+        """A document by its id."""
+        text = self.text(kind, item_id)
+        return json.loads(text) if text else None
+
+    def add(self, kind: Kind, document: dict[str, object], **more: str | int) -> str:
+        """Adds a document, with the values of the kind's further columns; returns it as JSON text.
+
+        Raises:
+            TakenError: its name or id is taken, in whatever letter case.
+        """
+        text = to_json(document)
+        values = {"id": str(document[kind.key]), **more, "document": text}
+        marks = ", ".join("?" * len(values))
+        try:
+            self.execute(f"INSERT INTO {kind.table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+        except sqlite3.IntegrityError as error:
+            raise TakenError(values["id"]) from error
+        return text
+
+    def put(self, kind: Kind, document: dict[str, object]) -> str:
+        """Replaces a document; returns it as JSON text."""
+        text = to_json(document)
+        self.execute(f"UPDATE {kind.table} SET document = ? WHERE id = ?", (text, str(document[kind.key])))  # noqa: S608
+        return text
+
+    def drop(self, kind: Kind, item_id: str) -> bool:
+        """Deletes a document, and the spec that nothing needs without it; returns whether there was one."""
+        found = self.execute(f"DELETE FROM {kind.table} WHERE id = ?", (item_id,)).rowcount > 0  # noqa: S608
+        if kind is PIPELINES:
+            self.execute("DELETE FROM pipeline_versions WHERE owner = ?", (item_id,))
+        used = (f"SELECT 1 FROM {each.table} WHERE spec = digest" for each in (VERSIONS, RUNS))  # noqa: S608
+        self.execute(f"DELETE FROM specs WHERE NOT EXISTS ({' UNION ALL '.join(used)})")  # noqa: S608
+        return found
+
+    def keep_spec(self, spec: str) -> str:
+        """Keeps what a version or a run executes; returns what `spec` columns hold of it."""
+        digest = hashlib.sha256(spec.encode()).hexdigest()
+        self.execute("INSERT OR IGNORE INTO specs VALUES (?, ?)", (digest, spec))
+        return digest
+
+    def spec(self, kind: Kind, item_id: str) -> str | None:
+        """What a version or a run executes, as JSON text."""
+        query = f"SELECT specs.spec FROM {kind.table} JOIN specs ON digest = {kind.table}.spec WHERE id = ?"  # noqa: S608
+        spec: str | None = self.one(query, item_id)
+        return spec
+
+    def page(self, listing: Listing, owner: str = "") -> Page:
+        """A page of documents; those of one owner, if there is an id."""
+        conditions, arguments = listing.filter.sql()
+        source = f"FROM {listing.kind.table} WHERE 1{conditions}"
+        if owner:
+            source, arguments = f"{source} AND owner = ?", [*arguments, owner]
+        total = self.one(f"SELECT count(*) {source}", *arguments)
+        column, (order, bound) = listing.sort_column, ("DESC", "<=") if listing.descending else ("ASC", ">=")
+        if listing.start:
+            source += f" AND ({column}, id) {bound} (?, ?)"
+            arguments = [*arguments, *listing.start]
+        query = f"SELECT id, document, {column} {source} ORDER BY {column} {order}, id {order} LIMIT ?"
+        rows = self.execute(query, [*arguments, listing.page_size + 1]).fetchall()
+        shown, rest = rows[: listing.page_size], rows[listing.page_size :]
+        token = listing.token(rest[0][2], rest[0][0]) if rest else ""
+        return Page(tuple(row[0] for row in shown), tuple(row[1] for row in shown), total, token)
 
 
 class Store:
-    """Everything that the embedded KFP keeps. Every method may be called from any thread, and blocks.
+    """Connections to one SQLite file, for any number of threads. Every method blocks.
 
     Attributes:
-        pipelines: pipelines and their versions.
-        experiments: experiments.
-        runs: runs, and what they execute.
-        progress: the states of runs and their tasks, and what these have put out.
-        recurring_runs: recurring runs.
+        clock: returns the seconds since 1970.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Opens the database, making or migrating it.
-
-        Args:
-            path: the file.
-            clock: tells the seconds since 1970.
+        """Opens the database, making or upgrading it.
 
         Raises:
             StoreError: the file is no such database, or of a newer program.
         """
-        self._database = Database(path)
-        self.pipelines = PipelineStore(self._database, clock)
-        self.experiments = ExperimentStore(self._database, clock)
-        self.runs = RunStore(self._database, clock)
-        self.progress = ProgressStore(self._database, clock)
-        self.recurring_runs = RecurringRunStore(self._database, clock)
+        self.clock = clock
+        self._path = path
+        self._idle: list[Documents] = []
+        self._write_lock = threading.Lock()
+        try:
+            with self.writing() as connection:
+                _prepare(connection)
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot use {path}: {error}") from error
+
+    def now(self) -> int:
+        """The seconds since 1970, which are all that KFP keeps of a time."""
+        return int(self.clock())
 
     def close(self) -> None:
         """Closes what no other thread uses at the moment."""
-        self._database.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Documents]:
+        """A connection inside a transaction that sees one state of the database."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Documents]:
+        """A connection inside the only writing transaction; it is durable when this returns."""
+        with self._write_lock, self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Documents]:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = _connect(self._path)
+        try:
+            yield connection
+        finally:
+            # Still inside a transaction means that ending it failed: no other thread may inherit that.
+            if connection.in_transaction:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+
+def _connect(path: Path) -> Documents:
+    # Threads hand connections on but never share one, which is all that the check guards against.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30, factory=Documents)
+    # One letter case for all, as MySQL's default collation compares.
+    connection.create_function("fold", 1, lambda text: str(text).casefold(), deterministic=True)
+    connection.create_collation("folded", _compare)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _compare(one: str, other: str) -> int:
+    one, other = one.casefold(), other.casefold()
+    return (one > other) - (one < other)
+
+
+def _prepare(connection: Documents) -> None:
+    """Makes the tables, and fills them from those of an older program."""
+    version = connection.one("PRAGMA user_version")
+    if version > SCHEMA_VERSION:
+        raise StoreError(f"the data were written by a newer version of this program (schema {version})")
+    if version == SCHEMA_VERSION:
+        return
+    from . import upgrade  # noqa: PLC0415  # once in the life of a folder
+
+    former = upgrade.set_aside(connection)
+    for statement in _SCHEMA:
+        connection.execute(statement)
+    upgrade.take_over(connection, former)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

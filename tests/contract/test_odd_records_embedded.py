@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.contract.running import WAIT_SECONDS
 from tests.embedded.runs import a_pipeline, a_run
-from tests.embedded.serving import told as told_kfp
+from tests.embedded.serving import serving as serving_embedded
 from tests.transcripts import PIPELINES
 
 from kfadapter.v1 import common_pb2, recurring_run_pb2, run_pb2
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.contract.conftest import Serve
-    from tests.embedded.serving import Told
+    from tests.embedded.serving import Serving
 
 FILE = PIPELINES / "all_parameter_types.yaml"
 SENT = {
@@ -56,7 +56,7 @@ MADE: dict[str, object] = {
 class Adapter:
     """An adapter before an embedded KFP that does as it is told."""
 
-    kfp: Told
+    kfp: Serving
     runs: RunServiceStub
     recurring: RecurringRunServiceStub
 
@@ -89,7 +89,7 @@ class Adapter:
 def adapter(serve: Serve, tmp_path: Path) -> Iterator[Adapter]:
     """The adapter, before one sound run."""
     with (
-        told_kfp(tmp_path) as kfp,
+        serving_embedded(tmp_path) as kfp,
         contextlib.closing(connect(kfp.url)) as backend,
         contextlib.closing(WatchPoller(backend.run_looks)) as watches,
     ):
@@ -126,7 +126,7 @@ def test_outputs_of_tasks(adapter: Adapter, kind: str) -> None:
     artifact = Artifact("m", "system.Metrics", "/m", {"x": MADE[kind]})
     report = TaskReport("greet", State.SUCCEEDED, parameters={"x": MADE[kind]}, artifacts=(artifact,))
     adapter.kfp.executor.start(run_id, "greet")
-    adapter.kfp.executor.observer.task_changed(run_id, report)
+    adapter.kfp.executor.report(run_id, report)
     adapter.kfp.executor.end(run_id, State.SUCCEEDED)
     served = adapter.kfp.caller.get(f"/runs/{run_id}").text
     json.loads(served, parse_constant=pytest.fail)

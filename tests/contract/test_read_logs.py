@@ -9,8 +9,8 @@ import grpc
 import pytest
 from tests.contract.running import WAIT_SECONDS, failure
 from tests.embedded.runs import a_run
-from tests.embedded.serving import Told
-from tests.embedded.serving import told as told_kfp
+from tests.embedded.serving import Serving
+from tests.embedded.serving import serving as serving_embedded
 from tests.scripted_kfp import ScriptedKfp, answers, head, sends
 
 from kfadapter.v1 import common_pb2
@@ -31,14 +31,14 @@ LOG = "/nodes/pod-1/log"
 
 
 @pytest.fixture
-def kfp(tmp_path: Path) -> Iterator[Told]:
+def kfp(tmp_path: Path) -> Iterator[Serving]:
     """An embedded KFP whose runs do what the test tells them."""
-    with told_kfp(tmp_path) as running:
+    with serving_embedded(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-def stub(serve: Serve, kfp: Told) -> Iterator[RunServiceStub]:
+def stub(serve: Serve, kfp: Serving) -> Iterator[RunServiceStub]:
     """A caller of an adapter before it."""
     with contextlib.closing(connect(kfp.url)) as backend:
         yield RunServiceStub(serve(RunServicer(backend.runs, logs=backend.run_logs)).channel)
@@ -67,7 +67,7 @@ def read(stub: RunServiceStub, run_id: str = "r", task: str = TASK) -> bytes:
     return b"".join(message.chunk for message in stub.ReadLogs(request, timeout=WAIT_SECONDS))
 
 
-def write(kfp: Told, text: bytes) -> None:
+def write(kfp: Serving, text: bytes) -> None:
     """Writes to the log of the task."""
     path = log_path(kfp.executor.jobs[0].folder, TASK)
     path.parent.mkdir(exist_ok=True)
@@ -75,7 +75,7 @@ def write(kfp: Told, text: bytes) -> None:
         file.write(text)
 
 
-def test_log_of_a_task(stub: RunServiceStub, kfp: Told) -> None:
+def test_log_of_a_task(stub: RunServiceStub, kfp: Serving) -> None:
     """A log is read by the task's name or id, whole, however large it is."""
     run_id = a_run(kfp.caller)
     kfp.executor.start(run_id, TASK)
@@ -88,7 +88,7 @@ def test_log_of_a_task(stub: RunServiceStub, kfp: Told) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, WAIT_SECONDS])
-def test_following(stub: RunServiceStub, kfp: Told, timeout: float | None) -> None:
+def test_following(stub: RunServiceStub, kfp: Serving, timeout: float | None) -> None:
     """A log is followed while the task writes it, until the task is over."""
     run_id = a_run(kfp.caller)
     kfp.executor.start(run_id, TASK)
@@ -101,7 +101,7 @@ def test_following(stub: RunServiceStub, kfp: Told, timeout: float | None) -> No
     assert list(pieces) == []
 
 
-def test_what_is_not_there(stub: RunServiceStub, kfp: Told) -> None:
+def test_what_is_not_there(stub: RunServiceStub, kfp: Serving) -> None:
     """An unknown run and an unknown task are told apart; the message names the tasks that there are."""
     it = failure(lambda: read(stub, "nobody"))
     assert (it.code, it.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
@@ -118,7 +118,7 @@ def test_no_task_named(stub: RunServiceStub) -> None:
     assert (it.reason, [field for field, _ in it.violations]) == ("INVALID_FIELD", ["run_id", "task"])
 
 
-def test_wrong_attempts_and_iterations(stub: RunServiceStub, kfp: Told) -> None:
+def test_wrong_attempts_and_iterations(stub: RunServiceStub, kfp: Serving) -> None:
     """Attempts are counted from 1 and iterations from 0; an attempt that was never made is an error."""
     request = pb.ReadLogsRequest(run_id="r", task=TASK, attempt=-1, iteration_index=-1)
     it = failure(lambda: list(stub.ReadLogs(request, timeout=WAIT_SECONDS)))

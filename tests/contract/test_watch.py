@@ -10,8 +10,8 @@ import grpc
 import pytest
 from tests.contract.running import WAIT_SECONDS, eventually, failure, told
 from tests.embedded.runs import a_run
-from tests.embedded.serving import Told
-from tests.embedded.serving import told as told_kfp
+from tests.embedded.serving import Serving
+from tests.embedded.serving import serving as serving_embedded
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
@@ -38,7 +38,7 @@ NOBODY = "00000000-0000-4000-8000-00000000dead"
 class Adapter:
     """An adapter before an embedded KFP."""
 
-    kfp: Told
+    kfp: Serving
     watches: WatchPoller
     server: AdapterServer
     stub: RunServiceStub
@@ -55,7 +55,7 @@ class Adapter:
 def adapter(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Adapter]:
     """The adapter; its poller looks often."""
     monkeypatch.setattr(poller, "POLL_SECONDS", 0.05)
-    with told_kfp(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
+    with serving_embedded(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
         watches = WatchPoller(backend.run_looks)
         with contextlib.closing(watches):
             running = serve(RunServicer(backend.runs, watches=watches, logs=backend.run_logs))
@@ -115,7 +115,7 @@ def test_terminated_run(adapter: Adapter) -> None:
 
 def test_a_termination_between_two_looks(serve: Serve, tmp_path: Path) -> None:
     """Who watches where a run is terminated is told that it stops, though it is over before KFP is looked at again."""
-    with told_kfp(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
+    with serving_embedded(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
         run_id = a_run(kfp.caller)
         kfp.executor.start(run_id)
         watches = WatchPoller(backend.run_looks, threaded=False)

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_embedded.execution import State, TaskReport
+from kfadapter_embedded.execution import WHOLE, State, TaskReport
+from kfadapter_embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from kfadapter_embedded.execution import Job, Observer
+    from kfadapter_embedded.execution import Job
 
 
-class FakeExecutor:
+class FakeExecutor(RunnerPool):
     """Executes nothing, and reports what it is told to.
 
     Attributes:
-        observer: who is told.
+        report: called with what happens.
         jobs: what has been submitted.
         terminated: the runs that were to be ended.
         playing: the tasks' reports that every run goes through as soon as it is submitted, to its success; `None`
             leaves runs waiting.
     """
 
-    def __init__(self, observer: Observer) -> None:
-        self.observer = observer
+    def __init__(self, report: Callable[[str, TaskReport], None]) -> None:
+        super().__init__(report)
+        self.report = report
         self.jobs: list[Job] = []
         self.terminated: list[str] = []
         self.playing: Sequence[TaskReport] | None = None
@@ -33,28 +35,25 @@ class FakeExecutor:
         """Keeps the job, and plays."""
         self.jobs.append(job)
         if self.playing is not None:
-            self.observer.run_started(job.run_id)
+            self.start(job.run_id)
             for report in self.playing:
-                self.observer.task_changed(job.run_id, report)
-            self.observer.run_ended(job.run_id, State.SUCCEEDED, "")
+                self.report(job.run_id, report)
+            self.end(job.run_id, State.SUCCEEDED)
 
     def terminate(self, run_id: str) -> None:
         """Keeps the id; the run goes on until the test ends it."""
         self.terminated.append(run_id)
 
-    def close(self) -> None:
-        """Does nothing."""
-
     def start(self, run_id: str, *running: str) -> None:
         """The run begins, and tasks with it."""
-        self.observer.run_started(run_id)
+        self.report(run_id, TaskReport(WHOLE, State.RUNNING))
         for name in running:
-            self.observer.task_changed(run_id, TaskReport(name, State.RUNNING))
+            self.report(run_id, TaskReport(name, State.RUNNING))
 
     def end_task(self, run_id: str, name: str, state: State, error: str = "") -> None:
         """A task ends."""
-        self.observer.task_changed(run_id, TaskReport(name, state, error))
+        self.report(run_id, TaskReport(name, state, error))
 
     def end(self, run_id: str, state: State, error: str = "") -> None:
         """The run ends."""
-        self.observer.run_ended(run_id, state, error)
+        self.report(run_id, TaskReport(WHOLE, state, error))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from kfadapter_embedded.execution import Job, State, TaskReport
+from kfadapter_embedded.execution import WHOLE, Job, State, TaskReport
 from kfadapter_embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:
@@ -40,26 +40,17 @@ class Watcher:
     ends: dict[str, tuple[State, str]] = field(default_factory=dict)
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def run_started(self, run_id: str) -> None:
-        """The run has begun."""
-        with self.changed:
-            self.started.append(run_id)
-            self.changed.notify_all()
-
-    def task_changed(self, _run_id: str, report: TaskReport) -> None:
-        """A task has begun or ended."""
+    def report(self, run_id: str, report: TaskReport) -> None:
+        """The run, or one of its tasks, has begun or ended."""
         if self.aloud:
             print(f"{report.state.value:<10} {report.name} {report.error or dict(report.parameters) or ''}")  # noqa: T201
         with self.changed:
-            self.reports.append(report)
-            self.changed.notify_all()
-
-    def run_ended(self, run_id: str, state: State, error: str) -> None:
-        """The run is over."""
-        if self.aloud:
-            print(f"{state.value} {error}")  # noqa: T201
-        with self.changed:
-            self.ends[run_id] = (state, error)
+            if report.name != WHOLE:
+                self.reports.append(report)
+            elif report.state is State.RUNNING:
+                self.started.append(run_id)
+            else:
+                self.ends[run_id] = (report.state, report.error)
             self.changed.notify_all()
 
     def wait_end(self, run_id: str, timeout: float = 100) -> tuple[State, str]:
@@ -87,7 +78,7 @@ class Watcher:
 def run(spec: bytes, folder: Path, parameters: Mapping[str, object] | None = None, *, aloud: bool = False) -> Watcher:
     """Runs a pipeline to its end."""
     watcher = Watcher(aloud=aloud)
-    pool = RunnerPool(watcher)
+    pool = RunnerPool(watcher.report)
     pool.submit(Job("run", spec, parameters or {}, folder))
     watcher.wait_end("run")
     pool.close()

@@ -1,24 +1,25 @@
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import urllib3
 from tests.embedded.conftest import HELLO, Caller
 from tests.embedded.runs import a_pipeline, a_run
-from tests.embedded.serving import told
+from tests.embedded.serving import serving
 from tests.transcripts import PIPELINES
 
 from kfadapter_embedded.process import start
-from kfadapter_embedded.schema import MIGRATIONS
+from kfadapter_embedded.store import Store, StoreError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+DATA = Path(__file__).parents[1] / "data" / "embedded"
 
 pytestmark = pytest.mark.slow
 
@@ -131,17 +132,48 @@ def test_end_in_the_middle_of_runs(tmp_path: Path, kill: bool) -> None:  # a par
         assert not (tmp_path / "runs" / running[0]).exists()
 
 
-def test_data_of_an_older_version(tmp_path: Path) -> None:
+SERVED = json.loads((DATA / "schema2_served.json").read_text(encoding="utf-8"))
+
+
+def test_data_of_the_former_version(tmp_path: Path) -> None:
+    """A folder with a column per field is served as the program that wrote it served it, and goes on from there."""
+    connection = sqlite3.connect(tmp_path / "kfp.sqlite")
+    connection.executescript((DATA / "schema2.sql").read_text(encoding="utf-8"))
+    connection.close()
+    with contextlib.closing(Store(tmp_path / "kfp.sqlite")):
+        pass  # upgraded once; the next start finds nothing to do
+    with serving(tmp_path) as server:
+        for path, expected in SERVED.items():
+            reply = server.caller.pool.request(
+                "GET", f"{server.url}{path if 'apis' in path else '/apis/v2beta1' + path}"
+            )
+            assert reply.json() == expected, path
+        assert [job.run_id for job in server.executor.jobs] == [_named(SERVED["/runs"]["runs"], "waits")]
+        failed = _named(SERVED["/runs"]["runs"], "첫 run")
+        assert server.caller.call("POST", f"/runs/{failed}:retry").status == 200
+        assert json.loads(server.executor.jobs[-1].spec)["pipelineInfo"]["name"] == "hello-world"
+        pipeline = SERVED["/pipelines"]["pipelines"][0]
+        assert server.caller.upload(name=pipeline["name"].upper()).status == 409
+
+
+def _named(runs: list[dict[str, str]], name: str) -> str:
+    return next(run["run_id"] for run in runs if run["display_name"] == name)
+
+
+def test_data_of_the_first_version(tmp_path: Path) -> None:
     """What was written before there were runs is still there, and can be run."""
     connection = sqlite3.connect(tmp_path / "kfp.sqlite")
-    connection.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1")
-    connection.execute("INSERT INTO pipelines VALUES ('p', 'Old', 'old', 'Old', '', 1700000000, '{}')")
-    connection.execute("INSERT INTO versions VALUES ('v', 'p', '1', '1', '1', '', '', 1700000000, '{}')")
-    spec = '{"pipelineInfo":{"name":"old"},"root":{"dag":{}},"schemaVersion":"2.1.0"}'
-    connection.execute("INSERT INTO specs VALUES ('v', ?)", (spec,))
-    connection.commit()
+    connection.executescript((DATA / "schema1.sql").read_text(encoding="utf-8"))
     connection.close()
-    with told(tmp_path) as server:
+    with serving(tmp_path) as server:
         assert server.caller.get("/pipelines/names/old")["pipeline_id"] == "p"
         a_run(server.caller, pipeline_version_reference={"pipeline_id": "p"})
-        assert server.executor.jobs[0].spec == spec.encode()
+        assert json.loads(server.executor.jobs[0].spec)["pipelineInfo"] == {"name": "old"}
+
+
+def test_data_of_a_newer_version(tmp_path: Path) -> None:
+    """What a newer program wrote is refused, and stays as it is."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "kfp.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="newer version of this program"):
+        Store(tmp_path / "kfp.sqlite")

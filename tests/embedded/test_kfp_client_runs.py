@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.embedded.conftest import HELLO
-from tests.embedded.serving import told
+from tests.embedded.serving import serving
 
 from kfadapter_embedded.execution import State, TaskReport
 
@@ -94,7 +94,7 @@ def client(folder: Path, program: str, *arguments: str) -> object:
 
 def test_control(tmp_path: Path) -> None:
     """The real kfp.Client works unchanged: experiments, runs and recurring runs."""
-    with told(tmp_path) as server:
+    with serving(tmp_path) as server:
         found = client(tmp_path, CONTROL, server.url, str(HELLO))
     assert found == {
         "experiment": True,
@@ -113,7 +113,7 @@ def test_control(tmp_path: Path) -> None:
 
 def test_function(tmp_path: Path) -> None:
     """A pipeline's function is run by the real kfp.Client, which waits for its end."""
-    with told(tmp_path) as server:
+    with serving(tmp_path) as server:
         server.executor.playing = [
             TaskReport("greet", State.RUNNING),
             TaskReport("greet", State.SUCCEEDED, parameters={"Output": "x"}),

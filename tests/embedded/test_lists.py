@@ -8,25 +8,50 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.conftest import Caller, unique
 
-from kfadapter_embedded.database import Database
 from kfadapter_embedded.errors import KfpError
-from kfadapter_embedded.listing import PIPELINES, VERSIONS, parse_listing
-from kfadapter_embedded.pipeline_store import NameTakenError, PipelineStore
-from kfadapter_embedded.records import NewPipeline, NewVersion
+from kfadapter_embedded.kinds import PIPELINES, VERSIONS
+from kfadapter_embedded.listing import parse_listing
+from kfadapter_embedded.pipelines import add_version, new_pipeline, new_version
+from kfadapter_embedded.store import Store, TakenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from kfadapter_embedded.pages import Page
-    from kfadapter_embedded.records import Pipeline, Version
+    from kfadapter_embedded.kinds import Kind
+    from kfadapter_embedded.store import Page
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> PipelineStore:
+def store(tmp_path: Path) -> Store:
     """An empty store whose clock goes on by a second every third time it is read."""
     ticks = iter(range(10**9))
-    return PipelineStore(Database(tmp_path / "kfp.sqlite"), lambda: 1_700_000_000 + next(ticks) // 3)
+    return Store(tmp_path / "kfp.sqlite", clock=lambda: 1_700_000_000 + next(ticks) // 3)
+
+
+def add(store: Store, name: str, display_name: str = "x", **fields: object) -> dict[str, object]:
+    """Adds a pipeline."""
+    pipeline = new_pipeline(store, name=name, display_name=display_name, **fields)
+    with store.writing() as documents:
+        documents.add(PIPELINES, pipeline)
+    return pipeline
+
+
+def page_of(store: Store, query: dict[str, str], kind: Kind = PIPELINES, owner: str = "") -> Page:
+    """A page of a list."""
+    with store.reading() as documents:
+        return documents.page(parse_listing(kind, query), owner)
+
+
+def names_of(page: Page) -> list[str]:
+    """The names on a page."""
+    return [json.loads(text)["name"] for text in page.texts]
+
+
+def delete(store: Store, kind: Kind, item_id: str) -> None:
+    """Deletes a pipeline or a version."""
+    with store.writing() as documents:
+        assert documents.drop(kind, item_id)
 
 
 def predicate(operation: str, key: str, **value: object) -> dict[str, object]:
@@ -34,61 +59,53 @@ def predicate(operation: str, key: str, **value: object) -> dict[str, object]:
     return {"operation": operation, "key": key, **value}
 
 
-def names(store: PipelineStore, *predicates: dict[str, object], sort_by: str = "name") -> list[str]:
+def names(store: Store, *predicates: dict[str, object], sort_by: str = "name") -> list[str]:
     """The names of the pipelines that a filter finds."""
     query = {"filter": json.dumps({"predicates": predicates}), "sort_by": sort_by, "page_size": "200"}
-    return [each.name for each in store.list_pipelines(parse_listing(PIPELINES, query)).items]
+    return names_of(page_of(store, query))
 
 
 def refusal(query: dict[str, str]) -> str:
     """KFP's innermost words for a list that it refuses."""
     with pytest.raises(KfpError) as caught:
         parse_listing(PIPELINES, query)
-    assert caught.value.code == 3
+    assert caught.value.status[0] == 3
     return caught.value.reason
 
 
 @pytest.mark.parametrize(
     "sort_by", ["", "created_at desc", "name", "name desc", "id", "display_name desc", "description"]
 )
-def test_pages_of_pipelines(store: PipelineStore, sort_by: str) -> None:
+def test_pages_of_pipelines(store: Store, sort_by: str) -> None:
     """Paging through 450 pipelines gives each once though some of them, those that tokens name too, are deleted."""
     for number in range(450):
-        store.create_pipeline(NewPipeline(f"P{number:03}", f"Shown {number % 7}", f"d{number % 5}"))
-
-    def page(query: dict[str, str]) -> Page[Pipeline]:
-        return store.list_pipelines(parse_listing(PIPELINES, query))
-
-    _check_pages(page, sort_by, lambda item: store.delete_pipeline(item, cascade=False))
+        add(store, f"P{number:03}", f"Shown {number % 7}", description=f"d{number % 5}")
+    _check_pages(lambda query: page_of(store, query), sort_by, lambda item: delete(store, PIPELINES, item))
 
 
 @pytest.mark.parametrize("sort_by", ["created_at", "name desc"])
-def test_pages_of_versions(store: PipelineStore, sort_by: str) -> None:
+def test_pages_of_versions(store: Store, sort_by: str) -> None:
     """Paging through 450 versions gives each once though some of them are deleted, and none of another pipeline."""
-    pipeline, other = (store.create_pipeline(NewPipeline(name, name)) for name in ("one", "other"))
+    pipeline, other = (str(add(store, name)["pipeline_id"]) for name in ("one", "other"))
     for number in range(450):
-        store.create_version(pipeline.id, NewVersion(str(number), str(number), "{}"))
-        if number % 10 == 0:
-            store.create_version(other.id, NewVersion(str(number), str(number), "{}"))
-
-    def page(query: dict[str, str]) -> Page[Version]:
-        return store.list_versions(pipeline.id, parse_listing(VERSIONS, query))
-
-    _check_pages(page, sort_by, store.delete_version)
+        with store.writing() as documents:
+            for owner in (pipeline, other) if number % 10 == 0 else (pipeline,):
+                add_version(documents, new_version(store, owner, name=str(number)), "{}")
+    _check_pages(
+        lambda query: page_of(store, query, VERSIONS, pipeline), sort_by, lambda item: delete(store, VERSIONS, item)
+    )
 
 
-def _check_pages(
-    page: Callable[[dict[str, str]], Page[Pipeline] | Page[Version]], sort_by: str, delete: Callable[[str], object]
-) -> None:
+def _check_pages(page: Callable[[dict[str, str]], Page], sort_by: str, delete: Callable[[str], object]) -> None:
     """Reads all pages of 40, deleting between them what the next token names and one that was read already."""
-    everything = {item.id for number in range(3) for item in _nth_page(page, number)}
+    everything = {item for number in range(3) for item in _nth_page(page, number).ids}
     assert len(everything) == 450
     seen: list[str] = []
     deleted: set[str] = set()
     query = {"sort_by": sort_by, "page_size": "40"}
     while True:
         read = page(query)
-        seen += [item.id for item in read.items]
+        seen += read.ids
         if not read.next_page_token:
             break
         next_id = json.loads(base64.b64decode(read.next_page_token))["KeyFieldValue"]
@@ -100,29 +117,27 @@ def _check_pages(
     assert set(seen) == everything - deleted
 
 
-def _nth_page(
-    page: Callable[[dict[str, str]], Page[Pipeline] | Page[Version]], number: int
-) -> tuple[Pipeline | Version, ...]:
+def _nth_page(page: Callable[[dict[str, str]], Page], number: int) -> Page:
     token = ""
     for _ in range(number):
         token = page({"page_size": "200", "page_token": token}).next_page_token
-    return page({"page_size": "200", "page_token": token}).items
+    return page({"page_size": "200", "page_token": token})
 
 
-def test_order(store: PipelineStore) -> None:
+def test_order(store: Store) -> None:
     """Times are sorted with ties broken by id, names without regard to letter case, both ways."""
-    made = [store.create_pipeline(NewPipeline(name, name)) for name in ("b", "A", "c", "D", "ä", "Ä2", "한글")]
-    by_time = sorted(made, key=lambda each: (each.created_at, each.id))
-    assert names(store, sort_by="") == [each.name for each in by_time]
-    assert names(store, sort_by="created_at desc") == [each.name for each in reversed(by_time)]
+    made = [add(store, name) for name in ("b", "A", "c", "D", "ä", "Ä2", "한글")]
+    by_time = sorted(made, key=lambda each: (str(each["created_at"]), str(each["pipeline_id"])))
+    assert names(store, sort_by="") == [each["name"] for each in by_time]
+    assert names(store, sort_by="created_at desc") == [each["name"] for each in reversed(by_time)]
     assert names(store) == ["A", "b", "c", "D", "ä", "Ä2", "한글"]
     assert names(store, sort_by="NAME DESC") == ["한글", "Ä2", "ä", "D", "c", "b", "A"]
 
 
-def test_text_filters(store: PipelineStore) -> None:
+def test_text_filters(store: Store) -> None:
     """Text is compared without regard to letter case; in IS_SUBSTRING `_` and `%` stand for anything."""
     for name in ("Alpha", "alphabet", "beta_1", "betaX1", "100%"):
-        store.create_pipeline(NewPipeline(name, f"shown {name}", f"Description of {name}"))
+        add(store, name, f"shown {name}", description=f"Description of {name}")
     assert names(store, predicate("EQUALS", "name", string_value="ALPHA")) == ["Alpha"]
     assert names(store, predicate("NOT_EQUALS", "name", string_value="alpha")) == [
         "100%",
@@ -143,18 +158,18 @@ def test_text_filters(store: PipelineStore) -> None:
     assert names(store, predicate("IN", "name", string_values={"values": []})) == []
 
 
-def test_several_conditions(store: PipelineStore) -> None:
+def test_several_conditions(store: Store) -> None:
     """All conditions must hold, several on one field too."""
     for name in ("ab", "bc", "abc"):
-        store.create_pipeline(NewPipeline(name, name))
+        add(store, name, name)
     both = [predicate("IS_SUBSTRING", "name", string_value=text) for text in ("a", "c")]
     assert names(store, *both) == ["abc"]
 
 
-def test_time_filters(store: PipelineStore) -> None:
+def test_time_filters(store: Store) -> None:
     """Times are compared by the second, in whatever form and zone they are sent."""
     for number in range(9):
-        store.create_pipeline(NewPipeline(f"p{number}", "x"))
+        add(store, f"p{number}", "x")
     moment = {"timestamp_value": "2023-11-14T22:13:21Z"}
     assert names(store, predicate("EQUALS", "created_at", **moment)) == ["p3", "p4", "p5"]
     assert names(store, predicate("GREATER_THAN", "created_at", **moment)) == ["p6", "p7", "p8"]
@@ -165,36 +180,36 @@ def test_time_filters(store: PipelineStore) -> None:
     assert names(store, predicate("LESS_THAN_EQUALS", "created_at", long_value="1700000000"))[-1] == "p2"
 
 
-def test_id_filters(store: PipelineStore) -> None:
+def test_id_filters(store: Store) -> None:
     """Ids can be asked for under both of their names."""
-    first, second = (store.create_pipeline(NewPipeline(name, name)) for name in "ab")
-    assert names(store, predicate("EQUALS", "id", string_value=first.id)) == ["a"]
-    assert names(store, predicate("IN", "pipeline_id", string_values={"values": [first.id, second.id]})) == ["a", "b"]
+    first, second = (str(add(store, name)["pipeline_id"]) for name in "ab")
+    assert names(store, predicate("EQUALS", "id", string_value=first)) == ["a"]
+    assert names(store, predicate("IN", "pipeline_id", string_values={"values": [first, second]})) == ["a", "b"]
 
 
-def test_tag_filters(store: PipelineStore) -> None:
+def test_tag_filters(store: Store) -> None:
     """Conditions on tags hold for the key and its value; several must all hold."""
-    store.create_pipeline(NewPipeline("a", "a", tags={"team": "ml", "env": "prod"}))
-    store.create_pipeline(NewPipeline("b", "b", tags={"team": "ml", "ml": "team"}))
+    add(store, "a", "a", tags={"team": "ml", "env": "prod"})
+    add(store, "b", "b", tags={"team": "ml", "ml": "team"})
     assert names(store, predicate("EQUALS", "tags.team", string_value="ml")) == ["a", "b"]
     env = predicate("EQUALS", "tags.env", string_value="prod")
     assert names(store, predicate("EQUALS", "tags.team", string_value="ml"), env) == ["a"]
     assert names(store, predicate("EQUALS", "tags.team", string_value="team")) == []
 
 
-def test_page_of_a_filter(store: PipelineStore) -> None:
+def test_page_of_a_filter(store: Store) -> None:
     """A token carries order and filter on; tags are sent again; total_size counts what the filter finds."""
     for number in range(6):
-        store.create_pipeline(NewPipeline(f"x{number}", "x", tags={"even": str(number % 2 == 0)}))
+        add(store, f"x{number}", "x", tags={"even": str(number % 2 == 0)})
     conditions = [
         predicate("IS_SUBSTRING", "name", string_value="x"),
         predicate("EQUALS", "tags.even", string_value="True"),
     ]
     query = {"filter": json.dumps({"predicates": conditions}), "sort_by": "name desc", "page_size": "2"}
-    first = store.list_pipelines(parse_listing(PIPELINES, query))
-    second = store.list_pipelines(parse_listing(PIPELINES, {**query, "page_token": first.next_page_token}))
-    assert [each.name for each in first.items] == ["x4", "x2"]
-    assert ([each.name for each in second.items], second.total_size, second.next_page_token) == (["x0"], 3, "")
+    first = page_of(store, query)
+    second = page_of(store, {**query, "page_token": first.next_page_token})
+    assert names_of(first) == ["x4", "x2"]
+    assert (names_of(second), second.total_size, second.next_page_token) == (["x0"], 3, "")
 
 
 def one(condition: str) -> dict[str, str]:
@@ -246,7 +261,7 @@ def test_bad_queries(query: dict[str, str], words: str) -> None:
     assert words in refusal(query)
 
 
-def test_most_of_everything(store: PipelineStore) -> None:
+def test_most_of_everything(store: Store) -> None:
     """The largest filters that are taken do not trouble the database; larger ones are refused."""
     values = [str(number) for number in range(10_000)]
     longest = predicate("IS_SUBSTRING", "description", string_value="한" * 10_000)
@@ -258,11 +273,11 @@ def test_most_of_everything(store: PipelineStore) -> None:
     assert "longer than 10000" in refusal(one(json.dumps(predicate("IS_SUBSTRING", "name", string_value="x" * 10_001))))
 
 
-def test_token_of_another_list(store: PipelineStore) -> None:
+def test_token_of_another_list(store: Store) -> None:
     """A token of pipelines does not list versions, and one that was tampered with lists nothing."""
     for name in "ab":
-        store.create_pipeline(NewPipeline(name, name))
-    token = store.list_pipelines(parse_listing(PIPELINES, {"page_size": "1"})).next_page_token
+        add(store, name, name)
+    token = page_of(store, {"page_size": "1"}).next_page_token
     with pytest.raises(KfpError, match="Invalid page token"):
         parse_listing(VERSIONS, {"page_token": token})
     fields = json.loads(base64.b64decode(token))
@@ -278,9 +293,9 @@ def test_token_of_another_list(store: PipelineStore) -> None:
         assert refusal({"page_token": forged}) == "Invalid page token"
 
 
-def test_second_decoding_of_filters(store: PipelineStore) -> None:
+def test_second_decoding_of_filters(store: Store) -> None:
     """As with KFP a filter is decoded as a URL once more: a plus must come as %2B, or it is a space."""
-    store.create_pipeline(NewPipeline("a+b", "x"))
+    add(store, "a+b", "x")
     assert names(store, predicate("EQUALS", "name", string_value="a+b")) == []
     assert names(store, predicate("EQUALS", "name", string_value="a%2Bb")) == ["a+b"]
 
@@ -310,11 +325,18 @@ def _race(call: Callable[[int], int]) -> list[int]:
     return sorted(found)
 
 
-def test_half_made_pipeline(store: PipelineStore) -> None:
+def test_half_made_pipeline(store: Store) -> None:
     """A pipeline and its first version are made together or not at all."""
-    store.create_pipeline(NewPipeline("taken", "x"))
-    with pytest.raises(NameTakenError):
-        store.create_pipeline_with_version(NewPipeline("TAKEN", "x"), NewVersion("x", "x", "{}"))
+    add(store, "taken", "x")
+    half, taken = new_pipeline(store, name="half"), new_pipeline(store, name="TAKEN")
+
+    def write() -> None:
+        with store.writing() as documents:
+            documents.add(PIPELINES, half)
+            documents.add(PIPELINES, taken)
+
+    with pytest.raises(TakenError):
+        write()
     assert names(store) == ["taken"]
-    store.create_pipeline(NewPipeline("after", "x"))
+    add(store, "after", "x")
     assert names(store) == ["after", "taken"]

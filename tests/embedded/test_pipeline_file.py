@@ -3,11 +3,15 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kfadapter_embedded.pipeline_file import NoPipelineError, read_spec
-from kfadapter_embedded.yaml_documents import JsonValue, mappings
+from kfadapter_embedded.yaml_documents import mappings
+
+if TYPE_CHECKING:
+    from kfadapter_embedded.json_text import JsonValue
 
 PIPELINES = Path(__file__).parents[1] / "data" / "pipelines"
 MINIMAL = "pipelineInfo: {name: x}\nroot: {dag: {}}\nschemaVersion: 2.1.0\n"

@@ -7,7 +7,7 @@ from tests.embedded.conftest import Caller, Reply, unique
 from tests.embedded.runs import a_pipeline
 from tests.embedded.serving import serving
 
-from kfadapter_embedded.cron import CronError, check_cron
+from kfadapter_embedded.schedules import CronError, check_cron
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,9 @@ import pytest
 from starlette.requests import Request
 from tests.embedded.conftest import Caller, unique
 
-from kfadapter_embedded import multipart_file
+from kfadapter_embedded import uploads
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from starlette.types import Message
 
 
@@ -148,9 +146,9 @@ def test_large_specs_in_a_list(caller: Caller) -> None:
     assert {len(each["pipeline_spec"]["pipelineInfo"]["description"]) for each in listed} == {(1 << 20) + 1}
 
 
-def test_sender_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sender_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sender that promised more and says nothing is not waited for for ever."""
-    monkeypatch.setattr(multipart_file, "_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(uploads, "_IDLE_SECONDS", 0.01)
 
     async def silent() -> Message:
         await asyncio.Event().wait()
@@ -159,9 +157,8 @@ def test_sender_that_falls_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     async def receive() -> None:
         headers = [(b"content-type", b"multipart/form-data; boundary=b")]
         request = Request({"type": "http", "method": "POST", "headers": headers}, silent)
-        async with multipart_file.received_file(request, tmp_path):
+        async with uploads.received_file(request):
             raise AssertionError("there is no file")
 
-    with pytest.raises(multipart_file.NoFileError):
+    with pytest.raises(uploads.NoFileError):
         asyncio.run(receive())
-    assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.embedded.runs import a_run, tasks_of
-from tests.embedded.serving import Told, told
+from tests.embedded.serving import Serving, serving
 from tests.transcripts import DATA
 
 from kfadapter_embedded.execution import State, log_path
@@ -19,21 +19,21 @@ LOGS = json.loads((DATA / "transcripts" / "logs.json").read_text("utf-8"))
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Told]:
+def server(tmp_path: Path) -> Iterator[Serving]:
     """A server whose executor does as it is told."""
-    with told(tmp_path) as running:
+    with serving(tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-def run_id(server: Told) -> str:
+def run_id(server: Serving) -> str:
     """A run with a task that goes on."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, NAME)
     return run_id
 
 
-def write(server: Told, text: bytes) -> None:
+def write(server: Serving, text: bytes) -> None:
     """Writes to the log of the task."""
     path = log_path(server.executor.jobs[0].folder, NAME)
     path.parent.mkdir(exist_ok=True)
@@ -41,14 +41,14 @@ def write(server: Told, text: bytes) -> None:
         file.write(text)
 
 
-def pod_of(server: Told, run_id: str) -> str:
+def pod_of(server: Serving, run_id: str) -> str:
     """The pod of the task, as KFP lists it."""
     children = tasks_of(server.caller.get(f"/runs/{run_id}").json)["root-driver-dag"]["child_tasks"]
     assert isinstance(children, list)
     return str(children[0]["pod_name"])
 
 
-def read(server: Told, run_id: str, pod: str, version: str = "v1alpha1", **query: object) -> tuple[int, str]:
+def read(server: Serving, run_id: str, pod: str, version: str = "v1alpha1", **query: object) -> tuple[int, str]:
     """The answer to a request for a log, whole."""
     reply = server.caller.get(f"/apis/{version}/runs/{run_id}/nodes/{pod}/log", **query)
     return reply.status, reply.text
@@ -61,7 +61,7 @@ def error(text: str) -> str:
     return str(body["error_message"])
 
 
-def test_names_of_a_task(server: Told, run_id: str) -> None:
+def test_names_of_a_task(server: Serving, run_id: str) -> None:
     """A task's log is found by its pod and its id, at KFP's only route for logs."""
     write(server, "한 줄\n".encode())
     ids = tasks_of(server.caller.get(f"/runs/{run_id}").json)
@@ -72,12 +72,12 @@ def test_names_of_a_task(server: Told, run_id: str) -> None:
             assert (status, json.loads(text)["message"]) == (404, "Not Found")
 
 
-def test_no_log_yet(server: Told, run_id: str) -> None:
+def test_no_log_yet(server: Serving, run_id: str) -> None:
     """A task that has written nothing has an empty log."""
     assert read(server, run_id, pod_of(server, run_id)) == (200, "")
 
 
-def test_errors(server: Told, run_id: str) -> None:
+def test_errors(server: Serving, run_id: str) -> None:
     """Errors come with status 200 and in KFP's words."""
     status, text = read(server, run_id, "nobody-1")
     begin = f"BadRequestError: Failed to read logs for run {run_id}: InternalServerError: Failed to read logs from pod"
@@ -87,7 +87,7 @@ def test_errors(server: Told, run_id: str) -> None:
 
 
 @pytest.mark.parametrize("note", ["unknown run that is no id", "node with an encoded slash", "node with a slash"])
-def test_recorded_errors(server: Told, note: str) -> None:
+def test_recorded_errors(server: Serving, note: str) -> None:
     """Requests that name nothing are answered as recorded."""
     step = next(step for step in LOGS["steps"] if step["note"] == note)
     reply = server.caller.get(step["request"]["path"])
@@ -96,7 +96,7 @@ def test_recorded_errors(server: Told, note: str) -> None:
     assert (reply.status, said[key]) == (step["response"]["status"], recorded[key])
 
 
-def test_large_log(server: Told, run_id: str) -> None:
+def test_large_log(server: Serving, run_id: str) -> None:
     """A log comes whole, however large it is."""
     text = b"0123456789abcde\n" * 100_000
     write(server, text)
@@ -104,7 +104,7 @@ def test_large_log(server: Told, run_id: str) -> None:
     assert read(server, run_id, pod_of(server, run_id)) == (200, text.decode())
 
 
-def test_log_of_a_task_at_work(server: Told, run_id: str) -> None:
+def test_log_of_a_task_at_work(server: Serving, run_id: str) -> None:
     """A log comes as it is written, unchanged, as far as it is written; as KFP, the route does not follow it."""
     write(server, b'first\n\n{"level": "info"}\r\nlast')
     assert read(server, run_id, pod_of(server, run_id), follow="true") == (200, 'first\n\n{"level": "info"}\r\nlast')

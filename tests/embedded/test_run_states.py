@@ -9,10 +9,11 @@ from unittest.mock import Mock
 
 import pytest
 from tests.embedded.runs import a_pipeline, a_run, tasks_of, try_run
-from tests.embedded.serving import Told, told
+from tests.embedded.serving import Serving, serving
 from tests.transcripts import DATA, Replayer, Transcript
 
 from kfadapter_embedded.execution import Artifact, State, TaskReport
+from kfadapter_embedded.store import Documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,38 +22,39 @@ if TYPE_CHECKING:
     from tests.transcripts import JsonObject
 
     from kfadapter_embedded.execution import Job
+    from kfadapter_embedded.kinds import Kind
 
 FULL = sqlite3.OperationalError("database or disk is full")
 PLAYS = json.loads((DATA / "transcripts" / "run_states.json").read_text(encoding="utf-8"))["plays"]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Told]:
+def server(tmp_path: Path) -> Iterator[Serving]:
     """A server whose executor does as it is told."""
-    with told(tmp_path) as running:
+    with serving(tmp_path) as running:
         yield running
 
 
-def _succeed(server: Told, run_id: str) -> None:
+def _succeed(server: Serving, run_id: str) -> None:
     server.executor.end_task(run_id, "greet", State.SUCCEEDED)
     server.executor.end(run_id, State.SUCCEEDED)
 
 
-def _fail(server: Told, run_id: str) -> None:
+def _fail(server: Serving, run_id: str) -> None:
     if run_id in server.executor.terminated:
         return server.executor.end(run_id, State.CANCELED)
     server.executor.end_task(run_id, "greet", State.FAILED)
     return server.executor.end(run_id, State.FAILED)
 
 
-def _call(verb: str) -> Callable[[Told, str], None]:
-    def call(server: Told, run_id: str) -> None:
+def _call(verb: str) -> Callable[[Serving, str], None]:
+    def call(server: Serving, run_id: str) -> None:
         assert server.caller.call("POST", f"/runs/{run_id}:{verb}").status == 200
 
     return call
 
 
-STEPS: dict[str, Callable[[Told, str], None]] = {
+STEPS: dict[str, Callable[[Serving, str], None]] = {
     "create": lambda _server, _run_id: None,
     "workflow reported Pending": lambda _server, _run_id: None,
     "workflow reported Running": lambda server, run_id: server.executor.start(run_id, "greet"),
@@ -65,7 +67,7 @@ STEPS: dict[str, Callable[[Told, str], None]] = {
 
 
 @pytest.mark.parametrize("play", PLAYS, ids=lambda play: play["title"])
-def test_plays(server: Told, play: JsonObject) -> None:
+def test_plays(server: Serving, play: JsonObject) -> None:
     """While it is executed, a run is served as KFP serves it while its workflow moves on."""
     run_id = a_run(server.caller, display_name=play["title"])
     compare = Replayer(server.url, Transcript("run_states", ()), frozenset({"plugins_output"}))
@@ -88,11 +90,11 @@ def _comparable(run: object) -> JsonObject:
     return plain
 
 
-def test_why_it_failed(server: Told) -> None:
+def test_why_it_failed(server: Serving) -> None:
     """A failed run and its failed tasks say why, in whatever script; what had not begun never does."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "train")
-    server.executor.observer.task_changed(run_id, TaskReport("report", State.PENDING))
+    server.executor.report(run_id, TaskReport("report", State.PENDING))
     server.executor.end_task(run_id, "train", State.FAILED, "ValueError: 값이 없다 \ud800")
     server.executor.end(run_id, State.FAILED, "task train failed")
     run = server.caller.get(f"/runs/{run_id}").json
@@ -103,7 +105,7 @@ def test_why_it_failed(server: Told) -> None:
     assert "error" not in tasks["root-driver-dag"]
 
 
-def test_outputs(server: Told) -> None:
+def test_outputs(server: Serving) -> None:
     """What a task has put out is shown: artifacts where KFP has a place for them, values beside it."""
     run_id = a_run(server.caller)
     folder = server.executor.jobs[0].folder
@@ -111,7 +113,7 @@ def test_outputs(server: Told) -> None:
     metrics = Artifact("metrics", "system.Metrics", "gs://elsewhere/metrics", {"loss": 0.5})
     server.executor.start(run_id, "train")
     values = {"Output": "결과", "n": 7, "nested": {"a": [1.5, None]}}
-    server.executor.observer.task_changed(run_id, TaskReport("train", State.SUCCEEDED, "", values, (model, metrics)))
+    server.executor.report(run_id, TaskReport("train", State.SUCCEEDED, "", values, (model, metrics)))
     train = tasks_of(server.caller.get(f"/runs/{run_id}").json)["train"]
     put_out = train["kfadapter_outputs"]
     assert isinstance(put_out, dict)
@@ -126,7 +128,7 @@ def test_outputs(server: Told) -> None:
     assert len(set(ids)) == 2
 
 
-def test_tasks_in_tasks(server: Told) -> None:
+def test_tasks_in_tasks(server: Serving) -> None:
     """A task's pods are below the task that it is in, if that is known."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "loop", "loop[0]/square", "if/elsewhere", "loop[1]", "loop[1]/square")
@@ -139,7 +141,7 @@ def test_tasks_in_tasks(server: Told) -> None:
     assert len({str(task["task_id"]) for task in tasks.values()}) == len(tasks) == 11
 
 
-def test_termination(server: Told) -> None:
+def test_termination(server: Serving) -> None:
     """Terminating tells the executor once, and is over when that has ended the run; a run may succeed all the same."""
     ended, finished = a_run(server.caller), a_run(server.caller)
     for run_id in (ended, finished):
@@ -154,7 +156,7 @@ def test_termination(server: Told) -> None:
     assert server.caller.call("POST", f"/runs/{ended}:terminate").status == 400
 
 
-def test_termination_while_it_waits(server: Told) -> None:
+def test_termination_while_it_waits(server: Serving) -> None:
     """A run that is terminated before it has begun stays CANCELING whatever begins, and has no tasks in the end."""
     run_id = a_run(server.caller)
     server.caller.call("POST", f"/runs/{run_id}:terminate")
@@ -167,7 +169,7 @@ def test_termination_while_it_waits(server: Told) -> None:
     assert (run["state"], "run_details" in run) == ("FAILED", False)
 
 
-def test_termination_before_it_is_submitted(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_termination_before_it_is_submitted(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """A termination that overtakes the run on its way to the executor is told to it afterwards."""
     submit = server.executor.submit
 
@@ -181,7 +183,7 @@ def test_termination_before_it_is_submitted(server: Told, monkeypatch: pytest.Mo
     assert server.executor.terminated == [run_id]
 
 
-def test_retry(server: Told) -> None:
+def test_retry(server: Serving) -> None:
     """A failed run can be executed anew: what its tasks did before is forgotten when it begins."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "greet")
@@ -200,7 +202,7 @@ def test_retry(server: Told) -> None:
     assert set(tasks_of(run)) == {"root-driver-dag", "other", "other-driver"}
 
 
-def test_no_retry(server: Told) -> None:
+def test_no_retry(server: Serving) -> None:
     """A run that has not failed cannot be executed anew."""
     run_id = a_run(server.caller)
     assert server.caller.call("POST", f"/runs/{run_id}:retry").status == 409
@@ -212,7 +214,7 @@ def test_no_retry(server: Told) -> None:
     assert len(server.executor.jobs) == 1
 
 
-def test_deletion_of_a_run_that_goes_on(server: Told) -> None:
+def test_deletion_of_a_run_that_goes_on(server: Serving) -> None:
     """Deleting a run that goes on ends it; its files go when it has ended, and its id is free from then on."""
     run_id = a_run(server.caller, run_id="chosen")
     folder = server.executor.jobs[0].folder
@@ -228,7 +230,7 @@ def test_deletion_of_a_run_that_goes_on(server: Told) -> None:
     assert try_run(server.caller, run_id="chosen").status == 200
 
 
-def test_deletion_of_a_run_that_is_over(server: Told) -> None:
+def test_deletion_of_a_run_that_is_over(server: Serving) -> None:
     """Deleting a run that is over takes its files at once; what it has executed stays for others."""
     pipeline = a_pipeline(server.caller)
     first, second = (a_run(server.caller, pipeline_version_reference=pipeline) for _ in range(2))
@@ -236,22 +238,23 @@ def test_deletion_of_a_run_that_is_over(server: Told) -> None:
     assert server.caller.call("DELETE", f"/runs/{first}").status == 200
     assert not server.executor.jobs[0].folder.exists()
     assert server.executor.terminated == []
-    assert server.store.runs.try_spec(second)
+    assert server.caller.get(f"/runs/{second}").status == 200
     server.caller.call("DELETE", f"/runs/{second}")
-    with server.store._database.reading() as connection:
-        assert connection.execute("SELECT count(*) FROM run_specs").fetchone() == (0,)
+    server.caller.call("DELETE", f"/pipelines/{pipeline['pipeline_id']}", cascade="true")
+    with server.store.reading() as documents:
+        assert documents.one("SELECT count(*) FROM specs") == 0
 
 
 def test_start_after_a_cut(tmp_path: Path) -> None:
     """After a restart, what was going on has failed and says so, and what waited is submitted in its order."""
-    with told(tmp_path) as first:
+    with serving(tmp_path) as first:
         running, ending, over, *waiting = (a_run(first.caller, run_id=f"run-{number}") for number in range(6, 0, -1))
         for run_id in (running, ending, over):
             first.executor.start(run_id, "greet")
         first.caller.call("POST", f"/runs/{ending}:terminate")
         _succeed(first, over)
         (tmp_path / "runs" / "nobody-knows").mkdir()
-    with told(tmp_path) as second:
+    with serving(tmp_path) as second:
         assert [job.run_id for job in second.executor.jobs] == waiting
         assert all(job.folder.is_dir() and job.spec.startswith(b"{") for job in second.executor.jobs)
         assert not (tmp_path / "runs" / "nobody-knows").exists()
@@ -264,7 +267,7 @@ def test_start_after_a_cut(tmp_path: Path) -> None:
         assert second.caller.call("POST", f"/runs/{running}:retry").status == 200
 
 
-def test_end_of_the_server(server: Told) -> None:
+def test_end_of_the_server(server: Serving) -> None:
     """While the server ends, a run that has not begun stays as it is, whatever its executor says."""
     waiting, running = a_run(server.caller), a_run(server.caller)
     server.executor.start(running)
@@ -275,49 +278,48 @@ def test_end_of_the_server(server: Told) -> None:
     assert server.caller.get(f"/runs/{running}")["state"] == "FAILED"
 
 
-@pytest.mark.parametrize("first", ["keep_file_size", "end"])
-def test_disk_that_is_full_for_a_while(server: Told, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
-    """What cannot be written down at first is written down later, whichever part of a run's end it is."""
+def test_disk_that_is_full_for_a_while(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written down at first is written down later."""
     run_id = a_run(server.caller)
     faults = iter([FULL] * 20)
-    store = server.store.runs if first == "keep_file_size" else server.store.progress
-    write = getattr(store, first)
+    put = Documents.put
 
-    def fail_at_first(*arguments: object, **named: object) -> None:
+    def fail_at_first(documents: Documents, kind: Kind, document: dict[str, object]) -> str:
         if fault := next(faults, None):
             raise fault
-        write(*arguments, **named)
+        return put(documents, kind, document)
 
-    monkeypatch.setattr("kfadapter_embedded.run_progress._RETRY_SECONDS", (0.001,) * 3)
-    monkeypatch.setattr(store, first, fail_at_first)
+    monkeypatch.setattr("kfadapter_embedded.progress._RETRY_SECONDS", (0.001,) * 3)
+    monkeypatch.setattr(Documents, "put", fail_at_first)
     server.executor.end(run_id, State.SUCCEEDED)
     assert server.caller.get(f"/runs/{run_id}")["state"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("fault", [FULL, OSError(errno.ENOSPC, "No space left on device")])
-def test_disk_that_is_full(server: Told, monkeypatch: pytest.MonkeyPatch, fault: Exception, tmp_path: Path) -> None:
+def test_disk_that_is_full(server: Serving, monkeypatch: pytest.MonkeyPatch, fault: Exception, tmp_path: Path) -> None:
     """What needs room on a full disk is refused in words that tell which disk, and what to do."""
-    monkeypatch.setattr(server.store.runs, "create", Mock(side_effect=fault))
-    reply = try_run(server.caller)
+    pipeline = a_pipeline(server.caller)
+    monkeypatch.setattr(server.store, "writing", Mock(side_effect=fault))
+    reply = try_run(server.caller, pipeline_version_reference=pipeline)
     assert (reply.status, reply.json["code"]) == (429, 8)
     assert f"the disk that {tmp_path} is on is full" in reply["message"]
-    monkeypatch.setattr(server.store.runs, "create", Mock(side_effect=sqlite3.OperationalError("no such table")))
-    assert try_run(server.caller).status == 500
+    monkeypatch.setattr(server.store, "writing", Mock(side_effect=sqlite3.OperationalError("no such table")))
+    assert try_run(server.caller, pipeline_version_reference=pipeline).status == 500
 
 
-def test_deleting_on_a_full_disk(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleting_on_a_full_disk(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of a run that is over make the room that deleting it takes; one that goes on keeps its files."""
     over, active = a_run(server.caller), a_run(server.caller)
     folders = {job.run_id: job.folder for job in server.executor.jobs}
     server.executor.end(over, State.SUCCEEDED)
-    delete = server.store.runs.delete
+    drop = server.runs.drop
 
-    def delete_if_there_is_room(run_id: str) -> State | None:
+    def drop_if_there_is_room(run_id: str) -> object:
         if folders[over].exists() or run_id != over:
             raise FULL
-        return delete(run_id)
+        return drop(run_id)
 
-    monkeypatch.setattr(server.store.runs, "delete", delete_if_there_is_room)
+    monkeypatch.setattr(server.runs, "drop", drop_if_there_is_room)
     assert server.caller.call("DELETE", f"/runs/{active}").status == 429
     assert folders[active].exists()
     assert server.caller.call("DELETE", f"/runs/{over}").status == 200
@@ -327,7 +329,7 @@ def test_deleting_on_a_full_disk(server: Told, monkeypatch: pytest.MonkeyPatch) 
 
 def test_room_for_files(tmp_path: Path) -> None:
     """When the files of runs take too much, new runs are refused in words that tell what to do."""
-    with told(tmp_path, most_file_bytes=1 << 20) as server:
+    with serving(tmp_path, most_file_bytes=1 << 20) as server:
         large = a_run(server.caller, display_name="큰 것")
         (server.executor.jobs[0].folder / "model").write_bytes(b"x" * (2 << 20))
         failed = a_run(server.caller)
@@ -345,7 +347,7 @@ def test_room_for_files(tmp_path: Path) -> None:
         assert try_run(server.caller).status == 200
 
 
-def test_no_folder_for_files(server: Told, tmp_path: Path) -> None:
+def test_no_folder_for_files(server: Serving, tmp_path: Path) -> None:
     """A run whose folder cannot be made has failed, and says so."""
     (tmp_path / "runs" / "chosen").write_text("in the way", encoding="utf-8")
     run_id = a_run(server.caller, run_id="chosen")

@@ -25,7 +25,7 @@ from kfadapter_embedded.runner.spec import Component, Task, read_pipeline
 from kfadapter_embedded.runner.values import ValueFaultError, Values, converted, filled, load_json, picked
 
 if TYPE_CHECKING:
-    from kfadapter_embedded.yaml_documents import JsonValue
+    from kfadapter_embedded.json_text import JsonValue
 
 VALUES: dict[str, JsonValue] = {"n": 5, "f": 2.5, "s": "it's", "t": True, "xs": [1], "dotted.name-x": "가"}
 

@@ -387,7 +387,7 @@ def test_other_kfp_version_needs_no_download(compiled: Path, tmp_path: Path, mon
 
 def _submitted(spec: bytes, folder: Path, parameters: dict[str, object]) -> tuple[RunnerPool, Watcher]:
     watcher = Watcher()
-    pool = RunnerPool(watcher)
+    pool = RunnerPool(watcher.report)
     pool.submit(Job("run", spec, parameters, folder))
     return pool, watcher
 
@@ -454,7 +454,7 @@ import sys, pathlib
 from kfadapter_embedded.execution import Job
 from kfadapter_embedded.runner_pool import RunnerPool
 from tests.embedded.run_file import Watcher
-pool = RunnerPool(Watcher())
+pool = RunnerPool(Watcher().report)
 pool.submit(Job("run", pathlib.Path(sys.argv[1]).read_bytes(), {"started": sys.argv[2]}, pathlib.Path(sys.argv[3])))
 sys.stdin.read()
 """

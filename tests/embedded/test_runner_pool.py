@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.run_file import Watcher
 
-from kfadapter_embedded.execution import Artifact, Job, State, TaskReport
+from kfadapter_embedded.execution import WHOLE, Artifact, Job, State, TaskReport
 from kfadapter_embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Stage:
 def stage(tmp_path: Path) -> Iterator[Stage]:
     """A pool that executes two runs at once."""
     watcher = Watcher()
-    pool = RunnerPool(watcher, most_at_once=2, command=FAKE)
+    pool = RunnerPool(watcher.report, most_at_once=2, command=FAKE)
     yield Stage(pool, watcher, tmp_path)
     pool.close()
 
@@ -199,14 +199,16 @@ def test_folder_that_is_not_there(stage: Stage) -> None:
 class _Forgetful(Watcher):
     """An observer that cannot keep anything of tasks."""
 
-    def task_changed(self, _run_id: str, report: TaskReport) -> None:
-        raise OSError(f"the disk is full, {report.name} is lost")
+    def report(self, run_id: str, report: TaskReport) -> None:
+        if report.name != WHOLE:
+            raise OSError(f"the disk is full, {report.name} is lost")
+        super().report(run_id, report)
 
 
 def test_observer_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A report that cannot be kept is logged; the run goes on to its end."""
     watcher = _Forgetful()
-    pool = RunnerPool(watcher, most_at_once=1, command=FAKE)
+    pool = RunnerPool(watcher.report, most_at_once=1, command=FAKE)
     Stage(pool, watcher, tmp_path).play("run", RUNNING, DONE)
     assert watcher.wait_end("run") == (State.SUCCEEDED, "")
     pool.close()
@@ -219,17 +221,17 @@ class _Insistent(Watcher):
     pool: RunnerPool
     jobs: list[Job]
 
-    def run_ended(self, run_id: str, state: State, error: str) -> None:
-        if self.jobs:
+    def report(self, run_id: str, report: TaskReport) -> None:
+        if report == TaskReport(WHOLE, State.FAILED, "again") and self.jobs:
             self.pool.submit(self.jobs.pop())
         else:
-            super().run_ended(run_id, state, error)
+            super().report(run_id, report)
 
 
 def test_submitted_again_at_once(tmp_path: Path) -> None:
     """A run may be submitted again by whoever hears of its end, and is executed each time."""
     watcher = _Insistent()
-    watcher.pool = RunnerPool(watcher, most_at_once=2, command=FAKE)
+    watcher.pool = RunnerPool(watcher.report, most_at_once=2, command=FAKE)
     job = Job("run", b"{}", {"play": [("say", {"run": "FAILED", "error": "again"})]}, tmp_path)
     watcher.jobs = [job] * 4
     watcher.pool.submit(job)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.conftest import Caller, Reply, unique
 from tests.embedded.runs import a_pipeline, a_run, try_run
-from tests.embedded.serving import Told, told
+from tests.embedded.serving import Serving, serving
 from tests.transcripts import PIPELINES
 
-from kfadapter_embedded.database import Database
 from kfadapter_embedded.execution import State
+from kfadapter_embedded.store import Documents, Store
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
@@ -24,15 +23,15 @@ TOO_DEEP = "[" * 900 + "]" * 900
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Told]:
+def server(tmp_path: Path) -> Iterator[Serving]:
     """A server whose executor does as it is told, at a time that goes on by a second with every look at the clock."""
     ticks = iter(range(10**9))
-    with told(tmp_path, clock=lambda: 1_700_000_000 + next(ticks)) as running:
+    with serving(tmp_path, clock=lambda: 1_700_000_000 + next(ticks)) as running:
         yield running
 
 
 @pytest.fixture
-def caller(server: Told) -> Caller:
+def caller(server: Serving) -> Caller:
     """Plain HTTP to that server."""
     return server.caller
 
@@ -91,7 +90,7 @@ def test_literals_of_parameters(caller: Caller) -> None:
     assert caller.get("/runs").json["total_size"] == 1
 
 
-def test_values_of_parameters(server: Told) -> None:
+def test_values_of_parameters(server: Serving) -> None:
     """Values come through as they are: whole numbers, numbers with a fraction, any script, nested."""
     values = {"s": "문자 \U0001f600", "i": 3.0, "f": 1e-7, "b": False, "xs": [1, 2.5, "x"], "d": {"k": [None, {}]}}
     config = {"parameters": values, "pipeline_root": "gs://bucket"}
@@ -105,7 +104,7 @@ def test_values_of_parameters(server: Told) -> None:
 
 
 @pytest.mark.parametrize("name", ["hello_world", "kubernetes_platform", "argo_v1_workflow"])
-def test_spec_sent_along(server: Told, name: str) -> None:
+def test_spec_sent_along(server: Serving, name: str) -> None:
     """A run may bring its own spec, as kfp.Client does: it is executed, and shown with the run."""
     spec = _spec_of(server.caller, a_pipeline(server.caller, (PIPELINES / f"{name}.yaml").read_bytes()))
     made = try_run(server.caller, pipeline_spec=spec)
@@ -165,7 +164,7 @@ def test_latest_version(caller: Caller) -> None:
     assert made.json["pipeline_version_reference"] == {**pipeline, "pipeline_version_id": newer}
 
 
-def test_racing_for_an_id(server: Told) -> None:
+def test_racing_for_an_id(server: Serving) -> None:
     """Of runs racing for one id one is made and executed, the others are duplicates, in whatever letter case."""
     pipeline, start = a_pipeline(server.caller), threading.Barrier(8)
     found: list[Reply] = []
@@ -187,14 +186,14 @@ def test_racing_for_an_id(server: Told) -> None:
 @pytest.mark.parametrize(
     "run_id", ["../../evil", "/etc/evil", "..", "a/b", "한글 id", "%2e%2e", "x" * 191, "=sha256-x"]
 )
-def test_folders_of_strange_ids(server: Told, tmp_path: Path, run_id: str) -> None:
+def test_folders_of_strange_ids(server: Serving, tmp_path: Path, run_id: str) -> None:
     """A run's id may be anything, and its folder is one of its own among those of runs."""
     assert a_run(server.caller, run_id=run_id) == run_id
     assert server.executor.jobs[0].folder.parent == tmp_path / "runs"
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
-def test_filters(server: Told) -> None:
+def test_filters(server: Serving) -> None:
     """Runs are found by id, state, name, description, experiment, storage and times; not by pipeline."""
     experiment = server.caller.call("POST", "/experiments", json_body={"display_name": "e"})["experiment_id"]
     first = a_run(server.caller, display_name="First", description="kfadapter: {a_b}", run_id="ONE")
@@ -249,25 +248,25 @@ def test_pages(caller: Caller, sort_by: str) -> None:
     assert set(seen) == made
 
 
-def test_cost_of_a_list(server: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cost_of_a_list(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page of 200 runs with their tasks takes as few looks into the database as one of a single run."""
     pipeline = a_pipeline(server.caller)
     for _ in range(200):
         run_id = a_run(server.caller, pipeline_version_reference=pipeline)
         server.executor.start(run_id, "greet")
-    looks: list[Database] = []
-    reading = Database.reading
+    looks: list[Store] = []
+    reading = Store.reading
 
-    def look(database: Database) -> AbstractContextManager[sqlite3.Connection]:
-        looks.append(database)
-        return reading(database)
+    def look(store: Store) -> AbstractContextManager[Documents]:
+        looks.append(store)
+        return reading(store)
 
-    monkeypatch.setattr(Database, "reading", look)
+    monkeypatch.setattr(Store, "reading", look)
     assert len(listed(server.caller, page_size=200)) == 200
-    assert len(looks) == 2
+    assert len(looks) == 1
 
 
-def test_end_of_a_pipeline(server: Told) -> None:
+def test_end_of_a_pipeline(server: Serving) -> None:
     """Runs outlive their pipeline: they are shown, and executed anew, though it was deleted."""
     pipeline = a_pipeline(server.caller)
     run_id = a_run(server.caller, pipeline_version_reference=pipeline)
@@ -285,7 +284,7 @@ def test_unknown_runs(caller: Caller, verb: str) -> None:
     assert (reply.status, reply.json["code"]) == (404, 5)
 
 
-def test_service_account(server: Told) -> None:
+def test_service_account(server: Serving) -> None:
     """A service account and a chosen experiment in the address are kept."""
     experiment = server.caller.call("POST", "/experiments", json_body={"display_name": "e"})["experiment_id"]
     body = {"display_name": "x", "service_account": "mine", "pipeline_version_reference": a_pipeline(server.caller)}

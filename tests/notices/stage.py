@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tests.contract.running import eventually
 from tests.embedded.runs import a_pipeline, try_run
-from tests.embedded.serving import told as told_kfp
+from tests.embedded.serving import serving as serving_embedded
 
 from kfadapter_embedded.execution import State
+from kfadapter_embedded.kinds import RUNS
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.runs import RunServicer
@@ -30,7 +31,7 @@ from kfadapter_grpc.watch import WatchPoller
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.embedded.serving import Told
+    from tests.embedded.serving import Serving
     from tests.notices.receiving import Receiving
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ class Stage:
         behind: How many seconds KFP's clock is behind.
     """
 
-    kfp: Told
+    kfp: Serving
     target: str
     folder: Path
     behind: list[float]
@@ -83,16 +84,17 @@ class Stage:
     def end(self, run_id: str, state: str = "SUCCEEDED") -> str:
         """Ends a run; tells its id."""
         if state == "CANCELED":  # the embedded KFP calls that FAILED, as KFP 2.17 does; others keep the word
-            progress = self.kfp.store.progress
-            with progress._database.writing() as connection:
-                progress._keep_run(connection, run_id, ENDS[state], "")
+            with self.kfp.store.writing() as documents:
+                run = documents.document(RUNS, run_id)
+                assert run
+                self.kfp.progress._put_run(documents, run, ENDS[state], "")
         else:
             self.kfp.executor.end(run_id, ENDS[state], "" if state == "SUCCEEDED" else "그럴 수도 있다")
         return run_id
 
     def retry(self, run_id: str) -> None:
         """Has a failed run executed again."""
-        self.kfp.control.retry(run_id)
+        self.kfp.runs.retry(run_id)
         self.kfp.executor.start(run_id)
 
     def adapter_comes(self) -> None:
@@ -116,7 +118,7 @@ def stage(folder: Path) -> Iterator[Stage]:
         target = f"127.0.0.1:{probe.getsockname()[1]}"
     (folder / "kfp").mkdir()
     behind = [0.0]
-    with told_kfp(folder / "kfp", clock=lambda: time.time() - behind[0]) as kfp:
+    with serving_embedded(folder / "kfp", clock=lambda: time.time() - behind[0]) as kfp:
         made = Stage(kfp, target, folder, behind)
         made.adapter_comes()
         try:

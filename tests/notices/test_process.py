@@ -125,10 +125,10 @@ def test_time_that_was_missed_is_caught_up(on: Stage, receiver: Receiving) -> No
         notifier.kill()
     on.end(going, "CANCELED")
     archived = on.end(on.run())
-    on.kfp.control.archive(archived)
+    on.kfp.runs.archive(archived)
     on.retry(retried)
     on.end(retried)
-    on.kfp.control.delete(deleted)
+    on.kfp.runs.delete(deleted)
     with notifying(on, receiver) as notifier:
         eventually(lambda: len(receiver.received) == 4)
         assert receiver.told(going) == ["CANCELED"]

@@ -28,7 +28,7 @@ from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from kfadapter_embedded.yaml_documents import JsonValue
+    from kfadapter_embedded.json_text import JsonValue
 
     from .spec import Component, Task
 

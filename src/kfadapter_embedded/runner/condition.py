@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from kfadapter_embedded.yaml_documents import JsonValue
+    from kfadapter_embedded.json_text import JsonValue
 
 _TOKEN = re.compile(
     r"""\s*(?:inputs\.parameter_values\[(?P<quote>['"])(?P<input>.+?)(?P=quote)\]

@@ -9,7 +9,7 @@ from .spec import Container, mapping
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from kfadapter_embedded.yaml_documents import JsonValue
+    from kfadapter_embedded.json_text import JsonValue
 
     from .spec import Component, Pipeline
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kfadapter_embedded.execution import TaskReport
-    from kfadapter_embedded.yaml_documents import JsonValue
+    from kfadapter_embedded.json_text import JsonValue
 
     from .spec import Pipeline
 

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from kfadapter_embedded.texts import finite, read_json
+from kfadapter_embedded.json_text import finite, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_embedded.yaml_documents import JsonValue
+    from kfadapter_embedded.json_text import JsonValue
 
 _PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\[(?P<quote>['\"])(?P<name>.+?)(?P=quote)\]\}\}")
 _NAMED_PLACEHOLDER = re.compile(r"\{\{\$\.(?P<name>[a-z_]+)\}\}")

@@ -1,0 +1,130 @@
+"""Experiments: `/apis/v2beta1/experiments`. One named "Default" is there from the start."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from starlette.routing import Route
+
+from .errors import already_exists, bad_request, context, internal, json_response, not_found
+from .json_text import list_text, rfc3339, without_empty
+from .kinds import EXPERIMENTS
+from .listing import parse_listing
+from .requests import text_field, with_body
+from .store import TakenError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from .store import Store
+
+AVAILABLE: Final = "AVAILABLE"
+ARCHIVED: Final = "ARCHIVED"
+_EXPERIMENTS = "/apis/v2beta1/experiments"
+_EXPERIMENT = f"{_EXPERIMENTS}/{{experiment_id}}"
+_MAX_NAME = 255
+_DEFAULT_NAME = "Default"
+_DEFAULT_DESCRIPTION = "All runs created without specifying an experiment will be grouped here."
+
+
+def default_experiment(store: Store) -> str:
+    """The id of the experiment of runs that name none, which is made if it is missing."""
+    with store.reading() as documents:
+        found = documents.one("SELECT id FROM experiments WHERE Name = ?", _DEFAULT_NAME)
+    return str(found or _create(store, _DEFAULT_NAME, _DEFAULT_DESCRIPTION)["experiment_id"])
+
+
+def _create(store: Store, name: str, description: str) -> dict[str, object]:
+    experiment = without_empty(
+        experiment_id=str(uuid.uuid4()),
+        display_name=name,
+        description=description,
+        created_at=rfc3339(store.now()),
+        storage_state=AVAILABLE,
+        last_run_created_at=rfc3339(0),
+    )
+    with store.writing() as documents:
+        documents.add(EXPERIMENTS, experiment)
+    return experiment
+
+
+class Experiments:
+    """The routes. Functions that take no body run in threads, because the store blocks."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        default_experiment(store)
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route(_EXPERIMENTS, self._list, methods=["GET"]),
+            Route(_EXPERIMENTS, with_body(self._create), methods=["POST"]),
+            Route(f"{_EXPERIMENT}:archive", self._archive, methods=["POST"]),
+            Route(f"{_EXPERIMENT}:unarchive", self._unarchive, methods=["POST"]),
+            Route(_EXPERIMENT, self._get, methods=["GET"]),
+            Route(_EXPERIMENT, self._delete, methods=["DELETE"]),
+        ]
+
+    def _list(self, request: Request) -> Response:
+        listing = parse_listing(EXPERIMENTS, request.query_params)
+        with self._store.reading() as documents:
+            page = documents.page(listing)
+        return json_response("".join(list_text("experiments", page.texts, page.total_size, page.next_page_token)))
+
+    def _create(self, _request: Request, body: dict[str, object]) -> Response:
+        name, description = text_field(body, "display_name"), text_field(body, "description")
+        with context("[ExperimentServer]: Failed to create a experiment due to conversion error"):
+            words = "Failed to convert API experiment to model experiment: Invalid input error"
+            if not name:
+                raise internal(f"{words}: Experiment must have a non-empty name")
+            if len(name) > _MAX_NAME:
+                raise internal(f"{words}: Experiment name cannot exceed {_MAX_NAME}")
+        try:
+            return json_response(_create(self._store, name, description))
+        except TakenError:
+            words = f"Failed to create a new experiment. The name {name} already exists. Please specify a new name"
+            raise already_exists(words, "Failed to create a experiment") from None
+
+    def _get(self, request: Request) -> Response:
+        experiment_id = request.path_params["experiment_id"]
+        with self._store.reading() as documents:
+            text = documents.text(EXPERIMENTS, experiment_id)
+        if text is None:
+            raise not_found(f"Experiment {experiment_id} not found", "Failed to fetch experiment")
+        return json_response(text)
+
+    def _archive(self, request: Request) -> Response:
+        """Archives an experiment and its runs, and disables its recurring runs; as with KFP, harmless if missing."""
+        experiment_id = request.path_params["experiment_id"]
+        state = f"json_set(document, '$.storage_state', '{ARCHIVED}')"
+        disabled = "json_set(document, '$.mode', 'DISABLE', '$.status', 'DISABLED')"
+        with self._store.writing() as documents:
+            documents.execute(f"UPDATE experiments SET document = {state} WHERE id = ?", (experiment_id,))  # noqa: S608
+            documents.execute(f"UPDATE run_details SET document = {state} WHERE owner = ?", (experiment_id,))  # noqa: S608
+            documents.execute(f"UPDATE jobs SET document = {disabled} WHERE owner = ?", (experiment_id,))  # noqa: S608
+        return json_response({})
+
+    def _unarchive(self, request: Request) -> Response:
+        """Unarchives an experiment, its runs not; harmless if missing."""
+        with self._store.writing() as documents:
+            experiment = documents.document(EXPERIMENTS, request.path_params["experiment_id"])
+            if experiment:
+                documents.put(EXPERIMENTS, {**experiment, "storage_state": AVAILABLE})
+        return json_response({})
+
+    def _delete(self, request: Request) -> Response:
+        """Deletes an experiment, its runs not."""
+        experiment_id = request.path_params["experiment_id"]
+        default_id = default_experiment(self._store)
+        with context("Failed to delete experiment"), self._store.writing() as documents:
+            if experiment_id == default_id:
+                words = f"Failed to delete experiment {experiment_id}. The default experiment cannot be deleted"
+                cause = f"Invalid input error: Experiment id cannot be equal to the default id {default_id}"
+                raise bad_request(words, cause)
+            if not documents.drop(EXPERIMENTS, experiment_id):
+                layer = f"Failed to delete experiment {experiment_id} due to error fetching it"
+                raise not_found(f"Experiment {experiment_id} not found", layer)
+        return json_response({})

@@ -1,0 +1,129 @@
+"""JSON as KFP's API reads and writes it: proto3's form, which omits what is empty."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+# Beyond this Go writes numbers with an exponent, so there is no shorter form.
+_LARGEST_PLAIN_NUMBER = 1e21
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_FRACTION = re.compile(r"\.[0-9]+")
+
+
+def to_json(value: object) -> str:
+    """JSON text in UTF-8 and without spaces."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def without_empty(**fields: object) -> dict[str, object]:
+    """The fields that proto3 JSON writes."""
+    return {name: value for name, value in fields.items() if value}
+
+
+def joined(document: str, **parts: str) -> str:
+    """A JSON object with further fields, all of them JSON texts; empty ones are left out."""
+    return document[:-1] + "".join(f',"{name}":{text}' for name, text in parts.items() if text) + "}"
+
+
+def list_text(name: str, items: Iterable[str], total_size: int, next_page_token: str) -> Iterator[str]:
+    """A list as KFP serves it, one item at a time; an empty list has no array."""
+    separator = f'{{"{name}":['
+    for item in items:
+        yield separator + item
+        separator = ","
+    start = "]," if separator == "," else "{"
+    end = to_json(without_empty(total_size=total_size, next_page_token=next_page_token))[1:]
+    yield "]}" if start == "]," and end == "}" else start + end
+
+
+def rfc3339(seconds: int) -> str:
+    """A time as KFP writes it; 0 stands for "not yet"."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")  # `%Y` does not pad years
+
+
+def read_time(text: str) -> int:
+    """The seconds since 1970 of an RFC 3339 time, which are all that KFP keeps; without a zone it is UTC.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    time = datetime.fromisoformat(_FRACTION.sub("", text).replace("Z", "+00:00"))
+    return int((time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp())
+
+
+def sound_text(text: str) -> str:
+    """The text with every half of a surrogate pair, which UTF-8 cannot hold, replaced as Go's JSON replaces it."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def as_served(value: JsonValue) -> JsonValue:
+    """A copy with sound texts, and with whole numbers without a fraction, as Go writes them: 7.0 becomes 7.
+
+    Raises:
+        RecursionError: it is too deep.
+    """
+    if isinstance(value, dict):
+        return {sound_text(key): as_served(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [as_served(each) for each in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _LARGEST_PLAIN_NUMBER else value
+    return sound_text(value) if isinstance(value, str) else value
+
+
+def read_json(text: str | bytes, number: Callable[[str], object] | None = None) -> object:
+    """Reads JSON as Go does: it has no NaN, and no number beyond a double. `number` reads those with a fraction.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it is too deep.
+    """
+    return json.loads(text, parse_float=number or finite, parse_int=_whole, parse_constant=_refuse)
+
+
+def finite(text: str) -> float:
+    """Reads a number.
+
+    Raises:
+        ValueError: it is beyond a double.
+    """
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _whole(text: str) -> int:
+    finite(text)
+    return int(text)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"invalid value {text[:40]} (JSON has no such number)")
+
+
+def written_json(value: object) -> str:
+    """The value as sound JSON text, with names in place of the numbers that JSON does not have.
+
+    `nan` in a file of a `dsl.OutputPath(float)` is a number for KFP's launcher.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_named(value), ensure_ascii=False)
+    return sound_text(text)
+
+
+def _named(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _named(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_named(each) for each in value]
+    return json.dumps(value) if isinstance(value, float) and not math.isfinite(value) else value

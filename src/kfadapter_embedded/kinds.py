@@ -1,0 +1,126 @@
+"""The kinds of documents that are kept and listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of documents, each an object of KFP's v2beta1 API.
+
+    Attributes:
+        name: KFP's name of the kind, as messages show it.
+        plural: the words for many of them in messages.
+        table: KFP's name of the table, as tokens show it, and the table here.
+        key: the field that holds the id.
+        columns: from the API's fields that can be sorted by and filtered to KFP's column names. Those that end in
+            "InSec" hold seconds since 1970, the others texts that are compared without regard to letter case.
+        aliases: other names of those fields.
+        owner: the field with the id of what it belongs to; empty if it belongs to nothing.
+        constants: the values of fields that no document has.
+        more: further columns of the table.
+    """
+
+    name: str
+    plural: str
+    table: str
+    key: str
+    columns: Mapping[str, str]
+    aliases: Mapping[str, str]
+    owner: str = ""
+    constants: Mapping[str, str] = field(default_factory=dict)
+    more: str = ""
+
+    def try_column(self, name: str) -> str | None:
+        """KFP's column for a name that the API has for a field."""
+        return self.columns.get(self.aliases.get(name, name))
+
+    def schema(self) -> str:
+        """The table: documents, and columns generated from them for what is searched, sorted or unique."""
+        columns = [self._generated(name, column) for name, column in self.columns.items()]
+        if self.owner:
+            columns.append(f"owner TEXT AS (json_extract(document, '$.{self.owner}')) STORED")
+        more = [self.more] if self.more else []
+        # Documents come last, so that what is searched is read without them.
+        parts = ["id TEXT PRIMARY KEY", *columns, *more, "document TEXT NOT NULL"]
+        return f"CREATE TABLE {self.table} ({', '.join(parts)})"
+
+    def _generated(self, name: str, column: str) -> str:
+        value = f"json_extract(document, '$.{name}')"
+        if column.endswith("InSec"):
+            return f"{column} INTEGER AS (coalesce(CAST(strftime('%s', {value}) AS INTEGER), 0)) STORED"
+        return f"{column} TEXT COLLATE folded AS (coalesce({value}, '{self.constants.get(name, '')}')) STORED"
+
+
+_TEXTS = {"display_name": "DisplayName", "created_at": "CreatedAtInSec", "description": "Description"}
+
+PIPELINES: Final = Kind(
+    name="Pipeline",
+    plural="pipelines",
+    table="pipelines",
+    key="pipeline_id",
+    columns={"pipeline_id": "UUID", "name": "Name", **_TEXTS, "namespace": "Namespace"},
+    aliases={"id": "pipeline_id"},
+)
+VERSIONS: Final = Kind(
+    name="PipelineVersion",
+    plural="pipeline versions",
+    table="pipeline_versions",
+    key="pipeline_version_id",
+    columns={"pipeline_version_id": "UUID", "name": "Name", **_TEXTS, "status": "Status"},
+    aliases={"id": "pipeline_version_id"},
+    owner="pipeline_id",
+    constants={"status": "ready"},
+    more="spec TEXT NOT NULL",
+)
+EXPERIMENTS: Final = Kind(
+    name="Experiment",
+    plural="experiments",
+    table="experiments",
+    key="experiment_id",
+    columns={
+        "experiment_id": "UUID",
+        "display_name": "Name",
+        "created_at": "CreatedAtInSec",
+        "last_run_created_at": "LastRunCreatedAtInSec",
+        "description": "Description",
+        "namespace": "Namespace",
+        "storage_state": "StorageState",
+    },
+    aliases={"id": "experiment_id", "name": "display_name"},
+)
+RUNS: Final = Kind(
+    name="Run",
+    plural="runs",
+    table="run_details",
+    key="run_id",
+    columns={
+        "run_id": "UUID",
+        **_TEXTS,
+        "scheduled_at": "ScheduledAtInSec",
+        "finished_at": "FinishedAtInSec",
+        "storage_state": "StorageState",
+        "experiment_id": "ExperimentUUID",
+        "recurring_run_id": "JobUUID",
+        "namespace": "Namespace",
+        "state": "State",
+    },
+    aliases={"id": "run_id", "name": "display_name"},
+    owner="experiment_id",
+    more="spec TEXT NOT NULL, workflow TEXT NOT NULL, submission INTEGER NOT NULL, file_bytes INTEGER NOT NULL",
+)
+RECURRING_RUNS: Final = Kind(
+    name="Job",
+    plural="recurring runs",
+    table="jobs",
+    key="recurring_run_id",
+    columns={"recurring_run_id": "UUID", **_TEXTS, "updated_at": "UpdatedAtInSec"},
+    aliases={"id": "recurring_run_id", "name": "display_name"},
+    owner="experiment_id",
+)
+KINDS: Final = (PIPELINES, VERSIONS, EXPERIMENTS, RUNS, RECURRING_RUNS)

@@ -1,0 +1,122 @@
+"""Reads the JSON bodies of requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from starlette.concurrency import run_in_threadpool
+
+from .errors import invalid_input
+from .json_text import JsonValue, as_served, read_json, sound_text
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+# gRPC's own limit, behind KFP's gateway.
+_MAX_JSON_BODY = 4 << 20
+_MAX_TAGS = 20
+_MAX_TAG_LENGTH = 63
+
+
+def with_body(handle: Callable[[Request, dict[str, object]], Response]) -> Callable[[Request], Awaitable[Response]]:
+    """Makes an endpoint of a function that blocks and takes the request and its JSON body."""
+
+    async def endpoint(request: Request) -> Response:
+        return await run_in_threadpool(handle, request, await _json_body(request))
+
+    return endpoint
+
+
+async def _json_body(request: Request) -> dict[str, object]:
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > _MAX_JSON_BODY:
+            raise invalid_input(f"the body is larger than {_MAX_JSON_BODY} bytes")
+    try:
+        body = read_json(bytes(raw) or b"{}")
+    except (ValueError, RecursionError):
+        raise invalid_input("the body is no JSON") from None
+    if not isinstance(body, dict):
+        raise invalid_input("the body is no JSON object")
+    return body
+
+
+def text_field(body: dict[str, object], name: str) -> str:
+    """A field of text; empty if it is missing.
+
+    Raises:
+        KfpError: it is something else.
+    """
+    value = body.get(name) or ""
+    if not isinstance(value, str):
+        raise invalid_input(f"invalid value for string field {name}")
+    return sound_text(value)
+
+
+def object_field(body: dict[str, object], name: str) -> dict[str, object]:
+    """A field that is an object; empty if it is missing.
+
+    Raises:
+        KfpError: it is something else, or too deep.
+    """
+    try:
+        value = as_served(cast("JsonValue", body.get(name) or {}))
+    except RecursionError:
+        raise invalid_input(f"the value of field {name} is too deep") from None
+    if not isinstance(value, dict):
+        raise invalid_input(f"invalid value for field {name}")
+    return cast("dict[str, object]", value)
+
+
+def integer_field(body: dict[str, object], name: str) -> int:
+    """A field of a whole number, which proto's JSON form also writes as text; 0 if it is missing.
+
+    Raises:
+        KfpError: it is something else.
+    """
+    value = body.get(name) or 0
+    try:
+        if isinstance(value, bool | float) or not isinstance(value, int | str):
+            raise TypeError
+        return int(value)
+    except (TypeError, ValueError):
+        raise invalid_input(f"invalid value for int64 field {name}") from None
+
+
+def flag_field(body: dict[str, object], name: str) -> bool:
+    """A field that is true or false; false if it is missing.
+
+    Raises:
+        KfpError: it is something else.
+    """
+    value = body.get(name) or False
+    if not isinstance(value, bool):
+        raise invalid_input(f"invalid value for bool field {name}")
+    return value
+
+
+def try_tags(value: object) -> dict[str, str] | None:
+    """A JSON value as tags, if it is an object of texts."""
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        return None
+    return {sound_text(key): sound_text(each) for key, each in sorted(value.items())}
+
+
+def tag_fault(tags: dict[str, str]) -> str:
+    """What KFP refuses these tags with; empty if it takes them."""
+    if len(tags) > _MAX_TAGS:
+        return f"number of tags ({len(tags)}) exceeds maximum of {_MAX_TAGS} per entity"
+    for key, value in tags.items():
+        if not key:
+            return "tag key cannot be empty"
+        if "." in key:
+            return f"tag key \"{key}\" must not contain '.' character"
+        if len(key) > _MAX_TAG_LENGTH:
+            return f'tag key "{key}" exceeds maximum length of {_MAX_TAG_LENGTH} characters'
+        if len(value) > _MAX_TAG_LENGTH:
+            return f'tag value "{value}" for key "{key}" exceeds maximum length of {_MAX_TAG_LENGTH} characters'
+    return ""

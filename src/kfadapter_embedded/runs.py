@@ -1,0 +1,354 @@
+"""Runs: `/apis/v2beta1/runs`. Each step is written down first, and then the executor hears of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sqlite3
+import uuid
+from typing import TYPE_CHECKING
+
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+from .errors import (
+    KfpError,
+    bad_request,
+    context,
+    exhausted,
+    failed_precondition,
+    internal,
+    invalid_input,
+    json_response,
+    not_found,
+)
+from .execution import OVER, Job, State
+from .experiments import ARCHIVED, AVAILABLE
+from .json_text import joined, list_text, rfc3339, to_json, without_empty
+from .kinds import EXPERIMENTS, RUNS
+from .listing import parse_listing
+from .parameters import check_parameters
+from .requests import text_field, with_body
+from .run_requests import (
+    find_experiment,
+    find_pipeline,
+    parameters_of,
+    pipeline_name,
+    require_listed_experiment,
+    shared_fields,
+)
+from .run_tasks import task_details
+from .store import TakenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from .progress import Progress
+    from .run_folders import RunFolders
+    from .runner_pool import RunnerPool
+    from .store import Documents, Page, Store
+
+_log = logging.getLogger(__name__)
+_RUNS = "/apis/v2beta1/runs"
+_RUN = f"{_RUNS}/{{run_id}}"
+_CUT_OFF = "the embedded KFP was stopped in the middle of this run; a retry executes it anew"
+_MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
+_GIB = 1 << 30
+_UNIQUE_LETTERS = 5
+
+
+class Runs:
+    """Runs of a store, and the executor that executes them. Every method blocks, and may be called from any thread.
+
+    Attributes:
+        folders: where the runs' files are.
+    """
+
+    def __init__(
+        self, store: Store, folders: RunFolders, progress: Progress, executor: RunnerPool, *, most_file_bytes: int
+    ) -> None:
+        """Takes over.
+
+        Args:
+            store: where runs are kept.
+            folders: where their files are.
+            progress: keeps how they go on.
+            executor: executes them.
+            most_file_bytes: how much the files of all runs may take before new runs are refused.
+        """
+        self._store = store
+        self.folders = folders
+        self._progress = progress
+        self._executor = executor
+        self._most_file_bytes = most_file_bytes
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        steps = {
+            "archive": self.archive,
+            "unarchive": self._unarchive,
+            "terminate": self._terminate,
+            "retry": self.retry,
+        }
+        return [
+            Route(_RUNS, self._list, methods=["GET"]),
+            Route(_RUNS, with_body(self._create), methods=["POST"]),
+            *(Route(f"{_RUN}:{name}", _endpoint(step), methods=["POST"]) for name, step in steps.items()),
+            Route(_RUN, self._get, methods=["GET"]),
+            Route(_RUN, _endpoint(self.delete), methods=["DELETE"]),
+        ]
+
+    def resume(self) -> None:
+        """Goes on after a start: runs that were cut off have failed, those that wait are submitted again."""
+        self._progress.cut_off(_CUT_OFF)
+        with self._store.reading() as documents:
+            known = {run_id for (run_id,) in documents.execute("SELECT id FROM run_details")}
+            query = "SELECT document FROM run_details WHERE State = ? ORDER BY submission"
+            waiting = [json.loads(text) for (text,) in documents.execute(query, (State.PENDING.value,))]
+        self.folders.keep_only(known)
+        for run in waiting:
+            self._submit(run)
+
+    def _list(self, request: Request) -> Response:
+        listing = parse_listing(RUNS, request.query_params)
+        experiment_id = request.query_params.get("experiment_id", "")
+        if experiment_id:
+            require_listed_experiment(self._store, experiment_id, "runs")
+        with self._store.reading() as documents:
+            page = documents.page(listing, experiment_id)
+            details = task_details(documents, page.ids)
+        text = list_text("runs", self._texts(page, details), page.total_size, page.next_page_token)
+        return StreamingResponse(text, media_type="application/json")
+
+    def _texts(self, page: Page, details: dict[str, list[object]]) -> Iterator[str]:
+        """The runs of a page, one after the other: many large specs are not held at once."""
+        for run_id, text in zip(page.ids, page.texts, strict=True):
+            if _has_version(text):
+                yield _served(text, details[run_id], "")
+                continue
+            with self._store.reading() as documents:
+                spec = documents.spec(RUNS, run_id)
+            if spec is not None:  # otherwise it was deleted since the page was read
+                yield _served(text, details[run_id], spec)
+
+    def _get(self, request: Request) -> Response:
+        run_id = request.path_params["run_id"]
+        with self._store.reading() as documents:
+            text = _found(documents, run_id, "Failed to get a run")
+            details = task_details(documents, [run_id], outputs=True)[run_id]
+            spec = "" if _has_version(text) else documents.spec(RUNS, run_id) or ""
+        return json_response(_served(text, details, spec))
+
+    def _create(self, request: Request, body: dict[str, object]) -> Response:
+        shared = shared_fields(body)
+        if not shared["display_name"]:
+            words = "Failed to convert a API run detail to its internal representation"
+            with context("CreateJob(job.ToV2())Failed to create a run due to conversion error"):
+                raise internal(f"{words}: Invalid input error: Run name cannot be empty")
+        run_id = text_field(body, "run_id")
+        with context("Failed to create a new run"):
+            experiment_id = text_field(body, "experiment_id") or request.query_params.get("experiment_id", "")
+            experiment_id = find_experiment(self._store, experiment_id, "run")
+            reference, spec = find_pipeline(self._store, body, "run")
+            with context("Failed to generate the ExecutionSpec", "invalid pipeline job inputs"):
+                check_parameters(json.loads(spec), parameters_of(shared))
+            _check_lengths(run_id, shared)
+            now = rfc3339(self._store.now())
+            run = without_empty(
+                experiment_id=experiment_id,
+                run_id=run_id or str(uuid.uuid4()),
+                storage_state=AVAILABLE,
+                pipeline_version_reference=reference,
+                **shared,
+                created_at=now,
+                scheduled_at=now,
+                finished_at=rfc3339(0),
+                state=State.PENDING.value,
+                state_history=[{"update_time": now, "state": State.PENDING.value}],
+            )
+            text = self._added(run, spec)
+        self._submit(run)
+        return json_response(_served(text, [], "" if reference else spec))
+
+    def _added(self, run: dict[str, object], spec: str) -> str:
+        run_id, experiment_id = str(run["run_id"]), str(run["experiment_id"])
+        taken = f"Error 1062 (23000): Duplicate entry '{run_id}' for key 'PRIMARY'"
+        unique = hashlib.sha256(run_id.encode()).hexdigest()[:_UNIQUE_LETTERS]
+        self._check_room()
+        # The processes of a run of this id that was deleted must be gone before there is another.
+        if self.folders.is_ending(run_id):
+            raise _not_stored(run, taken)
+        try:
+            with self._store.writing() as documents:
+                text = documents.add(
+                    RUNS,
+                    run,
+                    spec=documents.keep_spec(spec),
+                    workflow=f"{pipeline_name(spec)}-{unique}",
+                    submission=documents.one("SELECT coalesce(max(submission), 0) + 1 FROM run_details"),
+                    file_bytes=0,
+                )
+                experiment = documents.document(EXPERIMENTS, experiment_id)
+                if experiment:
+                    documents.put(EXPERIMENTS, {**experiment, "last_run_created_at": run["created_at"]})
+                return text
+        except TakenError:
+            raise _not_stored(run, taken) from None
+
+    def _terminate(self, run_id: str) -> None:
+        outer = "Failed to terminate a run"
+        self._run(run_id, outer, f"Failed to terminate run {run_id} due to error fetching the run")
+        if not self._progress.cancel(run_id):
+            with context(outer, f"Failed to terminate run {run_id}"):
+                raise invalid_input(f"Failed to terminate a run {run_id}. Row not found")
+        self._executor.terminate(run_id)
+
+    def retry(self, run_id: str) -> None:
+        """Has a failed run executed anew.
+
+        Raises:
+            KfpError: there is none, or it has not failed.
+        """
+        outer, reason = "Failed to retry a run", f"Failed to retry run {run_id} due to error fetching"
+        run = self._run(run_id, outer, f"{reason} the run")
+        with context(outer):
+            self._check_room()
+            if not self._progress.retry(run_id):
+                # What KFP says of a run that has not begun; of one that has, it says the same only in other words.
+                raise bad_request(
+                    f"{reason} workflow manifest", "Invalid input error: Workflow manifest cannot be empty"
+                )
+        self._submit(run)
+
+    def archive(self, run_id: str) -> None:
+        """Archives a run.
+
+        Raises:
+            KfpError: there is none.
+        """
+        self._keep_storage_state(
+            run_id, ARCHIVED, "Failed to archive a run", f"Failed to archive run {run_id} as it failed to be retrieved"
+        )
+
+    def _unarchive(self, run_id: str) -> None:
+        outer = "Failed to unarchive a run"
+        self._keep_storage_state(run_id, AVAILABLE, outer, f"Failed to unarchive run {run_id} as it does not exist")
+
+    def _keep_storage_state(self, run_id: str, state: str, *layers: str) -> None:
+        with self._store.writing() as documents:
+            run = json.loads(_found(documents, run_id, *layers))
+            experiment = documents.document(EXPERIMENTS, run["experiment_id"])
+            if state == AVAILABLE and experiment and experiment["storage_state"] == ARCHIVED:
+                words = f"experiment {run['experiment_id']} must be un-archived first"
+                with context(layers[0]):
+                    raise failed_precondition(
+                        f"Failed to unarchive run {run_id} as {words}",
+                        "Unarchive the experiment first to allow the run to be restored",
+                    )
+            documents.put(RUNS, {**run, "storage_state": state})
+
+    def delete(self, run_id: str) -> None:
+        """Deletes a run and its files; one that is being executed is ended first.
+
+        Raises:
+            KfpError: there is none.
+        """
+        run = self._run(run_id, "Failed to delete a run", f"Failed to delete run {run_id} as it does not exist")
+        self.folders.hold(run_id)
+        try:
+            state = self.drop(run_id)
+        except sqlite3.OperationalError:
+            if run["state"] not in OVER:
+                self.folders.release(run_id)
+                raise
+            # On a full disk the files of a run that has finished go first: they make the room that even this takes.
+            self.folders.remove(run_id)
+            state = self.drop(run_id)
+        if state in OVER:
+            self.folders.remove(run_id)
+        else:
+            # The executor reports when it has ended, and then its files go.
+            self._executor.terminate(run_id)
+
+    def drop(self, run_id: str) -> object:
+        """Deletes a run, with its tasks; returns the state that it was in, `None` if there was none."""
+        with self._store.writing() as documents:
+            run = documents.document(RUNS, run_id)
+            documents.drop(RUNS, run_id)
+        return run["state"] if run else None
+
+    def _run(self, run_id: str, *layers: str) -> dict[str, object]:
+        with self._store.reading() as documents:
+            run: dict[str, object] = json.loads(_found(documents, run_id, *layers))
+        return run
+
+    def _submit(self, run: dict[str, object]) -> None:
+        run_id = str(run["run_id"])
+        with self._store.reading() as documents:
+            spec = documents.spec(RUNS, run_id)
+        if spec is None:
+            return  # deleted in the meantime
+        try:
+            folder = self.folders.make(run_id)
+        except OSError as error:
+            _log.warning("no folder for run %s: %s", run_id, error)
+            self._progress.end(run_id, State.FAILED, f"no folder can be made for it: {error.strerror}")
+            return
+        self._executor.submit(Job(run_id, spec.encode(), parameters_of(run), folder))
+        with self._store.reading() as documents:
+            now = documents.document(RUNS, run_id)
+        if now is None or now["state"] == State.CANCELING:
+            # Requested before the executor knew of it.
+            self._executor.terminate(run_id)
+
+    def _check_room(self) -> None:
+        with self._store.reading() as documents:
+            used = documents.one("SELECT coalesce(sum(file_bytes), 0) FROM run_details")
+            if used < self._most_file_bytes:
+                return
+            largest = json.loads(documents.one("SELECT document FROM run_details ORDER BY file_bytes DESC LIMIT 1"))
+        raise exhausted(
+            f"the files of runs take {used / _GIB:.1f} GiB in {self.folders.root}, and only "
+            f"{self._most_file_bytes / _GIB:.1f} GiB are allowed: delete runs that are not needed any more, and "
+            f"their files go with them (most are of run {largest['run_id']}, {largest['display_name']})"
+        )
+
+
+def _endpoint(step: Callable[[str], None]) -> Callable[[Request], Response]:
+    def handle(request: Request) -> Response:
+        step(request.path_params["run_id"])
+        return json_response({})
+
+    return handle
+
+
+def _found(documents: Documents, run_id: str, *layers: str) -> str:
+    text = documents.text(RUNS, run_id)
+    if text is None:
+        raise not_found(f"Run {run_id} not found", *layers, f"Failed to fetch run {run_id}")
+    return text
+
+
+def _has_version(text: str) -> bool:
+    return "pipeline_version_reference" in json.loads(text)
+
+
+def _served(text: str, details: list[object], spec: str) -> str:
+    """A run as KFP serves it; the spec is shown unless it is a version's."""
+    return joined(text, run_details=to_json({"task_details": details}) if details else "", pipeline_spec=spec)
+
+
+def _check_lengths(run_id: str, run: dict[str, object]) -> None:
+    texts = {"UUID": run_id, "DisplayName": str(run["display_name"]), "Description": str(run["description"])}
+    for column, text in texts.items():
+        if len(text) > _MAX_LENGTHS[column]:
+            raise _not_stored(run, f"Error 1406 (22001): Data too long for column '{column}' at row 1")
+
+
+def _not_stored(run: dict[str, object], cause: str) -> KfpError:
+    error = internal(f"Failed to store run {run['display_name']} to table: {cause}")
+    return KfpError(error.status, error.reason, f"Failed to create a run: {error.text}")
