@@ -25,7 +25,7 @@ from kfadapter_grpc.kfp import connect
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.kfp.experiments import KfpExperimentRepository
+    from kfadapter_grpc.kfp.experiments import Experiments
 
 ID = placed("EXPERIMENT")
 LIST = r"/experiments(\?|$)"
@@ -36,7 +36,7 @@ EXP = Experiment(ID, "exp", "실험", MADE, None, StorageState.AVAILABLE)
 
 
 @pytest.fixture
-def kfp(scripted: ScriptedKfp) -> Iterator[KfpExperimentRepository]:
+def kfp(scripted: ScriptedKfp) -> Iterator[Experiments]:
     """The repository before the scripted KFP."""
     backend = connect(scripted.url)
     yield backend.experiments
@@ -64,7 +64,7 @@ def predicates_of(path: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("transcript", ["experiments", "kfp-2.5/experiments"])
-def test_as_recorded(scripted: ScriptedKfp, kfp: KfpExperimentRepository, transcript: str) -> None:
+def test_as_recorded(scripted: ScriptedKfp, kfp: Experiments, transcript: str) -> None:
     """Create, Get by id and name, archive, unarchive and delete, with what both KFPs answered."""
     scripted.on("POST", CREATE, played("create", transcript), played("same name again", transcript))
     scripted.on("GET", ONE, played("get", transcript), played("archived state", transcript), played("get", transcript))
@@ -98,7 +98,7 @@ def test_the_default_experiment_stays(embedded_url: str) -> None:
 
 
 GONE = answers(404, {"code": 5, "message": f"ResourceNotFoundError: Experiment {ID} not found"})
-UNKNOWN: dict[str, Callable[[KfpExperimentRepository], object]] = {
+UNKNOWN: dict[str, Callable[[Experiments], object]] = {
     "get": lambda kfp: kfp.get(ExperimentRef(ID), call()),
     "get by name": lambda kfp: kfp.get(ExperimentRef(name="absent"), call()),
     "archive": lambda kfp: kfp.archive(ID, call()),
@@ -107,7 +107,7 @@ UNKNOWN: dict[str, Callable[[KfpExperimentRepository], object]] = {
 
 
 @pytest.mark.parametrize("what", UNKNOWN)
-def test_what_is_not_there(scripted: ScriptedKfp, kfp: KfpExperimentRepository, what: str) -> None:
+def test_what_is_not_there(scripted: ScriptedKfp, kfp: Experiments, what: str) -> None:
     """It is EXPERIMENT_NOT_FOUND, also where KFP puts away what does not exist without a word."""
     scripted.on("GET", ONE, GONE).on("GET", LIST, answers(200, {})).on("POST", r":(un)?archive$", answers(200, {}))
     with pytest.raises(errors.ExperimentNotFoundError) as caught:
@@ -116,7 +116,7 @@ def test_what_is_not_there(scripted: ScriptedKfp, kfp: KfpExperimentRepository, 
 
 
 @pytest.mark.parametrize("name", ["100% _", "a/b", "실험 +1", '"', "\\", "?#&="])
-def test_a_name_is_compared_exactly(scripted: ScriptedKfp, kfp: KfpExperimentRepository, name: str) -> None:
+def test_a_name_is_compared_exactly(scripted: ScriptedKfp, kfp: Experiments, name: str) -> None:
     """KFP's comparison ignores letter case; ours does not, and any character may stand in a name."""
     other = experiment_json(1, display_name=name.upper() + "x")
     scripted.on("GET", LIST, listing(other, experiment_json(2, display_name=name)))
@@ -125,14 +125,14 @@ def test_a_name_is_compared_exactly(scripted: ScriptedKfp, kfp: KfpExperimentRep
     assert predicate == {"operation": "EQUALS", "key": "name", "string_value": name}
 
 
-def test_another_letter_case_is_another_name(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_another_letter_case_is_another_name(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """An experiment `EXP` is not found as `exp`."""
     scripted.on("GET", LIST, listing(experiment_json(display_name="EXP")))
     with pytest.raises(errors.ExperimentNotFoundError):
         kfp.get(ExperimentRef(name="exp"), call())
 
 
-def test_several_of_one_name(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_several_of_one_name(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """The adapter does not guess: AMBIGUOUS_NAME tells the ids."""
     scripted.on("GET", LIST, listing(*(experiment_json(n, namespace=f"team-{n}") for n in range(7))))
     with pytest.raises(errors.AmbiguousNameError, match=r"7 experiments named 'exp' \(.*, …\)") as caught:
@@ -140,7 +140,7 @@ def test_several_of_one_name(scripted: ScriptedKfp, kfp: KfpExperimentRepository
     assert str(experiment_json(0)["experiment_id"]) in caught.value.metadata["experiment_ids"]
 
 
-def test_the_namespace_that_was_asked_for_wins(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_the_namespace_that_was_asked_for_wins(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """Of several experiments of the name, the one of the namespace is meant; the namespace is always sent."""
     scripted.on("GET", LIST, listing(*(experiment_json(n, namespace=f"team-{n}") for n in range(3))))
     found = kfp.get(ExperimentRef(name="exp", namespace="team-1"), call())
@@ -148,7 +148,7 @@ def test_the_namespace_that_was_asked_for_wins(scripted: ScriptedKfp, kfp: KfpEx
     assert query_of(scripted.paths("GET")[0])["namespace"] == "team-1"
 
 
-def test_several_users(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_several_users(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """A multi-user KFP gets the namespace; without one its refusal names the field, and a stranger is refused."""
     scripted.on("POST", CREATE, played("experiment in team-a", "multi_user"))
     assert kfp.create(CreateExperimentRequest("exp", namespace="team-a"), call()).namespace == "team-a"
@@ -164,7 +164,7 @@ def test_several_users(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> N
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_name_that_kfp_finds_too_long(scripted: ScriptedKfp, kfp: KfpExperimentRepository, status: int) -> None:
+def test_a_name_that_kfp_finds_too_long(scripted: ScriptedKfp, kfp: Experiments, status: int) -> None:
     """KFP counts bytes; what our check of characters lets through is still the caller's field."""
     words = "Invalid input error: Experiment.Name length cannot exceed 128"
     scripted.on("POST", CREATE, answers(status, {"code": 3, "message": words}))
@@ -176,21 +176,21 @@ def test_a_name_that_kfp_finds_too_long(scripted: ScriptedKfp, kfp: KfpExperimen
 # --- allow_existing -----------------------------------------------------------------------------------------------
 
 
-def test_what_exists_is_returned(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_what_exists_is_returned(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """With allow_existing, nothing is made where there is one."""
     scripted.on("GET", LIST, listing(experiment_json(3)))
     assert kfp.create(CreateExperimentRequest("exp", allow_existing=True), call()).experiment_id.endswith("3")
     assert scripted.paths("POST") == []
 
 
-def test_a_lost_race_is_no_error(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_a_lost_race_is_no_error(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """With allow_existing, somebody else's experiment is returned, even if it came after the look."""
     scripted.on("GET", LIST, answers(200, {}), listing(experiment_json(3)))
     scripted.on("POST", CREATE, played("same name again", "experiments"))
     assert kfp.create(CreateExperimentRequest("exp", allow_existing=True), call()).experiment_id.endswith("3")
 
 
-def test_a_name_taken_in_another_letter_case(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_a_name_taken_in_another_letter_case(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """`EXP` is no answer to who wants `exp`: KFP's refusal is told."""
     scripted.on("GET", LIST, listing(experiment_json(display_name="EXP")))
     scripted.on("POST", CREATE, played("same name again", "experiments"))
@@ -206,7 +206,7 @@ def _now() -> str:
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: KfpExperimentRepository, fault: str) -> None:
+def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: Experiments, fault: str) -> None:
     """It is never sent again; an experiment that was made meanwhile with this description is ours."""
     scripted.on("POST", CREATE, BROKEN[fault])
     scripted.on("GET", LIST, listing(experiment_json(4, description="d", created_at=_now())))
@@ -224,7 +224,7 @@ def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: KfpExperime
     ],
     ids=["nothing", "an old one", "another one", "KFP is away"],
 )
-def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpExperimentRepository, found: Behaviour) -> None:
+def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: Experiments, found: Behaviour) -> None:
     """Where it cannot be known that the experiment is ours, the fault is told."""
     scripted.on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
@@ -232,13 +232,13 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpExperimentReposi
     assert len(scripted.paths("POST")) == 1
 
 
-def test_a_broken_create_under_allow_existing(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_a_broken_create_under_allow_existing(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """Whoever made it, the experiment is there, which is all that was wanted."""
     scripted.on("POST", CREATE, resets()).on("GET", LIST, answers(200, {}), listing(experiment_json(5)))
     assert kfp.create(CreateExperimentRequest("exp", "d", allow_existing=True), call()).experiment_id.endswith("5")
 
 
-def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """After the deadline it is looked, too, in time of the adapter's own."""
     scripted.on("POST", CREATE, stalls())
     scripted.on("GET", LIST, listing(experiment_json(6, description="d", created_at=_now())))
@@ -246,7 +246,7 @@ def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: KfpExp
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: KfpExperimentRepository, fault: str) -> None:
+def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: Experiments, fault: str) -> None:
     """What is gone afterwards was deleted; what is there was not, and the fault is told."""
     there = answers(200, experiment_json(experiment_id=ID))
     scripted.on("DELETE", ONE, BROKEN[fault]).on("GET", ONE, GONE, there)
@@ -257,7 +257,7 @@ def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: KfpExperime
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_change_is_looked_after(scripted: ScriptedKfp, kfp: KfpExperimentRepository, fault: str) -> None:
+def test_a_broken_change_is_looked_after(scripted: ScriptedKfp, kfp: Experiments, fault: str) -> None:
     """Whether an experiment was put away or taken back is seen from the experiment."""
     away = answers(200, experiment_json(experiment_id=ID, storage_state="ARCHIVED"))
     scripted.on("POST", r":(un)?archive$", BROKEN[fault]).on("GET", ONE, away)
@@ -270,7 +270,7 @@ def test_a_broken_change_is_looked_after(scripted: ScriptedKfp, kfp: KfpExperime
 # --- lists --------------------------------------------------------------------------------------------------------
 
 
-def test_a_list_filters_and_sorts_in_kfp(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_a_list_filters_and_sorts_in_kfp(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """State, text, order and namespace are KFP's business; what its LIKE lets through is dropped here."""
     scripted.on("GET", LIST, listing(experiment_json(1, display_name="a_b"), experiment_json(2, display_name="aXb")))
     where = ListExperimentsRequest("_", archived=True, namespace="team-a")
@@ -286,7 +286,7 @@ def test_a_list_filters_and_sorts_in_kfp(scripted: ScriptedKfp, kfp: KfpExperime
     ]
 
 
-def test_a_list_leaves_out_what_is_put_away(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_a_list_leaves_out_what_is_put_away(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """Unless asked otherwise; pages of KFP are gathered, and the total is KFP's."""
     scripted.on(
         "GET",
@@ -301,7 +301,7 @@ def test_a_list_leaves_out_what_is_put_away(scripted: ScriptedKfp, kfp: KfpExper
     assert query_of(second).items() >= {"page_token": "more"}.items()
 
 
-def test_a_token_that_kfp_refuses(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_a_token_that_kfp_refuses(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """It is INVALID_PAGE_TOKEN, as for pipelines."""
     refused = {"code": 3, "message": "Invalid input error: Invalid page token: illegal base64 data"}
     scripted.on("GET", LIST, answers(400, refused))
@@ -309,7 +309,7 @@ def test_a_token_that_kfp_refuses(scripted: ScriptedKfp, kfp: KfpExperimentRepos
         kfp.list(ListExperimentsRequest(), PageRequest(10, "x"), call())
 
 
-def test_an_unknown_state_is_unknown(scripted: ScriptedKfp, kfp: KfpExperimentRepository) -> None:
+def test_an_unknown_state_is_unknown(scripted: ScriptedKfp, kfp: Experiments) -> None:
     """A state that came with a newer KFP does not break the answer."""
     scripted.on("GET", ONE, answers(200, experiment_json(experiment_id=ID, storage_state="FROZEN")))
     assert kfp.get(ExperimentRef(ID), call()).storage_state is StorageState.UNKNOWN

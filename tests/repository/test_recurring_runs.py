@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.recurring_runs import KfpRecurringRunRepository
+    from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 
 ID = placed("RR")
 EXPERIMENT = placed("uuid")
@@ -69,7 +69,7 @@ FOUND = RecurringRun(
 
 
 @pytest.fixture
-def kfp(scripted: ScriptedKfp) -> Iterator[KfpRecurringRunRepository]:
+def kfp(scripted: ScriptedKfp) -> Iterator[RecurringRuns]:
     """The repository before the scripted KFP."""
     backend = connect(scripted.url)
     yield backend.recurring_runs
@@ -110,7 +110,7 @@ def sent(scripted: ScriptedKfp) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("transcript", ["recurring_runs", "kfp-2.5/recurring_runs"])
-def test_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, transcript: str) -> None:
+def test_as_recorded(scripted: ScriptedKfp, kfp: RecurringRuns, transcript: str) -> None:
     """Create, Get, Disable, Enable, List and Delete, with what both KFPs answered."""
     with_pipeline(scripted).on("POST", CREATE, played("create, cron", transcript))
     assert as_kfp_shows(kfp.create(WANTED, call())) == FOUND
@@ -135,7 +135,7 @@ def test_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, tran
     assert not kfp.delete(ID, call(), allow_missing=True)
 
 
-def test_a_list_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_a_list_as_recorded(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """KFP spells this list's key in its own way; schedules of both kinds, and none, are read."""
     scripted.on("GET", LIST, played("list", "kfp-2.5/recurring_runs"))
     page = kfp.list(ListRecurringRunsRequest(), PageRequest(10, order=Order("created_at", descending=False)), call())
@@ -148,7 +148,7 @@ def test_a_list_as_recorded(scripted: ScriptedKfp, kfp: KfpRecurringRunRepositor
     assert None in [item.schedule for item in kfp.list(ListRecurringRunsRequest(), PageRequest(), call()).items]
 
 
-def test_what_kfp_does_not_say(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_what_kfp_does_not_say(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """The next start is computed wherever one is shown; a schedule whose end has passed has ended, though enabled."""
     now = datetime.now(timezone.utc)
     ended = made(trigger={"cron_schedule": {"cron": "@daily", "end_time": "2026-01-01T00:00:00Z"}}, status="ENABLED")
@@ -164,7 +164,7 @@ def test_what_kfp_does_not_say(scripted: ScriptedKfp, kfp: KfpRecurringRunReposi
     assert (second.ended, second.enabled, second.computed_next_start_at) == (True, True, None)
 
 
-def test_everything_is_sent(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_everything_is_sent(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """What KFP is told holds all fields; its 64-bit numbers are texts, its times whole seconds in UTC."""
     with_pipeline(scripted).on("POST", CREATE, played("create, periodic", "recurring_runs"))
     scripted.first("GET", r"/experiments/", answers(200, {"experiment_id": "e-1", "display_name": "e"}))
@@ -203,7 +203,7 @@ def test_everything_is_sent(scripted: ScriptedKfp, kfp: KfpRecurringRunRepositor
     ids=["cron", "interval"],
 )
 def test_a_name_is_made(
-    scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, schedule: CronSchedule | IntervalSchedule, name: str
+    scripted: ScriptedKfp, kfp: RecurringRuns, schedule: CronSchedule | IntervalSchedule, name: str
 ) -> None:
     """Without a display name it is the pipeline's with the schedule."""
     with_pipeline(scripted).on("POST", CREATE, played("create, cron", "recurring_runs"))
@@ -211,7 +211,7 @@ def test_a_name_is_made(
     assert sent(scripted)["display_name"] == name
 
 
-def test_a_long_name_is_cut(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_a_long_name_is_cut(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """The made name fits into KFP's column, and no character is cut in two."""
     long = {"pipeline_id": PIPELINE, "name": "파" * 128}
     with_pipeline(scripted).first("GET", rf"/pipelines/{PIPELINE}$", answers(200, long))
@@ -236,7 +236,7 @@ WRONG: dict[str, tuple[dict[str, Json], type[errors.AdapterError], set[str]]] = 
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_parameters_are_checked_before(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, what: str) -> None:
+def test_parameters_are_checked_before(scripted: ScriptedKfp, kfp: RecurringRuns, what: str) -> None:
     """As for runs: all that is wrong is told, and KFP is not told to make anything."""
     parameters, error, fields = WRONG[what]
     with_pipeline(scripted)
@@ -246,7 +246,7 @@ def test_parameters_are_checked_before(scripted: ScriptedKfp, kfp: KfpRecurringR
     assert scripted.paths("POST") == []
 
 
-def test_a_cron_that_only_kfp_judges(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_a_cron_that_only_kfp_judges(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """KFP's words reach the caller, with the field."""
     with_pipeline(scripted).on("POST", CREATE, played("bad cron", "recurring_runs"))
     with pytest.raises(errors.InvalidFieldError, match="not a supported format") as caught:
@@ -262,7 +262,7 @@ ABSENT: dict[str, tuple[CreateRecurringRunRequest, type[errors.AdapterError]]] =
 
 
 @pytest.mark.parametrize("what", ABSENT)
-def test_what_it_needs_is_looked_up_before(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, what: str) -> None:
+def test_what_it_needs_is_looked_up_before(scripted: ScriptedKfp, kfp: RecurringRuns, what: str) -> None:
     """Whatever is not there is named exactly, and KFP is not told to make anything."""
     request, error = ABSENT[what]
     scripted.on("GET", r"/pipelines/names/absent", played("get unknown name", "pipelines"))
@@ -273,7 +273,7 @@ def test_what_it_needs_is_looked_up_before(scripted: ScriptedKfp, kfp: KfpRecurr
     assert scripted.paths("POST") == []
 
 
-def test_a_version_that_goes_meanwhile(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_a_version_that_goes_meanwhile(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """KFP says 500 to it; a look afterwards makes VERSION_NOT_FOUND of that."""
     gone = answers(404, {"code": 5, "message": f"ResourceNotFoundError: PipelineVersion {VERSION} not found"})
     scripted.on("GET", rf"/versions/{VERSION}$", recorded_version(), gone)
@@ -282,14 +282,14 @@ def test_a_version_that_goes_meanwhile(scripted: ScriptedKfp, kfp: KfpRecurringR
         kfp.create(WANTED, call())
 
 
-def test_a_fault_of_kfp_is_kfps(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_a_fault_of_kfp_is_kfps(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """A 500 with everything in its place stays KFP_ERROR."""
     with_pipeline(scripted).on("POST", CREATE, answers(500, {"code": 13, "message": "the disk is full"}))
     with pytest.raises(errors.KfpError, match="the disk is full"):
         kfp.create(WANTED, call())
 
 
-def test_without_a_default_experiment_kfp_chooses(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_without_a_default_experiment_kfp_chooses(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """A single user's KFP has a default of its own; one for several users refuses, and says which field is needed."""
     scripted.on("GET", r"/experiments\?", answers(200, {}))
     with_pipeline(scripted).on(
@@ -302,7 +302,7 @@ def test_without_a_default_experiment_kfp_chooses(scripted: ScriptedKfp, kfp: Kf
     assert [violation.field for violation in caught.value.violations] == ["experiment"]
 
 
-UNKNOWN: dict[str, Callable[[KfpRecurringRunRepository], object]] = {
+UNKNOWN: dict[str, Callable[[RecurringRuns], object]] = {
     "get": lambda kfp: kfp.get(ID, call()),
     "enable": lambda kfp: kfp.enable(ID, call()),
     "disable": lambda kfp: kfp.disable(ID, call()),
@@ -310,7 +310,7 @@ UNKNOWN: dict[str, Callable[[KfpRecurringRunRepository], object]] = {
 
 
 @pytest.mark.parametrize("what", UNKNOWN)
-def test_what_is_not_there(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, what: str) -> None:
+def test_what_is_not_there(scripted: ScriptedKfp, kfp: RecurringRuns, what: str) -> None:
     """It is RECURRING_RUN_NOT_FOUND."""
     unknown = played("get unknown", "recurring_runs")
     scripted.on("GET", ONE, unknown).on("POST", r":(en|dis)able$", unknown)
@@ -323,7 +323,7 @@ def test_what_is_not_there(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, fault: str) -> None:
+def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRuns, fault: str) -> None:
     """It is never sent again; the one that was made meanwhile and is what was asked for is ours."""
     others = [
         made(recurring_run_id="old", created_at="2026-01-02T03:04:05Z"),
@@ -343,7 +343,7 @@ def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurrin
     [answers(200, {}), listing(made(), made(recurring_run_id="second")), answers(503)],
     ids=["nothing", "two", "KFP is away"],
 )
-def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, found: Behaviour) -> None:
+def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: RecurringRuns, found: Behaviour) -> None:
     """Where it cannot be known which one is ours, the fault is told."""
     with_pipeline(scripted).on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
@@ -352,14 +352,14 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: KfpRecurringRunRepo
 
 
 @pytest.mark.slow
-def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """After the deadline it is looked, too, in time of the adapter's own."""
     with_pipeline(scripted).on("POST", CREATE, stalls()).on("GET", LIST, listing(made()))
     assert kfp.create(WANTED, call(5)).recurring_run_id == ID
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, fault: str) -> None:
+def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRuns, fault: str) -> None:
     """What is gone afterwards was deleted; what is there was not, and the fault is told."""
     scripted.on("DELETE", ONE, BROKEN[fault])
     scripted.on("GET", ONE, played("get unknown", "recurring_runs"), answers(200, made()))
@@ -370,7 +370,7 @@ def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurrin
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_switch_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository, fault: str) -> None:
+def test_a_broken_switch_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRuns, fault: str) -> None:
     """Whether it was switched is seen from the recurring run."""
     scripted.on("POST", r":(en|dis)able$", BROKEN[fault]).on("GET", ONE, answers(200, made()))
     assert kfp.enable(ID, call()).enabled
@@ -382,7 +382,7 @@ def test_a_broken_switch_is_looked_after(scripted: ScriptedKfp, kfp: KfpRecurrin
 # --- lists --------------------------------------------------------------------------------------------------------
 
 
-def test_a_list_of_an_experiment(scripted: ScriptedKfp, kfp: KfpRecurringRunRepository) -> None:
+def test_a_list_of_an_experiment(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """The experiment is looked up, by name too: KFP would answer an unknown one with an empty list."""
     scripted.on("GET", r"/experiments\?", played("list by name", "experiments"), answers(200, {}))
     scripted.on("GET", LIST, listing(made()))

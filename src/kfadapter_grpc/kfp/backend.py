@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError
 from kfadapter_grpc.kfp.api import KfpApi
-from kfadapter_grpc.kfp.experiments import KfpExperimentRepository
+from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.gateway import Gateway
 from kfadapter_grpc.kfp.logs import KfpRunLogs
 from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
 from kfadapter_grpc.kfp.pod_logs import PodLogs
-from kfadapter_grpc.kfp.recurring_runs import KfpRecurringRunRepository
-from kfadapter_grpc.kfp.rest import explained
+from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
+from kfadapter_grpc.kfp.rest import Rest, explained
 from kfadapter_grpc.kfp.run_looks import KfpRunLooks
 from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.kfp.runs import KfpRunRepository
@@ -50,7 +50,8 @@ class KfpBackend:
         self._api = KfpApi(self._transport)
         gateway = Gateway(self._api.pipelines)
         self.pipelines = KfpPipelineRepository(gateway, place)
-        self.experiments = KfpExperimentRepository(self._api.experiments)
+        rest = Rest(self._transport)
+        self.experiments = Experiments(rest)
         reader = RunReader(self._api.runs)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
         self.run_logs = KfpRunLogs(self._api.runs, reader, self._pod_logs)
@@ -63,7 +64,7 @@ class KfpBackend:
             experiments=self.experiments,
         )
         self.run_looks = KfpRunLooks(self._api.runs, reader, self.experiments)
-        self.recurring_runs = KfpRecurringRunRepository(self._api.recurring_runs, self.pipelines, self.experiments)
+        self.recurring_runs = RecurringRuns(rest, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:
         """Asks KFP whether it is well; waits for at most 3 s.

@@ -1,10 +1,12 @@
-"""Experiments, kept by KFP."""
+"""Experiments in KFP."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import (
@@ -15,229 +17,240 @@ from kfadapter_grpc.contract.experiments import (
     ListExperimentsRequest,
 )
 from kfadapter_grpc.contract.listing import Page, StorageState
+from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, explained, gather
-from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.writes import spare_call
+from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, set_only, sort_by
+from kfadapter_grpc.kfp.transport import NotSentError, Request
+from kfadapter_grpc.kfp.writes import BROKEN, ensure_changed, ensure_gone, spare_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import Order, PageRequest
-    from kfadapter_grpc.kfp.api import ExperimentApi
-    from kfadapter_grpc.kfp.rest import Predicate
+    from kfadapter_grpc.contract.listing import PageRequest
+    from kfadapter_grpc.kfp.rest import Predicate, Rest
 
+_EXPERIMENTS = f"{V2}/experiments"
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "experiment_id": "id"}
 _MAX_NAMESAKES = 50
-"""How many experiments of one name are looked at; KFP takes names that differ in letter case for the same."""
-_BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError)
+"""How many experiments of one name are compared; to KFP, names that differ in letter case are the same."""
+_MAX_NAMED = 5
 _CLOCK_SKEW = timedelta(seconds=60)
-"""How much KFP's clock may be behind ours, when an experiment is told to be one that we have just made."""
+"""How much KFP's clock may be behind ours, when an experiment is recognized as one that we have just created."""
 
 
-class KfpExperimentRepository:
-    """The `ExperimentRepository` before KFP. Safe to use from many threads."""
+class ExperimentJson(msgspec.Struct):
+    """An experiment; its display name is the unique one."""
 
-    def __init__(self, api: ExperimentApi) -> None:
-        self._api = api
+    experiment_id: str
+    display_name: str = ""
+    description: str = ""
+    created_at: datetime | None = None
+    last_run_created_at: datetime | None = None
+    storage_state: str = ""
+    namespace: str = ""
+
+    def record(self) -> Experiment:
+        """The experiment as the contract has it."""
+        return Experiment(
+            experiment_id=self.experiment_id,
+            name=self.display_name,
+            description=self.description,
+            created_at=known_time(self.created_at),
+            last_run_created_at=known_time(self.last_run_created_at),
+            storage_state=storage_state(self.storage_state),
+            namespace=self.namespace,
+        )
+
+
+class ExperimentListJson(msgspec.Struct):
+    """A list of experiments; an empty one is `{}`."""
+
+    experiments: list[ExperimentJson] = []
+    total_size: int = 0
+    next_page_token: str = ""
+
+
+class Experiments:
+    """The experiments of KFP. Safe to use from many threads."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
 
     def create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
-        """Makes an experiment; with `allow_existing`, looks for it first."""
+        """Creates an experiment; with `allow_existing`, looks for it first."""
         ref = ExperimentRef(name=request.name, namespace=request.namespace)
-        if request.allow_existing and (found := self.try_find(ref, call)):
+        if request.allow_existing and (found := self.find(ref, call)):
             return found
         try:
-            return self._create(request, call)
+            return self._create(request, ref, call)
         except errors.ExperimentExistsError:
-            # Somebody else was faster, or it is taken by a name that differs in letter case, which is no answer.
-            found = self.try_find(ref, call) if request.allow_existing else None
+            # Another call was faster, or it is taken by a name that differs in letter case, which is not the same.
+            found = self.find(ref, call) if request.allow_existing else None
             if found is None:
                 raise
             return found
 
-    def _create(self, request: CreateExperimentRequest, call: Call) -> Experiment:
-        body = {
-            "display_name": request.name,
-            "description": request.description,
-            "namespace": request.namespace,
-        }
+    def _create(self, request: CreateExperimentRequest, ref: ExperimentRef, call: Call) -> Experiment:
+        body = set_only(
+            {"display_name": request.name, "description": request.description, "namespace": request.namespace}
+        )
         begun = datetime.now(timezone.utc)
         try:
-            with explained(_context(ExperimentRef(name=request.name, namespace=request.namespace))):
-                return self._api.create({key: value for key, value in body.items() if value}, call).to_domain()
+            made = self._rest.ask(
+                Operation.CREATE_EXPERIMENT, post(_EXPERIMENTS, body), ExperimentJson, call, _context(ref)
+            )
+            return made.record()
         except NotSentError:
             raise
-        except _BROKEN as broken:
-            return self._made_all_the_same(request, begun, broken, spare_call(call))
+        except BROKEN as broken:
+            found = self._created_all_the_same(request, ref, begun, spare_call(call))
+            if found is None:
+                raise broken from None
+            return found
 
-    def _made_all_the_same(
-        self, request: CreateExperimentRequest, begun: datetime, broken: errors.AdapterError, spare: Call
-    ) -> Experiment:
-        """Looks for an experiment that was made although the answer broke; raises what broke if it is not ours.
+    def _created_all_the_same(
+        self, request: CreateExperimentRequest, ref: ExperimentRef, begun: datetime, spare: Call
+    ) -> Experiment | None:
+        """Looks for an experiment that was created although the answer broke.
 
-        It is, if it has the same description and was not there before. Whoever else made it like this at the same
-        moment wanted the same.
+        It is ours if it has the same description and is new. Another call that created it like this at the same moment
+        wanted the same.
         """
-        ref = ExperimentRef(name=request.name, namespace=request.namespace)
         try:
-            found = self.try_find(ref, spare)
+            found = self.find(ref, spare)
         except errors.AdapterError:
-            raise broken from None
-        if found is None:
-            raise broken
-        made_now = found.created_at is not None and found.created_at >= begun - _CLOCK_SKEW
-        if not request.allow_existing and not (made_now and found.description == request.description):
-            raise broken
-        return found
+            return None
+        if found is None or request.allow_existing:
+            return found
+        is_new = found.created_at is not None and found.created_at >= begun - _CLOCK_SKEW
+        return found if is_new and found.description == request.description else None
 
     def get(self, ref: ExperimentRef, call: Call) -> Experiment:
-        """Gets one experiment by id, or by name in its namespace.
+        """Gets an experiment by id, or by name in its namespace.
 
         Raises:
-            ExperimentNotFoundError: There is none.
-            AmbiguousNameError: There are several of the name.
+            ExperimentNotFoundError: It does not exist.
+            AmbiguousNameError: Several have that name.
         """
         if ref.experiment_id:
-            with explained(_context(ref)):
-                return self._api.get(ref.experiment_id, call).to_domain()
-        found = self.try_find(ref, call)
+            request = Request("GET", _path(ref.experiment_id))
+            return self._rest.ask(Operation.GET_EXPERIMENT, request, ExperimentJson, call, _context(ref)).record()
+        found = self.find(ref, call)
         if found is None:
-            raise _not_found(ref)
+            context = _context(ref)
+            text = NO_SUCH_EXPERIMENT.format(subject=context.subject)
+            raise errors.ExperimentNotFoundError(text, metadata=context.values, resource_name=context.resource)
         return found
 
-    def try_find(self, ref: ExperimentRef, call: Call) -> Experiment | None:
-        """Finds an experiment by name; None if there is none.
+    def find(self, ref: ExperimentRef, call: Call) -> Experiment | None:
+        """Finds an experiment by name; None if it does not exist.
 
         Raises:
-            AmbiguousNameError: There are several of the name.
+            AmbiguousNameError: Several have that name.
         """
         query = ListQuery(_MAX_NAMESAKES, predicates=(equals("name", ref.name),))
-        with explained(_context(ref)):
-            listed = self._api.list(query, ref.namespace, call).experiments
-        exact = [item.to_domain() for item in listed if item.display_name == ref.name]
+        listed = self._list(query, ref.namespace, call, _context(ref)).experiments
+        exact = [item.record() for item in listed if item.display_name == ref.name]
         own = [item for item in exact if item.namespace == ref.namespace]
         if len(exact) > 1 and len(own) != 1:
             raise _ambiguous(ref, exact)
         return next(iter(own or exact), None)
 
     def id_of(self, ref: ExperimentRef | None, namespace: str, call: Call) -> str:
-        """Tells the id of the experiment for something new; empty where KFP must choose, which several users' cannot.
+        """Returns the id of the experiment for something new; empty if KFP must choose, which multi-user ones cannot.
 
         Args:
-            ref: Which one; None means the default one.
+            ref: The experiment; None means the default one.
             namespace: Where the default one is looked for.
             call: The call.
 
         Raises:
-            ExperimentNotFoundError: There is no such experiment.
-            AmbiguousNameError: There are several of the name.
+            ExperimentNotFoundError: The experiment does not exist.
+            AmbiguousNameError: Several have that name.
         """
         if ref is not None:
             return self.get(ref, call).experiment_id
-        default = self.try_find(ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=namespace), call)
+        default = self.find(ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=namespace), call)
         return default.experiment_id if default else ""
 
     def list(self, where: ListExperimentsRequest, page: PageRequest, call: Call) -> Page[Experiment]:
         """Lists experiments; the filters are KFP's, and what its LIKE lets through is compared exactly afterwards."""
-        predicates = tuple(_predicates(where))
+        predicates = [stored(archived=where.archived)]
+        if where.name_contains:
+            predicates.append({"operation": "IS_SUBSTRING", "key": "name", "string_value": where.name_contains})
 
         def fetch(size: int, token: str) -> KfpPage[Experiment]:
-            with explained():
-                found = self._api.list(ListQuery(size, token, _sort(page.order), predicates), where.namespace, call)
-            items = [item.to_domain() for item in found.experiments]
-            matching = [item for item in items if where.name_contains in item.name]
+            query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS), tuple(predicates))
+            found = self._list(query, where.namespace, call)
+            matching = [item.record() for item in found.experiments if where.name_contains in item.display_name]
             return KfpPage(matching, found.next_page_token, found.total_size)
 
         result = gather(fetch, _weight, page.size, page.token)
         return replace(result, total_size=None) if where.name_contains else result
 
+    def _list(self, query: ListQuery, namespace: str, call: Call, context: Context | None = None) -> ExperimentListJson:
+        request = Request("GET", _EXPERIMENTS, query.pairs(namespace=namespace))
+        return self._rest.ask(Operation.LIST_EXPERIMENTS, request, ExperimentListJson, call, context or Context())
+
     def archive(self, experiment_id: str, call: Call) -> Experiment:
-        """Puts an experiment away with its runs."""
-        return self._store(experiment_id, StorageState.ARCHIVED, self._api.archive, call)
+        """Archives an experiment with its runs."""
+        return self._store(experiment_id, "archive", Operation.ARCHIVE_EXPERIMENT, StorageState.ARCHIVED, call)
 
     def unarchive(self, experiment_id: str, call: Call) -> Experiment:
-        """Takes an experiment back; its runs stay where they are."""
-        return self._store(experiment_id, StorageState.AVAILABLE, self._api.unarchive, call)
+        """Unarchives an experiment; its runs stay archived."""
+        return self._store(experiment_id, "unarchive", Operation.UNARCHIVE_EXPERIMENT, StorageState.AVAILABLE, call)
 
     def _store(
-        self, experiment_id: str, wanted: StorageState, change: Callable[[str, Call], None], call: Call
+        self, experiment_id: str, verb: str, operation: Operation, wanted: StorageState, call: Call
     ) -> Experiment:
-        """Puts away or takes back; after a broken answer, looks whether it is done. KFP's answer does not say it."""
+        """Archives or unarchives; KFP's answer does not show whether the experiment exists."""
         ref = ExperimentRef(experiment_id)
-        try:
-            with explained(_context(ref)):
-                change(experiment_id, call)
-        except errors.KfpUnavailableError:
-            found = self.get(ref, call)
-            if found.storage_state is not wanted:
-                raise
-            return found
-        return self.get(ref, call)
+        request = post(f"{_path(experiment_id)}:{verb}", {})
+        return ensure_changed(
+            lambda: self._rest.ask(operation, request, dict[str, object], call, _context(ref)),
+            lambda: self.get(ref, call),
+            lambda found: found.storage_state is wanted,
+        )
 
     def delete(self, experiment_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Deletes an experiment; after a broken answer, looks whether it is gone."""
-        ref = ExperimentRef(experiment_id)
-        try:
-            self._delete(ref, call)
-        except errors.ExperimentNotFoundError:
-            if allow_missing:
-                return False
-            raise
-        return True
+        """Deletes an experiment; returns whether it existed."""
+        ref, request = ExperimentRef(experiment_id), Request("DELETE", _path(experiment_id))
+        return ensure_gone(
+            lambda: self._rest.ask(Operation.DELETE_EXPERIMENT, request, dict[str, object], call, _context(ref)),
+            lambda: self.get(ref, call),
+            errors.ExperimentNotFoundError,
+            allow_missing=allow_missing,
+        )
 
-    def _delete(self, ref: ExperimentRef, call: Call) -> None:
-        try:
-            with explained(_context(ref)):
-                self._api.delete(ref.experiment_id, call)
-        except NotSentError:
-            raise
-        except errors.KfpUnavailableError:
-            try:
-                self.get(ref, call)
-            except errors.ExperimentNotFoundError:
-                return
-            raise
+
+def storage_state(text: str) -> StorageState:
+    """Whether something is archived, in KFP's words; UNKNOWN if they are not known."""
+    try:
+        return StorageState(text)
+    except ValueError:
+        return StorageState.UNKNOWN
+
+
+def stored(*, archived: bool) -> Predicate:
+    """The predicate of a filter for what is archived, or for what is not."""
+    operation = "EQUALS" if archived else "NOT_EQUALS"
+    return {"operation": operation, "key": "storage_state", "string_value": StorageState.ARCHIVED.value}
+
+
+def _path(experiment_id: str) -> str:
+    return f"{_EXPERIMENTS}/{segment(experiment_id)}"
 
 
 def _context(ref: ExperimentRef) -> Context:
     values = {"experiment_id": ref.experiment_id, "name": ref.name, "namespace": ref.namespace}
-    return Context(
-        subject=str(ref),
-        resource=ref.experiment_id or ref.name,
-        values={key: value for key, value in values.items() if value},
-    )
-
-
-def _not_found(ref: ExperimentRef) -> errors.ExperimentNotFoundError:
-    context = _context(ref)
-    text = NO_SUCH_EXPERIMENT.format(subject=context.subject)
-    return errors.ExperimentNotFoundError(text, metadata=context.values, resource_name=context.resource)
-
-
-_MAX_NAMED = 5
+    return Context(subject=str(ref), resource=ref.experiment_id or ref.name, values=set_only(values))
 
 
 def _ambiguous(ref: ExperimentRef, found: list[Experiment]) -> errors.AmbiguousNameError:
     ids = ", ".join(item.experiment_id for item in found[:_MAX_NAMED]) + (", …" if len(found) > _MAX_NAMED else "")
     text = f"there are {len(found)} experiments {ref} ({ids}); say which by its id"
-    return errors.AmbiguousNameError(
-        text, metadata={**_context(ref).values, "experiment_ids": ids}, resource_name=ref.name
-    )
-
-
-def _sort(order: Order) -> str:
-    return _SORT_KEYS[order.field] + (" desc" if order.descending else " asc")
-
-
-def _predicates(where: ListExperimentsRequest) -> list[Predicate]:
-    operation = "EQUALS" if where.archived else "NOT_EQUALS"
-    predicates: list[Predicate] = [
-        {"operation": operation, "key": "storage_state", "string_value": StorageState.ARCHIVED.value}
-    ]
-    if where.name_contains:
-        predicates.append({"operation": "IS_SUBSTRING", "key": "name", "string_value": where.name_contains})
-    return predicates
+    metadata = {**_context(ref).values, "experiment_ids": ids}
+    return errors.AmbiguousNameError(text, metadata=metadata, resource_name=ref.name)
 
 
 def _weight(item: Experiment) -> int:

@@ -1,194 +1,295 @@
-"""Recurring runs, kept by KFP."""
+"""Recurring runs in KFP, whose JSON has 64-bit numbers as texts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.checks import MAX_COLUMN_BYTES
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
-from kfadapter_grpc.contract.recurring_runs import CronSchedule
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
 from kfadapter_grpc.contract.values import json_text
+from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
+from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.next_starts import has_ended, next_start
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, explained, gather
+from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, sort_by
 from kfadapter_grpc.kfp.run_inputs import checked_parameters
-from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.wire.recurring_runs import creation
-from kfadapter_grpc.kfp.writes import spare_call
+from kfadapter_grpc.kfp.transport import NotSentError, Request
+from kfadapter_grpc.kfp.writes import BROKEN, ensure_changed, ensure_gone, spare_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import Order, Page, PageRequest
+    from kfadapter_grpc.contract.listing import Page, PageRequest
     from kfadapter_grpc.contract.pipelines import PipelineVersion
-    from kfadapter_grpc.contract.recurring_runs import (
-        CreateRecurringRunRequest,
-        ListRecurringRunsRequest,
-        RecurringRun,
-        Schedule,
-    )
-    from kfadapter_grpc.kfp.api import RecurringRunApi
-    from kfadapter_grpc.kfp.experiments import KfpExperimentRepository
+    from kfadapter_grpc.contract.recurring_runs import CreateRecurringRunRequest, ListRecurringRunsRequest, Schedule
+    from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.kfp.experiments import Experiments
     from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
-    from kfadapter_grpc.kfp.wire.recurring_runs import RecurringRunJson
+    from kfadapter_grpc.kfp.rest import Rest
 
+_RECURRING_RUNS = f"{V2}/recurringruns"
 _SORT_KEYS = {"created_at": "created_at", "display_name": "display_name", "recurring_run_id": "recurring_run_id"}
-_BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError)
 _MAX_NAMESAKES = 50
-"""How many recurring runs of one display name, the newest first, are looked at after a broken answer."""
+"""How many recurring runs of one display name, the newest first, are compared after a broken answer."""
 _CLOCK_SKEW = timedelta(seconds=60)
-"""How much KFP's clock may be behind ours, when a recurring run is told to be one that we have just made."""
+"""How much KFP's clock may be behind ours, when a recurring run is recognized as one that we have just created."""
+_MAX_INT32 = 2**31 - 1
+_MAX_SECONDS = 315_576_000_000
+"""Ten thousand years, the longest Duration of protobuf."""
+_MAX_DIGITS = 19
 
 
-class KfpRecurringRunRepository:
-    """The `RecurringRunRepository` before KFP. Safe to use from many threads."""
+class _CronJson(msgspec.Struct, omit_defaults=True):
+    cron: str = ""
+    start_time: datetime | None = None
+    end_time: datetime | None = None
 
-    def __init__(
-        self, api: RecurringRunApi, pipelines: KfpPipelineRepository, experiments: KfpExperimentRepository
-    ) -> None:
-        self._api = api
+
+class _PeriodicJson(msgspec.Struct, omit_defaults=True):
+    interval_second: str | int = "0"
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+
+class _TriggerJson(msgspec.Struct, omit_defaults=True):
+    """A schedule; KFP also keeps recurring runs without any."""
+
+    cron_schedule: _CronJson | None = None
+    periodic_schedule: _PeriodicJson | None = None
+
+    def schedule(self) -> Schedule | None:
+        cron, periodic = self.cron_schedule, self.periodic_schedule
+        if cron is not None:
+            return CronSchedule(cron.cron, known_time(cron.start_time), known_time(cron.end_time))
+        if periodic is not None:
+            seconds = timedelta(seconds=_number(periodic.interval_second, _MAX_SECONDS))
+            return IntervalSchedule(seconds, known_time(periodic.start_time), known_time(periodic.end_time))
+        return None
+
+
+class _ReferenceJson(msgspec.Struct):
+    pipeline_id: str = ""
+    pipeline_version_id: str = ""
+
+
+class _RuntimeConfigJson(msgspec.Struct):
+    parameters: dict[str, object] = {}
+
+
+class _StatusJson(msgspec.Struct):
+    message: str = ""
+
+
+class RecurringRunJson(msgspec.Struct):
+    """A recurring run."""
+
+    recurring_run_id: str
+    display_name: str = ""
+    description: str = ""
+    pipeline_version_reference: _ReferenceJson = msgspec.field(default_factory=_ReferenceJson)
+    runtime_config: _RuntimeConfigJson = msgspec.field(default_factory=_RuntimeConfigJson)
+    service_account: str = ""
+    max_concurrency: str | int = "0"
+    trigger: _TriggerJson = msgspec.field(default_factory=_TriggerJson)
+    mode: str = ""
+    no_catchup: bool = False
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    error: _StatusJson | None = None
+    namespace: str = ""
+    experiment_id: str = ""
+
+    def record(self) -> RecurringRun:
+        """The recurring run as the contract has it, with what KFP does not say but its schedule shows."""
+        found = RecurringRun(
+            recurring_run_id=self.recurring_run_id,
+            display_name=self.display_name,
+            enabled=self.mode == "ENABLE",
+            schedule=self.trigger.schedule(),
+            max_concurrency=_number(self.max_concurrency, _MAX_INT32),
+            catch_up=not self.no_catchup,
+            pipeline_id=self.pipeline_version_reference.pipeline_id,
+            pipeline_version_id=self.pipeline_version_reference.pipeline_version_id,
+            experiment_id=self.experiment_id,
+            parameters=cast("Mapping[str, Json]", self.runtime_config.parameters),
+            description=self.description,
+            created_at=known_time(self.created_at),
+            updated_at=known_time(self.updated_at),
+            namespace=self.namespace,
+            service_account=self.service_account,
+            error=self.error.message if self.error else "",
+        )
+        now = datetime.now(timezone.utc)
+        return replace(found, ended=has_ended(found, now), computed_next_start_at=next_start(found, now))
+
+
+class RecurringRunListJson(msgspec.Struct):
+    """A list of recurring runs, whose key is spelled in another way than all others; an empty one is `{}`."""
+
+    recurring_runs: list[RecurringRunJson] = msgspec.field(default_factory=list, name="recurringRuns")
+    total_size: int = 0
+    next_page_token: str = ""
+
+
+class RecurringRuns:
+    """The recurring runs of KFP. Safe to use from many threads."""
+
+    def __init__(self, rest: Rest, pipelines: KfpPipelineRepository, experiments: Experiments) -> None:
+        self._rest = rest
         self._pipelines = pipelines
         self._experiments = experiments
 
     def create(self, request: CreateRecurringRunRequest, call: Call) -> RecurringRun:
-        """Makes a recurring run, after its pipeline, experiment and parameters have been looked at."""
+        """Creates a recurring run, after its pipeline, experiment and parameters have been checked."""
         version = self._pipelines.get_version(request.pipeline, request.version, call)
         parameters = checked_parameters(version, request.parameters)
         experiment_id = self._experiments.id_of(request.experiment, request.namespace, call)
         named = replace(request, display_name=request.display_name or self._name_for(request, version, call))
-        ids = (version.pipeline_id, version.pipeline_version_id)
         try:
-            return self._create(named, creation(named, ids, experiment_id, parameters), call)
+            return self._create(named, _body(named, version, experiment_id, parameters), call)
         except errors.KfpError:
-            # What was there a moment ago may be gone, which KFP says with a bare 500.
-            self._pipelines.get_version(PipelineRef(ids[0]), VersionRef(ids[1]), call)
+            # What existed a moment ago may be gone, which KFP says with a bare 500.
+            ref = PipelineRef(version.pipeline_id), VersionRef(version.pipeline_version_id)
+            self._pipelines.get_version(*ref, call)
             raise
 
     def _name_for(self, request: CreateRecurringRunRequest, version: PipelineVersion, call: Call) -> str:
         """The pipeline's name and the schedule, as much of it as fits."""
         by_id = PipelineRef(version.pipeline_id)
         name = request.pipeline.name or self._pipelines.get(by_id, View.BASIC, call).name
-        schedule = f" ({_in_words(request.schedule)})"
+        when = request.schedule
+        schedule = f" ({when.cron if isinstance(when, CronSchedule) else f'every {when.interval}'})"
         room = MAX_COLUMN_BYTES - len(schedule.encode())
         return name.encode()[:room].decode(errors="ignore") + schedule
 
     def _create(self, request: CreateRecurringRunRequest, body: Mapping[str, object], call: Call) -> RecurringRun:
         begun = datetime.now(timezone.utc)
+        context = Context(subject=f"named '{request.display_name}'", resource=request.display_name)
+        post_it = post(_RECURRING_RUNS, body)
         try:
-            with explained(Context(subject=f"named '{request.display_name}'", resource=request.display_name)):
-                return _known(self._api.create(body, call))
+            return self._rest.ask(Operation.CREATE_RECURRING_RUN, post_it, RecurringRunJson, call, context).record()
         except NotSentError:
             raise
-        except _BROKEN as broken:
-            return self._made_all_the_same(request, body, begun, broken, spare_call(call))
+        except BROKEN as broken:
+            found = self._created_all_the_same(request, body, begun, spare_call(call))
+            if found is None:
+                raise broken from None
+            return found
 
-    def _made_all_the_same(
-        self,
-        request: CreateRecurringRunRequest,
-        body: Mapping[str, object],
-        begun: datetime,
-        broken: errors.AdapterError,
-        spare: Call,
-    ) -> RecurringRun:
-        """Looks for a recurring run that was made although the answer broke; raises what broke if there is none.
+    def _created_all_the_same(
+        self, request: CreateRecurringRunRequest, body: Mapping[str, object], begun: datetime, spare: Call
+    ) -> RecurringRun | None:
+        """Looks for a recurring run that was created although the answer broke.
 
-        It is ours, if it is the only one that was made since and is what was asked for in every respect.
+        It is ours if it is the only one that was created since and is what was requested in every respect.
         """
         query = ListQuery(_MAX_NAMESAKES, "", "created_at desc", (equals("display_name", request.display_name),))
         try:
-            with explained():
-                listed = self._api.list(query, request.namespace, str(body.get("experiment_id", "")), spare)
+            listed = self._list(query, request.namespace, str(body.get("experiment_id", "")), spare)
         except errors.AdapterError:
-            raise broken from None
-        found = [_known(item) for item in listed.recurring_runs]
+            return None
+        found = [item.record() for item in listed.recurring_runs]
         since = [item for item in found if item.created_at and item.created_at >= begun - _CLOCK_SKEW]
-        ours = [item for item in since if _is_what_was_asked(item, request, body)]
-        if len(ours) != 1:
-            raise broken
-        return ours[0]
+        ours = [item for item in since if _is_what_was_requested(item, request, body)]
+        return ours[0] if len(ours) == 1 else None
 
     def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Gets one recurring run.
+        """Gets a recurring run.
 
         Raises:
-            RecurringRunNotFoundError: There is none.
+            RecurringRunNotFoundError: It does not exist.
         """
-        with explained(_context(recurring_run_id)):
-            return _known(self._api.get(recurring_run_id, call))
+        request, context = Request("GET", _path(recurring_run_id)), _context(recurring_run_id)
+        return self._rest.ask(Operation.GET_RECURRING_RUN, request, RecurringRunJson, call, context).record()
 
     def list(self, where: ListRecurringRunsRequest, page: PageRequest, call: Call) -> Page[RecurringRun]:
-        """Lists recurring runs; an experiment that is named must be there, of which KFP says nothing."""
+        """Lists recurring runs; that a requested experiment exists is checked, as KFP does not."""
         experiment_id = self._experiments.get(where.experiment, call).experiment_id if where.experiment else ""
 
         def fetch(size: int, token: str) -> KfpPage[RecurringRun]:
-            with explained():
-                query = ListQuery(size, token, _sort(page.order))
-                found = self._api.list(query, where.namespace, experiment_id, call)
-            items = [_known(item) for item in found.recurring_runs]
-            return KfpPage(items, found.next_page_token, found.total_size)
+            query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS))
+            found = self._list(query, where.namespace, experiment_id, call)
+            return KfpPage([item.record() for item in found.recurring_runs], found.next_page_token, found.total_size)
 
         return gather(fetch, _weight, page.size, page.token)
 
+    def _list(self, query: ListQuery, namespace: str, experiment_id: str, call: Call) -> RecurringRunListJson:
+        request = Request("GET", _RECURRING_RUNS, query.pairs(namespace=namespace, experiment_id=experiment_id))
+        return self._rest.ask(Operation.LIST_RECURRING_RUNS, request, RecurringRunListJson, call)
+
     def enable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Switches a recurring run on."""
-        return self._switch(recurring_run_id, self._api.enable, call, on=True)
+        """Enables a recurring run."""
+        return self._switch(recurring_run_id, "enable", Operation.ENABLE_RECURRING_RUN, call, on=True)
 
     def disable(self, recurring_run_id: str, call: Call) -> RecurringRun:
-        """Switches a recurring run off."""
-        return self._switch(recurring_run_id, self._api.disable, call, on=False)
+        """Disables a recurring run."""
+        return self._switch(recurring_run_id, "disable", Operation.DISABLE_RECURRING_RUN, call, on=False)
 
-    def _switch(
-        self, recurring_run_id: str, change: Callable[[str, Call], None], call: Call, *, on: bool
-    ) -> RecurringRun:
-        """Switches on or off; after a broken answer, looks whether it is done."""
-        try:
-            with explained(_context(recurring_run_id)):
-                change(recurring_run_id, call)
-        except NotSentError:
-            raise
-        except errors.KfpUnavailableError:
-            found = self.get(recurring_run_id, call)
-            if found.enabled is not on:
-                raise
-            return found
-        return self.get(recurring_run_id, call)
+    def _switch(self, recurring_run_id: str, verb: str, operation: Operation, call: Call, *, on: bool) -> RecurringRun:
+        request, context = post(f"{_path(recurring_run_id)}:{verb}", {}), _context(recurring_run_id)
+        return ensure_changed(
+            lambda: self._rest.ask(operation, request, dict[str, object], call, context),
+            lambda: self.get(recurring_run_id, call),
+            lambda found: found.enabled is on,
+        )
 
     def delete(self, recurring_run_id: str, call: Call, *, allow_missing: bool) -> bool:
-        """Deletes a recurring run; after a broken answer, looks whether it is gone."""
-        try:
-            self._delete(recurring_run_id, call)
-        except errors.RecurringRunNotFoundError:
-            if allow_missing:
-                return False
-            raise
-        return True
-
-    def _delete(self, recurring_run_id: str, call: Call) -> None:
-        try:
-            with explained(_context(recurring_run_id)):
-                self._api.delete(recurring_run_id, call)
-        except NotSentError:
-            raise
-        except errors.KfpUnavailableError:
-            try:
-                self.get(recurring_run_id, call)
-            except errors.RecurringRunNotFoundError:
-                return
-            raise
+        """Deletes a recurring run; returns whether it existed."""
+        request, context = Request("DELETE", _path(recurring_run_id)), _context(recurring_run_id)
+        return ensure_gone(
+            lambda: self._rest.ask(Operation.DELETE_RECURRING_RUN, request, dict[str, object], call, context),
+            lambda: self.get(recurring_run_id, call),
+            errors.RecurringRunNotFoundError,
+            allow_missing=allow_missing,
+        )
 
 
-def _known(item: RecurringRunJson) -> RecurringRun:
-    """A recurring run with what KFP does not say but its schedule tells."""
-    found, now = item.to_domain(), datetime.now(timezone.utc)
-    return replace(found, ended=has_ended(found, now), computed_next_start_at=next_start(found, now))
+def _path(recurring_run_id: str) -> str:
+    return f"{_RECURRING_RUNS}/{segment(recurring_run_id)}"
 
 
-def _is_what_was_asked(item: RecurringRun, request: CreateRecurringRunRequest, body: Mapping[str, object]) -> bool:
+def _context(recurring_run_id: str) -> Context:
+    values = {"recurring_run_id": recurring_run_id}
+    return Context(subject=f"with id {recurring_run_id}", resource=recurring_run_id, values=values)
+
+
+def _body(
+    request: CreateRecurringRunRequest, version: PipelineVersion, experiment_id: str, parameters: Mapping[str, Json]
+) -> dict[str, object]:
+    """What KFP is sent to create; what is empty is left out."""
+    reference = {"pipeline_id": version.pipeline_id, "pipeline_version_id": version.pipeline_version_id}
+    schedule = _in_whole_seconds(request.schedule)
+    if isinstance(schedule, CronSchedule):
+        cron = _CronJson(schedule.cron, schedule.start_at, schedule.end_at)
+        trigger = _TriggerJson(cron_schedule=cron)
+    else:
+        seconds = str(int(schedule.interval.total_seconds()))
+        trigger = _TriggerJson(periodic_schedule=_PeriodicJson(seconds, schedule.start_at, schedule.end_at))
+    body: dict[str, object] = {
+        "display_name": request.display_name,
+        "description": request.description,
+        "pipeline_version_reference": reference,
+        "runtime_config": {"parameters": parameters} if parameters else None,
+        "service_account": request.service_account,
+        "max_concurrency": str(request.max_concurrency),
+        "trigger": msgspec.to_builtins(trigger),
+        "mode": "ENABLE" if request.enabled else "DISABLE",
+        "no_catchup": not request.catch_up,
+        "experiment_id": experiment_id,
+        "namespace": request.namespace,
+    }
+    return {key: value for key, value in body.items() if value}
+
+
+def _is_what_was_requested(item: RecurringRun, request: CreateRecurringRunRequest, body: Mapping[str, object]) -> bool:
     reference = {"pipeline_id": item.pipeline_id, "pipeline_version_id": item.pipeline_version_id}
     runtime_config = {"parameters": item.parameters} if item.parameters else None
     wanted = (request.display_name, request.description, request.enabled, request.max_concurrency, request.catch_up)
@@ -196,36 +297,24 @@ def _is_what_was_asked(item: RecurringRun, request: CreateRecurringRunRequest, b
         (item.display_name, item.description, item.enabled, item.max_concurrency, item.catch_up) == wanted
         and reference == body["pipeline_version_reference"]
         and runtime_config == body.get("runtime_config")
-        and _in_seconds(item.schedule) == _in_seconds(request.schedule)
+        and item.schedule is not None
+        and _in_whole_seconds(item.schedule) == _in_whole_seconds(request.schedule)
     )
 
 
-def _in_seconds(schedule: Schedule | None) -> Schedule | None:
-    """A schedule as KFP keeps it, with its times in whole seconds."""
-    if schedule is None:
-        return None
-    start, end = schedule.start_at, schedule.end_at
-    return replace(
-        schedule,
-        start_at=start.replace(microsecond=0) if start else None,
-        end_at=end.replace(microsecond=0) if end else None,
-    )
+def _in_whole_seconds(schedule: Schedule) -> Schedule:
+    """A schedule as KFP keeps it: with its times in UTC and in whole seconds."""
+
+    def whole(moment: datetime | None) -> datetime | None:
+        return moment.astimezone(timezone.utc).replace(microsecond=0) if moment else None
+
+    return replace(schedule, start_at=whole(schedule.start_at), end_at=whole(schedule.end_at))
 
 
-def _in_words(schedule: Schedule) -> str:
-    return schedule.cron if isinstance(schedule, CronSchedule) else f"every {schedule.interval}"
-
-
-def _context(recurring_run_id: str) -> Context:
-    return Context(
-        subject=f"with id {recurring_run_id}",
-        resource=recurring_run_id,
-        values={"recurring_run_id": recurring_run_id},
-    )
-
-
-def _sort(order: Order) -> str:
-    return _SORT_KEYS[order.field] + (" desc" if order.descending else " asc")
+def _number(text: str | int, most: int) -> int:
+    """A number of KFP's JSON; 0 for what is none, and at most what the contract has room for."""
+    digits = str(text)
+    return min(int(digits), most) if digits.isdecimal() and len(digits) <= _MAX_DIGITS else 0
 
 
 def _weight(item: RecurringRun) -> int:

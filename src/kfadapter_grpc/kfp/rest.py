@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.listing import Order
     from kfadapter_grpc.kfp.failures import Operation
     from kfadapter_grpc.kfp.transport import Transport
 
@@ -126,6 +127,11 @@ def set_only(values: Mapping[str, str]) -> dict[str, str]:
 def equals(key: str, value: str) -> dict[str, str]:
     """A predicate of a filter."""
     return {"operation": "EQUALS", "key": key, "string_value": value}
+
+
+def sort_by(order: Order, keys: Mapping[str, str]) -> str:
+    """The order of a listing in KFP's words; `keys` holds KFP's name of each field."""
+    return keys[order.field] + (" desc" if order.descending else " asc")
 
 
 @dataclass(frozen=True, slots=True)

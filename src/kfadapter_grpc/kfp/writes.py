@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.transport import NotSentError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.contract.call import Call
+
+T = TypeVar("T")
 
 SPARE_SECONDS = 10.0
 """How long looking after a failure, or undoing, may take."""
@@ -74,3 +76,43 @@ def ensure_deleted(
         except missing:
             return
         raise
+
+
+def ensure_gone(
+    delete: Callable[[], object],
+    look: Callable[[], object],
+    missing: type[errors.AdapterError],
+    *,
+    allow_missing: bool,
+) -> bool:
+    """Deletes something as `ensure_deleted` does; returns whether it was there, if it may be missing."""
+    try:
+        ensure_deleted(delete, look, missing)
+    except missing:
+        if allow_missing:
+            return False
+        raise
+    return True
+
+
+def ensure_changed(
+    change: Callable[[], object],
+    look: Callable[[], T],
+    is_changed: Callable[[T], bool],
+    unclear: tuple[type[errors.AdapterError], ...] = (errors.KfpUnavailableError,),
+) -> T:
+    """Changes something and returns it as it is then; after an `unclear` failure, looks whether it is changed.
+
+    Raises:
+        AdapterError: What `change` raised, if it had no effect.
+    """
+    try:
+        change()
+    except NotSentError:
+        raise
+    except unclear:
+        found = look()
+        if not is_changed(found):
+            raise
+        return found
+    return look()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.api.experiments import ExperimentApi
 from kfadapter_grpc.kfp.api.pipelines import PipelineApi, UploadForm
-from kfadapter_grpc.kfp.api.recurring_runs import RecurringRunApi
 from kfadapter_grpc.kfp.api.runs import RunApi
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import V2, Rest
@@ -15,19 +13,17 @@ from kfadapter_grpc.kfp.transport import Request, Transport
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
 
-__all__ = ["ExperimentApi", "KfpApi", "PipelineApi", "RecurringRunApi", "RunApi", "UploadForm"]
+__all__ = ["KfpApi", "PipelineApi", "RunApi", "UploadForm"]
 
 
 class KfpApi:
     """All endpoints, by area. Safe to use from many threads."""
 
     def __init__(self, transport: Transport) -> None:
-        self._rest = Rest(transport)
-        self.pipelines = PipelineApi(self._rest)
-        self.runs = RunApi(self._rest)
-        self.experiments = ExperimentApi(self._rest)
-        self.recurring_runs = RecurringRunApi(self._rest)
+        self.rest = Rest(transport)
+        self.pipelines = PipelineApi(self.rest)
+        self.runs = RunApi(self.rest)
 
     def health(self, call: Call) -> None:
         """Asks whether the server is well."""
-        self._rest.ask_raw(Operation.HEALTH, Request("GET", f"{V2}/healthz", public=True), dict[str, object], call)
+        self.rest.ask_raw(Operation.HEALTH, Request("GET", f"{V2}/healthz", public=True), dict[str, object], call)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.failures import KfpFailureError
+from kfadapter_grpc.kfp.experiments import ExperimentListJson
+from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.probes.bench import TAG
 from kfadapter_grpc.kfp.probes.probe import CannotTellError, DiffersError
-from kfadapter_grpc.kfp.rest import ListQuery, equals
+from kfadapter_grpc.kfp.rest import V2, ListQuery, equals
+from kfadapter_grpc.kfp.transport import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +151,8 @@ def _experiment(bench: Bench) -> dict[str, object]:
     """A KFP that serves several users has no experiment to fall back on."""
     if not bench.multi_user:
         return {}
-    found = bench.api.experiments.list(ListQuery(1), bench.namespace, bench.call()).experiments
+    request = Request("GET", f"{V2}/experiments", ListQuery(1).pairs(namespace=bench.namespace))
+    found = bench.api.rest.ask_raw(Operation.LIST_EXPERIMENTS, request, ExperimentListJson, bench.call()).experiments
     if not found:
         raise CannotTellError(f"there is no experiment in the namespace '{bench.namespace}' to run in")
     return {"experiment_id": found[0].experiment_id}

@@ -11,8 +11,8 @@ import msgspec
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
 from kfadapter_grpc.kfp.decoding import known_time
+from kfadapter_grpc.kfp.experiments import storage_state
 from kfadapter_grpc.kfp.inline_spec import read_origin
-from kfadapter_grpc.kfp.wire.experiments import storage_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
