@@ -1,4 +1,4 @@
-"""Download of a pipeline's text."""
+"""Download of a pipeline's text: from KFP, and from a stand-in with the times of a real one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.pipeline_text import MIB
-from benchmarks.results import ratio
+from benchmarks.results import added, ratio
 from benchmarks.rounds import take_turns, times
 from benchmarks.sides import ADAPTER, HTTP, SDK, unique
 from benchmarks.stage import PREFIX
+from benchmarks.stand_in import LARGE_VERSION_ID, PIPELINE_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,16 @@ def run(stage: Stage) -> Iterator[Row]:
         }
         row = times("download", f"Download {size} MiB", take_turns(sides, rounds), chart=True)
         yield replace(row, findings=(ratio(row, ADAPTER, HTTP), ratio(row, SDK, HTTP)))
+    size = SIZES[0] if stage.scale.quick else SIZES[-1]
+    version = f"{LARGE_VERSION_ID}{size * MIB:012d}"
+    sides = {
+        side: partial(caller.do, "download", PIPELINE_ID, version)
+        for side, caller in stage.callers(stage.real_stand_in_url(), HTTP, ADAPTER).items()
+    }
+    row = times(
+        "download", f"Download {size} MiB from a KFP with real times", take_turns(sides, 2 * stage.scale.rounds // 3)
+    )
+    yield replace(row, findings=(ratio(row, ADAPTER, HTTP, "at most 1.05 x", at_most=1.05), added(row, ADAPTER, HTTP)))
 
 
 def _prepare(stage: Stage, size: int) -> tuple[str, str]:

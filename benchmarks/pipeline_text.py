@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,6 +60,26 @@ def pipeline_text(size: int) -> bytes:
     tasks = "".join(_TASK.format(n=n) for n in numbers)
     text = "".join((*pieces, _ROOT, tasks, _END)).encode()
     return text + b"#" * (size - len(text) - 1) + b"\n"
+
+
+def pipeline_json(size: int) -> bytes:
+    """Writes a KFP v2 pipeline of about `size` bytes as KFP returns it: such steps as JSON."""
+    source = _SOURCE.replace("\\n", "\n")
+    rate = {"defaultValue": 0.1, "isOptional": True, "parameterType": "NUMBER_DOUBLE"}
+    command = ["sh", "-c", f"\ndef step(rate: float = 0.1):\n{source}\n"]
+    container = {"args": ["--executor_input", "{{$}}"], "command": command, "image": "python:3.11-slim"}
+    component = {"executorLabel": "exec-step", "inputDefinitions": {"parameters": {"rate": rate}}}
+    task = {"cachingOptions": {"enableCache": True}, "taskInfo": {"name": "step"}}
+    numbers = range(max(1, size // len(json.dumps([container, component, task], ensure_ascii=False).encode())))
+    spec = {
+        "components": {f"comp-step-{n}": component for n in numbers},
+        "deploymentSpec": {"executors": {f"exec-step-{n}": {"container": container} for n in numbers}},
+        "pipelineInfo": {"name": "benchmark"},
+        "root": {"dag": {"tasks": {f"step-{n}": task for n in numbers}}},
+        "schemaVersion": "2.1.0",
+        "sdkVersion": "kfp-2.17.0",
+    }
+    return json.dumps(spec, ensure_ascii=False).encode()
 
 
 def write_pipeline(folder: Path, size: int) -> Path:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from benchmarks.pipeline_text import write_pipeline
 from benchmarks.processes import Adapter, Caller, stand_in
 from benchmarks.sides import ADAPTER, HTTP, PAGE, SDK, HttpSide
-from benchmarks.stand_in import REAL
+from benchmarks.stand_in import REAL, REQUEST_SECONDS
 from kfadapter_embedded.process import start
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class Stage:
     def real_stand_in_url(self) -> str:
         """Where the KFP is that takes a real one's times."""
         return self._once("real stand-in", lambda: self._ends.enter_context(stand_in(self.home, REAL)))
+
+    def concurrent_stand_in_url(self) -> str:
+        """Where the KFP is that answers small requests as fast as a real one, many at once."""
+        return self._once("timed stand-in", lambda: self._ends.enter_context(stand_in(self.home, REQUEST_SECONDS)))
 
     def adapter(self, url: str) -> Adapter:
         """The adapter in front of a KFP."""

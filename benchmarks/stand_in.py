@@ -14,7 +14,10 @@ import asyncio
 import json
 import sys
 import time
+from functools import cache
 from urllib.parse import parse_qs, urlsplit
+
+from benchmarks.pipeline_text import pipeline_json
 
 NEW = "new-"
 """Begins the names of pipelines that are not there yet."""
@@ -22,12 +25,16 @@ PIPELINE_ID = "11111111-1111-4111-8111-111111111111"
 """The id of the one pipeline."""
 VERSION_ID = "22222222-2222-4222-8222-222222222222"
 """The id of its one version."""
+LARGE_VERSION_ID = "33333333-3333-4333-8333-"
+"""Begins the ids of versions whose size follows: twelve digits, in bytes."""
 REAL = "real"
 """The argument for the times of a real KFP."""
 UPLOAD_SECONDS = ((40_000, 0.017), (1 << 20, 0.300), (8 << 20, 2.683))
 """What KFP 2.17.0 takes for an upload or a version of so many bytes, in the order of sizes."""
 REQUEST_SECONDS = 0.003
 """What it takes for any other request."""
+SPEC_SECONDS = 4.834 / 42_000_000
+"""What it takes for each byte of a spec that it returns: it lists 1000 versions of 42 kB in 4.834 s."""
 _CREATED_AT = "2026-01-01T00:00:00Z"
 _HEAD_END = b"\r\n\r\n"
 
@@ -68,7 +75,7 @@ class _Connection(asyncio.Protocol):
             arrived = loop.time()
             body = bytes(self._body)
             answer = _answer(self._head, body)
-            seconds = _real_seconds(self._head, body) if self._real else self._seconds
+            seconds = _real_seconds(self._head, body, answer) if self._real else self._seconds
             self._head = b""
             self._body.clear()
             if self._real:  # one request at a time; asyncio's own timers are late by up to a millisecond
@@ -89,10 +96,10 @@ def _content_length(head: bytes) -> int:
     return int(rest.split(b"\r\n", 1)[0]) if found else 0
 
 
-def _real_seconds(head: bytes, body: bytes) -> float:
+def _real_seconds(head: bytes, body: bytes, answer: bytes) -> float:
     """What a real KFP takes: for an upload in proportion between the sizes that were measured."""
     if b"/pipelines/upload" not in head.split(b"\r\n", 1)[0]:
-        return REQUEST_SECONDS
+        return max(REQUEST_SECONDS, len(answer) * SPEC_SECONDS)
     size, seconds = UPLOAD_SECONDS[0]
     for larger, longer in UPLOAD_SECONDS[1:]:
         if len(body) <= larger:
@@ -145,11 +152,21 @@ def _answer(head: bytes, body: bytes) -> bytes:
 def _read(target: str) -> bytes:
     if "/pipelines/names/" in target:
         return _NOT_FOUND if f"/names/{NEW}" in target else _FOUND
+    if f"/versions/{LARGE_VERSION_ID}" in target:
+        return _large_version(int(target[-12:]))
     if "/versions/" in target:
         return _STORED_VERSION
     if "/pipelines?" in target or target.endswith("/pipelines"):
         return _LISTED
     return _FOUND if "/pipelines/" in target else _EMPTY
+
+
+@cache
+def _large_version(size: int) -> bytes:
+    version = json.dumps({**_VERSION, "pipeline_version_id": f"{LARGE_VERSION_ID}{size:012d}", "pipeline_spec": None})
+    data = version.encode().replace(b'"pipeline_spec": null', b'"pipeline_spec": ' + pipeline_json(size))
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    return head.encode() + data
 
 
 def _store(path: str, query: str, body: bytes) -> bytes:
