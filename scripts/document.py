@@ -19,7 +19,7 @@ from scripts import api_reference, cli_reference
 from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
 from kfadapter_grpc.kfp.error_table import ROWS, Row
 from kfadapter_grpc.kfp.probes import PROBES
-from kfadapter_grpc.metrics.catalog import CATALOG, NOTIFY_CATALOG, Metric
+from kfadapter_grpc.metrics.catalog import CATALOG, LEGACY_HTTP_CATALOG, NOTIFY_CATALOG, Metric
 from kfadapter_grpc.settings import setting_rows
 
 if TYPE_CHECKING:
@@ -168,6 +168,16 @@ Metrics of `kfadapter notify` at `KFADAPTER_NOTIFY_METRICS_LISTEN` ([training ma
 |---|---|---|---|
 """
 
+LEGACY_HTTP_METRICS_HEAD = """
+## The gateway for HTTP
+
+What `kfadapter legacy-http` reports at `KFADAPTER_LEGACY_HTTP_METRICS_LISTEN` ([legacy-http.md](../legacy-http.md)),
+`process_*` beside it.
+
+| Metric | Kind | Labels | |
+|---|---|---|---|
+"""
+
 ALERTS_HEAD = """
 ## Alerts
 
@@ -210,6 +220,8 @@ def metrics_page() -> str:
         + "".join(map(_metric_line, CATALOG))
         + NOTIFY_METRICS_HEAD
         + "".join(map(_metric_line, NOTIFY_CATALOG))
+        + LEGACY_HTTP_METRICS_HEAD
+        + "".join(map(_metric_line, LEGACY_HTTP_CATALOG))
         + ALERTS_HEAD
         + "".join(_alert_line(one) for it in groups for one in it["rules"])
     )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from kfadapter_grpc.addresses import MAX_PORT, is_loopback, split_address
+from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.auth.setting_checks import (
     CertificatePath,
     ClientCaPath,
@@ -31,9 +31,9 @@ from kfadapter_grpc.settings_sources import (
     PREFIX,
     Sources,
     TomlFile,
-    nearest,
     unknown_variables,
     variables_by_setting,
+    what_to_do_instead,
 )
 
 if TYPE_CHECKING:
@@ -159,13 +159,6 @@ class Settings(BaseSettings):
         description="Address to serve Prometheus metrics on, HOST:PORT; port 0 takes a free one, `off` serves none. "
         "Who can reach it learns numbers and names of RPCs, nothing of what they are about.",
     )
-    legacy_http: int | None = Field(
-        default=None,
-        ge=0,
-        le=MAX_PORT,
-        description="Port, on the host of `listen`, on which the Flask adapter's HTTP routes are answered for callers "
-        "that have not moved to gRPC yet; 0 takes a free one. Off unless set, and meant to be switched off one day.",
-    )
     kfp_url: str = Field(
         default="http://127.0.0.1:8888",
         description="Where Kubeflow Pipelines' REST API is; may have a path prefix. Without it, the old KUBEFLOW_HOST "
@@ -285,11 +278,6 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, _OldVariables(settings_cls)
 
-    @property
-    def legacy_http_listen(self) -> str:
-        """Where HTTP is answered, HOST:PORT; empty if it is not."""
-        return "" if self.legacy_http is None else f"{self.listen.rpartition(':')[0]}:{self.legacy_http}"
-
     @field_validator("listen", "health_listen")
     @classmethod
     def _check_listen(cls, listen: str, info: ValidationInfo) -> str:
@@ -392,8 +380,7 @@ def _line(mistake: ErrorDetails, sources: Sources) -> str:
     name = ".".join(map(str, mistake["loc"]))
     where = sources.where(str(mistake["loc"][0]))
     if mistake["type"] == "extra_forbidden":
-        near = nearest(name, Settings.model_fields)
-        return f"{name} ({where}): there is no such setting" + (f"; did you mean {near}?" if near else "")
+        return f"{name} ({where}): there is no such setting" + what_to_do_instead(name, Settings.model_fields)
     said = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] != "value_error":
         said = f"{said[0].lower()}{said[1:]}, not '{mistake['input']}'"

@@ -47,9 +47,31 @@ _OF_NOTIFIERS = (
     "SINCE",
     "URL",
 )
-OTHER_VARIABLES = frozenset({"CONFIG", "FAMILY", *_OF_CALLERS, *(f"NOTIFY_{name}" for name in _OF_NOTIFIERS)})
+_OF_LEGACY_HTTP = (
+    "DRAIN_SECONDS",
+    "GRACE_SECONDS",
+    "INSECURE_LISTEN",
+    "LISTEN",
+    "LOG_FORMAT",
+    "LOG_LEVEL",
+    "MAX_UPLOAD_BYTES",
+    "METRICS_LISTEN",
+    "TLS_CERTIFICATE",
+    "TLS_CLIENT_CA",
+    "TLS_KEY",
+)
+OTHER_VARIABLES = frozenset(
+    {"CONFIG", "FAMILY", *_OF_CALLERS}
+    | {f"NOTIFY_{name}" for name in _OF_NOTIFIERS}
+    | {f"LEGACY_HTTP_{name}" for name in _OF_LEGACY_HTTP}
+)
 """The variables, without the prefix, that are not the server's settings: the command line's and the runner's."""
 
+GONE = {
+    "legacy_http": "the Flask adapter's routes have a process of their own, beside this one: "
+    "kfadapter legacy-http --target HOST:PORT --listen HOST:PORT",
+}
+"""Settings that there were, and what to do instead."""
 _SERVICE_LINK = re.compile(
     r"(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d+|PORT=\w+://.*|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)"
 )
@@ -145,13 +167,16 @@ def unknown_variables(variables: Mapping[str, str], settings: Collection[str]) -
     for name, variable in sorted(variables.items()):
         known = name in settings or name.upper() in OTHER_VARIABLES or _is_service_link(name, variable)
         if not known:
-            near = nearest(name, {*settings, *(other.lower() for other in OTHER_VARIABLES)})
-            yield f"{variable}: there is no such variable" + (f"; did you mean {PREFIX}{near.upper()}?" if near else "")
+            names = {*settings, *(other.lower() for other in OTHER_VARIABLES)}
+            yield f"{variable}: there is no such variable{what_to_do_instead(name, names, PREFIX)}"
 
 
-def nearest(name: str, names: Collection[str]) -> str:
-    """Finds the name that somebody may have meant; empty if none is near."""
-    return next(iter(difflib.get_close_matches(name, sorted(names), n=1)), "")
+def what_to_do_instead(name: str, names: Collection[str], prefix: str = "") -> str:
+    """Returns the end of the sentence that there is no such name: what has replaced it, or the nearest name."""
+    if name in GONE:
+        return f" any more: {GONE[name]}"
+    near = next(iter(difflib.get_close_matches(name, sorted(names), n=1)), "")
+    return f"; did you mean {prefix}{near.upper() if prefix else near}?" if near else ""
 
 
 def _is_service_link(name: str, variable: str) -> bool:

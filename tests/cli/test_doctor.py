@@ -33,7 +33,6 @@ from kfadapter_grpc.doctor.server import (
     file_system,
     listening,
     listening_for_health,
-    listening_for_http,
     listening_for_metrics,
     shown_certificate,
     upload_folder,
@@ -463,19 +462,6 @@ def test_an_address_for_health(adapter: str) -> None:
 
 
 @pytest.mark.slow
-def test_an_address_for_http() -> None:
-    """The address of HTTP is well when there is none, when it is free, and when an adapter says there that it lives."""
-    assert "none" in listening_for_http(Settings.load()).what
-    assert "free" in listening_for_http(Settings.load(legacy_http=0)).what
-    with AdapterServer(Settings.load(listen="127.0.0.1:0", legacy_http=0), [], lambda: True) as server:
-        port = int(server.legacy_http_address.rpartition(":")[2])
-        verdict = listening_for_http(Settings.load(legacy_http=port))
-    assert (verdict.status, "already" in verdict.what) == (Status.OK, True)
-    with socket.create_server(("127.0.0.1", 0)) as stranger:
-        verdict = listening_for_http(Settings.load(legacy_http=stranger.getsockname()[1]))
-    assert verdict.status is Status.FAILED
-
-
 def test_an_address_for_metrics() -> None:
     """The address of metrics is well when they are off, when it is free, and when an adapter answers with its own."""
     assert "off" in listening_for_metrics(Settings.load(metrics_listen="off")).what

@@ -16,6 +16,7 @@ from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.settings_sources import GONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def taken_port() -> Iterator[int]:
 
 def test_every_setting_has_an_option() -> None:
     """What the server can be told, it can be told on the command line; nothing else is offered."""
-    assert set(inspect.signature(serve).parameters) == {*Settings.model_fields, "config", "check"}
+    assert set(inspect.signature(serve).parameters) == {*Settings.model_fields, *GONE, "config", "check"}
 
 
 @pytest.mark.parametrize("log_format", LogFormat)

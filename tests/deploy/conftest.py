@@ -56,8 +56,8 @@ class Installation:
 
     @property
     def ports(self) -> dict[str, int]:
-        """The ports of the adapter's container, by name."""
-        return {port["name"]: port["containerPort"] for port in self.adapter["ports"]}
+        """The ports of the containers, by name."""
+        return {port["name"]: port["containerPort"] for one in self.containers for port in one.get("ports", [])}
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -92,13 +92,12 @@ def test_variables_come_from_the_config_map(installed: Installation) -> None:
 
 def test_ports_are_those_that_are_listened_on(installed: Installation) -> None:
     """Each port of the container is one that the adapter listens on, and each Service leads to one of them."""
-    listens = {"grpc": "listen", "metrics": "metrics_listen", "health": "health_listen", "legacy-http": "legacy_http"}
-    for name, port in installed.ports.items():
-        assert port == installed.port_of(listens[name])
+    listens = {"grpc": "listen", "metrics": "metrics_listen", "health": "health_listen"}
+    for port in installed.adapter["ports"]:
+        assert port["containerPort"] == installed.port_of(listens[port["name"]])
     for service in installed.all("Service"):
         for port in service["spec"]["ports"]:
             assert port["port"] == installed.ports[port["targetPort"]]
-    assert ("legacy-http" in installed.ports) == (installed.setting("legacy_http") != "None")
     assert ("health" in installed.ports) != installed.setting("health_listen").startswith("127.")
 
 
@@ -203,7 +202,7 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
     policy = installed.one("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     inward = [(port["port"], bool(rule["from"])) for rule in policy["ingress"] for port in rule["ports"]]
-    taken = (installed.ports.get(name) for name in ("grpc", "legacy-http", "metrics"))
+    taken = (installed.ports.get(name) for name in ("grpc", "legacy-http", "metrics", "legacy-metrics"))
     assert inward == [(port, True) for port in taken if port]
     outward = {port["port"] for rule in policy.get("egress", []) for port in rule["ports"]}
     kfp = urlsplit(installed.setting("kfp_url"))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from tests.contract.running import eventually
 from tests.e2e.conftest import PROGRAM, ROOT, SECONDS, serve
-from tests.legacy_http.calling import Caller
+from tests.legacy_http.calling import Caller, process
 from tests.notices.receiving import Receiving, receiving
 
 from kfadapter_grpc.client import Client, DeadlineError
@@ -196,10 +196,10 @@ def told(receiver: Receiving, jobs: Mapping[str, str]) -> dict[str, tuple[str, s
 @contextmanager
 def scene(kfp_url: str, folder: Path) -> Iterator[Scene]:
     """Starts an adapter, and has the training manager upload a pipeline."""
-    legacy, port = free_port(), free_port()
+    port = free_port()
     name = f"tm-{uuid.uuid4().hex[:12]}"
-    with serve(kfp_url, "--legacy-http", str(legacy)) as adapter:
-        manager = ByTurns(Moved(adapter.target), Unchanged(f"127.0.0.1:{legacy}"))
+    with serve(kfp_url) as adapter, process(adapter.target) as (_, address, _):
+        manager = ByTurns(Moved(adapter.target), Unchanged(address))
         manager.upload(name, SLEEPS)
         yield Scene(adapter.target, manager, name, folder / "notices.db", port)
         with Client(adapter.target) as client:

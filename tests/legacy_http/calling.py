@@ -1,25 +1,32 @@
-"""An adapter that answers HTTP, and a caller who talks to it as the training manager does."""
+"""An adapter with the gateway before it, and a caller who talks to it as the training manager does."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from kfadapter_grpc.client import Client
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.upload import UploadLimits
 from kfadapter_grpc.watch import WatchPoller
+from kfadapter_oran.legacy_http.app import LegacyHttp
+from kfadapter_oran.legacy_http.process import LegacyHttpServer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 WAIT_SECONDS = 30.0
 """How long a test waits for what must come about."""
@@ -52,8 +59,11 @@ class Reply:
 class Caller:
     """Sends requests, each over a connection of its own."""
 
-    def __init__(self, address: str, context: ssl.SSLContext | None = None, token: str = "") -> None:
-        """Calls HOST:PORT, over TLS if there is a context."""
+    def __init__(
+        self, address: str, context: ssl.SSLContext | None = None, token: str = "", source: str = "127.0.0.1"
+    ) -> None:
+        """Calls HOST:PORT from `source`, over TLS if there is a context."""
+        self._source = source, 0
         self.address = address
         self._context = context
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -97,7 +107,7 @@ class Caller:
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._context is None:
-            return http.client.HTTPConnection(self.address, timeout=WAIT_SECONDS)
+            return http.client.HTTPConnection(self.address, timeout=WAIT_SECONDS, source_address=self._source)
         return http.client.HTTPSConnection(self.address, timeout=WAIT_SECONDS, context=self._context)
 
 
@@ -114,15 +124,70 @@ def form(*parts: tuple[str, bytes], file_name: str | None = "file") -> bytes:
     return bytes(body) + f"--{BOUNDARY}--\r\n".encode()
 
 
+@dataclass(frozen=True)
+class Gateway:
+    """The gateway, and the adapter behind it."""
+
+    adapter: AdapterServer
+    app: LegacyHttp
+    server: LegacyHttpServer
+
+    @property
+    def address(self) -> str:
+        """Where HTTP is answered."""
+        return self.server.address
+
+    @property
+    def caller(self) -> Caller:
+        """Calls over HTTP."""
+        return Caller(self.server.address)
+
+
 @contextmanager
-def adapter(kfp_url: str, **settings: object) -> Iterator[AdapterServer]:
-    """Runs an adapter as the process builds it, with HTTP on a free port."""
+def serving(kfp_url: str, **settings: object) -> Iterator[AdapterServer]:
+    """Runs an adapter as its process builds it."""
     with ExitStack() as stack:
-        loaded = Settings.load(
-            config=None, **{"listen": "127.0.0.1:0", "legacy_http": 0, "kfp_url": kfp_url, **settings}
-        )
+        loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", "kfp_url": kfp_url, **settings})
         limits = UploadLimits(max_bytes=loaded.max_upload_bytes, directory=loaded.upload_dir)
         backend = stack.enter_context(closing(connect_as_set(loaded, limits.place)))
         watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
         served = servicers(backend, watches, limits, loaded.namespace)
         yield stack.enter_context(AdapterServer(loaded, served, lambda: True, watches.drain))
+
+
+@contextmanager
+def gateway(
+    adapter: AdapterServer,
+    *,
+    max_upload_bytes: int = 32 * 2**20,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    token: str | None = None,
+) -> Iterator[Gateway]:
+    """Runs the gateway before an adapter, on a free port."""
+    app = LegacyHttp(Client(adapter.address, token=token), max_upload_bytes=max_upload_bytes)
+    with LegacyHttpServer("127.0.0.1:0", app, tls) as server:
+        yield Gateway(adapter, app, server)
+
+
+@contextmanager
+def adapter(kfp_url: str, **settings: Any) -> Iterator[Gateway]:  # noqa: ANN401 - values of any setting
+    """Runs both; `max_upload_bytes` is the limit of both."""
+    limit = {"max_upload_bytes": settings["max_upload_bytes"]} if "max_upload_bytes" in settings else {}
+    with serving(kfp_url, **settings) as server, gateway(server, **limit) as made:
+        yield made
+
+
+@contextmanager
+def process(target: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """Runs `kfadapter legacy-http`; yields it, and its addresses for HTTP and for metrics."""
+    program = str(Path(sys.executable).parent / "kfadapter")
+    free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-format", "json"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KFADAPTER_")}
+    command = [program, "legacy-http", "--target", target, *free, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as running:
+        try:
+            assert running.stderr is not None
+            serving = next(line for line in map(json.loads, running.stderr) if line["event"] == "serving")
+            yield running, serving["address"], serving["metrics"]
+        finally:
+            running.kill()

@@ -15,7 +15,7 @@ from kfadapter_grpc.client import Client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.server import AdapterServer
+    from tests.legacy_http.calling import Gateway
 
 PIPELINES = Path(__file__).parents[1] / "data" / "pipelines"
 
@@ -31,22 +31,22 @@ def _drop(*_: object) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def server(embedded_url: str) -> Iterator[AdapterServer]:
+def server(embedded_url: str) -> Iterator[Gateway]:
     """An adapter that tests share."""
     with adapter(embedded_url) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def caller(server: AdapterServer) -> Caller:
+def caller(server: Gateway) -> Caller:
     """A caller of it over HTTP."""
-    return Caller(server.legacy_http_address)
+    return server.caller
 
 
 @pytest.fixture(scope="session")
-def client(server: AdapterServer) -> Iterator[Client]:
+def client(server: Gateway) -> Iterator[Client]:
     """A caller of it over gRPC."""
-    with Client(server.address) as made:
+    with Client(server.adapter.address) as made:
         yield made
 
 

@@ -68,14 +68,14 @@ def test_fault_3_a_run_is_known_by_its_label_after_a_restart(embedded_url: str, 
     """Which run belongs to which job was forgotten with the process; now any adapter finds it in KFP."""
     job = f"job-{uuid.uuid4().hex[:8]}"
     run_id = caller.execute(job, details(name)).json()["run_id"]
-    with adapter(embedded_url) as restarted, Client(restarted.address) as client:
+    with adapter(embedded_url) as restarted, Client(restarted.adapter.address) as client:
         assert [run.run_id for run in client.list_runs(labels={"trainingjob_id": job})] == [run_id]
 
 
 def test_fault_4_nothing_waits_for_a_slow_kfp() -> None:
     """Every request waited behind one lock; now one that KFP holds up holds up no other."""
     with ScriptedKfp() as kfp, adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
-        caller = Caller(server.legacy_http_address)
+        caller = server.caller
         kfp_that_waits = Waiting()
         kfp.on("GET", "/runs/", kfp_that_waits)
         slow = threads.submit(caller.get, f"/runs/{NOBODY}")
@@ -210,7 +210,7 @@ def test_fault_11_kfp_that_is_away_is_told() -> None:
     with ScriptedKfp() as gone:
         url = gone.url
     with adapter(url) as server:
-        reply = Caller(server.legacy_http_address).get("/experiments/x")
+        reply = server.caller.get("/experiments/x")
         reply.refusal(503, "KFP_UNAVAILABLE")
         assert reply.headers["retry-after"] == "2"
 
@@ -218,5 +218,5 @@ def test_fault_11_kfp_that_is_away_is_told() -> None:
 def test_fault_11_the_namespace_is_asked_for() -> None:
     """Namespaces were ignored; now KFP is asked in the one that the adapter is configured with."""
     with ScriptedKfp() as kfp, adapter(kfp.url, namespace="ml") as server:
-        Caller(server.legacy_http_address).get("/experiments")
+        server.caller.get("/experiments")
         assert any("namespace=ml" in path for path in kfp.paths("GET"))

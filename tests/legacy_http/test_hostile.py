@@ -40,7 +40,7 @@ def caller() -> Iterator[Caller]:
         kfp.on("GET", "/versions", answers(200, {"pipeline_versions": [version], "total_size": 1}))
         for method in ("GET", "POST", "DELETE"):
             kfp.on(method, "", refused)
-        yield Caller(server.legacy_http_address)
+        yield server.caller
     patched.undo()
 
 

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 from tests.contract.running import eventually
-from tests.legacy_http.calling import FORM, Caller, adapter, form
+from tests.legacy_http.calling import FORM, Caller, form
 from tests.training_jobs import details
 
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.server.process import _tell_of_http
 from kfadapter_oran.legacy_http.routes import ROUTES
 
 if TYPE_CHECKING:
@@ -148,29 +146,3 @@ def test_the_document_lists_every_route() -> None:
     text = (Path(__file__).parents[2] / "docs" / "legacy-http.md").read_text("utf-8")
     listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
     assert listed == {f"{route.method} {route.path}" for route in ROUTES}
-
-
-@pytest.mark.parametrize(
-    ("port", "legacy_http", "said"),
-    [
-        ("5001", None, "KF_ADAPTER_PORT does not open HTTP here"),
-        ("5001", 0, "until all callers use gRPC"),
-        ("", None, ""),
-    ],
-)
-def test_the_flask_adapters_own_variable(
-    port: str, legacy_http: int | None, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """KF_ADAPTER_PORT opens nothing, and the log says so; where HTTP is open, it says until when."""
-    monkeypatch.setenv("KF_ADAPTER_PORT", port)
-    with adapter("http://127.0.0.1:1", legacy_http=legacy_http) as server, capture_logs() as lines:
-        _tell_of_http(server, structlog.get_logger())
-    assert len(lines) == bool(said)
-    assert all(said in line["event"] for line in lines)
-
-
-def test_off_by_default(embedded_url: str) -> None:
-    """Without the setting nothing listens for HTTP."""
-    with adapter(embedded_url, legacy_http=None) as server:
-        assert server.legacy_http_address == ""
-        assert "legacy_http" not in server.who_may_call()

@@ -10,7 +10,7 @@ import pytest
 
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
-from kfadapter_grpc.training_manager.http_status import CLIENT_CLOSED_REQUEST, http_status
+from kfadapter_oran.answers import CLIENT_CLOSED_REQUEST, http_status
 
 STATUSES = {
     "PIPELINE_NOT_FOUND": 404,

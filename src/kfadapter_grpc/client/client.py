@@ -33,7 +33,7 @@ from kfadapter_grpc.contract.pipelines import (
 from kfadapter_grpc.methods import DOWNLOAD_SECONDS, download_seconds, upload_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
@@ -97,11 +97,19 @@ class Client(WatchCalls, ExperimentCalls, RecurringRunCalls):
         )
         super().__init__(Connection(address, timeout, credentials), namespace)
 
-    @classmethod
-    def over(cls, connection: Connection, namespace: str = "") -> Self:
-        """Makes a client that calls over a connection which somebody else has made, and closes."""
-        client = cls.__new__(cls)
-        super(Client, client).__init__(connection, namespace)
+    def on_behalf(self, *, request_id: str, authorization: Sequence[str] = (), seconds: float | None = None) -> Client:
+        """Returns a client over the same channel for one request of another caller, as gateways need it.
+
+        Args:
+            request_id: Sent with every call, for the adapter's log.
+            authorization: The caller's `authorization`; if empty, this client's own token is sent.
+            seconds: How long all calls may take together; if unset, each takes what the contract says.
+
+        Raises:
+            CredentialsError: The authorization would go to another machine without TLS.
+        """
+        client = Client.__new__(Client)
+        super(Client, client).__init__(self._connection.on_behalf(request_id, authorization, seconds), self._namespace)
         return client
 
     @property

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 
 from kfadapter.v1 import pipeline_pb2, pipeline_pb2_grpc
-from kfadapter_grpc.client.credentials import is_this_machine
+from kfadapter_grpc.client.credentials import AUTHORIZATION_KEY, is_this_machine
 from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
 from kfadapter_grpc.methods import METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from google.protobuf.message import Message
 
@@ -143,6 +144,31 @@ class Connection:
         if channel is not None:
             channel.close()
 
+    def on_behalf(self, request_id: str, authorization: Sequence[str], seconds: float | None) -> Connection:
+        """Returns a connection over the same channel for one request of another caller.
+
+        Args:
+            request_id: Sent with every call.
+            authorization: The caller's `authorization`; if empty, this connection's own token is sent.
+            seconds: How long all calls may take together; None: each as on this connection.
+
+        Raises:
+            CredentialsError: The authorization would go to another machine without TLS.
+        """
+        if authorization:
+            self._credentials.check(self.target)
+        with self._lock:
+            channel = self._open()
+        who = [(AUTHORIZATION_KEY, value) for value in authorization] or self._credentials.token.metadata()
+        return _RequestConnection(
+            self.target,
+            self._timeout,
+            self._credentials,
+            channel=channel,
+            metadata=((REQUEST_ID_KEY, request_id), *who),
+            seconds=seconds,
+        )
+
     def unary(self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
         """Makes a call with one request and one answer; it may take what the contract says of the request's RPC.
 
@@ -261,6 +287,37 @@ class Connection:
     def _within(self, default: float) -> float | None:
         """How many seconds a call may take that takes `default` unless a timeout was set; None: no limit of its own."""
         return default if self._timeout is None else self._timeout
+
+
+class _RequestConnection(Connection):
+    """Calls that one request of another caller causes, over a channel that stays open behind it."""
+
+    def __init__(
+        self,
+        target: str,
+        timeout: float | None,
+        credentials: Credentials,
+        *,
+        channel: grpc.Channel,
+        metadata: tuple[tuple[str, str], ...],
+        seconds: float | None,
+    ) -> None:
+        super().__init__(target, timeout, credentials)
+        self._channel = channel
+        self._metadata = metadata
+        self._ends = None if seconds is None else time.monotonic() + seconds
+
+    def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
+        """What every call carries: the request's own id, and its caller."""
+        del request_id
+        return self._metadata
+
+    def close(self) -> None:
+        """Leaves the channel open."""
+
+    def _within(self, default: float) -> float | None:
+        allowed = super()._within(default)
+        return allowed if self._ends is None else max(0.001, min(default, self._ends - time.monotonic()))
 
 
 def new_request_id() -> str:

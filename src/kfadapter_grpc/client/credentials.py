@@ -137,18 +137,20 @@ class Credentials:
     Attributes:
         tls: How to know the adapter; None: plain text.
         token: Who the client is.
+        insecure_token: Whether a token may go to another machine without TLS.
     """
 
     tls: Tls | None
     token: Token
+    insecure_token: bool = False
 
-    def check(self, target: str, *, insecure_token: bool) -> None:
-        """Sees whether a token would go where others can read it.
+    def check(self, target: str) -> None:
+        """Checks that a token would not go where others can read it, unless that is accepted.
 
         Raises:
-            CredentialsError: It would, and nobody said that it may.
+            CredentialsError: It would.
         """
-        if self.token and self.tls is None and not insecure_token and not is_this_machine(target):
+        if self.tls is None and not self.insecure_token and not is_this_machine(target):
             raise CredentialsError(
                 f"a token would go to {target} without TLS, where others can read it on its way; use TLS, or accept "
                 f"the risk with insecure_token (--insecure-token, {INSECURE_TOKEN_VARIABLE})"
@@ -184,10 +186,12 @@ def make_credentials(
     if tls is None or tls is True:
         tls = Tls.try_from_environment(environment) or (Tls() if tls else None)
     given = token is not None or token_file is not None
-    made = Credentials(tls or None, Token(token, token_file) if given else Token.from_environment(environment))
     if insecure_token is None:
         insecure_token = _is_on(environment.get(INSECURE_TOKEN_VARIABLE, ""))
-    made.check(target, insecure_token=insecure_token)
+    who = Token(token, token_file) if given else Token.from_environment(environment)
+    made = Credentials(tls or None, who, insecure_token)
+    if who:
+        made.check(target)
     return made
 
 

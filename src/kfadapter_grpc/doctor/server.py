@@ -25,7 +25,6 @@ from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
 from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
 from kfadapter_grpc.settings import Settings, SettingsError
-from kfadapter_oran.legacy_http.messages import LIVENESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -34,7 +33,6 @@ MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 """File systems that keep files in memory."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _METRICS = "metrics address"
-_HTTP = "HTTP address"
 _ANSWER_BYTES = 4 * 2**20
 _ASK_SECONDS = 3
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked for, not listened on
@@ -162,14 +160,6 @@ def listening_for_metrics(settings: Settings) -> Verdict:
     return _address(_METRICS, settings.metrics_listen, "KFADAPTER_METRICS_LISTEN", _taken_for_metrics)
 
 
-def listening_for_http(settings: Settings) -> Verdict:
-    """The same for the address of the Flask adapter's routes, where an adapter says that it lives."""
-    if not settings.legacy_http_listen:
-        return ok(_HTTP, "none: the Flask adapter's routes are not answered")
-    taken = _taken_for_http if settings.tls_certificate is None else _taken_with_tls
-    return _address(_HTTP, settings.legacy_http_listen, "KFADAPTER_LEGACY_HTTP", taken)
-
-
 def _address(check: str, listen: str, variable: str, taken: Callable[[str, str, str], Verdict]) -> Verdict:
     try:
         try_address(listen)
@@ -210,13 +200,6 @@ def _taken_for_metrics(check: str, listen: str, variable: str) -> Verdict:
     if BUILD.name.encode() not in _got(listen, METRICS_PATH):
         return _foreign(check, listen, variable)
     return ok(check, f"an adapter answers with its metrics on {listen} already")
-
-
-def _taken_for_http(check: str, listen: str, variable: str) -> Verdict:
-    """Asks there for what the Flask adapter says, too: they are told apart by nothing else."""
-    if _got(listen, "/liveness") != LIVENESS:
-        return _foreign(check, listen, variable)
-    return ok(check, f"an adapter, this or the Flask one, answers on {listen} already")
 
 
 def _got(listen: str, path: str) -> bytes:
@@ -260,6 +243,5 @@ LOCAL_CHECKS: tuple[Callable[[Settings], Verdict], ...] = (
     listening,
     listening_for_health,
     listening_for_metrics,
-    listening_for_http,
 )
 """What is looked at on this machine, in order."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.errors import DrainingError, OverloadedError
-from kfadapter_grpc.interceptors.in_process import InProcessContext
 from kfadapter_grpc.methods import CallKind
 
 if TYPE_CHECKING:
@@ -73,9 +72,7 @@ class Admission:
             DrainingError: The server is about to stop.
         """
         kind, caller = rpc.method.kind, rpc.caller.name if rpc.caller else rpc.context.peer()
-        # Who makes calls in this process has refused new requests already; what is begun is to end.
-        begun = isinstance(rpc.context, InProcessContext)
-        self._enter(kind, caller, begun=begun)
+        self._enter(kind, caller)
         try:
             yield
         finally:
@@ -100,11 +97,11 @@ class Admission:
         with self._changed:
             return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
 
-    def _enter(self, kind: CallKind, caller: str, *, begun: bool) -> None:
+    def _enter(self, kind: CallKind, caller: str) -> None:
         name, limit = self.bounds.of(kind)
         with self._changed:
-            if self._draining and not begun:
-                raise draining()
+            if self._draining:
+                raise DrainingError("this adapter is shutting down; try again, another one or the next one answers")
             taken, held, share = self._inflight[kind], self._held[kind, caller], limit // SHARE
             if taken >= limit:
                 raise _overloaded(f"the adapter serves {limit} calls of this kind already ({name})", name, limit)
@@ -123,11 +120,6 @@ class Admission:
             if not self._held[kind, caller]:
                 del self._held[kind, caller]
             self._changed.notify_all()
-
-
-def draining() -> DrainingError:
-    """Makes the error for a call that comes when the adapter is about to stop."""
-    return DrainingError("this adapter is shutting down; try again, another one or the next one answers")
 
 
 def _overloaded(text: str, bound: str, limit: int) -> OverloadedError:

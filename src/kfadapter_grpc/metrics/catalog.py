@@ -67,8 +67,7 @@ SENT = Metric(
 LEGACY_HTTP = Metric(
     "kfadapter_legacy_http_requests_total",
     "counter",
-    "Requests over HTTP, where `legacy_http` is set, by route and status; while it grows, somebody has yet to move to "
-    "gRPC.",
+    "Requests over HTTP, by route and status; while it grows, some callers have yet to move to gRPC.",
     ("route", "status"),
 )
 
@@ -142,7 +141,6 @@ CATALOG: tuple[Metric, ...] = (
     LIMIT,
     RECEIVED,
     SENT,
-    LEGACY_HTTP,
     KFP_REQUESTS,
     KFP_SECONDS,
     KFP_ERRORS,
@@ -168,3 +166,6 @@ NOTIFY_CATALOG: tuple[Metric, ...] = (
     NOTIFIER_BUILD,
 )
 """Those of a notifier, of which the process itself is measured, too."""
+
+LEGACY_HTTP_CATALOG: tuple[Metric, ...] = (LEGACY_HTTP,)
+"""Those of `kfadapter legacy-http`, of which the process itself is measured, too."""

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
-from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.metrics.calls import CallMetrics
-from kfadapter_grpc.metrics.instruments import counter
 from kfadapter_grpc.metrics.kfp import KfpMetrics
 from kfadapter_grpc.metrics.state import ServerState
 
@@ -34,11 +32,6 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self.calls = CallMetrics(self._registry)
         self.kfp = KfpMetrics(self._registry)
-        self._legacy_http = counter(catalog.LEGACY_HTTP, self._registry)
-
-    def count_http(self, route: str, status: int) -> None:
-        """Counts an answer over HTTP."""
-        self._legacy_http.labels(route, str(status)).inc()
 
     def read_from(self, server: AdapterServer, watches: WatchPoller, lines: LogWriter) -> None:
         """Has the state of the server told, too."""

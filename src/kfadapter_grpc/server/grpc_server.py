@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE  # type: ignore[import-untyped]
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
 
-from kfadapter_grpc.daemon.listening import bind, bound_socket
+from kfadapter_grpc.daemon.listening import bind
 from kfadapter_grpc.health import Health, HealthMonitor
 from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, layers
-from kfadapter_grpc.interceptors.in_process import InProcess
 from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.server.health_listener import HealthListener
 from kfadapter_grpc.server.reflection import add_reflection
 from kfadapter_grpc.server.security import Security
 from kfadapter_grpc.services import add_servicer
-from kfadapter_oran.legacy_http import LegacyHttp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +78,6 @@ class AdapterServer:
         on_drain: Callable[[], None] = lambda: None,
         *,
         observers: Sequence[Layer] = (),
-        on_http: Callable[[str, int], None] = lambda _route, _status: None,
     ) -> None:
         """Builds the server; it listens when it is started.
 
@@ -91,7 +87,6 @@ class AdapterServer:
             probe: Tells whether KFP answers, within a few seconds.
             on_drain: Ends calls that would not end by themselves; called when no new ones are taken any more.
             observers: Layers that see what becomes of each call.
-            on_http: Is told the route and the status of each answer over HTTP.
 
         Raises:
             SettingsError: A file with certificates or tokens is wrong; it was not when the settings were loaded.
@@ -112,14 +107,7 @@ class AdapterServer:
             layers(self._security.authentication, self.admission, ask_as_caller=as_caller, observers=observers)
         )
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
-        self._in_process = InProcess(calls)
         self._add_services(servicers)
-        self._legacy_http = self._made_legacy_http(bounds, on_http)
-
-    @property
-    def legacy_http_address(self) -> str:
-        """Where HTTP is answered, HOST:PORT; empty if it is not."""
-        return self._legacy_http.address if self._legacy_http else ""
 
     @property
     def kfp_answers(self) -> bool:
@@ -148,8 +136,6 @@ class AdapterServer:
         self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
         self._health_listener.start()
         self._server.start()
-        if self._legacy_http:
-            self._legacy_http.start(bound_socket(self._legacy_http.address, "--legacy-http"))
         self._security.start()
         self._monitor.start()
         self._health.serve()
@@ -158,8 +144,7 @@ class AdapterServer:
     def who_may_call(self) -> dict[str, object]:
         """Tells, for the log, what callers are asked for, and where health is told without TLS."""
         where = {"health_address": self._health_listener.address} if self._health_listener.address else {}
-        http = {"legacy_http": self.legacy_http_address} if self.legacy_http_address else {}
-        return {**self._security.summary(), **where, **http}
+        return {**self._security.summary(), **where}
 
     def drain(self) -> bool:
         """Lets the server run dry: NOT_SERVING, a pause, no new calls, the rest of the grace for running ones.
@@ -171,11 +156,7 @@ class AdapterServer:
         self._stopping.wait(self._settings.drain_seconds)
         self.admission.drain()
         self._on_drain()
-        ends = time.monotonic() + self._settings.grace_seconds
-        if self._legacy_http:
-            self._legacy_http.drain()
-            self._legacy_http.wait_idle(self._settings.grace_seconds)
-        return self.admission.wait_idle(max(0.0, ends - time.monotonic()))
+        return self.admission.wait_idle(self._settings.grace_seconds)
 
     def stop(self) -> None:
         """Ends: calls that are still running after a second are cut off. Harmless when repeated."""
@@ -187,33 +168,15 @@ class AdapterServer:
         self._on_drain()
         # A handler that has returned may still have its answer on the way: a stop without grace would cut it off.
         self._server.stop(FLUSH_SECONDS).wait(FLUSH_SECONDS)
-        self._in_process.cancel()
-        if self._legacy_http:
-            self._legacy_http.stop()
         self._health_listener.stop()
         self._security.stop()
         self._monitor.stop()
         self._health.servicer.close()
         self._threads.shutdown(wait=False)
 
-    def _made_legacy_http(self, bounds: Bounds, observe: Callable[[str, int], None]) -> LegacyHttp | None:
-        """Makes what answers HTTP, on the host that gRPC listens on; None where the settings do not ask for it."""
-        settings, tls = self._settings, self._security.http_tls
-        if not settings.legacy_http_listen:
-            return None
-        return LegacyHttp(
-            settings.legacy_http_listen,
-            self._in_process,
-            places=bounds.max_unary_calls + bounds.max_uploads + SPARE_THREADS,
-            max_upload_bytes=settings.max_upload_bytes,
-            tls=tls.context if tls else None,
-            observe=observe,
-        )
-
     def _add_services(self, servicers: Sequence[Servicer]) -> None:
         for servicer in servicers:
             add_servicer(servicer, self._server)
-            add_servicer(servicer, cast("grpc.Server", self._in_process))
         add_HealthServicer_to_server(self._health.servicer, self._server)
         if self._settings.reflection:
             add_reflection((*SERVICES, HEALTH_SERVICE), self._server)

@@ -80,14 +80,14 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
             backend.is_alive,
             watches.drain,
             observers=[metrics.calls],
-            on_http=metrics.count_http,
         )
         metrics.read_from(server, watches, lines)
         stages.enter_context(server)
         leave_out_what_is_loaded()
         addresses = {"address": server.address, "metrics": metrics_address}
         log.info("serving", **addresses, kfp_url=settings.kfp_url, **server.who_may_call())
-        _tell_of_http(server, log)
+        if os.environ.get("KF_ADAPTER_PORT"):
+            log.info("KF_ADAPTER_PORT opens no port here; for the Flask adapter's routes, run kfadapter legacy-http")
         if on_ready is not None:
             on_ready(server.address)
         log.info("draining", signal=signals.wait())
@@ -105,18 +105,6 @@ def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, n
         ExperimentServicer(backend.experiments, namespace),
         RecurringRunServicer(backend.recurring_runs, namespace),
     ]
-
-
-def _tell_of_http(server: AdapterServer, log: FilteringBoundLogger) -> None:
-    """Says what HTTP is for, and that a variable of the Flask adapter does not switch it on."""
-    port = os.environ.get("KF_ADAPTER_PORT")
-    if server.legacy_http_address:
-        log.info(
-            "the Flask adapter's HTTP routes are answered, until all callers use gRPC; then leave out legacy_http",
-            legacy_http=server.legacy_http_address,
-        )
-    elif port:
-        log.info("KF_ADAPTER_PORT does not open HTTP here; to answer the Flask adapter's routes, set legacy_http")
 
 
 def _abandon_stuck_calls(server: AdapterServer, log: FilteringBoundLogger) -> None:

@@ -14,7 +14,6 @@ from kfadapter_grpc.auth.client_names import ClientNames
 from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
 from kfadapter_grpc.auth.tokens import Tokens, parse_tokens
 from kfadapter_grpc.interceptors import Authentication
-from kfadapter_grpc.server.http_tls import HttpTls
 from kfadapter_grpc.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ class Security:
     Attributes:
         authentication: The layer that lets calls in.
         credentials: What the server shows, and asks callers for; None without TLS.
-        http_tls: The same for HTTP; None without TLS, or where no HTTP is served.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,8 +48,7 @@ class Security:
         names = ClientNames(settings.tls_client_names, settings.tls_client_readers) if settings.tls_client_ca else None
         self.authentication = Authentication(Access((lambda: tokens.value) if tokens else None, names))
         self.credentials = _Handshakes(certificate).credentials() if certificate else None
-        self.http_tls = HttpTls(settings, certificate) if certificate and settings.legacy_http_listen else None
-        self._refresher = Refresher([one for one in (tokens, certificate, self.http_tls) if one])
+        self._refresher = Refresher([one for one in (tokens, certificate) if one])
 
     def start(self) -> None:
         """Begins to look for changed files, and says so if nobody will be asked who they are."""

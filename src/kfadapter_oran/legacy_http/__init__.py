@@ -1,9 +1,5 @@
-"""The HTTP routes of the Flask adapter that this server replaces, for callers that have not moved to gRPC yet.
+"""The HTTP routes of the Flask adapter that this project replaces, for callers that have not moved to gRPC yet.
 
-They are a translation: each route calls the adapter's own services, through the same layers, as a caller over gRPC
-would. Off by default, and meant to be switched off one day (docs/legacy-http.md).
+A gateway in its own process: each route makes a call or two of an adapter over gRPC, as any other client
+(docs/legacy-http.md). Needs the base install and the extra `oran`.
 """
-
-from kfadapter_oran.legacy_http.server import LegacyHttp
-
-__all__ = ["LegacyHttp"]

@@ -1,31 +1,33 @@
-"""What a request over HTTP may take: of time, of memory, of places."""
-
-from __future__ import annotations
+"""Limits of a request over HTTP: time, memory, concurrency."""
 
 MAX_CONNECTIONS = 512
-"""Connections at once. Beyond them, who has been silent for longest makes room for who comes."""
+"""Open connections. Beyond them, the connection that has been silent for longest is closed for a new one."""
+MAX_REQUESTS = 96
+"""Requests that call the adapter at once."""
+SHARE = 4
+"""One of so many parts of connections and requests is kept from an address that has all others."""
 MAX_HEAD_BYTES = 16 * 1024
 """The longest request line with its headers, as long as gRPC's metadata may be."""
 MAX_JSON_BYTES = 1024 * 1024
 """The longest body that is not a file."""
 MAX_FIELD_BYTES = 64 * 1024
-"""The longest field of a form beside its file; more than KFP takes of any text."""
+"""The longest field of a form beside its file; more than KFP accepts of any text."""
 MAX_PARTS = 16
 """Parts of a form."""
 FRAMING_BYTES = 128 * 1024
 """What may surround a file of the largest size in its form."""
 MAX_LISTED = 20_000
-"""The most things that one answer lists: the Flask adapter's answers have no pages."""
+"""The most entries of one answer: the Flask adapter's answers have no pages."""
 
 HEAD_SECONDS = 10.0
-"""How long a request line and its headers may take to arrive, TLS included."""
+"""How long a request line and its headers may take to arrive, TLS handshake included."""
 SILENCE_SECONDS = 20.0
 """How long the next bytes of a body may take to arrive."""
 BODY_SECONDS = 30.0
-"""How long the whole of a body may take that is not a file; a file may take what its upload may."""
+"""How long a whole body may take that is not a file; a file may take what its upload may."""
 WORK_SECONDS = 60.0
-"""How long all calls for one request may take together, where it is no upload."""
+"""How long all calls for one request may take together, uploads aside."""
 ANSWER_SECONDS = 30.0
 """How long an answer may take to leave."""
 LINGER_SECONDS = 10.0
-"""How long the rest of a body is still read after it was answered: who sends it reads the answer only then."""
+"""How long the rest of a body is still read after its answer: many clients read the answer only then."""

@@ -43,7 +43,7 @@ def serve(
     ] = None,
     legacy_http: Annotated[
         int | None,
-        typer.Option(metavar="PORT", help="Answer the Flask adapter's HTTP routes, too, until all callers use gRPC."),
+        typer.Option(metavar="PORT", hidden=True, help="Refused: the routes have their own command, legacy-http."),
     ] = None,
     kfp_credentials: Annotated[KfpCredentialsChoice | None, typer.Option(help="As whom KFP is asked.")] = None,
     kfp_token_file: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
 from kfadapter_grpc.contract.training_arguments import JOB_LABEL, run_arguments
-from kfadapter_grpc.training_manager.bodies import execution_body
+from kfadapter_oran.answers import execution_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,24 +1,64 @@
-"""The calls that the training manager makes, under its own names and with its own return shapes."""
+"""The training manager's own calls, under its names and with its return shapes. Needs the base install only."""
 
 from __future__ import annotations
 
+import json
+import os
+import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from kfadapter_grpc.client import Client
+from kfadapter_grpc.client.client import TARGET_VARIABLE
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.training_arguments import ArgumentProfile
-from kfadapter_grpc.training_manager import bodies
-from kfadapter_grpc.training_manager.connection import client_of
-from kfadapter_grpc.training_manager.jobs import start_job
-from kfadapter_grpc.training_manager.response import Response, failed, succeeded
+from kfadapter_oran import answers
+from kfadapter_oran.jobs import start_job
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.spec import Json
+
+_HOST_VARIABLE, _PORT_VARIABLE = "KF_ADAPTER_IP", "KF_ADAPTER_PORT"
+"""The environment variables by which the training manager knows where its adapter is."""
+_lock = threading.Lock()
+_clients: dict[tuple[int, str], Client] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer that looks like one of the `requests` library, as far as the training manager looks at it.
+
+    Attributes:
+        status_code: The HTTP status that stands for how the call ended.
+        body: What was answered.
+    """
+
+    status_code: int
+    body: Mapping[str, Json]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the call succeeded."""
+        return self.status_code == HTTPStatus.OK
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers: the content type."""
+        return {"content-type": answers.CONTENT_TYPE}
+
+    @property
+    def text(self) -> str:
+        """The body as JSON."""
+        return json.dumps(self.body, ensure_ascii=False)
+
+    def json(self) -> Mapping[str, Json]:
+        """The body."""
+        return self.body
 
 
 class PipelineMgrError(Exception):
@@ -60,12 +100,12 @@ class PipelineMgr:
     def get_all_pipelines(self) -> dict[str, Json]:
         """Lists all pipelines: `pipelines`, each with `display_name`, `pipeline_id`, `description`, `created_at`."""
         with self._raising("list the pipelines"):
-            return bodies.pipelines_body(self._client.list())
+            return answers.pipelines_body(self._client.list())
 
     def get_all_pipeline_versions(self, pipeline_name: str) -> dict[str, Json]:
         """Lists the names of all versions of a pipeline: `versions_list`, the newest first."""
         with self._raising(f"list the versions of pipeline '{pipeline_name}'"):
-            return bodies.versions_body(self._client.list_versions(pipeline_name))
+            return answers.versions_body(self._client.list_versions(pipeline_name))
 
     def upload_pipeline_file(
         self, pipeline_name: str, filepath: str | os.PathLike[str], description: str | None = None
@@ -78,7 +118,7 @@ class PipelineMgr:
     def get_experiments(self) -> dict[str, Json]:
         """Lists the ids of all experiments by their names."""
         with self._raising("list the experiments"):
-            return bodies.experiments_body(self._client.list_experiments())
+            return answers.experiments_body(self._client.list_experiments())
 
     def start_training(self, training_details: Mapping[str, Json], trainingjob_name: str | int) -> Response:
         """Starts a run for a training job.
@@ -92,26 +132,16 @@ class PipelineMgr:
             `run_status` is `scheduled` and `run_id` tells the run; or a status other than 200 and a `message`.
         """
         with self._raising(f"start the run of training job '{trainingjob_name}'"):
-            try:
-                return succeeded(start_job(self._client, training_details, str(trainingjob_name), self.profile))
-            except (CannotConnectError, DeadlineError):
-                raise
-            except AdapterError as error:
-                return failed(error)
+            return _answered(lambda: start_job(self._client, training_details, str(trainingjob_name), self.profile))
 
     def terminate_training(self, run_id: str) -> Response:
-        """Stops a run, whoever started it; one that is over or stopping is left as it is."""
+        """Stops a run, whoever started it; no-op if it has finished or is stopping."""
         with self._raising(f"terminate run '{run_id}'"):
-            try:
-                return succeeded(bodies.run_body(self._client.terminate_run(str(run_id))))
-            except (CannotConnectError, DeadlineError):
-                raise
-            except AdapterError as error:
-                return failed(error)
+            return _answered(lambda: answers.run_body(self._client.terminate_run(str(run_id))))
 
     @property
     def _client(self) -> Client:
-        return client_of(self._target)
+        return _client_of(self._target)
 
     @contextmanager
     def _raising(self, what: str) -> Iterator[None]:
@@ -129,6 +159,33 @@ def training_start(training_config_obj: Config, dict_data: Mapping[str, Json], t
 def terminate_training(training_config_obj: Config, run_id: str) -> Response:
     """Stops a run, at the adapter that the training manager's configuration names."""
     return _of(training_config_obj).terminate_training(run_id)
+
+
+def _answered(call: Callable[[], Mapping[str, Json]]) -> Response:
+    """Makes a call; its failure is a response, too, unless the adapter could not be asked."""
+    try:
+        return Response(int(HTTPStatus.OK), call())
+    except (CannotConnectError, DeadlineError):
+        raise
+    except AdapterError as error:
+        status = answers.http_status(error)
+        return Response(status, answers.error_body(status, error.message, error.reason, error.request_id))
+
+
+def _client_of(target: str) -> Client:
+    """Returns the client for an adapter; empty means the one that the environment names.
+
+    There is one client for each adapter and process: gRPC does not survive a fork, and the training manager's
+    development server forks, so a child gets its own. Nothing is connected before the first call.
+    """
+    if not target and not os.environ.get(TARGET_VARIABLE):
+        host, port = os.environ.get(_HOST_VARIABLE), os.environ.get(_PORT_VARIABLE)
+        target = f"{host}:{port}" if host and port else ""
+    with _lock:
+        key = (os.getpid(), target)
+        if key not in _clients:
+            _clients[key] = Client(target or None)
+        return _clients[key]
 
 
 def _of(config: Config) -> PipelineMgr:

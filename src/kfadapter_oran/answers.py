@@ -1,22 +1,63 @@
-"""What the Flask adapter answered, made of this project's models: the shapes that the training manager reads."""
+"""The Flask adapter's answers, made of this project's records: statuses, and bodies as the training manager reads."""
 
 from __future__ import annotations
 
 import json
 from email.utils import format_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from grpc import StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.experiments import Experiment
     from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
     from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Json
 
+CONTENT_TYPE = "application/json"
+"""The content type, exactly as the training manager compares it."""
 SCHEDULED = "scheduled"
-"""The only `run_status` that the training manager takes for a run that was started."""
+"""The only `run_status` that the training manager accepts for a run that was started."""
+CLIENT_CLOSED_REQUEST = 499
+"""What proxies call a request that its client cancelled."""
+
+_BY_CODE: dict[StatusCode, int] = {
+    StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+    StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
+    StatusCode.FAILED_PRECONDITION: HTTPStatus.CONFLICT,
+    StatusCode.ABORTED: HTTPStatus.CONFLICT,
+    StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    StatusCode.CANCELLED: CLIENT_CLOSED_REQUEST,
+    StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+    StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+_BY_REASON: dict[str, int] = {
+    "UPLOAD_TOO_LARGE": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "STORAGE_FULL": HTTPStatus.INSUFFICIENT_STORAGE,
+    "KFP_ERROR": HTTPStatus.BAD_GATEWAY,
+    "KFP_REJECTED_CREDENTIALS": HTTPStatus.BAD_GATEWAY,
+}
+"""Where HTTP distinguishes what gRPC's codes do not."""
+
+
+def http_status(error: AdapterError) -> int:
+    """Returns the HTTP status of a failed call."""
+    return int(_BY_REASON.get(error.reason) or _BY_CODE.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR))
+
+
+def error_body(status: int, message: str, reason: str, request_id: str) -> dict[str, Json]:
+    """A failure: what is wrong, the stable reason, and the id under which the adapter's log has it."""
+    return {"message": message, "status": status, "reason": reason, "request_id": request_id}
 
 
 def pipelines_body(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
@@ -64,13 +105,13 @@ def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Ma
     """All runs by their names; where several have one, the first keeps it, and the others have their ids behind it.
 
     Args:
-        runs: They.
+        runs: The runs.
         pipelines: The names of pipelines by their ids.
         experiments: The names of experiments by their ids.
     """
     body: dict[str, Json] = {}
     for run in runs:
-        told: dict[str, Json] = {
+        shown: dict[str, Json] = {
             "run_id": run.run_id,
             "run_description": run.description,
             "run_status": run.state.value,
@@ -78,9 +119,9 @@ def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Ma
             "experiment_id": run.experiment_id,
         }
         if run.pipeline_id:
-            told |= {"pipeline_name": pipelines.get(run.pipeline_id, ""), "pipeline_id": run.pipeline_id}
+            shown |= {"pipeline_name": pipelines.get(run.pipeline_id, ""), "pipeline_id": run.pipeline_id}
         name = run.display_name
-        body[f"{name} ({run.run_id})" if name in body else name] = told
+        body[f"{name} ({run.run_id})" if name in body else name] = shown
     return body
 
 

@@ -1,0 +1,15 @@
+"""The training manager's own `PipelineMgr`, made of this project's stubs: moving over means changing imports.
+
+An alias of `kfadapter_oran.pipeline_mgr`. `docs/training-manager.md` shows the change file by file.
+"""
+
+from kfadapter_grpc.contract.training_arguments import ArgumentProfile
+from kfadapter_oran.pipeline_mgr import (
+    PipelineMgr,
+    PipelineMgrError,
+    Response,
+    terminate_training,
+    training_start,
+)
+
+__all__ = ["ArgumentProfile", "PipelineMgr", "PipelineMgrError", "Response", "terminate_training", "training_start"]

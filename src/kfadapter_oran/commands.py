@@ -1,0 +1,8 @@
+"""The commands that this package adds to `kfadapter`. It imports nothing, as the program's help reads it."""
+
+COMMANDS = {
+    "legacy-http": (
+        "kfadapter_oran.legacy_http.command:legacy_http",
+        "Answer the Flask adapter's HTTP routes, each with calls of an adapter.",
+    ),
+}

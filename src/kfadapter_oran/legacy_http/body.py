@@ -1,0 +1,269 @@
+"""The body of a request, read within set times and sizes: whole, or as a form whose file is never whole in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import math
+import time
+from contextlib import suppress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.exceptions import HTTPException
+
+from kfadapter_grpc.contract.errors import UploadTooLargeError
+from kfadapter_oran.legacy_http import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import Receive
+
+    from kfadapter_grpc.contract.spec import Json
+
+
+class Body:
+    """The body of one request."""
+
+    def __init__(self, receive: Receive, *, announced: int | None, awaits_continue: bool) -> None:
+        """Will read from `receive`.
+
+        Args:
+            receive: Returns the next part, as ASGI has it.
+            announced: The length that the request announces, if it does.
+            awaits_continue: Whether its sender sends nothing before the first part is asked for.
+        """
+        self._receive = receive
+        self._announced = announced
+        self._awaits_continue = awaits_continue
+        self._ends = math.inf
+        self._over = False
+
+    def check_length(self, limit: int) -> None:
+        """Checks the announced length.
+
+        Raises:
+            UploadTooLargeError: It is more than `limit` bytes.
+        """
+        if self._announced is not None and self._announced > limit:
+            raise _too_large(limit)
+
+    def read_within(self, seconds: float) -> None:
+        """Allows `seconds` from now on for all that is read; if infinite, only silence is too slow."""
+        self._ends = time.monotonic() + seconds
+
+    async def read(self) -> bytes:
+        """Reads the next part; nothing at the end.
+
+        Raises:
+            HTTPException: Its sender is too slow or has disconnected.
+        """
+        if self._over:
+            return b""
+        seconds = min(limits.SILENCE_SECONDS, self._ends - time.monotonic())
+        self._awaits_continue = False
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, seconds))
+        except asyncio.TimeoutError:
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
+        if message["type"] == "http.disconnect":
+            self._over = True
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "the caller disconnected before the end of the body")
+        self._over = not message["more_body"]
+        data: bytes = message["body"]
+        return data
+
+    async def read_json(self) -> dict[str, Json]:
+        """Reads a JSON object whose texts can all be encoded in UTF-8.
+
+        Raises:
+            UploadTooLargeError: It is too long.
+            HTTPException: It is none, or too slow.
+        """
+        self.check_length(limits.MAX_JSON_BYTES)
+        self.read_within(limits.BODY_SECONDS)
+        body = bytearray()
+        while data := await self.read():
+            body += data
+            if len(body) > limits.MAX_JSON_BYTES:
+                raise _too_large(limits.MAX_JSON_BYTES)
+        return _json_object(body)
+
+    async def linger(self) -> None:
+        """Reads the rest: a sender whose connection breaks meanwhile would not read the answer."""
+        if self._awaits_continue:
+            return
+        with suppress(HTTPException):
+            self.read_within(limits.LINGER_SECONDS)
+            while await self.read():
+                pass
+
+
+class UploadForm:
+    """The form of an upload: a field `description`, if there is one, and behind it a part `file`, named or not.
+
+    Attributes:
+        description: The field.
+    """
+
+    def __init__(self, content_type: str, read: Callable[[], Awaitable[bytes]]) -> None:
+        """Will read the body with `read`, which returns the next part, and nothing at the end.
+
+        Raises:
+            HTTPException: The content type is not that of a form.
+        """
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary", b"")
+        if kind != b"multipart/form-data" or not boundary:
+            raise HTTPException(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the pipeline as multipart/form-data, in a part named 'file'"
+            )
+        self.description = ""
+        self._read = read
+        self._loop = asyncio.get_running_loop()
+        self._parts, self._over, self._whole = 0, False, False
+        self._name, self._value, self._disposition = bytearray(), bytearray(), b""
+        self._description, self._file = bytearray(), bytearray()
+        self._file_begun = False
+        self._into: bytearray | None = None
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+                    "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._choose_part,
+                    "on_part_data": self._take_data,
+                    "on_end": self._end_form,
+                },
+            )
+        except FormParserError as error:
+            raise _bad_form(f"cannot be read: {str(error)[:200]}") from None
+
+    async def begin(self) -> None:
+        """Reads up to the file.
+
+        Raises:
+            HTTPException: The form is wrong, or has no file.
+        """
+        while not self._file_begun:
+            if not await self._more():
+                raise _bad_form("has no part named 'file'")
+        try:
+            self.description = self._description.decode("utf-8")
+        except UnicodeDecodeError:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "the field 'description' is not UTF-8") from None
+
+    def file(self) -> BinaryIO:
+        """The file, to be read in another thread than the event loop's."""
+        return cast("BinaryIO", _File(self, self._loop))
+
+    async def take(self, size: int) -> bytes:
+        """Takes up to `size` bytes of the file; fewer only at its end, where the rest of the form is read, too.
+
+        Raises:
+            HTTPException: The form is wrong, or its sender is too slow or has disconnected.
+        """
+        while len(self._file) < size and await self._more():
+            pass
+        data = bytes(self._file[:size])
+        del self._file[:size]
+        return data
+
+    async def _more(self) -> bool:
+        """Reads on; False at the end."""
+        if self._over:
+            return False
+        data = await self._read()
+        try:
+            if data:
+                self._parser.write(data)
+                return True
+            self._parser.finalize()
+        except FormParserError as error:
+            raise _bad_form(f"cannot be read: {str(error)[:200]}") from None
+        self._over = True
+        if self._parts and not self._whole:
+            raise _bad_form("ends before its last boundary")
+        return False
+
+    def _begin_part(self) -> None:
+        self._parts += 1
+        self._disposition, self._into = b"", None
+        if self._parts > limits.MAX_PARTS:
+            raise _bad_form(f"has more than {limits.MAX_PARTS} parts")
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._name.clear()
+        self._value.clear()
+
+    def _choose_part(self) -> None:
+        name = parse_options_header(self._disposition)[1].get(b"name")
+        if name == b"file":
+            if self._file_begun:
+                raise _bad_form("has more than one part named 'file'")
+            self._file_begun, self._into = True, self._file
+        elif name == b"description":
+            if self._file_begun:
+                text = "comes after the file; send it first, as the file is passed on at once"
+                raise HTTPException(HTTPStatus.BAD_REQUEST, f"the field 'description' {text}")
+            self._description.clear()
+            self._into = self._description
+
+    def _take_data(self, data: bytes, start: int, end: int) -> None:
+        if self._into is None:
+            return
+        if self._into is self._description and len(self._into) + end - start > limits.MAX_FIELD_BYTES:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the field 'description' is too long")
+        self._into += data[start:end]
+
+    def _end_form(self) -> None:
+        self._whole = True
+
+
+class _File(io.RawIOBase):
+    """What is read in a thread; each read waits for the event loop."""
+
+    def __init__(self, form: UploadForm, loop: asyncio.AbstractEventLoop) -> None:
+        self._form = form
+        self._loop = loop
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = asyncio.run_coroutine_threadsafe(self._form.take(len(buffer)), self._loop).result()
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _json_object(body: bytearray) -> dict[str, Json]:
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"the body is no JSON: {why[:200]}") from None
+    if not isinstance(value, dict):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "the body must be a JSON object")
+    return value
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _bad_form(what: str) -> HTTPException:
+    return HTTPException(HTTPStatus.BAD_REQUEST, f"the form {what}")
+
+
+def _too_large(limit: int) -> UploadTooLargeError:
+    return UploadTooLargeError(f"the body is larger than the limit of {limit} bytes")

@@ -1,0 +1,173 @@
+"""Bounds on connections, around uvicorn's HTTP/1.1 protocol: how many there are, and how long a head may take."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from kfadapter_oran.legacy_http import limits
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from kfadapter_oran.legacy_http.app import LegacyHttp
+
+
+class Connections:
+    """The open connections of a server."""
+
+    def __init__(self) -> None:
+        self._open: dict[Connection, str] = {}  # the oldest first
+        self._held: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, connection: Connection, peer: str) -> bool:
+        """Adds a connection; where all slots are taken, the one that has been silent for longest is closed for it."""
+        share = limits.MAX_CONNECTIONS // limits.SHARE
+        left = limits.MAX_CONNECTIONS - len(self._open)
+        if not (left > share or (left and self._held[peer] < share)):
+            silent = next((one for one in self._open if one.cycle is None), None)
+            if silent is None:
+                return False
+            self.leave(silent)
+            silent.transport.abort()
+        self._open[connection] = peer
+        self._held[peer] += 1
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """Removes a connection. Harmless when repeated."""
+        if connection in self._open:
+            self._held -= Counter([self._open.pop(connection)])
+
+
+class Connection(H11Protocol):
+    """One connection: TLS, if there is any, one request, and its answer, each within its time."""
+
+    transport: asyncio.Transport
+
+    def __init__(
+        self,
+        app: LegacyHttp,
+        connections: Connections,
+        tls: Callable[[], ssl.SSLContext] | None,
+        **uvicorn: Any,  # noqa: ANN401 - uvicorn's own business
+    ) -> None:
+        """Belongs to `connections`; `tls` returns the context for new ones."""
+        super().__init__(**uvicorn)
+        self._legacy = app
+        self._connections = connections
+        self._tls = tls
+        self._peer = ""
+        self._heard = self._refused = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._answer_timer: asyncio.TimerHandle | None = None
+        self._handshake: asyncio.Task[None] | None = None
+        self._early = bytearray()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins; a connection beyond the limit ends at once."""
+        super().connection_made(transport)
+        self._peer = str(transport.get_extra_info("peername")[0])
+        if not self._connections.admit(self, self._peer):
+            self.transport.abort()
+            return
+        self._head_timer = self.loop.call_later(limits.HEAD_SECONDS, self._head_is_late)
+        if self._tls is not None:
+            transport.pause_reading()
+            self._handshake = self.loop.create_task(self._start_tls(transport, self._tls()))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends."""
+        self._connections.leave(self)
+        for timer in (self._head_timer, self._answer_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on; what follows a refused request is dropped."""
+        if self._refused:
+            return
+        if self._handshake is not None:  # the end of the handshake brings data before the transport to answer on
+            self._early += data
+            return
+        self._heard = True
+        super().data_received(data)
+        if self.cycle is not None and self._head_timer is not None:
+            self._head_timer.cancel()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Notes that the caller sends no more; it may still wait for the answer, where there is no TLS."""
+        if self._refused or self.cycle is None or self.scheme == "https":
+            return False
+        self.cycle.more_body = False  # whoever reads a body that is not complete sees that it is not
+        self.cycle.message_event.set()
+        return True
+
+    def pause_writing(self) -> None:
+        """Bounds the time that an answer takes to leave."""
+        super().pause_writing()
+        self._limit_answer(limits.ANSWER_SECONDS)
+
+    def on_response_complete(self) -> None:
+        """Bounds the time that the rest of an answer takes to leave."""
+        super().on_response_complete()
+        self._limit_answer(limits.ANSWER_SECONDS)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request, in h11's words."""
+        error = sys.exc_info()[1]
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else HTTPStatus.BAD_REQUEST
+        self._refuse(status, f"the request cannot be read: {error or msg}")
+
+    async def _start_tls(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        try:
+            secured = await self.loop.start_tls(
+                transport, self, context, server_side=True, ssl_handshake_timeout=limits.HEAD_SECONDS
+            )
+        except (OSError, asyncio.TimeoutError) as error:
+            self.connection_lost(error)
+            return
+        if secured is not None:  # otherwise the connection was lost right after the handshake
+            super().connection_made(secured)
+            self._handshake = None
+            if self._early:
+                self.data_received(bytes(self._early))
+
+    def _head_is_late(self) -> None:
+        if self._heard:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time")
+        else:
+            self.transport.abort()
+
+    def _limit_answer(self, seconds: float) -> None:
+        if self._answer_timer is None:
+            self._answer_timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Answers, and drops what still comes for a while: many clients read only after they have sent all."""
+        self._refused = True
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.abort()
+            return
+        response = self._legacy.refusal(status, message, self._peer)
+        reason = HTTPStatus(status).phrase.encode("ascii")
+        head = h11.Response(status_code=status, headers=response.raw_headers, reason=reason)
+        for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._limit_answer(limits.LINGER_SECONDS)

@@ -1,0 +1,193 @@
+"""The gateway as a process: served by uvicorn on a thread, ended by signals."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import threading
+import time
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import TYPE_CHECKING, Literal, cast
+
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+
+from kfadapter_grpc.addresses import is_loopback, split_address
+from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
+from kfadapter_grpc.daemon.listening import bound_socket
+from kfadapter_grpc.daemon.log import configure_logging
+from kfadapter_grpc.daemon.log_writer import LogWriter
+from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
+from kfadapter_grpc.daemon.signals import StopSignals
+from kfadapter_grpc.metrics import catalog
+from kfadapter_grpc.metrics.instruments import counter
+from kfadapter_grpc.version import running
+from kfadapter_oran.legacy_http import limits
+from kfadapter_oran.legacy_http.app import LegacyHttp
+from kfadapter_oran.legacy_http.connections import Connection, Connections
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from structlog.typing import FilteringBoundLogger
+    from typing_extensions import Self
+
+    from kfadapter_grpc.client import Client
+
+OPTION = "--listen"
+"""The option for the address."""
+STOP_SECONDS = 1
+"""How long answers that are on their way have to leave when the server stops."""
+
+
+def run(
+    client: Client,
+    *,
+    listen: str,
+    tls: Reloaded[ssl.SSLContext] | None,
+    max_upload_bytes: int,
+    metrics_listen: str,
+    drain_seconds: float,
+    grace_seconds: float,
+    log_format: Literal["console", "json"],
+    log_level: str,
+) -> int:
+    """Answers until SIGTERM or SIGINT, then lets requests end within the grace period. For the main thread.
+
+    Args:
+        client: Calls the adapter; is closed at the end.
+        listen: The address, HOST:PORT.
+        tls: What callers are shown, and asked for; None for plain text.
+        max_upload_bytes: The largest file.
+        metrics_listen: Where metrics are served, HOST:PORT; empty for nowhere.
+        drain_seconds: How long requests are still accepted after the signal.
+        grace_seconds: How long those that are being answered may then take.
+        log_format: `console` or `json`.
+        log_level: The least important lines that are logged.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        ServerStartError: An address cannot be listened on.
+    """
+    with ExitStack() as stages:
+        lines = stages.enter_context(LogWriter(sys.stderr))
+        configure_logging(log_format, log_level, lines)
+        log: FilteringBoundLogger = structlog.get_logger()
+        log.info("starting", **running())
+        stages.enter_context(closing(client))
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each
+        registry, metrics_address = CollectorRegistry(), "off"
+        ProcessCollector(registry=registry)
+        requests = counter(catalog.LEGACY_HTTP, registry)
+
+        def render(accept: str) -> tuple[bytes, str]:
+            encode, content_type = choose_encoder(accept)
+            return encode(registry), content_type
+
+        if metrics_listen:
+            metrics_address = stages.enter_context(MetricsEndpoint(metrics_listen, render)).address
+        signals = stages.enter_context(StopSignals())
+        app = LegacyHttp(
+            client,
+            max_upload_bytes=max_upload_bytes,
+            observe=lambda route, status: requests.labels(route, str(status)).inc(),
+        )
+        server = stages.enter_context(LegacyHttpServer(listen, app, (lambda: tls.value) if tls else None))
+        if tls:
+            refresher = Refresher([tls])
+            refresher.start()
+            stages.callback(refresher.stop)
+        elif not is_loopback(split_address(listen)[0]):
+            log.warning("calls and their tokens can be read on their way: there is no TLS")
+        log.info("serving", address=server.address, adapter=client.target, metrics=metrics_address)
+        log.info("the Flask adapter's HTTP routes are answered, until all callers use gRPC; then end this process")
+        log.info("draining", signal=signals.wait())
+        time.sleep(drain_seconds)
+        if not app.drain(grace_seconds):
+            log.warning("the grace period has ended; requests are cut off")
+    return 0
+
+
+def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> Reloaded[ssl.SSLContext]:
+    """Reads what callers are shown, and the CAs that their certificates must be of; changed files are read again.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: The files cannot be used.
+    """
+
+    def made(*_contents: bytes) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(certificate, key, password=lambda: "")
+            if client_ca is not None:
+                context.load_verify_locations(cafile=client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
+        except ssl.SSLError as error:
+            raise ValueError(f"{certificate} and {key} cannot be used: {error}") from None
+        # A resumed session would not be asked for its certificate anew.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        return context
+
+    return Reloaded("the certificate", [certificate, key, *([client_ca] if client_ca else [])], made)
+
+
+class LegacyHttpServer:
+    """Serves the application while it is entered, on a thread of its own.
+
+    Attributes:
+        address: Where it listens, HOST:PORT; with the bound port once it is entered.
+        connections: The open ones.
+    """
+
+    def __init__(self, listen: str, app: LegacyHttp, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+        """Will listen on HOST:PORT; `tls` returns the context of each new connection."""
+        self.address = listen
+        self.connections = Connections()
+        self._app = app
+        protocol = partial(Connection, app, self.connections, tls)
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=cast("type[asyncio.Protocol]", protocol),
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                h11_max_incomplete_event_size=limits.MAX_HEAD_BYTES,
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
+        )
+
+    def __enter__(self) -> Self:
+        """Listens.
+
+        Raises:
+            ServerStartError: The address cannot be listened on.
+        """
+        listener = bound_socket(self.address, OPTION)
+        self.address = f"{self.address.rpartition(':')[0]}:{listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._uvicorn.run, args=([listener],), name="legacy-http", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._app.drain(0)
+        self._app.close()
+        self._uvicorn.should_exit = True
+        self._thread.join(2 * STOP_SECONDS + 1)
