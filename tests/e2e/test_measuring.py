@@ -20,7 +20,7 @@ from tests.scripted_kfp import Connection
 from typing_extensions import override
 
 from kfadapter_grpc.kfp import TransportSettings
-from kfadapter_grpc.kfp.probes import COSTS, NO_SAMPLE, PROBES
+from kfadapter_grpc.kfp.probes import NO_SAMPLE, PROBES
 from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_the_tables(embedded_url: str, capsys: pytest.CaptureFixture[str]) -> No
     assert [row[:3] for row in facts] == [[probe.sentence, probe.newer, probe.older] for probe in PROBES]
     assert {row[3] for row in facts} <= {"yes", "?"}
     assert [row[0] for row in facts if row[3] == "?" and row[4] == NO_SAMPLE] == []
-    assert [row[0] for row in costs] == [cost.sentence for cost in COSTS]
+    assert [row[0] for row in costs] == [cost.sentence for cost in measure_kfp.COSTS]
     assert all(float(row[2]) > 0 for row in costs)
 
 

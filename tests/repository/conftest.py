@@ -19,12 +19,12 @@ from kfadapter_grpc.kfp import connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.kfp.runs import KfpRunRepository
 
 
 @pytest.fixture
-def repository(embedded_url: str) -> Iterator[KfpPipelineRepository]:
+def repository(embedded_url: str) -> Iterator[Pipelines]:
     """The repository before the embedded KFP."""
     backend = connect(embedded_url)
     yield backend.pipelines
@@ -39,7 +39,7 @@ def scripted() -> Iterator[ScriptedKfp]:
 
 
 @pytest.fixture
-def before_scripted(scripted: ScriptedKfp) -> Iterator[KfpPipelineRepository]:
+def before_scripted(scripted: ScriptedKfp) -> Iterator[Pipelines]:
     """The repository before the scripted KFP."""
     backend = connect(scripted.url)
     yield backend.pipelines

@@ -30,7 +30,7 @@ from kfadapter_grpc.spool import SpoolPlace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 REF, VERSION_REF = PipelineRef(pipeline_id=ID), VersionRef(VERSION)
 GET = rf"/pipelines/{ID}/versions/{VERSION}$"
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def spooling(scripted: ScriptedKfp, folder: Path) -> Iterator[KfpPipelineRepository]:
+def spooling(scripted: ScriptedKfp, folder: Path) -> Iterator[Pipelines]:
     """The repository before the scripted KFP, which keeps nothing in memory."""
     backend = connect(scripted.url, place=SpoolPlace(memory_bytes=0, directory=folder))
     yield backend.pipelines
@@ -64,7 +64,7 @@ def spooling(scripted: ScriptedKfp, folder: Path) -> Iterator[KfpPipelineReposit
 
 
 def download(
-    repository: KfpPipelineRepository, ref: PipelineRef = REF, version: VersionRef = VERSION_REF, step: int = 64 * 1024
+    repository: Pipelines, ref: PipelineRef = REF, version: VersionRef = VERSION_REF, step: int = 64 * 1024
 ) -> Downloaded:
     """Downloads a version."""
     with repository.download(ref, version, call()) as file:
@@ -99,7 +99,7 @@ SHAPES: dict[str, tuple[object, list[object] | None]] = {
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("before", [True, False], ids=["facts before the spec", "facts behind the spec"])
 def test_every_shape_of_answer(
-    scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path, shape: str, before: bool
+    scripted: ScriptedKfp, spooling: Pipelines, folder: Path, shape: str, before: bool
 ) -> None:
     """Whatever the order of keys: one document, or two with a line between, with size and checksum of just these."""
     spec, expected = SHAPES[shape]
@@ -113,7 +113,7 @@ def test_every_shape_of_answer(
     assert not list(folder.iterdir())
 
 
-def test_bytes_are_those_of_kfp(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_bytes_are_those_of_kfp(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """Escapes as Go writes them, white space and the order of keys stay as they are."""
     raw = b'{ "root" : {"z":"\\u003ca \\u0026\\u2028b","a":1.50e3} ,\n "pipelineInfo":{"name":"\xed\x95\x9c"}}'
     body = b'{"pipeline_spec": ' + raw + b', "pipeline_id": "' + ID.encode() + b'"}'
@@ -121,7 +121,7 @@ def test_bytes_are_those_of_kfp(scripted: ScriptedKfp, spooling: KfpPipelineRepo
     assert download(spooling, step=7).data == raw
 
 
-def test_recorded_answers(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_recorded_answers(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """What KFP 2.17 and 2.5 answered when they were recorded comes out as the documents it holds."""
     seen = 0
     for name in ("versions", "seams", "kfp-2.5/versions"):
@@ -156,7 +156,7 @@ def test_recorded_answers(scripted: ScriptedKfp, spooling: KfpPipelineRepository
     ],
 )
 def test_an_answer_that_is_none_is_an_error(
-    scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path, body: bytes, fault: str
+    scripted: ScriptedKfp, spooling: Pipelines, folder: Path, body: bytes, fault: str
 ) -> None:
     """What is cut, garbled or without a spec is KFP_ERROR with what is known, before any byte goes out."""
     scripted.on("GET", GET, answers(200, body))
@@ -172,7 +172,7 @@ CHUNKED = head(200, {"Transfer-Encoding": "chunked"}) + f"{len(WHOLE):x}\r\n".en
 
 @pytest.mark.parametrize("cut", [CUT, CHUNKED], ids=["by length", "chunked"])
 def test_a_line_that_breaks_is_tried_again_from_the_start(
-    scripted: ScriptedKfp, spooling: KfpPipelineRepository, cut: bytes
+    scripted: ScriptedKfp, spooling: Pipelines, cut: bytes
 ) -> None:
     """After a cut body the read is repeated, and nothing of the first attempt is left in the second one's bytes."""
     again = answers(200, version_json({**SPEC, "again": True}))
@@ -181,7 +181,7 @@ def test_a_line_that_breaks_is_tried_again_from_the_start(
     assert len(scripted.requests) == 3
 
 
-def test_a_line_that_stays_broken_is_told(scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path) -> None:
+def test_a_line_that_stays_broken_is_told(scripted: ScriptedKfp, spooling: Pipelines, folder: Path) -> None:
     """After three attempts it is KFP_UNAVAILABLE."""
     scripted.on("GET", GET, resets(CUT))
     with pytest.raises(errors.KfpUnavailableError):
@@ -190,7 +190,7 @@ def test_a_line_that_stays_broken_is_told(scripted: ScriptedKfp, spooling: KfpPi
     assert not list(folder.iterdir())
 
 
-def test_a_connection_is_used_again(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_a_connection_is_used_again(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """Two downloads, one connection: a body that was read to its end leaves the line fit for the next request."""
     sockets: list[object] = []
     whole = answers(200, version_json(SPEC))
@@ -209,7 +209,7 @@ def test_a_connection_is_used_again(scripted: ScriptedKfp, spooling: KfpPipeline
     ],
 )
 def test_what_kfp_refuses(
-    scripted: ScriptedKfp, spooling: KfpPipelineRepository, status: int, error: type[errors.AdapterError]
+    scripted: ScriptedKfp, spooling: Pipelines, status: int, error: type[errors.AdapterError]
 ) -> None:
     """KFP's refusals mean what they mean for other calls, also when they come with a long body."""
     scripted.on("GET", GET, answers(status, {"code": 2, "message": "x" * 100_000, "details": []}))
@@ -217,14 +217,14 @@ def test_what_kfp_refuses(
         download(spooling)
 
 
-def test_a_page_for_people_is_no_answer(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_a_page_for_people_is_no_answer(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """A login page with status 200 is not taken for a version."""
     scripted.on("GET", GET, answers(200, b"<html></html>", content_type="text/html"))
     with pytest.raises(errors.AdapterError):
         download(spooling)
 
 
-def test_what_is_not_there(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_what_is_not_there(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """No such version, no such pipeline, and a version of another pipeline are told apart as for other calls."""
     gone = answers(404, {"code": 5, "message": "x", "details": [{"message": f"PipelineVersion {VERSION} not found"}]})
     scripted.on("GET", GET, gone, gone, answers(200, version_json(SPEC, pipeline_id=VERSION)))
@@ -237,7 +237,7 @@ def test_what_is_not_there(scripted: ScriptedKfp, spooling: KfpPipelineRepositor
         download(spooling)
 
 
-def test_the_latest_that_vanishes_is_looked_for_again(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_the_latest_that_vanishes_is_looked_for_again(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """When somebody deletes the latest version in between, the one that is latest then is downloaded."""
     other = VERSION.replace("2222-", "3333-", 1)
     listed = [answers(200, {"versions": [{"id": one, "name": "p"}], "total_size": 1}) for one in (other, VERSION)]
@@ -247,7 +247,7 @@ def test_the_latest_that_vanishes_is_looked_for_again(scripted: ScriptedKfp, spo
     assert documents(download(spooling, version=VersionRef()).data) == [SPEC]
 
 
-def test_without_versions(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_without_versions(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """Of a pipeline without versions there is nothing to download."""
     scripted.on("GET", r"/apis/v1beta1/", answers(200, {}))
     with pytest.raises(errors.VersionNotFoundError, match="no version yet"):
@@ -255,24 +255,24 @@ def test_without_versions(scripted: ScriptedKfp, spooling: KfpPipelineRepository
 
 
 def test_an_answer_without_end_is_given_up(
-    scripted: ScriptedKfp, spooling: KfpPipelineRepository, folder: Path, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedKfp, spooling: Pipelines, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the limit the answer is dropped, and the disk is free again."""
-    monkeypatch.setattr("kfadapter_grpc.kfp.api.pipelines.MAX_FETCHED_BYTES", 100_000)
+    monkeypatch.setattr("kfadapter_grpc.kfp.versions.MAX_FETCHED_BYTES", 100_000)
     scripted.on("GET", GET, answers(200, version_json({"x": "y" * 200_000})))
     with pytest.raises(errors.KfpError, match="more than 100000 bytes"):
         download(spooling)
     assert not list(folder.iterdir())
 
 
-def test_a_silent_kfp_ends_with_the_deadline(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_a_silent_kfp_ends_with_the_deadline(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """A body that stops coming holds the download no longer than its deadline."""
     scripted.on("GET", GET, stalls(CUT))
     with pytest.raises(errors.KfpTimeoutError), spooling.download(REF, VERSION_REF, call(0.5)):
         pass
 
 
-def test_a_caller_who_goes_ends_it(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_a_caller_who_goes_ends_it(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """A caller who goes away while KFP answers ends the read."""
     the_call = call(60)
     stalling = stalls(CUT)
@@ -292,7 +292,7 @@ def test_a_full_disk_tells_no_paths(scripted: ScriptedKfp, folder: Path) -> None
 
 
 @pytest.mark.skipif(not DESCRIPTORS.exists(), reason="needs /proc/self/fd")
-def test_no_descriptor_is_left(scripted: ScriptedKfp, spooling: KfpPipelineRepository) -> None:
+def test_no_descriptor_is_left(scripted: ScriptedKfp, spooling: Pipelines) -> None:
     """After successes, failures and an error inside the block no file stays open."""
     bad = answers(200, b"{")
     scripted.on("GET", GET, answers(200, version_json(SPEC)), bad, answers(200, version_json(SPEC)), bad)

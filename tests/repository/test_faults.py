@@ -29,7 +29,7 @@ from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 ID = "11111111-1111-4111-8111-111111111111"
 VERSION = "22222222-2222-4222-8222-222222222222"
@@ -64,9 +64,7 @@ def _new_pipeline(scripted: ScriptedKfp, *upload: Behaviour) -> ScriptedKfp:
 @pytest.mark.parametrize(
     "fault", [resets(), sends(b"", then_close=True), sends(b"HTTP/1.1 200 OK\r\n", then_close=True)]
 )
-def test_a_broken_upload_is_undone(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, fault: Behaviour
-) -> None:
+def test_a_broken_upload_is_undone(scripted: ScriptedKfp, before_scripted: Pipelines, fault: Behaviour) -> None:
     """The version is looked for, not sent again; the pipeline made for it is deleted without cascade.
 
     All of that bears the call's request id, and counts as its own.
@@ -81,9 +79,7 @@ def test_a_broken_upload_is_undone(
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
-def test_a_broken_answer_to_a_stored_version_is_a_success(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_broken_answer_to_a_stored_version_is_a_success(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """The version arrived and only the answer broke: looking finds it, and nothing is undone."""
     _new_pipeline(scripted, resets()).on("GET", VERSIONS, answers(200, {"pipeline_versions": [VERSION_JSON]}))
     assert (
@@ -110,7 +106,7 @@ class BrokenDisk(io.BytesIO):
 
 @pytest.mark.parametrize("good", range(4))
 def test_a_disk_that_cannot_be_read_is_not_kfps_fault(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, good: int
+    scripted: ScriptedKfp, before_scripted: Pipelines, good: int
 ) -> None:
     """Whichever read of the file fails, the error is about the disk and tells no path, and the pipeline is undone."""
     data = b"#" * 600_000  # two whole reads and a half, and one that finds the end
@@ -122,9 +118,7 @@ def test_a_disk_that_cannot_be_read_is_not_kfps_fault(
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
-def test_a_slow_upload_ends_at_the_deadline_and_is_undone(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_slow_upload_ends_at_the_deadline_and_is_undone(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """KFP_TIMEOUT, and the undoing has a budget of its own."""
     _new_pipeline(scripted, stalls()).on("GET", VERSIONS, NO_VERSIONS)
     with pytest.raises(errors.KfpTimeoutError):
@@ -132,9 +126,7 @@ def test_a_slow_upload_ends_at_the_deadline_and_is_undone(
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
-def test_a_caller_that_goes_away_is_cleaned_up_after(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_caller_that_goes_away_is_cleaned_up_after(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """A cancelled upload ends at once and its empty pipeline is deleted."""
     _new_pipeline(scripted, stalls()).on("GET", VERSIONS, NO_VERSIONS)
     the_call = call()
@@ -144,9 +136,7 @@ def test_a_caller_that_goes_away_is_cleaned_up_after(
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
-def test_a_caller_that_goes_away_while_the_pipeline_is_made(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_caller_that_goes_away_while_the_pipeline_is_made(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Making the pipeline is not broken off at once, because its answer tells what must be undone."""
     the_call = call()
 
@@ -161,9 +151,7 @@ def test_a_caller_that_goes_away_while_the_pipeline_is_made(
     assert scripted.paths("DELETE") == [f"/apis/v2beta1/pipelines/{ID}"]
 
 
-def test_a_caller_that_goes_away_while_kfp_does_not_answer(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_caller_that_goes_away_while_kfp_does_not_answer(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Nobody waits for an answer that does not come, nor looks for what may have become of it."""
     the_call = call()
     scripted.on("POST", CREATE, stalls())
@@ -191,9 +179,7 @@ class _MakesAndBreaks:
         return shown(connection, received)
 
 
-def test_a_pipeline_whose_answer_broke_is_ours_all_the_same(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_pipeline_whose_answer_broke_is_ours_all_the_same(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Making the pipeline broke after it was made: its tag tells that it is ours, and the upload goes on with it."""
     kfp = _MakesAndBreaks()
     scripted.on("GET", BY_NAME, kfp.find).on("POST", UPLOAD_VERSION, STORED).on("POST", CREATE, kfp.make)
@@ -202,9 +188,7 @@ def test_a_pipeline_whose_answer_broke_is_ours_all_the_same(
     assert len([path for path in scripted.paths("POST") if path.endswith("/pipelines")]) == 1
 
 
-def test_a_pipeline_of_somebody_else_is_not_taken_for_ours(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_pipeline_of_somebody_else_is_not_taken_for_ours(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """After a broken answer, a pipeline with another attempt's tag is left alone, and the fault is told."""
     scripted.on("GET", BY_NAME, NOT_FOUND, MADE).on("POST", CREATE, resets())
     with pytest.raises(errors.KfpUnavailableError):
@@ -212,7 +196,7 @@ def test_a_pipeline_of_somebody_else_is_not_taken_for_ours(
     assert scripted.paths("DELETE") == []
 
 
-def test_an_adopted_pipeline_is_not_undone(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_an_adopted_pipeline_is_not_undone(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """A pipeline that somebody else made empty stays when our version fails."""
     scripted.on("GET", BY_NAME, FOUND).on("GET", CHEAP, NO_VERSIONS).on("GET", VERSIONS, NO_VERSIONS)
     scripted.on("POST", CREATE, TAKEN).on("POST", UPLOAD_VERSION, resets()).on("DELETE", DELETE, DELETED)
@@ -221,7 +205,7 @@ def test_an_adopted_pipeline_is_not_undone(scripted: ScriptedKfp, before_scripte
     assert scripted.paths("DELETE") == []
 
 
-def test_an_undo_that_fails_hides_nothing(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_an_undo_that_fails_hides_nothing(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """If the undo is refused, because somebody's version is there, the first error is told."""
     scripted.on("DELETE", DELETE, answers(400, {"code": 3, "message": "existing pipeline versions"}))
     _new_pipeline(scripted, answers(500, {"error_message": "boom"})).on("GET", VERSIONS, NO_VERSIONS)
@@ -229,9 +213,7 @@ def test_an_undo_that_fails_hides_nothing(scripted: ScriptedKfp, before_scripted
         before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
 
 
-def test_a_pipeline_deleted_in_the_middle_is_made_anew(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_pipeline_deleted_in_the_middle_is_made_anew(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Somebody deletes the pipeline between our two steps: KFP's blurred 400 is looked through, and we begin again."""
     scripted.on("GET", rf"/pipelines/{ID}$", GONE)
     _new_pipeline(scripted, BLURRED_VERSION, STORED)
@@ -241,7 +223,7 @@ def test_a_pipeline_deleted_in_the_middle_is_made_anew(
 
 @pytest.mark.parametrize("seen", [0, 1], ids=["counting", "numbering"])
 def test_a_pipeline_deleted_right_after_it_was_found_is_made_anew(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, seen: int
+    scripted: ScriptedKfp, before_scripted: Pipelines, seen: int
 ) -> None:
     """Somebody deletes the pipeline while we look at its versions: the upload is for a name, so we begin again."""
     one_version = answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1})
@@ -260,7 +242,7 @@ def test_a_pipeline_deleted_right_after_it_was_found_is_made_anew(
     ids=["401", "403", "allowed"],
 )
 def test_a_blurred_refusal_is_looked_through(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, look: Behaviour, error: type[errors.AdapterError]
+    scripted: ScriptedKfp, before_scripted: Pipelines, look: Behaviour, error: type[errors.AdapterError]
 ) -> None:
     """A multi-user KFP says 400 to uploads that are not allowed; a read tells which it was."""
     scripted.on("GET", rf"/pipelines/{ID}$", look)
@@ -271,7 +253,7 @@ def test_a_blurred_refusal_is_looked_through(
 
 
 def test_looking_and_undoing_have_a_budget_of_their_own(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedKfp, before_scripted: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the upload took, the time for looking and undoing begins after it, under the same request id."""
     monkeypatch.setattr("kfadapter_grpc.kfp.writes.SPARE_SECONDS", 0.4)
@@ -284,7 +266,7 @@ def test_looking_and_undoing_have_a_budget_of_their_own(
     assert {request.headers["x-request-id"] for request in scripted.requests} == {uploading.request_id}
 
 
-def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """A bare 500 for a file over MySQL's packet is told as UPLOAD_TOO_LARGE, with the size."""
     _new_pipeline(scripted, answers(500, {"error_message": "Failed to create a pipeline version"}))
     file = pipeline_file(suffix="#" + "x" * 17_000_000)
@@ -314,7 +296,7 @@ def test_a_large_file_that_kfp_cannot_store(scripted: ScriptedKfp, before_script
     ],
 )  # fmt: skip
 def test_every_read_tells_the_fault(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, fault: Behaviour, error: type[errors.AdapterError]
+    scripted: ScriptedKfp, before_scripted: Pipelines, fault: Behaviour, error: type[errors.AdapterError]
 ) -> None:
     """Get, List and ListVersions answer each fault of KFP with its documented reason."""
     scripted.on("GET", "", fault)
@@ -331,7 +313,7 @@ def test_every_read_tells_the_fault(
         assert type(caught.value).reason == error.reason
 
 
-def test_retry_after_reaches_the_caller(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_retry_after_reaches_the_caller(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """KFP's own waiting time is handed on."""
     scripted.on("GET", "", answers(429, headers={"Retry-After": "7"}))
     with pytest.raises(errors.KfpUnavailableError) as caught:
@@ -363,7 +345,7 @@ def test_nobody_listens() -> None:
     ],
 )
 def test_without_the_cheap_list_the_other_one_is_read(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, gone: Behaviour
+    scripted: ScriptedKfp, before_scripted: Pipelines, gone: Behaviour
 ) -> None:
     """A KFP whose v1beta1 API is gone is asked through v2beta1, and v1beta1 is not tried again and again."""
     scripted.on("GET", CHEAP, gone)
@@ -376,7 +358,7 @@ def test_without_the_cheap_list_the_other_one_is_read(
     assert len([path for path in scripted.paths("GET") if "v1beta1" in path]) == 1
 
 
-def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """DELETE is never repeated; if the pipeline is gone afterwards, it was deleted."""
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND, GONE).on("DELETE", DELETE, resets())
     scripted.on("GET", CHEAP, answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1}))
@@ -385,9 +367,7 @@ def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, before_scripted:
     assert len(scripted.paths("DELETE")) == 1
 
 
-def test_a_broken_delete_of_a_version_is_looked_after(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_broken_delete_of_a_version_is_looked_after(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """It is not sent again; if the version is gone afterwards, it was deleted, and if not, the fault is told."""
     gone = answers(404, {"code": 5, "message": f"PipelineVersion {VERSION} not found"})
     there = answers(200, VERSION_JSON)
@@ -400,9 +380,7 @@ def test_a_broken_delete_of_a_version_is_looked_after(
     assert len(scripted.paths("DELETE")) == 2
 
 
-def test_a_version_added_in_the_middle_of_a_delete_is_safe(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_version_added_in_the_middle_of_a_delete_is_safe(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Without force nothing goes that the caller did not know of: KFP refuses the delete, and the count is told."""
     one = {"versions": [{"id": VERSION, "name": "p"}], "total_size": 1}
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND).on("GET", CHEAP, answers(200, one))
@@ -414,7 +392,7 @@ def test_a_version_added_in_the_middle_of_a_delete_is_safe(
 
 
 def test_in_a_namespace_a_shared_pipeline_is_the_second_choice(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
+    scripted: ScriptedKfp, before_scripted: Pipelines
 ) -> None:
     """A name is looked up in the namespace, then in the shared space, never in somebody else's namespace."""
     elsewhere = {**PIPELINE_JSON, "namespace": "team-b"}
@@ -426,7 +404,7 @@ def test_in_a_namespace_a_shared_pipeline_is_the_second_choice(
     assert before_scripted.get(ref, View.BASIC, call()).namespace == ""
 
 
-def test_an_upload_goes_to_its_own_namespace(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_an_upload_goes_to_its_own_namespace(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """A shared pipeline of the name does not take a namespace's upload, and the namespace is always sent."""
     _new_pipeline(scripted, STORED)
     before_scripted.upload(UploadPipelineMetadata("p", namespace="team-a"), pipeline_file(), call())
@@ -438,7 +416,7 @@ def test_an_upload_goes_to_its_own_namespace(scripted: ScriptedKfp, before_scrip
     assert created["namespace"] == "team-a"
 
 
-def test_a_new_pipeline_takes_two_requests(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_a_new_pipeline_takes_two_requests(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Nothing is looked up for a pipeline that is new, nor for the version that is stored in it."""
     _new_pipeline(scripted, STORED)
     before_scripted.upload(UploadPipelineMetadata("p", request_id="id-1"), pipeline_file(), call())
@@ -457,7 +435,7 @@ def test_a_new_pipeline_takes_two_requests(scripted: ScriptedKfp, before_scripte
     ids=["plain", "repeatable", "named", "named and repeatable"],
 )
 def test_a_further_version_looks_up_what_it_needs(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, request_: UploadPipelineMetadata, looks: list[str]
+    scripted: ScriptedKfp, before_scripted: Pipelines, request_: UploadPipelineMetadata, looks: list[str]
 ) -> None:
     """The pipeline by name, the numbers that are taken unless a name is given, an earlier upload if one is possible."""
     scripted.on("POST", CREATE, TAKEN).on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, STORED)
@@ -471,7 +449,7 @@ def test_a_further_version_looks_up_what_it_needs(
     assert asked == looks
 
 
-def test_the_file_is_streamed_with_its_length(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_the_file_is_streamed_with_its_length(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """What KFP gets is one multipart file under a name of ours, with the announced length, byte for byte."""
     _new_pipeline(scripted, STORED)
     file = pipeline_file()
@@ -484,7 +462,7 @@ def test_the_file_is_streamed_with_its_length(scripted: ScriptedKfp, before_scri
     assert file.stream.read() in sent.body
 
 
-def test_large_specs_in_answers_are_dropped(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_large_specs_in_answers_are_dropped(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """KFP repeats the whole spec in its answer: its facts are read, and the memory for 30 MiB is never taken."""
     spec = b'{"root": {"tags": {"no": "no"}}, "x": "' + b'\\"pipeline_spec\\": ' * 1_600_000 + b'"}'
     tags = json.dumps({"kfadapter_sha256": "A" * 43, "team": "ml"}).encode()
@@ -501,7 +479,7 @@ def test_large_specs_in_answers_are_dropped(scripted: ScriptedKfp, before_script
     assert peak < 8_000_000
 
 
-def test_losing_five_times_is_contested(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_losing_five_times_is_contested(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """The next number is read anew after each loss; after five NAME_CONTESTED says what to do."""
     taken = answers(409, {"error_message": "Failed to create a pipeline version"})
     scripted.on("POST", CREATE, TAKEN).on("GET", BY_NAME, FOUND).on("POST", UPLOAD_VERSION, taken)
@@ -512,9 +490,7 @@ def test_losing_five_times_is_contested(scripted: ScriptedKfp, before_scripted: 
     assert len(uploads) == 5
 
 
-def test_a_kfp_without_tags_says_that_nobody_could_look(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_kfp_without_tags_says_that_nobody_could_look(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Before 2.17 the check for an earlier upload is impossible: the answer says so, and the upload is stored."""
     refused = {
         "code": 3,
@@ -532,7 +508,7 @@ def test_a_kfp_without_tags_says_that_nobody_could_look(
     ).version_created
 
 
-def test_a_foreign_namespace_is_told(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_a_foreign_namespace_is_told(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Making a pipeline where we may not is the operator's fault, and says so."""
     scripted.on("GET", BY_NAME, NOT_FOUND).on("POST", CREATE, answers(403, {"code": 7, "message": "no"}))
     with pytest.raises(errors.KfpRejectedCredentialsError, match="operator"):
@@ -544,9 +520,7 @@ ONE_VERSION = answers(200, {"versions": [{"id": VERSION, "name": "p"}], "total_s
 TWO_VERSIONS = answers(200, {"versions": [{"id": SECOND, "name": "2"}, {"id": VERSION, "name": "p"}], "total_size": 2})
 
 
-def test_a_version_that_was_not_seen_is_never_deleted(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_version_that_was_not_seen_is_never_deleted(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Without force one list tells the one version; one that is uploaded after it stays, and so does the pipeline."""
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND).on("GET", CHEAP, ONE_VERSION, TWO_VERSIONS)
     scripted.on("DELETE", r"/versions/", DELETED)
@@ -557,9 +531,7 @@ def test_a_version_that_was_not_seen_is_never_deleted(
     assert scripted.paths("DELETE") == [f"{pipeline}/versions/{VERSION}", pipeline]
 
 
-def test_several_versions_are_not_deleted_without_force(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_several_versions_are_not_deleted_without_force(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Nothing is deleted where there is more than one version, and their number is told."""
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND).on("GET", CHEAP, TWO_VERSIONS)
     with pytest.raises(errors.PipelineHasVersionsError, match="has 2 versions; set force"):
@@ -572,7 +544,7 @@ FULL_VERSION = answers(200, {**VERSION_JSON, "pipeline_spec": {"pipelineInfo": {
 
 
 def test_a_latest_version_deleted_in_the_middle_is_looked_for_anew(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
+    scripted: ScriptedKfp, before_scripted: Pipelines
 ) -> None:
     """Somebody deletes the latest version between finding and getting it: the one that is the latest now is told."""
     scripted.on("GET", rf"/versions/{SECOND}$", LATEST_GONE).on("GET", rf"/versions/{VERSION}$", FULL_VERSION)
@@ -586,7 +558,7 @@ def test_a_latest_version_deleted_in_the_middle_is_looked_for_anew(
 
 
 def test_latest_versions_that_keep_going_are_told_as_versions(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
+    scripted: ScriptedKfp, before_scripted: Pipelines
 ) -> None:
     """After three latest versions that were gone VERSION_NOT_FOUND names the version, not the pipeline."""
     scripted.on("GET", rf"/versions/{SECOND}$", LATEST_GONE).on("GET", CHEAP, TWO_VERSIONS)
@@ -608,7 +580,7 @@ def _page_of(size: int, token: str = "") -> Behaviour:
 
 
 def test_lists_with_specs_are_read_in_smaller_pages(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedKfp, before_scripted: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where specs come along, 20 versions are asked for at once, and fewer while the answer is too large."""
     send = Transport.send

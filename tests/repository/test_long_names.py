@@ -13,7 +13,7 @@ from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, PipelineRef, UploadPipelineMetadata
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 
 def _name(characters: int) -> str:
@@ -22,7 +22,7 @@ def _name(characters: int) -> str:
     return "".join(chr(ord("가") + (digits >> 4 * place & 15)) for place in range(characters))
 
 
-def test_korean_names_that_fit(repository: KfpPipelineRepository) -> None:
+def test_korean_names_that_fit(repository: Pipelines) -> None:
     """42 Korean characters are 126 bytes, and do for a pipeline and for a version."""
     name, version_name = _name(42), _name(42)
     _upload(repository, UploadPipelineMetadata(name))
@@ -32,14 +32,14 @@ def test_korean_names_that_fit(repository: KfpPipelineRepository) -> None:
 
 
 @pytest.mark.parametrize("characters", [43, 50, 127])
-def test_a_korean_name_that_does_not_fit(repository: KfpPipelineRepository, characters: int) -> None:
+def test_a_korean_name_that_does_not_fit(repository: Pipelines, characters: int) -> None:
     """INVALID_FIELD on the name, with how KFP counts, and nothing is left behind."""
     name = _name(characters)
     _refused(repository, UploadPipelineMetadata(name), "metadata.name")
     assert _listed(repository, name) == ()
 
 
-def test_a_name_that_fits_a_pipeline_but_not_its_version(repository: KfpPipelineRepository) -> None:
+def test_a_name_that_fits_a_pipeline_but_not_its_version(repository: Pipelines) -> None:
     """128 bytes do for a pipeline: with a shorter version name it is stored, without one its making is undone."""
     name = _name(42) + "ab"
     error = _refused(repository, UploadPipelineMetadata(name), "metadata.version_name")
@@ -49,7 +49,7 @@ def test_a_name_that_fits_a_pipeline_but_not_its_version(repository: KfpPipeline
     assert _listed(repository, name) == (name,)
 
 
-def test_a_korean_version_name_that_does_not_fit(repository: KfpPipelineRepository) -> None:
+def test_a_korean_version_name_that_does_not_fit(repository: Pipelines) -> None:
     """INVALID_FIELD on the version's name; the pipeline stays as it was, and a new one is not made."""
     name = _name(20)
     request = UploadPipelineMetadata(name, _name(50))
@@ -61,11 +61,11 @@ def test_a_korean_version_name_that_does_not_fit(repository: KfpPipelineReposito
     assert [version.name for version in page.items] == [name]
 
 
-def _upload(repository: KfpPipelineRepository, request: UploadPipelineMetadata) -> None:
+def _upload(repository: Pipelines, request: UploadPipelineMetadata) -> None:
     repository.upload(request, pipeline_file(), call())
 
 
-def _refused(repository: KfpPipelineRepository, request: UploadPipelineMetadata, field: str) -> errors.AdapterError:
+def _refused(repository: Pipelines, request: UploadPipelineMetadata, field: str) -> errors.AdapterError:
     with pytest.raises(errors.InvalidFieldError) as caught:
         _upload(repository, request)
     error = caught.value
@@ -74,6 +74,6 @@ def _refused(repository: KfpPipelineRepository, request: UploadPipelineMetadata,
     return error
 
 
-def _listed(repository: KfpPipelineRepository, name: str) -> tuple[str, ...]:
+def _listed(repository: Pipelines, name: str) -> tuple[str, ...]:
     page = repository.list(ListPipelinesRequest(name), PageRequest(), call())
     return tuple(pipeline.name for pipeline in page.items)

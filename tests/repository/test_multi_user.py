@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.scripted_kfp import Behaviour, ScriptedKfp
 
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 TEAM_A = ListPipelinesRequest(namespace="team-a")
 MINE = PipelineRef(name="mine", namespace="team-a")
@@ -41,7 +41,7 @@ def _played(note: str, transcript: str = "multi_user") -> Behaviour:
 
 UNKNOWN_NAME = _played("get unknown name", "pipelines")
 
-READS: dict[str, Callable[[KfpPipelineRepository], object]] = {
+READS: dict[str, Callable[[Pipelines], object]] = {
     "list": lambda kfp: kfp.list(TEAM_A, PageRequest(), call()),
     "get by name": lambda kfp: kfp.get(MINE, View.BASIC, call()),
     "get by id": lambda kfp: kfp.get(BY_ID, View.BASIC, call()),
@@ -51,7 +51,7 @@ READS: dict[str, Callable[[KfpPipelineRepository], object]] = {
 
 
 @pytest.mark.parametrize("read", READS)
-def test_a_stranger_may_not_read(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, read: str) -> None:
+def test_a_stranger_may_not_read(scripted: ScriptedKfp, before_scripted: Pipelines, read: str) -> None:
     """KFP's 403 to the adapter is KFP_REJECTED_CREDENTIALS, which is for its operator, not for the caller."""
     scripted.on("GET", CHEAP, _played("cheap versions as bob")).on("GET", VERSIONS, _played("versions as bob"))
     scripted.on("GET", BY_NAME, _played("by name in team-a as bob")).on("GET", LIST, _played("list team-a as bob"))
@@ -62,7 +62,7 @@ def test_a_stranger_may_not_read(scripted: ScriptedKfp, before_scripted: KfpPipe
 
 
 @pytest.mark.parametrize("who", ["nobody", "a bad token"])
-def test_nobody_may_list(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, who: str) -> None:
+def test_nobody_may_list(scripted: ScriptedKfp, before_scripted: Pipelines, who: str) -> None:
     """KFP's 401 to the adapter is KFP_REJECTED_CREDENTIALS."""
     scripted.on("GET", LIST, _played(f"list team-a as {who}"))
     with pytest.raises(errors.KfpRejectedCredentialsError, match=r"\(401\)"):
@@ -71,7 +71,7 @@ def test_nobody_may_list(scripted: ScriptedKfp, before_scripted: KfpPipelineRepo
 
 @pytest.mark.parametrize(("who", "status"), [("nobody", "401"), ("a bad token", "401"), ("bob", "403")])
 def test_a_blurred_refusal_of_an_upload(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, who: str, status: str
+    scripted: ScriptedKfp, before_scripted: Pipelines, who: str, status: str
 ) -> None:
     """KFP says 400 "Failed to create a pipeline" to all of them; a list of the namespace tells which it was."""
     scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(f"list team-a as {who}"))
@@ -82,7 +82,7 @@ def test_a_blurred_refusal_of_an_upload(
     assert scripted.paths("DELETE") == []
 
 
-def test_a_member_reads_and_uploads(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_a_member_reads_and_uploads(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Alice's pipelines are hers by namespace, which every call names."""
     scripted.on("GET", CHEAP, _played("cheap versions as alice")).on("GET", LIST, _played("list team-a as alice"))
     scripted.on("GET", BY_NAME, UNKNOWN_NAME, _played("by name in team-a"))
@@ -98,7 +98,7 @@ def test_a_member_reads_and_uploads(scripted: ScriptedKfp, before_scripted: KfpP
     assert all("namespace=team-a" in path for path in asked)
 
 
-def test_the_shared_space_is_the_second_choice(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_the_shared_space_is_the_second_choice(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """A name that is not in the namespace is looked up among the shared pipelines."""
     scripted.on("GET", rf"{BY_NAME}shared\?namespace=team-a", UNKNOWN_NAME)
     scripted.on("GET", rf"{BY_NAME}shared$", _played("upload without a namespace: the shared space"))
@@ -106,7 +106,7 @@ def test_the_shared_space_is_the_second_choice(scripted: ScriptedKfp, before_scr
     assert (found.name, found.namespace) == ("shared", "")
 
 
-def test_somebody_elses_pipeline_is_not_shared(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_somebody_elses_pipeline_is_not_shared(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Without a namespace KFP gives any namespace's pipeline of that name; it is not taken for a shared one."""
     scripted.on("GET", rf"{BY_NAME}mine\?namespace=team-b", UNKNOWN_NAME)
     scripted.on("GET", rf"{BY_NAME}mine$", _played("by name without a namespace"))
@@ -122,7 +122,7 @@ BOB = Authorization("Bearer canary-of-bob")
 
 
 @pytest.fixture
-def as_callers(scripted: ScriptedKfp) -> Iterator[KfpPipelineRepository]:
+def as_callers(scripted: ScriptedKfp) -> Iterator[Pipelines]:
     """The repository before the scripted KFP, which is asked with the callers' own credentials."""
     with closing(connect(scripted.url, credentials=ForwardedCredentials())) as backend:
         yield backend.pipelines
@@ -142,7 +142,7 @@ def _asked_only_as_bob(scripted: ScriptedKfp) -> bool:
     [("a bad token", errors.UnauthenticatedError), ("bob", errors.PermissionDeniedError)],
 )
 def test_a_refused_caller(
-    scripted: ScriptedKfp, as_callers: KfpPipelineRepository, who: str, error: type[errors.AdapterError]
+    scripted: ScriptedKfp, as_callers: Pipelines, who: str, error: type[errors.AdapterError]
 ) -> None:
     """What KFP refuses to a caller's own credentials is UNAUTHENTICATED or PERMISSION_DENIED: the caller's to mend."""
     scripted.on("GET", LIST, _played(f"list team-a as {who}"))
@@ -162,7 +162,7 @@ def test_a_refused_caller(
     ],
 )
 def test_a_blurred_refusal_of_a_callers_upload(
-    scripted: ScriptedKfp, as_callers: KfpPipelineRepository, who: str, error: type[errors.AdapterError]
+    scripted: ScriptedKfp, as_callers: Pipelines, who: str, error: type[errors.AdapterError]
 ) -> None:
     """The look after KFP's 400 is made as the caller, too, and tells which it was."""
     scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", LIST, _played(f"list team-a as {who}"))
@@ -174,7 +174,7 @@ def test_a_blurred_refusal_of_a_callers_upload(
     assert _asked_only_as_bob(scripted)
 
 
-def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: KfpPipelineRepository) -> None:
+def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: Pipelines) -> None:
     """A pipeline that was made for a version which KFP then refused is taken back with the caller's credentials."""
     pipeline = str(uuid.uuid4())
     scripted.on("GET", BY_NAME, UNKNOWN_NAME).on("GET", r"/pipelines/", _played("get by id as bob"))
@@ -200,7 +200,7 @@ def test_undoing_is_the_callers_too(scripted: ScriptedKfp, as_callers: KfpPipeli
     ids=["redirect to a login", "login page", "another redirect", "another page"],
 )
 def test_a_login_page_for_a_caller(
-    scripted: ScriptedKfp, as_callers: KfpPipelineRepository, page: Behaviour, error: type[errors.AdapterError]
+    scripted: ScriptedKfp, as_callers: Pipelines, page: Behaviour, error: type[errors.AdapterError]
 ) -> None:
     """A login that stands before KFP does not know the caller; any other page is a wrong address."""
     scripted.on("GET", LIST, page)
@@ -208,9 +208,7 @@ def test_a_login_page_for_a_caller(
         as_callers.list(TEAM_A, PageRequest(), bobs_call())
 
 
-def test_nobody_is_asked_for_a_caller_without_credentials(
-    scripted: ScriptedKfp, as_callers: KfpPipelineRepository
-) -> None:
+def test_nobody_is_asked_for_a_caller_without_credentials(scripted: ScriptedKfp, as_callers: Pipelines) -> None:
     """Where KFP is asked as the caller, a call that names nobody does not reach it."""
     with pytest.raises(errors.UnauthenticatedError):
         as_callers.list(TEAM_A, PageRequest(), call())

@@ -35,7 +35,7 @@ from kfadapter_grpc.upload import UploadLimits, received
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 HELLO = (PIPELINES / "hello_world.yaml").read_bytes()
 NEVER_ANSWERED = ("not YAML", "binary")
@@ -69,21 +69,21 @@ def old(embedded_url: str) -> Iterator[OldKfp]:
 
 
 @pytest.fixture(scope="module")
-def repository(old: OldKfp) -> Iterator[KfpPipelineRepository]:
+def repository(old: OldKfp) -> Iterator[Pipelines]:
     """The repository before the stand-in."""
     backend = connect(old.url)
     yield backend.pipelines
     backend.close()
 
 
-def _store(repository: KfpPipelineRepository, request: UploadPipelineMetadata, data: bytes = HELLO) -> UploadResult:
+def _store(repository: Pipelines, request: UploadPipelineMetadata, data: bytes = HELLO) -> UploadResult:
     """Receives a file and stores it, as the servicer does."""
     the_call = call()
     with received([data], UploadLimits(), total_bytes=None, sha256=None, call=the_call) as file:
         return repository.upload(request, file, the_call)
 
 
-def _versions(repository: KfpPipelineRepository, name: str) -> list[str]:
+def _versions(repository: Pipelines, name: str) -> list[str]:
     page = repository.list_versions(PipelineRef(name=name), View.BASIC, PageRequest(1000), call())
     return sorted(version.name for version in page.items)
 
@@ -136,7 +136,7 @@ def test_the_stand_in_is_dangerous(embedded_url: str, note: str) -> None:
 @pytest.mark.parametrize("display_name", ["", "보기 좋은 이름"])
 @pytest.mark.parametrize("version_name", ["", "첫째"])
 def test_a_new_pipeline_gets_its_name(
-    embedded_url: str, repository: KfpPipelineRepository, name: str, display_name: str, version_name: str
+    embedded_url: str, repository: Pipelines, name: str, display_name: str, version_name: str
 ) -> None:
     """The first upload through a connection and the next ones: the name is the name, whatever is to be shown."""
     with OldKfp(embedded_url) as server:
@@ -155,9 +155,7 @@ def test_a_new_pipeline_gets_its_name(
         assert len(server.paths("DELETE")) == expected, "the fact that there is one name was not remembered"
 
 
-def test_a_display_name_that_is_another_pipelines_name(
-    embedded_url: str, repository: KfpPipelineRepository, name: str
-) -> None:
+def test_a_display_name_that_is_another_pipelines_name(embedded_url: str, repository: Pipelines, name: str) -> None:
     """2.5 takes the display name for the name and refuses it as taken; the upload is stored under its own name."""
     with OldKfp(embedded_url) as server:
         backend = connect(server.url)
@@ -177,7 +175,7 @@ def test_kfp_is_upgraded_meanwhile(embedded_url: str, name: str) -> None:
     backend.close()
 
 
-def test_names_of_versions(repository: KfpPipelineRepository, name: str) -> None:
+def test_names_of_versions(repository: Pipelines, name: str) -> None:
     """The first is named as the pipeline, a later one gets the highest number plus 1, a given name is used."""
     for given_name in ("", "", "7", "", "beta"):
         result = _store(repository, UploadPipelineMetadata(name, given_name, display_name="Shown"))
@@ -187,7 +185,7 @@ def test_names_of_versions(repository: KfpPipelineRepository, name: str) -> None
         _store(repository, UploadPipelineMetadata(name, "BETA"))
 
 
-def test_fail(repository: KfpPipelineRepository, name: str) -> None:
+def test_fail(repository: Pipelines, name: str) -> None:
     """IF_EXISTS_FAIL stores a new name and refuses a taken one."""
     request = UploadPipelineMetadata(name, if_exists=IfExists.FAIL)
     assert _store(repository, request).pipeline_created
@@ -202,7 +200,7 @@ def test_fail(repository: KfpPipelineRepository, name: str) -> None:
     ids=["skip-if-same", "request-id"],
 )
 def test_what_cannot_be_checked_is_stored_and_said(
-    repository: KfpPipelineRepository, name: str, request_: UploadPipelineMetadata
+    repository: Pipelines, name: str, request_: UploadPipelineMetadata
 ) -> None:
     """Without tags nobody can tell whether these bytes, or this request, came before."""
     request = UploadPipelineMetadata(name, if_exists=request_.if_exists, request_id=request_.request_id)
@@ -220,9 +218,7 @@ def _tagless(scripted: ScriptedKfp, versions: Behaviour) -> None:
     scripted.on("GET", "/versions", versions).on("POST", "/pipelines$", answers(409, {"code": 6, "message": "taken"}))
 
 
-def test_a_broken_upload_is_not_to_be_repeated_blindly(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository
-) -> None:
+def test_a_broken_upload_is_not_to_be_repeated_blindly(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Where a request id cannot be looked for, a repetition would store the file twice: the error says what to do."""
     step = next(step for step in load("kfp-2.5/seams").steps if step.note == "versions filtered by tag")
     _tagless(scripted, answers(400, step.response["json"]))
@@ -232,7 +228,7 @@ def test_a_broken_upload_is_not_to_be_repeated_blindly(
     assert len([path for path in scripted.paths("POST") if "upload_version" in path]) == 1
 
 
-def test_a_broken_one_step_upload(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_a_broken_one_step_upload(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """So it is where pipeline and version are made at once, which is how a KFP without tags gets a new pipeline."""
     scripted.on("GET", "/names/", answers(404, {"code": 5, "message": "Pipeline /p not found"}))
     scripted.on("POST", "/pipelines/upload", resets())
@@ -245,7 +241,7 @@ def test_a_broken_one_step_upload(scripted: ScriptedKfp, before_scripted: KfpPip
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def test_a_pipeline_by_name_and_by_id(repository: KfpPipelineRepository, name: str) -> None:
+def test_a_pipeline_by_name_and_by_id(repository: Pipelines, name: str) -> None:
     """Both ways, and FULL with the latest version's parameters."""
     made = _store(repository, UploadPipelineMetadata(name, description="설명")).pipeline
     _store(repository, UploadPipelineMetadata(name), (PIPELINES / "all_parameter_types.yaml").read_bytes())
@@ -263,14 +259,14 @@ def test_a_pipeline_by_name_and_by_id(repository: KfpPipelineRepository, name: s
             repository.get(missing, View.FULL, call())
 
 
-def test_names_that_do_not_fit_into_a_path(repository: KfpPipelineRepository, name: str) -> None:
+def test_names_that_do_not_fit_into_a_path(repository: Pipelines, name: str) -> None:
     """They are listed for, with the filter that 2.5 knows."""
     odd = f"{name}/100% + {{}}?"
     made = _store(repository, UploadPipelineMetadata(odd)).pipeline
     assert repository.get(PipelineRef(name=odd), View.BASIC, call()) == made
 
 
-def test_lists(repository: KfpPipelineRepository, name: str) -> None:
+def test_lists(repository: Pipelines, name: str) -> None:
     """Names are filtered and sorted by, page by page, to the last one."""
     for number in range(5):
         _store(repository, UploadPipelineMetadata(f"{name} {number}"))
@@ -284,14 +280,14 @@ def test_lists(repository: KfpPipelineRepository, name: str) -> None:
         repository.list(where, PageRequest(2, "garbage"), call())
 
 
-def test_a_filter_on_tags(repository: KfpPipelineRepository) -> None:
+def test_a_filter_on_tags(repository: Pipelines) -> None:
     """UNSUPPORTED_BY_KFP, and what to do."""
     with pytest.raises(errors.UnsupportedByKfpError, match="leave the filter on tags out"):
         repository.list(ListPipelinesRequest(tags={"team": "ml"}), PageRequest(), call())
 
 
 @pytest.mark.parametrize("view", View)
-def test_versions(repository: KfpPipelineRepository, name: str, view: View) -> None:
+def test_versions(repository: Pipelines, name: str, view: View) -> None:
     """BASIC and FULL, page by page; a v1 workflow is told as such."""
     argo = (PIPELINES / "argo_v1_workflow.yaml").read_bytes()
     for data in (HELLO, argo, HELLO):
@@ -310,7 +306,7 @@ def test_versions(repository: KfpPipelineRepository, name: str, view: View) -> N
 # --- deleting -----------------------------------------------------------------------------------------------------
 
 
-def test_deleting(repository: KfpPipelineRepository, name: str) -> None:
+def test_deleting(repository: Pipelines, name: str) -> None:
     """One version goes without force, more need it, and what is gone is gone."""
     ref = PipelineRef(name=name)
     _store(repository, UploadPipelineMetadata(name))
@@ -344,7 +340,7 @@ _REFUSED_BEFORE = ("empty file", "not YAML", "YAML but not a pipeline", "YAML li
 
 @pytest.mark.parametrize("version_name", ["", "v"])
 @pytest.mark.parametrize("note", [*_ANSWERED, *_REFUSED_BEFORE])
-def test_bad_files(repository: KfpPipelineRepository, old: OldKfp, name: str, note: str, version_name: str) -> None:
+def test_bad_files(repository: Pipelines, old: OldKfp, name: str, note: str, version_name: str) -> None:
     """INVALID_PIPELINE_FILE, nothing is left behind, and KFP is not asked about those that it could not bear."""
     before = len(old.paths("POST"))
     with pytest.raises(errors.InvalidPipelineFileError) as caught:
@@ -396,9 +392,7 @@ _YAML_LIKE = st.text("{}[]:,-?!&*#|>'\"%@`\\/ \n\tab1", max_size=30).map(str.enc
 @example(data=b"%YAML 1.2\n---\na: b", packing="bare")
 @example(data=b'{"a": "\\/"}', packing="bare")
 @example(data=b"a: *b", packing="bare")
-def test_what_it_cannot_bear_never_reaches_it(
-    repository: KfpPipelineRepository, old: OldKfp, data: bytes, packing: str
-) -> None:
+def test_what_it_cannot_bear_never_reaches_it(repository: Pipelines, old: OldKfp, data: bytes, packing: str) -> None:
     """Random bytes, spoilt and cut YAML, bare or packed: refused as INVALID_PIPELINE_FILE, or answered by KFP."""
     name = f"spoilt {uuid.uuid4().hex}"
     try:

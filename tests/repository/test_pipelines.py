@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.listing import Page
     from kfadapter_grpc.contract.pipelines import Pipeline
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 T = TypeVar("T")
 
 
-def test_a_pipeline_is_found_by_name_and_by_id(repository: KfpPipelineRepository, name: str) -> None:
+def test_a_pipeline_is_found_by_name_and_by_id(repository: Pipelines, name: str) -> None:
     """Both ways lead to the same pipeline, with its texts in any script."""
     made = repository.upload(
         UploadPipelineMetadata(name, description="인사한다\n두 줄", tags={"팀": "ml"}), pipeline_file(), call()
@@ -42,7 +42,7 @@ def test_a_pipeline_is_found_by_name_and_by_id(repository: KfpPipelineRepository
 @pytest.mark.parametrize(
     "text", ["a/b", "../../etc/passwd", "..", ".", "a?b#c", "100%", "1+1", "%2e%2e", "a:b", "a\\b", "'; --", "a b "]
 )
-def test_a_name_is_never_a_path(repository: KfpPipelineRepository, name: str, text: str) -> None:
+def test_a_name_is_never_a_path(repository: Pipelines, name: str, text: str) -> None:
     """Names that mean something in a URL or a file system are just names: stored, found and deleted as they are."""
     odd = text if text in {"..", "."} else f"{text} {name}"
     repository.upload(UploadPipelineMetadata(odd), pipeline_file(), call())
@@ -52,7 +52,7 @@ def test_a_name_is_never_a_path(repository: KfpPipelineRepository, name: str, te
         repository.get(PipelineRef(name=odd), View.BASIC, call())
 
 
-def test_what_is_not_there_is_named(repository: KfpPipelineRepository, name: str) -> None:
+def test_what_is_not_there_is_named(repository: Pipelines, name: str) -> None:
     """PIPELINE_NOT_FOUND says what was looked for."""
     with pytest.raises(errors.PipelineNotFoundError) as caught:
         repository.get(PipelineRef(name=name, namespace="team-a"), View.BASIC, call())
@@ -63,7 +63,7 @@ def test_what_is_not_there_is_named(repository: KfpPipelineRepository, name: str
     assert caught.value.resource_name == caught.value.metadata["pipeline_id"]
 
 
-def test_full_tells_the_latest_version_with_typed_parameters(repository: KfpPipelineRepository, name: str) -> None:
+def test_full_tells_the_latest_version_with_typed_parameters(repository: Pipelines, name: str) -> None:
     """Uploads within one second are told apart by their numbers, and the spec's parameters are typed."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     repository.upload(UploadPipelineMetadata(name), pipeline_file("all_parameter_types"), call())
@@ -80,7 +80,7 @@ def test_full_tells_the_latest_version_with_typed_parameters(repository: KfpPipe
     assert (by_name["maybe"].optional, by_name["maybe"].has_default) == (True, False)
 
 
-def test_full_of_a_v1_workflow(repository: KfpPipelineRepository, name: str) -> None:
+def test_full_of_a_v1_workflow(repository: Pipelines, name: str) -> None:
     """A KFP v1 file is told as such, its parameters too."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file("argo_v1_workflow"), call())
     latest = repository.get(PipelineRef(name=name), View.FULL, call()).latest_version
@@ -105,7 +105,7 @@ def _walk(get: Callable[[str], Page[T]], between: Callable[[int], None] = lambda
         between(pages)
 
 
-def _page(repository: KfpPipelineRepository, where: ListPipelinesRequest, size: int, token: str) -> Page[Pipeline]:
+def _page(repository: Pipelines, where: ListPipelinesRequest, size: int, token: str) -> Page[Pipeline]:
     return repository.list(where, PageRequest(size, token), call())
 
 
@@ -116,7 +116,7 @@ def _make_many(make: Callable[[int], object], count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_lists_of_450_pipelines_miss_nothing(repository: KfpPipelineRepository, name: str) -> None:
+def test_lists_of_450_pipelines_miss_nothing(repository: Pipelines, name: str) -> None:
     """Pages of any size, deletions in between: what is there from first to last is listed exactly once."""
     ids: dict[int, str] = {}
 
@@ -144,7 +144,7 @@ def test_lists_of_450_pipelines_miss_nothing(repository: KfpPipelineRepository, 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("view", [View.BASIC, View.FULL])
-def test_lists_of_450_versions_miss_nothing(repository: KfpPipelineRepository, name: str, view: View) -> None:
+def test_lists_of_450_versions_miss_nothing(repository: Pipelines, name: str, view: View) -> None:
     """BASIC and FULL alike; the total is told."""
     pipeline = repository.upload(UploadPipelineMetadata(name), pipeline_file(), call()).pipeline
 
@@ -161,7 +161,7 @@ def test_lists_of_450_versions_miss_nothing(repository: KfpPipelineRepository, n
     assert all((v.spec is not None) == (view is View.FULL) for v in listed)
 
 
-def test_filters_combine_and_compare_exactly(repository: KfpPipelineRepository, name: str) -> None:
+def test_filters_combine_and_compare_exactly(repository: Pipelines, name: str) -> None:
     """KFP's LIKE takes `_` for any character and no notice of case; the adapter compares again."""
     for suffix, tags in (("a_b", {"k": "1"}), ("axb", {"k": "1"}), ("A_B c", {"k": "2"}), ("a_b two", {"k": "2"})):
         repository.upload(UploadPipelineMetadata(f"{name} {suffix}", tags=tags), pipeline_file(), call())
@@ -176,21 +176,21 @@ def test_filters_combine_and_compare_exactly(repository: KfpPipelineRepository, 
     assert len(names(ListPipelinesRequest(name, created_after=now - timedelta(hours=1)))) == 4
 
 
-def test_the_total_is_told_only_where_it_is_known(repository: KfpPipelineRepository, name: str) -> None:
+def test_the_total_is_told_only_where_it_is_known(repository: Pipelines, name: str) -> None:
     """KFP's total counts what its LIKE matches, so with name_contains there is none."""
     repository.upload(UploadPipelineMetadata(name, tags={"only": "this"}), pipeline_file(), call())
     assert repository.list(ListPipelinesRequest(tags={"only": "this"}), PageRequest(), call()).total_size == 1
     assert repository.list(ListPipelinesRequest(name_contains=name), PageRequest(), call()).total_size is None
 
 
-def test_a_foreign_token_is_refused(repository: KfpPipelineRepository) -> None:
+def test_a_foreign_token_is_refused(repository: Pipelines) -> None:
     """A token that KFP does not know is INVALID_PAGE_TOKEN."""
     with pytest.raises(errors.InvalidPageTokenError) as caught:
         repository.list(ListPipelinesRequest(), PageRequest(100, "garbage"), call())
     assert [violation.field for violation in caught.value.violations] == ["page_token"]
 
 
-def test_a_pipeline_with_one_version_goes_without_force(repository: KfpPipelineRepository, name: str) -> None:
+def test_a_pipeline_with_one_version_goes_without_force(repository: Pipelines, name: str) -> None:
     """With more versions force is needed, and the error says how many there are."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     for _ in range(2):
@@ -207,7 +207,7 @@ def test_a_pipeline_with_one_version_goes_without_force(repository: KfpPipelineR
     assert repository.delete(ref, call(), force=False, allow_missing=True).pipeline_id == ""
 
 
-def test_versions_of_what_is_not_there(repository: KfpPipelineRepository) -> None:
+def test_versions_of_what_is_not_there(repository: Pipelines) -> None:
     """Both lists of versions say that the pipeline is missing."""
     ref = PipelineRef(pipeline_id=str(uuid.uuid4()))
     for view in View:

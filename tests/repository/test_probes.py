@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.old_kfp import OldKfp
@@ -11,11 +11,10 @@ from tests.repository.conftest import call
 from tests.scripted_kfp import answers
 
 from kfadapter_grpc.kfp import TransportSettings
-from kfadapter_grpc.kfp.api import KfpApi
-from kfadapter_grpc.kfp.probes import COSTS, PROBES, Outcome, measure, measure_costs
+from kfadapter_grpc.kfp.probes import PROBES, Outcome, measure
 from kfadapter_grpc.kfp.probes.bench import NAME_PREFIX, NO_SAMPLE, Bench
-from kfadapter_grpc.kfp.rest import ListQuery
-from kfadapter_grpc.kfp.transport import Transport
+from kfadapter_grpc.kfp.rest import V2
+from kfadapter_grpc.kfp.transport import Request, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +45,10 @@ def probed(url: str, *, write: bool) -> dict[str, Finding]:
 
 def made_by_probes(transport: Transport) -> list[str]:
     """The names of what probes made lately and did not delete; other tests' may fill more than a page."""
-    api, newest = KfpApi(transport), ListQuery(200, sort_by="created_at desc")
-    pipelines = api.pipelines.list_pipelines(newest, "", call()).pipelines
-    runs = api.runs.list(newest, "", "", call()).runs
-    names = [one.to_domain().name for one in pipelines] + [one.display_name for one in runs]
+    names: list[str] = []
+    for kind in ("pipelines", "runs"):
+        request = Request("GET", f"{V2}/{kind}", [("page_size", "200"), ("sort_by", "created_at desc")])
+        names += [one["display_name"] for one in json.loads(transport.send(request, call()).body).get(kind, ())]
     return [name for name in names if name.startswith(NAME_PREFIX)]
 
 
@@ -179,23 +178,19 @@ def test_an_interruption_before_the_answer(what: str, transport: Transport, monk
     """What was made, though nobody waited for the answer, is found again and deleted."""
     bench = Bench(transport, "", multi_user=False)
 
-    def interrupted(api: object, method: str) -> None:
-        make = getattr(api, method)
+    ask = bench.ask
+    paths = {"pipeline": "/pipelines", "version": "/upload_version", "run": "/runs"}
 
-        def broken_off(*arguments: object) -> None:
-            make(*arguments)
+    def interrupted(request: Request, *arguments: Any) -> object:  # noqa: ANN401 - handed on
+        answer = ask(request, *arguments)
+        if request.method == "POST" and request.path.endswith(paths[what]):
             raise KeyboardInterrupt
+        return answer
 
-        monkeypatch.setattr(api, method, broken_off)
-
-    if what == "pipeline":
-        interrupted(bench.api.pipelines, "create_pipeline")
-    elif what == "version":
-        interrupted(bench.api.pipelines, "upload_version")
-    else:
-        interrupted(bench.api.runs, "create")
+    monkeypatch.setattr(bench, "ask", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make_all(bench)
+    monkeypatch.undo()
     assert made_by_probes(transport) != []
     assert bench.clear_away() == ""
     assert made_by_probes(transport) == []
@@ -282,13 +277,3 @@ def test_who_is_not_let_in_learns_nothing(status: int, scripted: ScriptedKfp) ->
     findings = probed(scripted.url, write=False)
     unclear = {name for name, one in findings.items() if one.outcome is Outcome.UNKNOWN}
     assert unclear == set(findings)
-
-
-@pytest.mark.parametrize("write", [True, False])
-def test_costs(write: bool, embedded_url: str, transport: Transport) -> None:
-    """Every call that is made most is timed, with a pipeline of its own where that is allowed."""
-    costs = list(measure_costs(TransportSettings(embedded_url), write=write))
-    assert [cost for cost, _ in costs] == list(COSTS)
-    if write:
-        assert all(ms is not None and ms > 0 for _, ms in costs)
-    assert made_by_probes(transport) == []

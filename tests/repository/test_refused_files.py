@@ -18,7 +18,7 @@ from kfadapter_grpc.upload import UploadLimits, received
 if TYPE_CHECKING:
     from tests.transcripts import Step
 
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 HELLO = (PIPELINES / "hello_world.yaml").read_bytes()
 ID = "11111111-1111-4111-8111-111111111111"
@@ -46,7 +46,7 @@ MADE = {
 HANGING = load("hanging_uploads").steps
 
 
-def _upload(kfp: KfpPipelineRepository, data: bytes, request: UploadPipelineMetadata | None = None) -> UploadResult:
+def _upload(kfp: Pipelines, data: bytes, request: UploadPipelineMetadata | None = None) -> UploadResult:
     """Receives a file and stores it, as the servicer does."""
     the_call = call()
     with received([data], UploadLimits(), total_bytes=len(data), sha256=None, call=the_call) as file:
@@ -61,7 +61,7 @@ def _answering(scripted: ScriptedKfp, *version: object) -> None:
 
 
 @pytest.mark.parametrize("step", HANGING, ids=[step.note for step in HANGING])
-def test_files_that_hang_kfp(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, step: Step) -> None:
+def test_files_that_hang_kfp(scripted: ScriptedKfp, before_scripted: Pipelines, step: Step) -> None:
     """Each ends with INVALID_PIPELINE_FILE, and KFP does not see a byte of those that it never answered."""
     recorded = step.response
     _answering(scripted, answers(400, recorded.get("json")))
@@ -72,7 +72,7 @@ def test_files_that_hang_kfp(scripted: ScriptedKfp, before_scripted: KfpPipeline
         assert scripted.requests == []
 
 
-def test_a_cut_file_is_refused_in_kfps_words(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_a_cut_file_is_refused_in_kfps_words(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Where nothing in the file explains a refusal, KFP's own words are the reason."""
     _answering(scripted, UNKNOWN_FORMAT)
     with pytest.raises(errors.InvalidPipelineFileError, match="unknown template format"):
@@ -103,7 +103,7 @@ pipelineInfo: {name: again}
 )
 def test_faulty_keys(  # noqa: PLR0917 - what is parametrized
     scripted: ScriptedKfp,
-    before_scripted: KfpPipelineRepository,
+    before_scripted: Pipelines,
     data: bytes,
     line: int,
     column: int,
@@ -118,7 +118,7 @@ def test_faulty_keys(  # noqa: PLR0917 - what is parametrized
     assert place.items() <= caught.value.metadata.items()
 
 
-def test_sound_keys_are_not_accused(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_sound_keys_are_not_accused(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Quoted numbers, equal keys of different mappings, texts as values and merged keys explain nothing."""
     _answering(scripted, UNKNOWN_FORMAT)
     data = b"a: &b {'7': 7, x: yes}\nc: [{x: 1}, {x: 2}]\nd: {<<: *b, x: 1}\nnulls: ~\nv1.2: 1\n2a: 3\n"
@@ -128,9 +128,7 @@ def test_sound_keys_are_not_accused(scripted: ScriptedKfp, before_scripted: KfpP
 
 @pytest.mark.parametrize("text", ["축하 🎉", '"\\U0001F389 축하"'], ids=["written", "escaped"])
 @pytest.mark.parametrize("packed", [False, True], ids=["bare", "zip"])
-def test_an_emoji_in_the_file(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, text: str, packed: bool
-) -> None:
+def test_an_emoji_in_the_file(scripted: ScriptedKfp, before_scripted: Pipelines, text: str, packed: bool) -> None:
     """After KFP's 500 the first text with a character of 4 bytes is named, as it is and as an escape."""
     _answering(scripted, FAILED)
     data = f"한국어: 값\nb:\n  c: {text}\n".encode()
@@ -139,13 +137,13 @@ def test_an_emoji_in_the_file(
     assert (caught.value.metadata["line"], caught.value.metadata["column"]) == ("3", "6")
 
 
-def test_an_emoji_is_not_refused_beforehand(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_an_emoji_is_not_refused_beforehand(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """A KFP whose database takes characters of 4 bytes gets them."""
     _answering(scripted, answers(200, {"pipeline_id": ID, "pipeline_version_id": "v", "name": "p 🎉"}))
     assert _upload(before_scripted, "a: 🎉\n".encode(), UploadPipelineMetadata("p 🎉")).version_created
 
 
-def test_a_500_without_an_emoji_stays_what_it_is(scripted: ScriptedKfp, before_scripted: KfpPipelineRepository) -> None:
+def test_a_500_without_an_emoji_stays_what_it_is(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
     """Korean texts are no reason for a failure of KFP."""
     _answering(scripted, FAILED)
     with pytest.raises(errors.KfpError, match="HTTP 500"):
@@ -161,7 +159,7 @@ def test_a_500_without_an_emoji_stays_what_it_is(scripted: ScriptedKfp, before_s
     ],
 )
 def test_an_emoji_in_a_field(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, request_: UploadPipelineMetadata, field: str
+    scripted: ScriptedKfp, before_scripted: Pipelines, request_: UploadPipelineMetadata, field: str
 ) -> None:
     """After KFP's 500 the field with a character of 4 bytes is named."""
     _answering(scripted, FAILED)

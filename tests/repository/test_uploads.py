@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
     from tests.scripted_kfp import ScriptedKfp
 
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 
-def _version_names(repository: KfpPipelineRepository, name: str) -> list[str]:
+def _version_names(repository: Pipelines, name: str) -> list[str]:
     found = repository.list_versions(PipelineRef(name=name), View.BASIC, PageRequest(1000), call())
     return sorted(version.name for version in found.items)
 
 
-def test_names_of_versions(repository: KfpPipelineRepository, name: str) -> None:
+def test_names_of_versions(repository: Pipelines, name: str) -> None:
     """The first is named as the pipeline, a later one gets the highest number plus 1, a given name is used."""
     for given in ("", "", "7", "", "beta", ""):
         repository.upload(UploadPipelineMetadata(name, version_name=given), pipeline_file(), call())
     assert _version_names(repository, name) == sorted([name, "2", "7", "8", "beta", "9"])
 
 
-def test_a_pipeline_named_as_a_number(repository: KfpPipelineRepository) -> None:
+def test_a_pipeline_named_as_a_number(repository: Pipelines) -> None:
     """The pipeline's own name does not count as a version's number."""
     number = str(uuid.uuid4().int)[:12]
     for _ in range(2):
@@ -57,7 +57,7 @@ def test_a_pipeline_named_as_a_number(repository: KfpPipelineRepository) -> None
     assert _version_names(repository, number) == sorted([number, "2"])
 
 
-def test_what_is_given_is_kept(repository: KfpPipelineRepository, name: str) -> None:
+def test_what_is_given_is_kept(repository: Pipelines, name: str) -> None:
     """Texts and tags go to the version, and to the pipeline when it is made; our own tags are not shown."""
     request = UploadPipelineMetadata(
         name,
@@ -88,7 +88,7 @@ def test_what_is_given_is_kept(repository: KfpPipelineRepository, name: str) -> 
     ],
 )
 def test_what_kfp_did_not_keep_is_reported(
-    scripted: ScriptedKfp, before_scripted: KfpPipelineRepository, server: str, lost: tuple[str, ...]
+    scripted: ScriptedKfp, before_scripted: Pipelines, server: str, lost: tuple[str, ...]
 ) -> None:
     """Fields that were sent and are missing in the recorded answer of a server are named; what was not sent is not."""
     recorded = json.loads((DATA / "kept_fields.json").read_text())["servers"][server]
@@ -114,7 +114,7 @@ def test_what_kfp_did_not_keep_is_reported(
     [UploadPipelineMetadata("", request_id="one"), UploadPipelineMetadata("", version_name="v", request_id="two")],
 )
 def test_a_repeated_request_gets_the_first_ones_answer(
-    repository: KfpPipelineRepository, name: str, first: UploadPipelineMetadata
+    repository: Pipelines, name: str, first: UploadPipelineMetadata
 ) -> None:
     """The same request id and bytes make nothing new; other bytes under the same id are refused."""
     request = UploadPipelineMetadata(name, version_name=first.version_name, request_id=first.request_id)
@@ -131,7 +131,7 @@ def test_a_repeated_request_gets_the_first_ones_answer(
     assert len(_version_names(repository, name)) == 2
 
 
-def test_skip_if_same(repository: KfpPipelineRepository, name: str) -> None:
+def test_skip_if_same(repository: Pipelines, name: str) -> None:
     """The version that holds these bytes is returned, however many came after it."""
     skip = UploadPipelineMetadata(name, if_exists=IfExists.SKIP_IF_SAME)
     first = repository.upload(skip, pipeline_file(), call())
@@ -142,7 +142,7 @@ def test_skip_if_same(repository: KfpPipelineRepository, name: str) -> None:
     assert len(_version_names(repository, name)) == 2
 
 
-def test_fail_if_exists(repository: KfpPipelineRepository, name: str) -> None:
+def test_fail_if_exists(repository: Pipelines, name: str) -> None:
     """FAIL takes no version into an existing pipeline and says which one is in the way."""
     made = repository.upload(UploadPipelineMetadata(name, if_exists=IfExists.FAIL), pipeline_file(), call())
     with pytest.raises(errors.PipelineExistsError) as caught:
@@ -151,7 +151,7 @@ def test_fail_if_exists(repository: KfpPipelineRepository, name: str) -> None:
     assert _version_names(repository, name) == [name]
 
 
-def test_a_taken_version_name(repository: KfpPipelineRepository, name: str) -> None:
+def test_a_taken_version_name(repository: Pipelines, name: str) -> None:
     """VERSION_EXISTS, letter case not counting, with the name in it."""
     repository.upload(UploadPipelineMetadata(name, version_name="Beta"), pipeline_file(), call())
     with pytest.raises(errors.VersionExistsError, match="'bETA'"):
@@ -196,7 +196,7 @@ def test_of_two_uploads_under_fail_one_gets_pipeline_exists(embedded_url: str, n
         adapter.close()
 
 
-def test_ten_copies_of_a_request_at_once_make_one_version(repository: KfpPipelineRepository, name: str) -> None:
+def test_ten_copies_of_a_request_at_once_make_one_version(repository: Pipelines, name: str) -> None:
     """In one adapter, copies of a request wait for each other."""
     request = UploadPipelineMetadata(name, request_id="same")
     results = _at_once([lambda: repository.upload(request, pipeline_file(), call()) for _ in range(10)])
@@ -235,7 +235,7 @@ def test_builds_at_once_do_not_pile_up_versions(embedded_url: str, name: str) ->
         adapter.close()
 
 
-def test_under_fail_version_names_of_their_own_help_nobody(repository: KfpPipelineRepository, name: str) -> None:
+def test_under_fail_version_names_of_their_own_help_nobody(repository: Pipelines, name: str) -> None:
     """Two uploads of one new name under FAIL, each with a version name and a request id: one gets PIPELINE_EXISTS."""
     requests = [
         UploadPipelineMetadata(name, version_name=version, if_exists=IfExists.FAIL, request_id=version)
@@ -246,7 +246,7 @@ def test_under_fail_version_names_of_their_own_help_nobody(repository: KfpPipeli
 
 
 @pytest.mark.parametrize("taken", ["2", "5", "999999999999999999"])
-def test_numbers_that_are_taken_are_passed_over(repository: KfpPipelineRepository, name: str, taken: str) -> None:
+def test_numbers_that_are_taken_are_passed_over(repository: Pipelines, name: str, taken: str) -> None:
     """A version, or the pipeline itself, may have any number for a name: the next one is free."""
     repository.upload(UploadPipelineMetadata(name, version_name=taken), pipeline_file(), call())
     for _ in range(5):
@@ -254,7 +254,7 @@ def test_numbers_that_are_taken_are_passed_over(repository: KfpPipelineRepositor
     assert len(_version_names(repository, name)) == 6
 
 
-def test_a_pipeline_named_two(repository: KfpPipelineRepository) -> None:
+def test_a_pipeline_named_two(repository: Pipelines) -> None:
     """Its second version cannot be called 2, as the first one is."""
     for _ in range(4):
         repository.upload(UploadPipelineMetadata("2"), pipeline_file(), call())
@@ -262,7 +262,7 @@ def test_a_pipeline_named_two(repository: KfpPipelineRepository) -> None:
     repository.delete(PipelineRef(name="2"), call(), force=True, allow_missing=False)
 
 
-def test_a_large_file_is_told_with_its_checksum(repository: KfpPipelineRepository, name: str) -> None:
+def test_a_large_file_is_told_with_its_checksum(repository: Pipelines, name: str) -> None:
     """Where the middle of KFP's answer is dropped, tags and checksum are told all the same."""
     data = pipeline_file().stream.read().replace(b"Greets someone", b"Greets " + b"x" * 600_000)
     file = PipelineFile(io.BytesIO(data), len(data), hashlib.sha256(data).digest(), FileKind.YAML)
@@ -272,7 +272,7 @@ def test_a_large_file_is_told_with_its_checksum(repository: KfpPipelineRepositor
         assert (version.sha256, version.tags) == (file.sha256.hex(), {"odd": 'a}{"b'})
 
 
-def test_racing_for_numbers(repository: KfpPipelineRepository, name: str) -> None:
+def test_racing_for_numbers(repository: Pipelines, name: str) -> None:
     """Uploads that race for the next number each get one, or NAME_CONTESTED after five losses."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     results = _at_once(
@@ -283,7 +283,7 @@ def test_racing_for_numbers(repository: KfpPipelineRepository, name: str) -> Non
     assert len(_version_names(repository, name)) == 1 + len(results) - len(lost)
 
 
-def test_a_bad_file_leaves_nothing(repository: KfpPipelineRepository, name: str) -> None:
+def test_a_bad_file_leaves_nothing(repository: Pipelines, name: str) -> None:
     """What KFP does not take as a pipeline is refused in KFP's words, and the pipeline made for it is gone."""
     with pytest.raises(errors.InvalidPipelineFileError, match=r"9\.9\.9") as caught:
         repository.upload(UploadPipelineMetadata(name), _with_schema("9.9.9"), call())
@@ -306,9 +306,7 @@ def _make_empty(url: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("if_exists", list(IfExists))
-def test_an_empty_pipeline_is_adopted(
-    repository: KfpPipelineRepository, embedded_url: str, name: str, if_exists: IfExists
-) -> None:
+def test_an_empty_pipeline_is_adopted(repository: Pipelines, embedded_url: str, name: str, if_exists: IfExists) -> None:
     """It is treated as not there: the upload takes it over, under FAIL too, and says that it did not make it."""
     empty = _make_empty(embedded_url, name)
     result = repository.upload(UploadPipelineMetadata(name, if_exists=if_exists), pipeline_file(), call())
@@ -316,9 +314,7 @@ def test_an_empty_pipeline_is_adopted(
     assert _version_names(repository, name) == [name]
 
 
-def test_a_failed_upload_into_an_empty_pipeline_leaves_it(
-    repository: KfpPipelineRepository, embedded_url: str, name: str
-) -> None:
+def test_a_failed_upload_into_an_empty_pipeline_leaves_it(repository: Pipelines, embedded_url: str, name: str) -> None:
     """What somebody else made is not ours to undo; Delete removes it without force."""
     empty = _make_empty(embedded_url, name)
     with pytest.raises(errors.InvalidPipelineFileError):

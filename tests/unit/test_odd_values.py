@@ -22,10 +22,10 @@ from kfadapter_grpc.contract.values import NumberText, Replacements, carried, ob
 from kfadapter_grpc.kfp import decoding
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.experiments import ExperimentListJson
+from kfadapter_grpc.kfp.pipelines import PipelineListJson
 from kfadapter_grpc.kfp.recurring_runs import RecurringRunListJson
 from kfadapter_grpc.kfp.run_tasks import tasks_of, why_failed
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
-from kfadapter_grpc.kfp.wire import PipelineListJson
 from kfadapter_grpc.kfp.wire.runs import RunJson, RunListJson
 from kfadapter_grpc.services.answers import MAX_RECORD_BYTES
 from kfadapter_grpc.services.answers import message as message_of

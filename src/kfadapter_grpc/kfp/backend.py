@@ -9,9 +9,8 @@ from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError
 from kfadapter_grpc.kfp.api import KfpApi
 from kfadapter_grpc.kfp.experiments import Experiments
-from kfadapter_grpc.kfp.gateway import Gateway
 from kfadapter_grpc.kfp.logs import KfpRunLogs
-from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.pod_logs import PodLogs
 from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 from kfadapter_grpc.kfp.rest import Rest, explained
@@ -48,9 +47,8 @@ class KfpBackend:
         self._transport = Transport(settings)
         self._asks_as_callers = settings.credentials.of_callers
         self._api = KfpApi(self._transport)
-        gateway = Gateway(self._api.pipelines)
-        self.pipelines = KfpPipelineRepository(gateway, place)
         rest = Rest(self._transport)
+        self.pipelines = Pipelines(rest, place)
         self.experiments = Experiments(rest)
         reader = RunReader(self._api.runs)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
@@ -59,7 +57,6 @@ class KfpBackend:
             self._api.runs,
             reader,
             self.run_logs,
-            gateway=gateway,
             pipelines=self.pipelines,
             experiments=self.experiments,
         )

@@ -65,7 +65,7 @@ def decode(body: bytes, kind: type[T], what: str = "") -> T:
             raise AnswerTooLargeError(text, metadata={"limit_bytes": str(MAX_BYTES)}) from None
     try:
         return _decode_tolerantly(body, kind)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         where = f"{what}: {error}" if what else str(error)
         text = f"Kubeflow Pipelines returned an answer that cannot be understood ({where})"
         raise KfpError(f"{text}; is KFADAPTER_KFP_URL its API address?") from error

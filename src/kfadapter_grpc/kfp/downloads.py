@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import PipelineDownload, PipelineRef, VersionRef
-from kfadapter_grpc.kfp.gateway import context_of_version, no_such_version
 from kfadapter_grpc.kfp.json_ranges import JsonReader, Range
-from kfadapter_grpc.kfp.rest import explained
 from kfadapter_grpc.kfp.splice import Splice
+from kfadapter_grpc.kfp.versions import LATEST_ATTEMPTS, no_such_version, no_version_yet, version_context
 from kfadapter_grpc.kfp.yaml_safe import YamlSafe
 from kfadapter_grpc.spool import Spool, disk_faults
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.gateway import Gateway
+    from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.spool import SpoolPlace
 
 SEPARATOR = b"\n---\n"
@@ -38,8 +37,6 @@ _TELLING = frozenset({"pipeline_spec", "platform_spec", "root"})
 _DIGEST_BYTES = 256 * 1024
 _MAX_ID_BYTES = 100
 _MAX_EMPTY_BYTES = 100
-_LATEST_ATTEMPTS = 3
-"""How often the latest version is looked for anew when somebody deletes it between finding and getting it."""
 
 
 @dataclass(slots=True)
@@ -76,9 +73,10 @@ class _Version:
 class Downloader:
     """Gets the files of versions."""
 
-    def __init__(self, gateway: Gateway, place: SpoolPlace) -> None:
+    def __init__(self, pipelines: Pipelines, place: SpoolPlace) -> None:
         """Keeps what is on its way in `place`."""
-        self._gateway = gateway
+        self._pipelines = pipelines
+        self._versions = pipelines.versions
         self._place = place
 
     @contextmanager
@@ -89,45 +87,42 @@ class Downloader:
             found = _read_version(spool, call)
             if _id(spool, found.pipeline_id) != pipeline_id:
                 # KFP finds a version by its id alone, whichever pipeline the path names.
-                raise no_such_version(context_of_version(pipeline_id, version))
+                raise no_such_version(version_context(pipeline_id, version))
             parts = _parts(spool, found)
             size, sha256 = _measured(YamlSafe(Splice(spool.stream, parts)), call)
             yield PipelineDownload(YamlSafe(Splice(spool.stream, parts)), size, sha256)
 
     def _fetch(self, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
         """Gets KFP's answer for the version, and tells the pipeline's id."""
-        pipeline_id = ref.pipeline_id or self._gateway.find(ref, call).pipeline_id
+        pipeline_id = self._pipelines.id_of(ref, call)
         if version.pipeline_version_id:
             self._fetch_by_id(spool, pipeline_id, version, call)
         elif version.name:
-            found = self._gateway.find_version(pipeline_id, version, call)
-            self._fetch_known(spool, pipeline_id, found.pipeline_version_id, call)
+            found = self._versions.find(pipeline_id, version, call)
+            self._versions.fetch(pipeline_id, found.pipeline_version_id, spool, call)
         else:
             self._fetch_latest(spool, ref, pipeline_id, call)
         return pipeline_id
 
     def _fetch_by_id(self, spool: Spool, pipeline_id: str, version: VersionRef, call: Call) -> None:
         try:
-            self._fetch_known(spool, pipeline_id, version.pipeline_version_id, call)
+            self._versions.fetch(pipeline_id, version.pipeline_version_id, spool, call)
         except errors.VersionNotFoundError:
-            self._gateway.find(PipelineRef(pipeline_id=pipeline_id), call)  # KFP does not say that it is the pipeline
+            self._versions.ensure_pipeline(pipeline_id, call)
             raise
 
     def _fetch_latest(self, spool: Spool, ref: PipelineRef, pipeline_id: str, call: Call) -> None:
-        for attempt in range(1, _LATEST_ATTEMPTS + 1):
-            latest = self._gateway.latest_version_or_raise(pipeline_id, ref, call)
+        for attempt in range(1, LATEST_ATTEMPTS + 1):
+            latest, _ = self._versions.latest(pipeline_id, call)
+            if latest is None:
+                raise no_version_yet(pipeline_id, ref)
             try:
-                self._fetch_known(spool, pipeline_id, latest.pipeline_version_id, call)
+                self._versions.fetch(pipeline_id, latest.pipeline_version_id, spool, call)
             except errors.VersionNotFoundError:
-                if attempt == _LATEST_ATTEMPTS:
+                if attempt == LATEST_ATTEMPTS:
                     raise
             else:
                 return
-
-    def _fetch_known(self, spool: Spool, pipeline_id: str, version_id: str, call: Call) -> None:
-        context = context_of_version(pipeline_id, VersionRef(version_id))
-        with explained(context):
-            self._gateway.api.fetch_version(pipeline_id, version_id, spool, call)
 
 
 def _read_version(spool: Spool, call: Call) -> _Version:

@@ -16,6 +16,7 @@ class Operation(enum.Enum):
     """A call of KFP's API; rows of the error table and metrics name it."""
 
     HEALTH = "health"
+    PROBE = "probe"
     GET_PIPELINE = "get pipeline"
     GET_BY_NAME = "get pipeline by name"
     LIST_PIPELINES = "list pipelines"

@@ -1,11 +1,14 @@
-"""Pipelines and versions, kept by KFP."""
+"""Pipelines in KFP, and what is done with the versions of a pipeline that is named."""
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.listing import Page, View
@@ -17,151 +20,167 @@ from kfadapter_grpc.contract.pipelines import (
     PipelineVersion,
     VersionRef,
 )
+from kfadapter_grpc.kfp import tags
+from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.downloads import Downloader
-from kfadapter_grpc.kfp.gateway import MAX_FULL_PAGE, Gateway, context_of, context_of_version, no_version_yet
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, explained, gather
-from kfadapter_grpc.kfp.spec import summary_weight
+from kfadapter_grpc.kfp.error_table import NO_SUCH_PIPELINE, Context
+from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, set_only
+from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.uploads import Uploader
+from kfadapter_grpc.kfp.versions import Versions, no_version_yet
+from kfadapter_grpc.kfp.writes import ensure_deleted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping, Sequence
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Order, PageRequest
-    from kfadapter_grpc.contract.pipelines import (
-        ListPipelinesRequest,
-        PipelineDownload,
-        PipelineFile,
-        UploadPipelineMetadata,
-        UploadResult,
-    )
+    from kfadapter_grpc.contract.pipelines import ListPipelinesRequest
+    from kfadapter_grpc.kfp.rest import Predicate, Rest
     from kfadapter_grpc.spool import SpoolPlace
 
 _SORT_KEYS = {"created_at": "created_at", "name": "name", "pipeline_id": "id", "pipeline_version_id": "id"}
-_LATEST_ATTEMPTS = 3
-"""How often the latest version is read anew when somebody deletes it between finding and getting it."""
+_FITS_INTO_PATH = re.compile(r"[\w .-]*[\w -][\w .-]*")
 
 
-class KfpPipelineRepository:
-    """The `PipelineRepository` before KFP. Safe to use from many threads."""
+class PipelineJson(msgspec.Struct):
+    """A pipeline. Before 2.17 there is no `name`: `display_name` is the unique one."""
 
-    def __init__(self, gateway: Gateway, place: SpoolPlace) -> None:
-        """Asks KFP through `gateway`, and keeps what is on its way in `place`."""
-        self._gateway = gateway
-        self._api = gateway.api
-        self._uploader = Uploader(gateway)
-        self._downloader = Downloader(gateway, place)
+    pipeline_id: str
+    name: str = ""
+    display_name: str = ""
+    description: str = ""
+    created_at: datetime | None = None
+    namespace: str = ""
+    tags: dict[str, str] = {}
+
+    @property
+    def has_name(self) -> bool:
+        """Whether this KFP tells names and display names apart."""
+        return bool(self.name)
+
+    def record(self) -> Pipeline:
+        """The pipeline as the contract has it."""
+        return Pipeline(
+            pipeline_id=self.pipeline_id,
+            name=self.name or self.display_name,
+            display_name=self.display_name,
+            description=self.description,
+            created_at=known_time(self.created_at),
+            namespace=self.namespace,
+            tags=tags.visible(self.tags),
+        )
+
+
+class PipelineListJson(msgspec.Struct):
+    """A list of pipelines; an empty one is `{}`."""
+
+    pipelines: list[PipelineJson] = []
+    total_size: int = 0
+    next_page_token: str = ""
+
+
+class Pipelines:
+    """The pipelines of one KFP. Safe to use from many threads.
+
+    Attributes:
+        versions: Their versions.
+        upload: Stores a file as a new pipeline or a new version.
+        download: Gets the file of a version, the latest where none is named; good for the block.
+    """
+
+    def __init__(self, rest: Rest, place: SpoolPlace) -> None:
+        """Asks KFP through `rest`; keeps downloads in `place` while they are sent."""
+        self._rest = rest
+        self.versions = Versions(rest)
+        self._uploader = Uploader(self)
+        self.upload = self._uploader.upload
+        self.download = Downloader(self, place).download
 
     def get(self, ref: PipelineRef, view: View, call: Call) -> Pipeline:
         """Gets one pipeline; FULL costs two further calls."""
-        pipeline = self._gateway.find(ref, call).to_domain()
+        pipeline = self.find(ref, call).record()
         if view is View.BASIC:
             return pipeline
-        latest, count = self._get_latest(pipeline.pipeline_id, call)
+        latest, count = self.versions.get_latest(pipeline.pipeline_id, call)
         return replace(pipeline, latest_version=latest, version_count=count)
+
+    def find(self, ref: PipelineRef, call: Call) -> PipelineJson:
+        """Finds a pipeline by id, or by name in its namespace and then in the shared space.
+
+        Raises:
+            PipelineNotFoundError: There is none.
+        """
+        if ref.pipeline_id:
+            request = Request("GET", f"{V2}/pipelines/{segment(ref.pipeline_id)}")
+            return self._rest.ask(Operation.GET_PIPELINE, request, PipelineJson, call, _context(ref))
+        found = self.find_by_name(ref.name, ref.namespace, call)
+        if found is None and ref.namespace:
+            found = self.find_by_name(ref.name, "", call)
+        if found is None:
+            raise _context(ref).error(errors.PipelineNotFoundError, NO_SUCH_PIPELINE)
+        return found
+
+    def find_by_name(self, name: str, namespace: str, call: Call) -> PipelineJson | None:
+        """Finds a pipeline by name in exactly this namespace; the empty one is the shared space."""
+        if _FITS_INTO_PATH.fullmatch(name):
+            query = (("namespace", namespace),) if namespace else ()
+            request = Request("GET", f"{V2}/pipelines/names/{segment(name)}", query)
+            try:
+                found = self._rest.ask(
+                    Operation.GET_BY_NAME, request, PipelineJson, call, Context(subject=f"named '{name}'")
+                )
+            except errors.PipelineNotFoundError:
+                return None
+            # Without a namespace a multi-user KFP gives any namespace's pipeline of that name.
+            if namespace or not found.namespace:
+                return found
+        listed = self._list(ListQuery(page_size=1, predicates=(equals("name", name),)), namespace, call).pipelines
+        return listed[0] if listed else None
+
+    def id_of(self, ref: PipelineRef, call: Call) -> str:
+        """The id of a pipeline, which is looked for if it is named."""
+        return ref.pipeline_id or self.find(ref, call).pipeline_id
 
     def list(self, where: ListPipelinesRequest, page: PageRequest, call: Call) -> Page[Pipeline]:
         """Lists pipelines; the filters are KFP's, and what its LIKE lets through is compared exactly afterwards."""
         predicates = tuple(_predicates(where))
 
         def fetch(size: int, token: str) -> KfpPage[Pipeline]:
-            with explained():
-                query = ListQuery(size, token, _sort(page.order), predicates)
-                found = self._api.list_pipelines(query, where.namespace, call)
-            items = [item.to_domain() for item in found.pipelines]
+            found = self._list(ListQuery(size, token, _sort(page.order), predicates), where.namespace, call)
+            items = [item.record() for item in found.pipelines]
             matching = [item for item in items if where.name_contains in item.name]
             return KfpPage(matching, found.next_page_token, found.total_size)
 
-        result = gather(fetch, _pipeline_weight, page.size, page.token)
+        result = gather(fetch, _weight, page.size, page.token)
         return replace(result, total_size=None) if where.name_contains else result
 
-    def upload(self, request: UploadPipelineMetadata, file: PipelineFile, call: Call) -> UploadResult:
-        """Stores a file as a new pipeline or a new version."""
-        return self._uploader.upload(request, file, call)
+    def _list(self, query: ListQuery, namespace: str, call: Call) -> PipelineListJson:
+        request = Request("GET", f"{V2}/pipelines", query.pairs(namespace=namespace))
+        return self._rest.ask(Operation.LIST_PIPELINES, request, PipelineListJson, call)
 
-    def download(self, ref: PipelineRef, version: VersionRef, call: Call) -> AbstractContextManager[PipelineDownload]:
-        """Gets the file of a version, the latest where none is named; good for the block."""
-        return self._downloader.download(ref, version, call)
+    def probe(self, pipeline_id: str, namespace: str, call: Call) -> None:
+        """Reads a pipeline, or a list where none is named, and raises what KFP says of a failure as it says it."""
+        if pipeline_id:
+            operation, request = Operation.GET_PIPELINE, Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
+        else:
+            query = ListQuery(page_size=1).pairs(namespace=namespace)
+            operation, request = Operation.LIST_PIPELINES, Request("GET", f"{V2}/pipelines", query)
+        self._rest.send_raw(operation, request, call)
 
-    def get_version(self, ref: PipelineRef, version: VersionRef, call: Call) -> PipelineVersion:
-        """Gets one version with its spec summary; the latest where none is named."""
-        pipeline_id = ref.pipeline_id or self._gateway.find(ref, call).pipeline_id
-        if version.pipeline_version_id or version.name:
-            version_id = self._gateway.find_version(pipeline_id, version, call).pipeline_version_id
-            return self._get_summarized(pipeline_id, version_id, call)
-        latest, _ = self._get_latest(pipeline_id, call)
-        if latest is None:
-            raise no_version_yet(pipeline_id, ref)
-        return latest
+    def create(self, body: Mapping[str, object], call: Call, context: Context) -> PipelineJson:
+        """Makes a pipeline without a version."""
+        return self._rest.ask(Operation.CREATE_PIPELINE, post(f"{V2}/pipelines", body), PipelineJson, call, context)
 
-    def _get_latest(self, pipeline_id: str, call: Call) -> tuple[PipelineVersion | None, int]:
-        """Gets the latest version with its spec summary, if there is one, and tells how many versions there are."""
-        for attempt in range(1, _LATEST_ATTEMPTS + 1):
-            latest, count = self._gateway.latest_version(pipeline_id, call)
-            if latest is None:
-                break
-            try:
-                return self._get_summarized(pipeline_id, latest.pipeline_version_id, call), count
-            except errors.VersionNotFoundError:
-                if attempt == _LATEST_ATTEMPTS:
-                    raise
-        return None, 0
-
-    def _get_summarized(self, pipeline_id: str, version_id: str, call: Call) -> PipelineVersion:
-        with explained(context_of_version(pipeline_id, VersionRef(version_id))):
-            return self._api.get_version(pipeline_id, version_id, call).summarized()
-
-    def delete_version(
-        self, ref: PipelineRef, version: VersionRef, call: Call, *, allow_missing: bool
-    ) -> DeleteVersionResult:
-        """Deletes one version; after a broken answer, looks whether it is gone."""
-        try:
-            pipeline_id = ref.pipeline_id or self._gateway.find(ref, call).pipeline_id
-            found = self._gateway.find_version(pipeline_id, version, call).to_domain()
-            self._delete_version(found, call)
-        except (errors.PipelineNotFoundError, errors.VersionNotFoundError):
-            if allow_missing:
-                return DeleteVersionResult()
-            raise
-        return DeleteVersionResult(found.pipeline_version_id, found.name)
-
-    def _delete_version(self, version: PipelineVersion, call: Call) -> None:
-        ref = VersionRef(version.pipeline_version_id)
-        try:
-            with explained(context_of_version(version.pipeline_id, ref)):
-                self._api.delete_version(version.pipeline_id, version.pipeline_version_id, call)
-        except errors.KfpUnavailableError:
-            try:
-                self._gateway.find_version(version.pipeline_id, ref, call)
-            except errors.VersionNotFoundError:
-                return
-            raise
-
-    def list_versions(self, ref: PipelineRef, view: View, page: PageRequest, call: Call) -> Page[PipelineVersion]:
-        """Lists versions: BASIC from KFP's cheap list, FULL with their specs."""
-        pipeline_id = ref.pipeline_id or self._gateway.find(ref, call).pipeline_id
-        context = context_of(ref)
-
-        def fetch_basic(size: int, token: str) -> KfpPage[PipelineVersion]:
-            query = ListQuery(size, token, _sort(page.order))
-            return KfpPage(*self._gateway.list_cheap(pipeline_id, query, call))
-
-        def fetch_full(size: int, token: str) -> KfpPage[PipelineVersion]:
-            query = ListQuery(size, token, _sort(page.order))
-            with explained(context):
-                found = self._api.list_full_versions(pipeline_id, query, call)
-            items = [version.summarized() for version in found.pipeline_versions]
-            return KfpPage(items, found.next_page_token, found.total_size)
-
-        if view is View.FULL:
-            return gather(fetch_full, _version_weight, page.size, page.token, MAX_FULL_PAGE)
-        return gather(fetch_basic, _version_weight, page.size, page.token)
+    def create_with_file(self, request: Request, call: Call, context: Context) -> PipelineJson:
+        """Sends the upload that makes a pipeline with its first version, which gets the pipeline's name."""
+        return self._rest.ask(Operation.UPLOAD, request, PipelineJson, call, context)
 
     def delete(self, ref: PipelineRef, call: Call, *, force: bool, allow_missing: bool) -> DeleteResult:
         """Deletes a pipeline with its versions."""
         try:
-            pipeline = self._gateway.find(ref, call).to_domain()
+            pipeline = self.find(ref, call).record()
             count = self._delete_found(pipeline, call, force=force)
         except errors.PipelineNotFoundError:
             if allow_missing:
@@ -170,54 +189,85 @@ class KfpPipelineRepository:
         return DeleteResult(pipeline.pipeline_id, pipeline.name, count)
 
     def _delete_found(self, pipeline: Pipeline, call: Call, *, force: bool) -> int:
-        """Deletes a pipeline and tells how many versions went."""
+        """Deletes a pipeline; returns how many versions were deleted with it."""
+        known = self.versions.newest(pipeline.pipeline_id, 1 if force else 2, call)
+        total = max(known.total, len(known.items))
         if not force:
-            return self._delete_known(pipeline, self._only_version(pipeline, call), call)
-        count = self._gateway.count_versions(pipeline.pipeline_id, call)
+            if total > 1:
+                raise _has_versions(pipeline, total)
+            return self._delete_known(pipeline, known.items, call)
         try:
-            self._delete_pipeline(pipeline, call, cascade=True)
+            self._delete(pipeline.pipeline_id, call, cascade=True)
         except errors.PipelineHasVersionsError:  # KFP before cascade: the versions first
-            return self._delete_known(pipeline, tuple(self._gateway.every_version(pipeline.pipeline_id, call)), call)
-        return count
-
-    def _only_version(self, pipeline: Pipeline, call: Call) -> Sequence[PipelineVersion]:
-        """Reads the one version, or none; one call tells it and that there are no others."""
-        versions, _, total = self._gateway.list_cheap(pipeline.pipeline_id, ListQuery(page_size=2), call)
-        if max(total, len(versions)) > 1:
-            raise _has_versions(pipeline, max(total, len(versions)))
-        return versions
+            return self._delete_known(pipeline, tuple(self.versions.every(pipeline.pipeline_id, call)), call)
+        return total
 
     def _delete_known(self, pipeline: Pipeline, versions: Sequence[PipelineVersion], call: Call) -> int:
         """Deletes exactly these versions, then the pipeline without KFP's cascade.
 
-        KFP refuses that if somebody added a version meanwhile: nothing is deleted that was not seen here.
+        KFP refuses that if another version was added meanwhile: nothing is deleted that was not seen here.
         """
         for version in versions:
-            with suppress(errors.VersionNotFoundError):  # somebody else was faster
-                self._delete_version(version, call)
+            with suppress(errors.VersionNotFoundError):  # another caller was faster
+                self.versions.delete(pipeline.pipeline_id, version.pipeline_version_id, call)
         try:
-            self._delete_pipeline(pipeline, call, cascade=False)
+            self._delete(pipeline.pipeline_id, call, cascade=False)
         except errors.PipelineHasVersionsError as error:
-            count = self._gateway.count_versions(pipeline.pipeline_id, call)
+            count = self.versions.newest(pipeline.pipeline_id, 1, call).total
             raise _added_meanwhile(pipeline, len(versions), count) from error
         return len(versions)
 
-    def _delete_pipeline(self, pipeline: Pipeline, call: Call, *, cascade: bool) -> None:
+    def _delete(self, pipeline_id: str, call: Call, *, cascade: bool) -> None:
         """Deletes it; after a broken answer, looks whether it is gone."""
-        ref_context = context_of(_by_id(pipeline))
+        ensure_deleted(
+            lambda: self.delete_by_id(pipeline_id, call, cascade=cascade),
+            lambda: self.find(PipelineRef(pipeline_id), call),
+            errors.PipelineNotFoundError,
+        )
+
+    def delete_by_id(self, pipeline_id: str, call: Call, *, cascade: bool) -> None:
+        """Deletes a pipeline; without `cascade` KFP refuses to delete one that has versions."""
+        query = (("cascade", "true"),) if cascade else ()
+        request = Request("DELETE", f"{V2}/pipelines/{segment(pipeline_id)}", query)
+        context = _context(PipelineRef(pipeline_id))
+        self._rest.ask(Operation.DELETE_PIPELINE, request, dict[str, object], call, context)
+
+    # --- the versions of a pipeline ------------------------------------------------------------------------------
+
+    def get_version(self, ref: PipelineRef, version: VersionRef, call: Call) -> PipelineVersion:
+        """Gets one version with its spec summary; the latest where none is named."""
+        pipeline_id = self.id_of(ref, call)
+        if version.pipeline_version_id or version.name:
+            version_id = self.versions.find(pipeline_id, version, call).pipeline_version_id
+            return self.versions.get(pipeline_id, version_id, call)
+        latest, _ = self.versions.get_latest(pipeline_id, call)
+        if latest is None:
+            raise no_version_yet(pipeline_id, ref)
+        return latest
+
+    def list_versions(self, ref: PipelineRef, view: View, page: PageRequest, call: Call) -> Page[PipelineVersion]:
+        """Lists versions: BASIC from KFP's cheap list, FULL with their specs."""
+        listed = self.versions.list_full if view is View.FULL else self.versions.list_basic
+        return listed(self.id_of(ref, call), _sort(page.order), page, call)
+
+    def delete_version(
+        self, ref: PipelineRef, version: VersionRef, call: Call, *, allow_missing: bool
+    ) -> DeleteVersionResult:
+        """Deletes one version."""
         try:
-            with explained(ref_context):
-                self._api.delete_pipeline(pipeline.pipeline_id, call, cascade=cascade)
-        except errors.KfpUnavailableError:
-            try:
-                self._gateway.find(_by_id(pipeline), call)
-            except errors.PipelineNotFoundError:
-                return
+            pipeline_id = self.id_of(ref, call)
+            found = self.versions.find(pipeline_id, version, call).record()
+            self.versions.delete(pipeline_id, found.pipeline_version_id, call)
+        except (errors.PipelineNotFoundError, errors.VersionNotFoundError):
+            if allow_missing:
+                return DeleteVersionResult()
             raise
+        return DeleteVersionResult(found.pipeline_version_id, found.name)
 
 
-def _by_id(pipeline: Pipeline) -> PipelineRef:
-    return PipelineRef(pipeline_id=pipeline.pipeline_id)
+def _context(ref: PipelineRef) -> Context:
+    values = {"pipeline_id": ref.pipeline_id} if ref.pipeline_id else {"name": ref.name}
+    return Context(str(ref), ref.pipeline_id or ref.name, set_only({**values, "namespace": ref.namespace}))
 
 
 def _has_versions(pipeline: Pipeline, count: int, text: str = "") -> errors.PipelineHasVersionsError:
@@ -234,7 +284,7 @@ _KNOWN_TEXTS = {0: "no version was known", 1: "the one version that was known is
 def _added_meanwhile(pipeline: Pipeline, deleted: int, count: int) -> errors.PipelineHasVersionsError:
     known = _KNOWN_TEXTS.get(deleted, f"the {deleted} versions that were known are deleted")
     text = (
-        f"{known}, but somebody added another one meanwhile: pipeline '{pipeline.name}' stays, and the number of its "
+        f"{known}, but another one was added meanwhile: pipeline '{pipeline.name}' stays, and the number of its "
         f"versions is {count}; delete it again, with force if there are several"
     )
     return _has_versions(pipeline, count, text)
@@ -244,8 +294,8 @@ def _sort(order: Order) -> str:
     return _SORT_KEYS[order.field] + (" desc" if order.descending else " asc")
 
 
-def _predicates(where: ListPipelinesRequest) -> list[dict[str, str]]:
-    predicates = [equals(f"tags.{key}", value) for key, value in sorted(where.tags.items())]
+def _predicates(where: ListPipelinesRequest) -> list[Predicate]:
+    predicates: list[Predicate] = [equals(f"tags.{key}", value) for key, value in sorted(where.tags.items())]
     if where.name_contains:
         predicates.append({"operation": "IS_SUBSTRING", "key": "name", "string_value": where.name_contains})
     if where.created_after is not None:
@@ -254,10 +304,5 @@ def _predicates(where: ListPipelinesRequest) -> list[dict[str, str]]:
     return predicates
 
 
-def _pipeline_weight(item: Pipeline) -> int:
+def _weight(item: Pipeline) -> int:
     return 200 + 4 * (len(item.description) + len(item.name) + len(item.display_name)) + 140 * len(item.tags)
-
-
-def _version_weight(item: PipelineVersion) -> int:
-    texts = len(item.description) + len(item.name) + len(item.display_name) + len(item.code_source_url)
-    return 200 + 4 * texts + 140 * len(item.tags) + (summary_weight(item.spec) if item.spec else 0)

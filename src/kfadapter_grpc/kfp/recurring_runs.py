@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.recurring_runs import CreateRecurringRunRequest, ListRecurringRunsRequest, Schedule
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.experiments import Experiments
-    from kfadapter_grpc.kfp.pipelines import KfpPipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.kfp.rest import Rest
 
 _RECURRING_RUNS = f"{V2}/recurringruns"
@@ -142,7 +142,7 @@ class RecurringRunListJson(msgspec.Struct):
 class RecurringRuns:
     """The recurring runs of KFP. Safe to use from many threads."""
 
-    def __init__(self, rest: Rest, pipelines: KfpPipelineRepository, experiments: Experiments) -> None:
+    def __init__(self, rest: Rest, pipelines: Pipelines, experiments: Experiments) -> None:
         self._rest = rest
         self._pipelines = pipelines
         self._experiments = experiments

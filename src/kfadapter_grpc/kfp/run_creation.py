@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperimentRequest, ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels, with_labels
+from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
 from kfadapter_grpc.kfp.error_table import Context
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineVersion
-    from kfadapter_grpc.contract.repository import ExperimentRepository, PipelineRepository
+    from kfadapter_grpc.contract.repository import ExperimentRepository
     from kfadapter_grpc.contract.runs import CreateRunRequest
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.api import RunApi
-    from kfadapter_grpc.kfp.gateway import Gateway
+    from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.kfp.wire.runs import RunJson
 
 _BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError)
@@ -64,11 +65,8 @@ class _Plan:
 class RunCreator:
     """Starts runs. Safe to use from many threads."""
 
-    def __init__(
-        self, api: RunApi, gateway: Gateway, pipelines: PipelineRepository, experiments: ExperimentRepository
-    ) -> None:
+    def __init__(self, api: RunApi, pipelines: Pipelines, experiments: ExperimentRepository) -> None:
         self._api = api
-        self._gateway = gateway
         self._pipelines = pipelines
         self._experiments = experiments
         self._turns = Turns()
@@ -134,7 +132,7 @@ class RunCreator:
         """The pipeline's name and the time."""
         name = request.pipeline.name
         if not name:
-            name = self._gateway.find(PipelineRef(pipeline_id=version.pipeline_id), call).to_domain().name
+            name = self._pipelines.get(PipelineRef(version.pipeline_id), View.BASIC, call).name
         moment = f" {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}"
         room = MAX_RUN_NAME_BYTES - len(moment)
         return name.encode()[:room].decode("utf-8", "ignore") + moment
@@ -154,8 +152,7 @@ class RunCreator:
         return {key: value for key, value in body.items() if value}
 
     def _spec_without_caching(self, plan: _Plan, call: Call) -> dict[str, object]:
-        with explained(_context(plan.run_id)):
-            version = self._gateway.api.get_version(plan.pipeline_id, plan.version_id, call)
+        version = self._pipelines.versions.get_full(plan.pipeline_id, plan.version_id, call, _context(plan.run_id))
         return without_caching(bytes(version.pipeline_spec))
 
     def _post(self, request: CreateRunRequest, plan: _Plan, body: Mapping[str, object], call: Call) -> Run:
@@ -166,7 +163,7 @@ class RunCreator:
             self._experiments.get(request.experiment or _default_experiment(request), call)
             raise
         except errors.VersionNotFoundError:
-            self._gateway.find_version(plan.pipeline_id, VersionRef(plan.version_id), call)
+            self._pipelines.versions.find(plan.pipeline_id, VersionRef(plan.version_id), call)
             raise
 
     # --- a run that is there already ----------------------------------------------------------------------------
@@ -235,7 +232,7 @@ class RunCreator:
 
     def _pipeline_id(self, ref: PipelineRef, call: Call) -> str:
         try:
-            return ref.pipeline_id or self._gateway.find(ref, call).pipeline_id
+            return self._pipelines.id_of(ref, call)
         except _NOT_THERE:
             return ""
 
@@ -243,7 +240,7 @@ class RunCreator:
         try:
             if ref.pipeline_version_id or not ref.name:
                 return ref.pipeline_version_id
-            return self._gateway.find_version(pipeline_id, ref, call).pipeline_version_id
+            return self._pipelines.versions.find(pipeline_id, ref, call).pipeline_version_id
         except _NOT_THERE:
             return ""
 

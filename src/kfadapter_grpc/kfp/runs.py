@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Order, PageRequest
-    from kfadapter_grpc.contract.repository import ExperimentRepository, PipelineRepository
+    from kfadapter_grpc.contract.repository import ExperimentRepository
     from kfadapter_grpc.contract.runs import CreateRunRequest, RunFilter, RunTask
     from kfadapter_grpc.kfp.api import RunApi
-    from kfadapter_grpc.kfp.gateway import Gateway
     from kfadapter_grpc.kfp.logs import KfpRunLogs
+    from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.kfp.rest import Predicate
     from kfadapter_grpc.kfp.run_nodes import RunNodes
     from kfadapter_grpc.kfp.run_reader import RunReader
@@ -64,16 +64,15 @@ class KfpRunRepository:
         reader: RunReader,
         logs: KfpRunLogs,
         *,
-        gateway: Gateway,
-        pipelines: PipelineRepository,
+        pipelines: Pipelines,
         experiments: ExperimentRepository,
     ) -> None:
         self._api = api
         self._reader = reader
         self._logs = logs
-        self._gateway = gateway
+        self._pipelines = pipelines
         self._experiments = experiments
-        self._creator = RunCreator(api, gateway, pipelines, experiments)
+        self._creator = RunCreator(api, pipelines, experiments)
 
     def create(self, request: CreateRunRequest, call: Call) -> Run:
         """Starts a run, once for each request id."""
@@ -229,12 +228,13 @@ class KfpRunRepository:
 
     def _pipeline_name(self, run: Run, call: Call) -> str:
         ref = PipelineRef(pipeline_id=run.pipeline_id)
-        return self._gateway.find(ref, call).to_domain().name if run.pipeline_id else ""
+        return self._pipelines.get(ref, View.BASIC, call).name if run.pipeline_id else ""
 
     def _version_name(self, run: Run, call: Call) -> str:
         if not (run.pipeline_id and run.pipeline_version_id):
             return ""
-        return self._gateway.find_version(run.pipeline_id, VersionRef(run.pipeline_version_id), call).to_domain().name
+        ref = VersionRef(run.pipeline_version_id)
+        return self._pipelines.versions.find(run.pipeline_id, ref, call).record().name
 
     def _experiment_name(self, run: Run, call: Call) -> str:
         return self._experiments.get(ExperimentRef(run.experiment_id), call).name if run.experiment_id else ""

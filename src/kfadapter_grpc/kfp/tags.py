@@ -45,3 +45,8 @@ def for_version(callers: Mapping[str, str], digest: bytes, request_id: str) -> d
 def for_pipeline(callers: Mapping[str, str], request_id: str, attempt: str) -> dict[str, str]:
     """The tags of a pipeline that is made by an upload."""
     return {**callers, **({REQUEST: request_id} if request_id else {}), ATTEMPT: attempt}
+
+
+def visible(all_tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that are the callers' own."""
+    return {key: value for key, value in all_tags.items() if not key.startswith(RESERVED_TAG_PREFIX)}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.kfp.gateway import version_number
+from kfadapter_grpc.kfp.versions import version_number
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion, UploadPipelineMetadata, UploadResult
-    from kfadapter_grpc.kfp.wire import PipelineJson
+    from kfadapter_grpc.kfp.pipelines import PipelineJson
 
 
 def next_name(name: str, pipeline: PipelineJson, names: Collection[str]) -> str:
@@ -21,7 +21,7 @@ def next_name(name: str, pipeline: PipelineJson, names: Collection[str]) -> str:
     """
     if not names:
         return name
-    number = 1 + max([1, *(version_number(each) for each in names if each != pipeline.to_domain().name)])
+    number = 1 + max([1, *(version_number(each) for each in names if each != pipeline.record().name)])
     while str(number) in names:  # the pipeline itself may be named as a number, or one be too long to count
         number += 1
     return str(number)

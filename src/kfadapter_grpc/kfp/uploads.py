@@ -10,30 +10,34 @@ look then.
 
 from __future__ import annotations
 
+import json
+import secrets
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
 from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp import upload_outcomes as outcomes
-from kfadapter_grpc.kfp.api import UploadForm
-from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context
-from kfadapter_grpc.kfp.failures import KfpFailureError
-from kfadapter_grpc.kfp.rest import equals, explained
-from kfadapter_grpc.kfp.transport import NotSentError
+from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context, Look, Seen
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp.rest import V2, equals
+from kfadapter_grpc.kfp.transport import NotSentError, Request
+from kfadapter_grpc.kfp.versions import HEAD_BYTES
 from kfadapter_grpc.kfp.writes import Turns, spare_call
+from kfadapter_grpc.spool import disk_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineFile, UploadPipelineMetadata
-    from kfadapter_grpc.kfp.gateway import Gateway
-    from kfadapter_grpc.kfp.wire import PipelineJson, VersionJson
+    from kfadapter_grpc.kfp.pipelines import PipelineJson, Pipelines
+    from kfadapter_grpc.kfp.versions import VersionJson
 
+_CHUNK_BYTES = 256 * 1024
 _MAX_LOSSES = 5
 """How often the next version number, or the race to make a pipeline, may be lost before we give up."""
 _GRACE_SECONDS = 0.1
@@ -87,9 +91,9 @@ class _LostRaceError(Exception):
 class Uploader:
     """Stores uploads. Safe to use from many threads."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._api = gateway.api
+    def __init__(self, pipelines: Pipelines) -> None:
+        self._pipelines = pipelines
+        self._versions = pipelines.versions
         self._keeps_tags = True
         self._has_names = True
         self._turns = Turns()
@@ -122,7 +126,7 @@ class Uploader:
         return request.if_exists is IfExists.NEW_VERSION and not request.display_name and self._keeps_tags
 
     def _find(self, job: _Job) -> PipelineJson | None:
-        return self._gateway.find_by_name(job.request.name, job.request.namespace, job.call)
+        return self._pipelines.find_by_name(job.request.name, job.request.namespace, job.call)
 
     # --- an upload that came before -----------------------------------------------------------------------------
 
@@ -149,8 +153,7 @@ class Uploader:
         return None, False
 
     def _find_version(self, job: _Job, found: PipelineJson, *where: dict[str, str]) -> VersionJson | None:
-        with explained(job.context()):
-            return self._api.find_version(found.pipeline_id, where, job.call)
+        return self._versions.find_where(found.pipeline_id, where, job.call, job.context())
 
     # --- a new pipeline ------------------------------------------------------------------------------------------
 
@@ -177,10 +180,9 @@ class Uploader:
         """
         request = job.request
         form = replace(self._form(job, request.name), namespace=request.namespace, tags=job.version_tags)
-        look = self._gateway.look_for("", request.namespace, job.file.size, job.call)
+        context = replace(job.context(limit=_limit(job)), look=self._look_for("", job))
         try:
-            with explained(replace(job.context(limit=_limit(job)), look=look)):
-                pipeline = self._api.upload(form, job.file, job.call)
+            pipeline = self._pipelines.create_with_file(multipart("upload", form, job.file), job.call, context)
         except errors.PipelineExistsError as error:
             raise self._lost(job) from error
         except NotSentError:
@@ -188,10 +190,10 @@ class Uploader:
         except _BROKEN as error:
             raise outcomes.of_unknown_outcome(error, _LOOK_YOURSELF) from error
         self._keeps_tags = bool(pipeline.tags)
-        version, _ = self._gateway.latest_version(pipeline.pipeline_id, job.call)
+        version, _ = self._versions.latest(pipeline.pipeline_id, job.call)
         if version is None:
             raise _LostRaceError
-        return UploadResult(pipeline.to_domain(), version, pipeline_created=True, version_created=True)
+        return UploadResult(pipeline.record(), version, pipeline_created=True, version_created=True)
 
     def _create(self, job: _Job) -> PipelineJson:
         """Makes the empty pipeline.
@@ -222,8 +224,8 @@ class Uploader:
         }
         try:
             # It is short, and its answer tells what is to be undone when the caller goes away.
-            with job.call.with_grace(_GRACE_SECONDS) as call, explained(job.context()):
-                made = self._api.create_pipeline({key: value for key, value in body.items() if value}, call)
+            with job.call.with_grace(_GRACE_SECONDS) as call:
+                made = self._pipelines.create({key: value for key, value in body.items() if value}, call, job.context())
         except errors.PipelineExistsError as error:
             raise self._lost(job) from error
         except NotSentError:
@@ -244,7 +246,7 @@ class Uploader:
         """Looks for a pipeline that was made although the answer broke; raises what broke if it is not ours."""
         spare = spare_call(job.call)
         try:
-            found = self._gateway.find_by_name(job.request.name, job.request.namespace, spare)
+            found = self._pipelines.find_by_name(job.request.name, job.request.namespace, spare)
         except errors.AdapterError:
             raise broken from None
         if found is None or found.tags.get(tags.ATTEMPT) != job.attempt:
@@ -257,14 +259,14 @@ class Uploader:
         if found is None:
             self._has_names = False  # then the display name was taken; making the pipeline corrects this if it is wrong
         elif job.request.if_exists is IfExists.FAIL:
-            return outcomes.exists(found.to_domain())
+            return outcomes.exists(found.record())
         return _LostRaceError(found)
 
     def _undo(self, pipeline: PipelineJson, call: Call) -> None:
         """Deletes a pipeline that we made, unless somebody has put a version into it: without cascade KFP refuses."""
         try:
-            self._api.delete_pipeline(pipeline.pipeline_id, spare_call(call), cascade=False)
-        except (KfpFailureError, errors.AdapterError):
+            self._pipelines.delete_by_id(pipeline.pipeline_id, spare_call(call), cascade=False)
+        except errors.AdapterError:
             return  # it has a version, or stays empty, and the next upload of the name adopts it
 
     # --- a pipeline that exists ----------------------------------------------------------------------------------
@@ -279,13 +281,13 @@ class Uploader:
         request = job.request
         names, skipped = None, False
         if not request.version_name or request.if_exists is IfExists.FAIL:
-            names = {version.name for version in self._gateway.every_version(pipeline.pipeline_id, job.call)}
+            names = {version.name for version in self._versions.every(pipeline.pipeline_id, job.call)}
         if names is None or names:
             earlier, skipped = self._find_earlier(job, pipeline)
             if earlier is not None:
                 return earlier
             if request.if_exists is IfExists.FAIL:
-                raise outcomes.exists(pipeline.to_domain())
+                raise outcomes.exists(pipeline.record())
         try:
             version = self._store_version(
                 job, pipeline, request.version_name or outcomes.next_name(request.name, pipeline, names or ())
@@ -302,7 +304,7 @@ class Uploader:
         if earlier is not None:
             return earlier
         if job.request.if_exists is IfExists.FAIL:
-            raise outcomes.exists(pipeline.to_domain()) from error
+            raise outcomes.exists(pipeline.record()) from error
         raise (error if job.request.version_name else _LostRaceError()) from error
 
     # --- storing a version ---------------------------------------------------------------------------------------
@@ -320,11 +322,10 @@ class Uploader:
         """Stores a version; after a broken answer, looks whether it arrived all the same."""
         pipeline_id = pipeline.pipeline_id
         form = replace(self._form(job, name), pipeline_id=pipeline_id, tags=job.version_tags)
-        look = self._gateway.look_for(pipeline_id, job.request.namespace, job.file.size, job.call)
+        look = self._look_for(pipeline_id, job)
         context = replace(job.context(name, pipeline_id=pipeline_id, limit=_limit(job)), look=look)
         try:
-            with explained(context):
-                return self._api.upload_version(form, job.file, job.call)
+            return self._versions.create(multipart("upload_version", form, job.file), job.call, context)
         except NotSentError:
             raise
         except _BROKEN as error:
@@ -334,8 +335,7 @@ class Uploader:
         """Looks for a version that may have arrived; if it is not there, raises what broke, with advice."""
         where = (equals("name", name), equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256)))
         try:
-            with explained():
-                version = self._api.find_version(pipeline_id, where, spare_call(job.call))
+            version = self._versions.find_where(pipeline_id, where, spare_call(job.call))
         except errors.UnsupportedByKfpError:
             raise outcomes.of_unknown_outcome(broken, _LOOK_YOURSELF) from broken
         except errors.AdapterError:
@@ -343,6 +343,32 @@ class Uploader:
         if version is None:
             raise outcomes.of_unknown_outcome(broken, _REPEAT) from broken
         return version
+
+    def _look_for(self, pipeline_id: str, job: _Job) -> Callable[[Look], Seen]:
+        """Makes what the error table asks after a failed upload."""
+
+        def look(what: Look) -> Seen:
+            return _size_seen(job.file.size) if what is Look.SIZE else self._look_at_target(pipeline_id, job)
+
+        return look
+
+    def _look_at_target(self, pipeline_id: str, job: _Job) -> Seen:
+        try:
+            self._pipelines.probe(pipeline_id, job.request.namespace, spare_call(job.call))
+        except KfpFailureError as error:
+            return _TARGET_SEEN.get(error.failure.status, Seen.THERE)
+        except (NotAnApiError, errors.AdapterError):
+            return Seen.THERE
+        return Seen.THERE
+
+
+_TARGET_SEEN = {401: Seen.UNKNOWN_USER, 403: Seen.FORBIDDEN, 404: Seen.MISSING}
+
+
+def _size_seen(size: int) -> Seen:
+    if size > KFP_FILE_LIMIT:
+        return Seen.OVER_LIMIT
+    return Seen.OVER_PACKET if size >= KFP_PACKET_LIMIT else Seen.SMALL
 
 
 def _turns(request: UploadPipelineMetadata) -> Iterator[tuple[str, ...]]:
@@ -365,4 +391,71 @@ def _limit(job: _Job) -> str:
 def _result(
     pipeline: PipelineJson, version: VersionJson, *, pipeline_created: bool, version_created: bool
 ) -> UploadResult:
-    return UploadResult(pipeline.to_domain(), version.to_domain(), pipeline_created, version_created)
+    return UploadResult(pipeline.record(), version.record(), pipeline_created, version_created)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadForm:
+    """The query of an upload; what is empty is left out. `pipeline_id` for a version only."""
+
+    name: str
+    pipeline_id: str = ""
+    display_name: str = ""
+    description: str = ""
+    namespace: str = ""
+    code_source_url: str = ""
+    tags: Mapping[str, str] | None = None
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """As query parameters."""
+        pairs = [
+            ("name", self.name),
+            ("pipelineid", self.pipeline_id),
+            ("display_name", self.display_name),
+            ("description", self.description),
+            ("namespace", self.namespace),
+            ("code_source_url", self.code_source_url),
+            ("tags", json.dumps(dict(self.tags), ensure_ascii=False) if self.tags else ""),
+        ]
+        return [(key, value) for key, value in pairs if value]
+
+
+def multipart(operation: str, form: UploadForm, file: PipelineFile) -> Request:
+    """The request of an upload, with the file as it is read."""
+    boundary = secrets.token_hex(16)
+    head = (
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="uploadfile"; filename="{file.kind.value}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    end = f"\r\n--{boundary}--\r\n".encode()
+    return Request(
+        "POST",
+        f"{V2}/pipelines/{operation}",
+        form.pairs(),
+        body=_Stream(head, file.stream, end),
+        content_type=f"multipart/form-data; boundary={boundary}",
+        content_length=len(head) + file.size + len(end),
+        keep=HEAD_BYTES,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A file as a multipart body; each time it is sent, it begins anew."""
+
+    head: bytes
+    file: BinaryIO
+    end: bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        with disk_faults():
+            self.file.seek(0)
+        yield self.head
+        while chunk := self._read():
+            yield chunk
+        yield self.end
+
+    def _read(self) -> bytes:
+        with disk_faults():  # else it would pass for a fault of the line to KFP
+            return self.file.read(_CHUNK_BYTES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.api.pipelines import PipelineApi, UploadForm
 from kfadapter_grpc.kfp.api.runs import RunApi
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import V2, Rest
@@ -13,7 +12,7 @@ from kfadapter_grpc.kfp.transport import Request, Transport
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
 
-__all__ = ["KfpApi", "PipelineApi", "RunApi", "UploadForm"]
+__all__ = ["KfpApi", "RunApi"]
 
 
 class KfpApi:
@@ -21,7 +20,6 @@ class KfpApi:
 
     def __init__(self, transport: Transport) -> None:
         self.rest = Rest(transport)
-        self.pipelines = PipelineApi(self.rest)
         self.runs = RunApi(self.rest)
 
     def health(self, call: Call) -> None:

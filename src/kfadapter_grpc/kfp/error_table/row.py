@@ -81,6 +81,10 @@ class Context:
     values: Mapping[str, str] = field(default_factory=dict)
     look: Callable[[Look], Seen] | None = None
 
+    def error(self, kind: type[AdapterError], text: str) -> AdapterError:
+        """Makes an error about it; `{subject}` stands for the subject in `text`."""
+        return kind(text.format(subject=self.subject), metadata=self.values, resource_name=self.resource)
+
 
 LOOK_OF = {
     Seen.THERE: Look.TARGET,

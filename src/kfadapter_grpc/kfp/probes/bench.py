@@ -1,4 +1,4 @@
-"""What probes work with: KFP's API, a pipeline to look at, and a place for what they make, which is cleared away."""
+"""What probes work with: requests to KFP, a pipeline to look at, and what they create, which is deleted again."""
 
 from __future__ import annotations
 
@@ -11,35 +11,39 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
-from kfadapter_grpc.kfp.api import KfpApi, UploadForm
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
-from kfadapter_grpc.kfp.probes.probe import CannotTellError
-from kfadapter_grpc.kfp.rest import ListQuery
+from kfadapter_grpc.kfp.decoding import decode
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
+from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, segment
 from kfadapter_grpc.kfp.transport import Answer, Request
+from kfadapter_grpc.kfp.uploads import UploadForm, multipart
+from kfadapter_grpc.kfp.versions import VersionJson, VersionListJson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from kfadapter_grpc.kfp.rest import Predicate
     from kfadapter_grpc.kfp.transport import Transport
-    from kfadapter_grpc.kfp.wire import PipelineJson, VersionJson
 
 T = TypeVar("T")
 
 PROBE_SECONDS = 15.0
 """How long one probe may take."""
 CLEANUP_SECONDS = 30.0
-"""How long clearing away may take."""
+"""How long deleting what probes created may take."""
 NAME_PREFIX = "kfadapter-probe-"
-"""Begins the name of everything that probes make."""
+"""Begins the name of everything that probes create."""
 NO_SAMPLE = "there is no pipeline to look at"
 """Why some probes cannot be tried in a KFP that is empty."""
 TAG = "kfadapter_probe"
 """The key of the tag that probes set."""
 FAULTS = (AdapterError, KfpFailureError, NotAnApiError)
-"""What a question to KFP may raise."""
+"""What a request to KFP may raise."""
 _IN_DOUBT_SECONDS = 2.0
 _PIPELINE = {
     "pipelineInfo": {"name": "kfadapter-probe"},
@@ -61,23 +65,38 @@ _PIPELINE = {
         }
     },
 }
-"""The smallest pipeline that KFP takes; its run is deleted as soon as it is there."""
+"""The smallest pipeline that KFP accepts; its run is deleted as soon as it is there."""
+
+
+class DiffersError(Exception):
+    """KFP does something else; the message says what. Never leaves the probes."""
+
+
+class CannotTellError(Exception):
+    """The probe could not be tried; the message says why. Never leaves the probes."""
+
+
+class RunJson(msgspec.Struct):
+    """What probes read of a run."""
+
+    run_id: str
+    state: str = ""
+    finished_at: str = ""
 
 
 class Bench:
     """What probes work with. For one thread.
 
     Attributes:
-        api: KFP's API.
         namespace: The namespace to look in; empty for a single-user KFP.
         multi_user: Whether this KFP serves several users.
-        name: What is made is called so.
+        name: The name of what is created.
         run_id: The id that a run is given.
     """
 
     def __init__(self, transport: Transport, namespace: str, *, multi_user: bool) -> None:
-        self.api = KfpApi(transport)
         self._transport = transport
+        self._rest = Rest(transport)
         self.namespace = namespace
         self.multi_user = multi_user
         self.name = NAME_PREFIX + uuid.uuid4().hex
@@ -88,28 +107,40 @@ class Bench:
         self._in_doubt = False
         self._run_begun = False
 
-    def call(self, seconds: float = PROBE_SECONDS) -> Call:
-        """Makes the budget of a question."""
-        return Call(f"probe-{uuid.uuid4().hex}", seconds)
-
     def get(self, path: str, *query: tuple[str, str]) -> Answer:
-        """Asks for a path as it is; whatever the answer is, it is no error."""
-        return self._transport.send(Request("GET", path, query), self.call())
+        """Sends a GET for a path of the v2beta1 API; whatever the answer is, it is no error."""
+        return self._transport.send(Request("GET", V2 + path, query), _call())
 
-    @property
-    def scope(self) -> tuple[tuple[str, str], ...]:
-        """The namespace as a query."""
-        return (("namespace", self.namespace),) if self.namespace else ()
+    def get_any(self, path: str) -> Answer:
+        """Sends a GET for any path."""
+        return self._transport.send(Request("GET", path), _call())
+
+    def ask(self, request: Request, kind: type[T], call: Call | None = None) -> T:
+        """Sends a request and decodes its answer.
+
+        Raises:
+            KfpFailureError, NotAnApiError, AdapterError: It failed.
+        """
+        return self._rest.ask_raw(Operation.PROBE, request, kind, call or _call())
+
+    def list(self, resource: str, kind: type[T], *predicates: Predicate, size: int = 1) -> T:
+        """Lists pipelines or runs, of the namespace where there is one."""
+        query = ListQuery(size, predicates=predicates).pairs(namespace=self.namespace)
+        return self.ask(Request("GET", f"{V2}/{resource}", query), kind)
+
+    def post(self, path: str, body: Mapping[str, object], kind: type[T]) -> T:
+        """Sends a POST of JSON."""
+        return self.ask(Request("POST", V2 + path, body=json.dumps(body).encode()), kind)
 
     @property
     def sample(self) -> PipelineJson:
-        """A pipeline to look at: the one that was made, or else any.
+        """A pipeline to look at: the one that was created, or else any.
 
         Raises:
             CannotTellError: There is none.
         """
         if self._pipeline is None:
-            listed = self.api.pipelines.list_pipelines(ListQuery(page_size=1), self.namespace, self.call()).pipelines
+            listed = self.list("pipelines", PipelineListJson).pipelines
             if not listed:
                 raise CannotTellError(NO_SAMPLE)
             return listed[0]
@@ -117,7 +148,7 @@ class Bench:
 
     @property
     def pipeline(self) -> PipelineJson:
-        """The pipeline that was made.
+        """The pipeline that was created.
 
         Raises:
             CannotTellError: It was not.
@@ -128,7 +159,7 @@ class Bench:
 
     @property
     def version(self) -> VersionJson:
-        """The version that was made.
+        """The version that was created.
 
         Raises:
             CannotTellError: It was not.
@@ -138,29 +169,30 @@ class Bench:
         return self._version
 
     def make_pipeline(self) -> PipelineJson:
-        """Makes the pipeline, without a version."""
+        """Creates the pipeline, without a version."""
         names = {"name": self.name, "display_name": self.name}
         body = {**names, "namespace": self.namespace} if self.namespace else names
-        self._pipeline = self._made(lambda: self.api.pipelines.create_pipeline(body, self.call()))
+        self._pipeline = self._made(lambda: self.post("/pipelines", body, PipelineJson))
         return self._pipeline
 
     def make_version(self, name: str) -> VersionJson:
-        """Adds a version, with a tag, to the pipeline that was made."""
+        """Adds a version, with a tag, to the pipeline that was created."""
         content = json.dumps(_PIPELINE).encode()
         file = PipelineFile(io.BytesIO(content), len(content), hashlib.sha256(content).digest(), FileKind.JSON)
         form = UploadForm(name=name, pipeline_id=self.pipeline.pipeline_id, tags={TAG: self.name[-20:]})
-        made = self._made(lambda: self.api.pipelines.upload_version(form, file, self.call()))
+        made = self._made(lambda: self.ask(multipart("upload_version", form, file), VersionJson))
         self._version = self._version or made
         return made
 
-    def start_run(self, body: dict[str, object]) -> str:
+    def start_run(self, body: Mapping[str, object]) -> str:
         """Starts a run with the id of this bench; returns the id that it got."""
         self._run_begun = True
-        return self.api.runs.create({**body, "run_id": self.run_id}, self.call()).run_id
+        return self.post("/runs", {**body, "run_id": self.run_id}, RunJson).run_id
 
     def delete_pipeline(self, *, cascade: bool) -> None:
-        """Deletes the pipeline that was made."""
-        self.api.pipelines.delete_pipeline(self.pipeline.pipeline_id, self.call(), cascade=cascade)
+        """Deletes the pipeline that was created."""
+        query = (("cascade", "true"),) if cascade else ()
+        self.ask(Request("DELETE", f"{V2}/pipelines/{self.pipeline.pipeline_id}", query), object)
         self._pipeline = self._version = None
 
     def _made(self, make: Callable[[], T]) -> T:
@@ -171,7 +203,7 @@ class Bench:
 
     @contextmanager
     def cleared_away(self, left_behind: Callable[[str], None]) -> Iterator[None]:
-        """Clears away at the end of the block, however it ends; what is left, `left_behind` is told in words."""
+        """Deletes at the end of the block, however it ends, what was created; reports what is left, in words."""
         try:
             yield
         finally:
@@ -183,53 +215,67 @@ class Bench:
                     left_behind(left)
 
     def clear_away(self) -> str:
-        """Deletes what was made, whatever became of the answers; returns what could not be deleted, in words."""
-        call = self.call(CLEANUP_SECONDS)
+        """Deletes what was created, whatever the answers were; returns what could not be deleted, in words."""
+        call = _call(CLEANUP_SECONDS)
         left = []
-        if self._run_begun and not self._cleared_run(call):
-            left.append(f"run {self.run_id}")
+        if self._run_begun:
+            with suppress(*FAULTS):
+                self.ask(Request("POST", f"{V2}/runs/{self.run_id}:terminate", body=b"{}"), object, call)
+            if not self._gone(f"/runs/{self.run_id}", call):
+                left.append(f"run {self.run_id}")
         if self._wrote and not self._cleared_pipeline(call):
             left.append(f"pipeline {self.name}")
         return " and ".join(left)
 
-    def _cleared_run(self, call: Call) -> bool:
-        with suppress(*FAULTS):
-            self.api.runs.terminate(self.run_id, call)
-        return _gone(lambda: self.api.runs.delete(self.run_id, call))
-
     def _cleared_pipeline(self, call: Call) -> bool:
-        """By name: an answer that was not waited for may have made it."""
+        """By name: a request whose answer was not awaited may have created it."""
         try:
-            found = self._named(call)
-            if found is None and self._in_doubt:
+            pipeline_id = self._named(call)
+            if not pipeline_id and self._in_doubt:
                 time.sleep(_IN_DOUBT_SECONDS)
-                found = self._named(call)
-            if found is None:
+                pipeline_id = self._named(call)
+            if not pipeline_id:
                 return True
-            self._delete_versions(found.pipeline_id, call)
+            path = f"/pipelines/{segment(pipeline_id)}"
+            query = ListQuery(page_size=100).pairs()
+            # Not every KFP knows cascade, so the versions go first.
+            for version in self.ask(Request("GET", f"{V2}{path}/versions", query), VersionListJson).pipeline_versions:
+                self.ask(Request("DELETE", f"{V2}{path}/versions/{version.pipeline_version_id}"), object, call)
         except FAULTS:
             return False
-        return _gone(lambda: self.api.pipelines.delete_pipeline(found.pipeline_id, call, cascade=False))
+        return self._gone(path, call)
 
-    def _named(self, call: Call) -> PipelineJson | None:
+    def _named(self, call: Call) -> str:
+        query = (("namespace", self.namespace),) if self.namespace else ()
         try:
-            return self.api.pipelines.get_pipeline_by_name(self.name, self.namespace, call)
+            found = self.ask(Request("GET", f"{V2}/pipelines/names/{self.name}", query), PipelineJson, call)
         except KfpFailureError as error:
             if error.failure.status != HTTPStatus.NOT_FOUND:
                 raise
-            return None
+            return ""
+        return found.pipeline_id
 
-    def _delete_versions(self, pipeline_id: str, call: Call) -> None:
-        """Cascade is not known everywhere, so that the versions go first."""
-        for version in self.api.pipelines.list_versions(pipeline_id, ListQuery(page_size=100), call).pipeline_versions:
-            self.api.pipelines.delete_version(pipeline_id, version.pipeline_version_id, call)
+    def _gone(self, path: str, call: Call) -> bool:
+        try:
+            self.ask(Request("DELETE", V2 + path), object, call)
+        except KfpFailureError as error:
+            return error.failure.status == HTTPStatus.NOT_FOUND
+        except (AdapterError, NotAnApiError):
+            return False
+        return True
 
 
-def _gone(delete: Callable[[], None]) -> bool:
+def decoded(body: bytes, kind: type[T]) -> T:
+    """Decodes what a probe has read.
+
+    Raises:
+        CannotTellError: It is something else.
+    """
     try:
-        delete()
-    except KfpFailureError as error:
-        return error.failure.status == HTTPStatus.NOT_FOUND
-    except (AdapterError, NotAnApiError):
-        return False
-    return True
+        return decode(body, kind)
+    except AdapterError as error:
+        raise CannotTellError(f"it cannot be read: {error}") from None
+
+
+def _call(seconds: float = PROBE_SECONDS) -> Call:
+    return Call(f"probe-{uuid.uuid4().hex}", seconds)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
-from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench
-from kfadapter_grpc.kfp.probes.catalog import PROBES
-from kfadapter_grpc.kfp.probes.probe import SAYS_NOTHING, CannotTellError, DiffersError, Finding, Outcome, Probe
+from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench, CannotTellError, DiffersError
+from kfadapter_grpc.kfp.probes.probe import PROBES, SAYS_NOTHING, Finding, Outcome, Probe
 from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What a probe is, and what it finds."""
+"""What a probe is, what it finds, and how it is declared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 SAYS_NOTHING = frozenset({401, 403, 429, 502, 503, 504})
-"""Answers that say nothing about a fact: who asks is not let in, or KFP cannot serve now."""
+"""Answers that say nothing about a fact: the caller is not let in, or KFP cannot serve now."""
 
 
 class Outcome(enum.Enum):
@@ -24,35 +24,26 @@ class Outcome(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class DiffersError(Exception):
-    """KFP does something else; the message says what. Never leaves the probes."""
-
-
-class CannotTellError(Exception):
-    """The probe could not be tried; the message says why. Never leaves the probes."""
-
-
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One fact about KFP, and how to see whether it holds.
 
     Attributes:
+        look: Tries it; returns what it found, or raises `DiffersError`, `CannotTellError` or what a request raises.
         name: A short name, lower case with hyphens.
         sentence: The fact.
         without: What the adapter does, or cannot do, where the fact does not hold.
-        look: Tries it; returns what it found. It raises `DiffersError` or `CannotTellError`, and may raise what the API
-            raises: a refusal means that the fact does not hold.
         newer: What KFP 2.17.0 was found to do, as its manifests install it.
         older: What KFP 2.5.0 was found to do.
         needed: Whether the adapter fails some calls without it, instead of making up for it.
-        writes: Whether it makes or deletes something.
+        writes: Whether it creates or deletes something.
         advice: What to do where it does not hold; if empty, to use a newer KFP.
     """
 
+    look: Callable[[Bench], str]
     name: str
     sentence: str
     without: str
-    look: Callable[[Bench], str]
     newer: str = "yes"
     older: str = "yes"
     needed: bool = True
@@ -75,3 +66,27 @@ class Finding:
     outcome: Outcome
     found: str
     seconds: float
+
+
+PROBES: list[Probe] = []
+"""Every fact that is probed, in the order in which they are tried."""
+
+
+def fact(
+    name: str,
+    sentence: str,
+    without: str,
+    *,
+    newer: str = "yes",
+    older: str = "yes",
+    needed: bool = True,
+    writes: bool = False,
+    advice: str = "",
+) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
+    """Declares the function as the probe of a fact; the arguments are those of `Probe`."""
+
+    def added(look: Callable[[Bench], str]) -> Callable[[Bench], str]:
+        PROBES.append(Probe(look, name, sentence, without, newer, older, needed, writes, advice))
+        return look
+
+    return added

@@ -1,0 +1,407 @@
+"""Versions of pipelines in KFP: by name, by id, in lists, and the latest one."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.pipelines import PipelineVersion, VersionRef
+from kfadapter_grpc.kfp import tags
+from kfadapter_grpc.kfp.decoding import decode, known_time
+from kfadapter_grpc.kfp.error_table import NO_SUCH_VERSION, Context
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.rest import (
+    MAX_KFP_PAGE,
+    V2,
+    KfpPage,
+    ListQuery,
+    equals,
+    explained,
+    gather,
+    segment,
+    set_only,
+    smaller,
+)
+from kfadapter_grpc.kfp.spec import summarize, summary_weight
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
+from kfadapter_grpc.kfp.writes import ensure_deleted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.listing import Page, PageRequest
+    from kfadapter_grpc.contract.pipelines import PipelineRef
+    from kfadapter_grpc.kfp.rest import Predicate, Rest
+    from kfadapter_grpc.kfp.transport import Answer, Sink
+
+T = TypeVar("T")
+
+MAX_FULL_PAGE = 20
+"""Specs may be large: so many versions are read at once where their specs come along."""
+LATEST_ATTEMPTS = 3
+"""How often the latest version is looked for anew if it is deleted between finding and getting it."""
+HEAD_BYTES = 256 * 1024
+"""More than what stands before a spec: names and descriptions of at most 64 KiB each."""
+
+MAX_FETCHED_BYTES = 256 * 1024 * 1024
+"""More than any version takes as JSON: KFP's 32 MiB with each `<` written as `\\u003c`, and some more."""
+
+_ERROR_BYTES = 16 * 1024
+_CHEAP_LIST_GONE_SECONDS = 300.0
+_NO_ROUTE = frozenset({404, 405, 501})
+_MAX_DIGITS = 18
+_SPEC_FOLLOWS = re.compile(rb',\s*"pipeline_spec"\s*:')
+_TAGS = re.compile(
+    rb'"tags"\s*:\s*(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})\s*\}(?:\s*$|\s*\]\s*,\s*"(?:total_size|next_page_token)")'
+)
+
+
+class VersionJson(msgspec.Struct):
+    """A version without its spec."""
+
+    pipeline_version_id: str
+    pipeline_id: str = ""
+    name: str = ""
+    display_name: str = ""
+    description: str = ""
+    created_at: datetime | None = None
+    code_source_url: str = ""
+    tags: dict[str, str] = {}
+
+    def record(self, spec: bytes = b"") -> PipelineVersion:
+        """The version as the contract has it, with a summary of the spec where one is given."""
+        return PipelineVersion(
+            pipeline_version_id=self.pipeline_version_id,
+            pipeline_id=self.pipeline_id,
+            name=self.name or self.display_name,
+            display_name=self.display_name,
+            description=self.description,
+            created_at=known_time(self.created_at),
+            tags=tags.visible(self.tags),
+            sha256=tags.digest_of(self.tags),
+            code_source_url=self.code_source_url,
+            spec=summarize(spec) if spec else None,
+        )
+
+
+class FullVersionJson(VersionJson):
+    """A version with its spec, not decoded."""
+
+    pipeline_spec: msgspec.Raw = msgspec.Raw()
+
+
+class VersionListJson(msgspec.Struct):
+    """A list of versions; their specs are skipped."""
+
+    pipeline_versions: list[VersionJson] = []
+    total_size: int = 0
+    next_page_token: str = ""
+
+
+class _FullVersionListJson(msgspec.Struct):
+    pipeline_versions: list[FullVersionJson] = []
+    total_size: int = 0
+    next_page_token: str = ""
+
+
+class _CheapVersionJson(msgspec.Struct):
+    """A version in the v1beta1 list, which has no display names and no tags."""
+
+    id: str
+    name: str = ""
+    description: str = ""
+    created_at: datetime | None = None
+    code_source_url: str = ""
+
+
+class CheapVersionListJson(msgspec.Struct):
+    """The v1beta1 list of versions: no specs."""
+
+    versions: list[_CheapVersionJson] = []
+    total_size: int = 0
+    next_page_token: str = ""
+
+
+class Versions:
+    """The versions of pipelines that are known by id. Safe to use from many threads."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+        self._cheap_list_gone_until = 0.0
+
+    def find(self, pipeline_id: str, ref: VersionRef, call: Call) -> VersionJson:
+        """Finds a version by id or by name, without its spec.
+
+        Raises:
+            PipelineNotFoundError: There is no such pipeline.
+            VersionNotFoundError: It has no such version.
+        """
+        context = version_context(pipeline_id, ref)
+        try:
+            with explained(context):
+                if ref.pipeline_version_id:
+                    request = Request("GET", _version_path(pipeline_id, ref.pipeline_version_id), keep=HEAD_BYTES)
+                    found: VersionJson | None = _version_of(self._rest.send_raw(Operation.GET_VERSION, request, call))
+                else:
+                    found = self.find_where(pipeline_id, (equals("name", ref.name),), call)
+        except errors.VersionNotFoundError:
+            self.ensure_pipeline(pipeline_id, call)
+            raise
+        # KFP finds a version by its id alone, whichever pipeline the path names.
+        if found is None or found.pipeline_id != pipeline_id:
+            raise no_such_version(context)
+        return found
+
+    def find_where(
+        self, pipeline_id: str, predicates: tuple[Predicate, ...], call: Call, context: Context | None = None
+    ) -> VersionJson | None:
+        """Finds one version by a filter; its spec is dropped unread."""
+        query = ListQuery(page_size=1, predicates=predicates).pairs()
+        request = Request("GET", _versions_path(pipeline_id), query, keep=HEAD_BYTES)
+        with explained(context or Context()):
+            answer = self._rest.send_raw(Operation.LIST_VERSIONS, request, call)
+        if not answer.tail:
+            found = decode(answer.body, VersionListJson).pipeline_versions
+            return found[0] if found else None
+        cut, version_tags = _decode_around_spec(answer, b"}]}", VersionListJson)
+        version = cut.pipeline_versions[0]
+        version.tags = version.tags or version_tags
+        return version
+
+    def ensure_pipeline(self, pipeline_id: str, call: Call) -> None:
+        """Sees whether it is the pipeline that is missing: of a version that is not there KFP does not say that.
+
+        Raises:
+            PipelineNotFoundError: There is no such pipeline.
+        """
+        request = Request("GET", f"{V2}/pipelines/{segment(pipeline_id)}")
+        self._rest.ask(Operation.GET_PIPELINE, request, object, call, _pipeline_context(pipeline_id))
+
+    def get(self, pipeline_id: str, version_id: str, call: Call) -> PipelineVersion:
+        """Gets a version with the summary of its spec."""
+        version = self.get_full(pipeline_id, version_id, call, version_context(pipeline_id, VersionRef(version_id)))
+        return version.record(bytes(version.pipeline_spec))
+
+    def get_full(self, pipeline_id: str, version_id: str, call: Call, context: Context) -> FullVersionJson:
+        """Gets a version with its spec."""
+        request = Request("GET", _version_path(pipeline_id, version_id))
+        return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
+
+    def create(self, request: Request, call: Call, context: Context) -> VersionJson:
+        """Sends the upload of a version. The answer holds its whole spec again, which is dropped unread."""
+        with explained(context):
+            return _version_of(self._rest.send_raw(Operation.UPLOAD_VERSION, request, call))
+
+    def fetch(self, pipeline_id: str, version_id: str, into: Sink, call: Call) -> None:
+        """Gets a version with its spec, as the bytes that KFP answers."""
+        path = _version_path(pipeline_id, version_id)
+        request = Request("GET", path, keep=_ERROR_BYTES, limit=MAX_FETCHED_BYTES, into=into)
+        with explained(version_context(pipeline_id, VersionRef(version_id))):
+            self._rest.send_raw(Operation.GET_VERSION, request, call)
+
+    def list_basic(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
+        """Lists versions without their specs."""
+
+        def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
+            return self._page(pipeline_id, ListQuery(size, token, sort), call)
+
+        return gather(fetch, _weight, page.size, page.token)
+
+    def list_full(self, pipeline_id: str, sort: str, page: PageRequest, call: Call) -> Page[PipelineVersion]:
+        """Lists versions with the summaries of their specs."""
+
+        def fetch(size: int, token: str) -> KfpPage[PipelineVersion]:
+            request = Request("GET", _versions_path(pipeline_id), ListQuery(size, token, sort).pairs())
+            context = _pipeline_context(pipeline_id)
+            found = self._rest.ask(Operation.LIST_VERSIONS, request, _FullVersionListJson, call, context)
+            items = [version.record(bytes(version.pipeline_spec)) for version in found.pipeline_versions]
+            return KfpPage(items, found.next_page_token, found.total_size)
+
+        return gather(fetch, _weight, page.size, page.token, MAX_FULL_PAGE)
+
+    def every(self, pipeline_id: str, call: Call) -> Iterator[PipelineVersion]:
+        """Yields all versions, the newest first, without specs."""
+        for page in self._newest_pages(pipeline_id, call):
+            yield from page.items
+
+    def newest(self, pipeline_id: str, size: int, call: Call) -> KfpPage[PipelineVersion]:
+        """Returns up to `size` versions, without specs, and how many there are."""
+        return self._page(pipeline_id, ListQuery(page_size=size), call)
+
+    def latest(self, pipeline_id: str, call: Call) -> tuple[PipelineVersion | None, int]:
+        """Returns the latest version, without its spec, and how many there are.
+
+        KFP's times have whole seconds and ties are broken by id, so of the versions of one second the one with the
+        highest number is taken.
+        """
+        pages = self._newest_pages(pipeline_id, call)
+        page = next(pages)
+        total, items = page.total, page.items
+        newest: list[PipelineVersion] = []
+        while same := [item for item in items if item.created_at == (newest or items)[0].created_at]:
+            newest += same
+            if len(same) < len(items):
+                break
+            items = next(pages, KfpPage([], "", 0)).items
+        return max(newest, key=lambda item: version_number(item.name), default=None), total
+
+    def get_latest(self, pipeline_id: str, call: Call) -> tuple[PipelineVersion | None, int]:
+        """Gets the latest version with its spec summary, if there is one, and how many versions there are."""
+        for attempt in range(1, LATEST_ATTEMPTS + 1):
+            latest, count = self.latest(pipeline_id, call)
+            if latest is None:
+                break
+            try:
+                return self.get(pipeline_id, latest.pipeline_version_id, call), count
+            except errors.VersionNotFoundError:
+                if attempt == LATEST_ATTEMPTS:
+                    raise
+        return None, 0
+
+    def delete(self, pipeline_id: str, version_id: str, call: Call) -> None:
+        """Deletes a version; after a broken answer, looks whether it is gone.
+
+        Raises:
+            VersionNotFoundError: There is none.
+        """
+        ref = VersionRef(version_id)
+        request = Request("DELETE", _version_path(pipeline_id, version_id))
+        context = version_context(pipeline_id, ref)
+        ensure_deleted(
+            lambda: self._rest.ask(Operation.DELETE_VERSION, request, dict[str, object], call, context),
+            lambda: self.find(pipeline_id, ref, call),
+            errors.VersionNotFoundError,
+        )
+
+    def _newest_pages(self, pipeline_id: str, call: Call) -> Iterator[KfpPage[PipelineVersion]]:
+        token = ""
+        while True:
+            page = self._page(pipeline_id, ListQuery(MAX_KFP_PAGE, token, "created_at desc"), call)
+            yield page
+            token = page.next_token
+            if not token:
+                return
+
+    def _page(self, pipeline_id: str, query: ListQuery, call: Call) -> KfpPage[PipelineVersion]:
+        """Reads a page of versions without their specs.
+
+        Takes the v1beta1 list, or the other one where that is gone; its pages are smaller than requested.
+        """
+        context = _pipeline_context(pipeline_id)
+        if time.monotonic() >= self._cheap_list_gone_until:
+            key = [("resource_key.type", "PIPELINE"), ("resource_key.id", pipeline_id)]
+            request = Request("GET", "/apis/v1beta1/pipeline_versions", [*key, *query.pairs()])
+            try:
+                cheap = self._rest.ask_raw(Operation.CHEAP_VERSIONS, request, CheapVersionListJson, call)
+            except (KfpFailureError, NotAnApiError) as error:
+                if not _route_is_gone(error):
+                    with explained(context):
+                        raise
+                self._cheap_list_gone_until = time.monotonic() + _CHEAP_LIST_GONE_SECONDS
+            else:
+                items = [_cheap_record(version, pipeline_id) for version in cheap.versions]
+                return KfpPage(items, cheap.next_page_token, cheap.total_size)
+        return self._page_of_full(pipeline_id, query, call, context)
+
+    def _page_of_full(
+        self, pipeline_id: str, query: ListQuery, call: Call, context: Context
+    ) -> KfpPage[PipelineVersion]:
+        """Reads a page though KFP sends the specs along: fewer versions while the answer is too large."""
+        size = min(query.page_size, MAX_FULL_PAGE)
+        while True:
+            request = Request("GET", _versions_path(pipeline_id), replace(query, page_size=size).pairs())
+            try:
+                full = self._rest.ask(Operation.LIST_VERSIONS, request, VersionListJson, call, context)
+            except AnswerTooLargeError:
+                if size == 1:
+                    raise
+                size = smaller(size)
+            else:
+                return KfpPage([one.record() for one in full.pipeline_versions], full.next_page_token, full.total_size)
+
+
+def version_context(pipeline_id: str, ref: VersionRef) -> Context:
+    """The context of a call about a version."""
+    values = {"pipeline_id": pipeline_id, "pipeline_version_id": ref.pipeline_version_id, "version_name": ref.name}
+    return Context(subject=str(ref), resource=ref.pipeline_version_id or ref.name, values=set_only(values))
+
+
+def no_such_version(context: Context) -> errors.AdapterError:
+    """The error for a version that is not there."""
+    return context.error(errors.VersionNotFoundError, NO_SUCH_VERSION)
+
+
+def no_version_yet(pipeline_id: str, ref: PipelineRef) -> errors.AdapterError:
+    """The error for a pipeline without versions."""
+    context = Context(str(ref), resource="latest", values={"pipeline_id": pipeline_id})
+    return context.error(errors.VersionNotFoundError, "pipeline {subject} has no version yet; upload one")
+
+
+def version_number(name: str) -> int:
+    """The number that a version's name is; 0 if it is none."""
+    is_number = name.isascii() and name.isdigit() and len(name) <= _MAX_DIGITS
+    return int(name) if is_number else 0
+
+
+def _version_of(answer: Answer) -> VersionJson:
+    """Decodes a version of which the spec may have been dropped."""
+    if not answer.tail:
+        return decode(answer.body, VersionJson)
+    version, version_tags = _decode_around_spec(answer, b"}", VersionJson)
+    version.tags = version.tags or version_tags
+    return version
+
+
+def _decode_around_spec(answer: Answer, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
+    """Decodes an answer of which the middle was dropped: what stands before the first version's spec, and its tags.
+
+    A spec may be 32 MiB, and only the facts around it are needed. The key is found as bytes: inside a JSON text its
+    opening quote would have a backslash before it, not a comma. `closing` closes what is open where the spec begins.
+    """
+    spec = _SPEC_FOLLOWS.search(answer.body)
+    found = _TAGS.search(answer.tail)
+    tags_json = found.group(1) if found else b"{}"
+    head = answer.body[: spec.start()] + closing if spec else answer.body
+    return decode(head, kind), decode(tags_json, dict[str, str])
+
+
+def _cheap_record(version: _CheapVersionJson, pipeline_id: str) -> PipelineVersion:
+    return PipelineVersion(
+        pipeline_version_id=version.id,
+        pipeline_id=pipeline_id,
+        name=version.name,
+        description=version.description,
+        created_at=known_time(version.created_at),
+        code_source_url=version.code_source_url,
+    )
+
+
+def _route_is_gone(error: KfpFailureError | NotAnApiError) -> bool:
+    """Whether a KFP, or a proxy with its page, does not know the address."""
+    if isinstance(error, NotAnApiError):
+        return error.answer.status in _NO_ROUTE
+    return error.failure.status in _NO_ROUTE and "pipeline" not in error.failure.full_text.lower()
+
+
+def _pipeline_context(pipeline_id: str) -> Context:
+    return Context(subject=f"with id {pipeline_id}", resource=pipeline_id, values={"pipeline_id": pipeline_id})
+
+
+def _versions_path(pipeline_id: str) -> str:
+    return f"{V2}/pipelines/{segment(pipeline_id)}/versions"
+
+
+def _version_path(pipeline_id: str, version_id: str) -> str:
+    return f"{_versions_path(pipeline_id)}/{segment(version_id)}"
+
+
+def _weight(item: PipelineVersion) -> int:
+    texts = len(item.description) + len(item.name) + len(item.display_name) + len(item.code_source_url)
+    return 200 + 4 * texts + 140 * len(item.tags) + (summary_weight(item.spec) if item.spec else 0)
