@@ -386,7 +386,7 @@ def test_a_version_added_in_the_middle_of_a_delete_is_safe(scripted: ScriptedKfp
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND).on("GET", CHEAP, answers(200, one))
     scripted.on("DELETE", r"/versions/", DELETED)
     scripted.on("DELETE", rf"{ID}$", answers(400, {"code": 3, "message": "it has existing pipeline versions (e.g. z)"}))
-    with pytest.raises(errors.PipelineHasVersionsError, match=r"added another one meanwhile: .* versions is 1"):
+    with pytest.raises(errors.PipelineHasVersionsError, match=r"another one was added meanwhile: .* versions is 1"):
         before_scripted.delete(PipelineRef(pipeline_id=ID), call(), force=False, allow_missing=False)
     assert all("cascade" not in path for path in scripted.paths("DELETE"))
 
@@ -525,7 +525,7 @@ def test_a_version_that_was_not_seen_is_never_deleted(scripted: ScriptedKfp, bef
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND).on("GET", CHEAP, ONE_VERSION, TWO_VERSIONS)
     scripted.on("DELETE", r"/versions/", DELETED)
     scripted.on("DELETE", rf"{ID}$", answers(400, {"code": 3, "message": "it has existing pipeline versions (e.g. 2)"}))
-    with pytest.raises(errors.PipelineHasVersionsError, match="one version that was known is deleted, but somebody"):
+    with pytest.raises(errors.PipelineHasVersionsError, match="one version that was known is deleted, but another"):
         before_scripted.delete(PipelineRef(pipeline_id=ID), call(), force=False, allow_missing=False)
     pipeline = f"/apis/v2beta1/pipelines/{ID}"
     assert scripted.paths("DELETE") == [f"{pipeline}/versions/{VERSION}", pipeline]
@@ -584,7 +584,9 @@ def test_lists_with_specs_are_read_in_smaller_pages(
 ) -> None:
     """Where specs come along, 20 versions are asked for at once, and fewer while the answer is too large."""
     send = Transport.send
-    monkeypatch.setattr(Transport, "send", lambda self, request, c: send(self, replace(request, limit=5_000), c))
+    monkeypatch.setattr(
+        Transport, "send", lambda self, request, *rest: send(self, replace(request, limit=5_000), *rest)
+    )
     scripted.on("GET", CHEAP, answers(501)).on("GET", r"page_size=(20|5)&.*created_at", answers(200, b" " * 6_000))
     scripted.on("GET", r"page_token=more", _page_of(1)).on("GET", r"page_size=1&", _page_of(1, "more"))
     scripted.on("GET", rf"/versions/{VERSION}$", FULL_VERSION).on("GET", rf"/pipelines/{ID}$", FOUND)
