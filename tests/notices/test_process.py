@@ -13,7 +13,7 @@ from tests.notices.receiving import Receiving, Reply, as_training_manager, recei
 from tests.notices.stage import Stage, asked, listed, notifying, stage
 
 from kfadapter_grpc.contract.errors import KfpUnavailableError
-from kfadapter_grpc.kfp.api import RunApi
+from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.watch import poller
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ def test_a_kfp_that_is_away_is_no_news(on: Stage, receiver: Receiving, monkeypat
             raise KfpUnavailableError("away")
 
         with monkeypatch.context() as away:
-            away.setattr(RunApi, "list", fail)
-            away.setattr(RunApi, "get", fail)
+            away.setattr(RunReader, "list", fail)
+            away.setattr(RunReader, "get", fail)
             eventually(lambda: failures[0] > 3)
             on.end(run_id)
             eventually(lambda: failures[0] > 6)

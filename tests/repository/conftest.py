@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.kfp.pipelines import Pipelines
-    from kfadapter_grpc.kfp.runs import KfpRunRepository
+    from kfadapter_grpc.kfp.runs import Runs
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def kfp() -> Iterator[RunsKfp]:
 
 
 @pytest.fixture
-def runs(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
+def runs(kfp: RunsKfp) -> Iterator[Runs]:
     """The repository of runs before it."""
     backend = connect(kfp.url)
     yield backend.runs

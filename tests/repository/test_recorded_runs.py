@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.runs_kfp import RunsKfp
 
     from kfadapter_grpc.contract.runs import Run, RunTask
-    from kfadapter_grpc.kfp.runs import KfpRunRepository
+    from kfadapter_grpc.kfp.runs import Runs
 
 EXIT_1 = "Error (exit code 1)"
 
@@ -198,7 +198,7 @@ def test_every_recorded_stage_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(("name", "stage"), SAID)
-def test_a_recorded_run(kfp: RunsKfp, runs: KfpRunRepository, name: str, stage: str) -> None:
+def test_a_recorded_run(kfp: RunsKfp, runs: Runs, name: str, stage: str) -> None:
     """Tasks, states, reasons and warnings are those that a person reads from the nodes."""
     found = next(one for one in recorded(name) if one["stage"] == stage)
     run = runs.get(put(kfp, found), View.FULL, call())
@@ -209,14 +209,14 @@ def test_a_recorded_run(kfp: RunsKfp, runs: KfpRunRepository, name: str, stage: 
 
 
 @pytest.mark.parametrize("name", SAID_BY_HISTORY)
-def test_what_the_history_of_a_run_tells(kfp: RunsKfp, runs: KfpRunRepository, name: str) -> None:
+def test_what_the_history_of_a_run_tells(kfp: RunsKfp, runs: Runs, name: str) -> None:
     """BASIC sees a termination where KFP kept CANCELING, and never takes a later failure for one."""
     stages = [stage for stage in recorded(name) if stage["run"] and not stage["stage"].startswith("its manifest")]
     states = [runs.get(put(kfp, stage), View.BASIC, call()).state.value for stage in stages]
     assert states == SAID_BY_HISTORY[name]
 
 
-def test_the_last_lines_of_failed_tasks(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_the_last_lines_of_failed_tasks(kfp: RunsKfp, runs: Runs) -> None:
     """FULL has the last 20 lines of the pod that failed, or of its driver; nothing where there is no log."""
     kfp.logs["exit-handled-e9d70-system-container-impl-471553310"] = "".join(f"줄 {number}\n" for number in range(50))
     kfp.logs["one-fails-85ce4-system-container-driver-2090368316"] = "F1129 driver: no such input\n"
@@ -230,7 +230,7 @@ def test_the_last_lines_of_failed_tasks(kfp: RunsKfp, runs: KfpRunRepository) ->
     assert [task.log_tail for task in memory.tasks] == [""]
 
 
-def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: Runs) -> None:
     """KFP is asked for FAILED and CANCELED, what it answers is sorted by the history, and the total is not told."""
     stopped = put(kfp, recorded("terminated_then_retried")[1])
     failed = put(kfp, recorded("driver_fails")[0])
@@ -244,7 +244,7 @@ def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: KfpRunRepository) ->
     assert ({run.run_id for run in both.items}, both.total_size) == ({stopped, failed}, 2)
 
 
-def test_who_terminates_a_run_is_told_that_it_was(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_who_terminates_a_run_is_told_that_it_was(kfp: RunsKfp, runs: Runs) -> None:
     """The answer is CANCELED, although KFP says FAILED and kept no CANCELING; a run that failed of itself is FAILED."""
     assert runs.terminate(put(kfp, recorded("terminated_running")[-1]), 5, call()).state is RunState.CANCELED
     assert runs.terminate(put(kfp, recorded("driver_fails")[0]), 5, call()).state is RunState.FAILED
@@ -280,9 +280,7 @@ def test_how_a_watch_looks_at_a_run(kfp: RunsKfp) -> None:
         ({"pipeline_runtime": 7}, "cannot be understood"),
     ],
 )
-def test_a_manifest_that_cannot_be_read(
-    kfp: RunsKfp, runs: KfpRunRepository, answer: dict[str, object], says: str
-) -> None:
+def test_a_manifest_that_cannot_be_read(kfp: RunsKfp, runs: Runs, answer: dict[str, object], says: str) -> None:
     """The tasks are unavailable by name, and the rest of the run is as ever."""
     run_id = put(kfp, recorded("driver_fails")[0])
     kfp.manifests[run_id] = answer

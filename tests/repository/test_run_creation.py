@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from tests.scripted_kfp import Connection, Received
 
-    from kfadapter_grpc.kfp.runs import KfpRunRepository
+    from kfadapter_grpc.kfp.runs import Runs
 
 WANTED = CreateRunRequest(PipelineRef(name=NAME), VersionRef(), parameters={"s": "값", "i": 3.0})
 REPEATABLE = replace(WANTED, request_id="r-1")
@@ -46,14 +46,14 @@ RUN = run_id_for("r-1")
 
 
 @pytest.fixture
-def others(kfp: RunsKfp) -> Iterator[KfpRunRepository]:
+def others(kfp: RunsKfp) -> Iterator[Runs]:
     """The repository of another adapter before the same KFP."""
     backend = connect(kfp.url)
     yield backend.runs
     backend.close()
 
 
-def test_the_latest_version_with_typed_parameters(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_the_latest_version_with_typed_parameters(kfp: RunsKfp, runs: Runs) -> None:
     """KFP gets the version's id, whole numbers as such, and a name; the answer is the run."""
     run = runs.create(WANTED, call())
     (body,) = kfp.posts()
@@ -66,7 +66,7 @@ def test_the_latest_version_with_typed_parameters(kfp: RunsKfp, runs: KfpRunRepo
     assert "description" not in body
 
 
-def test_everything_that_can_be_said(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_everything_that_can_be_said(kfp: RunsKfp, runs: Runs) -> None:
     """Ids or names, the experiment, description, labels and the service account reach KFP, and come back."""
     wanted = replace(
         WANTED,
@@ -84,7 +84,7 @@ def test_everything_that_can_be_said(kfp: RunsKfp, runs: KfpRunRepository) -> No
     assert (run.experiment_id, run.service_account, run.pipeline_version_id) == (EXPERIMENT, "trainer", OLDER)
 
 
-def test_a_name_is_made_of_a_pipeline_that_was_named_by_id(runs: KfpRunRepository) -> None:
+def test_a_name_is_made_of_a_pipeline_that_was_named_by_id(runs: Runs) -> None:
     """Its name is looked up."""
     assert runs.create(replace(WANTED, pipeline=PipelineRef(PIPELINE)), call()).display_name.startswith(f"{NAME} ")
 
@@ -106,7 +106,7 @@ def test_a_name_is_made_of_a_pipeline_that_was_named_by_id(runs: KfpRunRepositor
 @pytest.mark.parametrize("validate_only", [False, True])
 def test_what_cannot_be_started(
     kfp: RunsKfp,
-    runs: KfpRunRepository,
+    runs: Runs,
     change: dict[str, object],
     error: type[errors.AdapterError],
     validate_only: bool,
@@ -117,14 +117,14 @@ def test_what_cannot_be_started(
     assert kfp.runs == {}
 
 
-def test_a_missing_experiment_is_named(runs: KfpRunRepository) -> None:
+def test_a_missing_experiment_is_named(runs: Runs) -> None:
     """The error is about the experiment, not about the run that KFP was asked for."""
     with pytest.raises(errors.ExperimentNotFoundError) as caught:
         runs.create(replace(WANTED, experiment=ExperimentRef(NOBODY)), call())
     assert caught.value.resource_name == NOBODY
 
 
-def test_a_version_that_goes_meanwhile(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_version_that_goes_meanwhile(kfp: RunsKfp, runs: Runs) -> None:
     """KFP's 500 becomes VERSION_NOT_FOUND of that version."""
     text = f"Failed to fetch a pipeline version: PipelineVersion {VERSION} not found"
     gone = answers(500, {"code": 13, "message": text, "details": [{"message": "Internal Server Error"}]})
@@ -133,7 +133,7 @@ def test_a_version_that_goes_meanwhile(kfp: RunsKfp, runs: KfpRunRepository) -> 
         runs.create(WANTED, call())
 
 
-def test_an_experiment_is_made_on_demand(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_an_experiment_is_made_on_demand(kfp: RunsKfp, runs: Runs) -> None:
     """Only if that is asked for, and not by a check."""
     wanted = replace(WANTED, experiment=ExperimentRef(name="새 실험"), create_experiment=True)
     assert runs.create(replace(wanted, validate_only=True), call()).experiment_id == ""
@@ -142,7 +142,7 @@ def test_an_experiment_is_made_on_demand(kfp: RunsKfp, runs: KfpRunRepository) -
     assert kfp.experiments[run.experiment_id] == "새 실험"
 
 
-def test_a_namespace_has_a_default_experiment_of_its_own(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_namespace_has_a_default_experiment_of_its_own(kfp: RunsKfp, runs: Runs) -> None:
     """Where there are namespaces KFP has no default, so the experiment named Default is looked for."""
     assert runs.create(replace(WANTED, namespace="team-a"), call()).experiment_id == DEFAULT
     kfp.experiments.clear()
@@ -150,7 +150,7 @@ def test_a_namespace_has_a_default_experiment_of_its_own(kfp: RunsKfp, runs: Kfp
         runs.create(replace(WANTED, namespace="team-a"), call())
 
 
-def test_a_check_starts_nothing(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_check_starts_nothing(kfp: RunsKfp, runs: Runs) -> None:
     """The answer is the run as it would be, without state and times."""
     run = runs.create(replace(REPEATABLE, validate_only=True, labels={"a": "b"}), call())
     assert kfp.posts() == []
@@ -158,7 +158,7 @@ def test_a_check_starts_nothing(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     assert (run.labels, run.state, run.created_at) == ({"a": "b"}, RunState.UNKNOWN, None)
 
 
-def test_a_platform_spec_is_no_obstacle(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_platform_spec_is_no_obstacle(kfp: RunsKfp, runs: Runs) -> None:
     """Parameters are checked against the pipeline spec inside of the wrapper."""
     kfp.spec = spec_of("kubernetes_platform")
     with pytest.raises(errors.ParameterUnknownError):
@@ -168,7 +168,7 @@ def test_a_platform_spec_is_no_obstacle(kfp: RunsKfp, runs: KfpRunRepository) ->
 # --- caching ----------------------------------------------------------------------------------------------------
 
 
-def test_without_caching(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_without_caching(kfp: RunsKfp, runs: Runs) -> None:
     """KFP gets the spec with caching switched off in every task; the run still tells what it was started from."""
     run = runs.create(replace(WANTED, caching_enabled=False, description="설명", labels={"a": "b"}), call())
     (body,) = kfp.posts()
@@ -180,14 +180,14 @@ def test_without_caching(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     assert ORIGIN_LABEL in split_labels(str(body["description"]))[1]
 
 
-def test_a_workflow_has_no_such_switch(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_workflow_has_no_such_switch(kfp: RunsKfp, runs: Runs) -> None:
     """UNSUPPORTED_BY_KFP for a KFP v1 pipeline."""
     kfp.spec = spec_of("argo_v1_workflow")
     with pytest.raises(errors.UnsupportedByKfpError, match="v1"):
         runs.create(replace(WANTED, caching_enabled=False, parameters={"b": "3"}), call())
 
 
-def test_a_workflows_parameters_are_texts(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_workflows_parameters_are_texts(kfp: RunsKfp, runs: Runs) -> None:
     """Its names are checked, its types are only words of the author."""
     kfp.spec = spec_of("argo_v1_workflow")
     assert runs.create(replace(WANTED, parameters={"b": "3"}), call()).parameters == {"b": "3"}
@@ -198,7 +198,7 @@ def test_a_workflows_parameters_are_texts(kfp: RunsKfp, runs: KfpRunRepository) 
 # --- request ids ------------------------------------------------------------------------------------------------
 
 
-def test_a_repeated_request_is_the_same_run(kfp: RunsKfp, runs: KfpRunRepository, others: KfpRunRepository) -> None:
+def test_a_repeated_request_is_the_same_run(kfp: RunsKfp, runs: Runs, others: Runs) -> None:
     """The id follows from the request id; a copy finds the run, in whichever adapter."""
     first = runs.create(REPEATABLE, call())
     assert first.run_id == RUN
@@ -206,7 +206,7 @@ def test_a_repeated_request_is_the_same_run(kfp: RunsKfp, runs: KfpRunRepository
     assert len(kfp.posts()) == 1
 
 
-def test_a_repeated_request_after_all_is_gone(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_repeated_request_after_all_is_gone(kfp: RunsKfp, runs: Runs) -> None:
     """Nor does it matter that a newer version is there, or that pipeline and experiment are gone."""
     wanted = replace(REPEATABLE, experiment=ExperimentRef(name="실험"))
     first = runs.create(replace(wanted, version=VersionRef()), call())
@@ -236,7 +236,7 @@ def test_a_repeated_request_after_all_is_gone(kfp: RunsKfp, runs: KfpRunReposito
 @pytest.mark.parametrize("validate_only", [False, True])
 def test_a_request_id_with_another_content(
     kfp: RunsKfp,
-    runs: KfpRunRepository,
+    runs: Runs,
     change: dict[str, object],
     named: str,
     validate_only: bool,
@@ -266,14 +266,14 @@ def test_a_request_id_with_another_content(
         {"display_name": "이름"},
     ],
 )
-def test_the_same_content_in_other_words(kfp: RunsKfp, runs: KfpRunRepository, change: dict[str, object]) -> None:
+def test_the_same_content_in_other_words(kfp: RunsKfp, runs: Runs, change: dict[str, object]) -> None:
     """What means the same run is the same request."""
     runs.create(replace(REPEATABLE, display_name="이름"), call())
     assert runs.create(replace(REPEATABLE, **change), call()).run_id == RUN  # type: ignore[arg-type]
     assert len(kfp.posts()) == 1
 
 
-def test_large_and_small_numbers_are_the_same_after_kfp(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_large_and_small_numbers_are_the_same_after_kfp(kfp: RunsKfp, runs: Runs) -> None:
     """However KFP writes a number, it is compared as what it is."""
     wanted = replace(REPEATABLE, parameters={"s": "값", "f": 1e20, "d": {"x": [1.0, 2.5e-7, True]}})
     runs.create(wanted, call())
@@ -284,7 +284,7 @@ def test_large_and_small_numbers_are_the_same_after_kfp(kfp: RunsKfp, runs: KfpR
         runs.create(wanted, call())
 
 
-def test_namespaces_have_their_own_request_ids(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_namespaces_have_their_own_request_ids(kfp: RunsKfp, runs: Runs) -> None:
     """The same request id in two namespaces makes two runs."""
     ids = {runs.create(replace(REPEATABLE, namespace=one), call()).run_id for one in ("", "team-a", "team-b")}
     assert len(ids) == 3
@@ -311,7 +311,7 @@ BREAKS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", BREAKS)
-def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: Runs, fault: str) -> None:
     """Whatever is answered, looking finds the run, and that is the answer; a copy finds it, too."""
     kfp.faults = [Fault(stored=True, behaviour=BREAKS[fault])]
     run = runs.create(REPEATABLE, call(5 if fault == "silence" else 20))
@@ -322,7 +322,7 @@ def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", BREAKS)
-def test_a_fault_before_the_run_was_started(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+def test_a_fault_before_the_run_was_started(kfp: RunsKfp, runs: Runs, fault: str) -> None:
     """An error, nothing is sent again by itself, and a copy of the call starts the run."""
     kfp.faults = [Fault(stored=False, behaviour=BREAKS[fault])]
     with pytest.raises(errors.AdapterError):
@@ -336,7 +336,7 @@ LOOK = rf"/runs/{RUN}$"
 
 
 @pytest.mark.parametrize("fault", [name for name in BREAKS if name not in {"silence", "409"}])
-def test_a_fault_of_the_first_look(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+def test_a_fault_of_the_first_look(kfp: RunsKfp, runs: Runs, fault: str) -> None:
     """Nothing is started before it is known that there is no run; a copy of the call starts it."""
     kfp.server.first("GET", LOOK, *[BREAKS[fault]] * 3)
     with pytest.raises(errors.AdapterError):
@@ -347,7 +347,7 @@ def test_a_fault_of_the_first_look(kfp: RunsKfp, runs: KfpRunRepository, fault: 
 
 
 @pytest.mark.parametrize("fault", [name for name in BREAKS if name not in {"silence", "409"}])
-def test_a_fault_of_the_look_after_a_fault(kfp: RunsKfp, runs: KfpRunRepository, fault: str) -> None:
+def test_a_fault_of_the_look_after_a_fault(kfp: RunsKfp, runs: Runs, fault: str) -> None:
     """What broke first is told, with what to do; a copy of the call finds the run."""
     kfp.faults = [Fault(stored=True, behaviour=resets())]
     kfp.server.first("GET", LOOK, kfp.serve, *[BREAKS[fault]] * 3)
@@ -359,7 +359,7 @@ def test_a_fault_of_the_look_after_a_fault(kfp: RunsKfp, runs: KfpRunRepository,
 
 
 @pytest.mark.parametrize(("request_id", "advice"), [("r-1", "same request_id"), ("", "look for")])
-def test_an_unknown_outcome_is_said(kfp: RunsKfp, runs: KfpRunRepository, request_id: str, advice: str) -> None:
+def test_an_unknown_outcome_is_said(kfp: RunsKfp, runs: Runs, request_id: str, advice: str) -> None:
     """The error says that nobody knows, what to do, and the id that the run would have."""
     kfp.faults = [Fault(stored=False, behaviour=resets())]
     with pytest.raises(errors.KfpUnavailableError, match=advice) as caught:
@@ -367,9 +367,7 @@ def test_an_unknown_outcome_is_said(kfp: RunsKfp, runs: KfpRunRepository, reques
     assert caught.value.metadata["run_id"] == kfp.posts()[0]["run_id"]
 
 
-def test_without_a_request_id_a_broken_answer_is_looked_after_all_the_same(
-    kfp: RunsKfp, runs: KfpRunRepository
-) -> None:
+def test_without_a_request_id_a_broken_answer_is_looked_after_all_the_same(kfp: RunsKfp, runs: Runs) -> None:
     """The adapter chooses the id of every run, so it can look; KFP is told for which call it does."""
     kfp.faults = [Fault(stored=True, behaviour=resets())]
     creating = call()
@@ -385,7 +383,7 @@ def _once(actions: Iterator[Callable[[], object]]) -> None:
         action()
 
 
-def test_ten_copies_at_once_from_two_adapters(kfp: RunsKfp, runs: KfpRunRepository, others: KfpRunRepository) -> None:
+def test_ten_copies_at_once_from_two_adapters(kfp: RunsKfp, runs: Runs, others: Runs) -> None:
     """One run, and all ten get it, though both adapters have looked before either has asked KFP for it."""
     both_have_looked = threading.Barrier(2)
     looks = iter([both_have_looked.wait] * 2)
@@ -397,7 +395,7 @@ def test_ten_copies_at_once_from_two_adapters(kfp: RunsKfp, runs: KfpRunReposito
     assert len(kfp.posts()) == 2
 
 
-def test_two_contents_at_once_from_two_adapters(kfp: RunsKfp, runs: KfpRunRepository, others: KfpRunRepository) -> None:
+def test_two_contents_at_once_from_two_adapters(kfp: RunsKfp, runs: Runs, others: Runs) -> None:
     """One wins, the other one is told that the request id is taken."""
     both_have_looked = threading.Barrier(2)
     looks = iter([both_have_looked.wait] * 2)
@@ -410,7 +408,7 @@ def test_two_contents_at_once_from_two_adapters(kfp: RunsKfp, runs: KfpRunReposi
     assert list(kfp.runs) == [RUN]
 
 
-def test_a_caller_who_goes_away(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_caller_who_goes_away(kfp: RunsKfp, runs: Runs) -> None:
     """CANCELLED ends the call; whether the run was started, a copy of the call tells."""
     mine = call()
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp
 
     from kfadapter_grpc.contract.runs import Run
-    from kfadapter_grpc.kfp.runs import KfpRunRepository
+    from kfadapter_grpc.kfp.runs import Runs
 
 FROM_PIPELINE = {"pipeline_version_reference": {"pipeline_id": PIPELINE, "pipeline_version_id": VERSION}}
 RUN = "77777777-7777-4777-8777-777777777777"
@@ -36,7 +36,7 @@ NOT_ARCHIVED = {"operation": "NOT_EQUALS", "key": "storage_state", "string_value
 
 
 @pytest.fixture
-def before_scripted(scripted: ScriptedKfp) -> Iterator[KfpRunRepository]:
+def before_scripted(scripted: ScriptedKfp) -> Iterator[Runs]:
     """The repository before a KFP that does what the test tells it."""
     backend = connect(scripted.url)
     yield backend.runs
@@ -58,7 +58,7 @@ def _played(note: str, transcript: str = "runs") -> Behaviour:
 # --- one run ----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_as_kfp_served_it(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+def test_a_run_as_kfp_served_it(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """One call tells ids, state, history, times and parameters; 1970 is no time."""
     scripted.on("GET", ONE, _played("get"))
     run = before_scripted.get(RUN, View.BASIC, call())
@@ -73,7 +73,7 @@ def test_a_run_as_kfp_served_it(scripted: ScriptedKfp, before_scripted: KfpRunRe
     assert len(scripted.requests) == 1
 
 
-def test_a_full_run_has_names_and_tasks(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_full_run_has_names_and_tasks(kfp: RunsKfp, runs: Runs) -> None:
     """BASIC has neither, and both have the same etag."""
     task = {"display_name": "train", "task_id": "1", "state": "FAILED", "error": {"message": "boom"}}
     run_id = kfp.add(**FROM_PIPELINE, experiment_id=EXPERIMENT, state="FAILED", run_details={"task_details": [task]})
@@ -85,7 +85,7 @@ def test_a_full_run_has_names_and_tasks(kfp: RunsKfp, runs: KfpRunRepository) ->
     assert basic.etag == full.etag != ""
 
 
-def test_names_of_what_is_gone(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_names_of_what_is_gone(kfp: RunsKfp, runs: Runs) -> None:
     """A run outlives its pipeline and its experiment; the names are empty."""
     reference = {"pipeline_id": NOBODY, "pipeline_version_id": NOBODY}
     run_id = kfp.add(pipeline_version_reference=reference, experiment_id=NOBODY)
@@ -94,13 +94,13 @@ def test_names_of_what_is_gone(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     assert run.experiment_name == ""
 
 
-def test_a_run_from_a_file(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_run_from_a_file(kfp: RunsKfp, runs: Runs) -> None:
     """It has no pipeline, and its spec is passed over."""
     run = runs.get(kfp.add(pipeline_spec={"root": {}}), View.FULL, call())
     assert (run.pipeline_id, run.pipeline_version_id, run.pipeline_name) == ("", "", "")
 
 
-OPERATIONS: dict[str, Callable[[KfpRunRepository, str], object]] = {
+OPERATIONS: dict[str, Callable[[Runs, str], object]] = {
     "get": lambda runs, run_id: runs.get(run_id, View.BASIC, call()),
     "terminate": lambda runs, run_id: runs.terminate(run_id, 0, call()),
     "retry": lambda runs, run_id: runs.retry(run_id, call()),
@@ -112,7 +112,7 @@ WRITES = [name for name in OPERATIONS if name != "get"]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_run_that_is_not_there(runs: KfpRunRepository, operation: str) -> None:
+def test_a_run_that_is_not_there(runs: Runs, operation: str) -> None:
     """RUN_NOT_FOUND, which names it."""
     with pytest.raises(errors.RunNotFoundError) as caught:
         OPERATIONS[operation](runs, RUN)
@@ -121,7 +121,7 @@ def test_a_run_that_is_not_there(runs: KfpRunRepository, operation: str) -> None
 
 @pytest.mark.parametrize("operation", ["archive", "unarchive"])
 def test_a_kfp_that_does_not_say_that_there_is_none(
-    scripted: ScriptedKfp, before_scripted: KfpRunRepository, operation: str
+    scripted: ScriptedKfp, before_scripted: Runs, operation: str
 ) -> None:
     """It is looked afterwards."""
     scripted.on("POST", "/runs/", DONE).on("GET", ONE, refused(404, 5, f"Run {RUN} not found"))
@@ -130,7 +130,7 @@ def test_a_kfp_that_does_not_say_that_there_is_none(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_stranger(scripted: ScriptedKfp, before_scripted: KfpRunRepository, operation: str) -> None:
+def test_a_stranger(scripted: ScriptedKfp, before_scripted: Runs, operation: str) -> None:
     """KFP's 403 is told as such, for every call."""
     played = _played("terminate as bob", "multi_user")
     scripted.on("GET", "/runs/", played).on("POST", "/runs/", played).on("DELETE", "/runs/", played)
@@ -142,9 +142,7 @@ AS_IF_DONE = {"terminate": "CANCELING", "retry": "RUNNING", "archive": "RUNNING"
 
 
 @pytest.mark.parametrize("operation", AS_IF_DONE)
-def test_a_broken_answer_to_what_was_done(
-    scripted: ScriptedKfp, before_scripted: KfpRunRepository, operation: str
-) -> None:
+def test_a_broken_answer_to_what_was_done(scripted: ScriptedKfp, before_scripted: Runs, operation: str) -> None:
     """Looking shows that it was, so it is a success; nothing is sent twice."""
     stored = "ARCHIVED" if operation == "archive" else "AVAILABLE"
     scripted.on("POST", "/runs/", resets()).on("GET", ONE, _served(AS_IF_DONE[operation], storage_state=stored))
@@ -153,9 +151,7 @@ def test_a_broken_answer_to_what_was_done(
 
 
 @pytest.mark.parametrize("operation", AS_IF_DONE)
-def test_a_broken_answer_to_what_was_not_done(
-    scripted: ScriptedKfp, before_scripted: KfpRunRepository, operation: str
-) -> None:
+def test_a_broken_answer_to_what_was_not_done(scripted: ScriptedKfp, before_scripted: Runs, operation: str) -> None:
     """Looking shows that it was not, and what broke is told; nothing is sent twice."""
     stored = "AVAILABLE" if operation == "archive" else "ARCHIVED"
     state = "FAILED" if operation == "retry" else "RUNNING"
@@ -177,7 +173,7 @@ def test_no_kfp_at_all(operation: str) -> None:
 # --- delete, archive, retry -------------------------------------------------------------------------------------
 
 
-def test_delete(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_delete(kfp: RunsKfp, runs: Runs) -> None:
     """It tells whether there was one."""
     run_id = kfp.add()
     assert runs.delete(run_id, call(), allow_missing=False) is True
@@ -186,7 +182,7 @@ def test_delete(kfp: RunsKfp, runs: KfpRunRepository) -> None:
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_broken_delete(scripted: ScriptedKfp, before_scripted: KfpRunRepository, gone: bool) -> None:
+def test_a_broken_delete(scripted: ScriptedKfp, before_scripted: Runs, gone: bool) -> None:
     """It is looked whether the run is gone."""
     found = refused(404, 5, f"Run {RUN} not found") if gone else _served()
     scripted.on("DELETE", ONE, resets()).on("GET", ONE, found)
@@ -198,7 +194,7 @@ def test_a_broken_delete(scripted: ScriptedKfp, before_scripted: KfpRunRepositor
     assert len(scripted.paths("DELETE")) == 1
 
 
-def test_archive_and_back(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_archive_and_back(kfp: RunsKfp, runs: Runs) -> None:
     """The answer is the run as it is then, also when it was so before."""
     run_id = kfp.add()
     assert runs.archive(run_id, call()).storage_state is StorageState.ARCHIVED
@@ -206,20 +202,20 @@ def test_archive_and_back(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     assert runs.unarchive(run_id, call()).storage_state is StorageState.AVAILABLE
 
 
-def test_retry(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_retry(kfp: RunsKfp, runs: Runs) -> None:
     """A failed run runs again."""
     assert runs.retry(kfp.add(state="FAILED", finished_at=AT), call()).state is RunState.RUNNING
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "SUCCEEDED", "CANCELING"])
-def test_retry_of_what_did_not_fail(kfp: RunsKfp, runs: KfpRunRepository, state: str) -> None:
+def test_retry_of_what_did_not_fail(kfp: RunsKfp, runs: Runs, state: str) -> None:
     """RUN_NOT_RETRYABLE, which tells the state."""
     with pytest.raises(errors.RunNotRetryableError, match=f"is {state}; only a failed run") as caught:
         runs.retry(kfp.add(state=state), call())
     assert caught.value.metadata["state"] == state
 
 
-def test_retry_of_a_run_whose_workflow_is_gone(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+def test_retry_of_a_run_whose_workflow_is_gone(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """It did fail, but KFP cannot: the text says what may be."""
     scripted.on("POST", "/runs/", _played("retry a run that is not failed")).on("GET", ONE, _served("FAILED"))
     with pytest.raises(errors.RunNotRetryableError, match="no longer holds its workflow"):
@@ -229,25 +225,25 @@ def test_retry_of_a_run_whose_workflow_is_gone(scripted: ScriptedKfp, before_scr
 # --- terminate --------------------------------------------------------------------------------------------------
 
 
-def test_terminate(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_terminate(kfp: RunsKfp, runs: Runs) -> None:
     """The answer is the run as it is then."""
     assert runs.terminate(kfp.add(state="RUNNING"), 0, call()).state is RunState.CANCELING
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "SKIPPED", "CANCELED", "CANCELING"])
-def test_terminate_of_what_is_over_or_stopping(kfp: RunsKfp, runs: KfpRunRepository, state: str) -> None:
+def test_terminate_of_what_is_over_or_stopping(kfp: RunsKfp, runs: Runs, state: str) -> None:
     """It is left as it is, which is no error, though KFP says 400."""
     assert runs.terminate(kfp.add(state=state), 0, call()).state is RunState(state)
 
 
-def test_terminate_that_kfp_refuses(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+def test_terminate_that_kfp_refuses(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """A refusal while the run goes on is an error, in KFP's words."""
     scripted.on("POST", "/runs/", refused(500, 13, "etcd is away")).on("GET", ONE, _served("RUNNING"))
     with pytest.raises(errors.KfpError, match="etcd is away"):
         before_scripted.terminate(RUN, 0, call())
 
 
-def test_terminate_waits(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+def test_terminate_waits(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """Until the run is over; here that is seen at the third look."""
     scripted.on("POST", "/runs/", DONE)
     scripted.on("GET", ONE, _served("CANCELING"), _served("CANCELING"), _served("FAILED", finished_at=AT))
@@ -256,7 +252,7 @@ def test_terminate_waits(scripted: ScriptedKfp, before_scripted: KfpRunRepositor
 
 
 @pytest.mark.slow
-def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """A KFP that comes back within the wait tells the end."""
     scripted.on("POST", "/runs/", DONE)
     away = [answers(503, b"upstream")] * 6
@@ -267,14 +263,14 @@ def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripte
 @pytest.mark.slow
 @pytest.mark.parametrize(("wait_seconds", "budget"), [(0.3, 60), (600, 5)])
 def test_terminate_waits_no_longer_than_it_may(
-    scripted: ScriptedKfp, before_scripted: KfpRunRepository, wait_seconds: float, budget: float
+    scripted: ScriptedKfp, before_scripted: Runs, wait_seconds: float, budget: float
 ) -> None:
     """A run that does not stop is told as it is, within the wait and within the call's own time."""
     scripted.on("POST", "/runs/", DONE).on("GET", ONE, _served("CANCELING"))
     assert before_scripted.terminate(RUN, wait_seconds, call(budget)).state is RunState.CANCELING
 
 
-def test_a_caller_who_goes_away_is_not_waited_for(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+def test_a_caller_who_goes_away_is_not_waited_for(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """The wait ends at once."""
     mine = call(600)
 
@@ -291,7 +287,7 @@ def test_a_caller_who_goes_away_is_not_waited_for(scripted: ScriptedKfp, before_
 # --- lists ------------------------------------------------------------------------------------------------------
 
 
-def _list(runs: KfpRunRepository, **where: object) -> list[Run]:
+def _list(runs: Runs, **where: object) -> list[Run]:
     return list(runs.list(RunFilter(**where), PageRequest(), call()).items)  # type: ignore[arg-type]
 
 
@@ -300,21 +296,21 @@ def _predicates(kfp: RunsKfp) -> list[dict[str, object]]:
     return found
 
 
-def test_runs_of_a_recurring_run(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_runs_of_a_recurring_run(kfp: RunsKfp, runs: Runs) -> None:
     """KFP is asked by a predicate; as a query parameter it would be ignored, and all runs come back."""
     runs.list(RunFilter(recurring_run_id=NOBODY), PageRequest(), call())
     assert {"operation": "EQUALS", "key": "recurring_run_id", "string_value": NOBODY} in _predicates(kfp)
     assert "recurring_run_id" not in kfp.queries()[-1]
 
 
-def test_a_recorded_list(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+def test_a_recorded_list(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """It is read as KFP wrote it, and so is an empty one, which is `{}`."""
     scripted.on("GET", "/runs", _played("list of the experiment"), answers(200, {}))
     assert [run.display_name for run in _list(before_scripted)] == ["r1", "r2"]
     assert before_scripted.list(RunFilter(), PageRequest(), call()).total_size == 0
 
 
-def test_what_kfp_is_asked(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_what_kfp_is_asked(kfp: RunsKfp, runs: Runs) -> None:
     """Whatever KFP can filter by, it does, and archived runs are left out unless they are wanted."""
     moment = datetime(2026, 5, 6, 7, 8, 9, 123, tzinfo=timezone.utc)
     where = RunFilter(
@@ -341,7 +337,7 @@ def test_what_kfp_is_asked(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     ]
 
 
-def test_the_least_that_kfp_is_asked(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_the_least_that_kfp_is_asked(kfp: RunsKfp, runs: Runs) -> None:
     """Runs that are not archived, of the namespace, the newest first."""
     _list(runs, namespace="team-a")
     assert kfp.queries() == [
@@ -355,7 +351,7 @@ def test_the_least_that_kfp_is_asked(kfp: RunsKfp, runs: KfpRunRepository) -> No
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\\b"])
-def test_labels_that_kfp_cannot_look_for(kfp: RunsKfp, runs: KfpRunRepository, value: str) -> None:
+def test_labels_that_kfp_cannot_look_for(kfp: RunsKfp, runs: Runs, value: str) -> None:
     """Backslashes mean something else to LIKE, so KFP is asked for runs with labels, and they are compared here."""
     wanted = kfp.add(description=f"kfadapter: {json.dumps({'k': value})}")
     kfp.add(description='kfadapter: {"k":"other"}')
@@ -363,7 +359,7 @@ def test_labels_that_kfp_cannot_look_for(kfp: RunsKfp, runs: KfpRunRepository, v
     assert _predicates(kfp)[-1]["string_value"] == "kfadapter: "
 
 
-def test_label_keys(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_label_keys(kfp: RunsKfp, runs: Runs) -> None:
     """Runs are found by the key of a label, whatever its value; letter case and other texts do not count."""
     wanted = [kfp.add(description=f'kfadapter: {{"job_id":"{value}"}}') for value in ("1", "둘")]
     kfp.add(description='kfadapter: {"JOB_ID":"1"}')
@@ -374,7 +370,7 @@ def test_label_keys(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     assert (page.items, page.total_size) == ((), None)
 
 
-def test_what_kfp_compares_loosely_is_compared_exactly(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_what_kfp_compares_loosely_is_compared_exactly(kfp: RunsKfp, runs: Runs) -> None:
     """Letter case and wildcards of the name, labels in the description; the total is not known then."""
     wanted = kfp.add(display_name="Train_1", description='x\nkfadapter: {"a":"1","b":"2"}')
     kfp.add(display_name="train_1", description='kfadapter: {"a":"1"}')
@@ -395,9 +391,7 @@ def test_what_kfp_compares_loosely_is_compared_exactly(kfp: RunsKfp, runs: KfpRu
         ({"pipeline_id": NOBODY}, 0),
     ],
 )
-def test_runs_of_a_pipeline_or_a_version(
-    kfp: RunsKfp, runs: KfpRunRepository, where: dict[str, object], count: int
-) -> None:
+def test_runs_of_a_pipeline_or_a_version(kfp: RunsKfp, runs: Runs, where: dict[str, object], count: int) -> None:
     """KFP cannot look for them, so run after run is read."""
     kfp.add(**FROM_PIPELINE)
     kfp.add(pipeline_version_reference={"pipeline_id": PIPELINE, "pipeline_version_id": OLDER})
@@ -406,7 +400,7 @@ def test_runs_of_a_pipeline_or_a_version(
     assert len(_list(runs, **where)) == count
 
 
-def test_a_scan_is_bounded_and_goes_on(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_a_scan_is_bounded_and_goes_on(kfp: RunsKfp, runs: Runs) -> None:
     """A page may be short, even empty; its token leads on, and every run is found once."""
     wanted = {kfp.add(**FROM_PIPELINE) if number % 60 == 59 else kfp.add() for number in range(180)} & {
         run_id for run_id, run in kfp.runs.items() if "pipeline_version_reference" in run
@@ -422,7 +416,7 @@ def test_a_scan_is_bounded_and_goes_on(kfp: RunsKfp, runs: KfpRunRepository) -> 
     assert pages > 3
 
 
-def test_pages(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_pages(kfp: RunsKfp, runs: Runs) -> None:
     """Tokens lead from page to page, and KFP's total is told where it is exact."""
     wanted = [kfp.add(display_name=f"r{number}") for number in range(5)]
     first = runs.list(RunFilter(), PageRequest(2), call())
@@ -431,7 +425,7 @@ def test_pages(kfp: RunsKfp, runs: KfpRunRepository) -> None:
     assert (first.total_size, rest.next_token) == (5, "")
 
 
-def test_lists_have_no_tasks_but_say_why_a_run_failed(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_lists_have_no_tasks_but_say_why_a_run_failed(kfp: RunsKfp, runs: Runs) -> None:
     """The words come with the run, the tasks with Get."""
     task = {"display_name": "train", "state": "FAILED", "error": {"message": "boom"}}
     kfp.add(state="FAILED", run_details={"task_details": [task]})
@@ -440,15 +434,13 @@ def test_lists_have_no_tasks_but_say_why_a_run_failed(kfp: RunsKfp, runs: KfpRun
 
 
 @pytest.mark.parametrize("ref", [ExperimentRef(NOBODY), ExperimentRef(name="없음")])
-def test_runs_of_an_experiment_that_is_not_there(runs: KfpRunRepository, ref: ExperimentRef) -> None:
+def test_runs_of_an_experiment_that_is_not_there(runs: Runs, ref: ExperimentRef) -> None:
     """EXPERIMENT_NOT_FOUND, though a KFP may only say that there are no runs."""
     with pytest.raises(errors.ExperimentNotFoundError):
         _list(runs, experiment=ref)
 
 
-def test_a_kfp_that_says_that_the_experiment_is_not_there(
-    scripted: ScriptedKfp, before_scripted: KfpRunRepository
-) -> None:
+def test_a_kfp_that_says_that_the_experiment_is_not_there(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """The error names the experiment."""
     scripted.on("GET", "/runs", refused(404, 5, f"Experiment {NOBODY} not found"))
     with pytest.raises(errors.ExperimentNotFoundError) as caught:
@@ -456,13 +448,13 @@ def test_a_kfp_that_says_that_the_experiment_is_not_there(
     assert caught.value.resource_name == NOBODY
 
 
-def test_an_experiment_without_runs(kfp: RunsKfp, runs: KfpRunRepository) -> None:
+def test_an_experiment_without_runs(kfp: RunsKfp, runs: Runs) -> None:
     """No runs, no error."""
     kfp.add(experiment_id=DEFAULT)
     assert _list(runs, experiment=ExperimentRef(EXPERIMENT)) == []
 
 
-def test_several_users_need_a_namespace(scripted: ScriptedKfp, before_scripted: KfpRunRepository) -> None:
+def test_several_users_need_a_namespace(scripted: ScriptedKfp, before_scripted: Runs) -> None:
     """INVALID_FIELD, which says so."""
     scripted.on("GET", "/runs", _played("list runs without a namespace", "multi_user"))
     with pytest.raises(errors.InvalidFieldError, match="namespace"):

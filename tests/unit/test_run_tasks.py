@@ -11,11 +11,13 @@ import pytest
 from tests.transcripts import DATA
 
 from kfadapter_grpc.contract.runs import RunArtifact, RunOutput, RunState
-from kfadapter_grpc.kfp.run_tasks import tasks_of, why_failed
-from kfadapter_grpc.kfp.wire.runs import RunJson
+from kfadapter_grpc.kfp.run_reader import RunJson
+from kfadapter_grpc.kfp.task_details import TaskDetails
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from kfadapter_grpc.contract.runs import RunTask
 
 AT = "2026-01-02T03:04:{:02d}Z"
 NOT_OVER = "0001-01-01T00:00:00Z"
@@ -57,21 +59,25 @@ def _run(*nodes: Mapping[str, object], state: str = "FAILED", **fields: object) 
     return msgspec.convert(body, RunJson)
 
 
+def _tasks(run: RunJson) -> Sequence[RunTask]:
+    return TaskDetails(run.nodes).tasks()
+
+
 def _names(run: RunJson) -> list[str]:
-    return [task.name for task in tasks_of(run)]
+    return [task.name for task in _tasks(run)]
 
 
 def test_a_recorded_run_as_it_goes_on() -> None:
     """The task has the state, the times and the history that KFP tells; 1970 and the year 1 are no times."""
     _, _, running, over = _recorded("succeeds")
-    (task,) = tasks_of(running)
+    (task,) = _tasks(running)
     assert (task.state, task.finished_at) == (RunState.RUNNING, None)
     assert task.started_at is not None
-    (task,) = tasks_of(over)
+    (task,) = _tasks(over)
     assert [change.state for change in task.state_history] == [RunState.RUNNING, RunState.SUCCEEDED]
     assert task.finished_at is not None
-    assert running.to_domain("").finished_at is None
-    assert over.to_domain("").finished_at is not None
+    assert running.record().finished_at is None
+    assert over.record().finished_at is not None
 
 
 def test_tasks_that_are_named_like_kfps_own() -> None:
@@ -85,13 +91,13 @@ def test_the_order_is_that_in_which_they_began() -> None:
     """What has not begun is last."""
     run = _run(_node("c", "PENDING", start=0, end=0), _node("b", start=2), _node("a", start=3))
     assert _names(run) == ["b", "a", "c"]
-    assert tasks_of(run)[-1].started_at is None
+    assert _tasks(run)[-1].started_at is None
 
 
 def test_the_runs_own_words_come_first() -> None:
     """What KFP says of the run is told, whatever its tasks say."""
     run = _run(_node("train", "FAILED", "boom"), error={"code": 2, "message": "workflow was stopped"})
-    assert why_failed(run) == "workflow was stopped"
+    assert run.why_failed() == "workflow was stopped"
 
 
 def test_the_task_that_failed_first_is_told() -> None:
@@ -101,55 +107,55 @@ def test_the_task_that_failed_first_is_told() -> None:
         _node("report", "FAILED", "no file", end=9),
         _node("train", "FAILED", "ValueError: 모양", end=4),
     )
-    assert why_failed(run) == "task 'train' failed: ValueError: 모양"
+    assert run.why_failed() == "task 'train' failed: ValueError: 모양"
 
 
 def test_a_failure_without_words_is_passed_over() -> None:
     """Only what says why is named."""
     run = _run(_node("train", "FAILED", end=3), _node("report", "FAILED", "no file", end=9))
-    assert why_failed(run) == "task 'report' failed: no file"
+    assert run.why_failed() == "task 'report' failed: no file"
 
 
 def test_a_driver_that_failed() -> None:
     """It is why its task failed, and the task is shown though it never began."""
     run = _run(_node("train-driver", "FAILED", "no such secret"), _node("root", "FAILED", end=8))
-    (task,) = tasks_of(run)
+    (task,) = _tasks(run)
     assert (task.name, task.state, task.error) == ("train", RunState.FAILED, "no such secret")
-    assert why_failed(run) == "task 'train' could not be started: no such secret"
+    assert run.why_failed() == "task 'train' could not be started: no such secret"
 
 
 def test_a_task_whose_driver_failed() -> None:
     """The words of the driver are the task's."""
     run = _run(_node("train-driver", "FAILED", "no such secret"), _node("train", "FAILED"))
-    (task,) = tasks_of(run)
+    (task,) = _tasks(run)
     assert task.error == "could not be started: no such secret"
 
 
 def test_a_container_that_failed() -> None:
     """Its words belong to the task above it."""
     run = _run(_node("train", "FAILED", below="p-1"), _node("executor", "FAILED", "exit code 137", pod="p-1"))
-    (task,) = tasks_of(run)
+    (task,) = _tasks(run)
     assert (task.name, task.error) == ("train", "exit code 137")
-    assert why_failed(run) == "task 'train' failed: exit code 137"
+    assert run.why_failed() == "task 'train' failed: exit code 137"
 
 
 @pytest.mark.parametrize("name", ["root-driver", "root", "root-driver-dag", "executor", "iteration-item-driver"])
 def test_a_failure_that_belongs_to_no_task(name: str) -> None:
     """No error of KFP's own nodes is lost."""
     run = _run(_node(name, "FAILED", "no quota"))
-    assert tasks_of(run) == []
-    assert why_failed(run) == "the run failed: no quota"
+    assert _tasks(run) == []
+    assert run.why_failed() == "the run failed: no quota"
 
 
 def test_a_failure_of_which_nothing_is_known() -> None:
     """There are no words then; others say that KFP does not say why."""
-    assert why_failed(_run()) == ""
+    assert _run().why_failed() == ""
 
 
 def test_words_in_the_history() -> None:
     """They are read where the task itself has none."""
     history = [{"state": "FAILED", "error": {"message": "evicted"}}]
-    (task,) = tasks_of(_run({**_node("train", "FAILED"), "state_history": history}))
+    (task,) = _tasks(_run({**_node("train", "FAILED"), "state_history": history}))
     assert task.error == "evicted"
     assert task.state_history[0].error == "evicted"
 
@@ -157,7 +163,7 @@ def test_words_in_the_history() -> None:
 @pytest.mark.parametrize("state", ["SUCCEEDED", "RUNNING", "CANCELED", "CANCELING", "", "FROM_THE_FUTURE"])
 def test_only_a_failed_run_failed(state: str) -> None:
     """A task may fail without the run: it is retried, or an exit handler runs on."""
-    assert why_failed(_run(_node("train", "FAILED", "boom"), state=state)) == ""
+    assert _run(_node("train", "FAILED", "boom"), state=state).why_failed() == ""
 
 
 def test_nodes_that_contain_each_other() -> None:
@@ -166,7 +172,7 @@ def test_nodes_that_contain_each_other() -> None:
         _node("iteration-item", "FAILED", "x", below="b", pod="a"),
         _node("iteration-iterations", "FAILED", below="a", pod="b"),
     )
-    assert why_failed(run) == "the run failed: x"
+    assert run.why_failed() == "the run failed: x"
 
 
 def test_outputs() -> None:
@@ -176,7 +182,7 @@ def test_outputs() -> None:
         "artifacts": [{"name": "m", "type": "system.Metrics", "uri": "file:///m", "metadata": {"accuracy": 0.9}}],
     }
     node = {**_node("train"), "outputs": {"m": {"artifact_ids": ["1"]}, "d": {"artifact_ids": ["2", 3]}}}
-    (task,) = tasks_of(_run({**node, "kfadapter_outputs": told}))
+    (task,) = _tasks(_run({**node, "kfadapter_outputs": told}))
     assert task.outputs == (
         RunOutput("loss", value=0.5),
         RunOutput("name", value="모델"),

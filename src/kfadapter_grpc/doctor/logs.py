@@ -11,11 +11,11 @@ from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
-from kfadapter_grpc.kfp.api import KfpApi
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
-from kfadapter_grpc.kfp.log_sources import NoLogError, text_of
+from kfadapter_grpc.kfp.failures import KfpFailureError
+from kfadapter_grpc.kfp.log_sources import LogSources, NoLogError, NotServedError
 from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
-from kfadapter_grpc.kfp.rest import ListQuery
+from kfadapter_grpc.kfp.rest import ListQuery, Rest
+from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.kfp.transport import Transport
 from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT
 from kfadapter_grpc.server.kfp import pod_log_settings, transport_settings
@@ -50,20 +50,18 @@ def _route(settings: Settings) -> Iterator[Verdict]:
     """
     call = Call(_NOBODY, _SECONDS)
     with closing(Transport(transport_settings(settings))) as transport:
-        api = KfpApi(transport)
+        rest = Rest(transport)
         try:
-            api.health(call)
-            api.runs.list(ListQuery(1), "", settings.namespace, call)
-        except (KfpFailureError, NotAnApiError, AdapterError):
+            RunReader(rest).list(ListQuery(1), call, namespace=settings.namespace)
+        except AdapterError:
             return
         try:
-            with api.runs.read_log(_NOBODY, _NOBODY, call) as pieces:
-                deque(text_of(_NOBODY, pieces), maxlen=0)
+            deque(LogSources(rest, None).from_kfp(_NOBODY, _NOBODY, call), maxlen=0)
+        except (NotServedError, KfpFailureError, AdapterError):
+            pass
         except NoLogError:
             yield ok(ROUTE, "Kubeflow Pipelines serves the logs of tasks")
             return
-        except (KfpFailureError, NotAnApiError, AdapterError):
-            pass
     yield warning(
         ROUTE,
         f"/apis/v1alpha1/runs/RUN/nodes/POD/log is not answered by Kubeflow Pipelines at {settings.kfp_url}",

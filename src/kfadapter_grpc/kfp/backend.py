@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError
-from kfadapter_grpc.kfp.api import KfpApi
 from kfadapter_grpc.kfp.experiments import Experiments
-from kfadapter_grpc.kfp.logs import KfpRunLogs
+from kfadapter_grpc.kfp.failures import Operation
+from kfadapter_grpc.kfp.logs import RunLogs
 from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.pod_logs import PodLogs
 from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
-from kfadapter_grpc.kfp.rest import Rest, explained
-from kfadapter_grpc.kfp.run_looks import KfpRunLooks
+from kfadapter_grpc.kfp.rest import V2, Rest
+from kfadapter_grpc.kfp.run_lists import RunLists
 from kfadapter_grpc.kfp.run_reader import RunReader
-from kfadapter_grpc.kfp.runs import KfpRunRepository
-from kfadapter_grpc.kfp.transport import Transport, TransportSettings
+from kfadapter_grpc.kfp.runs import Runs
+from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from kfadapter_grpc.spool import SpoolPlace
@@ -46,21 +46,21 @@ class KfpBackend:
         """
         self._transport = Transport(settings)
         self._asks_as_callers = settings.credentials.of_callers
-        self._api = KfpApi(self._transport)
-        rest = Rest(self._transport)
+        self._rest = rest = Rest(self._transport)
         self.pipelines = Pipelines(rest, place)
         self.experiments = Experiments(rest)
-        reader = RunReader(self._api.runs)
+        reader = RunReader(rest)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
-        self.run_logs = KfpRunLogs(self._api.runs, reader, self._pod_logs)
-        self.runs = KfpRunRepository(
-            self._api.runs,
+        self.run_logs = RunLogs(rest, reader, self._pod_logs)
+        self.run_looks = RunLists(reader, self.experiments)
+        self.runs = Runs(
+            rest,
             reader,
-            self.run_logs,
+            lists=self.run_looks,
+            logs=self.run_logs,
             pipelines=self.pipelines,
             experiments=self.experiments,
         )
-        self.run_looks = KfpRunLooks(self._api.runs, reader, self.experiments)
         self.recurring_runs = RecurringRuns(rest, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:
@@ -71,9 +71,9 @@ class KfpBackend:
         Raises:
             KfpRejectedCredentialsError: The adapter's own credentials are not accepted.
         """
+        request, call = Request("GET", f"{V2}/healthz", public=True), Call(f"probe-{uuid.uuid4().hex}", _PROBE_SECONDS)
         try:
-            with explained():
-                self._api.health(Call(f"probe-{uuid.uuid4().hex}", _PROBE_SECONDS))
+            self._rest.ask(Operation.HEALTH, request, dict[str, object], call)
         except KfpRejectedCredentialsError:
             if not self._asks_as_callers:
                 raise

@@ -16,14 +16,16 @@ from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.rest import V2, segment
+from kfadapter_grpc.kfp.transport import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.api import RunApi
     from kfadapter_grpc.kfp.pod_logs import PodLogs
+    from kfadapter_grpc.kfp.rest import Rest
     from kfadapter_grpc.kfp.run_nodes import Pod
 
 MAIN_LOGS = "main-logs"
@@ -54,6 +56,10 @@ class NoLogError(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+
+class NotServedError(NoLogError):
+    """KFP, or a proxy before it, does not serve logs at this address."""
 
 
 class Sent:
@@ -88,8 +94,8 @@ class Sent:
 class LogSources:
     """Reads logs from all sources. Safe to use from many threads."""
 
-    def __init__(self, api: RunApi, pod_logs: PodLogs | None) -> None:
-        self._api = api
+    def __init__(self, rest: Rest, pod_logs: PodLogs | None) -> None:
+        self._rest = rest
         self._pod_logs = pod_logs
 
     def read(
@@ -117,7 +123,7 @@ class LogSources:
             sources[ARCHIVE] = lambda: self._from_archive(run_id, pod, call)
         if (pods := self._pod_logs) is not None and pod.namespace:
             sources[KUBERNETES] = lambda: pods.read(pod.namespace, pod.name, call, follow=live, tail=tail)
-        sources[KFP] = lambda: self._from_kfp(run_id, pod, call)
+        sources[KFP] = lambda: self.from_kfp(run_id, pod.name, call)
         for name, read in sources.items():
             if live and sent.source not in ("", name):
                 continue
@@ -134,20 +140,27 @@ class LogSources:
         return refusals
 
     def _from_archive(self, run_id: str, pod: Pod, call: Call) -> Generator[bytes, None, None]:
+        path = f"{V2}/runs/{segment(run_id)}/nodes/{segment(pod.node_id)}/artifacts/{MAIN_LOGS}:read"
         try:
-            with self._api.read_artifact(run_id, pod.node_id, MAIN_LOGS, call) as pieces:
+            with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as pieces:
                 yield from log_in(pieces)
         except (KfpFailureError, NotAnApiError) as error:
             raise NoLogError(_said(error)) from error
 
-    def _from_kfp(self, run_id: str, pod: Pod, call: Call) -> Generator[bytes, None, None]:
+    def from_kfp(self, run_id: str, pod: str, call: Call) -> Generator[bytes, None, None]:
+        """Yields the log of a pod from KFP's route; KFP checks no permission there.
+
+        Raises:
+            NoLogError: It has none, or no more of it.
+        """
+        path = f"/apis/v1alpha1/runs/{segment(run_id)}/nodes/{segment(pod)}/log"
         try:
-            with self._api.read_log(run_id, pod.name, call) as pieces:
+            with self._rest.open_raw(Operation.READ_LOG, Request("GET", path), call) as pieces:
                 yield from text_of(run_id, pieces)
         except (KfpFailureError, NotAnApiError) as error:
             if isinstance(error, KfpFailureError) and error.failure.status not in _NOT_SERVED:
                 raise
-            raise NoLogError(_said(error)) from error
+            raise NotServedError(_said(error)) from error
 
 
 def _said(error: KfpFailureError | NotAnApiError) -> str:

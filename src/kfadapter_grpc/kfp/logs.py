@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.runs import LogPiece, RunTask
-    from kfadapter_grpc.kfp.api import RunApi
     from kfadapter_grpc.kfp.pod_logs import PodLogs
+    from kfadapter_grpc.kfp.rest import Rest
     from kfadapter_grpc.kfp.run_nodes import Pod
     from kfadapter_grpc.kfp.run_reader import RunReader
 
@@ -61,13 +61,13 @@ class _Found:
     attempts: tuple[Pod, ...]
 
 
-class KfpRunLogs:
-    """The `RunLogs` before KFP. Safe to use from many threads."""
+class RunLogs:
+    """The logs of the tasks of runs. Safe to use from many threads."""
 
-    def __init__(self, api: RunApi, reader: RunReader, pod_logs: PodLogs | None = None) -> None:
+    def __init__(self, rest: Rest, reader: RunReader, pod_logs: PodLogs | None = None) -> None:
         """Reads from KFP, and from Kubernetes if there are `pod_logs`."""
         self._reader = reader
-        self._sources = LogSources(api, pod_logs)
+        self._sources = LogSources(rest, pod_logs)
         self._threads = ThreadPoolExecutor(_TAIL_THREADS, "log-tails")
 
     def close(self) -> None:

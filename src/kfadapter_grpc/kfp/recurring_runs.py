@@ -19,7 +19,7 @@ from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.next_starts import has_ended, next_start
 from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, sort_by
-from kfadapter_grpc.kfp.run_inputs import checked_parameters
+from kfadapter_grpc.kfp.run_creation import checked_parameters
 from kfadapter_grpc.kfp.transport import NotSentError, Request
 from kfadapter_grpc.kfp.writes import BROKEN, ensure_changed, ensure_gone, spare_call
 

@@ -1,15 +1,16 @@
 """Starts runs in KFP, once for each request id.
 
 The id of a run is chosen here, and KFP keeps ids unique. With a request id it follows from that, so a repeated call
-looks for the run first. After any failed POST we look again, whatever KFP said: the run may have been started by this
-call, of which only the answer broke, or by a copy of it in another adapter.
+looks for the run first. After any failed POST it is looked for again, whatever KFP said: the run may have been started
+by this call, of which only the answer broke, or by a copy of it in another adapter.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -17,36 +18,37 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT, CreateExperimentRequest, ExperimentRef
 from kfadapter_grpc.contract.labels import ORIGIN_LABEL, split_labels, with_labels
 from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.parameters import check_parameters
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import MAX_RUN_NAME_BYTES, Run, run_id_for
-from kfadapter_grpc.kfp.error_table import Context
+from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
+from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.inline_spec import origin_text, without_caching
-from kfadapter_grpc.kfp.rest import explained
-from kfadapter_grpc.kfp.run_inputs import checked_parameters
-from kfadapter_grpc.kfp.run_tasks import why_failed
+from kfadapter_grpc.kfp.rest import post
+from kfadapter_grpc.kfp.run_reader import RUNS, RunJson, context_of
 from kfadapter_grpc.kfp.transport import NotSentError
-from kfadapter_grpc.kfp.writes import Turns, spare_call
+from kfadapter_grpc.kfp.writes import BROKEN, Turns, spare_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineVersion
-    from kfadapter_grpc.contract.repository import ExperimentRepository
     from kfadapter_grpc.contract.runs import CreateRunRequest
-    from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.api import RunApi
+    from kfadapter_grpc.contract.spec import Json, SpecSummary
+    from kfadapter_grpc.kfp.experiments import Experiments
     from kfadapter_grpc.kfp.pipelines import Pipelines
-    from kfadapter_grpc.kfp.wire.runs import RunJson
+    from kfadapter_grpc.kfp.rest import Rest
+    from kfadapter_grpc.kfp.run_reader import RunReader
 
-_BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError)
-"""A write that fails like this may have had its effect."""
-_NOT_THERE = (
+_MISSING = (
     errors.PipelineNotFoundError,
     errors.VersionNotFoundError,
     errors.ExperimentNotFoundError,
     errors.AmbiguousNameError,
 )
+_PARTS_WITH_PARAMETERS = ("inputDefinitions", "arguments")
+_WHOLES = ("$", "root", "spec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,9 @@ class _Plan:
 class RunCreator:
     """Starts runs. Safe to use from many threads."""
 
-    def __init__(self, api: RunApi, pipelines: Pipelines, experiments: ExperimentRepository) -> None:
-        self._api = api
+    def __init__(self, rest: Rest, reader: RunReader, pipelines: Pipelines, experiments: Experiments) -> None:
+        self._rest = rest
+        self._reader = reader
         self._pipelines = pipelines
         self._experiments = experiments
         self._turns = Turns()
@@ -94,7 +97,14 @@ class RunCreator:
         except (NotSentError, errors.CallCancelledError):
             raise
         except errors.AdapterError as failed:
-            return self._started_all_the_same(request, run_id, failed, spare_call(call))
+            spare, found = spare_call(call), None
+            with suppress(errors.AdapterError):
+                found = self._find(run_id, spare)
+            if found is not None:
+                return self._earlier(request, found, spare)
+            if isinstance(failed, BROKEN):
+                raise _of_unknown_outcome(failed, request, run_id) from failed
+            raise
 
     # --- what is started ----------------------------------------------------------------------------------------
 
@@ -115,9 +125,9 @@ class RunCreator:
         """The experiment's id; empty for KFP's own default, which multi-user servers do not have."""
         if request.experiment is None and not request.namespace:
             return ""
-        ref = request.experiment or _default_experiment(request)
+        ref = _experiment(request)
         if ref.experiment_id and not request.validate_only:
-            return ref.experiment_id  # KFP tells if it is not there
+            return ref.experiment_id  # KFP says if it does not exist
         try:
             return self._experiments.get(ref, call).experiment_id
         except errors.ExperimentNotFoundError:
@@ -130,15 +140,13 @@ class RunCreator:
 
     def _display_name(self, request: CreateRunRequest, version: PipelineVersion, call: Call) -> str:
         """The pipeline's name and the time."""
-        name = request.pipeline.name
-        if not name:
-            name = self._pipelines.get(PipelineRef(version.pipeline_id), View.BASIC, call).name
+        by_id = PipelineRef(version.pipeline_id)
+        name = request.pipeline.name or self._pipelines.get(by_id, View.BASIC, call).name
         moment = f" {datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}"
         room = MAX_RUN_NAME_BYTES - len(moment)
         return name.encode()[:room].decode("utf-8", "ignore") + moment
 
     def _body(self, request: CreateRunRequest, plan: _Plan, call: Call) -> dict[str, object]:
-        reference = {"pipeline_id": plan.pipeline_id, "pipeline_version_id": plan.version_id}
         body: dict[str, object] = {
             "run_id": plan.run_id,
             "display_name": plan.display_name,
@@ -146,46 +154,34 @@ class RunCreator:
             "experiment_id": plan.experiment_id,
             "service_account": request.service_account,
             "runtime_config": {"parameters": plan.parameters} if plan.parameters else None,
-            "pipeline_version_reference": reference if request.caching else None,
-            "pipeline_spec": None if request.caching else self._spec_without_caching(plan, call),
         }
+        if request.caching:
+            reference = {"pipeline_id": plan.pipeline_id, "pipeline_version_id": plan.version_id}
+            body["pipeline_version_reference"] = reference
+        else:
+            context = context_of(plan.run_id)
+            version = self._pipelines.versions.get_full(plan.pipeline_id, plan.version_id, call, context)
+            body["pipeline_spec"] = without_caching(bytes(version.pipeline_spec))
         return {key: value for key, value in body.items() if value}
 
-    def _spec_without_caching(self, plan: _Plan, call: Call) -> dict[str, object]:
-        version = self._pipelines.versions.get_full(plan.pipeline_id, plan.version_id, call, _context(plan.run_id))
-        return without_caching(bytes(version.pipeline_spec))
-
     def _post(self, request: CreateRunRequest, plan: _Plan, body: Mapping[str, object], call: Call) -> Run:
+        sent = post(RUNS, body)
         try:
-            with explained(_context(plan.run_id)):
-                return _told(self._api.create(body, call))
+            return self._rest.ask(Operation.CREATE_RUN, sent, RunJson, call, context_of(plan.run_id)).record()
         except errors.ExperimentNotFoundError:
-            self._experiments.get(request.experiment or _default_experiment(request), call)
+            self._experiments.get(_experiment(request), call)
             raise
         except errors.VersionNotFoundError:
             self._pipelines.versions.find(plan.pipeline_id, VersionRef(plan.version_id), call)
             raise
 
-    # --- a run that is there already ----------------------------------------------------------------------------
+    # --- a run that exists already ------------------------------------------------------------------------------
 
     def _find(self, run_id: str, call: Call) -> RunJson | None:
         try:
-            with explained(_context(run_id)):
-                return self._api.get(run_id, call)
+            return self._reader.get(run_id, call)
         except errors.RunNotFoundError:
             return None
-
-    def _started_all_the_same(
-        self, request: CreateRunRequest, run_id: str, failed: errors.AdapterError, spare: Call
-    ) -> Run:
-        """Looks for the run after a failed POST; raises what failed if it is not there."""
-        try:
-            found = self._find(run_id, spare)
-        except errors.AdapterError:
-            found = None
-        if found is not None:
-            return self._earlier(request, found, spare)
-        raise _of_unknown_outcome(failed, request, run_id) if isinstance(failed, _BROKEN) else failed
 
     def _earlier(self, request: CreateRunRequest, found: RunJson, call: Call) -> Run:
         """The run that this request started before.
@@ -193,10 +189,15 @@ class RunCreator:
         Raises:
             RequestIdReusedError: It was another request.
         """
-        different = list(self._differences(request, found, call))
+        different = ", ".join(self._differences(request, found, call))
         if different:
-            raise _reused(request.request_id, found.run_id, different)
-        return _told(found)
+            raise errors.RequestIdReusedError(
+                f"request_id '{request.request_id}' started another run before ({found.run_id}; different: "
+                f"{different}); use a new id for a new run",
+                metadata={"request_id": request.request_id, "run_id": found.run_id, "different": different},
+                resource_name=request.request_id,
+            )
+        return found.record()
 
     def _differences(self, request: CreateRunRequest, found: RunJson, call: Call) -> Iterator[str]:
         """In what a run differs from a request, as far as KFP keeps it.
@@ -206,63 +207,43 @@ class RunCreator:
         """
         description, labels = split_labels(found.description)
         origin = labels.pop(ORIGIN_LABEL, "")
-        kept = {
-            "display_name": (request.display_name, found.display_name),
-            "service_account": (request.service_account, found.service_account),
+        differs = {
+            "display_name": request.display_name not in {"", found.display_name},
+            "service_account": request.service_account not in {"", found.service_account},
+            "description": description != request.description,
+            "labels": labels != dict(request.labels),
+            "caching_enabled": bool(origin) is request.caching,
+            "parameters": _canonical(found.parameters) != _canonical(request.parameters),
         }
-        yield from (name for name, (wanted, is_now) in kept.items() if wanted and wanted != is_now)
-        if description != request.description:
-            yield "description"
-        if labels != dict(request.labels):
-            yield "labels"
-        if bool(origin) is request.caching:
-            yield "caching_enabled"
-        if _canonical(found.parameters) != _canonical(request.parameters):
-            yield "parameters"
-        yield from self._other_places(request, found, call)
-
-    def _other_places(self, request: CreateRunRequest, found: RunJson, call: Call) -> Iterator[str]:
+        yield from (name for name, is_different in differs.items() if is_different)
         pipeline_id, version_id = found.origin
-        if _is_another(self._pipeline_id(request.pipeline, call), pipeline_id):
+        if _is_another(lambda: self._pipelines.id_of(request.pipeline, call), pipeline_id):
             yield "pipeline"
-        elif _is_another(self._version_id(pipeline_id, request.version, call), version_id):
+        elif _is_another(lambda: self._version_id(pipeline_id, request.version, call), version_id):
             yield "version"
-        if _is_another(self._known_experiment_id(request, call), found.experiment_id):
+        ref = _experiment(request)
+        if _is_another(
+            lambda: ref.experiment_id or self._experiments.get(ref, call).experiment_id, found.experiment_id
+        ):
             yield "experiment"
 
-    def _pipeline_id(self, ref: PipelineRef, call: Call) -> str:
-        try:
-            return self._pipelines.id_of(ref, call)
-        except _NOT_THERE:
-            return ""
-
     def _version_id(self, pipeline_id: str, ref: VersionRef, call: Call) -> str:
-        try:
-            if ref.pipeline_version_id or not ref.name:
-                return ref.pipeline_version_id
-            return self._pipelines.versions.find(pipeline_id, ref, call).pipeline_version_id
-        except _NOT_THERE:
-            return ""
-
-    def _known_experiment_id(self, request: CreateRunRequest, call: Call) -> str:
-        ref = request.experiment or _default_experiment(request)
-        try:
-            return ref.experiment_id or self._experiments.get(ref, call).experiment_id
-        except _NOT_THERE:
-            return ""
+        if ref.pipeline_version_id or not ref.name:
+            return ref.pipeline_version_id
+        return self._pipelines.versions.find(pipeline_id, ref, call).pipeline_version_id
 
 
-def _is_another(wanted: str, found: str) -> bool:
-    """Whether an id is another one than wanted; any will do where none is known."""
+def _is_another(look: Callable[[], str], found: str) -> bool:
+    """Whether an id is another one than the one that was found; any will do if none is requested, or it is gone."""
+    try:
+        wanted = look()
+    except _MISSING:
+        return False
     return bool(wanted) and wanted.lower() != found.lower()
 
 
-def _default_experiment(request: CreateRunRequest) -> ExperimentRef:
-    return ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=request.namespace)
-
-
-def _told(run: RunJson) -> Run:
-    return run.to_domain(why_failed(run))
+def _experiment(request: CreateRunRequest) -> ExperimentRef:
+    return request.experiment or ExperimentRef(name=DEFAULT_EXPERIMENT, namespace=request.namespace)
 
 
 def _as_it_would_be(request: CreateRunRequest, plan: _Plan) -> Run:
@@ -285,26 +266,12 @@ def _canonical(parameters: Mapping[str, Json]) -> str:
 
 
 def _as_doubles(value: Json) -> Json:
-    """The same value with every number as a double, which all numbers of JSON are."""
+    """The same value with every number as a double, as all numbers of JSON are."""
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, list | tuple):
         return [_as_doubles(item) for item in value]
     return {key: _as_doubles(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _context(run_id: str) -> Context:
-    return Context(subject=f"with id {run_id}", resource=run_id, values={"run_id": run_id})
-
-
-def _reused(request_id: str, run_id: str, different: list[str]) -> errors.RequestIdReusedError:
-    names = ", ".join(different)
-    return errors.RequestIdReusedError(
-        f"request_id '{request_id}' started another run before ({run_id}; different: {names}); "
-        "use a new id for a new run",
-        metadata={"request_id": request_id, "run_id": run_id, "different": names},
-        resource_name=request_id,
-    )
 
 
 def _of_unknown_outcome(error: errors.AdapterError, request: CreateRunRequest, run_id: str) -> errors.AdapterError:
@@ -313,3 +280,28 @@ def _of_unknown_outcome(error: errors.AdapterError, request: CreateRunRequest, r
     )
     text = f"{error.message}. Whether the run was started is not known: {advice}"
     return type(error)(text, metadata={**error.metadata, "run_id": run_id}, retry_after=error.retry_after)
+
+
+# --- parameters ---------------------------------------------------------------------------------------------------
+
+
+def checked_parameters(version: PipelineVersion, given: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The values as KFP takes them, checked as far as the version's spec summary allows.
+
+    Raises:
+        ParameterUnknownError: A name is not declared.
+        ParameterTypeError: A value is not of its declared type.
+        ParameterMissingError: A parameter has no value and no default.
+    """
+    spec = version.spec
+    if spec is None:
+        return check_parameters((), given, complete=False)
+    declared = spec.parameters
+    if spec.format is PipelineFormat.ARGO_V1:  # its types are the author's words, and KFP takes texts for all of them
+        declared = tuple(replace(one, type=ParameterType.UNKNOWN) for one in declared)
+    return check_parameters(declared, given, complete=_names_all_parameters(spec))
+
+
+def _names_all_parameters(spec: SpecSummary) -> bool:
+    """Whether a summary names all parameters; what could not be read is among its unknown parts."""
+    return not any(part in _WHOLES or any(one in part for one in _PARTS_WITH_PARAMETERS) for part in spec.unknown_parts)

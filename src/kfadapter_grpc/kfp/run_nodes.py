@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
@@ -23,6 +24,8 @@ STOPPED = (
     "Pod was active on the node longer than the specified deadline",
 )
 """How the messages of nodes begin that the end of the whole run has ended."""
+STUCK_AFTER = timedelta(seconds=30)
+"""After how long a pod that has not started is worth a closer look, or a warning."""
 MANY = 5
 """How many tasks are named before the rest is counted."""
 _EXIT_CODE = re.compile(r"(Error )?\(?exit code \d+\)?")

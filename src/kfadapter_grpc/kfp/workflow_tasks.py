@@ -19,8 +19,7 @@ import msgspec
 from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
-from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, Failure, Pod, RunNodes, who
-from kfadapter_grpc.kfp.wire.runs import STUCK_AFTER
+from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, STUCK_AFTER, Failure, Pod, RunNodes, who
 from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow
 
 if TYPE_CHECKING:

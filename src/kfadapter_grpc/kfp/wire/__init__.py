@@ -1,1 +1,0 @@
-"""KFP's JSON of runs as types; goes as the modules of the resources take it over."""
