@@ -1,24 +1,25 @@
-"""Downloads: from the answer that holds a version, in pieces, to the file that is handed on.
+"""Downloads: from the answer that holds a version to the file that is sent.
 
 KFP answers with the version as JSON, in which `pipeline_spec` is a pipeline spec, a Workflow, or a wrapper around a
 pipeline spec and a platform spec. The file is made of the very bytes of these values: one JSON document, or two of
-them with a line `---` between. Only what YAML cannot hold is written as an escape.
+them with a line `---` between. Only what YAML cannot hold is written as an escape. A spec may have 30 MiB, so the
+answer is kept in a file, mapped, and its values are found without building them.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
-import json
+import io
+import mmap
 import re
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import PipelineDownload, PipelineRef, VersionRef
-from kfadapter_grpc.kfp.json_ranges import JsonReader, Range
-from kfadapter_grpc.kfp.splice import Splice
 from kfadapter_grpc.kfp.versions import LATEST_ATTEMPTS, no_such_version, no_version_yet, version_context
 from kfadapter_grpc.kfp.yaml_safe import YamlSafe
 from kfadapter_grpc.spool import Spool, disk_faults
@@ -30,44 +31,29 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.spool import SpoolPlace
 
+T = TypeVar("T")
+
 SEPARATOR = b"\n---\n"
 """Stands between the pipeline spec and the platform spec, as between any two documents of YAML."""
 
-_TELLING = frozenset({"pipeline_spec", "platform_spec", "root"})
+_KEY = b'"pipeline_spec"'
 _DIGEST_BYTES = 256 * 1024
-_MAX_ID_BYTES = 100
-_MAX_EMPTY_BYTES = 100
+_EMPTY = re.compile(rb"\{\s*\}")
 
 
-@dataclass(slots=True)
-class _Version:
-    """Where the parts of a version stand in KFP's answer; None for what is not there.
+class _VersionJson(msgspec.Struct):
+    """What is needed of a version; its spec is not decoded."""
 
-    Attributes:
-        pipeline_id: The id of its pipeline.
-        spec: The value of `pipeline_spec`.
-        inner: The members of that value that tell a wrapper, by their keys.
-    """
+    pipeline_id: str = ""
+    pipeline_spec: msgspec.Raw = msgspec.Raw()
 
-    pipeline_id: Range | None = None
-    spec: Range | None = None
-    inner: dict[str, Range] = field(default_factory=dict)
 
-    def file_parts(self) -> tuple[Range, Range | None]:
-        """Tells the pipeline spec, or the Workflow, and the platform spec that comes with it.
+class _Wrapper(msgspec.Struct):
+    """The members of `pipeline_spec` that show whether it is a wrapper."""
 
-        Raises:
-            KfpError: There is no spec.
-        """
-        if self.spec is None or not self.spec.is_object:
-            raise _without_spec()
-        wrapped = self.inner.get("pipeline_spec")
-        if wrapped is None or "root" in self.inner:
-            return self.spec, None
-        platform = self.inner.get("platform_spec")
-        if not wrapped.is_object or (platform is not None and platform.first not in (b"{", b"n")):
-            raise _without_spec()
-        return wrapped, platform if platform is not None and platform.is_object else None
+    pipeline_spec: msgspec.Raw = msgspec.Raw()
+    platform_spec: msgspec.Raw = msgspec.Raw()
+    root: msgspec.Raw = msgspec.Raw()
 
 
 class Downloader:
@@ -84,13 +70,16 @@ class Downloader:
         """Gets the file of a version, which is good for the block; after it nothing is left of it."""
         with closing(Spool(self._place)) as spool:
             pipeline_id = self._fetch(spool, ref, version, call)
-            found = _read_version(spool, call)
-            if _id(spool, found.pipeline_id) != pipeline_id:
-                # KFP finds a version by its id alone, whichever pipeline the path names.
-                raise no_such_version(version_context(pipeline_id, version))
-            parts = _parts(spool, found)
-            size, sha256 = _measured(YamlSafe(Splice(spool.stream, parts)), call)
-            yield PipelineDownload(YamlSafe(Splice(spool.stream, parts)), size, sha256)
+            with _mapped(spool) as answer:
+                found = _decoded(answer, _VersionJson)
+                if found.pipeline_id != pipeline_id:
+                    # KFP finds a version by its id alone, whichever pipeline the path names.
+                    raise no_such_version(version_context(pipeline_id, version))
+                with ExitStack() as views:
+                    parts = [views.enter_context(memoryview(part)) for part in _parts(answer, found)]
+                    del found
+                    size, sha256 = _measured(YamlSafe(_Joined(parts)), call)
+                    yield PipelineDownload(YamlSafe(_Joined(parts)), size, sha256)
 
     def _fetch(self, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
         """Gets KFP's answer for the version, and tells the pipeline's id."""
@@ -125,69 +114,98 @@ class Downloader:
                 return
 
 
-def _read_version(spool: Spool, call: Call) -> _Version:
-    """Finds the parts of a version in KFP's answer."""
-    spool.rewind()
+@contextmanager
+def _mapped(spool: Spool) -> Iterator[bytes | mmap.mmap]:
+    """The bytes of a spool in one piece, for the block."""
+    if isinstance(spool.stream, io.BytesIO) or not spool.size:
+        yield spool.read_at(0, spool.size)
+        return
     with disk_faults():
-        reader = JsonReader(spool.stream, partial(_ensure_wanted, call))
-        version = _Version()
-        for key in reader.members():
-            if key == "pipeline_spec":
-                version.spec, version.inner = _read_spec(reader)
-            elif key == "pipeline_id":
-                version.pipeline_id = reader.value()
-            else:
-                reader.value()
-        reader.end()
-        return version
+        spool.rewind()  # which writes out what is buffered
+        mapped = mmap.mmap(spool.stream.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        yield mapped
+    finally:
+        with suppress(BufferError):  # an error that is on its way may still hold a view; both go together
+            mapped.close()
 
 
-def _read_spec(reader: JsonReader) -> tuple[Range, dict[str, Range]]:
-    if reader.peek() != b"{":
-        return reader.value(), {}
-    begin, inner = reader.position, {}
-    for key in reader.members():
-        value = reader.value()
-        if key in _TELLING:
-            inner[key] = value
-    return Range(begin, reader.position, b"{"), inner
+def _parts(answer: bytes | mmap.mmap, version: _VersionJson) -> list[msgspec.Raw | bytes]:
+    """What the file is made of: the pipeline spec, or the Workflow, and the platform spec if it has any content.
 
-
-def _id(spool: Spool, where: Range | None) -> str:
-    """Reads an id, which is short."""
-    text = _text(spool, where, _MAX_ID_BYTES) if where is not None and where.first == b'"' else b'""'
-    return str(json.loads(text or b'""'))
-
-
-def _parts(spool: Spool, version: _Version) -> list[Range | bytes]:
-    """Tells what the file is made of; a platform spec that says nothing is left out."""
-    spec, platform = version.file_parts()
-    if platform is None or re.fullmatch(rb"\{\s*\}", _text(spool, platform, _MAX_EMPTY_BYTES)):
+    Raises:
+        KfpError: There is no spec.
+    """
+    spec = version.pipeline_spec
+    if _first(spec) != b"{":
+        raise _without_spec()
+    if answer.find(_KEY, answer.find(_KEY) + 1) < 0:  # the key of the version itself is the only one
         return [spec]
-    return [spec, SEPARATOR, platform]
+    wrapper = _decoded(spec, _Wrapper)
+    if not _first(wrapper.pipeline_spec) or _first(wrapper.root):
+        return [spec]
+    platform = wrapper.platform_spec
+    if _first(wrapper.pipeline_spec) != b"{" or _first(platform) not in (b"", b"{", b"n"):
+        raise _without_spec()
+    if _first(platform) != b"{" or _EMPTY.fullmatch(memoryview(platform)):
+        return [wrapper.pipeline_spec]
+    return [wrapper.pipeline_spec, SEPARATOR, platform]
 
 
-def _text(spool: Spool, where: Range, limit: int) -> bytes:
-    """Reads a short value; of a longer one, nothing."""
-    return Splice(spool.stream, [where]).read(limit + 1) if where.end - where.begin <= limit else b""
+def _first(raw: msgspec.Raw) -> bytes:
+    return bytes(memoryview(raw)[:1])
+
+
+def _decoded(data: bytes | mmap.mmap | msgspec.Raw, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError:
+        raise _malformed("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise _malformed("it is not UTF-8") from None
+    except msgspec.DecodeError as error:
+        raise _malformed(str(error)) from None
+
+
+class _Joined:
+    """Several buffers as one stream."""
+
+    def __init__(self, parts: list[memoryview]) -> None:
+        self._pieces = (part[at : at + _DIGEST_BYTES] for part in parts for at in range(0, len(part), _DIGEST_BYTES))
+
+    def read(self, _: int) -> bytes:
+        """Reads the next piece; empty at the end."""
+        with next(self._pieces, memoryview(b"")) as piece:
+            return bytes(piece)
 
 
 def _measured(stream: YamlSafe, call: Call) -> tuple[int, bytes]:
-    """Tells size and SHA-256 of a stream."""
+    """Returns size and SHA-256 of a stream of UTF-8."""
     digest, size = hashlib.sha256(), 0
-    while chunk := stream.read(_DIGEST_BYTES):
-        _ensure_wanted(call)
-        digest.update(chunk)
-        size += len(chunk)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while chunk := stream.read(_DIGEST_BYTES):
+            _ensure_wanted(call)
+            digest.update(chunk)
+            decoder.decode(chunk)
+            size += len(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise _malformed("it is not UTF-8") from None
     return size, digest.digest()
 
 
 def _ensure_wanted(call: Call) -> None:
     if call.cancelled:
-        raise errors.CallCancelledError("the caller went away")
+        raise errors.CallCancelledError("the client cancelled the call")
     if call.remaining() <= 0:
         raise errors.KfpTimeoutError("the deadline passed before the download could begin; allow more time")
 
 
 def _without_spec() -> errors.KfpError:
     return errors.KfpError("Kubeflow Pipelines answered with a version that holds no pipeline spec; see its log")
+
+
+def _malformed(what: str) -> errors.KfpError:
+    text = f"Kubeflow Pipelines returned an answer that is no JSON: {what}; try again"
+    return errors.KfpError(text, metadata={"fault": what})
