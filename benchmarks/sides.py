@@ -191,7 +191,7 @@ class AdapterSide:
 
     def upload(self, path: Path, prefix: str) -> object:
         """The client library's upload: two passes over the file, the first for its checksum."""
-        return self._client.upload(path, name=unique(prefix))
+        return self._client.pipelines.upload(path, name=unique(prefix))
 
     def list_versions(self, pipeline_id: str) -> object:
         """Pages of 1000, BASIC."""

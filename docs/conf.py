@@ -41,6 +41,9 @@ NAVIGATION = {
         "docs/security",
         "docs/observability",
         "docs/training-manager",
+        "docs/notify",
+        "docs/legacy-http",
+        "docs/migration",
         "docs/embedded",
     ),
     "Reference": (

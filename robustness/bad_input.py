@@ -162,7 +162,11 @@ def _hostile(senders: Senders) -> None:
 
 def _serves(adapter: Adapter) -> bool:
     with Client(adapter.target) as client:
-        return adapter.alive() and client.health() is HealthStatus.SERVING and next(client.list(), None) is not None
+        return (
+            adapter.alive()
+            and client.health() is HealthStatus.SERVING
+            and next(client.pipelines.list(), None) is not None
+        )
 
 
 SCENARIO = Scenario(

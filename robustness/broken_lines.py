@@ -56,7 +56,7 @@ class Uploads:
         with Client(self._target) as client:
             for attempt in range(MOST_ATTEMPTS):
                 try:
-                    receipt = client.upload(self._file, name=request_id, request_id=request_id)
+                    receipt = client.pipelines.upload(self._file, name=request_id, request_id=request_id)
                 except (CannotConnectError, KfpUnavailableError):
                     if attempt == MOST_ATTEMPTS - 1:
                         raise
@@ -96,8 +96,8 @@ def _stored(kfp_url: str, stage: Stage, stack: ExitStack) -> Counter[str]:
     adapter.wait()
     found: Counter[str] = Counter()
     with Client(adapter.target) as client:
-        for pipeline in client.list():
-            found[pipeline.name] = sum(1 for _ in client.list_versions(pipeline_id=pipeline.pipeline_id))
+        for pipeline in client.pipelines.list():
+            found[pipeline.name] = sum(1 for _ in client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id))
     return found
 
 

@@ -83,7 +83,7 @@ class Uploads:
 
     def _try(self, name: str, file: Path) -> None:
         with Client(self._target, timeout=_CALL_SECONDS) as client:
-            self.versions[name] = client.upload(file, name=name, request_id=name).version.pipeline_version_id
+            self.versions[name] = client.pipelines.upload(file, name=name, request_id=name).version.pipeline_version_id
 
 
 def run(stage: Stage) -> Iterator[Finding]:
@@ -206,8 +206,10 @@ def _lives(kfp: EmbeddedKfp) -> bool:
 def _stored(target: str) -> dict[str, list[str]]:
     with Client(target) as client:
         return {
-            pipeline.name: [one.pipeline_version_id for one in client.list_versions(pipeline_id=pipeline.pipeline_id)]
-            for pipeline in client.list()
+            pipeline.name: [
+                one.pipeline_version_id for one in client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id)
+            ]
+            for pipeline in client.pipelines.list()
         }
 
 

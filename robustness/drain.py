@@ -73,15 +73,15 @@ class Callers(Crowd):
             into[what] += not self.stopped.is_set()
 
     def _call(self) -> None:
-        self._client.get("instant")
+        self._client.pipelines.get("instant")
         self.stopped.wait(CALLERS / CALLS_A_SECOND)
 
     def _upload(self) -> None:
-        self._client.upload(self._file, name="new-upload", progress=lambda *_: self._pause())
+        self._client.pipelines.upload(self._file, name="new-upload", progress=lambda *_: self._pause())
 
     def _watch(self) -> None:
         """Watches until the client is closed; it comes back by itself when an adapter leaves."""
-        for _ in self._client.watch_runs(where=RunFilter()):
+        for _ in self._client.runs.watch(where=RunFilter()):
             pass
 
     def _pause(self) -> None:

@@ -97,7 +97,7 @@ class Proof:
         if fault not in _REFUSALS:
             self.repeated.update(f"{fault} {write}" for (_, write), number in writes.items() if number > 1)
         with Client(target) as client:
-            if client.health() is not HealthStatus.SERVING or client.get(NAME).name != NAME:
+            if client.health() is not HealthStatus.SERVING or client.pipelines.get(NAME).name != NAME:
                 self.lost.append(fault)
 
 

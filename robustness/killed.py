@@ -153,7 +153,7 @@ class Work:
         """Makes a call of a kind until it is over; `arrived` is called when some of a large file has arrived."""
         if kind is Kind.CREATE:
             self.runs[name] = self._until_done(
-                lambda client: client.create_run(_CONTAINER_NAME, display_name=name, request_id=name).run_id
+                lambda client: client.runs.create(_CONTAINER_NAME, display_name=name, request_id=name).run_id
             )
         elif kind is Kind.REFUSED:
             self._until_refused(name)
@@ -164,7 +164,7 @@ class Work:
     def _upload(self, name: str, file: Path, request_id: str = "", arrived: Callable[[], None] | None = None) -> None:
         def once(client: Client) -> str:
             told = None if arrived is None else lambda sent, _: arrived() if sent > _SENT_BYTES else None
-            receipt = client.upload(file, name=name, request_id=request_id or name, progress=told)
+            receipt = client.pipelines.upload(file, name=name, request_id=request_id or name, progress=told)
             return receipt.version.pipeline_version_id
 
         self.versions[name].append(self._until_done(once))
@@ -172,7 +172,7 @@ class Work:
     def _until_refused(self, name: str) -> None:
         def once(client: Client) -> str:
             try:
-                client.upload(self._refused, name=name, request_id=f"{name}-refused")
+                client.pipelines.upload(self._refused, name=name, request_id=f"{name}-refused")
             except InvalidPipelineFileError:
                 return ""
             raise RuntimeError("a file that KFP does not take was taken")
@@ -196,8 +196,8 @@ class Work:
         """The versions of each pipeline by its name, and the names of the runs by their ids, as they are in KFP."""
         with Client(self._target) as client:
             versions = {
-                one.name: [v.pipeline_version_id for v in client.list_versions(pipeline_id=one.pipeline_id)]
-                for one in client.list()
+                one.name: [v.pipeline_version_id for v in client.pipelines.list_versions(pipeline_id=one.pipeline_id)]
+                for one in client.pipelines.list()
             }
-            runs = {one.run_id: one.display_name for one in client.list_runs()}
+            runs = {one.run_id: one.display_name for one in client.runs.list()}
         return versions, runs

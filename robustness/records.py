@@ -38,22 +38,22 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
         By the RPC's path; several messages only where the caller sends a stream.
     """
     with Client(target) as client:
-        stored = client.upload(HELLO, name=NAME)
+        stored = client.pipelines.upload(HELLO, name=NAME)
         pipeline_id, version_id = stored.pipeline.pipeline_id, stored.version.pipeline_version_id
-        client.upload(_SLEEPS, name="sleeps")
-        client.upload(CONTAINER, name="container")
-        running = client.create_run("sleeps", parameters={"seconds": 3600}).run_id
-        ran = client.create_run(NAME).run_id
-        failed, retried, archived = (client.create_run("container").run_id for _ in range(3))
+        client.pipelines.upload(_SLEEPS, name="sleeps")
+        client.pipelines.upload(CONTAINER, name="container")
+        running = client.runs.create("sleeps", parameters={"seconds": 3600}).run_id
+        ran = client.runs.create(NAME).run_id
+        failed, retried, archived = (client.runs.create("container").run_id for _ in range(3))
         _await(client, RunState.FAILED, failed, retried, archived)
         _await(client, RunState.SUCCEEDED, ran)
-        client.archive_run(archived)
-        free = client.create_experiment("free").experiment_id
-        put_away = client.create_experiment("put-away").experiment_id
-        client.archive_experiment(put_away)
+        client.runs.archive(archived)
+        free = client.experiments.create("free").experiment_id
+        put_away = client.experiments.create("put-away").experiment_id
+        client.experiments.archive(put_away)
         schedule = IntervalSchedule(interval=dt.timedelta(days=30))
         on, off = (
-            client.create_recurring_run(NAME, schedule=schedule, enabled=enabled).recurring_run_id
+            client.recurring_runs.create(NAME, schedule=schedule, enabled=enabled).recurring_run_id
             for enabled in (True, False)
         )
     metadata = pipeline_pb2.UploadPipelineMetadata(name="new", request_id="faults-upload")
@@ -118,17 +118,17 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
 def ids_and_names(target: str) -> tuple[str, ...]:
     """Makes a pipeline, a run that has failed, and an experiment; tells by which ids and names they are known."""
     with Client(target) as client:
-        stored = client.upload(HELLO, name=NAME)
-        client.upload(CONTAINER, name="container")
-        run_id = client.create_run("container").run_id
+        stored = client.pipelines.upload(HELLO, name=NAME)
+        client.pipelines.upload(CONTAINER, name="container")
+        run_id = client.runs.create("container").run_id
         _await(client, RunState.FAILED, run_id)
-        experiment = client.create_experiment("free")
+        experiment = client.experiments.create("free")
         pipeline_id, version_id = stored.pipeline.pipeline_id, stored.version.pipeline_version_id
     return (NAME, "container", "free", pipeline_id, version_id, run_id, experiment.experiment_id)
 
 
 def _await(client: Client, state: RunState, *run_ids: str) -> None:
     for run_id in run_ids:
-        ended = client.wait_run(run_id, timeout=_RUN_SECONDS)
+        ended = client.runs.wait(run_id, timeout=_RUN_SECONDS)
         if ended.state is not state:
             raise RuntimeError(f"a run that had to end as {state.value} ended as {ended.state.value}")

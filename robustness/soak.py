@@ -79,11 +79,11 @@ class Load(Crowd):
     def _read(self, chance: random.Random) -> None:
         pipeline = _pipeline(chance)
         calls: list[Callable[[], object]] = [
-            lambda: self._client.get(pipeline),
-            lambda: self._client.get(pipeline, view=View.BASIC),
-            lambda: self._client.list_page(page_size=10),
-            lambda: self._client.list_versions_page(pipeline, page_size=10),
-            lambda: self._client.list_runs_page(page_size=10),
+            lambda: self._client.pipelines.get(pipeline),
+            lambda: self._client.pipelines.get(pipeline, view=View.BASIC),
+            lambda: self._client.pipelines.list(page_size=10).page(),
+            lambda: self._client.pipelines.list_versions(pipeline, page_size=10).page(),
+            lambda: self._client.runs.list(page_size=10).page(),
             self._client.health,
         ]
         self.stopped.wait(_PAUSE_SECONDS)
@@ -92,14 +92,14 @@ class Load(Crowd):
     def _upload(self, chance: random.Random) -> None:
         request_id = f"soak-{chance.getrandbits(64):016x}"
         self.stopped.wait(_UPLOAD_PAUSE_SECONDS)
-        receipt = self._client.upload(self._file, name=_pipeline(chance), request_id=request_id)
+        receipt = self._client.pipelines.upload(self._file, name=_pipeline(chance), request_id=request_id)
         with self.lock:
             self.acknowledged[request_id] = receipt.version.pipeline_version_id
 
     def _watch(self, chance: random.Random) -> None:
         """Opens a watch, waits, and goes away."""
         del chance
-        with closing(self._client.watch_runs(where=RunFilter())) as events:
+        with closing(self._client.runs.watch(where=RunFilter())) as events:
             for _ in events:
                 if self.stopped.wait(_WATCH_SECONDS):
                     return
@@ -133,8 +133,8 @@ def run(stage: Stage) -> Iterator[Finding]:
         with Client(adapter.target) as client:
             stored = {
                 version.pipeline_version_id
-                for pipeline in client.list()
-                for version in client.list_versions(pipeline_id=pipeline.pipeline_id)
+                for pipeline in client.pipelines.list()
+                for version in client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id)
             }
     yield told("calls that succeeded", sum(load.ended[kind] for kind in ("read", "upload", "watch")))
     yield told("lines cut", proxy.cuts)

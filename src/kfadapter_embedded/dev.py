@@ -164,15 +164,16 @@ def _check_port(port: int, flag: str, user: str) -> None:
 def banner(address: str, kfp_url: str, folder: Path) -> str:
     """Says in six lines what runs where and what to type next."""
     from kfadapter_grpc.client import DEFAULT_TARGET  # noqa: PLC0415  loads gRPC, as the adapter does meanwhile
-    from kfadapter_grpc.client.connection import rpc_method  # noqa: PLC0415
+    from kfadapter_grpc.methods import METHOD_OF_REQUEST  # noqa: PLC0415
 
     target = "" if address == DEFAULT_TARGET else f" --target {address}"
+    listing = METHOD_OF_REQUEST["ListPipelinesRequest"].path.lstrip("/")
     lines = {
         "adapter": f"{address} (gRPC)",
         "KFP": f"{kfp_url} (REST, embedded)",
         "data": str(folder),
         "try": f"kfadapter{target} list",
-        "grpcurl": f"grpcurl -plaintext -d '{{}}' {address} {rpc_method('List').path.lstrip('/')}",
+        "grpcurl": f"grpcurl -plaintext -d '{{}}' {address} {listing}",
         "stop": "Ctrl-C",
     }
     return "".join(f"{name:<8} {value}\n" for name, value in lines.items())

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message_factory import GetMessageClass
 
 from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
 from kfadapter_grpc.contract.call import Role
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+    from google.protobuf.message import Message
 
 _FILES: tuple[FileDescriptor, ...] = (
     pipeline_pb2.DESCRIPTOR,
@@ -132,8 +134,13 @@ _DESCRIPTORS: tuple[MethodDescriptor, ...] = tuple(
 METHODS: dict[str, RpcMethod] = {method.path: method for method in map(_method, _DESCRIPTORS)}
 """Every RPC of the contract by its path."""
 
-METHOD_OF_REQUEST: dict[str, RpcMethod] = {one.input_type.full_name: _method(one) for one in _DESCRIPTORS}
-"""The RPC that a message asks for, by the message's full name: no two RPCs share a request."""
+METHOD_OF_REQUEST: dict[str, RpcMethod] = {one.input_type.name: METHODS[_method(one).path] for one in _DESCRIPTORS}
+"""The RPC of a request, by the name of the message: no two RPCs share a request."""
+
+MESSAGES: dict[str, tuple[type[Message], type[Message]]] = {
+    _method(one).path: (GetMessageClass(one.input_type), GetMessageClass(one.output_type)) for one in _DESCRIPTORS
+}
+"""The classes of the request and the answer of every RPC, by its path."""
 
 SERVICES: tuple[str, ...] = tuple(dict.fromkeys(method.service for method in METHODS.values()))
 """The full names of the services."""

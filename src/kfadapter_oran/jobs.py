@@ -37,13 +37,13 @@ def start_job(
         AdapterError: It was not started.
     """
     pipeline_name = _text(details, "pipeline_name")
-    version = client.get_version(pipeline_name, version_name=_text(details, "pipeline_version"))
+    version = client.pipelines.get_version(pipeline_name, version_name=_text(details, "pipeline_version"))
     given = details.get("arguments") or {}
     if not isinstance(given, dict):
         raise InvalidFieldError.of("arguments", "must be an object of names and values")
     arguments = run_arguments(given, version.spec.parameters if version.spec else (), profile)
     experiment_name = _text(details, "experiment_name") or DEFAULT_EXPERIMENT
-    run = client.create_run(
+    run = client.runs.create(
         pipeline_id=version.pipeline_id,
         pipeline_version_id=version.pipeline_version_id,
         experiment_name=experiment_name,

@@ -100,25 +100,25 @@ class PipelineMgr:
     def get_all_pipelines(self) -> dict[str, Json]:
         """Lists all pipelines: `pipelines`, each with `display_name`, `pipeline_id`, `description`, `created_at`."""
         with self._raising("list the pipelines"):
-            return answers.pipelines_body(self._client.list())
+            return answers.pipelines_body(self._client.pipelines.list())
 
     def get_all_pipeline_versions(self, pipeline_name: str) -> dict[str, Json]:
         """Lists the names of all versions of a pipeline: `versions_list`, the newest first."""
         with self._raising(f"list the versions of pipeline '{pipeline_name}'"):
-            return answers.versions_body(self._client.list_versions(pipeline_name))
+            return answers.versions_body(self._client.pipelines.list_versions(pipeline_name))
 
     def upload_pipeline_file(
         self, pipeline_name: str, filepath: str | os.PathLike[str], description: str | None = None
     ) -> bool:
         """Uploads a file as a new pipeline or as a new version of it; True when it has arrived."""
         with self._raising(f"upload pipeline '{pipeline_name}'"):
-            self._client.upload(filepath, name=pipeline_name, description=description or "")
+            self._client.pipelines.upload(filepath, name=pipeline_name, description=description or "")
         return True
 
     def get_experiments(self) -> dict[str, Json]:
         """Lists the ids of all experiments by their names."""
         with self._raising("list the experiments"):
-            return answers.experiments_body(self._client.list_experiments())
+            return answers.experiments_body(self._client.experiments.list())
 
     def start_training(self, training_details: Mapping[str, Json], trainingjob_name: str | int) -> Response:
         """Starts a run for a training job.
@@ -137,7 +137,7 @@ class PipelineMgr:
     def terminate_training(self, run_id: str) -> Response:
         """Stops a run, whoever started it; no-op if it has finished or is stopping."""
         with self._raising(f"terminate run '{run_id}'"):
-            return _answered(lambda: answers.run_body(self._client.terminate_run(str(run_id))))
+            return _answered(lambda: answers.run_body(self._client.runs.terminate(str(run_id))))
 
     @property
     def _client(self) -> Client:

@@ -49,7 +49,7 @@ from kfadapter_grpc.version import installed_version
 from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from tests.scripted_kfp import Behaviour
 
@@ -93,6 +93,7 @@ class FakeClient(Client):
     def __init__(self, target: str = "adapter.example:50051", **answers: object) -> None:
         super().__init__(target)
         self._answers = answers
+        self.runs.watch = self._watch  # type: ignore[method-assign]
 
     def _answer(self, what: str, well: object) -> object:
         answer = self._answers.get(what, well)
@@ -114,7 +115,7 @@ class FakeClient(Client):
         """As told."""
         return bool(self._answer("reflects", True))
 
-    def watch_runs(self, run_ids: object = (), **_: object) -> Iterator[RunGone]:  # type: ignore[override]
+    def _watch(self, run_ids: object = (), **_: object) -> Generator[RunGone, None, None]:
         """One run that is gone, at the time that is told."""
         ahead = self._answer("ahead", 0)
         assert isinstance(ahead, int)

@@ -25,7 +25,10 @@ def test_list_walks_all_pages(client: Client, fake: FakeAdapter) -> None:
         fake.add(f"train-{number}")
     fake.add("other")
     after = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    found = [p.name for p in client.list(name_contains="train", created_after=after, tags={"a": "b"}, order_by="name")]
+    found = [
+        p.name
+        for p in client.pipelines.list(name_contains="train", created_after=after, tags={"a": "b"}, order_by="name")
+    ]
     assert found == [f"train-{number}" for number in range(5)]
     sent = [request for request in fake.requests if isinstance(request, pb.ListPipelinesRequest)]
     assert [request.page_token for request in sent] == ["", "2", "4"]
@@ -38,7 +41,7 @@ def test_list_is_lazy(client: Client, fake: FakeAdapter) -> None:
     """Who takes one item pays for one page."""
     for number in range(5):
         fake.add(f"train-{number}")
-    assert next(client.list()).name == "train-0"
+    assert next(client.pipelines.list()).name == "train-0"
     assert fake.calls == ["List"]
 
 
@@ -46,9 +49,9 @@ def test_list_page_tells_token_and_total(client: Client, fake: FakeAdapter) -> N
     """One page carries the token of the next one and the total."""
     for number in range(3):
         fake.add(f"train-{number}")
-    page = client.list_page(page_size=2)
+    page = client.pipelines.list(page_size=2).page()
     assert ([p.name for p in page.items], page.next_token, page.total_size) == (["train-0", "train-1"], "2", 3)
-    assert client.list_page(page_token=page.next_token).next_token == ""
+    assert client.pipelines.list().page(page.next_token).next_token == ""
 
 
 def test_list_versions_walks_all_pages(client: Client, fake: FakeAdapter) -> None:
@@ -56,12 +59,12 @@ def test_list_versions_walks_all_pages(client: Client, fake: FakeAdapter) -> Non
     pipeline = fake.add("train")
     for number in range(2, 6):
         fake.add_version("train", str(number))
-    names = [v.name for v in client.list_versions(pipeline_id=pipeline.pipeline_id, order_by="name")]
+    names = [v.name for v in client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id, order_by="name")]
     assert names == ["train", "2", "3", "4", "5"]
     first = fake.requests[0]
     assert isinstance(first, pb.ListPipelineVersionsRequest)
     assert (first.view, first.order_by) == (common_pb2.VIEW_BASIC, "name")
-    page = client.list_versions_page("train", page_size=3, view=View.FULL)
+    page = client.pipelines.list_versions("train", page_size=3, view=View.FULL).page()
     assert (len(page.items), page.next_token, page.total_size) == (3, "3", None)
 
 
@@ -69,48 +72,54 @@ def test_delete_says_what_went(client: Client, fake: FakeAdapter) -> None:
     """A deletion tells id, name and number of versions; with allow_missing nothing is nothing."""
     pipeline = fake.add("train")
     fake.add_version("train", "2")
-    assert client.delete("train", force=True) == DeleteResult(pipeline.pipeline_id, "train", 2)
-    assert client.delete("train", allow_missing=True) == DeleteResult()
+    assert client.pipelines.delete("train", force=True) == DeleteResult(pipeline.pipeline_id, "train", 2)
+    assert client.pipelines.delete("train", allow_missing=True) == DeleteResult()
 
 
 def test_get_version_finds_by_name_by_id_or_takes_the_latest(client: Client, fake: FakeAdapter) -> None:
     """A version is named by its name or its id; without either it is the latest one."""
     pipeline = fake.add("train")
     second = fake.add_version("train", "2")
-    assert client.get_version("train").name == "2"
-    assert client.get_version("train", version_name="train").name == "train"
-    by_id = client.get_version(pipeline_id=pipeline.pipeline_id, pipeline_version_id=second.pipeline_version_id)
+    assert client.pipelines.get_version("train").name == "2"
+    assert client.pipelines.get_version("train", version_name="train").name == "train"
+    by_id = client.pipelines.get_version(
+        pipeline_id=pipeline.pipeline_id, pipeline_version_id=second.pipeline_version_id
+    )
     assert by_id.pipeline_version_id == second.pipeline_version_id
     with pytest.raises(VersionNotFoundError, match="named 'x'"):
-        client.get_version("train", version_name="x")
+        client.pipelines.get_version("train", version_name="x")
 
 
 def test_delete_version_says_what_went(client: Client, fake: FakeAdapter) -> None:
     """A deletion tells id and name of the version; with allow_missing nothing is nothing."""
     fake.add("train")
     second = fake.add_version("train", "2")
-    assert client.delete_version("train", version_name="2") == DeleteVersionResult(second.pipeline_version_id, "2")
+    assert client.pipelines.delete_version("train", version_name="2") == DeleteVersionResult(
+        second.pipeline_version_id, "2"
+    )
     assert [version.name for version in fake.versions["train"]] == ["train"]
-    assert client.delete_version("train", version_name="2", allow_missing=True) == DeleteVersionResult()
-    assert client.delete_version("none", version_name="2", allow_missing=True) == DeleteVersionResult()
+    assert client.pipelines.delete_version("train", version_name="2", allow_missing=True) == DeleteVersionResult()
+    assert client.pipelines.delete_version("none", version_name="2", allow_missing=True) == DeleteVersionResult()
     with pytest.raises(VersionNotFoundError):
-        client.delete_version("train", version_name="2")
+        client.pipelines.delete_version("train", version_name="2")
 
 
 def test_a_version_is_named_in_one_way(client: Client, fake: FakeAdapter) -> None:
     """A name and an id at once, of which the wire could hold one, are refused before anything is sent."""
-    with pytest.raises(InvalidFieldError, match="not both"):
-        client.delete_version("train", version_name="2", pipeline_version_id="11111111-0000-4000-8000-000000000001")
+    with pytest.raises(InvalidFieldError, match="only one of"):
+        client.pipelines.delete_version(
+            "train", version_name="2", pipeline_version_id="11111111-0000-4000-8000-000000000001"
+        )
     assert fake.calls == []
 
 
 def test_every_call_has_the_deadline_of_the_contract(client: Client, fake: FakeAdapter) -> None:
     """Without a timeout a read and a write get their default, and a little more for the answer to arrive."""
     fake.add("train")
-    client.get("train")
+    client.pipelines.get("train")
     assert fake.time_remaining is not None
     assert READ_SECONDS - 1 < fake.time_remaining <= READ_SECONDS + 3
-    client.delete("train")
+    client.pipelines.delete("train")
     assert WRITE_SECONDS - 1 < fake.time_remaining <= WRITE_SECONDS + 3
 
 
@@ -118,7 +127,7 @@ def test_the_timeout_is_the_deadline(target: str, fake: FakeAdapter) -> None:
     """A timeout that was set is the deadline of every call."""
     fake.add("train")
     with Client(target, timeout=77) as client:
-        client.get("train")
+        client.pipelines.get("train")
     assert fake.time_remaining is not None
     assert 70 < fake.time_remaining < 78  # on the wire a timeout is rounded up, to three digits
 
@@ -127,12 +136,12 @@ def test_the_namespace_is_sent_with_every_call(target: str, fake: FakeAdapter) -
     """What the client was told once goes into each request."""
     fake.add("train")
     with Client(target, namespace="team-a") as client:
-        client.get("train")
-        list(client.list())
-        list(client.list_versions("train"))
-        client.get_version("train")
-        client.delete_version("train", version_name="x", allow_missing=True)
-        client.delete("train")
+        client.pipelines.get("train")
+        list(client.pipelines.list())
+        list(client.pipelines.list_versions("train"))
+        client.pipelines.get_version("train")
+        client.pipelines.delete_version("train", version_name="x", allow_missing=True)
+        client.pipelines.delete("train")
     assert {getattr(request, "namespace", None) for request in fake.requests} == {"team-a"}
 
 
@@ -141,7 +150,7 @@ def test_the_target_comes_from_the_environment(target: str, fake: FakeAdapter, m
     fake.add("train")
     monkeypatch.setenv("KFADAPTER_TARGET", target)
     with Client() as client:
-        assert client.get("train").name == "train"
+        assert client.pipelines.get("train").name == "train"
     monkeypatch.delenv("KFADAPTER_TARGET")
     assert Client().target == "127.0.0.1:50051"
 
@@ -151,7 +160,7 @@ def test_a_closed_client_says_so(client: Client) -> None:
     client.close()
     client.close()
     with pytest.raises(RuntimeError, match="closed"):
-        client.get("x")
+        client.pipelines.get("x")
 
 
 def test_the_public_names() -> None:

@@ -68,10 +68,10 @@ def test_every_call_carries_the_token(target: str, fake: FakeAdapter) -> None:
     fake.add("train")
     with Client(target, token=CANARY) as client:
         for call in (
-            lambda: client.get("train"),
-            lambda: list(client.list()),
-            lambda: client.upload(io.BytesIO(b"a: 1\n"), name="x"),
-            lambda: client.download("train", to=io.BytesIO()),
+            lambda: client.pipelines.get("train"),
+            lambda: list(client.pipelines.list()),
+            lambda: client.pipelines.upload(io.BytesIO(b"a: 1\n"), name="x"),
+            lambda: client.pipelines.download("train", to=io.BytesIO()),
         ):
             fake.call_metadata = {}
             call()
@@ -82,7 +82,7 @@ def test_without_a_token_nothing_is_sent(target: str, fake: FakeAdapter) -> None
     """A client without a token sends none."""
     fake.add("train")
     with Client(target) as client:
-        client.get("train")
+        client.pipelines.get("train")
     assert "authorization" not in fake.call_metadata
 
 
@@ -95,7 +95,7 @@ def test_a_token_file_is_read_again(target: str, fake: FakeAdapter, tmp_path: Pa
     with Client(target, token_file=file) as client:
         for change in (lambda: None, lambda: file.write_text("kfa_new"), lambda: file.write_text(""), file.unlink):
             change()
-            client.get("train")
+            client.pipelines.get("train")
             sent.append(fake.call_metadata["authorization"])
     assert sent == ["Bearer kfa_old", "Bearer kfa_new", "Bearer kfa_new", "Bearer kfa_new"]
 
@@ -115,7 +115,7 @@ def test_credentials_from_the_environment(
         with monkeypatch.context() as patch:
             patch.setenv(variable, value)
             with Client(target, token=given) as client:
-                client.get("train")
+                client.pipelines.get("train")
         assert fake.call_metadata["authorization"] == wanted
 
 
@@ -200,7 +200,7 @@ def test_the_token_is_shown_nowhere(target: str, fake: FakeAdapter) -> None:
     fake.failures = [errors.UnauthenticatedError("who are you?")]
     with Client(target, token=CANARY) as client:
         with pytest.raises(UnauthenticatedError) as caught:
-            client.get("x")
+            client.pipelines.get("x")
         shown = [repr(client), repr(vars(client)), repr(client._connection._credentials), repr(Token(CANARY))]
     shown += [repr(caught.value), str(caught.value), repr(vars(caught.value))]
     assert not any(CANARY in one for one in shown)
@@ -211,16 +211,16 @@ def test_refusals_are_classes(client: Client, fake: FakeAdapter) -> None:
     """The adapter's two refusals have a class each."""
     fake.failures = [errors.UnauthenticatedError("who?"), errors.PermissionDeniedError("no")]
     with pytest.raises(UnauthenticatedError, match="who"):
-        client.get("x")
+        client.pipelines.get("x")
     with pytest.raises(PermissionDeniedError, match="no"):
-        client.get("x")
+        client.pipelines.get("x")
 
 
 def test_mtls(secure: Secure, fake: FakeAdapter) -> None:
     """With CA, certificate, key and the name in the adapter's certificate, calls arrive."""
     fake.add("train")
     with Client(secure.target, tls=secure.tls(), token=CANARY) as client:
-        assert client.get("train").name == "train"
+        assert client.pipelines.get("train").name == "train"
     assert fake.call_metadata["authorization"] == f"Bearer {CANARY}"
 
 
@@ -236,9 +236,9 @@ def test_tls_from_the_environment(secure: Secure, fake: FakeAdapter, monkeypatch
         monkeypatch.setenv(f"KFADAPTER_{name}", str(value))
     for tls in (None, True):
         with Client(secure.target, tls=tls) as client:
-            assert client.get("train").name == "train"
+            assert client.pipelines.get("train").name == "train"
     with Client(secure.target, tls=False, timeout=5) as client, pytest.raises(CannotConnectError):
-        client.get("train")
+        client.pipelines.get("train")
 
 
 @pytest.mark.slow
@@ -250,7 +250,7 @@ def test_an_adapter_that_cannot_be_known(secure: Secure, fake: FakeAdapter) -> N
     }
     for cause, tls in wrong.items():
         with Client(secure.target, tls=tls, token=CANARY) as client, pytest.raises(CannotConnectError) as caught:
-            client.get("train")
+            client.pipelines.get("train")
         assert cause in caught.value.metadata["cause"]
     assert fake.calls == []
 
@@ -274,5 +274,5 @@ def test_files_that_cannot_be_used(secure: Secure, given: dict[str, str | None],
     (secure.folder / "encrypted.key").write_bytes(pair.encrypted_key)
     paths = {name: secure.folder / file if file else None for name, file in given.items()}
     with Client(secure.target, tls=secure.tls(**paths)) as client, pytest.raises(CredentialsError) as caught:
-        client.get("train")
+        client.pipelines.get("train")
     assert said in str(caught.value)

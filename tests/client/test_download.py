@@ -42,7 +42,7 @@ def _file(fake: FakeAdapter) -> None:
 def test_to_a_stream_with_progress(client: Client, fake: FakeAdapter) -> None:
     """The bytes go to the stream, which stays open; progress tells how many of how many."""
     target, told = io.BytesIO(), list[tuple[int, int | None]]()
-    receipt = client.download("train", to=target, progress=lambda done, total: told.append((done, total)))
+    receipt = client.pipelines.download("train", to=target, progress=lambda done, total: told.append((done, total)))
     assert (receipt, target.getvalue()) == (RECEIPT, DATA)
     assert told[-1] == (len(DATA), len(DATA))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -52,7 +52,7 @@ def test_to_a_stream_with_progress(client: Client, fake: FakeAdapter) -> None:
 def test_to_a_path(client: Client, tmp_path: Path) -> None:
     """The file has all bytes, nothing is beside it, and its permissions are those of any new file."""
     path = tmp_path / "파일.json"
-    assert client.download("train", to=path) == RECEIPT
+    assert client.pipelines.download("train", to=path) == RECEIPT
     assert path.read_bytes() == DATA
     (tmp_path / "usual").write_bytes(b"")
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
@@ -65,7 +65,7 @@ def test_a_file_that_is_there_is_replaced(client: Client, tmp_path: Path) -> Non
     path.write_bytes(b"old")
     path.chmod(0o640)
     link.symlink_to(path)
-    client.download("train", to=link)
+    client.pipelines.download("train", to=link)
     assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode), link.is_symlink()) == (DATA, 0o640, True)
 
 
@@ -76,7 +76,7 @@ def test_a_pipe_is_written_to(client: Client, tmp_path: Path) -> None:
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
     reader.start()
-    client.download("train", to=pipe)
+    client.pipelines.download("train", to=pipe)
     reader.join(30)
     assert read == [DATA]
     assert pipe.is_fifo()
@@ -98,7 +98,7 @@ def test_what_is_not_as_announced_is_an_error(
     path = tmp_path / "a"
     path.write_bytes(b"old")
     with pytest.raises(ChecksumMismatchError, match="download it again") as caught:
-        client.download("train", to=path)
+        client.pipelines.download("train", to=path)
     assert caught.value.metadata["actual_sha256"] == RECEIPT.sha256
     assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"old"]
 
@@ -109,7 +109,7 @@ def test_a_cut_stream_is_an_error(client: Client, fake: FakeAdapter, tmp_path: P
     fake.file = file
     fake.late_failures = [AWAY] * 9
     with pytest.raises(CannotConnectError):
-        client.download("train", to=tmp_path / "a")
+        client.pipelines.download("train", to=tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
     assert fake.calls == ["Download"] * (1 if file else 3)
 
@@ -118,7 +118,7 @@ def test_begun_anew_before_any_byte(client: Client, fake: FakeAdapter) -> None:
     """When the adapter goes away before bytes arrived, the download is tried again."""
     fake.failures = [DrainingError("shutting down")]
     target = io.BytesIO()
-    assert client.download("train", to=target) == RECEIPT
+    assert client.pipelines.download("train", to=target) == RECEIPT
     assert target.getvalue() == DATA
     assert fake.calls == ["Download"] * 2
 
@@ -126,10 +126,10 @@ def test_begun_anew_before_any_byte(client: Client, fake: FakeAdapter) -> None:
 def test_an_adapters_error_comes_as_its_class(client: Client, fake: FakeAdapter, tmp_path: Path) -> None:
     """Errors keep their class and reason, and leave no file."""
     with pytest.raises(VersionNotFoundError):
-        client.download("train", version_name="9", to=tmp_path / "a")
+        client.pipelines.download("train", version_name="9", to=tmp_path / "a")
     fake.failures = [KfpError("no JSON")]
     with pytest.raises(KfpError):
-        client.download("train", to=tmp_path / "a")
+        client.pipelines.download("train", to=tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,7 +142,7 @@ def test_a_stream_that_breaks_ends_the_call(client: Client, fake: FakeAdapter) -
 
     fake.hold.clear()
     with pytest.raises(OSError, match="No space"):
-        client.download("train", to=Full())
+        client.pipelines.download("train", to=Full())
     assert fake.download_ended.wait(30)
 
 
@@ -153,17 +153,17 @@ def test_an_interruption_leaves_no_file(client: Client, tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        client.download("train", to=tmp_path / "a", progress=interrupt)
+        client.pipelines.download("train", to=tmp_path / "a", progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_no_folder_to_write_to(client: Client, fake: FakeAdapter, tmp_path: Path) -> None:
     """Where the file cannot be made, its own name is told, and nothing is asked for."""
     with pytest.raises(FileNotFoundError) as caught:
-        client.download("train", to=tmp_path / "missing" / "a")
+        client.pipelines.download("train", to=tmp_path / "missing" / "a")
     assert caught.value.filename == str(tmp_path / "missing" / "a")
     with pytest.raises(IsADirectoryError):
-        client.download("train", to=tmp_path)
+        client.pipelines.download("train", to=tmp_path)
     assert fake.calls == []
 
 
@@ -173,5 +173,5 @@ def test_a_foreign_answer(client: Client, fake: FakeAdapter, file: bytes) -> Non
     fake.announces, fake.file = False, file
     target = io.BytesIO()
     with pytest.raises(CallFailedError, match="does not begin"):
-        client.download("train", to=target)
+        client.pipelines.download("train", to=target)
     assert target.getvalue() == b""

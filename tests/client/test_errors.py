@@ -33,7 +33,7 @@ def test_every_error_class_survives_the_wire(cls: type[AdapterError], client: Cl
     )
     fake.failures = [sent] * 5
     with pytest.raises(AdapterError) as caught:
-        client.get("x")
+        client.pipelines.get("x")
     got = caught.value
     assert type(got) is cls
     assert (got.message, got.metadata, got.violations) == (sent.message, sent.metadata, sent.violations)
@@ -47,7 +47,7 @@ def test_nobody_listening_is_cannot_connect() -> None:
         reserved.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{reserved.getsockname()[1]}"
         with Client(target) as client, pytest.raises(CannotConnectError, match=target) as caught:
-            client.get("x")
+            client.pipelines.get("x")
     assert "refused" in caught.value.metadata["cause"]
 
 
@@ -55,21 +55,21 @@ def test_silence_is_a_deadline_error(target: str, fake: FakeAdapter) -> None:
     """An adapter that does not answer within the client's own time is told from one whose KFP was too slow."""
     fake.hold.clear()
     with Client(target, timeout=0.05) as client, pytest.raises(DeadlineError):
-        client.get("x")
+        client.pipelines.get("x")
 
 
 def test_a_cancelled_call_is_cancelled(client: Client, fake: FakeAdapter) -> None:
     """A cancellation without details is the cancellation class, not a failure."""
     fake.failures = [bare_status(grpc.StatusCode.CANCELLED, "gone")]
     with pytest.raises(CallCancelledError):
-        client.get("x")
+        client.pipelines.get("x")
 
 
 def test_a_foreign_server_keeps_its_status(client: Client, fake: FakeAdapter) -> None:
     """A status without the adapter's details keeps its code and words, and the id that the call was sent with."""
     fake.failures = [bare_status(grpc.StatusCode.PERMISSION_DENIED, "mesh says no")]
     with pytest.raises(CallFailedError, match="mesh says no") as caught:
-        client.get("x")
+        client.pipelines.get("x")
     assert caught.value.status is grpc.StatusCode.PERMISSION_DENIED
     assert caught.value.request_id == fake.call_metadata["x-request-id"]
 
@@ -83,7 +83,7 @@ def test_a_reason_of_the_future_is_told(client: Client, fake: FakeAdapter) -> No
 
     fake.failures = [TomorrowError("wrong moon")]
     with pytest.raises(CallFailedError, match=r"wrong moon \(MOON_PHASE\)") as caught:
-        client.get("x")
+        client.pipelines.get("x")
     assert caught.value.status is grpc.StatusCode.FAILED_PRECONDITION
 
 
@@ -92,14 +92,14 @@ def test_garbled_details_do_not_hide_the_failure(client: Client, fake: FakeAdapt
     trailers = (("grpc-status-details-bin", b"\xff\xff\xff"),)
     fake.failures = [bare_status(grpc.StatusCode.NOT_FOUND, "no such thing", trailers)]
     with pytest.raises(CallFailedError, match="no such thing"):
-        client.get("x")
+        client.pipelines.get("x")
 
 
 def test_reads_are_repeated_while_the_adapter_is_away(client: Client, fake: FakeAdapter) -> None:
     """A read that meets UNAVAILABLE is tried again by itself and then succeeds."""
     fake.add("train")
     fake.failures = [wire_status(KfpUnavailableError("KFP is away"))] * 2
-    assert client.get("train").name == "train"
+    assert client.pipelines.get("train").name == "train"
     assert fake.calls == ["Get"] * 3
 
 
@@ -108,12 +108,12 @@ def test_deletions_are_not_repeated(client: Client, fake: FakeAdapter) -> None:
     fake.add("train")
     fake.failures = [KfpUnavailableError("KFP is away")]
     with pytest.raises(KfpUnavailableError):
-        client.delete("train")
+        client.pipelines.delete("train")
     assert fake.calls == ["Delete"]
 
 
 def test_name_and_id_at_once_are_refused(client: Client, fake: FakeAdapter) -> None:
     """Both a name and an id would lose one of them on the wire, so nothing is sent."""
     with pytest.raises(InvalidFieldError):
-        client.get("train", pipeline_id="1")
+        client.pipelines.get("train", pipeline_id="1")
     assert fake.calls == []

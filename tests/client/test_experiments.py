@@ -106,7 +106,7 @@ AVAILABLE = Experiment(ID, "실험", "d", MADE, None, StorageState.AVAILABLE, "t
 
 def test_create(client: Client, fake: FakeExperiments) -> None:
     """All arguments are sent, the answer is typed, and the deadline is that of a write."""
-    assert client.create_experiment("실험", description="d", allow_existing=True) == AVAILABLE
+    assert client.experiments.create("실험", description="d", allow_existing=True) == AVAILABLE
     assert fake.requests == [
         pb.CreateExperimentRequest(name="실험", description="d", allow_existing=True, namespace="team-a")
     ]
@@ -115,20 +115,20 @@ def test_create(client: Client, fake: FakeExperiments) -> None:
 
 def test_get(client: Client, fake: FakeExperiments) -> None:
     """By name or by id, not both; an ambiguous name is its own class."""
-    assert client.get_experiment("실험") == client.get_experiment(experiment_id=ID) == AVAILABLE
+    assert client.experiments.get("실험") == client.experiments.get(experiment_id=ID) == AVAILABLE
     assert fake.requests == [
         pb.GetExperimentRequest(name="실험", namespace="team-a"),
         pb.GetExperimentRequest(experiment_id=ID, namespace="team-a"),
     ]
-    with pytest.raises(InvalidFieldError, match="only one of name and experiment_id"):
-        client.get_experiment("실험", experiment_id=ID)
+    with pytest.raises(InvalidFieldError, match="only one of experiment_id and name"):
+        client.experiments.get("실험", experiment_id=ID)
     with pytest.raises(AmbiguousNameError, match="two of them"):
-        client.get_experiment("two")
+        client.experiments.get("two")
 
 
 def test_list_goes_on_to_the_end(client: Client, fake: FakeExperiments) -> None:
     """Page after page is asked for, with the same filters."""
-    assert list(client.list_experiments(name_contains="실", archived=True, order_by="name", page_size=1)) == [
+    assert list(client.experiments.list(name_contains="실", archived=True, order_by="name", page_size=1)) == [
         AVAILABLE,
         AVAILABLE,
     ]
@@ -147,7 +147,7 @@ def test_list_goes_on_to_the_end(client: Client, fake: FakeExperiments) -> None:
 
 def test_what_changes_is_told(client: Client) -> None:
     """Archiving returns the experiment as it is then; deleting says whether there was one."""
-    assert client.archive_experiment(ID).storage_state is StorageState.ARCHIVED
-    assert client.unarchive_experiment(ID).storage_state is StorageState.AVAILABLE
-    assert client.delete_experiment(ID)
-    assert not client.delete_experiment(ID, allow_missing=True)
+    assert client.experiments.archive(ID).storage_state is StorageState.ARCHIVED
+    assert client.experiments.unarchive(ID).storage_state is StorageState.AVAILABLE
+    assert client.experiments.delete(ID)
+    assert not client.experiments.delete(ID, allow_missing=True)

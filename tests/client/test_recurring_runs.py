@@ -108,7 +108,7 @@ def _asked(fake: FakeRecurringRuns) -> list[object]:
 
 def test_create(client: Client, fake: FakeRecurringRuns) -> None:
     """All arguments are sent; in the answer, whole numbers are ints again."""
-    made = client.create_recurring_run(
+    made = client.recurring_runs.create(
         "학습",
         version_name="2",
         experiment_id=ID,
@@ -144,7 +144,7 @@ def test_an_interval(client: Client, fake: FakeRecurringRuns) -> None:
     """It comes back as it was sent."""
     schedule = IntervalSchedule(timedelta(days=1, seconds=30), end_at=MADE)
     fake.item = RecurringRun(ID, schedule=schedule)
-    assert client.create_recurring_run(pipeline_id=ID, schedule=schedule) == RecurringRun(ID, schedule=schedule)
+    assert client.recurring_runs.create(pipeline_id=ID, schedule=schedule) == RecurringRun(ID, schedule=schedule)
     assert _asked(fake) == [
         {
             "pipeline_id": ID,
@@ -159,18 +159,18 @@ def test_what_the_wire_cannot_hold(client: Client, fake: FakeRecurringRuns) -> N
     """Two names for one thing and times out of range are refused before anything is sent."""
     daily = CronSchedule("@daily")
     early = CronSchedule("@daily", datetime.min.replace(tzinfo=timezone(timedelta(hours=9))))
-    with pytest.raises(InvalidFieldError, match="only one of pipeline_name and pipeline_id"):
-        client.create_recurring_run("x", pipeline_id=ID, schedule=daily)
-    with pytest.raises(InvalidFieldError, match="only one of experiment_name and experiment_id"):
-        client.list_recurring_runs_page(experiment_name="x", experiment_id=ID)
+    with pytest.raises(InvalidFieldError, match="only one of pipeline_id and pipeline_name"):
+        client.recurring_runs.create("x", pipeline_id=ID, schedule=daily)
+    with pytest.raises(InvalidFieldError, match="only one of experiment_id and experiment_name"):
+        client.recurring_runs.list(experiment_name="x", experiment_id=ID).page()
     with pytest.raises(InvalidFieldError, match="start_at"):
-        client.create_recurring_run("x", schedule=early)
+        client.recurring_runs.create("x", schedule=early)
     assert fake.requests == []
 
 
 def test_list_goes_on_to_the_end(client: Client, fake: FakeRecurringRuns) -> None:
     """Page after page is asked for, with the same filters."""
-    listed = client.list_recurring_runs(experiment_name="실험", order_by="display_name", page_size=1)
+    listed = client.recurring_runs.list(experiment_name="실험", order_by="display_name", page_size=1)
     assert list(listed) == [RECURRING, RECURRING]
     wanted = {"page_size": 1, "order_by": "display_name", "experiment_name": "실험", "namespace": "team-a"}
     assert _asked(fake) == [wanted, {**wanted, "page_token": "more"}]
@@ -178,9 +178,9 @@ def test_list_goes_on_to_the_end(client: Client, fake: FakeRecurringRuns) -> Non
 
 def test_what_is_named_by_id(client: Client, fake: FakeRecurringRuns) -> None:
     """Get, Enable and Disable return the recurring run; Delete says whether there was one."""
-    assert client.get_recurring_run(ID) == client.enable_recurring_run(ID) == client.disable_recurring_run(ID)
-    assert client.delete_recurring_run(ID)
-    assert not client.delete_recurring_run(ID, allow_missing=True)
+    assert client.recurring_runs.get(ID) == client.recurring_runs.enable(ID) == client.recurring_runs.disable(ID)
+    assert client.recurring_runs.delete(ID)
+    assert not client.recurring_runs.delete(ID, allow_missing=True)
     assert [type(request).__name__ for request in fake.requests] == [
         "GetRecurringRunRequest",
         "EnableRecurringRunRequest",
@@ -193,4 +193,4 @@ def test_what_is_named_by_id(client: Client, fake: FakeRecurringRuns) -> None:
 def test_one_without_schedule(client: Client, fake: FakeRecurringRuns) -> None:
     """KFP keeps such; the client says None."""
     fake.item = RecurringRun(ID)
-    assert client.get_recurring_run(ID).schedule is None
+    assert client.recurring_runs.get(ID).schedule is None

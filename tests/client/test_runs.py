@@ -129,7 +129,7 @@ def client(fake: FakeRuns) -> Iterator[Client]:
 
 def test_everything_is_sent(client: Client, fake: FakeRuns) -> None:
     """Each argument has its place in the request; tuples are lists."""
-    client.create_run(
+    client.runs.create(
         pipeline_id=ID,
         version_name="2",
         experiment_name="실험",
@@ -162,9 +162,9 @@ def test_everything_is_sent(client: Client, fake: FakeRuns) -> None:
 
 def test_a_request_id_is_made(client: Client, fake: FakeRuns) -> None:
     """A new one for each call, but none for a check."""
-    client.create_run("p")
-    client.create_run("p")
-    client.create_run("p", validate_only=True)
+    client.runs.create("p")
+    client.runs.create("p")
+    client.runs.create("p", validate_only=True)
     ids = [request.request_id for request in fake.requests if isinstance(request, pb.CreateRunRequest)]
     assert len(set(ids)) == 3
     assert ids[2] == ""
@@ -174,12 +174,12 @@ def test_a_request_id_is_made(client: Client, fake: FakeRuns) -> None:
 def test_an_unknown_outcome_is_repeated_under_the_same_request_id(client: Client, fake: FakeRuns) -> None:
     """Twice at most."""
     fake.failures = [KfpUnavailableError("away", retry_after=0.0) for _ in range(2)]
-    assert client.create_run("p").run_id == ID
+    assert client.runs.create("p").run_id == ID
     assert len({str(request) for request in fake.requests}) == 1
     assert len(fake.requests) == 3
     fake.failures = [KfpUnavailableError("away", retry_after=0.0) for _ in range(3)]
     with pytest.raises(KfpUnavailableError):
-        client.create_run("p")
+        client.runs.create("p")
     assert len(fake.requests) == 6
 
 
@@ -187,14 +187,14 @@ def test_other_failures_are_not_repeated(client: Client, fake: FakeRuns) -> None
     """What KFP refuses, it refuses."""
     fake.failures = [KfpError("boom")]
     with pytest.raises(KfpError):
-        client.create_run("p")
+        client.runs.create("p")
     assert len(fake.requests) == 1
 
 
 def test_all_pages(client: Client, fake: FakeRuns) -> None:
     """A listing asks for page after page with the same filter."""
     states = (state for state in (RunState.FAILED,))
-    found = client.list_runs(
+    found = client.runs.list(
         experiment_id=ID,
         states=states,
         created_after=AT,
@@ -229,10 +229,10 @@ def test_all_pages(client: Client, fake: FakeRuns) -> None:
 
 def test_calls_about_one_run(client: Client, fake: FakeRuns) -> None:
     """Each asks its own RPC for the run."""
-    for call in (client.retry_run, client.archive_run, client.unarchive_run):
+    for call in (client.runs.retry, client.runs.archive, client.runs.unarchive):
         assert call(ID).run_id == ID
-    assert client.delete_run(ID) is True
-    assert client.delete_run(ID, allow_missing=True) is False
+    assert client.runs.delete(ID) is True
+    assert client.runs.delete(ID, allow_missing=True) is False
     kinds = [type(request).__name__ for request in fake.requests]
     verbs = ("Retry", "Archive", "Unarchive", "Delete", "Delete")
     assert kinds == [f"{verb}RunRequest" for verb in verbs]
@@ -240,10 +240,10 @@ def test_calls_about_one_run(client: Client, fake: FakeRuns) -> None:
 
 def test_a_wait_has_time(client: Client, fake: FakeRuns) -> None:
     """The deadline leaves room for it."""
-    client.terminate_run(ID, wait=600)
+    client.runs.terminate(ID, wait=600)
     assert fake.asked == {"run_id": ID, "wait": "600s"}
     assert fake.seconds > 600
-    client.terminate_run(ID)
+    client.runs.terminate(ID)
     assert fake.asked == {"run_id": ID}
 
 
@@ -258,7 +258,7 @@ def test_a_wait_has_time(client: Client, fake: FakeRuns) -> None:
 def test_only_one_name_of_a_thing(client: Client, fake: FakeRuns, given: dict[str, str]) -> None:
     """INVALID_FIELD, before anything is sent."""
     with pytest.raises(InvalidFieldError):
-        client.create_run(**given)  # type: ignore[arg-type]
+        client.runs.create(**given)  # type: ignore[arg-type]
     assert fake.requests == []
 
 
@@ -266,11 +266,11 @@ def test_only_one_name_of_a_thing(client: Client, fake: FakeRuns, given: dict[st
 def test_what_is_no_json(client: Client, fake: FakeRuns, value: object) -> None:
     """PARAMETER_TYPE, which names the parameter, before anything is sent."""
     with pytest.raises(ParameterTypeError, match=r"parameters\.x"):
-        client.create_run("p", parameters={"x": value})  # type: ignore[dict-item]
+        client.runs.create("p", parameters={"x": value})  # type: ignore[dict-item]
     assert fake.requests == []
 
 
 def test_the_id_of_a_run(client: Client) -> None:
     """It follows from the request id and the namespace."""
-    assert client.run_id_for("r") == run_id_for("r", "team-a")
-    assert client.run_id_for("r", namespace="team-b") == run_id_for("r", "team-b")
+    assert client.runs.id_for("r") == run_id_for("r", "team-a")
+    assert client.runs.id_for("r", namespace="team-b") == run_id_for("r", "team-b")

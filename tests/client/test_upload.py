@@ -43,7 +43,7 @@ def uploads(fake: FakeAdapter) -> list[pb.UploadPipelineMetadata]:
 def test_a_file_is_announced_and_streamed(client: Client, fake: FakeAdapter, file: Path) -> None:
     """Size and checksum go before, then the bytes in chunks; the receipt tells what arrived."""
     told: list[tuple[int, int | None]] = []
-    receipt = client.upload(
+    receipt = client.pipelines.upload(
         file,
         name="train",
         version_name="v1",
@@ -68,9 +68,9 @@ def test_a_file_is_announced_and_streamed(client: Client, fake: FakeAdapter, fil
 
 def test_every_upload_has_an_id_of_its_own(client: Client, fake: FakeAdapter, file: Path) -> None:
     """Two uploads are two requests; an id that was given is kept."""
-    client.upload(file, name="train")
-    client.upload(str(file), name="train")
-    client.upload(file, name="train", request_id="mine")
+    client.pipelines.upload(file, name="train")
+    client.pipelines.upload(str(file), name="train")
+    client.pipelines.upload(file, name="train", request_id="mine")
     first, second, third = (sent.request_id for sent in uploads(fake))
     assert first
     assert first != second
@@ -81,7 +81,7 @@ def test_a_stream_is_sent_as_it_comes(client: Client, fake: FakeAdapter) -> None
     """Of a stream nothing is announced, its total is unknown, and it stays open."""
     stream = io.BytesIO(BODY)
     told: list[int | None] = []
-    receipt = client.upload(stream, name="train", progress=lambda _, total: told.append(total))
+    receipt = client.pipelines.upload(stream, name="train", progress=lambda _, total: told.append(total))
     (sent,) = uploads(fake)
     assert (sent.HasField("total_bytes"), sent.sha256) == (False, "")
     assert receipt.sha256 == hashlib.sha256(BODY).hexdigest()
@@ -90,7 +90,7 @@ def test_a_stream_is_sent_as_it_comes(client: Client, fake: FakeAdapter) -> None
 
 def test_an_upload_may_take_longer_the_larger_it_is(client: Client, fake: FakeAdapter, file: Path) -> None:
     """The deadline grows with the size, as in the contract."""
-    client.upload(file, name="train")
+    client.pipelines.upload(file, name="train")
     wanted = upload_seconds(len(BODY))
     assert fake.time_remaining is not None
     assert wanted - 5 < fake.time_remaining <= wanted + 3
@@ -102,7 +102,7 @@ def test_a_file_is_sent_again_under_the_same_id(
 ) -> None:
     """An upload of unknown outcome is repeated with the same request id and all of its bytes."""
     fake.failures = [error("away", retry_after=0.01)] * 2
-    receipt = client.upload(file, name="train")
+    receipt = client.pipelines.upload(file, name="train")
     assert receipt.size == len(BODY)
     assert [sent.request_id for sent in uploads(fake)] == [receipt.request_id] * 3
 
@@ -111,7 +111,7 @@ def test_a_file_is_not_sent_for_ever(client: Client, fake: FakeAdapter, file: Pa
     """After two repetitions the error is told."""
     fake.failures = [KfpUnavailableError("away", retry_after=0.01)] * 5
     with pytest.raises(KfpUnavailableError):
-        client.upload(file, name="train")
+        client.pipelines.upload(file, name="train")
     assert fake.calls == ["Upload"] * 3
 
 
@@ -122,7 +122,7 @@ def test_what_repetition_cannot_mend_is_not_repeated(
     """A refusal, and a KFP that takes too long, end the upload at once."""
     fake.failures = [error("no")]
     with pytest.raises(error):
-        client.upload(file, name="train")
+        client.pipelines.upload(file, name="train")
     assert fake.calls == ["Upload"]
 
 
@@ -130,14 +130,14 @@ def test_a_stream_is_not_repeated(client: Client, fake: FakeAdapter) -> None:
     """A stream cannot be read twice, so its failure is told."""
     fake.failures = [DrainingError("bye", retry_after=0.01)]
     with pytest.raises(DrainingError):
-        client.upload(io.BytesIO(BODY), name="train")
+        client.pipelines.upload(io.BytesIO(BODY), name="train")
     assert fake.calls == ["Upload"]
 
 
 def test_a_missing_file_is_an_os_error(client: Client, fake: FakeAdapter, tmp_path: Path) -> None:
     """Nothing is sent for a file that is not there."""
     with pytest.raises(FileNotFoundError):
-        client.upload(tmp_path / "absent.yaml", name="train")
+        client.pipelines.upload(tmp_path / "absent.yaml", name="train")
     assert fake.calls == []
 
 
@@ -150,7 +150,7 @@ def test_a_failing_stream_tells_its_own_error(client: Client) -> None:
             raise OSError(message)
 
     with pytest.raises(OSError, match="no 262144 bytes any more"):
-        client.upload(Torn(), name="train")
+        client.pipelines.upload(Torn(), name="train")
 
 
 def test_a_progress_callback_can_end_the_upload(client: Client, file: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_progress_callback_can_end_the_upload(client: Client, file: Path) -> N
         raise InterruptedError(message)
 
     with pytest.raises(InterruptedError, match="enough after 262144"):
-        client.upload(file, name="train", progress=stop)
+        client.pipelines.upload(file, name="train", progress=stop)
 
 
 def test_a_stopped_stream_reads_no_more() -> None:
@@ -178,4 +178,4 @@ def test_a_stopped_stream_reads_no_more() -> None:
 def test_no_server_is_told_after_a_few_tries(file: Path) -> None:
     """Where nobody listens the upload ends with that, soon."""
     with Client("127.0.0.1:1") as client, pytest.raises(CannotConnectError):
-        client.upload(file, name="train")
+        client.pipelines.upload(file, name="train")

@@ -110,7 +110,7 @@ def test_events(client: Client, fake: FakeWatches) -> None:
     gone = pb.RunEvent(gone=pb.RunGone(run_id="b"))
     beat = pb.RunEvent(heartbeat=pb.Heartbeat(kfp_reachable=False))
     fake.telling = [([changed("a", pb.RUN_STATE_RUNNING), gone, beat, pb.RunEvent()], None)]
-    events = list(client.watch_runs(["a", "b"], tasks=True, known_etags={"a": "old"}))
+    events = list(client.runs.watch(["a", "b"], tasks=True, known_etags={"a": "old"}))
     assert [type(event) for event in events] == [RunChanged, RunGone, Heartbeat]
     assert isinstance(events[0], RunChanged)
     assert (events[0].run.state, events[0].observed_at) == (RunState.RUNNING, AT)
@@ -128,7 +128,7 @@ def test_comes_back(client: Client, fake: FakeWatches) -> None:
         ([], draining()),
         ([changed("a", pb.RUN_STATE_SUCCEEDED, "a2")], None),
     ]
-    assert len(list(client.watch_runs(["a", "b", "c"]))) == 3
+    assert len(list(client.runs.watch(["a", "b", "c"]))) == 3
     assert [list(asked.runs.run_ids) for asked in fake.watched] == [["a", "b", "c"], ["a", "c"], ["a", "c"]]
     assert [dict(asked.known_etags) for asked in fake.watched] == [{}, {"a": "a1"}, {"a": "a1"}]
 
@@ -136,7 +136,7 @@ def test_comes_back(client: Client, fake: FakeWatches) -> None:
 def test_nothing_left_to_come_back_for(client: Client, fake: FakeWatches) -> None:
     """When all runs are gone, the watch ends though it was cut off."""
     fake.telling = [([pb.RunEvent(gone=pb.RunGone(run_id="a"))], draining())]
-    assert len(list(client.watch_runs("a"))) == 1
+    assert len(list(client.runs.watch("a"))) == 1
     assert len(fake.watched) == 1
 
 
@@ -144,7 +144,7 @@ def test_gives_up(client: Client, fake: FakeWatches) -> None:
     """A watch that is in vain ten times in a row fails with the last error; what is told begins the count anew."""
     told = ([changed("a", pb.RUN_STATE_RUNNING)], OverloadedError("full"))
     fake.telling = [([], draining())] * 9 + [told] + [([], draining())] * 9
-    events = client.watch_runs("a")
+    events = client.runs.watch("a")
     next(events)
     with pytest.raises(DrainingError):
         next(events)
@@ -155,14 +155,14 @@ def test_a_watch_without_news_was_not_in_vain(client: Client, fake: FakeWatches)
     """However often adapters are restarted while nothing happens, a watch that each of them opened comes back."""
     fake.opens = True
     fake.telling = [([], draining())] * 25 + [([changed("a", pb.RUN_STATE_SUCCEEDED)], None)]
-    assert len(list(client.watch_runs("a"))) == 1
+    assert len(list(client.runs.watch("a"))) == 1
 
 
 def test_other_errors_end_it(client: Client, fake: FakeWatches) -> None:
     """An error that does not pass ends the watch at once."""
     fake.telling = [([], InvalidFieldError.of("runs.run_ids", "too many"))]
     with pytest.raises(InvalidFieldError):
-        list(client.watch_runs("a"))
+        list(client.runs.watch("a"))
     assert len(fake.watched) == 1
 
 
@@ -178,7 +178,7 @@ def test_filter(client: Client, fake: FakeWatches) -> None:
         archived=True,
     )
     fake.telling = [(many, draining()), ([], None)]
-    assert len(list(client.watch_runs(where=where))) == 1100
+    assert len(list(client.runs.watch(where=where))) == 1100
     asked = fake.watched[1].filter
     assert (asked.experiment_name, list(asked.states), dict(asked.labels), list(asked.label_keys)) == (
         "실험",
@@ -197,7 +197,7 @@ def test_filter(client: Client, fake: FakeWatches) -> None:
 def test_what_to_watch(client: Client, arguments: dict[str, object]) -> None:
     """Neither ids nor a filter, or both, are refused before the adapter is asked."""
     with pytest.raises(InvalidFieldError):
-        client.watch_runs(**arguments)  # type: ignore[arg-type]
+        client.runs.watch(**arguments)  # type: ignore[arg-type]
 
 
 def test_wait(client: Client, fake: FakeWatches) -> None:
@@ -206,35 +206,35 @@ def test_wait(client: Client, fake: FakeWatches) -> None:
         ([changed("a", pb.RUN_STATE_RUNNING)], draining()),
         ([changed("a", pb.RUN_STATE_FAILED)], None),
     ]
-    assert client.wait_run("a").state is RunState.FAILED
+    assert client.runs.wait("a").state is RunState.FAILED
 
 
 def test_wait_for_a_run_that_goes(client: Client, fake: FakeWatches) -> None:
     """Waiting for a run that is not there, or goes, is an error that says so."""
     fake.telling = [([pb.RunEvent(gone=pb.RunGone(run_id="a"))], None)]
     with pytest.raises(RunNotFoundError, match="a"):
-        client.wait_run("a")
+        client.runs.wait("a")
 
 
 def test_wait_has_a_limit(client: Client, fake: FakeWatches, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting ends when its time is over, also while the adapter is away."""
     fake.telling = [([], draining())] * 5
     with pytest.raises(DeadlineError, match="run a was not over within 0 s; its state is unknown yet, and it goes on"):
-        client.wait_run("a", timeout=0)
+        client.runs.wait("a", timeout=0)
     for name in ("_FIRST_PAUSE_SECONDS", "_LONGEST_PAUSE_SECONDS"):
         monkeypatch.setattr(watch_module, name, 1000.0)
     with pytest.raises(DeadlineError, match="shutting down"):
-        client.wait_run("a", timeout=60)
+        client.runs.wait("a", timeout=60)
 
 
 def test_logs(client: Client, fake: FakeWatches) -> None:
     """A log comes in pieces; following it has no deadline, reading it has the timeout that was set."""
-    assert b"".join(client.read_logs("a", "t")) == b"one two"
-    assert b"".join(client.read_logs("a", "t", follow=True)) == b"one two"
+    assert b"".join(client.runs.read_logs("a", "t")) == b"one two"
+    assert b"".join(client.runs.read_logs("a", "t", follow=True)) == b"one two"
     notes: list[str] = []
-    pieces = client.read_logs("a", "t", attempt=2, iteration_index=3, on_note=notes.append)
+    pieces = client.runs.read_logs("a", "t", attempt=2, iteration_index=3, on_note=notes.append)
     assert (list(pieces), notes) == ([b"one ", b"two"], ["attempt 2, iteration 3"])
     reading, following, _ = (seconds or 1e10 for seconds in fake.deadlines)
     assert reading < 1000 < following
     with pytest.raises(TaskNotFoundError):
-        list(client.read_logs("a", "nobody"))
+        list(client.runs.read_logs("a", "nobody"))

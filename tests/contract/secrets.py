@@ -14,12 +14,11 @@ from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf import descriptor_pool, message_factory
 from tests.contract.running import eventually
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers
 
 from kfadapter.v1 import pipeline_pb2, recurring_run_pb2, run_pb2
-from kfadapter_grpc.methods import METHOD_OF_REQUEST, METHODS
+from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -163,7 +162,7 @@ class Stage:
         return grpc.insecure_channel(self.address, (*options, ("grpc.use_local_subchannel_pool", 1)))
 
     def _call(self, channel: grpc.Channel, requests: Sequence[Message], metadata: Metadata) -> None:
-        method = METHOD_OF_REQUEST[requests[0].DESCRIPTOR.full_name]
+        method = METHOD_OF_REQUEST[requests[0].DESCRIPTOR.name]
         named: Metadata = () if any(key == "x-request-id" for key, _ in metadata) else (_name(),)
         self._send(channel, method, [one.SerializeToString() for one in requests], (*metadata, *named))
 
@@ -205,7 +204,7 @@ def upload(content: bytes, description: str = "") -> tuple[Message, Message]:
 
 
 _SPECIAL: dict[str, Sequence[Message]] = {
-    call[0].DESCRIPTOR.full_name: call
+    call[0].DESCRIPTOR.name: call
     for call in (
         upload(b"schemaVersion: 2.1.0\n"),
         [run_pb2.WatchRunsRequest(runs=run_pb2.RunIds(run_ids=[ID]))],
@@ -220,8 +219,8 @@ _SPECIAL: dict[str, Sequence[Message]] = {
 
 def _filled(name: str) -> Message:
     """A message with a text in every field that names something; in one of those that exclude each other."""
-    descriptor = descriptor_pool.Default().FindMessageTypeByName(name)
-    message = message_factory.GetMessageClass(descriptor)()
+    message = MESSAGES[METHOD_OF_REQUEST[name].path][0]()
+    descriptor = message.DESCRIPTOR
     chosen: set[str] = set()
     for one in descriptor.fields:
         group = one.containing_oneof.name if one.containing_oneof else one.name

@@ -22,7 +22,7 @@ def named(name: str) -> Scripted:
 
 def names(client: Client, calls: int = 20) -> set[str]:
     """Makes calls, and tells who answered."""
-    return {client.get("x").name for _ in range(calls)}
+    return {client.pipelines.get("x").name for _ in range(calls)}
 
 
 def test_adapters_behind_one_name_take_turns(serve: Serve) -> None:
@@ -64,4 +64,4 @@ def test_an_adapter_that_does_not_serve_is_named(serve: Serve) -> None:
     with Client(running.server.address) as client:
         assert client.health() is HealthStatus.NOT_SERVING
         with pytest.raises(CannotConnectError, match="says that it does not serve"):
-            client.get("x")
+            client.pipelines.get("x")

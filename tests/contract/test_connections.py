@@ -100,7 +100,7 @@ def test_callers_connect_anew_and_no_call_fails(serve: Serve, shorten: Shorten) 
     with Client(serve(Scripted(get=get)).server.address) as client:
         end = time.monotonic() + WAIT_SECONDS
         while len(peers) < 5:
-            client.get("x")
+            client.pipelines.get("x")
             assert time.monotonic() < end
 
 
@@ -115,7 +115,7 @@ def test_a_call_outlives_the_age_of_its_connection(serve: Serve, shorten: Shorte
     shorten({AGE: 200})
     address = serve(Scripted(get=get)).server.address
     with Client(address, timeout=WAIT_SECONDS) as client, ThreadPoolExecutor(1) as threads:
-        under_way = threads.submit(client.get, "x")
+        under_way = threads.submit(client.pipelines.get, "x")
         gate.await_call()
         with connected(
             address
@@ -199,4 +199,4 @@ def test_the_client_gives_up_a_server_that_does_not_answer(monkeypatch: pytest.M
         threads.submit(serve_in_silence, listener)
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with Client(address, timeout=WAIT_SECONDS) as client, pytest.raises(CannotConnectError):
-            client.upload(io.BytesIO(b"x"), name="x")  # which is not repeated: a stream cannot be read again
+            client.pipelines.upload(io.BytesIO(b"x"), name="x")  # which is not repeated: a stream cannot be read again

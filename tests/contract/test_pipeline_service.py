@@ -366,6 +366,6 @@ def test_a_kfp_that_is_away_is_not_asked_again_and_again(serve: Serve) -> None:
         backend = connect(kfp.url)
         running = serve(PipelineServicer(backend.pipelines, UploadLimits()))
         with Client(running.server.address) as client, pytest.raises(errors.KfpUnavailableError):
-            client.get("x")
+            client.pipelines.get("x")
         assert len(kfp.requests) == 3
         backend.close()

@@ -189,35 +189,35 @@ def test_tokens_belong_to_their_filter(stub: RunServiceStub, kfp: RunsKfp) -> No
 
 def test_the_client_library(client: Client, kfp: RunsKfp) -> None:
     """The same with typed results; the id of a run is known before it is started."""
-    beforehand = client.run_id_for("nightly")
-    checked = client.create_run(NAME, parameters={"s": "x", "i": 3}, request_id="nightly", validate_only=True)
+    beforehand = client.runs.id_for("nightly")
+    checked = client.runs.create(NAME, parameters={"s": "x", "i": 3}, request_id="nightly", validate_only=True)
     assert (checked.run_id, checked.state, kfp.runs) == (beforehand, RunState.UNKNOWN, {})
-    run = client.create_run(NAME, parameters={"s": "x", "i": 3}, request_id="nightly", labels={"a": "b"})
+    run = client.runs.create(NAME, parameters={"s": "x", "i": 3}, request_id="nightly", labels={"a": "b"})
     assert (run.run_id, run.parameters) == (beforehand, {"s": "x", "i": 3})
-    assert client.get_run(run.run_id).pipeline_name == NAME
-    assert client.get_run(run.run_id, view=View.BASIC) == run
-    assert [one.run_id for one in client.list_runs(labels={"a": "b"}, page_size=1)] == [run.run_id]
-    assert [one.run_id for one in client.list_runs(label_keys=["a"])] == [run.run_id]
-    assert list(client.list_runs(label_keys=["b"])) == []
+    assert client.runs.get(run.run_id).pipeline_name == NAME
+    assert client.runs.get(run.run_id, view=View.BASIC) == run
+    assert [one.run_id for one in client.runs.list(labels={"a": "b"}, page_size=1)] == [run.run_id]
+    assert [one.run_id for one in client.runs.list(label_keys=["a"])] == [run.run_id]
+    assert list(client.runs.list(label_keys=["b"])) == []
     with pytest.raises(RequestIdReusedError):
-        client.create_run(NAME, parameters={"s": "y"}, request_id="nightly")
-    assert client.terminate_run(run.run_id, wait=0.1).state is RunState.CANCELING
+        client.runs.create(NAME, parameters={"s": "y"}, request_id="nightly")
+    assert client.runs.terminate(run.run_id, wait=0.1).state is RunState.CANCELING
     kfp.runs[run.run_id].update(state="FAILED", run_details={"task_details": [FAILED_TASK]})
-    failed = client.get_run(run.run_id)
+    failed = client.runs.get(run.run_id)
     assert failed.error == "task 'train' failed: boom"
     assert [task.error for task in failed.tasks] == ["boom"]
-    assert client.retry_run(run.run_id).state is RunState.RUNNING
-    assert client.archive_run(run.run_id).storage_state.value == "ARCHIVED"
-    assert client.unarchive_run(run.run_id).storage_state.value == "AVAILABLE"
-    assert client.delete_run(run.run_id)
-    assert not client.delete_run(run.run_id, allow_missing=True)
+    assert client.runs.retry(run.run_id).state is RunState.RUNNING
+    assert client.runs.archive(run.run_id).storage_state.value == "ARCHIVED"
+    assert client.runs.unarchive(run.run_id).storage_state.value == "AVAILABLE"
+    assert client.runs.delete(run.run_id)
+    assert not client.runs.delete(run.run_id, allow_missing=True)
 
 
 def test_a_version_without_caching(client: Client, kfp: RunsKfp) -> None:
     """The run is found by its version all the same."""
-    run = client.create_run(NAME, version_name="1", parameters={"s": "x"}, caching=False)
+    run = client.runs.create(NAME, version_name="1", parameters={"s": "x"}, caching=False)
     kfp.add()
-    assert [one.run_id for one in client.list_runs(pipeline_version_id=OLDER)] == [run.run_id]
+    assert [one.run_id for one in client.runs.list(pipeline_version_id=OLDER)] == [run.run_id]
 
 
 @pytest.mark.slow
@@ -225,6 +225,6 @@ def test_ten_clients_at_once_and_a_broken_line(client: Client, kfp: RunsKfp) -> 
     """One run, whatever becomes of the first answers."""
     kfp.faults = [Fault(stored=False, behaviour=resets()), Fault(stored=True, behaviour=resets())]
     with ThreadPoolExecutor(10) as pool:
-        calls = [pool.submit(client.create_run, NAME, parameters={"s": "x"}, request_id="r") for _ in range(10)]
+        calls = [pool.submit(client.runs.create, NAME, parameters={"s": "x"}, request_id="r") for _ in range(10)]
         assert {one.result().run_id for one in calls} == {run_id_for("r")}
     assert list(kfp.runs) == [run_id_for("r")]

@@ -226,7 +226,7 @@ def test_adapter_restarted_in_the_middle(adapter: Adapter, serve: Serve) -> None
     """The client library goes on where the adapter that it watched through shut down, and tells nothing twice."""
     run_id = a_run(adapter.kfp.caller)
     with Client(adapter.server.address) as client:
-        events = client.watch_runs(run_id)
+        events = client.runs.watch(run_id)
         assert _state(next(events)) == "PENDING"
         adapter.watches.drain()
         adapter.server.stop()

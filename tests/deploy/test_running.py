@@ -37,7 +37,7 @@ def test_single_user(tmp_path: Path, embedded_url: str, kustomize: None) -> None
     installed = installation("single-user")
     with serving(installed, tmp_path, embedded_url) as (process, target):
         with Client(target) as client:
-            assert "Default" in {one.name for one in client.list_experiments()}
+            assert "Default" in {one.name for one in client.experiments.list()}
         process.terminate()
         assert process.wait(SECONDS) == 0
 
@@ -52,9 +52,9 @@ def test_with_tls(name: str, tmp_path: Path, embedded_url: str, kustomize: None)
     tls = Tls(ca=authority.write(tmp_path), certificate=certificate, key=key)
     with serving(installation(name), tmp_path, embedded_url) as (_, target):
         with Client(target, tls=tls) as nobody, pytest.raises(UnauthenticatedError):
-            next(nobody.list())
+            next(nobody.pipelines.list())
         with Client(target, tls=tls, token=TOKENS["reader"]) as client:
-            assert "Default" in {one.name for one in client.list_experiments()}
+            assert "Default" in {one.name for one in client.experiments.list()}
 
 
 def mount(folder: Path, authority: CertificateAuthority) -> None:

@@ -56,7 +56,7 @@ class Caller:
 
     def upload(self, path: str, name: str) -> Pipeline:
         """Uploads a file of this repository."""
-        return self.client.upload(ROOT / path, name=name).pipeline
+        return self.client.pipelines.upload(ROOT / path, name=name).pipeline
 
     def start(self, pipeline_name: str, parameters: dict[str, object] | None = None, **fields: object) -> run_pb2.Run:
         """Starts a run; the fields are those of the request, as JSON has them."""

@@ -117,7 +117,7 @@ def test_a_large_download_is_never_whole_in_memory(large: Adapter, spec: bytes, 
 
         def download(_: int) -> str:
             target = Counting()
-            client.download(pipeline_id=ID, pipeline_version_id=VERSION, to=cast("BinaryIO", target))
+            client.pipelines.download(pipeline_id=ID, pipeline_version_id=VERSION, to=cast("BinaryIO", target))
             return target.digest.hexdigest()
 
         before = _begin_anew(large.process.pid)

@@ -54,9 +54,9 @@ def test_kill_9_of_the_adapter_in_the_middle_of_an_upload(
     assert list(tmp_path.iterdir()) == []
     with serve(embedded_url) as adapter, Client(adapter.target) as client:
         with pytest.raises(PipelineNotFoundError):
-            client.get(name)
-        assert client.upload(PIPELINES / "hello_world.yaml", name=name).pipeline_created
-        client.delete(name)
+            client.pipelines.get(name)
+        assert client.pipelines.upload(PIPELINES / "hello_world.yaml", name=name).pipeline_created
+        client.pipelines.delete(name)
 
 
 def test_kfp_gone_and_back(tmp_path: Path, name: str) -> None:
@@ -64,16 +64,16 @@ def test_kfp_gone_and_back(tmp_path: Path, name: str) -> None:
     with start(tmp_path) as kfp:
         url, port = kfp.url, int(kfp.url.rpartition(":")[2])
         with serve(url) as adapter, Client(adapter.target) as client:
-            first = client.upload(PIPELINES / "hello_world.yaml", name=name)
+            first = client.pipelines.upload(PIPELINES / "hello_world.yaml", name=name)
             os.kill(kfp.pid, signal.SIGKILL)
             kfp.stop()
             with pytest.raises(KfpUnavailableError):
-                client.get(name)
+                client.pipelines.get(name)
             with pytest.raises(KfpUnavailableError):
-                client.upload(PIPELINES / "sleeps.yaml", name=name)
+                client.pipelines.upload(PIPELINES / "sleeps.yaml", name=name)
             with start(tmp_path, port):
-                assert client.get(name).pipeline_id == first.pipeline.pipeline_id
-                assert client.upload(PIPELINES / "sleeps.yaml", name=name).version.name == "2"
+                assert client.pipelines.get(name).pipeline_id == first.pipeline.pipeline_id
+                assert client.pipelines.upload(PIPELINES / "sleeps.yaml", name=name).version.name == "2"
 
 
 def test_a_client_killed_in_the_middle(embedded_url: str, name: str) -> None:
@@ -88,5 +88,5 @@ def test_a_client_killed_in_the_middle(embedded_url: str, name: str) -> None:
         uploading.wait(SECONDS)
         os.close(writing)
         with pytest.raises(PipelineNotFoundError):
-            client.get(name)
+            client.pipelines.get(name)
         assert len(list(Path(f"/proc/{adapter.process.pid}/fd").iterdir())) < 60

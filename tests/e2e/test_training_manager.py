@@ -109,11 +109,11 @@ def test_a_training_job(pipelines: ManagedPipelines, executing: Adapter, name: s
         "trainingjob_id",
     ]
     with Client(executing.target) as client:
-        run = client.wait_run(run_id, timeout=SECONDS)
+        run = client.runs.wait(run_id, timeout=SECONDS)
         assert run.state is RunState.SUCCEEDED, run.error
         assert run.parameters["i"] == 10
         assert run.parameters["b"] is False
-        assert run_id in {one.run_id for one in client.list_runs(labels={"trainingjob_id": "42"})}
+        assert run_id in {one.run_id for one in client.runs.list(labels={"trainingjob_id": "42"})}
     ended: Any = pipelines.terminate_training(run_id).json()
     assert ended["run_status"] == "SUCCEEDED"
 

@@ -181,7 +181,7 @@ def any_kfp_url(request: pytest.FixtureRequest, embedded_url: str) -> str:
 def ends(target: str, jobs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The job and the end of each run, by its id, as the adapter tells them."""
     with Client(target) as client:
-        found = {run_id: client.get_run(run_id) for run_id in jobs}
+        found = {run_id: client.runs.get(run_id) for run_id in jobs}
     assert all(run.state.is_over for run in found.values())
     assert {run_id: run.labels[JOB_LABEL] for run_id, run in found.items()} == jobs
     return {run_id: (jobs[run_id], run.state.value) for run_id, run in found.items()}
@@ -203,7 +203,7 @@ def scene(kfp_url: str, folder: Path) -> Iterator[Scene]:
         manager.upload(name, SLEEPS)
         yield Scene(adapter.target, manager, name, folder / "notices.db", port)
         with Client(adapter.target) as client:
-            client.delete(name, force=True)
+            client.pipelines.delete(name, force=True)
 
 
 def free_port() -> int:
@@ -223,7 +223,7 @@ def test_every_job_is_reported_as_it_ended(embedded_url: str, tmp_path: Path) ->
             stage.until_noted(*jobs)  # the receiver is down, and the notifier is killed
         alone = stage.start("작업-3", seconds="0")
         with Client(stage.target) as client:
-            client.wait_run(alone, timeout=SECONDS)
+            client.runs.wait(alone, timeout=SECONDS)
         with stage.notifier():
             stopped = stage.start("작업-4", seconds="6000")
             stage.manager.terminate(stopped)
@@ -236,7 +236,7 @@ def test_every_job_is_reported_as_it_ended(embedded_url: str, tmp_path: Path) ->
         with receiving(port=stage.port) as later, stage.notifier():
             assert told(later, jobs) == {}
         with Client(stage.target) as client:
-            client.delete(failing, force=True)
+            client.pipelines.delete(failing, force=True)
 
 
 def test_every_stopped_job_is_reported(any_kfp_url: str, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def end(stage: Scene, run_id: str) -> None:
     stage.manager.terminate(run_id)
     with Client(stage.target) as client:
         try:
-            assert client.wait_run(run_id, timeout=SECONDS).state.is_over
+            assert client.runs.wait(run_id, timeout=SECONDS).state.is_over
         except DeadlineError:
-            state = client.get_run(run_id).state.value
+            state = client.runs.get(run_id).state.value
             pytest.skip(f"nothing executes workflows in this KFP: a run that is stopped stays {state}")

@@ -37,8 +37,8 @@ def client(executing: Adapter) -> Iterator[Client]:
 def begin(client: Client, pipeline: str, **parameters: str | float) -> str:
     """Starts a run of one of the sample pipelines; tells its id."""
     name = f"watch-{uuid.uuid4().hex[:12]}"
-    client.upload(ROOT / "tests" / "data" / "pipelines" / f"{pipeline}.yaml", name=name)
-    return client.create_run(name, parameters=parameters).run_id
+    client.pipelines.upload(ROOT / "tests" / "data" / "pipelines" / f"{pipeline}.yaml", name=name)
+    return client.runs.create(name, parameters=parameters).run_id
 
 
 def runs(events: Iterator[RunEvent]) -> Iterator[Run]:
@@ -49,16 +49,16 @@ def runs(events: Iterator[RunEvent]) -> Iterator[Run]:
 def test_run_that_succeeds(client: Client) -> None:
     """A run is watched to its end, its tasks with it, and the log of a task is read."""
     run_id = begin(client, "hello_world")
-    *_, last = runs(client.watch_runs(run_id, tasks=True))
+    *_, last = runs(client.runs.watch(run_id, tasks=True))
     assert last.state is RunState.SUCCEEDED
     assert {task.state for task in last.tasks} == {RunState.SUCCEEDED}
-    assert b"".join(client.read_logs(run_id, last.tasks[0].name, follow=True))
-    assert client.wait_run(run_id, timeout=SECONDS).etag == last.etag
+    assert b"".join(client.runs.read_logs(run_id, last.tasks[0].name, follow=True))
+    assert client.runs.wait(run_id, timeout=SECONDS).etag == last.etag
 
 
 def test_run_that_fails(client: Client) -> None:
     """Waiting for a run that fails tells why."""
-    run = client.wait_run(begin(client, "fails_with_exit_handler"), timeout=SECONDS)
+    run = client.runs.wait(begin(client, "fails_with_exit_handler"), timeout=SECONDS)
     assert run.state is RunState.FAILED
     assert run.error
 
@@ -66,10 +66,10 @@ def test_run_that_fails(client: Client) -> None:
 def test_run_that_is_terminated(client: Client) -> None:
     """A run that is stopped is watched to its end."""
     run_id = begin(client, "sleeps", seconds=60)
-    events = runs(client.watch_runs(run_id))
+    events = runs(client.runs.watch(run_id))
     while next(events).state is not RunState.RUNNING:
         pass
-    client.terminate_run(run_id)
+    client.runs.terminate(run_id)
     *_, last = events
     assert last.state in {RunState.CANCELED, RunState.FAILED}
 
@@ -81,8 +81,8 @@ def test_kfp_restarted_in_the_middle(tmp_path: Path) -> None:
     assert port is not None
     with serve(kfp.url) as adapter, Client(adapter.target) as client:
         run_id = begin(client, "sleeps", seconds=60)
-        events = client.watch_runs(run_id)
-        while next(events) and client.get_run(run_id).state is not RunState.RUNNING:
+        events = client.runs.watch(run_id)
+        while next(events) and client.runs.get(run_id).state is not RunState.RUNNING:
             pass
         os.kill(kfp.pid, signal.SIGKILL)
         kfp.stop()
@@ -104,4 +104,4 @@ def test_adapter_that_shuts_down(embedded_url: str) -> None:
         assert failure(lambda: list(events)).reason == "DRAINING"
         assert adapter.process.wait(SECONDS) == 0
         with serve(embedded_url) as another, Client(another.target) as other:
-            other.terminate_run(runs_.run_ids[0])
+            other.runs.terminate(runs_.run_ids[0])

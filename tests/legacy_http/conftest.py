@@ -62,4 +62,4 @@ def name(caller: Caller, client: Client, file: bytes) -> Iterator[str]:
     unique = f"기지국-{uuid.uuid4().hex[:12]}"
     assert caller.upload(unique, file, "모델을 학습한다").status == 200
     yield unique
-    client.delete(unique, force=True, allow_missing=True)
+    client.pipelines.delete(unique, force=True, allow_missing=True)

@@ -48,12 +48,12 @@ def filled(caller: Caller, client: Client, unique: str, file: bytes) -> Iterator
     """The beginning of the names of 21 pipelines, 21 runs and 11 experiments."""
     for number in range(21):
         assert caller.upload(f"{unique}-{number}", file).status == 200
-        client.create_run(f"{unique}-0", display_name=f"{unique}-{number}", parameters={"s": ""})
+        client.runs.create(f"{unique}-0", display_name=f"{unique}-{number}", parameters={"s": ""})
     for number in range(11):
-        client.create_experiment(f"{unique}-{number}")
+        client.experiments.create(f"{unique}-{number}")
     yield unique
     for number in range(21):
-        client.delete(f"{unique}-{number}", force=True)
+        client.pipelines.delete(f"{unique}-{number}", force=True)
 
 
 def test_fault_1_pipelines_are_told_and_deleted_by_id(caller: Caller, name: str) -> None:
@@ -69,7 +69,7 @@ def test_fault_3_a_run_is_known_by_its_label_after_a_restart(embedded_url: str, 
     job = f"job-{uuid.uuid4().hex[:8]}"
     run_id = caller.execute(job, details(name)).json()["run_id"]
     with adapter(embedded_url) as restarted, Client(restarted.adapter.address) as client:
-        assert [run.run_id for run in client.list_runs(labels={"trainingjob_id": job})] == [run_id]
+        assert [run.run_id for run in client.runs.list(labels={"trainingjob_id": job})] == [run_id]
 
 
 def test_fault_4_nothing_waits_for_a_slow_kfp() -> None:
@@ -90,11 +90,11 @@ def test_fault_4_nothing_waits_for_a_slow_kfp() -> None:
 @pytest.mark.slow
 def test_fault_6_any_run_is_terminated(caller: Caller, client: Client, unique: str) -> None:
     """A run that the adapter did not remember was terminated, and then refused."""
-    client.upload(PIPELINES / "sleeps.yaml", name=unique)
-    run = client.create_run(unique)
+    client.pipelines.upload(PIPELINES / "sleeps.yaml", name=unique)
+    run = client.runs.create(unique)
     reply = caller.delete(f"/runs/{run.run_id}")
     assert (reply.status, reply.json()["run_id"]) == (200, run.run_id)
-    ended = client.wait_run(run.run_id, timeout=WAIT_SECONDS).state
+    ended = client.runs.wait(run.run_id, timeout=WAIT_SECONDS).state
     assert ended in {RunState.FAILED, RunState.CANCELED}
     assert caller.delete(f"/runs/{run.run_id}").json()["run_status"] == ended.value
 
@@ -116,10 +116,10 @@ def test_fault_8_uploads_at_once_keep_their_contents(caller: Caller, client: Cli
         replies = list(threads.map(lambda item: caller.upload(*item), files.items()))
     assert [reply.status for reply in replies] == [200] * 8
     for number, name in enumerate(files):
-        spec = client.get_version(name).spec
+        spec = client.pipelines.get_version(name).spec
         assert spec is not None
         assert spec.name == f"p{number}"
-        client.delete(name)
+        client.pipelines.delete(name)
 
 
 def test_fault_8_a_file_name_is_never_a_path(caller: Caller, client: Client, unique: str, file: bytes) -> None:
@@ -135,7 +135,7 @@ def test_fault_8_a_file_name_is_never_a_path(caller: Caller, client: Client, uni
     )
     assert caller.get(f"/pipelineIds/{odd}").json()["name"] == "../../etc/passwd"
     for name in (unique, "../../etc/passwd"):
-        client.delete(name, force=True)
+        client.pipelines.delete(name, force=True)
 
 
 def test_fault_9_all_pages_are_seen(caller: Caller, filled: str) -> None:
@@ -154,11 +154,11 @@ def test_fault_9_and_10_more_versions_than_kfp_puts_on_a_page(
     for _ in range(MANY_VERSIONS):
         assert caller.upload(unique, file).status == 200
     assert len(caller.get(f"/pipelines/{unique}/versions").json()["versions_list"]) == MANY_VERSIONS
-    client.delete_version(unique, version_name="7")
+    client.pipelines.delete_version(unique, version_name="7")
     assert caller.upload(unique, file).status == 200
     versions = caller.get(f"/pipelines/{unique}/versions").json()["versions_list"]
     assert sorted(versions) == sorted({unique, *map(str, range(2, MANY_VERSIONS + 2))} - {"7"})
-    client.delete(unique, force=True)
+    client.pipelines.delete(unique, force=True)
 
 
 def test_fault_10_uploads_that_race_get_numbers_of_their_own(
@@ -168,7 +168,7 @@ def test_fault_10_uploads_that_race_get_numbers_of_their_own(
     with ThreadPoolExecutor(4) as threads:
         replies = list(threads.map(lambda number: caller.upload(name, file, f"설명 {number}"), range(4)))
     assert [reply.status for reply in replies] == [200] * 4
-    versions = {one.name: one.description for one in client.list_versions(name)}
+    versions = {one.name: one.description for one in client.pipelines.list_versions(name)}
     assert sorted(versions) == sorted([name, "2", "3", "4", "5"])
     assert {versions[number] for number in "2345"} == {f"설명 {number}" for number in range(4)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from tests.legacy_http.calling import FORM, Caller, form
 from tests.training_jobs import details
 
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_oran.legacy_http.routes import ROUTES
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -62,7 +64,7 @@ def test_a_training_job(caller: Caller, client: Client, name: str) -> None:
     assert told["experiment_id"] == caller.get("/experiments").json()["Default"]
     assert told["pipeline_id"] == caller.get(f"/pipelineIds/{name}").json()["id"]
     assert "modelName" in told["arguments_left_out"]
-    run = client.wait_run(told["run_id"], timeout=60)
+    run = client.runs.wait(told["run_id"], timeout=60)
     assert run.state is RunState.SUCCEEDED, run.error
     assert (run.parameters["i"], run.parameters["b"], run.parameters["s"]) == (10, False, "글")
     assert run.labels["trainingjob_id"] == "42"
@@ -96,7 +98,7 @@ def test_liveness(caller: Caller) -> None:
 def test_runs_of_one_name(caller: Caller, client: Client, name: str) -> None:
     """Runs that share a name are all listed: one under the name alone, others with their ids behind it."""
     shared = f"run of {name}"
-    ids = {client.create_run(name, display_name=shared, parameters={"s": ""}).run_id for _ in range(2)}
+    ids = {client.runs.create(name, display_name=shared, parameters={"s": ""}).run_id for _ in range(2)}
     mine = {key: run["run_id"] for key, run in caller.get("/runs").json().items() if key.startswith(shared)}
     assert set(mine.values()) == ids
     assert set(mine) == {shared, *(f"{shared} ({run_id})" for run_id in ids - {mine[shared]})}
@@ -108,7 +110,7 @@ def test_whatever_the_file_is_called(caller: Caller, client: Client, file: bytes
     unique = f"named-{uuid.uuid4().hex[:8]}"
     body = form(("description", b""), ("file", file), file_name=file_name)
     assert caller.say("POST", f"/pipelineIds/{unique}", body, content_type=FORM).json()["name"] == unique
-    client.delete(unique, force=True)
+    client.pipelines.delete(unique, force=True)
 
 
 def test_a_repeated_request(caller: Caller, name: str) -> None:
@@ -137,3 +139,10 @@ def test_the_request_id(caller: Caller) -> None:
     assert (mine[1]["route"], mine[1]["status"], mine[1]["peer"]) == ("/experiments", 200, "http:127.0.0.1")
     made = caller.say("GET", "/experiments", X_Request_Id="a b").headers["x-request-id"]
     assert made not in ("", "a b")
+
+
+def test_the_document_lists_every_route() -> None:
+    """docs/legacy-http.md names every route, and none that is not there."""
+    text = (Path(__file__).parents[2] / "docs" / "legacy-http.md").read_text("utf-8")
+    listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
+    assert listed == {f"{route.method} {route.path}" for route in ROUTES}

@@ -12,6 +12,7 @@ from tests.contract.running import eventually
 from tests.notices.boxes import BEGIN, KEEP, Box, at, box
 
 from kfadapter_grpc.client import CannotConnectError
+from kfadapter_grpc.client.connection import Pages
 from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError, KfpUnavailableError, RunNotFoundError
 from kfadapter_grpc.contract.listing import Page, StorageState, View
 from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunFilter, RunGone, RunState
@@ -31,7 +32,7 @@ class FakeClient:
     """An adapter's client: runs in memory, one on a page.
 
     Attributes:
-        runs: The runs, by id.
+        known: The runs, by id.
         failures: What the next calls fail with.
         events: What a watch tells; it stays until the client is closed.
         watched: The filters and etags of all watches.
@@ -42,7 +43,8 @@ class FakeClient:
     target = "fake"
 
     def __init__(self) -> None:
-        self.runs: dict[str, Run] = {}
+        self.runs = self
+        self.known: dict[str, Run] = {}
         self.failures: list[AdapterError] = []
         self.events: list[RunEvent | AdapterError] = []
         self.watched: list[tuple[RunFilter, Mapping[str, str]]] = []
@@ -52,14 +54,14 @@ class FakeClient:
 
     def put(self, run_id: str, state: RunState, finished: datetime | None = None, **fields: object) -> Run:
         """Makes a run of job 42, or changes it."""
-        known = self.runs.get(run_id) or Run(
+        known = self.known.get(run_id) or Run(
             run_id, labels={"trainingjob_id": "42"}, created_at=BEGIN, storage_state=StorageState.AVAILABLE
         )
         run = replace(known, state=state, finished_at=finished, etag=f"{state.value} {finished}", **fields)  # type: ignore[arg-type]
-        self.runs[run_id] = run
+        self.known[run_id] = run
         return run
 
-    def list_runs_page(
+    def list(
         self,
         *,
         label_keys: Iterable[str],
@@ -67,33 +69,36 @@ class FakeClient:
         finished_after: datetime | None,
         archived: bool,
         page_size: int,
-        page_token: str,
-    ) -> Page[Run]:
-        """Gets a page."""
+    ) -> Pages[Run]:
+        """Lists the runs that match."""
         self._fail()
         assert page_size > 0
         chosen = set(states)
         found = [
             run
-            for run in self.runs.values()
+            for run in self.known.values()
             if set(label_keys) <= set(run.labels)
             and (not chosen or run.state in chosen)
             and (finished_after is None or (run.finished_at is not None and run.finished_at > finished_after))
             and (run.storage_state is StorageState.ARCHIVED) is archived
         ]
-        number = int(page_token or 0)
-        return Page(tuple(found[number : number + 1]), str(number + 1) if number + 1 < len(found) else "", None)
 
-    def get_run(self, run_id: str, *, view: View = View.FULL) -> Run:
+        def page(token: str) -> Page[Run]:
+            number = int(token or 0)
+            return Page(tuple(found[number : number + 1]), str(number + 1) if number + 1 < len(found) else "", None)
+
+        return Pages(page)
+
+    def get(self, run_id: str, *, view: View = View.FULL) -> Run:
         """Gets a run; only a whole one tells that it was terminated."""
         self._fail()
         self.got += 1
-        if run_id not in self.runs:
+        if run_id not in self.known:
             raise RunNotFoundError("there is no such run")
-        run = self.runs[run_id]
+        run = self.known[run_id]
         return replace(run, state=RunState.CANCELED) if view is View.FULL and run_id in self.terminated else run
 
-    def watch_runs(self, *, where: RunFilter, known_etags: Mapping[str, str]) -> Iterator[RunEvent]:
+    def watch(self, *, where: RunFilter, known_etags: Mapping[str, str]) -> Iterator[RunEvent]:
         """Tells the events."""
         self.watched.append((where, known_etags))
         while not self.closed.is_set():
@@ -200,7 +205,7 @@ def test_a_deleted_run(client: FakeClient, made: Box, follower: Follower) -> Non
     """A run that is not there any more is looked for twice, a minute apart, before it is told."""
     client.put("r", S.RUNNING)
     follower.compare()
-    del client.runs["r"]
+    del client.known["r"]
     follower.compare()
     follower.compare()
     assert made.notices == []
@@ -239,17 +244,17 @@ def test_a_run_that_cannot_be_looked_for_is_not_gone(client: FakeClient, made: B
     """Only the word that there is no such run counts; a run that seems to be missing from the lists is asked for."""
     client.put("r", S.RUNNING)
     follower.compare()
-    hidden = client.runs.pop("r")
+    hidden = client.known.pop("r")
     client.put("s", S.SUCCEEDED, at(days=1))
     made.wait(10 * GONE_SECONDS)
-    ask, client.get_run = client.get_run, lambda *_, **__: (_ for _ in ()).throw(KfpUnavailableError("away"))  # type: ignore[method-assign]
+    ask, client.get = client.get, lambda *_, **__: (_ for _ in ()).throw(KfpUnavailableError("away"))  # type: ignore[method-assign]
     for _ in range(3):
         with pytest.raises(KfpUnavailableError):
             follower.compare()
         made.wait(10 * GONE_SECONDS)
         assert made.outbox.seen_up_to() == BEGIN
-    client.get_run = ask  # type: ignore[method-assign]
-    client.runs["r"] = hidden
+    client.get = ask  # type: ignore[method-assign]
+    client.known["r"] = hidden
     follower.compare()
     assert made.notices == [("s", "SUCCEEDED", "pending")]
 

@@ -1,4 +1,4 @@
-"""docs/training-manager.md names routes, RPCs, methods and tests; all of them must be there."""
+"""docs/migration.md names routes, RPCs, methods and tests; all of them must be there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kfadapter_grpc.methods import METHODS
 from kfadapter_oran.legacy_http.routes import ROUTES
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "training-manager.md").read_text()
+TEXT = (ROOT / "docs" / "migration.md").read_text()
 
 
 def test_every_route_is_compared() -> None:

@@ -42,7 +42,7 @@ def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
     wanted = utf8(incomplete)
 
     def ask(client: Client) -> Iterable[str]:
-        page = client.list_page(name_contains=wanted, order_by="name", page_size=_PAGE)
+        page = client.pipelines.list(name_contains=wanted, order_by="name", page_size=_PAGE).page()
         return (pipeline.name for pipeline in page.items)
 
     return _offered(context, wanted, ask)
@@ -59,7 +59,7 @@ def version_names(context: typer.Context, incomplete: str) -> list[str]:
     ref = reference(utf8(str(typed)), by_id=context.params.get("by_id"))
 
     def ask(client: Client) -> Iterable[str]:
-        page = client.list_versions_page(ref.name, pipeline_id=ref.pipeline_id, page_size=_PAGE)
+        page = client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id, page_size=_PAGE).page()
         return (version.name for version in page.items)
 
     return _offered(context, utf8(incomplete), ask)
@@ -69,7 +69,7 @@ def run_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Offers the ids of the newest runs."""
 
     def ask(client: Client) -> Iterable[str]:
-        return (run.run_id for run in client.list_runs_page(page_size=_PAGE).items)
+        return (run.run_id for run in client.runs.list(page_size=_PAGE).page().items)
 
     return _offered(context, utf8(incomplete), ask)
 
@@ -79,7 +79,7 @@ def experiment_names(context: typer.Context, incomplete: str) -> list[str]:
     wanted = utf8(incomplete)
 
     def ask(client: Client) -> Iterable[str]:
-        page = client.list_experiments_page(name_contains=wanted, order_by="name", page_size=_PAGE)
+        page = client.experiments.list(name_contains=wanted, order_by="name", page_size=_PAGE).page()
         return (experiment.name for experiment in page.items)
 
     return _offered(context, wanted, ask)
@@ -89,7 +89,7 @@ def recurring_run_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Offers the ids of recurring runs."""
 
     def ask(client: Client) -> Iterable[str]:
-        return (one.recurring_run_id for one in client.list_recurring_runs_page(page_size=_PAGE).items)
+        return (one.recurring_run_id for one in client.recurring_runs.list(page_size=_PAGE).page().items)
 
     return _offered(context, utf8(incomplete), ask)
 
@@ -104,7 +104,7 @@ def parameter_names(context: typer.Context, incomplete: str) -> list[str]:
     ref = reference(utf8(str(typed)), by_id=context.params.get("by_id"))
 
     def ask(client: Client) -> Iterable[str]:
-        spec = client.get_version(ref.name, pipeline_id=ref.pipeline_id).spec
+        spec = client.pipelines.get_version(ref.name, pipeline_id=ref.pipeline_id).spec
         return (f"{parameter.name}=" for parameter in spec.parameters) if spec else ()
 
     return _offered(context, utf8(incomplete), ask)

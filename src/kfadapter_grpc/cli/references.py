@@ -54,7 +54,7 @@ def experiment_reference(text: str) -> ExperimentRef:
 def experiment_id(client: Client, text: str) -> str:
     """Tells the id of an experiment that is named by its name or its id."""
     ref = experiment_reference(text)
-    return ref.experiment_id or client.get_experiment(ref.name).experiment_id
+    return ref.experiment_id or client.experiments.get(ref.name).experiment_id
 
 
 def run_id(client: Client, text: str) -> str:
@@ -69,7 +69,7 @@ def run_id(client: Client, text: str) -> str:
         raise typer.BadParameter(message)
     if text != LATEST:
         return text
-    newest = client.list_runs_page(page_size=1).items
+    newest = client.runs.list(page_size=1).page().items
     if not newest:
         raise CommandError(
             "there is no run yet",

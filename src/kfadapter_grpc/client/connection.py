@@ -6,32 +6,37 @@ import json
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from kfadapter.v1 import pipeline_pb2, pipeline_pb2_grpc
 from kfadapter_grpc.client.credentials import AUTHORIZATION_KEY, is_this_machine
-from kfadapter_grpc.client.errors import REQUEST_ID_KEY, error_from_rpc
-from kfadapter_grpc.methods import METHOD_OF_REQUEST, METHODS
+from kfadapter_grpc.client.errors import REQUEST_ID_KEY, CannotConnectError, error_from_rpc
+from kfadapter_grpc.codec import to_message, to_page, to_record
+from kfadapter_grpc.contract.errors import AdapterError, DrainingError, KfpUnavailableError
+from kfadapter_grpc.methods import MESSAGES, METHOD_OF_REQUEST, METHODS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from google.protobuf.message import Message
 
     from kfadapter_grpc.client.credentials import Credentials, Tls
+    from kfadapter_grpc.contract.listing import ListRequest, Page
     from kfadapter_grpc.methods import RpcMethod
 
-Request = TypeVar("Request", bound="Message")
-Reply = TypeVar("Reply")
-Stub = TypeVar("Stub")
+R = TypeVar("R")
 
 MARGIN_SECONDS = 2.0
 """What the client waits longer than the adapter, so that the adapter's own, exact error arrives."""
 MAX_REPLY_BYTES = 64 * 2**20
 """The largest message that is taken: a page of 1000 versions with their specs is well below."""
-_SERVICE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
+OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
+"""After these, a write may have had its effect."""
+_REPEATS = 2
+_MAX_PAUSE_SECONDS = 2.0
 
 
 def service_config() -> str:
@@ -57,11 +62,6 @@ def service_config() -> str:
             "methodConfig": [{"name": reads, "retryPolicy": policy}],
         }
     )
-
-
-def rpc_method(name: str) -> RpcMethod:
-    """Tells what the contract says of a method of PipelineService."""
-    return METHODS[f"/{_SERVICE}/{name}"]
 
 
 def channel_options(target: str) -> list[tuple[str, str | int]]:
@@ -103,34 +103,12 @@ class Connection:
         self._lock = threading.Lock()
         self._closed = False
         self._channel: grpc.Channel | None = None
-        self._stubs: dict[object, object] = {}
+        self._rpcs: dict[str, Any] = {}
 
     @property
     def tls(self) -> Tls | None:
         """How the adapter is known; None: plain text."""
         return self._credentials.tls
-
-    @property
-    def pipelines(self) -> pipeline_pb2_grpc.PipelineServiceStub:
-        """The stub of PipelineService; connects when it is first used.
-
-        Raises:
-            RuntimeError: The connection was closed.
-        """
-        return self.stub(pipeline_pb2_grpc.PipelineServiceStub)
-
-    def stub(self, kind: Callable[[grpc.Channel], Stub]) -> Stub:
-        """The stub of a service, by its class; connects when a stub is first used.
-
-        Raises:
-            RuntimeError: The connection was closed.
-        """
-        with self._lock:
-            channel = self._open()
-            made = self._stubs.get(kind)
-            if made is None:
-                made = self._stubs[kind] = kind(channel)
-            return cast("Stub", made)
 
     def channel_to_any(self) -> grpc.Channel:
         """Makes a channel of its own, to an adapter that may say that it does not serve."""
@@ -140,7 +118,7 @@ class Connection:
         """Closes the channel and ends its calls. Harmless when repeated."""
         with self._lock:
             self._closed = True
-            channel, self._channel, self._stubs = self._channel, None, {}
+            channel, self._channel, self._rpcs = self._channel, None, {}
         if channel is not None:
             channel.close()
 
@@ -169,64 +147,55 @@ class Connection:
             seconds=seconds,
         )
 
-    def unary(self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request) -> Reply:
-        """Makes a call with one request and one answer; it may take what the contract says of the request's RPC.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        return self.call(rpc, request, METHOD_OF_REQUEST[request.DESCRIPTOR.full_name].default_seconds + MARGIN_SECONDS)
-
-    def call(self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float) -> Reply:
-        """Makes a call that is not the contract's, within `seconds` unless a timeout was set.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        reply, _ = self._answered(rpc, request, seconds)
-        return reply
-
-    def trailers(
-        self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float
-    ) -> dict[str, str | bytes]:
-        """Makes a call as `call` does, and returns what the adapter says beside its answer.
-
-        Raises:
-            AdapterError: The call failed.
-        """
-        _, call = self._answered(rpc, request, seconds)
-        return dict(call.trailing_metadata() or ())
-
-    def server_stream(
-        self, rpc: grpc.UnaryStreamMultiCallable[Request, Reply], request: Request, seconds: float | None
-    ) -> Generator[Reply, None, None]:
-        """Makes a call with one request and a stream of answers.
-
-        The call ends when the iterator is closed.
+    def unary(self, request: object, seconds: float | None = None) -> Any:  # noqa: ANN401 - the message of the RPC
+        """Makes the call of a request, a record, and returns its answer, a message.
 
         Args:
-            rpc: The method.
+            request: The request, of a type named as its message.
+            seconds: How long it may take unless a timeout was set; by default what the contract says of its RPC.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        rpc, message = _sent(request)
+        return self.call(self._rpc(rpc), message, rpc.default_seconds + MARGIN_SECONDS if seconds is None else seconds)
+
+    def trailers(self, request: object, seconds: float) -> dict[str, str | bytes]:
+        """Makes the call of a request, and returns what comes beside its answer.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        rpc, message = _sent(request)
+        _, call = self._answered(self._rpc(rpc), message, seconds)
+        return dict(call.trailing_metadata() or ())
+
+    def call(self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], message: Message, seconds: float) -> Any:  # noqa: ANN401
+        """Makes any call within `seconds` unless a timeout was set.
+
+        Raises:
+            AdapterError: The call failed.
+        """
+        return self._answered(rpc, message, seconds)[0]
+
+    def server_stream(self, request: object, seconds: float | None) -> Generator[Any, None, None]:
+        """Makes the call of a request with a stream of answers, which ends when the iterator is closed.
+
+        Args:
             request: The request.
             seconds: How long it may take unless a timeout was set; None: as long as it likes, whatever was set.
 
         Raises:
             AdapterError: The call failed.
         """
-        return self.endless_stream(rpc, request, None if seconds is None else self._within(seconds + MARGIN_SECONDS))
+        return self.endless_stream(request, None if seconds is None else self._within(seconds + MARGIN_SECONDS))
 
     def endless_stream(
-        self,
-        rpc: grpc.UnaryStreamMultiCallable[Request, Reply],
-        request: Request,
-        seconds: float | None,
-        was_open: Callable[[], None] = lambda: None,
-    ) -> Generator[Reply, None, None]:
-        """Makes a call with one request and a stream of answers that no timeout ends but `seconds`, if there are any.
-
-        The call ends when the iterator is closed.
+        self, request: object, seconds: float | None, was_open: Callable[[], None] = lambda: None
+    ) -> Generator[Any, None, None]:
+        """The same, but no timeout ends it other than `seconds`, if set.
 
         Args:
-            rpc: The method.
             request: The request.
             seconds: How long it may take.
             was_open: Called before the call fails, if the adapter had begun to answer, though perhaps with nothing yet.
@@ -235,7 +204,8 @@ class Connection:
             AdapterError: The call failed.
         """
         request_id = new_request_id()
-        answers = rpc(request, timeout=seconds, metadata=self.metadata(request_id))
+        rpc, message = _sent(request)
+        answers = self._rpc(rpc)(message, timeout=seconds, metadata=self.metadata(request_id))
         try:
             yield from answers
         except grpc.RpcError as error:
@@ -245,19 +215,33 @@ class Connection:
         finally:
             answers.cancel()
 
-    def client_stream(
-        self, rpc: grpc.StreamUnaryMultiCallable[Request, Reply], requests: Iterator[Request], seconds: float
-    ) -> Reply:
-        """Makes a call with a stream of requests and one answer, within `seconds` unless a timeout was set.
+    def client_stream(self, rpc: RpcMethod, messages: Iterator[Message], seconds: float) -> Any:  # noqa: ANN401
+        """Makes a call with a stream of messages and one answer, within `seconds` unless a timeout was set.
 
         Raises:
             AdapterError: The call failed.
         """
-        request_id = new_request_id()
+        request_id, within = new_request_id(), self._within(seconds + MARGIN_SECONDS)
         try:
-            return rpc(requests, timeout=self._within(seconds + MARGIN_SECONDS), metadata=self.metadata(request_id))
+            return self._rpc(rpc)(messages, timeout=within, metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
+
+    def _rpc(self, rpc: RpcMethod) -> Any:  # noqa: ANN401 - one of four shapes
+        """Returns the callable of an RPC; connects when it is first used.
+
+        Raises:
+            RuntimeError: The connection was closed.
+        """
+        with self._lock:
+            channel = self._open()
+            if rpc.path not in self._rpcs:
+                shape = (
+                    f"{'stream' if rpc.client_streaming else 'unary'}_{'stream' if rpc.server_streaming else 'unary'}"
+                )
+                request, reply = MESSAGES[rpc.path]
+                self._rpcs[rpc.path] = getattr(channel, shape)(rpc.path, request.SerializeToString, reply.FromString)
+            return self._rpcs[rpc.path]
 
     def _open(self) -> grpc.Channel:
         """The lock must be held."""
@@ -269,11 +253,11 @@ class Connection:
         return self._channel
 
     def _answered(
-        self, rpc: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, seconds: float
-    ) -> tuple[Reply, grpc.Call]:
+        self, rpc: grpc.UnaryUnaryMultiCallable[Any, Any], message: Message, seconds: float
+    ) -> tuple[Any, grpc.Call]:
         request_id = new_request_id()
         try:
-            return rpc.with_call(request, timeout=self._within(seconds), metadata=self.metadata(request_id))
+            return rpc.with_call(message, timeout=self._within(seconds), metadata=self.metadata(request_id))
         except grpc.RpcError as error:
             raise error_from_rpc(error, target=self.target, request_id=request_id) from None
 
@@ -318,6 +302,71 @@ class _RequestConnection(Connection):
     def _within(self, default: float) -> float | None:
         allowed = super()._within(default)
         return allowed if self._ends is None else max(0.001, min(default, self._ends - time.monotonic()))
+
+
+def _sent(request: object) -> tuple[RpcMethod, Message]:
+    """The RPC of a request, a record, and its message."""
+    rpc = METHOD_OF_REQUEST[type(request).__name__]
+    return rpc, to_message(request, MESSAGES[rpc.path][0])
+
+
+class Pages(Iterator[R]):
+    """A listing: yields all items, requesting page after page as they are needed."""
+
+    def __init__(self, read: Callable[[str], Page[R]]) -> None:
+        self._read = read
+        self._items = self._all()
+
+    def __next__(self) -> R:
+        return next(self._items)
+
+    def page(self, token: str = "") -> Page[R]:
+        """Requests one page: the first, or the one that the `next_token` of the page before names."""
+        return self._read(token)
+
+    def _all(self) -> Iterator[R]:
+        page = self._read("")
+        yield from page.items
+        while page.next_token:
+            page = self._read(page.next_token)
+            yield from page.items
+
+
+class Resource:
+    """The calls of one service, in the client's namespace."""
+
+    def __init__(self, connection: Connection, namespace: str) -> None:
+        self._connection = connection
+        self._namespace = namespace
+
+    def _ask(self, request: Any, kind: type[R], seconds: float | None = None) -> R:  # noqa: ANN401 - any request
+        """Makes a call, and returns the record of its answer."""
+        return to_record(self._connection.unary(self._here(request), seconds), kind)
+
+    def _list(self, request: ListRequest, kind: type[R]) -> Pages[R]:
+        here = self._here(request)
+        return Pages(lambda token: to_page(self._connection.unary(replace(here, page_token=token)), kind))
+
+    def _here(self, request: R) -> R:
+        """The request in the client's namespace, unless it names one."""
+        elsewhere = getattr(request, "namespace", "elsewhere")
+        return request if elsewhere else replace(request, namespace=self._namespace)  # type: ignore[type-var] # a record
+
+
+def repeated(
+    call: Callable[[], R],
+    errors: tuple[type[AdapterError], ...] = OUTCOME_UNKNOWN,
+    can_repeat: Callable[[], bool] = lambda: True,
+) -> R:
+    """Makes a call that may be repeated, and repeats it at most twice, after these errors."""
+    for _ in range(_REPEATS):
+        try:
+            return call()
+        except errors as error:
+            if not can_repeat():
+                raise
+            time.sleep(min(error.retry_after or 0.0, _MAX_PAUSE_SECONDS))
+    return call()
 
 
 def new_request_id() -> str:

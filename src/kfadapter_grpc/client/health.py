@@ -1,17 +1,30 @@
-"""Asks an adapter whether it serves (grpc.health.v1)."""
+"""What an adapter reports of itself: its health (grpc.health.v1), its version, reflection, its certificate."""
 
 from __future__ import annotations
 
 import enum
+import socket
+import ssl
 from typing import TYPE_CHECKING
 
+import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from kfadapter_grpc.client.connection import new_request_id
+from kfadapter_grpc.client.errors import error_from_rpc
+from kfadapter_grpc.contract.pipelines import ListPipelinesRequest
+from kfadapter_grpc.methods import READ_SECONDS, SERVICES, VERSION_KEY
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client.connection import Connection
+    from kfadapter_grpc.client.credentials import Tls
 
 HEALTH_SECONDS = 3.0
 """How long a health check may take unless a timeout was set: who asks wants to know now."""
+
+_REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+_LIST_SERVICES = b"\x3a\x00"
+"""A ServerReflectionRequest with `list_services` (field 7) set: its package is none of the client's."""
 
 
 class HealthStatus(enum.Enum):
@@ -35,3 +48,56 @@ def check(connection: Connection, service: str) -> HealthStatus:
         reply = connection.call(rpc, health_pb2.HealthCheckRequest(service=service), HEALTH_SECONDS)
     serving = reply.status == health_pb2.HealthCheckResponse.SERVING
     return HealthStatus.SERVING if serving else HealthStatus.NOT_SERVING
+
+
+def version(connection: Connection, namespace: str) -> str:
+    """Lists one pipeline, and tells the version that the answer was sent by; empty if it does not say.
+
+    Raises:
+        AdapterError: The call failed.
+    """
+    request = ListPipelinesRequest(page_size=1, namespace=namespace)
+    told = connection.trailers(request, READ_SECONDS).get(VERSION_KEY, "")
+    return told if isinstance(told, str) else ""
+
+
+def reflects(connection: Connection) -> bool:
+    """Tells whether reflection is on and knows the services of the contract.
+
+    Raises:
+        AdapterError: The call failed, in another way than that there is no reflection.
+    """
+    request_id = new_request_id()
+    with connection.channel_to_any() as channel:
+        rpc: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_REFLECTION)
+        answers = rpc(iter([_LIST_SERVICES]), timeout=READ_SECONDS, metadata=connection.metadata(request_id))
+        try:
+            answer = next(iter(answers), b"")
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return False
+            raise error_from_rpc(error, target=connection.target, request_id=request_id) from None
+        finally:
+            answers.cancel()
+    return all(service.encode() in answer for service in SERVICES)
+
+
+def certificate_end(target: str, tls: Tls) -> float:
+    """Connects as gRPC does, and tells when the certificate that the adapter shows ends, in seconds since 1970.
+
+    Raises:
+        OSError: It cannot be connected to, or one side does not accept the other's certificate.
+        ValueError: The target is no HOST:PORT.
+    """
+    host, _, port = target.rpartition("/")[2].rpartition(":")
+    host = host.strip("[]")
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.set_alpn_protocols(["h2"])
+    if tls.certificate is not None:
+        context.load_cert_chain(tls.certificate, tls.key)
+    with (
+        socket.create_connection((host, int(port)), HEALTH_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=tls.server_name or host) as secure,
+    ):
+        shown = secure.getpeercert()
+    return ssl.cert_time_to_seconds(str(shown["notAfter"] if shown else ""))

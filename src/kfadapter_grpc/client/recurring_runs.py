@@ -1,28 +1,35 @@
-"""Calls of RecurringRunService."""
+"""Recurring runs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kfadapter.v1 import recurring_run_pb2
-from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
-from kfadapter_grpc.client.calls import Calls, at_most_one, set_at_most_one
-from kfadapter_grpc.client.messages import set_parameters, timestamp
-from kfadapter_grpc.codec import duration, to_page, to_record
-from kfadapter_grpc.contract.recurring_runs import CronSchedule, RecurringRun
+from kfadapter_grpc.client.connection import Resource
+from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.parameters import check_sendable
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.recurring_runs import (
+    CreateRecurringRunRequest,
+    DeleteRecurringRunRequest,
+    DisableRecurringRunRequest,
+    EnableRecurringRunRequest,
+    GetRecurringRunRequest,
+    ListRecurringRunsRequest,
+    RecurringRun,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from kfadapter_grpc.contract.listing import Page
+    from kfadapter_grpc.client.connection import Pages
     from kfadapter_grpc.contract.recurring_runs import Schedule
     from kfadapter_grpc.contract.spec import Json
 
 
-class RecurringRunCalls(Calls):
-    """Makes, finds, switches and deletes recurring runs."""
+class RecurringRuns(Resource):
+    """The calls of RecurringRunService."""
 
-    def create_recurring_run(
+    def create(
         self,
         pipeline_name: str = "",
         *,
@@ -68,34 +75,32 @@ class RecurringRunCalls(Calls):
             ParameterTypeError: A value is not of the declared type.
             InvalidFieldError: A value holds what the wire cannot carry, such as NaN.
         """
-        request = recurring_run_pb2.CreateRecurringRunRequest(
+        request = CreateRecurringRunRequest(
+            pipeline=PipelineRef(pipeline_id, pipeline_name),
+            version=VersionRef(pipeline_version_id, version_name),
+            experiment=ExperimentRef(experiment_id, experiment_name),
+            schedule=schedule,
+            parameters=check_sendable(parameters or {}),
             display_name=display_name,
             description=description,
             max_concurrency=max_concurrency,
             catch_up=catch_up,
             disabled=not enabled,
             service_account=service_account,
-            namespace=self._namespace,
         )
-        set_at_most_one(request, "pipeline", pipeline_name=pipeline_name, pipeline_id=pipeline_id)
-        set_at_most_one(request, "version", version_name=version_name, pipeline_version_id=pipeline_version_id)
-        set_at_most_one(request, "experiment", experiment_name=experiment_name, experiment_id=experiment_id)
-        set_parameters(request.parameters, parameters or {})
-        _set_schedule(request, schedule)
-        return to_record(self._connection.unary(self._recurring_runs.Create, request), RecurringRun)
+        return self._ask(request, RecurringRun)
 
-    def get_recurring_run(self, recurring_run_id: str) -> RecurringRun:
+    def get(self, recurring_run_id: str) -> RecurringRun:
         """Gets one recurring run.
 
         Raises:
             RecurringRunNotFoundError: There is no such recurring run.
         """
-        request = recurring_run_pb2.GetRecurringRunRequest(recurring_run_id=recurring_run_id)
-        return to_record(self._connection.unary(self._recurring_runs.Get, request), RecurringRun)
+        return self._ask(GetRecurringRunRequest(recurring_run_id), RecurringRun)
 
-    def list_recurring_runs(
+    def list(
         self, *, experiment_name: str = "", experiment_id: str = "", order_by: str = "", page_size: int = 0
-    ) -> Iterator[RecurringRun]:
+    ) -> Pages[RecurringRun]:
         """Yields all recurring runs that match, asking for page after page as they are needed.
 
         Args:
@@ -108,58 +113,27 @@ class RecurringRunCalls(Calls):
             ExperimentNotFoundError: There is no such experiment.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
-        token = ""
-        while True:
-            page = self.list_recurring_runs_page(
-                experiment_name=experiment_name,
-                experiment_id=experiment_id,
-                order_by=order_by,
-                page_size=page_size,
-                page_token=token,
-            )
-            yield from page.items
-            token = page.next_token
-            if not token:
-                return
+        experiment = ExperimentRef(experiment_id, experiment_name)
+        request = ListRecurringRunsRequest(experiment, page_size=page_size, order_by=order_by)
+        return self._list(request, RecurringRun)
 
-    def list_recurring_runs_page(
-        self,
-        *,
-        experiment_name: str = "",
-        experiment_id: str = "",
-        order_by: str = "",
-        page_size: int = 0,
-        page_token: str = "",
-    ) -> Page[RecurringRun]:
-        """Gets one page of recurring runs, as `list_recurring_runs`; the token is the page before's."""
-        request = recurring_run_pb2.ListRecurringRunsRequest(
-            **at_most_one("experiment", experiment_name=experiment_name, experiment_id=experiment_id),
-            page_size=page_size,
-            page_token=page_token,
-            order_by=order_by,
-            namespace=self._namespace,
-        )
-        return to_page(self._connection.unary(self._recurring_runs.List, request), RecurringRun)
-
-    def enable_recurring_run(self, recurring_run_id: str) -> RecurringRun:
+    def enable(self, recurring_run_id: str) -> RecurringRun:
         """Switches a recurring run on.
 
         Raises:
             RecurringRunNotFoundError: There is no such recurring run.
         """
-        request = recurring_run_pb2.EnableRecurringRunRequest(recurring_run_id=recurring_run_id)
-        return to_record(self._connection.unary(self._recurring_runs.Enable, request), RecurringRun)
+        return self._ask(EnableRecurringRunRequest(recurring_run_id), RecurringRun)
 
-    def disable_recurring_run(self, recurring_run_id: str) -> RecurringRun:
+    def disable(self, recurring_run_id: str) -> RecurringRun:
         """Switches a recurring run off; runs that it has started go on.
 
         Raises:
             RecurringRunNotFoundError: There is no such recurring run.
         """
-        request = recurring_run_pb2.DisableRecurringRunRequest(recurring_run_id=recurring_run_id)
-        return to_record(self._connection.unary(self._recurring_runs.Disable, request), RecurringRun)
+        return self._ask(DisableRecurringRunRequest(recurring_run_id), RecurringRun)
 
-    def delete_recurring_run(self, recurring_run_id: str, *, allow_missing: bool = False) -> bool:
+    def delete(self, recurring_run_id: str, *, allow_missing: bool = False) -> bool:
         """Deletes a recurring run; runs that it has started stay.
 
         Args:
@@ -172,26 +146,5 @@ class RecurringRunCalls(Calls):
         Raises:
             RecurringRunNotFoundError: There is no such recurring run, and `allow_missing` is not set.
         """
-        request = recurring_run_pb2.DeleteRecurringRunRequest(
-            recurring_run_id=recurring_run_id, allow_missing=allow_missing
-        )
-        return bool(self._connection.unary(self._recurring_runs.Delete, request).recurring_run_id)
-
-    @property
-    def _recurring_runs(self) -> RecurringRunServiceStub:
-        return self._connection.stub(RecurringRunServiceStub)
-
-
-def _set_schedule(request: recurring_run_pb2.CreateRecurringRunRequest, schedule: Schedule) -> None:
-    """Puts a schedule into a request.
-
-    Raises:
-        InvalidFieldError: A time of it lies outside of the years 1 to 9999.
-    """
-    start_at, end_at = timestamp(schedule.start_at, "start_at"), timestamp(schedule.end_at, "end_at")
-    if isinstance(schedule, CronSchedule):
-        cron = recurring_run_pb2.CronSchedule(cron=schedule.cron, start_at=start_at, end_at=end_at)
-        request.cron.CopyFrom(cron)
-        return
-    every = duration(schedule.interval)
-    request.interval.CopyFrom(recurring_run_pb2.IntervalSchedule(interval=every, start_at=start_at, end_at=end_at))
+        request = DeleteRecurringRunRequest(recurring_run_id, allow_missing)
+        return bool(self._connection.unary(request).recurring_run_id)

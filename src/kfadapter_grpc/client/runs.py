@@ -1,41 +1,53 @@
-"""Calls of RunService."""
+"""Runs: starting, finding, watching and changing them, and reading the logs of their tasks."""
 
 from __future__ import annotations
 
 import time
+from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from google.protobuf.duration_pb2 import Duration
-
-from kfadapter.v1 import common_pb2, run_pb2
-from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from kfadapter_grpc.client.calls import Calls, set_at_most_one
-from kfadapter_grpc.client.connection import MARGIN_SECONDS, new_request_id
-from kfadapter_grpc.client.errors import CannotConnectError
-from kfadapter_grpc.client.messages import set_parameters, timestamp
-from kfadapter_grpc.codec import to_page, to_record
-from kfadapter_grpc.contract.errors import DrainingError, KfpUnavailableError
+from kfadapter_grpc.client.connection import MARGIN_SECONDS, Resource, new_request_id, repeated
+from kfadapter_grpc.client.errors import DeadlineError
+from kfadapter_grpc.client.watch import watch
+from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError, RunNotFoundError
+from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import View
-from kfadapter_grpc.contract.runs import Run, run_id_for
-from kfadapter_grpc.methods import WRITE_SECONDS
+from kfadapter_grpc.contract.parameters import check_sendable
+from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.runs import (
+    ArchiveRunRequest,
+    CreateRunRequest,
+    DeleteRunRequest,
+    GetRunRequest,
+    ListRunsRequest,
+    ReadLogsRequest,
+    RetryRunRequest,
+    Run,
+    RunChanged,
+    RunFilter,
+    RunGone,
+    RunIds,
+    TerminateRunRequest,
+    UnarchiveRunRequest,
+    WatchRunsRequest,
+    run_id_for,
+)
+from kfadapter_grpc.methods import METHOD_OF_REQUEST, WRITE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from kfadapter_grpc.contract.listing import Page
-    from kfadapter_grpc.contract.runs import RunState
+    from kfadapter_grpc.client.connection import Pages
+    from kfadapter_grpc.contract.runs import RunEvent, RunState
     from kfadapter_grpc.contract.spec import Json
 
-_REPEATS = 2
-_MAX_PAUSE_SECONDS = 2.0
-_OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 
+class Runs(Resource):
+    """The calls of RunService."""
 
-class RunCalls(Calls):
-    """Starts, finds, stops, retries, puts away and deletes runs."""
-
-    def create_run(
+    def create(
         self,
         pipeline_name: str = "",
         *,
@@ -84,25 +96,24 @@ class RunCalls(Calls):
             InvalidFieldError: A value holds what the wire cannot carry, such as NaN.
             RequestIdReusedError: This request id started another run before.
         """
-        request = run_pb2.CreateRunRequest(
+        request = CreateRunRequest(
+            pipeline=PipelineRef(pipeline_id, pipeline_name),
+            version=VersionRef(pipeline_version_id, version_name),
+            experiment=ExperimentRef(experiment_id, experiment_name),
+            parameters=check_sendable(parameters or {}),
             display_name=display_name,
             description=description,
-            labels=labels,
+            labels=labels or {},
             request_id=request_id or ("" if validate_only else new_request_id()),
             validate_only=validate_only,
             create_experiment=create_experiment,
             caching_enabled=None if caching else False,
             service_account=service_account,
-            namespace=self._namespace,
         )
-        set_at_most_one(request, "pipeline", pipeline_name=pipeline_name, pipeline_id=pipeline_id)
-        set_at_most_one(request, "version", version_name=version_name, pipeline_version_id=pipeline_version_id)
-        set_at_most_one(request, "experiment", experiment_name=experiment_name, experiment_id=experiment_id)
-        set_parameters(request.parameters, parameters or {})
-        return to_record(self._create(request, _REPEATS), Run)
+        return repeated(lambda: self._ask(request, Run))
 
-    def run_id_for(self, request_id: str, *, namespace: str = "") -> str:
-        """Tells the id of the run that `create_run` makes under a request id, before it is made or afterwards.
+    def id_for(self, request_id: str, *, namespace: str = "") -> str:
+        """Returns the id of the run that `create` makes under a request id, before it is made or afterwards.
 
         Args:
             request_id: The request id.
@@ -111,16 +122,15 @@ class RunCalls(Calls):
         """
         return run_id_for(request_id, namespace or self._namespace)
 
-    def get_run(self, run_id: str, *, view: View = View.FULL) -> Run:
+    def get(self, run_id: str, *, view: View = View.FULL) -> Run:
         """Gets one run; with `View.FULL` also its tasks, and the names of its pipeline, version and experiment.
 
         Raises:
             RunNotFoundError: There is no such run.
         """
-        request = run_pb2.GetRunRequest(run_id=run_id, view=common_pb2.View.Value(f"VIEW_{view.name}"))
-        return to_record(self._connection.unary(self._runs.Get, request), Run)
+        return self._ask(GetRunRequest(run_id, view), Run)
 
-    def list_runs(
+    def list(
         self,
         *,
         experiment_name: str = "",
@@ -137,7 +147,7 @@ class RunCalls(Calls):
         archived: bool = False,
         order_by: str = "",
         page_size: int = 0,
-    ) -> Iterator[Run]:
+    ) -> Pages[Run]:
         """Yields all runs that match, without their tasks, asking for page after page as they are needed.
 
         Args:
@@ -160,68 +170,22 @@ class RunCalls(Calls):
             ExperimentNotFoundError: There is no such experiment.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
-        chosen, keys, token = tuple(states), tuple(label_keys), ""
-        while True:
-            page = self.list_runs_page(
-                experiment_name=experiment_name,
-                experiment_id=experiment_id,
-                states=chosen,
-                created_after=created_after,
-                finished_after=finished_after,
-                display_name_contains=display_name_contains,
-                labels=labels,
-                label_keys=keys,
-                pipeline_id=pipeline_id,
-                pipeline_version_id=pipeline_version_id,
-                recurring_run_id=recurring_run_id,
-                archived=archived,
-                order_by=order_by,
-                page_size=page_size,
-                page_token=token,
-            )
-            yield from page.items
-            token = page.next_token
-            if not token:
-                return
-
-    def list_runs_page(
-        self,
-        *,
-        experiment_name: str = "",
-        experiment_id: str = "",
-        states: Iterable[RunState] = (),
-        created_after: datetime | None = None,
-        finished_after: datetime | None = None,
-        display_name_contains: str = "",
-        labels: Mapping[str, str] | None = None,
-        label_keys: Iterable[str] = (),
-        pipeline_id: str = "",
-        pipeline_version_id: str = "",
-        recurring_run_id: str = "",
-        archived: bool = False,
-        order_by: str = "",
-        page_size: int = 0,
-        page_token: str = "",
-    ) -> Page[Run]:
-        """Gets one page of runs; the arguments are those of `list_runs`, the token is the page before's."""
-        where = run_pb2.RunFilter(
-            states=[run_pb2.RunState.Value(f"RUN_STATE_{state.name}") for state in states],
-            created_after=timestamp(created_after, "created_after"),
-            finished_after=timestamp(finished_after, "finished_after"),
+        where = RunFilter(
+            ExperimentRef(experiment_id, experiment_name),
+            states=frozenset(states),
+            created_after=created_after,
+            finished_after=finished_after,
             display_name_contains=display_name_contains,
-            labels=labels,
-            label_keys=label_keys,
+            labels=labels or {},
+            label_keys=frozenset(label_keys),
             pipeline_id=pipeline_id,
             pipeline_version_id=pipeline_version_id,
             recurring_run_id=recurring_run_id,
-            storage_state=common_pb2.STORAGE_STATE_ARCHIVED if archived else common_pb2.STORAGE_STATE_AVAILABLE,
-            namespace=self._namespace,
+            archived=archived,
         )
-        set_at_most_one(where, "experiment", experiment_name=experiment_name, experiment_id=experiment_id)
-        request = run_pb2.ListRunsRequest(page_size=page_size, page_token=page_token, order_by=order_by, filter=where)
-        return to_page(self._connection.unary(self._runs.List, request), Run)
+        return self._list(ListRunsRequest(self._here(where), page_size=page_size, order_by=order_by), Run)
 
-    def terminate_run(self, run_id: str, *, wait: float = 0) -> Run:
+    def terminate(self, run_id: str, *, wait: float = 0) -> Run:
         """Stops a run; one that is over or stopping already is left as it is.
 
         Args:
@@ -234,43 +198,35 @@ class RunCalls(Calls):
         Raises:
             RunNotFoundError: There is no such run.
         """
-        request = run_pb2.TerminateRunRequest(run_id=run_id)
-        if wait:
-            duration = Duration()
-            duration.FromMilliseconds(round(wait * 1000))
-            request.wait.CopyFrom(duration)
-        seconds = WRITE_SECONDS + wait + MARGIN_SECONDS
-        return to_record(self._connection.call(self._runs.Terminate, request, seconds), Run)
+        request = TerminateRunRequest(run_id, timedelta(milliseconds=round(wait * 1000)) if wait else None)
+        return self._ask(request, Run, WRITE_SECONDS + wait + MARGIN_SECONDS)
 
-    def retry_run(self, run_id: str) -> Run:
+    def retry(self, run_id: str) -> Run:
         """Runs a failed run again, from the tasks that failed.
 
         Raises:
             RunNotFoundError: There is no such run.
             RunNotRetryableError: It did not fail, or KFP no longer holds what it takes.
         """
-        request = run_pb2.RetryRunRequest(run_id=run_id)
-        return to_record(self._connection.unary(self._runs.Retry, request), Run)
+        return self._ask(RetryRunRequest(run_id), Run)
 
-    def archive_run(self, run_id: str) -> Run:
+    def archive(self, run_id: str) -> Run:
         """Puts a run away.
 
         Raises:
             RunNotFoundError: There is no such run.
         """
-        request = run_pb2.ArchiveRunRequest(run_id=run_id)
-        return to_record(self._connection.unary(self._runs.Archive, request), Run)
+        return self._ask(ArchiveRunRequest(run_id), Run)
 
-    def unarchive_run(self, run_id: str) -> Run:
+    def unarchive(self, run_id: str) -> Run:
         """Takes a run back from the archive.
 
         Raises:
             RunNotFoundError: There is no such run.
         """
-        request = run_pb2.UnarchiveRunRequest(run_id=run_id)
-        return to_record(self._connection.unary(self._runs.Unarchive, request), Run)
+        return self._ask(UnarchiveRunRequest(run_id), Run)
 
-    def delete_run(self, run_id: str, *, allow_missing: bool = False) -> bool:
+    def delete(self, run_id: str, *, allow_missing: bool = False) -> bool:
         """Deletes a run; one that is not over goes on in the cluster, unseen.
 
         Args:
@@ -283,19 +239,102 @@ class RunCalls(Calls):
         Raises:
             RunNotFoundError: There is no such run, and `allow_missing` is not set.
         """
-        request = run_pb2.DeleteRunRequest(run_id=run_id, allow_missing=allow_missing)
-        return bool(self._connection.unary(self._runs.Delete, request).run_id)
+        return bool(self._connection.unary(DeleteRunRequest(run_id, allow_missing)).run_id)
 
-    def _create(self, request: run_pb2.CreateRunRequest, repeats: int) -> run_pb2.Run:
-        """Sends it, and again under the same request id while its outcome is not known."""
+    def watch(
+        self,
+        run_ids: str | Iterable[str] = (),
+        *,
+        where: RunFilter | None = None,
+        tasks: bool = False,
+        known_etags: Mapping[str, str] | None = None,
+    ) -> Generator[RunEvent, None, None]:
+        """Yields what happens to runs: first each one as it is now, then whenever one has changed.
+
+        It comes back by itself, without telling again what it has told, when the adapter shuts down or the connection
+        breaks; it fails only when no adapter has begun to answer 10 times in a row. No deadline ends it. Close it, or
+        leave the loop and drop it, to end it before.
+
+        Args:
+            run_ids: These runs, at most 1000; it ends when all are over or gone.
+            where: Instead, the runs that match, also those made later; it does not end by itself.
+            tasks: Tell the tasks, too; a change of a task is a change then.
+            known_etags: What is known already, by run id: runs that still have these etags are not told at first.
+
+        Raises:
+            InvalidFieldError: Neither ids nor a filter are given, or both, or too many ids.
+            ExperimentNotFoundError: There is no such experiment.
+        """
+        ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
+        if bool(ids) == (where is not None):
+            raise InvalidFieldError.of("what", "give either the ids of runs or a filter, and not both")
+        what = self._here(RunIds(tuple(ids)) if where is None else where)
+        return watch(self._connection, WatchRunsRequest(what, known_etags or {}, tasks))
+
+    def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
+        """Waits until a run is over; returns it as it is then, without its tasks.
+
+        Args:
+            run_id: Which.
+            timeout: How many seconds to wait at most; without a limit by default.
+
+        Raises:
+            RunNotFoundError: There is no such run, or it was deleted meanwhile.
+            DeadlineError: It was not over in time; it goes on.
+        """
+        request = WatchRunsRequest(self._here(RunIds((run_id,))))
+        end = None if timeout is None else time.monotonic() + timeout
+        state = "unknown yet"
         try:
-            return self._connection.unary(self._runs.Create, request)
-        except _OUTCOME_UNKNOWN as error:
-            if repeats == 0:
-                raise
-            time.sleep(min(error.retry_after or 0.0, _MAX_PAUSE_SECONDS))
-        return self._create(request, repeats - 1)
+            with closing(watch(self._connection, request, end)) as events:
+                for event in events:
+                    if isinstance(event, RunGone):
+                        break
+                    if isinstance(event, RunChanged):
+                        if event.run.state.is_over:
+                            return event.run
+                        state = event.run.state.value
+        except DeadlineError as error:
+            words = f"run {run_id} was not over within {timeout:g} s; its state is {state}, and it goes on"
+            if isinstance(error.__cause__, AdapterError):
+                words = f"{words}; at last: {error.__cause__.message}"
+            raise DeadlineError(words, metadata={"run_id": run_id}) from error
+        raise RunNotFoundError(
+            f"there is no run with id {run_id}, or it was deleted; list the runs",
+            metadata={"run_id": run_id},
+            resource_name=run_id,
+        )
 
-    @property
-    def _runs(self) -> RunServiceStub:
-        return self._connection.stub(RunServiceStub)
+    def read_logs(
+        self,
+        run_id: str,
+        task: str,
+        *,
+        follow: bool = False,
+        attempt: int = 0,
+        iteration_index: int | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Iterator[bytes]:
+        """Yields the log of a task in pieces, which may end anywhere in a line.
+
+        Args:
+            run_id: The run.
+            task: The task, by its name, its id in the run or its path.
+            follow: Continue until the task has ended; no deadline ends that.
+            attempt: Which attempt of a retried task, counted from 1; the last one by default.
+            iteration_index: Which iteration of the innermost loop, counted from 0, where the name alone is ambiguous.
+            on_note: Called at the end of a log that is not complete, with the reason.
+
+        Raises:
+            RunNotFoundError: No such run.
+            TaskNotFoundError: The run has no such task, or the task has not begun.
+            InvalidFieldError: There is no such attempt, or several tasks have this name.
+            UnsupportedByKfpError: The log is not available; the message says why and where to find it.
+        """
+        request = ReadLogsRequest(run_id, task, follow, attempt, iteration_index)
+        seconds = None if follow else METHOD_OF_REQUEST[type(request).__name__].default_seconds
+        for message in self._connection.server_stream(request, seconds):
+            if message.chunk:
+                yield message.chunk
+            if message.note and on_note is not None:
+                on_note(message.note)

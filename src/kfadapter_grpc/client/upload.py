@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 from kfadapter.v1 import pipeline_pb2
+from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion  # noqa: TC001 - the codec reads annotations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 
 CHUNK_BYTES = 256 * 1024
 """How many bytes of a file go into one message."""
@@ -43,7 +42,7 @@ class UploadReceipt:
     sha256: str
     duplicate_check_skipped: bool
     not_kept: tuple[str, ...]
-    request_id: str
+    request_id: str = ""
 
 
 def measure(path: Path) -> tuple[int, str]:
@@ -62,6 +61,7 @@ class UploadMessages:
 
     Attributes:
         failure: What went wrong while reading; gRPC itself would only say that there was something.
+        request_id: The idempotency key of the upload.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class UploadMessages:
     ) -> None:
         """Will send `metadata`, then `stream`; `progress` is told the bytes taken so far and the total."""
         self.failure: Exception | None = None
+        self.request_id = metadata.request_id
         self._stream = stream
         self._progress = progress
         self._total = metadata.total_bytes if metadata.HasField("total_bytes") else None

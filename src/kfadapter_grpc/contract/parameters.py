@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.contract.errors import (
     FieldViolation,
+    InvalidFieldError,
     ParameterMissingError,
     ParameterTypeError,
     ParameterUnknownError,
 )
 from kfadapter_grpc.contract.spec import ParameterType
+from kfadapter_grpc.contract.values import object_violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -188,6 +190,30 @@ def _unknown(name: str, declared: Mapping[str, Parameter]) -> str:
 
 def _violation(name: str, text: str) -> FieldViolation:
     return FieldViolation(f"parameters.{name}", text)
+
+
+def check_sendable(values: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Checks that values can be sent; returns them.
+
+    Raises:
+        ParameterTypeError: One is nothing that JSON knows.
+        InvalidFieldError: One holds what a message cannot carry: NaN, an integer beyond 2^53, too many lists in lists.
+    """
+    for name, value in values.items():
+        if not _is_plain(value):
+            text = f"is a {type(value).__name__} or holds one that is not JSON; use numbers, texts, lists and dicts"
+            raise ParameterTypeError(f"parameters.{name}: {text}", violations=[_violation(name, text)])
+    if violations := object_violations(values, "parameters"):
+        raise InvalidFieldError.of_all(violations)
+    return values
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def typed_values(texts: Mapping[str, str], declared: Iterable[Parameter]) -> dict[str, Json]:

@@ -392,8 +392,8 @@ class ReadLogsRequest:
     iteration_index: Annotated[int | None, _iteration] = None
 
 
-def _wait(value: timedelta) -> Iterator[str]:
-    if not timedelta() <= value <= MAX_WAIT:
+def _wait(value: timedelta | None) -> Iterator[str]:
+    if value is not None and not timedelta() <= value <= MAX_WAIT:
         yield f"is {value.total_seconds():g} s; use 0 s to {MAX_WAIT.total_seconds():g} s (an hour), or leave it out"
 
 
@@ -402,7 +402,7 @@ class TerminateRunRequest:
     """Terminates a run, and waits for up to `wait` until it has finished."""
 
     run_id: RunId
-    wait: Annotated[timedelta, _wait] = timedelta()
+    wait: Annotated[timedelta | None, _wait] = None
 
 
 @dataclass(frozen=True, slots=True)

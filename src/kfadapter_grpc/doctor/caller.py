@@ -159,7 +159,7 @@ def _version(client: Client) -> Verdict:
 def _clock(client: Client) -> Verdict:
     """A run that cannot be there is told as gone, with the time at the adapter."""
     before = time.time()
-    with closing(client.watch_runs(str(uuid.uuid4()))) as events:
+    with closing(client.runs.watch(str(uuid.uuid4()))) as events:
         told = next(events).observed_at.timestamp()
     after = time.time()
     return clock("clock", "the adapter's", min(told - before, 0.0) + max(told - after, 0.0))

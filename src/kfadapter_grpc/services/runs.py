@@ -64,7 +64,7 @@ class RunServicer(RunServiceServicer):
     def Terminate(self, request: pb.TerminateRunRequest, context: grpc.ServicerContext) -> pb.Run:
         """Terminates a run, and waits for its end if requested."""
         wanted = read_request(request, contract.TerminateRunRequest)
-        call, wait_seconds = current_call(context), wanted.wait.total_seconds()
+        call, wait_seconds = current_call(context), wanted.wait.total_seconds() if wanted.wait else 0.0
         if wait_seconds and caller_seconds(context) is None:
             call.extend(WRITE_SECONDS + wait_seconds)
         return message(self._runs.terminate(wanted.run_id, wait_seconds, call, self._tell_watches), pb.Run)

@@ -59,30 +59,30 @@ class LegacyRoute(NamedTuple):
 
 
 def _list_pipelines(asked: Asked) -> Mapping[str, Json]:
-    return answers.pipelines_body(_all(asked.client.list(page_size=_PAGE_SIZE)))
+    return answers.pipelines_body(_all(asked.client.pipelines.list(page_size=_PAGE_SIZE)))
 
 
 def _get_pipeline(asked: Asked) -> Mapping[str, Json]:
-    return answers.pipeline_body(asked.client.get(pipeline_id=asked.name))
+    return answers.pipeline_body(asked.client.pipelines.get(pipeline_id=asked.name))
 
 
 def _delete_pipeline(asked: Asked) -> Mapping[str, Json]:
-    asked.client.delete(pipeline_id=asked.name, force=True)
+    asked.client.pipelines.delete(pipeline_id=asked.name, force=True)
     return {"id": asked.name, "status": "Deleted"}
 
 
 def _list_versions(asked: Asked) -> Mapping[str, Json]:
-    return answers.versions_body(_all(asked.client.list_versions(asked.name, page_size=_PAGE_SIZE)))
+    return answers.versions_body(_all(asked.client.pipelines.list_versions(asked.name, page_size=_PAGE_SIZE)))
 
 
 def _find_pipeline(asked: Asked) -> Mapping[str, Json]:
-    found = asked.client.get(asked.name, view=View.BASIC)
+    found = asked.client.pipelines.get(asked.name, view=View.BASIC)
     return {"name": found.name, "id": found.pipeline_id}
 
 
 def _upload(asked: Asked) -> Mapping[str, Json]:
     assert asked.file is not None  # noqa: S101  the route takes a form
-    receipt = asked.client.upload(
+    receipt = asked.client.pipelines.upload(
         asked.file, name=asked.name, description=asked.description, request_id=asked.request_id
     )
     return {"name": receipt.pipeline.name, "id": receipt.pipeline.pipeline_id}
@@ -98,26 +98,26 @@ def _start_run(asked: Asked) -> Mapping[str, Json]:
 
 def _list_runs(asked: Asked) -> Mapping[str, Json]:
     client = asked.client
-    runs = list(_all(client.list_runs(page_size=_PAGE_SIZE, order_by="created_at desc")))
-    pipelines = {one.pipeline_id: one.name for one in _all(client.list(page_size=_PAGE_SIZE))}
-    experiments = {one.experiment_id: one.name for one in _all(client.list_experiments(page_size=_PAGE_SIZE))}
+    runs = list(_all(client.runs.list(page_size=_PAGE_SIZE, order_by="created_at desc")))
+    pipelines = {one.pipeline_id: one.name for one in _all(client.pipelines.list(page_size=_PAGE_SIZE))}
+    experiments = {one.experiment_id: one.name for one in _all(client.experiments.list(page_size=_PAGE_SIZE))}
     return answers.runs_body(runs, pipelines, experiments)
 
 
 def _get_run(asked: Asked) -> Mapping[str, Json]:
-    return answers.run_body(asked.client.get_run(asked.name))  # FULL: BASIC may show a terminated run as failed
+    return answers.run_body(asked.client.runs.get(asked.name))  # FULL: BASIC may show a terminated run as failed
 
 
 def _terminate_run(asked: Asked) -> Mapping[str, Json]:
-    return answers.run_body(asked.client.terminate_run(asked.name))
+    return answers.run_body(asked.client.runs.terminate(asked.name))
 
 
 def _list_experiments(asked: Asked) -> Mapping[str, Json]:
-    return answers.experiments_body(_all(asked.client.list_experiments(page_size=_PAGE_SIZE)))
+    return answers.experiments_body(_all(asked.client.experiments.list(page_size=_PAGE_SIZE)))
 
 
 def _find_experiment(asked: Asked) -> Mapping[str, Json]:
-    found = asked.client.get_experiment(asked.name)
+    found = asked.client.experiments.get(asked.name)
     return {"name": found.name, "id": found.experiment_id}
 
 

@@ -130,14 +130,13 @@ class Follower:
     ) -> Iterator[Run]:
         token = ""
         while True:
-            page = self._client.list_runs_page(
+            page = self._client.runs.list(
                 label_keys=[JOB_LABEL],
                 states=states,
                 finished_after=finished_after,
                 archived=archived,
                 page_size=_PAGE,
-                page_token=token,
-            )
+            ).page(token)
             yield from page.items
             token = page.next_token
             if not token:
@@ -146,7 +145,7 @@ class Follower:
     def _look_for(self, run_id: str) -> None:
         """Looks for a run that was not over and is in no list; one that is not there at all was deleted."""
         try:
-            found = self._client.get_run(run_id, view=View.BASIC)
+            found = self._client.runs.get(run_id, view=View.BASIC)
         except RunNotFoundError:
             self._tell(self._outbox.miss(run_id))
         else:
@@ -159,7 +158,7 @@ class Follower:
             return
         where = RunFilter(label_keys=frozenset({JOB_LABEL}), created_after=self._outbox.seen_up_to())
         known = dict(list(self._outbox.open_runs().items())[-MAX_KNOWN:])
-        with closing(self._client.watch_runs(where=where, known_etags=known)) as events:
+        with closing(self._client.runs.watch(where=where, known_etags=known)) as events:
             for event in events:
                 self.heard_at = time.monotonic()
                 self._take_event(event)
@@ -177,7 +176,7 @@ class Follower:
             if seen is None or not self._outbox.is_new_end(seen):
                 return
             try:
-                run = self._client.get_run(run.run_id)
+                run = self._client.runs.get(run.run_id)
             except RunNotFoundError:
                 return  # the next comparison misses it
         self._take(run)

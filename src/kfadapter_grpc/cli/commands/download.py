@@ -45,7 +45,7 @@ def download(
 
 def _receive(options: ClientOptions, ref: PipelineRef, version: VersionRef, target: BinaryIO) -> DownloadReceipt:
     with options.client() as client:
-        return client.download(
+        return client.pipelines.download(
             ref.name,
             pipeline_id=ref.pipeline_id,
             version_name=version.name,

@@ -29,7 +29,7 @@ def list_experiments(
 ) -> None:
     """Lists experiments."""
     with options.client() as client:
-        found = client.list_experiments(
+        found = client.experiments.list(
             name_contains=contains, archived=archived, order_by=order_by, page_size=page_size(limit)
         )
         experiments = list(itertools.islice(found, limit or None))
@@ -47,28 +47,28 @@ def show(options: ClientOptions, experiment: str, style: Format) -> None:
     """Shows one experiment."""
     with options.client() as client:
         ref = experiment_reference(experiment)
-        found = client.get_experiment(ref.name, experiment_id=ref.experiment_id)
+        found = client.experiments.get(ref.name, experiment_id=ref.experiment_id)
     _print(found, style)
 
 
 def create(options: ClientOptions, name: str, style: Format, *, description: str, allow_existing: bool) -> None:
     """Makes an experiment."""
     with options.client() as client:
-        made = client.create_experiment(name, description=description, allow_existing=allow_existing)
+        made = client.experiments.create(name, description=description, allow_existing=allow_existing)
     _print(made, style)
 
 
 def archive(options: ClientOptions, experiment: str, style: Format) -> None:
     """Puts an experiment away, with its runs."""
     with options.client() as client:
-        found = client.archive_experiment(experiment_id(client, experiment))
+        found = client.experiments.archive(experiment_id(client, experiment))
     _print(found, style, f"archived the experiment {found.name} and its runs")
 
 
 def unarchive(options: ClientOptions, experiment: str, style: Format) -> None:
     """Takes an experiment back; its runs stay in the archive."""
     with options.client() as client:
-        found = client.unarchive_experiment(experiment_id(client, experiment))
+        found = client.experiments.unarchive(experiment_id(client, experiment))
     _print(found, style, f"took the experiment {found.name} back from the archive; its runs stay there")
 
 
@@ -96,7 +96,7 @@ def _delete(client: Client, experiment: str, *, allow_missing: bool) -> str:
         if not allow_missing:
             raise
         return ""
-    return which if client.delete_experiment(which, allow_missing=allow_missing) else ""
+    return which if client.experiments.delete(which, allow_missing=allow_missing) else ""
 
 
 def _print(found: Experiment, style: Format, said: str = "") -> None:

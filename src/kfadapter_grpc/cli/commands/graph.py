@@ -33,7 +33,7 @@ def graph(
 ) -> None:
     """Draws the tasks of a pipeline."""
     with options.client() as client:
-        found = client.get_version(
+        found = client.pipelines.get_version(
             ref.name,
             pipeline_id=ref.pipeline_id,
             version_name=version.name,

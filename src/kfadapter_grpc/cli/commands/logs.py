@@ -30,7 +30,7 @@ def log(
 ) -> None:
     """Prints the log of a task as it is."""
     with options.client() as client:
-        pieces = client.read_logs(
+        pieces = client.runs.read_logs(
             run_id(client, run),
             task,
             follow=follow,
@@ -45,7 +45,7 @@ def logs(options: ClientOptions, run: str, *, follow: bool, failed: bool) -> Non
     """Prints the logs of all tasks, each line with the task's name before it."""
     with options.client() as client:
         which = run_id(client, run)
-        tasks = _as_they_begin(client, which) if follow else _by_path(client.get_run(which))
+        tasks = _as_they_begin(client, which) if follow else _by_path(client.runs.get(which))
         wanted = (one for one in tasks if one[1].state is RunState.FAILED) if failed else tasks
         _print_all(client, which, wanted, follow=follow, failed=failed)
 
@@ -63,7 +63,7 @@ def _print_all(client: Client, run: str, tasks: Iterator[tuple[str, RunTask]], *
             continue
         name = one_line(path)
         try:
-            pieces = client.read_logs(run, task.task_id or task.name, follow=follow, on_note=partial(_note, name))
+            pieces = client.runs.read_logs(run, task.task_id or task.name, follow=follow, on_note=partial(_note, name))
             _write(pieces, name, sys.stdout)
             printed += 1
         except (TaskNotFoundError, UnsupportedByKfpError) as error:
@@ -89,7 +89,7 @@ def _by_path(run: Run) -> Iterator[tuple[str, RunTask]]:
 def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
     """Yields each task once it has begun, until the run is over."""
     seen: set[str] = set()
-    with closing(client.watch_runs([run], tasks=True)) as events:
+    with closing(client.runs.watch([run], tasks=True)) as events:
         for event in events:
             if isinstance(event, RunChanged):
                 yield from _new(event.run, seen)

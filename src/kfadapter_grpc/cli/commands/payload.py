@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from google.protobuf import json_format
 
+from kfadapter.v1.pipeline_pb2 import UploadPipelineMetadata
 from kfadapter_grpc.cli.pipeline_file import STDIN, pipeline_files, several
-from kfadapter_grpc.client.messages import upload_metadata
 from kfadapter_grpc.client.upload import measure
+from kfadapter_grpc.codec import to_message
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kfadapter.v1 import pipeline_pb2
-    from kfadapter_grpc.contract.pipelines import UploadPipelineMetadata
+    from kfadapter_grpc.contract import pipelines
 
 CHUNK_BYTES = 64 * 1024
 """How many bytes of the file go into one message."""
 
 
 def payload(
-    path: Path, request: UploadPipelineMetadata, *, named: bool, function: str | None, seconds: float | None
+    path: Path, request: pipelines.UploadPipelineMetadata, *, named: bool, function: str | None, seconds: float | None
 ) -> None:
     """Prints the messages, one on each line.
 
@@ -43,7 +43,8 @@ def payload(
         if len(files) > 1:
             raise several(files, path, "one upload stores one pipeline")
         file = files[0]
-        metadata = upload_metadata(request if named else replace(request, name=file.name))
+        request = request if named else replace(request, name=file.name)
+        metadata = to_message(request, UploadPipelineMetadata)
         if file.path == STDIN:
             _print(metadata, sys.stdin.buffer)
             return
@@ -52,7 +53,7 @@ def payload(
             _print(metadata, stream)
 
 
-def _print(metadata: pipeline_pb2.UploadPipelineMetadata, stream: BinaryIO) -> None:
+def _print(metadata: UploadPipelineMetadata, stream: BinaryIO) -> None:
     _line({"metadata": json_format.MessageToDict(metadata, preserving_proto_field_name=True)})
     while chunk := stream.read(CHUNK_BYTES):
         _line({"chunk": base64.b64encode(chunk).decode("ascii")})

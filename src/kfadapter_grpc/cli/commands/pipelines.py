@@ -29,7 +29,7 @@ NEWEST = 5
 def get(options: ClientOptions, ref: PipelineRef, style: Format) -> None:
     """Shows one pipeline with its latest version and the names of the newest ones."""
     with options.client() as client:
-        pipeline = client.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
+        pipeline = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
         newest = () if style is Format.NAME else _newest(client, pipeline)
     if style is Format.TABLE:
         every = Invocation(pipeline=pipeline.name, options=options).spell(other("versions", PIPELINE))
@@ -43,7 +43,7 @@ def get(options: ClientOptions, ref: PipelineRef, style: Format) -> None:
 def get_version(options: ClientOptions, ref: PipelineRef, version: VersionRef, style: Format) -> None:
     """Shows one version of a pipeline."""
     with options.client() as client:
-        found = client.get_version(
+        found = client.pipelines.get_version(
             ref.name,
             pipeline_id=ref.pipeline_id,
             version_name=version.name,
@@ -62,7 +62,7 @@ def _newest(client: Client, pipeline: Pipeline) -> Sequence[PipelineVersion]:
     latest = pipeline.latest_version
     if latest is None or pipeline.version_count == 1:
         return () if latest is None else (latest,)
-    return client.list_versions_page(pipeline_id=pipeline.pipeline_id, page_size=NEWEST).items
+    return client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id, page_size=NEWEST).page().items
 
 
 def list_pipelines(
@@ -77,7 +77,7 @@ def list_pipelines(
 ) -> None:
     """Lists pipelines."""
     with options.client() as client:
-        found = client.list(
+        found = client.pipelines.list(
             name_contains=contains,
             created_after=created_after,
             tags=tags,
@@ -90,7 +90,7 @@ def list_pipelines(
 def list_versions(options: ClientOptions, ref: PipelineRef, style: Format, *, order_by: str, limit: int) -> None:
     """Lists the versions of a pipeline."""
     with options.client() as client:
-        found = client.list_versions(
+        found = client.pipelines.list_versions(
             ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=page_size(limit)
         )
         _print_versions(itertools.islice(found, limit or None), style)
@@ -103,7 +103,9 @@ def delete(
     with options.client() as client:
         if not yes and can_answer():
             _confirm(client, ref, force=force, allow_missing=allow_missing)
-        result = client.delete(ref.name, pipeline_id=ref.pipeline_id, force=force, allow_missing=allow_missing)
+        result = client.pipelines.delete(
+            ref.name, pipeline_id=ref.pipeline_id, force=force, allow_missing=allow_missing
+        )
     _print_deletion(result, ref, style)
 
 
@@ -114,7 +116,7 @@ def delete_version(
     if not yes and can_answer():
         ask(f"Delete the version {version} of the pipeline {ref}?")
     with options.client() as client:
-        result = client.delete_version(
+        result = client.pipelines.delete_version(
             ref.name,
             pipeline_id=ref.pipeline_id,
             version_name=version.name,
@@ -136,7 +138,7 @@ def _confirm(client: Client, ref: PipelineRef, *, force: bool, allow_missing: bo
     if allow_missing:
         question = f"Delete the pipeline {ref}?"
     else:
-        pipeline = client.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
+        pipeline = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
         count = pipeline.version_count or 0
         if count > 1 and not force:
             return

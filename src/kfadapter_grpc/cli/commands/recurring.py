@@ -81,7 +81,7 @@ def create(options: ClientOptions, chosen: Chosen, wanted: Wanted, style: Format
     experiment = experiment_of(wanted.experiment)
     with options.client() as client:
         version = find_version(options, client, chosen)
-        made = client.create_recurring_run(
+        made = client.recurring_runs.create(
             schedule=wanted.schedule,
             pipeline_id=version.pipeline_id,
             pipeline_version_id=version.pipeline_version_id,
@@ -102,7 +102,7 @@ def list_recurring(options: ClientOptions, style: Format, *, experiment: str, or
     """Lists recurring runs."""
     ref = experiment_of(experiment)
     with options.client() as client:
-        found = client.list_recurring_runs(
+        found = client.recurring_runs.list(
             experiment_name=ref.name,
             experiment_id=ref.experiment_id,
             order_by=order_by,
@@ -122,13 +122,13 @@ def list_recurring(options: ClientOptions, style: Format, *, experiment: str, or
 def show(options: ClientOptions, which: str, style: Format) -> None:
     """Shows one recurring run."""
     with options.client() as client:
-        _print(client, client.get_recurring_run(which), style)
+        _print(client, client.recurring_runs.get(which), style)
 
 
 def switch(options: ClientOptions, which: str, style: Format, *, on: bool) -> None:
     """Switches a recurring run on or off."""
     with options.client() as client:
-        found = client.enable_recurring_run(which) if on else client.disable_recurring_run(which)
+        found = client.recurring_runs.enable(which) if on else client.recurring_runs.disable(which)
         _print(client, found, style, f"switched the recurring run '{found.display_name}' {'on' if on else 'off'}")
 
 
@@ -137,7 +137,7 @@ def delete(options: ClientOptions, which: str, style: Format, *, allow_missing: 
     if not yes and can_answer():
         ask(f"Delete the recurring run {which}? Runs that it has started stay.")
     with options.client() as client:
-        deleted = client.delete_recurring_run(which, allow_missing=allow_missing)
+        deleted = client.recurring_runs.delete(which, allow_missing=allow_missing)
     if style in (Format.JSON, Format.YAML):
         output.print_document({"recurring_run_id": which if deleted else ""}, style)
     elif not deleted:
@@ -161,7 +161,7 @@ def _print(client: Client, found: RecurringRun, style: Format, said: str = "") -
 
 def _fields(client: Client, found: RecurringRun) -> list[tuple[str, str]]:
     def version_name(which: str) -> str:
-        return client.get_version(pipeline_id=found.pipeline_id, pipeline_version_id=which).name
+        return client.pipelines.get_version(pipeline_id=found.pipeline_id, pipeline_version_id=which).name
 
     starts = found.schedule
     return [
@@ -174,9 +174,12 @@ def _fields(client: Client, found: RecurringRun) -> list[tuple[str, str]]:
         ("Next (computed)", shown_time(found.computed_next_start_at)),
         ("At once", str(found.max_concurrency)),
         ("Catches up", _yes_no(found.catch_up)),
-        ("Pipeline", _named(found.pipeline_id, lambda which: client.get(pipeline_id=which, view=View.BASIC).name)),
+        (
+            "Pipeline",
+            _named(found.pipeline_id, lambda which: client.pipelines.get(pipeline_id=which, view=View.BASIC).name),
+        ),
         ("Version", _named(found.pipeline_version_id, version_name) or "the latest at each start"),
-        ("Experiment", _named(found.experiment_id, lambda which: client.get_experiment(experiment_id=which).name)),
+        ("Experiment", _named(found.experiment_id, lambda which: client.experiments.get(experiment_id=which).name)),
         ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in found.parameters.items())),
         ("Description", found.description),
         ("Created", shown_time(found.created_at)),

@@ -103,7 +103,7 @@ def find_version(options: ClientOptions, client: Client, chosen: Chosen) -> Pipe
         return _uploaded(options, client, chosen)
     ref = reference(chosen.pipeline, by_id=chosen.by_id)
     version = version_reference(chosen.version)
-    return client.get_version(
+    return client.pipelines.get_version(
         ref.name,
         pipeline_id=ref.pipeline_id,
         version_name=version.name,
@@ -118,7 +118,7 @@ def experiment_of(text: str) -> ExperimentRef:
 
 def _create(client: Client, version: PipelineVersion, texts: Mapping[str, str], wanted: Wanted) -> Run:
     experiment = experiment_of(wanted.experiment)
-    return client.create_run(
+    return client.runs.create(
         pipeline_id=version.pipeline_id,
         pipeline_version_id=version.pipeline_version_id,
         experiment_name=experiment.name,
@@ -149,7 +149,7 @@ def _uploaded(options: ClientOptions, client: Client, chosen: Chosen) -> Pipelin
         )
     made = "new" if receipt.version_created else "already there with these bytes"
     output.note(f"uploaded {name}, version {receipt.version.name} ({made})")
-    return client.get_version(
+    return client.pipelines.get_version(
         pipeline_id=receipt.pipeline.pipeline_id, pipeline_version_id=receipt.version.pipeline_version_id
     )
 
@@ -174,7 +174,7 @@ def _check_file(path: Path, chosen: Chosen) -> None:
 def in_full(client: Client, started: Run) -> Run:
     """The run with the names of its pipeline, version and experiment; as it is where they cannot be looked up."""
     try:
-        return client.get_run(started.run_id)
+        return client.runs.get(started.run_id)
     except AdapterError:
         return started
 

@@ -65,7 +65,7 @@ def list_runs(options: ClientOptions, wanted: Wanted, style: Format, *, limit: i
 def show(options: ClientOptions, run: str, style: Format) -> None:
     """Shows a run with its tasks and what they made."""
     with options.client() as client:
-        found = client.get_run(run_id(client, run))
+        found = client.runs.get(run_id(client, run))
     if style is Format.TABLE:
         print_run(found)
     else:
@@ -75,7 +75,7 @@ def show(options: ClientOptions, run: str, style: Format) -> None:
 def terminate(options: ClientOptions, run: str, style: Format, *, wait: float) -> None:
     """Stops a run; one that is over is left as it is."""
     with options.client() as client:
-        found = client.terminate_run(run_id(client, run), wait=wait)
+        found = client.runs.terminate(run_id(client, run), wait=wait)
     state = shown_state(found.state)
     said = f"run {found.run_id} is over: {state}" if found.state.is_over else f"run {found.run_id} stops: {state}"
     _print_one(found, style, said)
@@ -84,7 +84,7 @@ def terminate(options: ClientOptions, run: str, style: Format, *, wait: float) -
 def retry(options: ClientOptions, run: str, style: Format, *, follow: bool) -> None:
     """Runs a failed run again."""
     with options.client() as client:
-        found = client.retry_run(run_id(client, run))
+        found = client.runs.retry(run_id(client, run))
         if follow:
             watch.follow(client, [found.run_id], style, options)
         elif style is Format.TABLE:
@@ -98,14 +98,14 @@ def retry(options: ClientOptions, run: str, style: Format, *, follow: bool) -> N
 def archive(options: ClientOptions, run: str, style: Format) -> None:
     """Puts a run away."""
     with options.client() as client:
-        found = client.archive_run(run_id(client, run))
+        found = client.runs.archive(run_id(client, run))
     _print_one(found, style, f"archived run {found.run_id}")
 
 
 def unarchive(options: ClientOptions, run: str, style: Format) -> None:
     """Takes a run back."""
     with options.client() as client:
-        found = client.unarchive_run(run_id(client, run))
+        found = client.runs.unarchive(run_id(client, run))
     _print_one(found, style, f"took run {found.run_id} back from the archive")
 
 
@@ -115,7 +115,7 @@ def delete(options: ClientOptions, run: str, style: Format, *, allow_missing: bo
         which = run_id(client, run)
         if not yes and can_answer():
             ask(_question(client, which, allow_missing=allow_missing))
-        deleted = client.delete_run(which, allow_missing=allow_missing)
+        deleted = client.runs.delete(which, allow_missing=allow_missing)
     if style in (Format.JSON, Format.YAML):
         output.print_document({"run_id": which if deleted else ""}, style)
     elif not deleted:
@@ -129,7 +129,7 @@ def delete(options: ClientOptions, run: str, style: Format, *, allow_missing: bo
 def _question(client: Client, run: str, *, allow_missing: bool) -> str:
     if allow_missing:
         return f"Delete the run {run}?"
-    found = client.get_run(run, view=View.BASIC)
+    found = client.runs.get(run, view=View.BASIC)
     going = "" if found.state.is_over else ", which is not over and would go on unseen"
     return f"Delete the run '{found.display_name}'{going}?"
 
@@ -137,7 +137,7 @@ def _question(client: Client, run: str, *, allow_missing: bool) -> str:
 def _matching(client: Client, wanted: Wanted, limit: int) -> itertools.chain[Run]:
     experiment = experiment_reference(wanted.experiment) if wanted.experiment else ExperimentRef()
     pipeline_id, version_id = _pipeline(client, wanted)
-    found = client.list_runs(
+    found = client.runs.list(
         experiment_name=experiment.name,
         experiment_id=experiment.experiment_id,
         states=wanted.states,
@@ -162,14 +162,14 @@ def _pipeline(client: Client, wanted: Wanted) -> tuple[str, str]:
     ref = reference(wanted.pipeline, by_id=None)
     if wanted.version:
         version = version_reference(wanted.version)
-        found = client.get_version(
+        found = client.pipelines.get_version(
             ref.name,
             pipeline_id=ref.pipeline_id,
             version_name=version.name,
             pipeline_version_id=version.pipeline_version_id,
         )
         return found.pipeline_id, found.pipeline_version_id
-    return ref.pipeline_id or client.get(ref.name, view=View.BASIC).pipeline_id, ""
+    return ref.pipeline_id or client.pipelines.get(ref.name, view=View.BASIC).pipeline_id, ""
 
 
 def _print_one(found: Run, style: Format, said: str) -> None:

@@ -91,7 +91,7 @@ def _upload(options: ClientOptions, file: PipelineFile, request: UploadPipelineM
 def send(options: ClientOptions, source: Path | BinaryIO, request: UploadPipelineMetadata) -> UploadReceipt:
     """Sends a file, with a progress bar on a terminal."""
     with options.client() as client, _progress(request.name) as told:
-        return client.upload(
+        return client.pipelines.upload(
             source,
             name=request.name,
             version_name=request.version_name,

@@ -57,7 +57,7 @@ def follow(client: Client, run_ids: Sequence[str], style: Format, options: Clien
 
 def _begin(client: Client, run: str) -> Followed:
     """Looks at a run, so that one which is not there is told as everywhere."""
-    found = client.get_run(run)
+    found = client.runs.get(run)
     return Followed(found, _planned(client, found))
 
 
@@ -66,7 +66,7 @@ def _planned(client: Client, run: Run) -> list[str]:
     if not run.pipeline_id or not run.pipeline_version_id or run.state.is_over:
         return []
     try:
-        version = client.get_version(pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id)
+        version = client.pipelines.get_version(pipeline_id=run.pipeline_id, pipeline_version_id=run.pipeline_version_id)
     except AdapterError:
         return []
     return planned_paths(version.spec.tasks) if version.spec else []
@@ -74,7 +74,7 @@ def _planned(client: Client, run: Run) -> list[str]:
 
 def _follow(client: Client, followed: Sequence[Followed], drawing: Drawing) -> None:
     by_id = {one.run.run_id: one for one in followed}
-    with closing(client.watch_runs([*by_id], tasks=True)) as events:
+    with closing(client.runs.watch([*by_id], tasks=True)) as events:
         for event in events:
             if isinstance(event, RunChanged) and event.run.run_id in by_id:
                 one = by_id[event.run.run_id]
