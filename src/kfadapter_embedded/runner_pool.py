@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from .execution import WHOLE, Artifact, State, TaskReport
-from .runner.family import VARIABLE, end_family
+from .runner.environment import VARIABLE, end_family
 from .runner.run import SCRATCH
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .execution import Job
 
 _log = logging.getLogger(__name__)
-_RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner")
+_RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner.run")
 _SPEC = "pipeline.json"
 _MAX_LINE_BYTES = 8 << 20
 _TAIL_BYTES = 8 << 10

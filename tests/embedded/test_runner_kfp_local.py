@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kfadapter_embedded.runner.overlay import make_overlay
+from kfadapter_embedded.runner.environment import make_overlay
 
 SHARED = Path(__file__).parents[1] / "data" / "pipelines"
 SOURCE = Path(__file__).with_name("runner_pipelines.py")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kfadapter_embedded.runner.overlay import Overlay, make_overlay
+from kfadapter_embedded.runner.environment import Overlay, make_overlay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def test_server_without_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Where the server has no pip, the one that Python brings along is installed, without a download."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name))
-    monkeypatch.setattr("kfadapter_embedded.runner.overlay._package_folders", list)
+    monkeypatch.setattr("kfadapter_embedded.runner.environment._package_folders", list)
     overlay = make_overlay(tmp_path / "o")
     assert str(overlay.folder) in _said(overlay, str(overlay.python), "-m", "pip", "--version")
 

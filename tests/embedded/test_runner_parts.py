@@ -17,9 +17,8 @@ from kfadapter_embedded.execution import State, log_path
 from kfadapter_embedded.runner.component import _argument
 from kfadapter_embedded.runner.condition import ConditionError, holds
 from kfadapter_embedded.runner.dag import Outcome, run_pipeline
-from kfadapter_embedded.runner.failure import why
-from kfadapter_embedded.runner.family import VARIABLE, end_family
-from kfadapter_embedded.runner.log import TaskLog
+from kfadapter_embedded.runner.environment import VARIABLE, end_family
+from kfadapter_embedded.runner.log import TaskLog, why
 from kfadapter_embedded.runner.refusals import refusal
 from kfadapter_embedded.runner.spec import Component, Task, read_pipeline
 from kfadapter_embedded.runner.values import ValueFaultError, Values, converted, filled, load_json, picked
@@ -300,7 +299,7 @@ class Leaves:
 
     def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
         """Notes the task."""
-        assert component.name == task.component
+        assert (task.component_ref, component.dag) == ({"name": "comp-a"}, None)
         with self._lock:
             self.seen.append(name)
         failed = name.endswith(self._failing)

@@ -18,11 +18,9 @@ from urllib.parse import unquote, urlsplit
 from kfadapter_embedded.execution import State, TaskReport, log_path
 
 from .dag import Outcome
-from .failure import why
-from .family import VARIABLE, end_family
-from .log import TaskLog
-from .overlay import make_overlay
-from .spec import Container, Importer, mapping
+from .environment import VARIABLE, end_family, make_overlay
+from .log import TaskLog, why
+from .spec import mapping
 from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled, load_json
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     from kfadapter_embedded.json_text import JsonValue
 
-    from .spec import Component, Task
+    from .spec import Component, Container, Importer, Task
 
 MAX_INPUT_BYTES = (128 << 10) - 1
 """Linux's limit for one argument; KFP's components take all their inputs in one."""
@@ -88,17 +86,18 @@ class ComponentRunner:
     def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
         """Executes a task, again and again as its retry policy says."""
         with TaskLog(log_path(self._place.folder, name)) as log:
-            if isinstance(component.body, Importer):
+            if importer := component.executor.importer:
                 self._report(TaskReport(name, State.RUNNING))
-                return _imported(component.body, component, values, self._names, log)
-            for failures in range(task.retry.times):
+                return _imported(importer, component, values, self._names, log)
+            retry = task.retry_policy
+            for failures in range(retry.max_retry_count):
                 outcome = self._attempt(name, failures, component, values, log)
                 if outcome.state is not State.FAILED:
                     return outcome
-                log.note(f"attempt {failures + 1} of {task.retry.times + 1} failed: {outcome.error}")
-                if self._stopped.wait(task.retry.pause(failures + 1)):
+                log.note(f"attempt {failures + 1} of {retry.max_retry_count + 1} failed: {outcome.error}")
+                if self._stopped.wait(retry.pause(failures + 1)):
                     return Outcome(State.CANCELED)
-            return self._attempt(name, task.retry.times, component, values, log)
+            return self._attempt(name, retry.max_retry_count, component, values, log)
 
     def _attempt(self, name: str, failures: int, component: Component, values: Values, log: TaskLog) -> Outcome:
         """Executes a task once, as soon as there is room."""
@@ -132,10 +131,10 @@ class _Attempt:
         return self.place.folder / "outputs" / f"{self.number:04}-{_file_name(self.name)}"
 
     @property
-    def body(self) -> Container:
-        if not isinstance(self.component.body, Container):
-            raise TypeError(self.component.name)
-        return self.component.body
+    def container(self) -> Container:
+        if self.component.executor.container is None:
+            raise TypeError(self.name)
+        return self.component.executor.container
 
     def outcome(self, log: TaskLog) -> Outcome:
         text = json.dumps(self._executor_input(), ensure_ascii=False)
@@ -145,11 +144,12 @@ class _Attempt:
                 f"its inputs are {size} bytes as JSON, and no component takes more than {MAX_INPUT_BYTES}: "
                 "pass large data as an artifact (dsl.Output[dsl.Dataset])"
             )
-        if self.body.accelerator:
-            log.note(f"asks for {self.body.accelerator}; nothing is reserved on this machine")
-        code = self._execute([_argument(one, text) for one in self.body.command], log)
+        accelerator = mapping(self.container.resources.get("accelerator"))
+        if kind := accelerator.get("resourceType") or accelerator.get("type"):
+            log.note(f"requests {kind}; nothing is reserved on this machine")
+        code = self._execute([_argument(one, text) for one in (*self.container.command, *self.container.args)], log)
         if code:
-            return _failed(why(code, log.tail, self.body.image))
+            return _failed(why(code, log.tail, self.container.image))
         try:
             return Outcome(State.SUCCEEDED, values=self._read_outputs())
         except ValueFaultError as error:
@@ -161,7 +161,8 @@ class _Attempt:
         folder, work = self.place.scratch / f"{self.number}", self.place.scratch / f"{self.number}" / "work"
         work.mkdir(parents=True)
         self.outputs.mkdir(parents=True)
-        own = {**self.body.environment, "TMPDIR": str(work), VARIABLE: mark}
+        given = {one.get("name", ""): one.get("value", "") for one in self.container.env}
+        own = {**given, "TMPDIR": str(work), VARIABLE: mark}
         variables = {**make_overlay(folder / "environment").variables(self.place.outside), **own}
         try:
             process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
@@ -183,16 +184,14 @@ class _Attempt:
 
     def _executor_input(self) -> JsonValue:
         """What KFP's executor is told: the values, and where outputs go."""
-        declared = self.component
+        declared = self.component.output_definitions
         artifacts: dict[str, JsonValue] = {
             name: {"artifacts": [one.json() for one in several]} for name, several in self.values.artifacts.items()
         }
         parameters: dict[str, JsonValue] = {
-            name: {"outputFile": str(self.outputs / name)} for name in declared.output_parameters
+            name: {"outputFile": str(self.outputs / name)} for name in declared.parameters
         }
-        made: dict[str, JsonValue] = {
-            name: {"artifacts": [self._artifact(name).json()]} for name in declared.output_artifacts
-        }
+        made: dict[str, JsonValue] = {name: {"artifacts": [self._artifact(name).json()]} for name in declared.artifacts}
         return {
             "inputs": {"parameterValues": dict(self.values.parameters), "artifacts": artifacts},
             "outputs": {"parameters": parameters, "artifacts": made, "outputFile": str(self._output_file)},
@@ -203,17 +202,20 @@ class _Attempt:
         return self.outputs / "executor_output.json"
 
     def _artifact(self, name: str) -> RuntimeArtifact:
-        return RuntimeArtifact(name, self.component.output_artifacts[name], str(self.outputs / name))
+        return RuntimeArtifact(
+            name, self.component.output_definitions.artifacts[name].artifact_type, str(self.outputs / name)
+        )
 
     def _read_outputs(self) -> Values:
         said = self._executor_output()
         parameters = {**self._written_parameters(), **mapping(said.get("parameterValues"))}
-        kinds = self.component.output_parameters
+        declared = self.component.output_definitions
+        kinds = {key: one.parameter_type for key, one in declared.parameters.items()}
         typed = {key: converted(value, kinds[key], key) for key, value in parameters.items() if key in kinds}
         artifacts = mapping(said.get("artifacts"))
         return Values(
             typed,
-            {name: tuple(self._made(name, artifacts.get(name))) for name in self.component.output_artifacts},
+            {name: tuple(self._made(name, artifacts.get(name))) for name in declared.artifacts},
         )
 
     def _executor_output(self) -> Mapping[str, JsonValue]:
@@ -229,7 +231,7 @@ class _Attempt:
 
     def _written_parameters(self) -> dict[str, JsonValue]:
         """Output parameters that the component wrote into files itself (`dsl.OutputPath`)."""
-        files = {name: self.outputs / name for name in self.component.output_parameters}
+        files = {name: self.outputs / name for name in self.component.output_definitions.parameters}
         return {
             name: path.read_text("utf-8", errors="replace")
             for name, path in files.items()
@@ -285,13 +287,15 @@ def _imported(
     importer: Importer, component: Component, values: Values, names: Mapping[str, str], log: TaskLog
 ) -> Outcome:
     """Imports an artifact: nothing is copied, and what lies on this machine must be there."""
-    uri = importer.uri or as_text(values.parameters.get(importer.uri_parameter, ""))
+    parameter = importer.artifact_uri.get("runtimeParameter", "")
+    uri = importer.artifact_uri.get("constant") or as_text(values.parameters.get(parameter, ""))
     parts = urlsplit(uri)
     if parts.scheme in {"", "file"}:
         uri = unquote(parts.path) if parts.scheme else uri
         if not Path(uri).exists():
             return _failed(f"it imports {uri}, and there is no such file on this machine")
     log.note(f"imports {uri}; nothing is copied")
-    metadata = mapping(filled(importer.metadata, values.parameters, names))
-    made = {name: (RuntimeArtifact(name, kind, uri, metadata),) for name, kind in component.output_artifacts.items()}
+    metadata = mapping(filled(importer.metadata or {}, values.parameters, names))
+    declared = component.output_definitions.artifacts.items()
+    made = {name: (RuntimeArtifact(name, one.artifact_type, uri, metadata),) for name, one in declared}
     return Outcome(State.SUCCEEDED, values=Values(artifacts=made))

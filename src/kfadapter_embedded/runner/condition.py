@@ -1,7 +1,11 @@
-"""The conditions of a pipeline's tasks: the part of CEL that KFP's compiler writes."""
+"""The conditions of a pipeline's tasks: the part of CEL that KFP's compiler writes.
+
+It is brought into Python's syntax, where it means the same, and Python's parser makes the tree that is then decided.
+"""
 
 from __future__ import annotations
 
+import ast
 import operator
 import re
 from typing import TYPE_CHECKING
@@ -19,16 +23,17 @@ _TOKEN = re.compile(
     |(?P<sign>&&|\|\||==|!=|<=|>=|[<>!()]))""",
     re.VERBOSE,
 )
-_COMPARISONS: dict[str, Callable[..., bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
+_COMPARISONS: dict[type[ast.cmpop], Callable[..., bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
+# `not` would bind less than comparisons do, and `!` binds more.
+_SIGNS = {"&&": " and ", "||": " or ", "!": "~"}
 _WORDS: dict[str, JsonValue] = {"true": True, "false": False, "null": None}
-_MAX_DEPTH = 100
 
 
 class ConditionError(Exception):
@@ -45,123 +50,83 @@ def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:
     Raises:
         ConditionError: it cannot be read, or a value has a type that it does not fit.
     """
-    reader = _Reader(condition, parameters)
-    value = reader.whole()
+    values: dict[str, JsonValue] = {}
+    try:
+        tree = ast.parse(_translated(condition, parameters, values), mode="eval")
+        value = _decided(tree.body, values)
+    except ConditionError as error:
+        raise ConditionError(f"the condition {condition!r} {error}") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ConditionError(f"the condition {condition!r} cannot be read") from None
     if not isinstance(value, bool):
         raise ConditionError(f"the condition {condition!r} is neither true nor false")
     return value
 
 
-class _Reader:
-    """Reads and decides at once, by recursive descent; both sides of `&&` and `||` are always read."""
-
-    def __init__(self, condition: str, parameters: Mapping[str, JsonValue]) -> None:
-        self._condition = condition
-        self._parameters = parameters
-        self._tokens = self._split(condition)
-        self._next = 0
-        self._depth = 0
-
-    def whole(self) -> JsonValue:
-        value = self._any()
-        if self._next < len(self._tokens):
-            raise self._unreadable()
-        return value
-
-    def _split(self, text: str) -> list[re.Match[str]]:
-        tokens, at, text = [], 0, text.rstrip()
-        while at < len(text):
-            token = _TOKEN.match(text, at)
-            if token is None:
-                raise self._unreadable()
-            tokens.append(token)
-            at = token.end()
-        return tokens
-
-    def _unreadable(self) -> ConditionError:
-        return ConditionError(f"the condition {self._condition!r} cannot be read")
-
-    def _takes(self, *signs: str) -> str:
-        """The next sign, if it is one of these; it is used up then."""
-        sign = self._tokens[self._next]["sign"] if self._next < len(self._tokens) else None
-        if sign not in signs:
-            return ""
-        self._next += 1
-        return sign or ""
-
-    def _any(self) -> JsonValue:
-        value = self._all()
-        while self._takes("||"):
-            right = self._truth(self._all())
-            value = self._truth(value) or right
-        return value
-
-    def _all(self) -> JsonValue:
-        value = self._comparison()
-        while self._takes("&&"):
-            right = self._truth(self._comparison())
-            value = self._truth(value) and right
-        return value
-
-    def _truth(self, value: JsonValue) -> bool:
-        if not isinstance(value, bool):
-            raise ConditionError(f"the condition {self._condition!r} takes {value!r} for true or false")
-        return value
-
-    def _comparison(self) -> JsonValue:
-        left = self._operand()
-        sign = self._takes(*_COMPARISONS)
-        if not sign:
-            return left
-        right = self._operand()
-        try:
-            return _COMPARISONS[sign](left, right)
-        except TypeError:
-            raise ConditionError(f"the condition {self._condition!r} compares {left!r} with {right!r}") from None
-
-    def _operand(self) -> JsonValue:
-        self._depth += 1
-        if self._depth > _MAX_DEPTH or self._next >= len(self._tokens):
-            raise self._unreadable()
-        if self._takes("!"):
-            value: JsonValue = not self._truth(self._operand())
-        elif self._takes("("):
-            value = self._closed(self._any())
+def _translated(text: str, parameters: Mapping[str, JsonValue], values: dict[str, JsonValue]) -> str:
+    """The condition in Python's syntax; every value in it becomes a name, and is put into `values` under that."""
+    pieces, at, text = [], 0, text.rstrip()
+    while at < len(text):
+        token = _TOKEN.match(text, at)
+        if token is None:
+            raise ConditionError("cannot be read")
+        at = token.end()
+        if token["sign"] or token["word"] in _CONVERSIONS:
+            pieces.append(_SIGNS.get(token["sign"], token["sign"]) or token["word"])
         else:
-            value = self._plain()
-        self._depth -= 1
-        return value
+            pieces.append(f" v{len(values)} ")
+            values[pieces[-1].strip()] = _plain(token, parameters)
+    return "".join(pieces).strip()
 
-    def _closed(self, value: JsonValue) -> JsonValue:
-        if not self._takes(")"):
-            raise self._unreadable()
-        return value
 
-    def _plain(self) -> JsonValue:
-        token = self._tokens[self._next]
-        self._next += 1
-        if token["input"] is not None:
-            return self._parameter(token["input"])
-        if token["string"] is not None:
-            return re.sub(r"\\(.)", r"\1", token["string"][1:-1])
-        if token["number"] is not None:
-            return int(token["number"]) if token["number"].lstrip("-").isdecimal() else float(token["number"])
-        if token["word"] in _WORDS:
-            return _WORDS[token["word"]]
-        if token["word"] in _CONVERSIONS and self._takes("("):
-            return self._converted(token["word"], self._closed(self._any()))
-        raise self._unreadable()
+def _plain(token: re.Match[str], parameters: Mapping[str, JsonValue]) -> JsonValue:
+    if (name := token["input"]) is not None:
+        if name not in parameters:
+            raise ConditionError(f"asks for {name!r}, which has no value")
+        return parameters[name]
+    if token["string"] is not None:
+        return re.sub(r"\\(.)", r"\1", token["string"][1:-1])
+    if token["number"] is not None:
+        return int(token["number"]) if token["number"].lstrip("-").isdecimal() else float(token["number"])
+    if token["word"] not in _WORDS:
+        raise ConditionError("cannot be read")
+    return _WORDS[token["word"]]
 
-    def _parameter(self, name: str) -> JsonValue:
-        if name not in self._parameters:
-            raise ConditionError(f"the condition {self._condition!r} asks for {name!r}, which has no value")
-        return self._parameters[name]
 
-    def _converted(self, kind: str, value: JsonValue) -> JsonValue:
-        try:
-            return _CONVERSIONS[kind](value)
-        except (TypeError, ValueError):
-            raise ConditionError(f"the condition {self._condition!r} takes {value!r} for {kind}") from None
+def _decided(node: ast.expr, values: Mapping[str, JsonValue]) -> JsonValue:
+    match node:
+        case ast.Name(id=name) if name in values:
+            return values[name]
+        case ast.BoolOp(op=sign, values=operands):
+            truths = [_truth(_decided(each, values)) for each in operands]
+            return all(truths) if isinstance(sign, ast.And) else any(truths)
+        case ast.UnaryOp(op=ast.Invert(), operand=operand):
+            return not _truth(_decided(operand, values))
+        case ast.Compare(left=left, ops=[sign], comparators=[right]):
+            return _compared(sign, _decided(left, values), _decided(right, values))
+        case ast.Call(func=ast.Name(id=kind), args=[argument], keywords=[]):
+            return _converted(kind, _decided(argument, values))
+    raise ConditionError("cannot be read")
+
+
+def _truth(value: JsonValue) -> bool:
+    if not isinstance(value, bool):
+        raise ConditionError(f"takes {value!r} for true or false")
+    return value
+
+
+def _compared(sign: ast.cmpop, left: JsonValue, right: JsonValue) -> bool:
+    try:
+        return _COMPARISONS[type(sign)](left, right)
+    except TypeError:
+        raise ConditionError(f"compares {left!r} with {right!r}") from None
+
+
+def _converted(kind: str, value: JsonValue) -> JsonValue:
+    try:
+        return _CONVERSIONS[kind](value)
+    except (TypeError, ValueError):
+        raise ConditionError(f"takes {value!r} for {kind}") from None
 
 
 def _to_int(value: JsonValue) -> JsonValue:

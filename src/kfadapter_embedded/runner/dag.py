@@ -11,12 +11,12 @@ import os
 import uuid
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_embedded.execution import Artifact, State, TaskReport
 
 from .condition import ConditionError, holds
-from .spec import Constant, Dag, FinalStatus, ParentInput, SpecError, TaskOutput
+from .spec import SpecError
 from .values import RuntimeArtifact, ValueFaultError, Values, as_text, check_literals, converted, filled, picked
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from kfadapter_embedded.json_text import JsonValue
 
-    from .spec import Component, Loop, Pipeline, Source, Task
+    from .spec import Component, Dag, Loop, Output, Pipeline, Selectors, Source, Task
+
+    Leaf: TypeAlias = Callable[[str, Task, Component, Values], "Outcome"]
+    """Executes a task that is no DAG, and reports nothing: its path, itself, what it runs, and what goes in."""
 
 # So many tasks of one DAG, and iterations of one loop, are under way at once; the rest wait. Loops may be nested.
 _MOST_TASKS = 32
@@ -60,21 +63,6 @@ class Outcome:
         return f"task {self.culprit} failed: {self.error}" if self.culprit else self.error
 
 
-class Leaf(Protocol):
-    """Executes what is no DAG."""
-
-    def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
-        """Executes a task; reports nothing.
-
-        Args:
-            name: The path of the task.
-            task: The task.
-            component: What it runs: a container or an importer.
-            values: What goes in, defaults included.
-        """
-        ...
-
-
 class _NoValueError(Exception):
     """A task that was skipped should have given a value."""
 
@@ -103,9 +91,9 @@ def run_pipeline(
         values = walk.with_defaults(pipeline.root, Values(parameters))
     except ValueFaultError as error:
         return Outcome(State.FAILED, str(error))
-    if isinstance(pipeline.root.body, Dag):
-        return walk.dag(pipeline.root.body, values, "")
-    raise SpecError("the root of the pipeline has no tasks")
+    if pipeline.root.dag is None:
+        raise SpecError("the root of the pipeline has no tasks")
+    return walk.dag(pipeline.root.dag, values, "")
 
 
 class _Walk:
@@ -126,27 +114,28 @@ class _Walk:
     def dag(self, dag: Dag, values: Values, path: str) -> Outcome:
         """Runs the tasks of a DAG; `path` is what their names begin with."""
         done: dict[str, Outcome] = {}
-        waiting = dict(dag.tasks)
+        waiting = {name: task.depends_on for name, task in dag.tasks.items()}
         running: dict[Future[Outcome], str] = {}
         with ThreadPoolExecutor(_width(len(waiting), _MOST_TASKS)) as threads:
             while waiting or running:
-                for name in [one for one, task in waiting.items() if task.depends_on <= done.keys()]:
-                    running[threads.submit(self._task, waiting.pop(name), values, done, path)] = name
+                for name in [one for one, needed in waiting.items() if needed <= done.keys()]:
+                    del waiting[name]
+                    running[threads.submit(self._task, name, dag.tasks[name], values, done, path)] = name
                 if not running:
                     return Outcome(State.FAILED, f"{', '.join(waiting)}: waits for a task that there is not")
                 for finished in wait(running, return_when=FIRST_COMPLETED).done:
                     done[running.pop(finished)] = finished.result()
         return _dag_outcome(dag, done)
 
-    def _task(self, task: Task, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
-        """Runs one task, or tells why not; whatever goes wrong is its outcome."""
-        name = f"{path}{task.name}"
+    def _task(self, key: str, task: Task, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
+        """Runs one task, or finds why not; whatever goes wrong is its outcome."""
+        name = f"{path}{key}"
         if self._stopped.is_set():
             return Outcome(State.CANCELED)
         if not task.always and any(done[one].blocks for one in task.depends_on):
             return self._ended(name, Outcome(State.SKIPPED, cut_off=True))
         try:
-            return self._attempt(task, self._inputs(task, values, done), name)
+            return self._attempt(task, self._inputs(key, task, values, done), name)
         except _NoValueError:
             return self._ended(name, Outcome(State.SKIPPED))
         except (ConditionError, SpecError, ValueFaultError) as error:
@@ -155,9 +144,11 @@ class _Walk:
             return self._ended(name, Outcome(State.FAILED, f"this server could not run it: {error}", name))
 
     def _attempt(self, task: Task, inputs: Values, name: str) -> Outcome:
-        if task.condition and not holds(task.condition, inputs.parameters):
+        condition = task.trigger_policy.get("condition")
+        if condition and not holds(condition, inputs.parameters):
             return self._ended(name, Outcome(State.SKIPPED))
-        return self._loop(task, task.loop, inputs, name) if task.loop else self._once(task, inputs, name)
+        loop = task.parameter_iterator or task.artifact_iterator
+        return self._loop(task, loop, inputs, name) if loop else self._once(task, inputs, name)
 
     def _ended(self, name: str, outcome: Outcome) -> Outcome:
         if outcome.state is not State.CANCELED:
@@ -167,11 +158,11 @@ class _Walk:
 
     def _once(self, task: Task, inputs: Values, name: str) -> Outcome:
         """Runs a task's component once."""
-        component = self._pipeline.component(task.component)
+        component = self._pipeline.component(task)
         values = self.with_defaults(component, inputs)
-        if isinstance(component.body, Dag):
+        if component.dag:
             self._report(TaskReport(name, State.RUNNING))
-            return self._ended(name, self.dag(component.body, values, f"{name}/"))
+            return self._ended(name, self.dag(component.dag, values, f"{name}/"))
         outcome = self._leaf(name, task, component, values)
         if outcome.state is State.SUCCEEDED:
             self._report(_success(name, outcome.values))
@@ -181,13 +172,13 @@ class _Walk:
     def _loop(self, task: Task, loop: Loop, inputs: Values, name: str) -> Outcome:
         """Runs a task once for every item."""
         iterations = [_with_item(loop, item, inputs) for item in _items(loop, inputs)]
-        component = self._pipeline.component(task.component)
+        component = self._pipeline.component(task)
         self._report(TaskReport(name, State.RUNNING))
 
         def run(index: int) -> Outcome:
             return self._iteration(task, component, iterations[index], f"{name}[{index}]")
 
-        limit = min(loop.at_once or _MOST_ITERATIONS, _MOST_ITERATIONS)
+        limit = min(task.iterator_policy.get("parallelismLimit") or _MOST_ITERATIONS, _MOST_ITERATIONS)
         with ThreadPoolExecutor(_width(len(iterations), limit)) as threads:
             outcomes = list(threads.map(run, range(len(iterations))))
         return self._ended(name, _loop_outcome(outcomes, component))
@@ -195,9 +186,9 @@ class _Walk:
     def _iteration(self, task: Task, component: Component, values: Values, name: str) -> Outcome:
         if self._stopped.is_set():
             return Outcome(State.CANCELED)
-        if isinstance(component.body, Dag):
+        if component.dag:
             try:
-                return self.dag(component.body, self.with_defaults(component, values), f"{name}/")
+                return self.dag(component.dag, self.with_defaults(component, values), f"{name}/")
             except ValueFaultError as error:
                 return Outcome(State.FAILED, str(error), name)
         return self._once(task, values, name)
@@ -209,26 +200,26 @@ class _Walk:
             ValueFaultError: a value is missing, or does not fit.
         """
         parameters = dict(values.parameters)
-        for name, declared in component.parameters.items():
-            value = parameters.pop(name, declared.default)
-            if value is None and not declared.optional and not declared.type.startswith("TASK_"):
+        for name, declared in component.input_definitions.parameters.items():
+            value, kind = parameters.pop(name, declared.default_value), declared.parameter_type
+            if value is None and not declared.is_optional and not kind.startswith("TASK_"):
                 raise ValueFaultError(f"the parameter {name!r} has no value")
             if value is not None:
-                parameters[name] = converted(value, declared.type, name)
+                parameters[name] = converted(value, kind, name)
             if name in values.parameters:
                 check_literals(value, declared.literals, name)
         return Values(parameters, values.artifacts)
 
-    def _inputs(self, task: Task, values: Values, done: Mapping[str, Outcome]) -> Values:
-        plain = {
-            name: value
-            for name, source in task.parameters.items()
-            if (value := _value(source, values, done)) is not None
+    def _inputs(self, key: str, task: Task, values: Values, done: Mapping[str, Outcome]) -> Values:
+        sources = task.inputs.parameters
+        parameters: dict[str, JsonValue] = {
+            name: value for name, source in sources.items() if (value := _value(source, values, done)) is not None
         }
-        constants = {name: one.value for name, one in task.parameters.items() if isinstance(one, Constant)}
-        names = {**self._names, "pipeline_task_name": task.name, "pipeline_task_uuid": str(uuid.uuid4())}
-        parameters = {**plain, **{name: filled(one, plain, names) for name, one in constants.items()}}
-        artifacts = {name: _artifacts(source, values, done) for name, source in task.artifacts.items()}
+        names = {**self._names, "pipeline_task_name": key, "pipeline_task_uuid": str(uuid.uuid4())}
+        constants = (name for name, source in sources.items() if source.runtime_value is not None)
+        # What placeholders stand for are the inputs as they came.
+        parameters |= {name: filled(parameters.get(name), dict(parameters), names) for name in constants}
+        artifacts = {name: _artifacts(source, values, done) for name, source in task.inputs.artifacts.items()}
         return Values(parameters, {name: one for name, one in artifacts.items() if one})
 
 
@@ -239,35 +230,35 @@ def _width(count: int, limit: int) -> int:
 
 def _value(source: Source, values: Values, done: Mapping[str, Outcome]) -> JsonValue:
     """The value of a parameter; None if it has none, which only optional ones may."""
-    if isinstance(source, Constant):
-        return source.value
-    if isinstance(source, ParentInput):
-        value = values.parameters.get(source.name)
-        return picked(value, source.selector) if source.selector and value is not None else value
-    if isinstance(source, FinalStatus):
-        return _final_status(source.task, done[source.task])
-    outputs = _outputs(source, done)
-    if source.key not in outputs.parameters:
-        raise _missing(source, done)
-    return outputs.parameters[source.key]
+    if source.runtime_value is not None:
+        constant: JsonValue = source.runtime_value.get("constant")
+        return constant
+    if source.component_input_parameter is not None:
+        value, selector = values.parameters.get(source.component_input_parameter), source.parameter_expression_selector
+        return picked(value, selector) if selector and value is not None else value
+    if source.task_final_status:
+        task = source.task_final_status.task
+        return _final_status(task, done[task])
+    if source.output is None:
+        raise SpecError("a parameter of it comes from nowhere")
+    outputs = done[source.output.task].values.parameters
+    if source.output.key not in outputs:
+        raise _missing(source.output, done)
+    return outputs[source.output.key]
 
 
 def _artifacts(source: Source, values: Values, done: Mapping[str, Outcome]) -> tuple[RuntimeArtifact, ...]:
-    if isinstance(source, ParentInput):
-        return values.artifacts.get(source.name, ())
-    if not isinstance(source, TaskOutput):
-        return ()
-    outputs = _outputs(source, done)
-    if source.key not in outputs.artifacts:
-        raise _missing(source, done)
-    return outputs.artifacts[source.key]
+    if source.component_input_artifact is not None:
+        return values.artifacts.get(source.component_input_artifact, ())
+    if source.output is None:
+        raise SpecError("an artifact of it comes from nowhere")
+    outputs = done[source.output.task].values.artifacts
+    if source.output.key not in outputs:
+        raise _missing(source.output, done)
+    return outputs[source.output.key]
 
 
-def _outputs(source: TaskOutput, done: Mapping[str, Outcome]) -> Values:
-    return done[source.task].values
-
-
-def _missing(source: TaskOutput, done: Mapping[str, Outcome]) -> Exception:
+def _missing(source: Output, done: Mapping[str, Outcome]) -> Exception:
     if done[source.task].state is State.SKIPPED:
         return _NoValueError()
     return ValueFaultError(f"task {source.task} gave no output {source.key!r}")
@@ -290,9 +281,9 @@ def _items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact
     Raises:
         ValueFaultError: it is no list.
     """
-    if loop.artifacts:
-        return list(inputs.artifacts.get(loop.over, ()))
-    items: JsonValue = loop.raw or inputs.parameters.get(loop.over)
+    if "inputArtifact" in loop.items:
+        return list(inputs.artifacts.get(loop.items["inputArtifact"], ()))
+    items: JsonValue = loop.items.get("raw") or inputs.parameters.get(loop.items.get("inputParameter", ""))
     try:
         items = json.loads(items) if isinstance(items, str) else items
     except (ValueError, RecursionError):
@@ -304,8 +295,8 @@ def _items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact
 
 def _with_item(loop: Loop, item: JsonValue | RuntimeArtifact, inputs: Values) -> Values:
     if isinstance(item, RuntimeArtifact):
-        return Values(inputs.parameters, {**inputs.artifacts, loop.item: (item,)})
-    return Values({**inputs.parameters, loop.item: item}, inputs.artifacts)
+        return Values(inputs.parameters, {**inputs.artifacts, loop.item_input: (item,)})
+    return Values({**inputs.parameters, loop.item_input: item}, inputs.artifacts)
 
 
 def _success(name: str, values: Values) -> TaskReport:
@@ -327,8 +318,8 @@ def _dag_outcome(dag: Dag, done: Mapping[str, Outcome]) -> Outcome:
         return Outcome(State.FAILED, failure.error, failure.culprit)
     if any(one.state is State.CANCELED for one in done.values()):
         return Outcome(State.CANCELED)
-    parameters = {key: _first(done, one) for key, one in dag.parameters.items()}
-    artifacts = {key: _first_artifact(done, one) for key, one in dag.artifacts.items()}
+    parameters = {key: _first(done, one) for key, one in dag.outputs.parameters.items()}
+    artifacts = {key: _first_artifact(done, one) for key, one in dag.outputs.artifacts.items()}
     return Outcome(
         State.SUCCEEDED,
         values=Values(
@@ -338,15 +329,13 @@ def _dag_outcome(dag: Dag, done: Mapping[str, Outcome]) -> Outcome:
     )
 
 
-def _first(done: Mapping[str, Outcome], selectors: tuple[TaskOutput, ...]) -> JsonValue:
-    given = (done[one.task].values.parameters.get(one.key) for one in selectors if one.task in done)
+def _first(done: Mapping[str, Outcome], selectors: Selectors) -> JsonValue:
+    given = (done[one.task].values.parameters.get(one.key) for one in selectors.outputs if one.task in done)
     return next((value for value in given if value is not None), None)
 
 
-def _first_artifact(
-    done: Mapping[str, Outcome], selectors: tuple[TaskOutput, ...]
-) -> tuple[RuntimeArtifact, ...] | None:
-    given = (done[one.task].values.artifacts.get(one.key) for one in selectors if one.task in done)
+def _first_artifact(done: Mapping[str, Outcome], selectors: Selectors) -> tuple[RuntimeArtifact, ...] | None:
+    given = (done[one.task].values.artifacts.get(one.key) for one in selectors.outputs if one.task in done)
     return next((value for value in given if value is not None), None)
 
 
@@ -358,10 +347,11 @@ def _loop_outcome(outcomes: list[Outcome], component: Component) -> Outcome:
         return Outcome(State.CANCELED)
     given = [one.values for one in outcomes]
     parameters: dict[str, JsonValue] = {
-        key: [one.parameters[key] for one in given if key in one.parameters] for key in component.output_parameters
+        key: [one.parameters[key] for one in given if key in one.parameters]
+        for key in component.output_definitions.parameters
     }
     artifacts = {
         key: tuple(artifact for one in given for artifact in one.artifacts.get(key, ()))
-        for key in component.output_artifacts
+        for key in component.output_definitions.artifacts
     }
     return Outcome(State.SUCCEEDED, values=Values(parameters, artifacts))

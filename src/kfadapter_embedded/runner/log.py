@@ -1,10 +1,12 @@
-"""The log of a task: what its command writes, in a file that cannot grow without bound.
+"""The log of a task: what its command writes, in a file that cannot grow without bound; why it failed, from its end.
 
 A disk that is full costs the rest of the log, and nothing else: the task goes on.
 """
 
 from __future__ import annotations
 
+import re
+import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,12 @@ LOG_BYTES = 10 << 20
 """How much of a task's output its log begins with; of what comes later only the end is kept."""
 TAIL_BYTES = 64 << 10
 """How much of the end is kept."""
+
+_TRACEBACK = "Traceback (most recent call last):"
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_PIP_ERROR = re.compile(r"^ERROR: (.+)$", re.MULTILINE)
+_MAX_CHARACTERS = 1000
+_SHELL_SIGNAL = 128
 
 
 class TaskLog:
@@ -68,3 +76,41 @@ class TaskLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def why(code: int, output: str, image: str) -> str:
+    """Tells why a command failed.
+
+    Args:
+        code: Its exit code; -N after signal N.
+        output: The end of what it wrote.
+        image: The image that the component was made for.
+    """
+    ending = _ending(code)
+    words = _last_words(_ESCAPES.sub("", output))
+    if "ModuleNotFoundError" in words:
+        ending += f"; it ran with this server's Python packages, not in the image {image}"
+    if "signal 9" in ending and _TRACEBACK not in output:
+        return f"killed, perhaps because the memory was used up ({ending})"
+    return f"{words} ({ending})" if words else ending
+
+
+def _ending(code: int) -> str:
+    # A shell tells the signal that its child died of so.
+    number = -code if code < 0 else code - _SHELL_SIGNAL
+    try:
+        return f"signal {number}, {signal.Signals(number).name}"
+    except ValueError:
+        return f"exit code {code}"
+
+
+def _last_words(output: str) -> str:
+    """The exception of the last traceback, or what pip complains about, or the last line."""
+    _, found, traceback = output.rpartition(_TRACEBACK)
+    if found:
+        lines = traceback.splitlines()[1:]
+        start = next((at for at, line in enumerate(lines) if line and not line[0].isspace()), len(lines))
+        return "\n".join(lines[start:]).strip()[:_MAX_CHARACTERS]
+    complaints = _PIP_ERROR.findall(output)
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return (complaints[-1] if complaints else lines[-1] if lines else "")[:_MAX_CHARACTERS]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .spec import Container, mapping
+from .spec import mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,26 +59,27 @@ def _leaves(pipeline: Pipeline) -> Iterator[tuple[str, Component]]:
     waiting, seen = [("", pipeline.root)], set()
     while waiting:
         path, component = waiting.pop(0)
-        if isinstance(component.body, Container):
+        if component.executor.container:
             yield path, component
-            continue
-        for _, task in sorted(getattr(component.body, "tasks", {}).items()):
-            if task.component not in seen:
-                seen.add(task.component)
-                waiting.append((f"{path}/{task.name}".lstrip("/"), pipeline.component(task.component)))
+        for name, task in sorted(component.dag.tasks.items() if component.dag else ()):
+            runs = task.component_ref.get("name")
+            if runs not in seen:
+                seen.add(runs)
+                waiting.append((f"{path}/{name}".lstrip("/"), pipeline.component(task)))
 
 
 def _reason(pipeline: Pipeline, component: Component) -> str:
-    container = component.body
-    if not isinstance(container, Container):
+    container = component.executor.container
+    if container is None:
         return ""
+    command = (*container.command, *container.args)
     if claim := _CLAIMS.get(container.image):
         return f"{claim} (PersistentVolumeClaim), and there is no Kubernetes here"
-    if _EXECUTOR not in " ".join(container.command):
+    if _EXECUTOR not in " ".join(command):
         return f"is a container component (image {container.image}), and the embedded KFP runs Python components only"
-    if container.command[: len(_CONTAINERIZED)] == _CONTAINERIZED:
+    if command[: len(_CONTAINERIZED)] == _CONTAINERIZED:
         return f"is a Python component whose code is in its image ({container.image}), and there are no containers here"
-    return _kubernetes_reason(pipeline.kubernetes.get(component.executor, {}))
+    return _kubernetes_reason(mapping(pipeline.kubernetes.get(component.executor_label)))
 
 
 def _kubernetes_reason(extras: Mapping[str, JsonValue]) -> str:

@@ -25,7 +25,7 @@ from kfadapter_embedded.execution import State
 
 from .component import ComponentRunner, Place
 from .dag import Outcome, run_pipeline
-from .family import VARIABLE, end_family
+from .environment import VARIABLE, end_family
 from .refusals import refusal
 from .spec import SpecError, mapping, read_pipeline
 from .values import load_json
@@ -158,8 +158,8 @@ def _names(order: Order, pipeline: Pipeline) -> dict[str, str]:
     workspace = order.folder / "workspace"
     workspace.mkdir(exist_ok=True)
     return {
-        "pipeline_job_name": pipeline.name,
-        "pipeline_job_resource_name": pipeline.name,
+        "pipeline_job_name": pipeline.pipeline_info.get("name", ""),
+        "pipeline_job_resource_name": pipeline.pipeline_info.get("name", ""),
         "pipeline_job_uuid": order.run_id,
         "pipeline_root": str(order.folder / "outputs"),
         "pipeline_job_create_time_utc": now,
@@ -176,3 +176,7 @@ def _end_with_parent(folder: Path, mark: str) -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

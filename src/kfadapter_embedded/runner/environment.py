@@ -3,12 +3,18 @@
 It sees everything that is installed for this server, needs no download, and takes next to no time and space. Components
 that KFP compiled install packages where they run (`pip install`), which would otherwise be the server's environment;
 and two tasks may want different versions of a package, as they may in containers of their own.
+
+What a task starts is found and ended by its environment, too. A process group does not hold processes together: a
+process that makes a session of its own leaves it. What none gets rid of by accident is the environment that it was
+started with, and where there is a /proc, it can be read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import venv
@@ -17,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 # Each of these would lead Python or pip out of the environment that they are started in.
 _MISLEADING = {
@@ -37,6 +43,11 @@ _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 # All of them, lest another one on the PATH installs elsewhere.
 _PIP_NAMES = ("pip", "pip3", f"pip{_VERSION}")
 _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
+
+VARIABLE = "KFADAPTER_FAMILY"
+"""The variable that tells which run and which task a process belongs to, for example `4f6c/7`."""
+_PROC = Path("/proc")
+_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -103,3 +114,32 @@ def _install_pip(overlay: Overlay) -> None:
 def _package_folders() -> list[str]:
     """The folders that packages are installed in, as far as this Python sees them."""
     return [one for one in sys.path if Path(one).name in {"site-packages", "dist-packages"}]
+
+
+def end_family(mark: str) -> None:
+    """Kills every process whose mark begins so, except this one.
+
+    Args:
+        mark: Its `VARIABLE`, up to a slash.
+    """
+    # Who forks while this looks around is found in the next round.
+    for _ in range(_ROUNDS):
+        found = list(_members(mark))
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+
+
+def _members(mark: str) -> Iterator[int]:
+    beginning = f"{VARIABLE}={mark}".encode()
+    for folder in _PROC.glob("[0-9]*"):
+        if int(folder.name) == os.getpid():
+            continue
+        try:
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(one.startswith(beginning) for one in variables):
+            yield int(folder.name)
