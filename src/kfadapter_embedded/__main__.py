@@ -8,8 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from .folder import FolderError, held
-from .server import AddressError, Limits, bind, serve
+from .server import AddressError, FolderError, Limits, bind, held, serve
 from .store import StoreError
 
 

@@ -5,25 +5,34 @@ The checks come in KFP's order, with KFP's words.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from google.protobuf import json_format
 
 from .archives import MAX_FILE_SIZE, UnreadableFileError, is_yaml_name, open_archive
-from .argo_workflow import try_workflow
-from .pipeline_schema import try_pipeline_spec, try_platform_spec
+from .json_text import as_served
 from .yaml_documents import YamlError, mappings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from types import ModuleType
     from typing import BinaryIO
+
+    from google.protobuf.message import Message
 
     from .json_text import JsonValue
 
 _SCHEMA_VERSION = "2.1.0"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _UNKNOWN = "unknown template format"
+_CONTAINER_FIELDS = ("container", "script")
+_CONTAINER_LISTS = ("initContainers", "sidecars")
 
 
 class NoPipelineError(Exception):
@@ -102,7 +111,7 @@ def _of(documents: Iterable[dict[str, JsonValue]], specs: _Specs | None = None) 
     """What KFP serves for these documents; `specs` is filled as they are read."""
     specs = specs or _Specs()
     for number, document in enumerate(documents):
-        if number == 0 and (workflow := try_workflow(document)):
+        if number == 0 and (workflow := _try_workflow(document)):
             return workflow
         _take(specs, document)
     if specs.pipeline is None:
@@ -114,12 +123,12 @@ def _of(documents: Iterable[dict[str, JsonValue]], specs: _Specs | None = None) 
 
 def _take(specs: _Specs, document: dict[str, JsonValue]) -> None:
     """Puts a document where it belongs; what is neither pipeline nor platform spec is passed over."""
-    if pipeline := try_pipeline_spec(document):
+    if pipeline := _try_pipeline_spec(document):
         if specs.pipeline:
             raise NoPipelineError("multiple pipeline specs provided")
         _check(pipeline)
         specs.pipeline = pipeline
-    elif platform := try_platform_spec(document):
+    elif platform := _try_platform_spec(document):
         if specs.platform:
             raise NoPipelineError("multiple platform specs provided")
         specs.platform = platform
@@ -137,3 +146,106 @@ def _check(pipeline: dict[str, JsonValue]) -> None:
             "pipeline's name must contain only lowercase alphanumeric characters or '-' and must start with "
             "alphanumeric characters"
         )
+
+
+def _try_pipeline_spec(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The document as KFP serves it, if it is a pipeline spec with a name and a root."""
+    # Python's reader of messages takes an empty list for an empty message; Go's does not.
+    spec = _through_message("PipelineSpec", document) if isinstance(document.get("root"), dict) else None
+    if spec is None or "root" not in spec:
+        return None
+    info = spec.get("pipelineInfo")
+    return spec if isinstance(info, dict) and info.get("name") else None
+
+
+def _try_platform_spec(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The document as KFP serves it, if it is a platform spec for Kubernetes."""
+    spec = _through_message("PlatformSpec", document)
+    platforms = spec.get("platforms") if spec else None
+    return spec if isinstance(platforms, dict) and "kubernetes" in platforms else None
+
+
+def _through_message(name: str, document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+    message: Message = getattr(_definitions(), name)()
+    try:
+        json_format.ParseDict(document, message, max_recursion_depth=1000)
+        served = json_format.MessageToDict(message)
+    except (json_format.Error, ValueError, OverflowError):
+        return None
+    return cast("dict[str, JsonValue]", as_served(served))
+
+
+@functools.cache
+def _definitions() -> ModuleType:
+    """The generated module of kfp-pipeline-spec, loaded from its file.
+
+    It lives in the package `kfp`; importing that would cost a second and 77 MiB.
+    """
+    package = importlib.util.find_spec("kfp")
+    folders = package.submodule_search_locations if package else None
+    path = next((each for each in map(_module_path, folders or ()) if each.exists()), None)
+    spec = importlib.util.spec_from_file_location("kfadapter_embedded._pipeline_spec_pb2", path) if path else None
+    if spec is None or spec.loader is None:
+        raise ImportError("kfp-pipeline-spec is not installed: it comes with the extra `embedded`")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _module_path(folder: str) -> Path:
+    return Path(folder) / "pipeline_spec" / "pipeline_spec_pb2.py"
+
+
+def _try_workflow(document: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The document as KFP serves it, if it is an Argo Workflow: with the empty fields that Go's types add."""
+    version = document.get("apiVersion")
+    if not isinstance(version, str) or not version.startswith("argoproj.io/") or document.get("kind") != "Workflow":
+        return None
+    # A copy of its own all the way down: what two aliases share must not be filled in twice.
+    served = cast("dict[str, JsonValue]", as_served(document))
+    served["metadata"] = served.get("metadata") or {}
+    served.setdefault("status", {"finishedAt": None, "startedAt": None})
+    spec = served.setdefault("spec", {})
+    if isinstance(spec, dict):
+        _fill_arguments(spec)
+        for template in _each_mapping(spec.get("templates")):
+            _fill_template(template)
+    return served
+
+
+def _fill_template(template: dict[str, JsonValue]) -> None:
+    for name in ("inputs", "metadata", "outputs"):
+        template.setdefault(name, {})
+    _fill_parameters(template["inputs"])
+    lists = [each for name in _CONTAINER_LISTS for each in _each_mapping(template.get(name))]
+    for container in [*_each_mapping([template.get(name) for name in _CONTAINER_FIELDS]), *lists]:
+        container.setdefault("name", "")
+        container.setdefault("resources", {})
+    for task in _tasks(template):
+        _fill_arguments(task)
+
+
+def _tasks(template: dict[str, JsonValue]) -> Iterator[dict[str, JsonValue]]:
+    dag, steps = template.get("dag"), template.get("steps")
+    yield from _each_mapping(dag.get("tasks")) if isinstance(dag, dict) else ()
+    for group in steps if isinstance(steps, list) else ():
+        yield from _each_mapping(group)
+
+
+def _fill_arguments(holder: dict[str, JsonValue]) -> None:
+    _fill_parameters(holder.setdefault("arguments", {}))
+
+
+def _fill_parameters(arguments: JsonValue) -> None:
+    """Argo keeps the values of parameters as text, whatever they are."""
+    for parameter in _each_mapping(arguments.get("parameters")) if isinstance(arguments, dict) else ():
+        for name in ("default", "value"):
+            value = parameter.get(name)
+            if isinstance(value, bool):
+                parameter[name] = str(value).lower()
+            elif isinstance(value, int | float):
+                parameter[name] = str(value)
+
+
+def _each_mapping(values: JsonValue) -> Iterator[dict[str, JsonValue]]:
+    yield from (each for each in values if isinstance(each, dict)) if isinstance(values, list) else ()

@@ -9,9 +9,10 @@ import os
 import selectors
 import subprocess
 import sys
-import threading
 import time
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+from .child import Tail, piped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 20.0
 """How long an embedded KFP may take until it answers."""
-TAIL_BYTES = 8 * 1024
-"""How much of what an embedded KFP said last is kept."""
 _READY = b"ready "
 # Runs are ended first, with all that they have started.
 _STOP_SECONDS = 10.0
-_TAIL_SECONDS = 1.0
 
 
 class EmbeddedKfpError(Exception):
@@ -44,7 +42,7 @@ class EmbeddedKfp:
         self.pid = child.pid
         self._child = child
         self._url = ""
-        self._said = _Tail(_piped(child.stderr))
+        self._said = Tail(piped(child.stderr))
 
     @property
     def url(self) -> str:
@@ -86,26 +84,6 @@ class EmbeddedKfp:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-
-
-class _Tail:
-    """Reads a stream to its end, so that its writer never waits, and keeps what came last."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._kept = b""
-        self._thread = threading.Thread(target=self._read, name="embedded-kfp-stderr", daemon=True)
-        self._thread.start()
-
-    def text(self) -> str:
-        """Waits for the end, though not for long: whoever the writer started may hold the stream open."""
-        self._thread.join(_TAIL_SECONDS)
-        return self._kept.decode(errors="replace").strip()
-
-    def _read(self) -> None:
-        with self._stream as stream:
-            while piece := os.read(stream.fileno(), TAIL_BYTES):
-                self._kept = (self._kept + piece)[-TAIL_BYTES:]
 
 
 def launch(data: Path, port: int = 0) -> EmbeddedKfp:
@@ -154,7 +132,7 @@ def start(data: Path, port: int = 0, *, timeout: float = READY_SECONDS) -> Embed
 
 def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes:
     """The child's first line; empty if it ended, or took too long."""
-    stream = _piped(child.stdout)
+    stream = piped(child.stdout)
     deadline = time.monotonic() + timeout
     line = b""
     with selectors.DefaultSelector() as selector:
@@ -172,17 +150,11 @@ def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes:
 
 def _end(child: subprocess.Popen[bytes]) -> None:
     """Closes the child's stdin, which it takes for the end of this process, and sees it off."""
-    _piped(child.stdin).close()
+    piped(child.stdin).close()
     child.terminate()
     try:
         child.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-    _piped(child.stdout).close()
-
-
-def _piped(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise TypeError("the child was started without this pipe")
-    return stream
+    piped(child.stdout).close()

@@ -12,9 +12,15 @@ from .errors import context, invalid_input, json_response, not_found
 from .json_text import joined, list_text, read_time, rfc3339, to_json, without_empty
 from .kinds import RECURRING_RUNS
 from .listing import parse_listing
-from .parameters import check_parameters
 from .requests import flag_field, integer_field, object_field, text_field, with_body
-from .run_requests import find_experiment, find_pipeline, parameters_of, require_listed_experiment, shared_fields
+from .run_requests import (
+    check_parameters,
+    find_experiment,
+    find_pipeline,
+    parameters_of,
+    require_listed_experiment,
+    shared_fields,
+)
 from .run_tasks import error_body
 from .schedules import CronError, check_cron
 

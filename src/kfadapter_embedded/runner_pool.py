@@ -13,15 +13,18 @@ import sys
 import threading
 import uuid
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+import msgspec
+
+from .child import Tail, piped
 from .execution import WHOLE, Artifact, State, TaskReport
 from .runner.environment import VARIABLE, end_family
 from .runner.run import SCRATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from .execution import Job
@@ -30,8 +33,6 @@ _log = logging.getLogger(__name__)
 _RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner.run")
 _SPEC = "pipeline.json"
 _MAX_LINE_BYTES = 8 << 20
-_TAIL_BYTES = 8 << 10
-_TAIL_SECONDS = 1.0
 _GRACE_SECONDS = 2.0
 _CUT_OFF = "cut off: the embedded KFP was stopped while it ran"
 _TERMINATED = "terminated: somebody asked for its end"
@@ -203,10 +204,11 @@ class _Run:
             if self._end:
                 return self._end.state, self._end.error
             child = self._child = self._started()
-        with child, _Tail(_piped(child.stderr)) as said:
+        said = Tail(piped(child.stderr))
+        with child:
             try:
-                self._order(_piped(child.stdin), spec)
-                last = self._read(_piped(child.stdout))
+                self._order(piped(child.stdin), spec)
+                last = self._read(piped(child.stdout))
             except BaseException:
                 self._signal(signal.SIGKILL)
                 raise
@@ -241,11 +243,11 @@ class _Run:
     def _read(self, stream: IO[bytes]) -> tuple[State, str] | None:
         """Passes on what the child tells of its tasks; its last word about the run, if there is one."""
         last = None
-        for message in _messages(stream):
-            if "run" in message:
-                last = State(str(message["run"])), str(message.get("error", ""))
+        for line in _lines(stream):
+            if line.run:
+                last = line.run, line.error
             else:
-                self._task(_task_report(message))
+                self._task(TaskReport(line.task, line.state, line.error, line.parameters, line.artifacts))
         return last
 
     def _task(self, report: TaskReport) -> None:
@@ -260,7 +262,7 @@ class _Run:
 
     def _reaped(self, child: subprocess.Popen[bytes]) -> int:
         """Waits for the end of a child that has closed its standard output."""
-        _piped(child.stdin).close()
+        piped(child.stdin).close()
         try:
             code = child.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -275,73 +277,31 @@ class _Run:
             self._report(self.job.run_id, TaskReport(name, ended, error))
 
 
-@dataclass
-class _Tail:
-    """Reads a stream to its end on a thread of its own, and keeps what came last."""
+class _Line(msgspec.Struct):
+    """A line of a child: how a task stands, or last how the run has ended."""
 
-    stream: IO[bytes]
-    kept: bytes = b""
-    thread: threading.Thread = field(init=False)
-
-    def __enter__(self) -> _Tail:  # noqa: PYI034  # typing.Self is newer than Python 3.10
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.thread.join(_TAIL_SECONDS)
-
-    def text(self) -> str:
-        """What was read last; waits for the end, though not for long."""
-        self.thread.join(_TAIL_SECONDS)
-        return self.kept.decode(errors="replace").strip()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while piece := os.read(self.stream.fileno(), _TAIL_BYTES):
-                self.kept = (self.kept + piece)[-_TAIL_BYTES:]
+    task: str = ""
+    run: State | None = None
+    state: State = State.PENDING
+    error: str = ""
+    parameters: dict[str, object] = {}
+    artifacts: tuple[Artifact, ...] = ()
 
 
-def _messages(stream: IO[bytes]) -> Iterator[Mapping[str, object]]:
+def _lines(stream: IO[bytes]) -> Iterator[_Line]:
     """The lines of a child.
 
     Raises:
-        ValueError: one is no JSON object, or longer than is sensible.
+        ValueError: one is none, or longer than is sensible.
     """
     while line := stream.readline(_MAX_LINE_BYTES):
-        message = json.loads(line) if line.endswith(b"\n") else None
-        if not isinstance(message, dict):
-            raise ValueError(f"its runner said what it may not say: {line[:80]!r}")
-        yield message
-
-
-def _task_report(message: Mapping[str, object]) -> TaskReport:
-    artifacts, parameters = message.get("artifacts"), message.get("parameters")
-    return TaskReport(
-        str(message.get("task")),
-        State(str(message.get("state"))),
-        str(message.get("error") or ""),
-        parameters if isinstance(parameters, dict) else {},
-        tuple(_artifact(one) for one in artifacts if isinstance(one, dict)) if isinstance(artifacts, list) else (),
-    )
-
-
-def _artifact(message: Mapping[str, object]) -> Artifact:
-    metadata = message.get("metadata")
-    return Artifact(
-        str(message.get("name")),
-        str(message.get("type")),
-        str(message.get("path")),
-        metadata if isinstance(metadata, dict) else {},
-    )
+        try:
+            # Its numbers may be NaN, which msgspec does not read.
+            yield msgspec.convert(json.loads(line if line.endswith(b"\n") else b""), _Line)
+        except (ValueError, msgspec.ValidationError):
+            raise ValueError(f"its runner said what it may not say: {line[:80]!r}") from None
 
 
 def _without_last_word(code: int, said: str) -> str:
     ending = f"signal {-code}, {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return f"its runner ended without a word ({ending}){f': {said}' if said else ''}"
-
-
-def _piped(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise TypeError("the child was started without this pipe")
-    return stream

@@ -28,9 +28,9 @@ from .experiments import ARCHIVED, AVAILABLE
 from .json_text import joined, list_text, rfc3339, to_json, without_empty
 from .kinds import EXPERIMENTS, RUNS
 from .listing import parse_listing
-from .parameters import check_parameters
 from .requests import text_field, with_body
 from .run_requests import (
+    check_parameters,
     find_experiment,
     find_pipeline,
     parameters_of,

@@ -39,6 +39,7 @@ def create(caller: Caller, **fields: object) -> Reply:
         "@daily",
         "@every 1h30m",
         "5 4 3 2 1",
+        "0 5/10 * * * 0-6/2",
     ],
 )
 def test_cron(expression: str) -> None:
@@ -52,20 +53,24 @@ def test_cron(expression: str) -> None:
         ("", "Empty spec string"),
         ("bad", "Expected 5 to 6 fields, found 1: bad"),
         ("* * * * * * *", "Expected 5 to 6 fields, found 7: * * * * * * *"),
-        ("60 * * * * *", "End of range (60) above maximum (59): 60"),
-        ("* * * 0 * *", "Beginning of range (0) below minimum (1): 0"),
-        ("9-3 * * * * *", "Beginning of range (9) beyond end of range (3): 9-3"),
-        ("*/0 * * * * *", "Step of range should be a positive number: */0"),
-        ("1/2/3 * * * * *", "Too many slashes: 1/2/3"),
-        ("1-2-3 * * * * *", "Too many hyphens: 1-2-3"),
-        ("x * * * * *", 'Failed to parse int from x: strconv.Atoi: parsing "x": invalid syntax'),
-        ("* * * * jun-x *", 'Failed to parse int from x: strconv.Atoi: parsing "x": invalid syntax'),
+        ("60 * * * * *", "Bad second: 60 * * * * *"),
+        ("* * * 0 * *", "Bad day-of-month: * * * 0 * *"),
+        ("9-3 * * * * *", "Bad second: 9-3 * * * * *"),
+        ("*/0 * * * * *", "Bad second: */0 * * * * *"),
+        ("1/2/3 * * * * *", "Failed to parse 1/2/3: 1/2/3 * * * * *"),
+        ("1-2-3 * * * * *", "Failed to parse 1-2-3: 1-2-3 * * * * *"),
+        ("x * * * * *", "Failed to parse x: x * * * * *"),
+        ("* * * * jun-x *", "Failed to parse jun-x: * * * * jun-x *"),
+        ("* * * * * 5-7", "End of range (7) above maximum (6): 5-7"),
+        ("* * * L * *", "Failed to parse L: * * * L * *"),
+        ("* * * * * 1#2", "Failed to parse 1#2: * * * * * 1#2"),
+        ("* * * * mon *", "Bad month: * * * * mon *"),
         ("@often", "Unrecognized descriptor: @often"),
         ("@every day", "Failed to parse duration @every day"),
     ],
 )
 def test_bad_cron(expression: str, words: str) -> None:
-    """What it does not take is refused with its words."""
+    """What it does not take is refused, with the field or the part that is wrong."""
     with pytest.raises(CronError) as caught:
         check_cron(expression)
     assert str(caught.value) == words

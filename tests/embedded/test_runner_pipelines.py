@@ -127,7 +127,7 @@ def test_train_and_report(try_out: Callable[..., Tried]) -> None:
     assert artifacts["metrics"].metadata == {"loss": loss}
     assert Path(artifacts["model"].path).is_relative_to(tried.folder)
     assert len(Path(artifacts["model"].path).read_text("utf-8").split()) == 2
-    assert "asks for nvidia.com/gpu; nothing is reserved" in tried.log("train")
+    assert "requests nvidia.com/gpu; nothing is reserved" in tried.log("train")
     assert str(tried.output("condition-1/report")).startswith("loss=")
 
 

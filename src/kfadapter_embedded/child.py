@@ -1,0 +1,38 @@
+"""What is read of a child process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import IO
+
+TAIL_BYTES = 8 << 10
+"""How much of what a child wrote last is kept."""
+_TAIL_SECONDS = 1.0
+
+
+class Tail:
+    """Reads a stream to its end on a thread of its own, so that its writer never waits, and keeps what came last."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._kept = b""
+        self._thread = threading.Thread(target=self._read, name="tail", daemon=True)
+        self._thread.start()
+
+    def text(self) -> str:
+        """Waits for the end, though not for long: what the writer started may hold the stream open."""
+        self._thread.join(_TAIL_SECONDS)
+        return self._kept.decode(errors="replace").strip()
+
+    def _read(self) -> None:
+        with self._stream as stream:
+            while piece := os.read(stream.fileno(), TAIL_BYTES):
+                self._kept = (self._kept + piece)[-TAIL_BYTES:]
+
+
+def piped(stream: IO[bytes] | None) -> IO[bytes]:
+    """The stream of a child that was started with this pipe."""
+    if stream is None:
+        raise TypeError("the child was started without this pipe")
+    return stream
