@@ -63,17 +63,21 @@ def application(store: Store, folder: Path, runs: Runs) -> Starlette:
         *RecurringRuns(store).routes(),
     ]
 
-    async def full_or_fault(request: Request, error: Exception) -> Response:
-        return _full_disk(folder).response() if _is_full(error) else await _fault(request, error)
+    async def failed(request: Request, error: Exception) -> Response:
+        if isinstance(error, KfpError | UploadError):
+            return error.response()
+        if isinstance(error, HTTPException):
+            return unknown_route(error.status_code)
+        if _is_full(error):
+            words = "make room there, or delete runs that are not needed any more, and their files go with them"
+            return exhausted(f"the disk that {folder} is on is full: {words}").response()
+        name = request.headers.get("x-request-id", "")
+        request_id = name if _REQUEST_ID.fullmatch(name) else "unnamed"
+        _log.error("%s %s failed (request %s)", request.method, request.url.path, request_id, exc_info=error)
+        return internal().response()
 
-    handlers = {
-        KfpError: _refusal,
-        UploadError: _refusal,
-        HTTPException: _no_route,
-        OSError: full_or_fault,
-        sqlite3.OperationalError: full_or_fault,
-        Exception: _fault,
-    }
+    known = (KfpError, UploadError, HTTPException, OSError, sqlite3.OperationalError, Exception)
+    handlers = dict.fromkeys(known, failed)
     app = Starlette(routes=routes, exception_handlers=handlers, middleware=[Middleware(_NoForeignPages)])
     app.router.redirect_slashes = False
     return app
@@ -119,30 +123,6 @@ async def _health(_request: Request) -> Response:
     return json_response(_HEALTH)
 
 
-async def _refusal(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, KfpError | UploadError):
-        raise error
-    return error.response()
-
-
-async def _no_route(_request: Request, error: Exception) -> Response:
-    return unknown_route(error.status_code if isinstance(error, HTTPException) else 404)
-
-
 def _is_full(error: Exception) -> bool:
     """Whether it is the disk that has no room; SQLite says so in words alone."""
     return "disk is full" in str(error) if isinstance(error, sqlite3.Error) else getattr(error, "errno", None) in _FULL
-
-
-def _full_disk(folder: Path) -> KfpError:
-    return exhausted(
-        f"the disk that {folder} is on is full: make room there, or delete runs that are not needed any more, and "
-        "their files go with them"
-    )
-
-
-async def _fault(request: Request, error: Exception) -> Response:
-    name = request.headers.get("x-request-id", "")
-    request_id = name if _REQUEST_ID.fullmatch(name) else "unnamed"
-    _log.error("%s %s failed (request %s)", request.method, request.url.path, request_id, exc_info=error)
-    return internal().response()

@@ -11,11 +11,10 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
+    from typing import IO, BinaryIO
 
 MAX_FILE_SIZE = 32 << 20
 _PREFERRED = "pipeline.yaml"
@@ -27,10 +26,6 @@ _CHUNK = 1 << 16
 _ZIP_END = b"PK\x05\x06"
 _ZIP_TAIL = 22 + 65535
 _MAX_ZIP_DIRECTORY = 4 << 20
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class UnreadableFileError(Exception):
@@ -56,10 +51,10 @@ def open_archive(file: BinaryIO) -> BinaryIO | None:
     """
     magic = file.read(3)
     file.seek(0)
-    openers = {b"PK": _open_zip, b"\x1f\x8b": _open_tar_gz}
-    opener = openers.get(magic[:2]) if len(magic) == len(b"PK?") else None
     try:
-        return opener(file) if opener else None
+        if magic[:2] == b"PK":
+            return _open_zip(file)
+        return _open_tar_gz(file) if magic[:2] == b"\x1f\x8b" else None
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, zlib.error, struct.error) as error:
         raise UnreadableFileError(str(error)) from error
     except (RuntimeError, NotImplementedError, ValueError) as error:
@@ -92,36 +87,33 @@ def _check_zip_directory(file: BinaryIO) -> None:
 
 def _open_tar_gz(file: BinaryIO) -> BinaryIO:
     with gzip.GzipFile(fileobj=file, mode="rb") as unpacked, _spooled(unpacked, _MAX_TAR_SIZE) as plain:
-        first = None
-        for archive, member in _members(plain):
-            if member.name == _PREFERRED:
-                return _tar_member(archive, member)
-            first = first or member
-        if first is None or not is_yaml_name(first.name):
+        chosen = _chosen(plain)
+        if chosen is None or not is_yaml_name(chosen.name):
             raise UnreadableFileError("the tar holds no YAML file")
         plain.seek(0)
         with tarfile.open(fileobj=plain, mode="r:") as archive:
-            return _tar_member(archive, first)
+            # Links hold no bytes, and are not followed.
+            content = archive.extractfile(chosen) if chosen.isreg() else None
+            if content is None:
+                raise UnreadableFileError("the tar's YAML file is no file")
+            with content:
+                return _spooled(content, MAX_FILE_SIZE)
 
 
-def _members(plain: BinaryIO) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+def _chosen(plain: BinaryIO) -> tarfile.TarInfo | None:
+    """The member that KFP takes: the preferred one, or else the first."""
+    first = None
     with tarfile.open(fileobj=plain, mode="r:") as archive:
         for count, member in enumerate(archive):
             if count >= _MAX_MEMBERS:
                 raise UnreadableFileError("the tar holds too many members")
-            yield archive, member
+            if member.name == _PREFERRED:
+                return member
+            first = first or member
+    return first
 
 
-def _tar_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
-    """The bytes of a member; links hold none, and are not followed."""
-    content = archive.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise UnreadableFileError("the tar's YAML file is no file")
-    with content:
-        return _spooled(content, MAX_FILE_SIZE)
-
-
-def _spooled(source: _Readable, limit: int) -> BinaryIO:
+def _spooled(source: IO[bytes] | gzip.GzipFile, limit: int) -> BinaryIO:
     target: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
     written = 0
     while chunk := source.read(_CHUNK):

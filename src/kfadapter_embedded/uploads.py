@@ -52,6 +52,11 @@ _NEW_PIPELINE = "Failed to create a pipeline and a pipeline version"
 _NEW_VERSION = "Failed to create a pipeline version"
 
 
+class _Parser(MultiPartParser):
+    # A larger file goes to the disk, each piece by a thread of its own.
+    spool_max_size = 4 << 20
+
+
 class NoFileError(Exception):
     """The body holds no file in the field, is no multipart body, or ends too early."""
 
@@ -182,7 +187,7 @@ async def received_file(request: Request) -> AsyncIterator[ReceivedFile]:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise NoFileError("no multipart body")
     chunks = _chunks(request)
-    parser = MultiPartParser(request.headers, _form(chunks), max_files=_MAX_PARTS, max_fields=_MAX_PARTS)
+    parser = _Parser(request.headers, _form(chunks), max_files=_MAX_PARTS, max_fields=_MAX_PARTS)
     try:
         form = await parser.parse()
     except (MultiPartException, ClientDisconnect, asyncio.TimeoutError, UnreadableFileError, ValueError) as error:

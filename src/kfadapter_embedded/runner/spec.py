@@ -254,13 +254,13 @@ def read_pipeline(document: JsonValue) -> Pipeline:
         pipeline = msgspec.convert(spec, Pipeline)
     except msgspec.ValidationError as error:
         raise SpecError(f"this is no compiled KFP pipeline: {error}") from None
-    if pipeline.root.dag is None:
-        raise SpecError("this is no compiled KFP pipeline: its root has no tasks")
     executors = pipeline.deployment_spec.get("executors", {})
-    for name, component in pipeline.components.items():
+    for name, component in {**pipeline.components, "root": pipeline.root}.items():
         component.executor = executors.get(component.executor_label, component.executor)
         if not (component.dag or component.executor.container or component.executor.importer):
             raise SpecError(f"component {name!r} is neither a container nor an importer")
+    if pipeline.root.dag is None:
+        raise SpecError("this is no compiled KFP pipeline: its root has no tasks")
     platform: JsonValue = dict(outer)
     for key in ("platform_spec", "platforms", "kubernetes", "deploymentSpec", "executors"):
         platform = mapping(platform).get(key)
