@@ -18,7 +18,7 @@ from kfadapter_grpc.codec import to_message, to_record
 from kfadapter_grpc.contract.errors import KfpError
 from kfadapter_grpc.contract.spec import SpecSummary
 from kfadapter_grpc.kfp.spec import summarize, summary_weight
-from kfadapter_grpc.kfp.spec.order import in_order, without_circles
+from kfadapter_grpc.kfp.spec.tree import in_order, without_circles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

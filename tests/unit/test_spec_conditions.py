@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.kfp.spec.argo import expression
-from kfadapter_grpc.kfp.spec.source import Source, item_of, no_sources
-from kfadapter_grpc.kfp.spec.v2.condition import condition_in_words
+from kfadapter_grpc.kfp.spec import argo_expression as expression
+from kfadapter_grpc.kfp.spec.v2_condition import condition_in_words
+from kfadapter_grpc.kfp.spec.values import Source, item_of, no_sources
 
 X = "inputs.parameter_values['pipelinechannel--x']"
 Y = 'inputs.parameter_values["y"]'

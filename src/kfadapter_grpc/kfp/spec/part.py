@@ -1,4 +1,4 @@
-"""One part of a spec: its bytes, and where it stands. Read on demand, so that what nobody asks for is never built.
+"""One part of a spec: its bytes, and where it stands. Read on demand, so that what is not needed is never built.
 
 Every read skips over what is inside without building it. A part of another kind than expected is noted and reads as
 empty; `null` reads as absent, as it does for KFP.
@@ -6,30 +6,32 @@ empty; `null` reads as absent, as it does for KFP.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from kfadapter_grpc.kfp.spec.report import LARGEST_PART
-from kfadapter_grpc.kfp.spec.values import is_deeper, one_line
+from kfadapter_grpc.kfp.spec.values import UNREADABLE, is_deeper, one_line, text_weight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.kfp.spec.level import Level
-    from kfadapter_grpc.kfp.spec.report import Report
 
 T = TypeVar("T")
 
-UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-"""What decoding raises for JSON that is broken or of another kind."""
-WHOLE = "$"
-"""The path of a whole spec."""
+LARGEST_PART = 64 * 1024
+"""Bytes of one text or default that a summary holds."""
+LARGEST_SUMMARY = 2 * 1024 * 1024
+"""Bytes of all of them: an answer must fit into a gRPC message of 4 MiB."""
 
+_MOST_UNKNOWN_PARTS = 100
+_LONGEST_PATH = 300
+_NAMED_BYTES = 52
 _LARGEST_INTEGER = 2**31 - 1
 _DEEPEST_VALUE = 20  # protobuf reads no more than about 30 levels of a Value
 _ABSENT = msgspec.Raw()
+_UNSHOWN = "a value that cannot be shown"  # compared by identity
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
@@ -38,28 +40,70 @@ _NUMBER = msgspec.json.Decoder(float, strict=False)
 _INTEGER = msgspec.json.Decoder(int, strict=False)
 
 
-class Part:
-    """A part of a spec, present or absent."""
+class Report:
+    """Collects the paths of what a summary does not show, and counts the bytes of what it does.
 
-    __slots__ = ("_key", "_parent", "_raw", "report")
+    Attributes:
+        has_more: Whether more is noted than is named: further paths need not be made.
+    """
+
+    def __init__(self) -> None:
+        self.has_more = False
+        self._unknown: dict[str, None] = {}
+        self._room = LARGEST_SUMMARY
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The paths of what is not shown; `...` at the end where there are more."""
+        found = tuple(self._unknown)
+        return (*found[: _MOST_UNKNOWN_PARTS - 1], "...") if self.has_more else found
+
+    @property
+    def is_full(self) -> bool:
+        """Whether something had no room: what comes after it is not shown either."""
+        return self._room < 0
+
+    def note(self, path: str) -> None:
+        """Notes a part that is not understood, or too large to show."""
+        path = path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH - 1]}…"
+        if path in self._unknown:
+            return
+        self.has_more = len(self._unknown) >= _MOST_UNKNOWN_PARTS
+        if not self.has_more:
+            self._unknown[path] = None
+
+    def take(self, size: int) -> bool:
+        """Takes room for so many bytes; returns whether there were so many."""
+        fits = size <= self._room
+        self._room -= size if fits else 0
+        return fits
+
+    def close(self) -> None:
+        """Leaves room for nothing more."""
+        self._room = -1
+
+
+class Part:
+    """A part of a spec, present or absent. As a mapping it is read by its keys, each of which may be absent."""
+
+    __slots__ = ("_found", "_key", "_parent", "_raw", "report")
 
     def __init__(self, raw: msgspec.Raw, report: Report, key: str | int = "", parent: Part | None = None) -> None:
         self._raw = raw
         self._key = key
         self._parent = parent
+        self._found: dict[str, msgspec.Raw] | None = None
         self.report = report
 
     @property
     def path(self) -> str:
-        """Where it stands: `root.dag.tasks.x`."""
-        return self.steps().removeprefix(".") or WHOLE
-
-    def steps(self) -> str:
-        """The way to it, from the whole spec: `.root.dag`."""
-        if self._parent is None:
-            return ""
-        key = f"[{self._key}]" if isinstance(self._key, int) else f".{self._key}"
-        return self._parent.steps() + key
+        """Where it stands: `root.dag.tasks.x`; `$` is the whole spec."""
+        steps: list[str] = []
+        part = self
+        while part._parent is not None:
+            steps.append(f"[{part._key}]" if isinstance(part._key, int) else f".{part._key}")
+            part = part._parent
+        return "".join(reversed(steps)).removeprefix(".") or "$"
 
     @property
     def size(self) -> int:
@@ -68,19 +112,54 @@ class Part:
 
     @property
     def is_absent(self) -> bool:
-        """Whether it is not there, or null."""
-        if self._raw is _ABSENT:
-            return True
-        size = self.size
-        return not size or (size == len(b"null") and bytes(self._raw) == b"null")
+        """Whether it is missing, or null."""
+        return self._raw is _ABSENT or not self.size or (self.size == len(b"null") and bytes(self._raw) == b"null")
 
     @property
     def is_list(self) -> bool:
         """Whether it is a list."""
         return self._begins_with(b"[")
 
+    def __contains__(self, key: str) -> bool:
+        """Whether the key is there, null or not."""
+        return key in self._mapping()
+
+    def __getitem__(self, key: str) -> Part:
+        """The part of a key, which may be absent."""
+        return self.child(key, self._mapping().get(key, _ABSENT))
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there and not null."""
+        return key in self and not self[key].is_absent
+
+    def first(self, *keys: str) -> str | None:
+        """The first of some keys that is there and not null."""
+        return next((key for key in keys if self.has(key)), None)
+
+    def known(self, read: str, passed: str = "") -> Part:
+        """Notes all keys of this mapping but those that are read, and those known to be no part of a summary.
+
+        Args:
+            read: The keys that are read, separated by blanks.
+            passed: The other known keys.
+
+        Returns:
+            The part itself.
+        """
+        known = _words(f"{read} {passed}")
+        for key in () if self._mapping().keys() <= known else self._mapping():
+            if self.report.has_more:
+                break
+            if key not in known:
+                self.child(key).note()
+        return self
+
+    def only(self, key: str, passed: str = "") -> Part:
+        """The part of the one key that is read of this mapping."""
+        return self.known(key, passed)[key]
+
     def note(self) -> None:
-        """Notes that it is not understood, or too large to tell."""
+        """Notes that it is not understood, or too large to show."""
         self.report.note(self.path)
 
     def child(self, key: str | int, raw: msgspec.Raw = _ABSENT) -> Part:
@@ -91,47 +170,27 @@ class Part:
         """The same part as a whole spec of its own, so that paths begin here; one that is no mapping stays as it is."""
         return Part(self._raw, self.report) if self._begins_with(b"{") else self
 
-    def _begins_with(self, sign: bytes) -> bool:
-        return bytes(memoryview(self._raw)[:1]) == sign
-
-    def fields(self, level: Level) -> Fields:
-        """Reads a mapping of which the keys are known; others are noted."""
-        found = self._mapping()
-        if level.known and not found.keys() <= level.known:
-            self._note_unknown(key for key in found if key not in level.known)
-        return Fields(self, found)
-
-    def _note_unknown(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            if self.report.has_more:
-                break
-            self.child(key).note()
-
     def entries(self) -> Iterator[tuple[str, Part]]:
         """Reads a mapping from names of the author's choice."""
         for key, raw in self._mapping().items():
-            yield key, Part(raw, self.report, key, self)
+            yield key, self.child(key, raw)
 
     def items(self) -> Iterator[Part]:
         """Reads a list."""
-        found = None if self.is_absent else self._read(_ITEMS)
-        for number, raw in enumerate(found or ()):
-            yield Part(raw, self.report, number, self)
+        found: list[msgspec.Raw] = self._read(_ITEMS) or []
+        for number, raw in enumerate(found):
+            yield self.child(number, raw)
 
     def text(self) -> str:
-        """Reads a text; empty where there is none, or it is too large to tell."""
-        if self.is_absent:
-            return ""
-        if self.size > LARGEST_PART:
+        """Reads a text; empty where there is none, or it is too large to show."""
+        if self.size > LARGEST_PART and not self.is_absent:
             self.note()
             return ""
         return self._read(_TEXT) or ""
 
-    def told_text(self) -> str:
+    def shown_text(self) -> str:
         """Reads a text, and takes room for it."""
-        if not self._fits():
-            return ""
-        return self.text()
+        return self.text() if self._fits() else ""
 
     def loose_text(self) -> str:
         """Reads a text, a number or a truth value as a text, as Kubernetes takes them; empty where there is none."""
@@ -143,21 +202,19 @@ class Part:
 
     def of_text(self) -> Part:
         """What is written as JSON inside a text, of any length; at the same path."""
-        text = None if self.is_absent else self._read(_TEXT)
+        text = self._read(_TEXT)
         return Part(msgspec.Raw(text) if text else _ABSENT, self.report, self._key, self._parent)
 
     def flag(self) -> bool:
         """Reads a truth value; false where there is none."""
-        return (not self.is_absent and self._read(_FLAG)) or False
+        return self._read(_FLAG) or False
 
     def number(self) -> float:
         """Reads a number, or a text that is one; 0 where there is none."""
-        return (not self.is_absent and self._read(_NUMBER)) or 0.0
+        return self._read(_NUMBER) or 0.0
 
     def count(self) -> int:
         """Reads a whole number from 0 to 2³¹-1, or a text that is one; 0 where there is none."""
-        if self.is_absent:
-            return 0
         number = self._read(_INTEGER) or 0
         if 0 <= number <= _LARGEST_INTEGER:
             return number
@@ -165,38 +222,46 @@ class Part:
         return 0
 
     def value(self) -> tuple[bool, Json]:
-        """Reads any value, and takes room for it; tells first whether there is one that can be told. Null is one."""
-        if not self.size or not self._fits():
-            return False, None
-        return self.peek()
+        """Reads any value, and takes room for it; returns first whether one can be shown. Null is one."""
+        return self.peek() if self.size and self._fits() else (False, None)
 
     def peek(self) -> tuple[bool, Json]:
-        """Reads any value of at most 64 KiB without taking room; tells first whether there is one."""
-        if not self.size or self.size > LARGEST_PART:
-            if self.size:
-                self.note()
+        """Reads any value of at most 64 KiB without taking room; returns first whether there is one."""
+        if not self.size:
             return False, None
         try:
-            value: Json = msgspec.json.decode(self._raw)
+            value: Json = msgspec.json.decode(self._raw) if self.size <= LARGEST_PART else _UNSHOWN
         except UNREADABLE:
-            self.note()
-            return False, None
-        if is_deeper(value, _DEEPEST_VALUE):
+            value = _UNSHOWN
+        if value is _UNSHOWN or is_deeper(value, _DEEPEST_VALUE):
             self.note()
             return False, None
         return True, value
 
+    def takes_name(self, name: str) -> bool:
+        """Takes room for a parameter or artifact of this name; notes the part where there is none."""
+        fits = self.report.take(_NAMED_BYTES + text_weight(name))
+        if not fits:
+            self.note()
+        return fits
+
+    def _begins_with(self, sign: bytes) -> bool:
+        return bytes(memoryview(self._raw)[:1]) == sign
+
     def _fits(self) -> bool:
-        size = self.size
-        if size <= LARGEST_PART and self.report.take(size):
+        if self.size <= LARGEST_PART and self.report.take(self.size):
             return True
         self.note()
         return False
 
     def _mapping(self) -> dict[str, msgspec.Raw]:
-        return {} if self.is_absent else self._read(_FIELDS) or {}
+        if self._found is None:
+            self._found = self._read(_FIELDS) or {}
+        return self._found
 
     def _read(self, decoder: msgspec.json.Decoder[T]) -> T | None:
+        if self.is_absent:
+            return None
         try:
             return decoder.decode(self._raw)
         except UNREADABLE:
@@ -204,23 +269,6 @@ class Part:
             return None
 
 
-class Fields:
-    """The fields of a mapping."""
-
-    __slots__ = ("_found", "_part")
-
-    def __init__(self, part: Part, found: dict[str, msgspec.Raw]) -> None:
-        self._part = part
-        self._found = found
-
-    def __contains__(self, key: str) -> bool:
-        """Whether the key is there, null or not."""
-        return key in self._found
-
-    def __getitem__(self, key: str) -> Part:
-        """The part of a key, which may be absent."""
-        return self._part.child(key, self._found.get(key, _ABSENT))
-
-    def has(self, key: str) -> bool:
-        """Whether the key is there and not null."""
-        return key in self._found and not self[key].is_absent
+@cache
+def _words(keys: str) -> frozenset[str]:
+    return frozenset(keys.split())

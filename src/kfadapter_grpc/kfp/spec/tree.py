@@ -1,26 +1,25 @@
 """Grows the tree of tasks within its bounds: so many levels, so many bytes, and no group inside itself.
 
 A component may be used by many tasks, and components may call each other so that the number of tasks doubles at each
-level. So a group is told before what is inside its tasks, and when the summary is full nothing more is opened.
+level. So a group is shown before what is inside its tasks, and when the summary is full nothing more is opened.
 """
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.spec.weight import task_weight
+from kfadapter_grpc.kfp.spec.values import weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from kfadapter_grpc.contract.spec import Task
     from kfadapter_grpc.kfp.spec.part import Part
 
 DEEPEST_TASK = 20
 """Levels of tasks: protobuf refuses messages nested more than 100 deep, tools for JSON fewer."""
-
-
 MOST_TASKS = 10_000
 """Tasks of one group that are read at all; a summary has no room for many more."""
 
@@ -56,45 +55,68 @@ class Node:
 
 
 def grow(group: Group, above: tuple[str, ...] = ()) -> tuple[Task, ...]:
-    """Tells the tasks of a group with those inside them.
+    """Makes the tasks of a group that have room, with those inside them.
 
     Args:
-        group: What to tell.
+        group: What to open.
         above: The names of the groups that it is in.
     """
-    within = (*above, group.name)
-    return _with_known_names(tuple(_whole(node, within) for node in _told(group)))
-
-
-def _told(group: Group) -> list[Node]:
-    """Makes the tasks of one group that have room."""
-    report, nodes = group.part.report, []
+    report, nodes, within = group.part.report, [], (*above, group.name)
     for node in () if report.is_full else group.open():
-        if not report.take(task_weight(node.task)):
+        if not report.take(weight(node.task)):
             report.close()
             break
         nodes.append(node)
     if report.is_full:
         group.part.note()
-    return nodes
+    known = {node.task.name for node in nodes}
+    tasks = []
+    for node in nodes:
+        task = replace(node.task, depends_on=tuple(name for name in node.task.depends_on if name in known))
+        if node.inside is not None:
+            if node.inside.name in within or len(within) >= DEEPEST_TASK:
+                node.part.note()
+            else:
+                task = replace(task, tasks=grow(node.inside, within))
+        tasks.append(task)
+    return tuple(tasks)
 
 
-def _whole(node: Node, above: tuple[str, ...]) -> Task:
-    """A task with those inside it; where they would be too deep, or the group inside itself, it is noted."""
-    if node.inside is None:
-        return node.task
-    if node.inside.name in above or len(above) >= DEEPEST_TASK:
-        node.part.note()
-        return node.task
-    return replace(node.task, tasks=grow(node.inside, above))
+def in_order(depends: Mapping[str, Sequence[str]]) -> list[str]:
+    """Puts names behind those they depend on; where they are free, as they were declared.
+
+    Args:
+        depends: Each name with the names it depends on, all of them keys too, in declared order.
+
+    Returns:
+        All names. Where they depend on each other in a circle, the first declared one of those left comes first, though
+        what it depends on comes after it.
+    """
+    names = list(depends)
+    place = {name: number for number, name in enumerate(names)}
+    followers: dict[str, list[str]] = {name: [] for name in names}
+    waits = {name: len(before) for name, before in depends.items()}
+    for name, before in depends.items():
+        for one in before:
+            followers[one].append(name)
+    ready = [place[name] for name in names if not waits[name]]  # sorted, so a heap
+    ordered: dict[str, None] = {}
+    left = iter(names)
+    while len(ordered) < len(names):
+        name = names[heapq.heappop(ready)] if ready else next(one for one in left if one not in ordered)
+        ordered[name] = None
+        for follower in followers[name]:
+            waits[follower] -= 1
+            if not waits[follower] and follower not in ordered:
+                heapq.heappush(ready, place[follower])
+    return list(ordered)
 
 
-def _with_known_names(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
-    """Drops dependencies on tasks that had no room."""
-    known = {task.name for task in tasks}
-    return tuple(
-        task
-        if known.issuperset(task.depends_on)
-        else replace(task, depends_on=tuple(name for name in task.depends_on if name in known))
-        for task in tasks
-    )
+def without_circles(depends: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Orders the names, and drops what would have to run after the one that depends on it.
+
+    Returns:
+        The names in the order of `in_order`, each with those of its dependencies that come before it.
+    """
+    place = {name: number for number, name in enumerate(in_order(depends))}
+    return {name: tuple(one for one in depends[name] if place[one] < place[name]) for name in place}

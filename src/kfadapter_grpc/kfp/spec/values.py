@@ -1,20 +1,24 @@
-"""Values of parameters: in their own type, as JSON, and not too deep."""
+"""Values in a summary: in their own type, in words, from where they come, and what they weigh."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import TypeAlias
 
 import msgspec
 
-from kfadapter_grpc.contract.spec import ParameterType
+from kfadapter_grpc.contract.spec import Json, ParameterType, TaskResources
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeError)
+"""What decoding raises for JSON that is broken or of another kind."""
+ITEM = "item"
+"""What the present item of a loop is called."""
 
-    from kfadapter_grpc.contract.spec import Json
-
-_UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeError)
+_LONGEST = 300
+_LONGEST_ITEMS = 40
 _PYTHON_TYPES: dict[ParameterType, type | tuple[type, ...]] = {
     ParameterType.NUMBER_INTEGER: (int, float),
     ParameterType.NUMBER_DOUBLE: (int, float),
@@ -25,19 +29,15 @@ _PYTHON_TYPES: dict[ParameterType, type | tuple[type, ...]] = {
 
 
 def typed(value: Json, kind: ParameterType) -> Json:
-    """Makes a number one of its type: JSON does not tell 7 from 7.0."""
+    """Makes a number one of its type: JSON does not distinguish 7 from 7.0."""
     if isinstance(value, float) and kind is ParameterType.NUMBER_INTEGER and value.is_integer():
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and kind is ParameterType.NUMBER_DOUBLE:
-        return _double(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return value
     return value
-
-
-def _double(value: int) -> float | int:
-    try:
-        return float(value)
-    except OverflowError:
-        return value
 
 
 def parsed(value: Json, kind: ParameterType) -> Json:
@@ -48,7 +48,7 @@ def parsed(value: Json, kind: ParameterType) -> Json:
     text = value.strip().lower() if kind is ParameterType.BOOLEAN else value
     try:
         found: Json = msgspec.json.decode(text)
-    except _UNREADABLE:
+    except UNREADABLE:
         return value
     result = typed(found, kind)
     fits = isinstance(result, int if kind is ParameterType.NUMBER_INTEGER else expected)
@@ -64,7 +64,7 @@ def one_line_of(text: str) -> str | None:
     """Writes a text of JSON anew as `one_line` does; None where it is no JSON, or nested too deep."""
     try:
         value: Json = msgspec.json.decode(text)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
     return None if is_deeper(value, 100) else one_line(value)
 
@@ -78,7 +78,7 @@ def _with_whole_numbers(value: Json) -> Json:
 
 
 def is_deeper(value: Json, levels: int) -> bool:
-    """Tells whether lists and mappings are nested in `value` more than `levels` deep."""
+    """Returns whether lists and mappings are nested in `value` more than `levels` deep."""
     layer = [value]
     for _ in range(levels + 1):
         layer = [inner for outer in layer for inner in _inside(outer)]
@@ -89,3 +89,79 @@ def _inside(value: Json) -> Iterable[Json]:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
+
+
+def shortened(text: str) -> str:
+    """Cuts a text that is too long to be a part of another one."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a value comes from: `train.loss`, a parameter's name, or `item.name of files`.
+
+    Attributes:
+        text: The source itself.
+        of: What a loop runs over, where the source is its item.
+    """
+
+    text: str
+    of: str = ""
+
+    @property
+    def words(self) -> str:
+        """As people read it."""
+        return f"{self.text} of {self.of}" if self.of else self.text
+
+    def field(self, key: str) -> Source:
+        """One field of it."""
+        return Source(shortened(f"{self.text}.{key}"), self.of) if key else self
+
+
+Sources: TypeAlias = Callable[[str], Source | None]
+"""Finds the source of a name that is known in a group. A function, no mapping: most names are never looked up."""
+
+
+def no_sources(_name: str) -> Source | None:
+    """Around the whole pipeline nothing is known: its parameters go by their own names."""
+    return None
+
+
+def item_of(items: str, loop: str) -> Source:
+    """The item of a loop over `items`; long lists are called by the name of the loop."""
+    long_list = len(items) > _LONGEST_ITEMS and items.startswith(("[", "{"))
+    return Source(ITEM, shortened(loop if long_list or not items else items))
+
+
+def filled(resources: TaskResources | None, fill: Callable[[str], str]) -> TaskResources | None:
+    """Puts words in the place of references in all texts."""
+    return resources and TaskResources(*(fill(getattr(resources, name)) for name in _names(TaskResources)))
+
+
+def text_weight(text: str) -> int:
+    """Bytes of a text in an answer, with its tag and length."""
+    return (len(text) if text.isascii() else len(text.encode())) + 4
+
+
+def weight(value: object) -> int:
+    """Bytes of a value or record in an answer, rather too much than too little.
+
+    It bounds a summary while it is made, and a page of versions that hold summaries.
+    """
+    if isinstance(value, str):
+        return 8 + text_weight(value) if value else 2
+    if isinstance(value, dict):
+        return 12 + sum(12 + weight(key) + weight(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return 12 + sum(8 + weight(inner) for inner in value)
+    if isinstance(value, tuple):
+        return sum(map(weight, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        total: int = sum(weight(getattr(value, name)) for name in _names(type(value)))
+        return 30 + total
+    return 12 if value is not None and value is not False else 2
+
+
+@cache
+def _names(record: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record))

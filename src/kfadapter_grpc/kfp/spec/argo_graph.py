@@ -6,38 +6,33 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.spec import Task, TaskKind
-from kfadapter_grpc.kfp.spec.argo import levels
-from kfadapter_grpc.kfp.spec.argo.expression import (
+from kfadapter_grpc.kfp.spec.argo_expression import (
     Words,
     condition_in_words,
     depends_in_words,
     items_in_words,
     value_source,
 )
-from kfadapter_grpc.kfp.spec.argo.template import Step, Template, read_template
-from kfadapter_grpc.kfp.spec.level import ANY
-from kfadapter_grpc.kfp.spec.report import LARGEST_PART
-from kfadapter_grpc.kfp.spec.source import ITEM, item_of, no_sources
+from kfadapter_grpc.kfp.spec.argo_template import read_template
+from kfadapter_grpc.kfp.spec.part import LARGEST_PART
 from kfadapter_grpc.kfp.spec.tree import Group, Node
-from kfadapter_grpc.kfp.spec.values import one_line, one_line_of
+from kfadapter_grpc.kfp.spec.values import ITEM, item_of, no_sources, one_line, one_line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kfadapter_grpc.kfp.spec.part import Fields, Part
-    from kfadapter_grpc.kfp.spec.source import Source, Sources
-
-_LOOPS = ("withItems", "withParam", "withSequence")
+    from kfadapter_grpc.kfp.spec.argo_template import Step, Template
+    from kfadapter_grpc.kfp.spec.part import Part
+    from kfadapter_grpc.kfp.spec.values import Source, Sources
 
 
 class Graph:
     """Reads templates on demand, each once."""
 
-    def __init__(self, spec: Fields) -> None:
+    def __init__(self, spec: Part) -> None:
         self._spec = spec
-        self._parts = {name: part for part in spec["templates"].items() if (name := part.fields(ANY)["name"].text())}
-        self._templates: dict[str, Template] = {}
-        self._inline: dict[int, Template] = {}
+        self._parts = {name: part for part in spec["templates"].items() if (name := part["name"].text())}
+        self._templates: dict[str | int, Template] = {}  # those written into a step by the step's identity
 
     def root(self) -> Group:
         """What the entrypoint does: its tasks, or itself as the only one; and the exit handler behind all of them."""
@@ -46,14 +41,14 @@ class Graph:
     def _root_nodes(self) -> Iterable[Node]:
         entry, at_end = self._spec["entrypoint"].text(), self._spec["onExit"].text()
         template = self._template(entry)
+        nodes: list[Node] = []
         if template is None:
-            nodes = []
             if entry or self._parts:
                 self._spec["entrypoint"].note()
         elif template.is_group:
             nodes = list(self._nodes(template, no_sources))
         else:
-            nodes = [Node(self._pod_task(entry, template, no_sources), template.part)]
+            nodes = [Node(_pod_task(entry, template, no_sources), template.part)]
         yield from nodes
         if at_end:
             yield self._exit_node(at_end, [node.task for node in nodes])
@@ -62,10 +57,9 @@ class Graph:
         """The exit handler, behind the tasks that nothing else waits for."""
         template, part = self._template(name), self._spec["onExit"]
         needed = {one for task in tasks for one in task.depends_on}
-        names = {task.name for task in tasks}
         task = replace(
-            self._pod_task(name, template, no_sources),
-            name=f"{name}.onExit" if name in names else name,
+            _pod_task(name, template, no_sources),
+            name=f"{name}.onExit" if any(task.name == name for task in tasks) else name,
             kind=TaskKind.EXIT_HANDLER,
             depends_on=tuple(task.name for task in tasks if task.name not in needed),
         )
@@ -84,52 +78,56 @@ class Graph:
 
     def _node(self, step: Step, group: Template, outer: Sources) -> Node:
         template = self._step_template(step)
-        loop = "" if step.is_exit else next((key for key in _LOOPS if step.fields.has(key)), "")
-        items = _items(step, loop, outer) if loop else ""
+        loop = None if step.is_exit else step.part.first("withItems", "withParam", "withSequence")
+        items = _items(loop, step.part[loop], outer) if loop else ""
         scope = _Scope(step, outer, item_of(items, step.name) if loop else None)
+        condition = "" if step.is_exit else scope.condition()
+        task = _pod_task(step.name, template, scope.inner)
+        kind = TaskKind.CONDITION if template and template.is_group and condition else task.kind
         task = replace(
-            self._pod_task(step.name, template, scope.inner),
+            task,
             component=step.template,
             depends_on=step.depends_on,
-            condition="" if step.is_exit else scope.condition(),
+            condition=condition,
             loop_items=items,
             loop_parallelism=(group.parallelism or self._spec["parallelism"].count()) if loop else 0,
+            kind=TaskKind.EXIT_HANDLER if step.is_exit else TaskKind.LOOP if loop else kind,
         )
-        task = replace(task, kind=_kind(step, loop, template, task))
         return Node(task, step.part, self._group(step.template, template, scope.inner))
-
-    def _pod_task(self, name: str, template: Template | None, sources: Sources) -> Task:
-        """A task with what its template says."""
-        if template is None:
-            return Task(name=name, display_name=name, component=name)
-        pod = template.pod.with_words(sources)
-        return Task(
-            name=name,
-            display_name=name,
-            component=name,
-            kind=TaskKind.DAG if template.is_group else pod.kind,
-            image=pod.image,
-            resources=pod.resources,
-            caching_enabled=pod.caching_enabled,
-            kubernetes_extras=pod.extras,
-            max_retries=template.max_retries,
-        )
 
     def _step_template(self, step: Step) -> Template | None:
         """Finds what a step runs: a template by name, or one that is written into the step."""
-        if not step.is_exit and step.fields.has("inline"):
-            if id(step) not in self._inline:
-                self._inline[id(step)] = read_template(step.fields["inline"], self._spec)
-            return self._inline[id(step)]
+        if not step.is_exit and step.part.has("inline"):
+            if id(step) not in self._templates:
+                self._templates[id(step)] = read_template(step.part["inline"], self._spec)
+            return self._templates[id(step)]
         found = self._template(step.template)
         if found is None:
-            step.fields["templateRef" if "templateRef" in step.fields else "template"].note()
+            step.part["templateRef" if "templateRef" in step.part else "template"].note()
         return found
 
     def _template(self, name: str) -> Template | None:
         if name in self._parts and name not in self._templates:
             self._templates[name] = read_template(self._parts[name], self._spec)
         return self._templates.get(name)
+
+
+def _pod_task(name: str, template: Template | None, sources: Sources) -> Task:
+    """A task with what its template says."""
+    if template is None:
+        return Task(name=name, display_name=name, component=name)
+    pod = template.pod.with_words(sources)
+    return Task(
+        name=name,
+        display_name=name,
+        component=name,
+        kind=TaskKind.DAG if template.is_group else pod.kind,
+        image=pod.image,
+        resources=pod.resources,
+        caching_enabled=pod.caching_enabled,
+        kubernetes_extras=pod.extras,
+        max_retries=template.max_retries,
+    )
 
 
 class _Scope:
@@ -140,61 +138,42 @@ class _Scope:
         self._outer = outer
         self._item = item
 
-    def around(self, name: str) -> Source | None:
+    def _around(self, name: str) -> Source | None:
         """What a name means in the step itself, where the present item is known too."""
         return self._item if name == ITEM and self._item else self._outer(name)
 
     def inner(self, name: str) -> Source | None:
         """What an input means in the template that the step runs; the item is known in the step only."""
         given = None if name == ITEM else self._step.arguments.get(name)
-        return None if given is None else value_source(given, self.around)
+        return None if given is None else value_source(given, self._around)
 
     def condition(self) -> str:
         """When the step runs, in words: its `when`, and a `depends` that asks for more than success."""
-        fields = self._step.fields
-        depends = depends_in_words(fields["depends"].text()) if fields.has("depends") else ""
-        if not fields.has("when"):
+        part = self._step.part
+        depends = depends_in_words(part["depends"].text())
+        if not part.has("when"):
             return depends
-        when = _told(fields["when"], condition_in_words(fields["when"].text(), self.around))
+        when = _shown(part["when"], condition_in_words(part["when"].text(), self._around))
         return f"({depends}) and ({when})" if depends and when else depends or when
 
 
-def _items(step: Step, key: str, sources: Sources) -> str:
+def _items(key: str, part: Part, sources: Sources) -> str:
     """What a step runs over, in words."""
-    return _told(step.fields[key], _words_of_items(key, step.fields[key], sources))
-
-
-def _words_of_items(key: str, part: Part, sources: Sources) -> Words:
     if key == "withSequence":
-        return items_in_words(_sequence(part), sources)
+        part.known("count start end", "format")
+        start, end, count = (part[one].loose_text() for one in ("start", "end", "count"))
+        text = f"{start or '0'} to {end}" if end else f"{count or '0'} numbers from {start or '0'}"
+        return _shown(part, items_in_words(text, sources))
     if key == "withItems" and part.is_list:
         found, value = part.peek()
-        return Words(one_line(value) if found else "")
+        return _shown(part, Words(one_line(value) if found else ""))
     text = part.text()
     literal = one_line_of(text)
-    return Words(literal) if literal is not None else items_in_words(text, sources)
+    return _shown(part, Words(literal) if literal is not None else items_in_words(text, sources))
 
 
-def _sequence(part: Part) -> str:
-    fields = part.fields(levels.SEQUENCE)
-    start, end, count = (fields[key].loose_text() for key in ("start", "end", "count"))
-    if end:
-        return f"{start or '0'} to {end}"
-    return f"{count or '0'} numbers from {start or '0'}"
-
-
-def _told(part: Part, words: Words) -> str:
-    """Words; those that are not understood are noted and told as they stand, those that grew too large are not told."""
+def _shown(part: Part, words: Words) -> str:
+    """Words; those not understood are noted and shown as they stand, those that grew too large are not shown."""
     if not words.understood or len(words.text) > LARGEST_PART:
         part.note()
     return words.text if len(words.text) <= LARGEST_PART else ""
-
-
-def _kind(step: Step, loop: str, template: Template | None, task: Task) -> TaskKind:
-    if step.is_exit:
-        return TaskKind.EXIT_HANDLER
-    if loop:
-        return TaskKind.LOOP
-    if template and template.is_group and task.condition:
-        return TaskKind.CONDITION
-    return task.kind

@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.kfp.spec.source import ITEM, Source, shortened
+from kfadapter_grpc.kfp.spec.values import ITEM, Source, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kfadapter_grpc.kfp.spec.source import Sources
+    from kfadapter_grpc.kfp.spec.values import Sources
 
 _PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 _PIECE = re.compile(
@@ -48,7 +48,7 @@ def source_of(reference: str, sources: Sources) -> Source | None:
     reference = reference.strip()
     if reference == ITEM or reference.startswith(f"{ITEM}."):
         found = sources(ITEM)
-        return found and _field(found, reference[len(ITEM) + 1 :])
+        return found and found.field(reference[len(ITEM) + 1 :])
     for pattern in (_OUTPUT, _RESULT):
         if output := pattern.fullmatch(reference):
             return Source(shortened(f"{output[1]}.{output[2]}"))
@@ -57,10 +57,6 @@ def source_of(reference: str, sources: Sources) -> Source | None:
     if argument := _ARGUMENT.fullmatch(reference):
         return Source(shortened(argument[1]))
     return Source(shortened(reference)) if _WORKFLOW.fullmatch(reference) else None
-
-
-def _field(source: Source, key: str) -> Source:
-    return source.field(key) if key else source
 
 
 def value_source(value: str, sources: Sources) -> Source:

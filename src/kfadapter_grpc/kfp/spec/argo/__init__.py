@@ -1,1 +1,0 @@
-"""Reads Argo Workflows, which is what KFP v1 compiles to."""

@@ -1,0 +1,296 @@
+"""The templates of a Workflow: groups of steps, and what runs in a pod with its image, resources and caching."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract.spec import KubernetesExtra, TaskKind, TaskResources
+from kfadapter_grpc.kfp.spec.argo_expression import in_braces, names_in_depends
+from kfadapter_grpc.kfp.spec.tree import MOST_TASKS, without_circles
+from kfadapter_grpc.kfp.spec.values import filled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kfadapter_grpc.kfp.spec.part import Part
+    from kfadapter_grpc.kfp.spec.values import Sources
+
+_CACHE_SWITCHES = ("pipelines.kubeflow.org/enable_caching", "pipelines.kubeflow.org/cache_enabled")
+_STALENESS = "pipelines.kubeflow.org/max_cache_staleness"
+_NO_TIME = re.compile(r"-?P(?:0+[YMWD])*(?:T(?:0+[HMS])*)?")
+_NO_ACCELERATORS = {"cpu", "memory", "ephemeral-storage"}
+_POD_KEYS = ("nodeSelector", "tolerations", "affinity", "imagePullSecrets")
+_VOLUME_NAMES = {"persistentVolumeClaim": "claimName", "secret": "secretName", "configMap": "name"}
+_MANIFEST_KIND = re.compile(r"""^[ \t]*["']?kind["']?[ \t]*:[ \t]*["']?([A-Za-z]+)""", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A task of a DAG, or a step.
+
+    Attributes:
+        part: Where it stands.
+        name: Its name in the group.
+        template: The template that it runs.
+        depends_on: The names of those that must have finished before.
+        arguments: What it gives to the template's inputs.
+        is_exit: Whether it runs at the end of another one, whatever became of that.
+    """
+
+    part: Part
+    name: str
+    template: str
+    depends_on: tuple[str, ...]
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    is_exit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What a template runs; texts may hold placeholders."""
+
+    kind: TaskKind = TaskKind.UNKNOWN
+    image: str = ""
+    resources: TaskResources | None = None
+    extras: tuple[KubernetesExtra, ...] = ()
+    caching_enabled: bool = False
+
+    def with_words(self, sources: Sources) -> Pod:
+        """Puts words in the place of references."""
+        if "{{" not in f"{self.image}{self.resources}{self.extras}":
+            return self
+        extras = tuple(replace(one, name=in_braces(one.name, sources)) for one in self.extras)
+        resources = filled(self.resources, lambda text: in_braces(text, sources))
+        return replace(self, image=in_braces(self.image, sources), resources=resources, extras=extras)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template.
+
+    Attributes:
+        part: Where it stands.
+        is_group: Whether it is a group of tasks.
+        steps: Its tasks, in an order in which they can run.
+        pod: What it runs where it is no group.
+        parallelism: How many of its tasks run at once; 0 means as many as there are.
+        max_retries: How often it is tried again.
+    """
+
+    part: Part
+    is_group: bool
+    steps: tuple[Step, ...] = ()
+    pod: Pod = field(default_factory=Pod)
+    parallelism: int = 0
+    max_retries: int = 0
+
+
+def read_template(part: Part, shared: Part) -> Template:
+    """Reads a template; one that is neither a group nor runs a container is noted.
+
+    Args:
+        part: The template.
+        shared: The workflow's spec, of which some settings hold for every pod.
+    """
+    part.known(
+        "name dag steps container script containerSet parallelism metadata retryStrategy nodeSelector tolerations"
+        " affinity volumes resource suspend",
+        "activeDeadlineSeconds annotations archiveLocation automountServiceAccountToken daemon executor failFast"
+        " hostAliases initContainers inputs memoize metrics outputs priority priorityClassName schedulerName"
+        " securityContext serviceAccountName sidecars synchronization timeout",
+    )
+    retries = _retries(part["retryStrategy"])
+    if part.first("dag", "steps"):
+        steps = tuple(_in_order(_steps(part), part))
+        return Template(part, True, steps, parallelism=part["parallelism"].count(), max_retries=retries)
+    for key in ("suspend", "resource"):
+        if key in part:
+            part[key].note()
+    return Template(part, False, pod=_pod(part, shared), max_retries=retries)
+
+
+def _retries(part: Part) -> int:
+    """Reads how often a template is tried again; one without limit, or with a calculated one, is noted."""
+    if part.is_absent:
+        return 0
+    limit = part.only("limit", "affinity backoff expression retryPolicy")
+    if limit.is_absent or "{{" in limit.loose_text():
+        part.note()
+        return 0
+    return limit.count()
+
+
+def _steps(template: Part) -> Iterable[Step]:
+    if template.has("dag"):
+        for part in template["dag"].only("tasks", "failFast target").items():
+            yield from _with_hooks(part, None)
+        return
+    before: tuple[str, ...] = ()
+    for group in template["steps"].items():
+        steps = [step for part in group.items() for step in _with_hooks(part, before)]
+        yield from steps
+        before = tuple(step.name for step in steps) or before
+
+
+def _with_hooks(part: Part, before: tuple[str, ...] | None) -> Iterable[Step]:
+    """A step, and what runs at its end."""
+    part.known(
+        "name template arguments when dependencies depends withItems withParam withSequence onExit hooks inline"
+        " templateRef",
+        "continueOn",
+    )
+    name = part["name"].text()
+    if not name:
+        part.note()
+        return
+    if before is None:
+        listed = [one.text() for one in part["dependencies"].items()]
+        before = tuple(dict.fromkeys([*listed, *names_in_depends(part["depends"].text())]))
+    template = part["template"].text()
+    if part.has("templateRef"):
+        reference = part["templateRef"].known("name template", "clusterScope")
+        template = f"{reference['name'].text()}/{reference['template'].text()}"
+    yield Step(part, name, template, before, dict(_arguments(part["arguments"])))
+    hook = part["hooks"].only("exit").only("template", "arguments expression").text()
+    for number, at_end in enumerate(one for one in (part["onExit"].text(), hook) if one):
+        yield Step(part, f"{name}.onExit{number or ''}", at_end, (name,), is_exit=True)
+
+
+def _arguments(part: Part) -> Iterable[tuple[str, str]]:
+    for one in part.known("parameters artifacts")["parameters"].items():
+        one.known("name value", "default description enum globalName valueFrom")
+        if one.has("value"):
+            yield one["name"].text(), one["value"].loose_text()
+
+
+def _in_order(steps: Iterable[Step], part: Part) -> Iterable[Step]:
+    """Puts steps behind those they depend on; a name that is there twice, or not at all, is noted."""
+    known: dict[str, Step] = {}
+    for step in islice(steps, MOST_TASKS):
+        if step.name in known:
+            step.part.note()
+        else:
+            known[step.name] = step
+    declared = {name: tuple(one for one in step.depends_on if one in known) for name, step in known.items()}
+    if len(known) == MOST_TASKS:
+        part.note()
+    for name, before in without_circles(declared).items():
+        step = known[name]
+        if len(before) < len(step.depends_on):
+            step.part["depends" if "depends" in step.part else "dependencies"].note()
+        yield replace(step, depends_on=before)
+
+
+def _pod(template: Part, shared: Part) -> Pod:
+    """Reads what a template runs.
+
+    A `resource` runs no image of the author's, and its kind is one that the contract does not know; the kind of object
+    that it makes is shown as an extra.
+    """
+    container = _container(template)
+    if container is None:
+        if not template.has("resource"):
+            return Pod()
+        manifest = template["resource"].only(
+            "manifest", "action failureCondition flags manifestFrom mergeStrategy setOwnerReference successCondition"
+        )
+        kind = _MANIFEST_KIND.search(manifest.text())
+        return Pod(extras=(KubernetesExtra("resource", kind[1] if kind else ""),))
+    container.known(
+        "image resources volumeMounts env envFrom",
+        "args command imagePullPolicy lifecycle livenessProbe mirrorVolumeMounts name ports readinessProbe resizePolicy"
+        " restartPolicy securityContext source startupProbe stdin stdinOnce terminationMessagePath"
+        " terminationMessagePolicy tty volumeDevices workingDir dependencies",
+    )
+    volumes = {**_volumes(shared["volumes"]), **_volumes(template["volumes"])}
+    return Pod(
+        TaskKind.CONTAINER,
+        container["image"].text(),
+        _resources(container["resources"]),
+        (*_container_extras(container, volumes), *_pod_extras(template, shared)),
+        _is_cached(template["metadata"]),
+    )
+
+
+def _container(template: Part) -> Part | None:
+    """Finds the container; of a set of containers the first one is shown, and that there are others is noted."""
+    if key := template.first("container", "script"):
+        return template[key]
+    if not template.has("containerSet"):
+        return None
+    found = list(template["containerSet"].only("containers", "retryStrategy volumeMounts").items())
+    for other in found[1:]:
+        other.note()
+    return found[0] if found else None
+
+
+def _is_cached(metadata: Part) -> bool:
+    """Returns whether KFP may use earlier results of a template.
+
+    KFP v1 caches every pod, unless its label (or annotation) `pipelines.kubeflow.org/enable_caching` or `cache_enabled`
+    is `false`, or `pipelines.kubeflow.org/max_cache_staleness` is a duration of nothing (`P0D`).
+    """
+    found: dict[str, str] = {}
+    for key in ("annotations", "labels"):
+        marks = metadata[key]
+        found |= {name: marks[name].loose_text() for name in (*_CACHE_SWITCHES, _STALENESS) if marks.has(name)}
+    off = any(found.get(switch, "").strip().lower() == "false" for switch in _CACHE_SWITCHES)
+    return not off and not (found.get(_STALENESS) and _NO_TIME.fullmatch(found[_STALENESS]))
+
+
+def _resources(part: Part) -> TaskResources | None:
+    part.known("limits requests", "claims")
+    requests, limits = part["requests"], part["limits"]
+    accelerator = _accelerator(limits) or _accelerator(requests)
+    found = TaskResources(
+        cpu_request=requests["cpu"].loose_text(),
+        cpu_limit=limits["cpu"].loose_text(),
+        memory_request=requests["memory"].loose_text(),
+        memory_limit=limits["memory"].loose_text(),
+        accelerator_type=accelerator,
+        accelerator_count=accelerator and (limits[accelerator].loose_text() or requests[accelerator].loose_text()),
+    )
+    return None if found == TaskResources() else found
+
+
+def _accelerator(amounts: Part) -> str:
+    """The first resource that is none of Kubernetes' own; others are noted."""
+    found = [key for key, _ in amounts.entries() if key not in _NO_ACCELERATORS and not key.startswith("hugepages-")]
+    for key in found[1:]:
+        amounts[key].note()
+    return found[0] if found else ""
+
+
+def _volumes(part: Part) -> dict[str, str]:
+    """The volumes by name, each with the name of the object that it is made of."""
+    volumes = {}
+    for one in part.items():
+        name = one["name"].text()
+        objects = (one[kind][key].text() for kind, key in _VOLUME_NAMES.items() if one.has(kind))
+        volumes[name] = next(objects, name)
+    return volumes
+
+
+def _container_extras(container: Part, volumes: Mapping[str, str]) -> Iterable[KubernetesExtra]:
+    for mount in container["volumeMounts"].items():
+        name = mount.only("name", "mountPath mountPropagation readOnly recursiveReadOnly subPath subPathExpr").text()
+        yield KubernetesExtra("volumeMounts", volumes.get(name, name))
+    for variable in container["env"].items():
+        yield from _references(variable["valueFrom"], ("secretKeyRef", "configMapKeyRef"))
+    for source in container["envFrom"].items():
+        yield from _references(source, ("secretRef", "configMapRef"))
+
+
+def _references(part: Part, kinds: tuple[str, ...]) -> Iterable[KubernetesExtra]:
+    return (KubernetesExtra(kind, part[kind]["name"].text()) for kind in kinds if part.has(kind))
+
+
+def _pod_extras(template: Part, shared: Part) -> Iterable[KubernetesExtra]:
+    """The settings of the pod: the template's, or those that the workflow gives to all."""
+    for key in _POD_KEYS:
+        part = template[key] if template.has(key) else shared[key]
+        for one in part.items() if part.is_list else (part,) if not part.is_absent else ():
+            yield KubernetesExtra(key, one["name"].text() if key == "imagePullSecrets" else "")

@@ -1,1 +1,0 @@
-"""Reads the pipeline specs of KFP v2."""

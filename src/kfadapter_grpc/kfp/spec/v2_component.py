@@ -1,0 +1,255 @@
+"""The components of a pipeline, and where the inputs of their tasks come from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.kfp.spec.part import LARGEST_PART
+from kfadapter_grpc.kfp.spec.tree import MOST_TASKS, without_circles
+from kfadapter_grpc.kfp.spec.values import one_line, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from kfadapter_grpc.kfp.spec.part import Part
+
+_COMPLETED = "ALL_UPSTREAM_TASKS_COMPLETED"
+_STRATEGIES = {"", "TRIGGER_STRATEGY_UNSPECIFIED", "ALL_UPSTREAM_TASKS_SUCCEEDED", _COMPLETED}
+_FIELD = re.compile(r"""parseJson\(string_value\)\["([^"]*)"\]""")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Where an input comes from; one of `outer`, `task` and `constant` is set.
+
+    Attributes:
+        outer: An input of the group that the task is in.
+        task: A task of the same group.
+        output: That task's output.
+        constant: A value, in words.
+        field: The one field that is taken of it.
+    """
+
+    outer: str = ""
+    task: str = ""
+    output: str = ""
+    constant: str = ""
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What a task runs over.
+
+    Attributes:
+        part: Where it stands.
+        item: The input that the present item has.
+        items: The input that holds the items; empty where they are `raw`.
+        raw: The items as they stand.
+        parallelism: How many run at once; 0 means as many as there are.
+    """
+
+    part: Part
+    item: str
+    items: str
+    raw: str
+    parallelism: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task as its group declares it.
+
+    Attributes:
+        part: Where it stands.
+        name: Its name in the group.
+        display_name: What people see.
+        component: The component that it runs.
+        depends_on: The names of the tasks that must have finished before.
+        inputs: Where its inputs come from.
+        condition: The condition under which it runs, as it stands.
+        at_end: Whether it runs whatever became of the tasks that it depends on.
+        loop: What it runs over, if it does.
+        caching_enabled: Whether earlier results may be used again.
+        max_retries: How often it is tried again.
+    """
+
+    part: Part
+    name: str
+    display_name: str
+    component: str
+    depends_on: tuple[str, ...]
+    inputs: Mapping[str, Input]
+    condition: str
+    at_end: bool
+    loop: Loop | None
+    caching_enabled: bool
+    max_retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component: an executor's label, or a group of tasks.
+
+    Attributes:
+        part: Where it stands.
+        label: The executor's label.
+        is_group: Whether it is a group of tasks.
+        tasks: The tasks, in an order in which they can run.
+        outputs: The outputs of a group: the tasks inside it, and their outputs, of which one gives the value.
+    """
+
+    part: Part
+    label: str = ""
+    is_group: bool = False
+    tasks: Mapping[str, TaskSpec] = field(default_factory=dict)
+    outputs: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+
+def read_component(part: Part) -> Component:
+    """Reads a component whose keys were checked, or the root."""
+    if not part.has("dag"):
+        return Component(part, part["executorLabel"].text())
+    dag = part["dag"].known("tasks outputs")
+    return Component(part, is_group=True, tasks=_tasks(dag["tasks"]), outputs=_outputs(dag["outputs"]))
+
+
+def _tasks(part: Part) -> dict[str, TaskSpec]:
+    parts = dict(islice(part.entries(), MOST_TASKS))
+    if len(parts) == MOST_TASKS:
+        part.note()
+    for one in parts.values():
+        one.known(
+            "taskInfo componentRef dependentTasks inputs cachingOptions triggerPolicy retryPolicy parameterIterator"
+            " artifactIterator iteratorPolicy"
+        )
+    inputs = {name: _inputs(one["inputs"].known("parameters artifacts")) for name, one in parts.items()}
+    declared = {name: _depends_on(one["dependentTasks"], inputs[name], inputs.keys()) for name, one in parts.items()}
+    ordered = without_circles(declared)
+    for name, before in ordered.items():
+        if len(before) < len(declared[name]):
+            parts[name]["dependentTasks"].note()
+    return {name: _task(name, parts[name], inputs[name], before) for name, before in ordered.items()}
+
+
+def _depends_on(part: Part, inputs: Mapping[str, Input], known: Iterable[str]) -> tuple[str, ...]:
+    """The tasks that are declared to be before, and those that inputs come from."""
+    declared = [one.text() for one in part.items()]
+    before = dict.fromkeys([*declared, *(one.task for one in inputs.values() if one.task)])
+    found = tuple(one for one in before if one in known)
+    if len(found) < len(before):
+        part.note()
+    return found
+
+
+def _task(name: str, part: Part, inputs: Mapping[str, Input], depends_on: tuple[str, ...]) -> TaskSpec:
+    trigger = part["triggerPolicy"].known("condition strategy")
+    strategy = trigger["strategy"].text()
+    if strategy not in _STRATEGIES:
+        trigger["strategy"].note()
+    retries = part["retryPolicy"].only("maxRetryCount", "backoffDuration backoffFactor backoffMaxDuration")
+    return TaskSpec(
+        part=part,
+        name=name,
+        display_name=part["taskInfo"].only("name").text() or name,
+        component=part["componentRef"].only("name").text(),
+        depends_on=depends_on,
+        inputs=inputs,
+        condition=trigger["condition"].text(),
+        at_end=strategy == _COMPLETED,
+        loop=_loop(part),
+        caching_enabled=part["cachingOptions"].only("enableCache", "cacheKey").flag(),
+        max_retries=retries.count(),
+    )
+
+
+def _loop(task: Part) -> Loop | None:
+    key = task.first("parameterIterator", "artifactIterator")
+    if key is None:
+        return None
+    part = task[key].known("items itemInput")
+    items = part["items"].known("raw inputParameter inputArtifact")
+    return Loop(
+        part=part,
+        item=part["itemInput"].text(),
+        items=items["inputParameter"].text() or items["inputArtifact"].text(),
+        raw=items["raw"].text(),
+        parallelism=task["iteratorPolicy"].only("parallelismLimit").count(),
+    )
+
+
+def _outputs(part: Part) -> dict[str, tuple[tuple[str, str], ...]]:
+    part.known("parameters artifacts")
+    outputs = {}
+    for name, one in part["artifacts"].entries():
+        outputs[name] = _selected(one.only("artifactSelectors").items())
+    for name, one in part["parameters"].entries():
+        several = one.known("valueFromParameter valueFromOneof")["valueFromOneof"].only("parameterSelectors").items()
+        outputs[name] = _selected([one["valueFromParameter"]] if one.has("valueFromParameter") else several)
+    return outputs
+
+
+def _selected(selectors: Iterable[Part]) -> tuple[tuple[str, str], ...]:
+    found = [one.known("producerSubtask outputParameterKey outputArtifactKey") for one in selectors]
+    return tuple(
+        (one["producerSubtask"].text(), one["outputParameterKey"].text() or one["outputArtifactKey"].text())
+        for one in found
+    )
+
+
+def _inputs(part: Part) -> dict[str, Input]:
+    """Reads the inputs of a task, parameters and artifacts alike: KFP keeps their names apart."""
+    inputs = {name: _artifact(one) for name, one in part["artifacts"].entries()}
+    return inputs | {name: read_parameter(one) for name, one in part["parameters"].entries()}
+
+
+def _artifact(part: Part) -> Input:
+    if part.known("componentInputArtifact taskOutputArtifact").has("taskOutputArtifact"):
+        return _output(part["taskOutputArtifact"], "")
+    return Input(outer=part["componentInputArtifact"].text())
+
+
+def read_parameter(part: Part) -> Input:
+    """Reads where a parameter comes from; one that comes from nowhere known is noted."""
+    part.known("componentInputParameter taskOutputParameter runtimeValue taskFinalStatus parameterExpressionSelector")
+    selector = part["parameterExpressionSelector"].text()
+    found = _FIELD.fullmatch(selector)
+    if selector and found is None:
+        part["parameterExpressionSelector"].note()
+    field_ = found[1] if found else selector
+    if part.has("componentInputParameter"):
+        return Input(outer=part["componentInputParameter"].text(), field=field_)
+    if part.has("taskOutputParameter"):
+        return _output(part["taskOutputParameter"], field_)
+    if part.has("taskFinalStatus"):
+        return Input(task=part["taskFinalStatus"].only("producerTask").text(), output="status")
+    return Input(constant=_constant(part["runtimeValue"]), field=field_)
+
+
+def _output(part: Part, field_: str) -> Input:
+    part.known("producerTask outputParameterKey outputArtifactKey")
+    output = part["outputParameterKey"].text() or part["outputArtifactKey"].text()
+    return Input(task=part["producerTask"].text(), output=output, field=field_)
+
+
+def _constant(part: Part) -> str:
+    """Reads a value into words: a text in quotes, anything else as JSON."""
+    part.known("constant constantValue runtimeParameter")
+    if part.has("runtimeParameter"):
+        return part["runtimeParameter"].text()
+    if "constant" in part:
+        return _in_words(part["constant"])
+    old = part["constantValue"].known("stringValue intValue doubleValue")
+    key = old.first("stringValue", "intValue", "doubleValue") or "stringValue"
+    return old[key].text() if key == "intValue" else _in_words(old[key])
+
+
+def _in_words(part: Part) -> str:
+    """A value that is too large to be shown is nothing to note: it is no part of a summary."""
+    if part.size > LARGEST_PART:
+        return "…"
+    found, value = part.peek()
+    return shortened(f"'{value}'" if isinstance(value, str) else one_line(value)) if found else ""
