@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 import structlog
 from grpc import StatusCode
+from prometheus_client import CollectorRegistry, Gauge
 from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, untrusted
 from tests.certificates import CertificateAuthority
 from tests.cli.conftest import Kfadapter
@@ -467,7 +468,9 @@ def test_an_address_for_metrics() -> None:
     """The address of metrics is well when they are off, when it is free, and when an adapter answers with its own."""
     assert "off" in listening_for_metrics(Settings.load(metrics_listen="off")).what
     assert "free" in listening_for_metrics(Settings.load(metrics_listen="127.0.0.1:0")).what
-    with MetricsEndpoint("127.0.0.1:0", lambda _: (b"kfadapter_build_info{} 1", "text/plain")) as endpoint:
+    registry = CollectorRegistry()
+    Gauge("kfadapter_build_info", "What runs.", registry=registry)
+    with MetricsEndpoint("127.0.0.1:0", registry) as endpoint:
         verdict = listening_for_metrics(Settings.load(metrics_listen=endpoint.address))
     assert (verdict.status, "already" in verdict.what) == (Status.OK, True)
 

@@ -16,8 +16,8 @@ from scripts.manifests import ROOT
 from tests.contract.running import eventually
 from tests.deploy.conftest import EVERYTHING, Installation, installation
 
-from kfadapter_grpc.cli.areas.notices import notify
 from kfadapter_grpc.settings_sources import OTHER_VARIABLES, PREFIX
+from kfadapter_oran.notices.command import notify
 from kfadapter_oran.notices.process import FOLLOWER_SECONDS, SENDER_SECONDS
 
 if TYPE_CHECKING:

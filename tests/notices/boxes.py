@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from kfadapter_oran.notices.database import Database
-from kfadapter_oran.notices.deliveries import Deliveries
-from kfadapter_oran.notices.ledger import Ledger
-from kfadapter_oran.notices.models import NoticeStatus, SeenRun
-from kfadapter_oran.notices.outbox import Outbox
+from kfadapter_oran.notices.database import Database, NoticeStatus
+from kfadapter_oran.notices.deliveries import Deliveries, Ledger
+from kfadapter_oran.notices.outbox import Outbox, SeenRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

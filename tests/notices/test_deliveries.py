@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.notices.boxes import Box, at, box, seen
 
+from kfadapter_oran.notices.database import NoticeStatus
 from kfadapter_oran.notices.deliveries import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, pause_seconds
-from kfadapter_oran.notices.models import NoticeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

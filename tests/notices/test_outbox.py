@@ -11,10 +11,8 @@ from tests.notices.boxes import BEGIN, KEEP, Box, at, box, seen
 
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange
-from kfadapter_oran.notices.database import VERSION, Database, OutboxError
-from kfadapter_oran.notices.lock import OutboxBusyError, only_one
-from kfadapter_oran.notices.models import SeenRun
-from kfadapter_oran.notices.outbox import GONE_SECONDS, LOOK_BACK
+from kfadapter_oran.notices.database import VERSION, Database, OutboxBusyError, OutboxError, only_one
+from kfadapter_oran.notices.outbox import GONE_SECONDS, LOOK_BACK, SeenRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

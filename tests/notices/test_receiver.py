@@ -13,9 +13,18 @@ from tests.certificates import CertificateAuthority
 from tests.notices.receiving import TRAINING_FAILED, Receiving, Reply, raw_server, receiving
 
 from kfadapter_grpc.client.credentials import Token
-from kfadapter_oran.notices.models import Notice, NoticeStatus
-from kfadapter_oran.notices.post import MAX_BODY_BYTES, Answer, Url, UrlError
-from kfadapter_oran.notices.receiver import Attempt, Outcome, Receiver, ReceiverOptions, meaning
+from kfadapter_oran.notices.database import Notice, NoticeStatus
+from kfadapter_oran.notices.receiver import (
+    MAX_BODY_BYTES,
+    Answer,
+    Attempt,
+    Outcome,
+    Receiver,
+    ReceiverOptions,
+    Url,
+    UrlError,
+    meaning,
+)
 
 if TYPE_CHECKING:
     import socket

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from kfadapter_oran.notices.models import Notice
+    from kfadapter_oran.notices.database import Notice
 
 
 class FakeReceiver:

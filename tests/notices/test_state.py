@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.notices.boxes import Box, at, box, seen
 
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.metrics.catalog import NOTIFY_CATALOG
+from kfadapter_oran.notices.process import NotifierState
 from kfadapter_oran.notices.receiver import Outcome
-from kfadapter_oran.notices.state import NotifierState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def state(made: Box, parts: SimpleNamespace) -> NotifierState:
 def test_every_metric_of_the_catalog_is_told(state: NotifierState) -> None:
     """What is scraped is what the catalog lists, under these names, kinds and labels, and the process itself."""
     state.count(Outcome.AWAY)
-    text, content_type = state.render("")
+    text = generate_latest(state.registry)
     families = {one.name: one for one in text_string_to_metric_families(text.decode())}
     told = {
         name: (one.type, one.documentation, {frozenset(sample.labels) for sample in one.samples})
@@ -58,7 +59,6 @@ def test_every_metric_of_the_catalog_is_told(state: NotifierState) -> None:
     assert told == {
         one.name.removesuffix("_total"): (one.kind, one.text, {frozenset(one.labels)}) for one in NOTIFY_CATALOG
     }
-    assert content_type.startswith("text/plain")
     samples = {(one.name, *one.labels.values()): one.value for family in families.values() for one in family.samples}
     assert samples["kfadapter_notify_notices", "pending"] == 1
     assert samples["kfadapter_notify_notices", "parked"] == 0
@@ -90,7 +90,7 @@ def test_health_follows_what_a_restart_may_mend(state: NotifierState, made: Box,
 
 def test_health_over_http(state: NotifierState, parts: SimpleNamespace) -> None:
     """A probe reads 200 or 503; metrics are beside it."""
-    with MetricsEndpoint("127.0.0.1:0", state.render, state.health) as endpoint:
+    with MetricsEndpoint("127.0.0.1:0", state.registry, state.health) as endpoint:
         with urllib.request.urlopen(f"http://{endpoint.address}/healthz", timeout=30) as answer:
             assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
             assert json.loads(answer.read())["status"] == "ok"

@@ -7,6 +7,8 @@ from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 from tests.contract.running import WAIT_SECONDS, eventually
 
@@ -17,26 +19,34 @@ from kfadapter_grpc.daemon.metrics_endpoint import MAX_CONNECTIONS, MetricsEndpo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TYPE = "text/plain; version=0.0.4"
+    from prometheus_client import Metric
 
 
-def render(accept: str) -> tuple[bytes, str]:
-    """Tells what was asked for."""
-    return f"accept {accept}\n".encode(), TYPE
+class Reading(Collector):
+    """One reading, with a text of some length."""
+
+    def __init__(self, text: str = "x") -> None:
+        self._text = text
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields it."""
+        yield GaugeMetricFamily("one", self._text, value=1)
 
 
 @pytest.fixture
 def endpoint() -> Iterator[MetricsEndpoint]:
     """An endpoint on a free port."""
-    with MetricsEndpoint("127.0.0.1:0", render) as it:
+    with MetricsEndpoint("127.0.0.1:0", Reading()) as it:
         yield it
 
 
-def ask(endpoint: MetricsEndpoint, method: str = "GET", path: str = "/metrics") -> tuple[int, str, bytes]:
+def ask(
+    endpoint: MetricsEndpoint, method: str = "GET", path: str = "/metrics", accept: str = "text/plain"
+) -> tuple[int, str, bytes]:
     """Asks; returns status, content type and body."""
     connection = HTTPConnection(endpoint.address, timeout=WAIT_SECONDS)
     try:
-        connection.request(method, path, headers={"Accept": "a/b"})
+        connection.request(method, path, headers={"Accept": accept})
         answer = connection.getresponse()
         return answer.status, answer.headers["Content-Type"], answer.read()
     finally:
@@ -67,15 +77,17 @@ def read_all(line: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/metrics?name=x"])
+@pytest.mark.parametrize("path", ["/metrics", "/metrics?x=y"])
 def test_metrics_are_read(endpoint: MetricsEndpoint, path: str) -> None:
     """GET /metrics answers in the form that the caller accepts."""
-    assert ask(endpoint, path=path) == (200, TYPE, b"accept a/b\n")
+    status, content_type, body = ask(endpoint, path=path)
+    assert (status, content_type.startswith("text/plain"), b"one 1.0" in body) == (200, True, True)
+    assert "openmetrics" in ask(endpoint, path=path, accept="application/openmetrics-text")[1]
 
 
 def test_head(endpoint: MetricsEndpoint) -> None:
     """HEAD answers with the same head, without a body."""
-    assert ask(endpoint, "HEAD") == (200, TYPE, b"")
+    assert ask(endpoint, "HEAD") == (200, ask(endpoint)[1], b"")
 
 
 @pytest.mark.parametrize(
@@ -104,34 +116,35 @@ def test_silent_connections_make_room(endpoint: MetricsEndpoint) -> None:
         silent = [stack.enter_context(connected(endpoint)) for _ in range(10 * MAX_CONNECTIONS)]
         assert ask(endpoint)[0] == 200
         assert read_all(silent[0]) == b""
-        assert len(endpoint._open) <= MAX_CONNECTIONS
+        assert len(endpoint._server.open) <= MAX_CONNECTIONS
 
 
 def test_a_slow_request_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that does not arrive in time ends the connection, though its caller waits on."""
     monkeypatch.setattr(metrics_endpoint, "REQUEST_SECONDS", 0.05)
-    with MetricsEndpoint("127.0.0.1:0", render) as endpoint:
+    with MetricsEndpoint("127.0.0.1:0", Reading()) as endpoint:
         assert raw(endpoint, b"GET /metrics HTTP/1.1\r\n") == b""
 
 
 def test_a_caller_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that nobody takes is given up, and others are answered meanwhile."""
     monkeypatch.setattr(metrics_endpoint, "ANSWER_SECONDS", 0.05)
-    large = b"x" * 50_000_000
-    with MetricsEndpoint("127.0.0.1:0", lambda _: (large, TYPE)) as endpoint, connected(endpoint) as line:
+    large = 50_000_000
+    with MetricsEndpoint("127.0.0.1:0", Reading("x" * large)) as endpoint, connected(endpoint) as line:
         line.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         assert ask(endpoint, path="/")[0] == 404
-        eventually(lambda: not endpoint._open)
-        assert len(read_all(line)) < len(large)
+        eventually(lambda: not endpoint._server.open)
+        assert len(read_all(line)) < large
 
 
 def test_a_fault_is_told() -> None:
     """Where metrics cannot be written the caller gets 500, the log the cause, and the next one is served."""
 
-    def fail(_: str) -> tuple[bytes, str]:
-        raise RuntimeError("canary")
+    class Failing(Collector):
+        def collect(self) -> Iterator[Metric]:
+            raise RuntimeError("canary")
 
-    with capture_logs() as lines, MetricsEndpoint("127.0.0.1:0", fail) as endpoint:
+    with capture_logs() as lines, MetricsEndpoint("127.0.0.1:0", Failing()) as endpoint:
         for _ in range(2):
             status, _, body = ask(endpoint)
             assert (status, b"canary" in body) == (500, False)
@@ -153,11 +166,11 @@ def test_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """On leaving, open connections end, the port is free, and no thread is left."""
     monkeypatch.setattr(metrics_endpoint, "_STOP_SECONDS", WAIT_SECONDS)
     with ExitStack() as stack:
-        with MetricsEndpoint("127.0.0.1:0", render) as endpoint:
+        with MetricsEndpoint("127.0.0.1:0", Reading()) as endpoint:
             line = stack.enter_context(connected(endpoint))
-            eventually(lambda: endpoint._open)
+            eventually(lambda: endpoint._server.open)
         assert read_all(line) == b""
-    with MetricsEndpoint(endpoint.address, render) as second:
+    with MetricsEndpoint(endpoint.address, Reading()) as second:
         assert ask(second)[0] == 200
     assert not [thread for thread in threading.enumerate() if thread.name == "metrics"]
 
@@ -178,4 +191,4 @@ def test_an_address_that_cannot_be_had(make: Callable[[], tuple[str, socket.sock
     """An address that cannot be listened on is named, with the option that changes it."""
     address, held = make()
     with held, pytest.raises(ServerStartError, match=rf"^{address} {why}; choose another with --metrics-listen$"):
-        MetricsEndpoint(address, render).__enter__()
+        MetricsEndpoint(address, Reading()).__enter__()

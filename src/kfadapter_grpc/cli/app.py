@@ -28,10 +28,6 @@ COMMANDS: Table = {
         f"{AREAS}.servers:doctor",
         "Check a set-up, and say what to do: an adapter, from here, or the server's end.",
     ),
-    "notify": (
-        f"{AREAS}.notices:notify",
-        "Post how the runs of training jobs end to the training manager, until told to stop.",
-    ),
     "upload": (f"{AREAS}.pipelines:upload", "Upload a pipeline, as a new one or as a new version."),
     "get": (f"{AREAS}.pipelines:get", "Show a pipeline: parameters, artifacts, tasks, versions."),
     "list": (f"{AREAS}.pipelines:list_", "List pipelines, newest first."),

@@ -1,31 +1,38 @@
-"""Serves metrics, and health where there is some to tell, over HTTP, on a port and a thread of its own.
+"""Serves metrics, and health where there is any to report, over HTTP on a port of its own.
 
-Nothing that others do there may hold up calls: one thread, few connections at a time, each for a short time, and no
-more than a part of a core for writing metrics. Who connects and says nothing makes room for those who come after.
+Nothing that happens there may hold up calls: few connections at a time, each for a short time, and no more than a part
+of a core for writing metrics. A connection that says nothing makes room for the next one.
 """
 
 from __future__ import annotations
 
-import asyncio
+import io
+import re
+import socket
 import threading
 import time
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
+from prometheus_client import make_wsgi_app
 
 from kfadapter_grpc.daemon.listening import bound_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from prometheus_client.registry import Collector
     from structlog.typing import FilteringBoundLogger
     from typing_extensions import Self
 
 OPTION = "--metrics-listen"
-"""The option that tells the address."""
+"""The option for the address."""
 PATH = "/metrics"
 """Where metrics are."""
 HEALTH_PATH = "/healthz"
@@ -40,12 +47,10 @@ ANSWER_SECONDS = 10.0
 """How long an answer may take to leave."""
 REST = 4
 """After metrics were written, none are for so many times as long as that took: a fifth of a core goes there at most."""
+_POLL_SECONDS = 0.1
 _STOP_SECONDS = 1.0
-_SILENT = True
+_REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1\.\d\r?\n")
 _TEXT = "text/plain; charset=utf-8"
-
-Answer: TypeAlias = "tuple[HTTPStatus, str, bytes]"
-"""Status, content type and body."""
 
 
 class MetricsEndpoint:
@@ -55,26 +60,19 @@ class MetricsEndpoint:
         address: Where it listens, HOST:PORT; with the bound port once it is entered.
     """
 
-    def __init__(
-        self,
-        listen: str,
-        render: Callable[[str], tuple[bytes, str]],
-        health: Callable[[], tuple[bool, bytes]] | None = None,
-    ) -> None:
+    def __init__(self, listen: str, metrics: Collector, health: Callable[[], tuple[bool, bytes]] | None = None) -> None:
         """Will listen on HOST:PORT.
 
         Args:
             listen: Where.
-            render: Makes the body and its content type, as an `Accept` header wants them.
-            health: Tells whether all is well, and a JSON document that says more; None: health is told elsewhere.
+            metrics: What is collected for each answer.
+            health: Returns whether all is well, and a JSON document with details; None: health is served elsewhere.
         """
         self.address = listen
-        self._render = render
+        self._metrics = make_wsgi_app(metrics, disable_compression=True)
         self._health = health
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
-        self._open: dict[asyncio.StreamWriter, bool] = {}
-        self._turn = asyncio.Lock()
-        self._stopped = asyncio.Event()
+        self._turn = threading.Lock()
+        self._rested_at = 0.0
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def __enter__(self) -> Self:
@@ -83,99 +81,144 @@ class MetricsEndpoint:
         Raises:
             ServerStartError: The address cannot be listened on.
         """
-        self._listener = bound_socket(self.address, OPTION)
-        self.address = f"{self.address.rpartition(':')[0]}:{self._listener.getsockname()[1]}"
-        self._loop = asyncio.new_event_loop()
+        listener = bound_socket(self.address, OPTION)
+        self.address = f"{self.address.rpartition(':')[0]}:{listener.getsockname()[1]}"
+        self._server = _Server(listener, self._answer)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_SECONDS,), name="metrics", daemon=True
+        )
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._server.shutdown()
+        self._server.server_close()
         self._thread.join(_STOP_SECONDS)
 
-    def _run(self) -> None:
-        try:
-            self._loop.run_until_complete(self._serve())
-        finally:
-            self._loop.close()
-
-    async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connected, sock=self._listener, limit=MAX_REQUEST_BYTES)
-        await self._stopped.wait()
-        server.close()
-        for writer in self._open:
-            writer.transport.abort()
-        if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(tasks, timeout=_STOP_SECONDS / 2)
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            # Of what goes wrong on a connection its peer hears, by its end, and nobody else.
-            with suppress(OSError, asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                if self._makes_room():
-                    self._open[writer] = _SILENT
-                    request = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_SECONDS)
-                    self._open[writer] = not _SILENT
-                    await self._answer(request, writer)
-        finally:
-            self._open.pop(writer, None)
-            writer.transport.abort()  # what was to be sent has been
-
-    def _makes_room(self) -> bool:
-        """Whether there is a place; where all are taken, who has been silent for longest loses his."""
-        if len(self._open) < MAX_CONNECTIONS:
-            return True
-        longest = next((writer for writer, silent in self._open.items() if silent), None)
-        if longest is None:
-            return False
-        del self._open[longest]
-        longest.transport.abort()
-        return True
-
-    async def _answer(self, request: bytes, writer: asyncio.StreamWriter) -> None:
-        method, path, accept = _read(request)
-        status, content_type, body = await self._answer_to(method, path, accept)
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        writer.transport.set_write_buffer_limits(0)  # so that drain waits until the system has taken everything
-        writer.write(head.encode() + (b"" if method == "HEAD" else body))
-        await asyncio.wait_for(writer.drain(), ANSWER_SECONDS)
-
-    async def _answer_to(self, method: str, path: str, accept: str) -> Answer:
-        if not path:
-            return HTTPStatus.BAD_REQUEST, _TEXT, b"this is no request of HTTP/1\n"
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The application: one request at a time, with pauses."""
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         if path != PATH and (path != HEALTH_PATH or self._health is None):
-            return HTTPStatus.NOT_FOUND, _TEXT, f"metrics are at {PATH}\n".encode()
-        if method not in {"GET", "HEAD"}:
-            return HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"metrics can only be read\n"
-        await self._turn.acquire()
-        began = time.monotonic()
-        try:
-            return self._told_health() if path == HEALTH_PATH else self._metrics(accept)
-        except Exception:  # noqa: BLE001 - whoever asks must hear that something is wrong
-            self._log.exception("metrics cannot be written")
-            return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"metrics cannot be written; see the log\n"
-        finally:
-            self._loop.call_later((time.monotonic() - began) * REST, self._turn.release)
+            status, content_type, body = HTTPStatus.NOT_FOUND, _TEXT, f"metrics are at {PATH}\n".encode()
+        elif method not in {"GET", "HEAD"}:
+            status, content_type, body = HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"metrics can only be read\n"
+        else:
+            status, content_type, body = self._collected(environ)
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+        start_response(f"{status.value} {status.phrase}", headers)
+        return [b"" if method == "HEAD" else body]
 
-    def _metrics(self, accept: str) -> Answer:
-        body, content_type = self._render(accept)
-        return HTTPStatus.OK, content_type, body
+    def _collected(self, environ: WSGIEnvironment) -> tuple[HTTPStatus, str, bytes]:
+        with self._turn:
+            time.sleep(max(0.0, self._rested_at - time.monotonic()))
+            began = time.monotonic()
+            try:
+                if environ["PATH_INFO"] == HEALTH_PATH and self._health:
+                    well, body = self._health()
+                    status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
+                    return status, "application/json", body
+                headers: list[tuple[str, str]] = []
+                asked = {**environ, "REQUEST_METHOD": "GET"}
+                body = b"".join(self._metrics(asked, lambda _, given: headers.extend(given)))
+                return HTTPStatus.OK, dict(headers)["Content-Type"], body
+            except Exception:  # noqa: BLE001 - whoever asks must hear that something is wrong
+                self._log.exception("metrics cannot be written")
+                return HTTPStatus.INTERNAL_SERVER_ERROR, _TEXT, b"metrics cannot be written; see the log\n"
+            finally:
+                now = time.monotonic()
+                self._rested_at = now + (now - began) * REST
 
-    def _told_health(self) -> Answer:
-        well, body = self._health() if self._health else (False, b"")
-        return HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, "application/json", body
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each connection on a thread of its own, a bounded number at a time."""
+
+    daemon_threads = True
+
+    def __init__(self, listener: socket.socket, app: WSGIApplication) -> None:
+        super().__init__(("", 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_name, self.server_port = listener.getsockname()[:2]
+        self.setup_environ()
+        self.set_app(app)
+        self._lock = threading.Lock()
+        self.open: dict[socket.socket, float | None] = {}
+        """Since when each connection is silent, the longest first; None once its request has arrived."""
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Takes a connection; where all slots are taken, the one that has been silent for longest loses its slot."""
+        with self._lock:
+            if len(self.open) >= MAX_CONNECTIONS:
+                silent = next((one for one, since in self.open.items() if since is not None), None)
+                if silent is None:
+                    request.close()
+                    return
+                del self.open[silent]
+                _end(silent)
+            self.open[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Ends connections whose requests do not arrive in time."""
+        with self._lock:
+            late = time.monotonic() - REQUEST_SECONDS
+            for one in [one for one, since in self.open.items() if since is not None and since < late]:
+                _end(one)
+
+    def heard(self, request: socket.socket) -> None:
+        """Notes that a request has arrived; its connection makes room for no other one."""
+        with self._lock:
+            if request in self.open:
+                self.open[request] = None
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        """Ends a connection."""
+        with self._lock:
+            self.open.pop(request, None)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Ends all connections."""
+        super().server_close()
+        with self._lock:
+            for one in self.open:
+                _end(one)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Reports nothing: what goes wrong on a connection ends it, and that is all its peer hears."""
 
 
-def _read(request: bytes) -> tuple[str, str, str]:
-    """Tells method, path without query, and the `Accept` header; the path is empty where it is no HTTP/1."""
-    first, *lines = request.decode("latin-1").split("\r\n")
-    method, _, rest = first.partition(" ")
-    target, _, protocol = rest.rpartition(" ")
-    headers = (line.partition(":") for line in lines)
-    accept = next((value.strip() for name, _, value in headers if name.lower() == "accept"), "")
-    return method, target.partition("?")[0] if protocol.startswith("HTTP/1.") else "", accept
+class _Handler(WSGIRequestHandler):
+    """Reads one request, within bounds."""
+
+    protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        """Answers a request whose head is complete."""
+        head, line = bytearray(), b""
+        while (line := self.rfile.readline(MAX_REQUEST_BYTES - len(head))) not in (b"", b"\r\n", b"\n"):
+            head += line
+        if not line:  # the end of the connection, or of what may be read
+            return
+        cast("_Server", self.server).heard(self.connection)
+        self.connection.settimeout(ANSWER_SECONDS)
+        if not _REQUEST_LINE.match(head):
+            self.command, self.requestline, self.request_version = "", "", self.protocol_version
+            self.send_error(HTTPStatus.BAD_REQUEST, "this is no request of HTTP/1")
+            return
+        self.rfile = io.BufferedReader(io.BytesIO(head + line))
+        super().handle()
+
+    def address_string(self) -> str:
+        """Returns the address, without asking for its name."""
+        return str(self.client_address[0])
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Logs nothing."""
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):  # it has ended already
+        connection.shutdown(socket.SHUT_RDWR)

@@ -14,7 +14,6 @@ from kfadapter_grpc.contract.errors import all_error_classes
 from kfadapter_grpc.interceptors.log import call_code
 from kfadapter_grpc.methods import METHODS, CallKind
 from kfadapter_grpc.metrics import catalog
-from kfadapter_grpc.metrics.instruments import counter, histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +35,12 @@ class CallMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Counts in `registry`, from 0 for every RPC and reason: a series that begins with 1 shows no increase."""
-        self._started = counter(catalog.STARTED, registry)
-        self._handled = counter(catalog.HANDLED, registry)
-        self._handling = histogram(catalog.HANDLING, registry)
-        self._failures = counter(catalog.FAILURES, registry)
-        self._received = histogram(catalog.RECEIVED, registry)
-        self._sent = histogram(catalog.SENT, registry)
+        self._started = catalog.STARTED.counter(registry)
+        self._handled = catalog.HANDLED.counter(registry)
+        self._handling = catalog.HANDLING.histogram(registry)
+        self._failures = catalog.FAILURES.counter(registry)
+        self._received = catalog.RECEIVED.histogram(registry)
+        self._sent = catalog.SENT.histogram(registry)
         # Looked up once: that takes longer than counting.
         self._series = {method.path: self._of(method) for method in METHODS.values()}
         for kind, error in product(CallKind, all_error_classes()):

@@ -7,8 +7,17 @@ go-grpc-prometheus, so that dashboards and alerts that others made for it work.
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
-from typing import Literal
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Literal
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -32,6 +41,35 @@ class Metric:
     text: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+
+    def counter(self, registry: CollectorRegistry) -> Counter:
+        """Makes a counter."""
+        return Counter(self.name, self.text, self.labels, registry=registry)
+
+    def histogram(self, registry: CollectorRegistry) -> Histogram:
+        """Makes a histogram."""
+        return Histogram(self.name, self.text, self.labels, registry=registry, buckets=self.buckets)
+
+    def reading(self, values: Mapping[tuple[str, ...], float]) -> CounterMetricFamily | GaugeMetricFamily:
+        """Makes a reading of values that are kept elsewhere, by the values of the labels."""
+        make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        family = make(self.name, self.text, labels=self.labels)
+        for labels, value in values.items():
+            family.add_metric(labels, value)
+        return family
+
+
+def new_registry() -> CollectorRegistry:
+    """Makes the registry of a process, which is itself measured."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # otherwise a second series stands beside each one
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def running() -> tuple[str, str, str]:
+    """The labels of what runs."""
+    return version("kfadapter-grpc"), platform.python_version(), grpc.__version__
 
 
 STARTED = Metric("grpc_server_started_total", "counter", "Calls that have begun.", _METHOD)

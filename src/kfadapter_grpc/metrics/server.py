@@ -2,49 +2,79 @@
 
 from __future__ import annotations
 
+import threading
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
+from kfadapter_grpc.methods import CallKind
+from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.metrics.calls import CallMetrics
-from kfadapter_grpc.metrics.kfp import KfpMetrics
-from kfadapter_grpc.metrics.state import ServerState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Metric as Family
+
     from kfadapter_grpc.daemon.log_writer import LogWriter
+    from kfadapter_grpc.kfp.observation import KfpRequest
     from kfadapter_grpc.server.grpc_server import AdapterServer
     from kfadapter_grpc.watch import WatchPoller
+
+_KNOWN_STATUS = frozenset(HTTPStatus)
 
 
 class Metrics:
     """All metrics of one server.
 
     Attributes:
+        registry: Where they are collected.
         calls: The layer that counts calls.
-        kfp: Counts requests to KFP.
     """
 
     def __init__(self) -> None:
-        # Otherwise a second series stands beside each one, which tells when it began.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        self.calls = CallMetrics(self._registry)
-        self.kfp = KfpMetrics(self._registry)
+        self.registry = catalog.new_registry()
+        self.calls = CallMetrics(self.registry)
+        self._requests = catalog.KFP_REQUESTS.counter(self.registry)
+        self._seconds = catalog.KFP_SECONDS.histogram(self.registry)
+        self._errors = catalog.KFP_ERRORS.counter(self.registry)
+
+    def kfp(self, request: KfpRequest) -> None:
+        """Counts a request to KFP that has ended."""
+        operation = request.operation.replace(",", "").replace(" ", "_")
+        # KFP might send any number.
+        status = str(request.status) if request.status in _KNOWN_STATUS else "other"
+        self._requests.labels(operation, status if request.status else "none").inc()
+        self._seconds.labels(operation).observe(request.seconds)
+        if request.reason:
+            self._errors.labels(operation, request.reason).inc()
 
     def read_from(self, server: AdapterServer, watches: WatchPoller, lines: LogWriter) -> None:
-        """Has the state of the server told, too."""
-        self._registry.register(ServerState(server, watches, lines))
+        """Collects the state of the server, too."""
+        self.registry.register(_ServerState(server, watches, lines))
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """Writes all metrics as they are now.
 
-        Args:
-            accept: The `Accept` header of who asks: OpenMetrics where it is wanted, otherwise Prometheus' text.
+class _ServerState(Collector):
+    """What is read when it is collected, as others keep it: calls, KFP's health, watches, the log, the build."""
 
-        Returns:
-            The text and its content type.
-        """
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+    def __init__(self, server: AdapterServer, watches: WatchPoller, lines: LogWriter) -> None:
+        """Reads it from these, without a lock that a call would wait for long."""
+        self._server = server
+        self._watches = watches
+        self._lines = lines
+
+    def collect(self) -> Iterator[Family]:
+        """Yields the current values."""
+        admission, figures = self._server.admission, self._watches.figures()
+        inflight = admission.inflight()
+        yield catalog.INFLIGHT.reading({(kind.value,): inflight.get(kind, 0) for kind in CallKind})
+        yield catalog.LIMIT.reading({(kind.value,): admission.bounds.of(kind)[1] for kind in CallKind})
+        yield catalog.KFP_UP.reading({(): float(self._server.kfp_answers)})
+        yield catalog.WATCHES.reading({(): figures.watches})
+        yield catalog.WATCHED_RUNS.reading({(): figures.runs})
+        yield catalog.WATCH_TICKS.reading({(): figures.polls})
+        yield catalog.WATCH_QUESTIONS.reading({(): figures.requests})
+        yield catalog.LINES_DROPPED.reading({(): self._lines.dropped})
+        yield catalog.THREADS.reading({(): threading.active_count()})
+        yield catalog.BUILD.reading({catalog.running(): 1})

@@ -63,7 +63,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         # 2. Metrics, which count from the beginning and are served until the end.
         metrics, metrics_address = Metrics(), "off"
         if settings.metrics_listen:
-            endpoint = stages.enter_context(MetricsEndpoint(settings.metrics_listen, metrics.render))
+            endpoint = stages.enter_context(MetricsEndpoint(settings.metrics_listen, metrics.registry))
             metrics_address = endpoint.address
         # 3. KFP, without asking it for anything yet.
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)

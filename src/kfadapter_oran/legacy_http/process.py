@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import structlog
 import uvicorn
-from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
-from prometheus_client.exposition import choose_encoder
 
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
@@ -23,7 +21,6 @@ from kfadapter_grpc.daemon.log_writer import LogWriter
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics import catalog
-from kfadapter_grpc.metrics.instruments import counter
 from kfadapter_grpc.version import running
 from kfadapter_oran.legacy_http import limits
 from kfadapter_oran.legacy_http.app import LegacyHttp
@@ -83,17 +80,10 @@ def run(
         log: FilteringBoundLogger = structlog.get_logger()
         log.info("starting", **running())
         stages.enter_context(closing(client))
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each
-        registry, metrics_address = CollectorRegistry(), "off"
-        ProcessCollector(registry=registry)
-        requests = counter(catalog.LEGACY_HTTP, registry)
-
-        def render(accept: str) -> tuple[bytes, str]:
-            encode, content_type = choose_encoder(accept)
-            return encode(registry), content_type
-
+        registry, metrics_address = catalog.new_registry(), "off"
+        requests = catalog.LEGACY_HTTP.counter(registry)
         if metrics_listen:
-            metrics_address = stages.enter_context(MetricsEndpoint(metrics_listen, render)).address
+            metrics_address = stages.enter_context(MetricsEndpoint(metrics_listen, registry)).address
         signals = stages.enter_context(StopSignals())
         app = LegacyHttp(
             client,

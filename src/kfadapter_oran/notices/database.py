@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import enum
+import fcntl
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
-
-from kfadapter_oran.notices.models import Notice, NoticeStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +24,7 @@ BUSY_SECONDS = 10.0
 COLUMNS = "id, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer"
 """What `notice` reads."""
 # A notice is for ever the only one of its run and state, until it is pruned (outbox.py says when). `open_runs` are
-# those that were seen and were not over.
+# those that were seen and had not finished.
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE open_runs (run_id TEXT PRIMARY KEY, job TEXT NOT NULL, etag TEXT NOT NULL, gone_at REAL) WITHOUT ROWID;
@@ -45,22 +47,68 @@ CREATE INDEX notices_by_status ON notices (status, next_at);
 """
 
 
+class NoticeStatus(enum.Enum):
+    """How far a notice is."""
+
+    PENDING = "pending"
+    """It is to be sent, or sent again."""
+    PARKED = "parked"
+    """It was tried as often as it may be; a person must look."""
+    DELIVERED = "delivered"
+    """The receiver has it."""
+    SUPERSEDED = "superseded"
+    """It was not delivered, and a later end of the same run was: sending it now would report what no longer holds."""
+    DISCARDED = "discarded"
+    """A person decided that it need not be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notice: that a run has finished, and how. At most one exists for each run and state.
+
+    Attributes:
+        id: Its number; later ones are higher.
+        run_id: The run.
+        job: The training job.
+        state: How the run ended: KFP's state, or `DELETED`.
+        status: How far it is.
+        written_at: When it was written, in UTC.
+        attempts: How often it was posted, or was about to be, since it was written or was last to be sent again.
+        refusals: How many of these were answered with something else than a delivery.
+        next_at: When it is due; means nothing unless it is pending.
+        settled_at: When it was delivered, parked, superseded or discarded.
+        answer: The result of the last attempt, in words.
+    """
+
+    id: int
+    run_id: str
+    job: str
+    state: str
+    status: NoticeStatus
+    written_at: datetime
+    attempts: int
+    refusals: int
+    next_at: datetime
+    settled_at: datetime | None
+    answer: str
+
+
 class OutboxError(Exception):
     """The outbox cannot be used; the message says why."""
+
+
+class OutboxBusyError(OutboxError):
+    """Another notifier works with this outbox."""
 
 
 class Database:
     """The file, open. Safe to use from several threads, and beside other processes; one write is one transaction."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
-        """Opens the file.
-
-        Args:
-            path: Where it is.
-            create: Whether to make it where there is none.
+        """Opens the file, and creates it if it is missing and `create` is set.
 
         Raises:
-            OutboxError: It is none, cannot be opened, or was written by a newer version.
+            OutboxError: It is missing, cannot be opened, or was written by a newer version.
         """
         if not create and not path.is_file():
             raise OutboxError(f"there is no outbox at {path}")
@@ -116,7 +164,7 @@ class Database:
             self._connection.execute(f"PRAGMA {pragma}")
         if self._version() == 0:
             with self.writing() as connection:
-                if self._version() == 0:  # nobody else was faster
+                if self._version() == 0:  # no other process was faster
                     for statement in _SCHEMA.split(";"):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -128,20 +176,45 @@ class Database:
         return int(version)
 
 
+@contextmanager
+def only_one(outbox: Path) -> Iterator[None]:
+    """Keeps other notifiers from this outbox while the block lasts: two would post everything twice.
+
+    Raises:
+        OutboxBusyError: Another process holds it.
+        OutboxError: The lock file beside the outbox cannot be made.
+    """
+    path = outbox.with_name(f"{outbox.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OutboxError(f"{path} cannot be opened: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system ends it with the process
+        except BlockingIOError:
+            raise OutboxBusyError(f"another notifier works with {outbox}") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def notice(row: Sequence[Any]) -> Notice:
     """Reads a row of `COLUMNS`."""
+    number, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer = row
     return Notice(
-        id=row[0],
-        run_id=row[1],
-        job=row[2],
-        state=row[3],
-        status=NoticeStatus(row[4]),
-        written_at=moment(row[5]),
-        attempts=row[6],
-        refusals=row[7],
-        next_at=moment(row[8]),
-        settled_at=None if row[9] is None else moment(row[9]),
-        answer=row[10],
+        number,
+        run_id,
+        job,
+        state,
+        NoticeStatus(status),
+        moment(written_at),
+        attempts,
+        refusals,
+        moment(next_at),
+        None if settled_at is None else moment(settled_at),
+        answer,
     )
 
 

@@ -19,7 +19,7 @@ from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunChanged, RunFilter, RunGone, RunState
 from kfadapter_grpc.contract.training_arguments import JOB_LABEL
-from kfadapter_oran.notices.models import SeenRun
+from kfadapter_oran.notices.outbox import SeenRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

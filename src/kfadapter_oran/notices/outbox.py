@@ -7,22 +7,78 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from kfadapter_oran.notices.database import OutboxError, moment
-from kfadapter_oran.notices.models import DELETED, NoticeStatus, SeenRun
+from kfadapter_grpc.contract.training_arguments import JOB_LABEL
+from kfadapter_oran.notices.database import NoticeStatus, OutboxError, moment
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from kfadapter_grpc.contract.runs import Run, RunStateChange
     from kfadapter_oran.notices.database import Database
 
+DELETED = "DELETED"
+"""What is reported of a run that was deleted before its end was seen; no state of KFP's."""
 GONE_SECONDS = 60.0
 """How long a run must not be found before it counts as deleted."""
 LOOK_BACK = timedelta(hours=1)
 """How much later than others KFP may tell of a run's end."""
+_NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
 _SINCE, _FLOOR, _NEWEST, _NAMESPACE = "since", "floor", "newest", "namespace"
 _DONE = (NoticeStatus.DELIVERED.value, NoticeStatus.SUPERSEDED.value, NoticeStatus.DISCARDED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRun:
+    """A run of a training job as it was seen. Times are KFP's, in UTC.
+
+    Attributes:
+        run_id: KFP's id.
+        job: The training job.
+        state: KFP's state.
+        is_over: Whether it has ended.
+        etag: Names its condition.
+        finished_at: When it was over, as far as KFP says.
+        ended_at: The latest moment at which KFP may have said so; of a run without any, when it was made.
+        earlier_ends: The states in which it was over before it was retried, and when.
+    """
+
+    run_id: str
+    job: str
+    state: str
+    is_over: bool
+    etag: str = ""
+    finished_at: datetime | None = None
+    ended_at: datetime = _NEVER
+    earlier_ends: tuple[tuple[str, datetime], ...] = ()
+
+    @classmethod
+    def try_of(cls, run: Run) -> SeenRun | None:
+        """Takes what is needed of a run; None if it is of no training job."""
+        job = run.labels.get(JOB_LABEL)
+        if not job:
+            return None
+        said = [one.at for one in run.state_history if one.at and one.state.is_over]
+        ended_at = max([*said, *([run.finished_at] if run.finished_at else [])], default=run.created_at or _NEVER)
+        return cls(
+            run_id=run.run_id,
+            job=job,
+            state=run.state.value,
+            is_over=run.state.is_over,
+            etag=run.etag,
+            finished_at=run.finished_at,
+            ended_at=ended_at,
+            earlier_ends=tuple(_earlier_ends(run.state_history)),
+        )
+
+
+def _earlier_ends(history: Sequence[RunStateChange]) -> Iterator[tuple[str, datetime]]:
+    """Yields the ends after which it went on."""
+    alive = [number for number, one in enumerate(history) if not one.state.is_over]
+    for number, one in enumerate(history):
+        if one.state.is_over and one.at and alive and number < alive[-1]:
+            yield one.state.value, one.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +245,3 @@ def _was_told(run: SeenRun, facts: Mapping[str, float]) -> bool:
     """Whether the run ended like this before, so long ago that the notice may have been forgotten."""
     ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
     return any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends)
-
-
-def utc_now() -> datetime:
-    """Tells the time."""
-    return datetime.now(timezone.utc)

@@ -1,48 +1,74 @@
-"""The notifier as a process: built from settings, ended by signals."""
+"""The notifier as a process: built from settings, ended by signals; its metrics and health."""
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import sys
+import time
 from contextlib import ExitStack, closing
-from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, cast
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Literal
 
 import structlog
+from prometheus_client.registry import Collector
 
 from kfadapter_grpc.daemon.log import configure_logging
 from kfadapter_grpc.daemon.log_writer import LogWriter
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
+from kfadapter_grpc.metrics import catalog
 from kfadapter_grpc.version import running
-from kfadapter_oran.notices.database import Database
-from kfadapter_oran.notices.deliveries import Deliveries
+from kfadapter_oran.notices.database import Database, NoticeStatus, only_one
+from kfadapter_oran.notices.deliveries import Deliveries, Ledger
 from kfadapter_oran.notices.follower import Follower
-from kfadapter_oran.notices.ledger import Ledger
-from kfadapter_oran.notices.lock import only_one
-from kfadapter_oran.notices.outbox import Outbox, utc_now
-from kfadapter_oran.notices.receiver import Receiver
+from kfadapter_oran.notices.outbox import Outbox
+from kfadapter_oran.notices.receiver import Outcome, Receiver
 from kfadapter_oran.notices.sender import Sender
-from kfadapter_oran.notices.state import NotifierState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from prometheus_client import Metric as Family
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.client import Client
-    from kfadapter_oran.notices.settings import NotifierSettings
+    from kfadapter_oran.notices.receiver import ReceiverOptions
 
 FOLLOWER_SECONDS = 2.0
 """How long the threads that follow runs get to end."""
 SENDER_SECONDS = 5.0
-"""How long attempts that are under way get to be answered at the end."""
+"""How long attempts in flight get to be answered at the end."""
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
 
-def run(settings: NotifierSettings, client: Client) -> int:
-    """Sends notices until SIGTERM or SIGINT. For the main thread of a process; closes the client.
+def run(
+    client: Client,
+    outbox: Path,
+    receiver: ReceiverOptions,
+    *,
+    namespace: str,
+    since: datetime | None,
+    max_attempts: int,
+    keep: timedelta,
+    metrics_listen: str,
+    log_format: Literal["console", "json"],
+    log_level: str,
+) -> int:
+    """Sends notices until SIGTERM or SIGINT. For the main thread of a process.
 
     Args:
-        settings: What the notifier was told.
-        client: Calls the adapter.
+        client: Calls the adapter; is closed at the end.
+        outbox: The file that notices are kept in.
+        receiver: Where they are posted.
+        namespace: Whose runs are followed; empty for the adapter's own.
+        since: At the first start, ends after this moment are reported; None: those after the start.
+        max_attempts: How often a notice is posted before it is parked.
+        keep: How long delivered notices are kept.
+        metrics_listen: Where metrics and health are served, HOST:PORT; empty for nowhere.
+        log_format: `console` or `json`.
+        log_level: The least important lines that are logged.
 
     Returns:
         The exit code, 0.
@@ -53,32 +79,113 @@ def run(settings: NotifierSettings, client: Client) -> int:
     """
     with ExitStack() as stages:
         lines = stages.enter_context(LogWriter(sys.stderr))
-        configure_logging(cast("Literal['console', 'json']", settings.log_format), settings.log_level, lines)
+        configure_logging(log_format, log_level, lines)
         log: FilteringBoundLogger = structlog.get_logger()
         log.info("starting", **running())
         stages.enter_context(closing(client))
         # 1. The outbox, alone.
-        stages.enter_context(only_one(settings.outbox))
-        database = stages.enter_context(closing(Database(settings.outbox, create=True)))
-        outbox = Outbox(database)
-        # KFP's clock may be behind ours; who ended a moment before the first start is told rather than missed.
-        first = outbox.begin(settings.since or utc_now() - _CLOCKS_DIFFER, settings.namespace)
-        # 2. What it tells of itself.
+        stages.enter_context(only_one(outbox))
+        database = stages.enter_context(closing(Database(outbox, create=True)))
+        box = Outbox(database)
+        # KFP's clock may be behind ours; an end a moment before the first start is reported rather than missed.
+        first = box.begin(since or datetime.now(timezone.utc) - _CLOCKS_DIFFER, namespace)
+        # 2. Metrics and health.
         state, metrics_address = NotifierState(Ledger(database), lines), "off"
-        if settings.metrics_listen:
-            endpoint = MetricsEndpoint(settings.metrics_listen, state.render, state.health)
+        if metrics_listen:
+            endpoint = MetricsEndpoint(metrics_listen, state.registry, state.health)
             metrics_address = stages.enter_context(endpoint).address
         # 3. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
-        # 4. Who sends, then who writes.
-        sender = Sender(Deliveries(database, settings.max_attempts), Receiver(settings.receiver), state.count)
-        follower = Follower(client, outbox, settings.keep, sender.wake)
+        # 4. What sends, then what writes.
+        sender = Sender(Deliveries(database, max_attempts), Receiver(receiver), state.count)
+        follower = Follower(client, box, keep, sender.wake)
         state.read_from(follower, sender)
         stages.callback(sender.stop, SENDER_SECONDS)
         stages.callback(follower.stop, FOLLOWER_SECONDS)
         sender.start()
         follower.start()
-        about = {"adapter": client.target, "receiver": str(settings.receiver.url), "metrics": metrics_address}
-        log.info("notifying", **about, outbox=str(settings.outbox), first_start=first)
+        about = {"adapter": client.target, "receiver": str(receiver.url), "metrics": metrics_address}
+        log.info("notifying", **about, outbox=str(outbox), first_start=first)
         log.info("stopping", signal=signals.wait())
     return 0
+
+
+class NotifierState(Collector):
+    """The state of a notifier, read when it is collected.
+
+    Attributes:
+        registry: Where it is collected.
+    """
+
+    def __init__(self, ledger: Ledger, lines: LogWriter) -> None:
+        """Reads it from these, and from what `read_from` is given."""
+        self._ledger = ledger
+        self._lines = lines
+        self._follower: Follower | None = None
+        self._sender: Sender | None = None
+        self._began = time.monotonic()
+        self.registry = catalog.new_registry()
+        self._attempts = catalog.ATTEMPTS.counter(self.registry)
+        for outcome in Outcome:
+            self._attempts.labels(outcome.value)
+        self.registry.register(self)
+
+    def read_from(self, follower: Follower, sender: Sender) -> None:
+        """Reads their state, too."""
+        self._follower, self._sender = follower, sender
+
+    def count(self, outcome: Outcome) -> None:
+        """Counts an attempt."""
+        self._attempts.labels(outcome.value).inc()
+
+    def collect(self) -> Iterator[Family]:
+        """Yields the current values."""
+        figures = self._ledger.figures()
+        yield catalog.NOTICES.reading({(status.value,): figures.counts[status] for status in NoticeStatus})
+        yield catalog.NOTICE_AGE.reading({(): _age(figures.oldest_pending_at)})
+        yield catalog.OPEN_RUNS.reading({(): figures.open_runs})
+        yield catalog.WATCH_CONNECTED.reading({(): float(self._hears())})
+        yield catalog.COMPARISON_AGE.reading({(): self._comparison_age()})
+        yield catalog.LINES_DROPPED.reading({(): self._lines.dropped})
+        yield catalog.NOTIFIER_BUILD.reading({catalog.running(): 1})
+
+    def health(self) -> tuple[bool, bytes]:
+        """Returns whether the notifier can work, and details as JSON.
+
+        It can while its threads live and its outbox can be used. An adapter or a receiver that is unreachable is shown
+        and is no fault of its own: a restart would mend neither.
+        """
+        problem, shown = self._problem(), {}
+        try:
+            figures = self._ledger.figures()
+            shown = {status.value: figures.counts[status] for status in NoticeStatus}
+            shown |= {"open_runs": figures.open_runs, "oldest_pending_seconds": round(_age(figures.oldest_pending_at))}
+        except sqlite3.Error as error:
+            problem = f"the outbox cannot be read: {error}"
+        document = {
+            "status": "failing" if problem else "ok",
+            "problem": problem,
+            **shown,
+            "watch_connected": self._hears(),
+            "last_comparison_seconds": round(self._comparison_age()),
+        }
+        return not problem, json.dumps(document).encode() + b"\n"
+
+    def _problem(self) -> str:
+        follower, sender = self._follower, self._sender
+        if follower is None or sender is None:
+            return ""
+        if not follower.is_alive() or not sender.is_alive():
+            return "a thread has ended"
+        return follower.problem or sender.problem
+
+    def _hears(self) -> bool:
+        return self._follower is not None and self._follower.hears()
+
+    def _comparison_age(self) -> float:
+        compared = self._follower.compared_at if self._follower else None
+        return time.monotonic() - (self._began if compared is None else compared)
+
+
+def _age(written_at: float | None) -> float:
+    return 0.0 if written_at is None else max(time.time() - written_at, 0.0)

@@ -1,29 +1,36 @@
-"""Who is told: what is posted, and what the answers mean."""
+"""The receiver: how it is reached, what is posted to it, and what its answers mean."""
 
 from __future__ import annotations
 
 import enum
+import http.client
 import json
 import re
+import socket
 import ssl
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from kfadapter_grpc.client.credentials import Token
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_oran.notices.post import NoAnswerError, Poster, Url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from kfadapter_oran.notices.models import Notice
-    from kfadapter_oran.notices.post import Answer
+    from kfadapter_oran.notices.database import Notice
 
 TRAINING_FAILED = "Training Failed"
-"""What the training manager answers, with 500, to a notice of a failure that it has taken note of."""
-_TRAINING_FAILED_KEY = "Error"
+"""What the training manager answers, with 500, to a notice of a failure that it has recorded."""
+CONNECT_SECONDS = 10.0
+"""How long connecting to one address may take."""
+MAX_BODY_BYTES = 4096
+"""How much of an answer's body is read."""
+_PORTS = {"http": 80, "https": 443}
 _AWAY = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -45,17 +52,65 @@ class Outcome(enum.Enum):
     DELIVERED = "delivered"
     """The receiver has it."""
     AWAY = "away"
-    """Nobody was there, or had time: worth trying for long."""
+    """It was unreachable or busy: worth trying for long."""
     REFUSED = "refused"
-    """It was answered, and not with a delivery: worth trying a few times, then somebody must look."""
+    """The answer was no delivery: worth trying a few times, then a person must look."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What came of an attempt, and in words."""
+    """The result of an attempt, and in words."""
 
     outcome: Outcome
     said: str
+
+
+class UrlError(ValueError):
+    """A URL cannot be posted to; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """Where to post: scheme, host, port, and the rest as it stands in a request."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> Url:
+        """Reads a URL.
+
+        Raises:
+            UrlError: It is none of http or https, or holds a user or a fragment.
+        """
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError as error:
+            raise UrlError(f"'{text}' is no URL: {error}") from None
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise UrlError(f"'{text}' is no URL of http or https")
+        if parts.username is not None or parts.password is not None:
+            raise UrlError("a user or a password does not belong into a URL; use a header or a token file")
+        if parts.fragment or not text.isascii() or not text.isprintable() or " " in text:
+            raise UrlError(f"'{text}' cannot be sent as it is: no fragment, no blanks, ASCII only")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], path)
+
+    def __str__(self) -> str:
+        """Shows it without what may be secret, the query."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path.partition('?')[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer: its status, and the first 4096 bytes of its body, or fewer if they did not come."""
+
+    status: int
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +133,40 @@ class ReceiverOptions:
 
 
 class Receiver:
-    """Posts notices to one receiver. Safe to use from several threads."""
+    """Posts notices to one receiver, each over a new connection; redirects are not followed. Safe in threads."""
 
     def __init__(self, options: ReceiverOptions) -> None:
         self._options = options
-        tls = ssl.create_default_context(cafile=options.ca) if options.url.scheme == "https" else None
-        self._poster = Poster(options.url, options.seconds, tls)
+        self._tls = ssl.create_default_context(cafile=options.ca) if options.url.scheme == "https" else None
 
     def tell(self, notice: Notice) -> Attempt:
-        """Posts a notice, and tells what came of it; whatever the receiver does, no exception."""
-        headers = self._headers(notice)
+        """Posts a notice; whatever the receiver does, no exception."""
+        body = {"trainingjob_id": notice.job, "run_id": notice.run_id, "run_status": notice.state}
+        connection = _Connection(self._options.url, min(CONNECT_SECONDS, self._options.seconds), self._tls)
+        # What comes in drops would never reach a socket's own timeout.
+        guard = threading.Timer(self._options.seconds, connection.cut)
+        guard.daemon = True
+        guard.start()
         try:
-            answer = self._poster.post(_body(notice), headers)
-        except NoAnswerError as error:
-            return Attempt(Outcome.AWAY, str(error))
+            answer = self._exchange(connection, json.dumps(body).encode(), self._headers(notice))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = "not in time" if connection.was_cut or isinstance(error, TimeoutError) else _words(error)
+            return Attempt(Outcome.AWAY, f"no answer: {why}")
+        finally:
+            guard.cancel()
+            connection.cut()
+            connection.close()
         return Attempt(meaning(notice.state, answer), _shown(answer, self._secrets()))
+
+    def _exchange(self, connection: _Connection, body: bytes, headers: Mapping[str, str]) -> Answer:
+        connection.connect()
+        connection.sock.settimeout(self._options.seconds)
+        connection.request("POST", self._options.url.path, body, {**headers, "Connection": "close"})
+        response = connection.getresponse()
+        said = b""
+        with suppress(OSError, http.client.HTTPException):  # the status is known
+            said = response.read(MAX_BODY_BYTES)
+        return Answer(response.status, said)
 
     def _secrets(self) -> Iterator[str]:
         sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
@@ -111,10 +185,10 @@ class Receiver:
 
 
 def meaning(state: str, answer: Answer) -> Outcome:
-    """Tells what an answer to a notice of this state means.
+    """Returns what an answer to a notice of this state means.
 
-    The training manager answers 500 to every notice of a failure, after it has taken note of it. The same answer to a
-    success means that it found no model: then it has not taken note of the success.
+    The training manager answers 500 to every notice of a failure, after it has recorded it. The same answer to a
+    success means that it found no model: then it has not recorded the success.
     """
     if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return Outcome.DELIVERED
@@ -124,17 +198,12 @@ def meaning(state: str, answer: Answer) -> Outcome:
     return Outcome.AWAY if answer.status in _AWAY else Outcome.REFUSED
 
 
-def _body(notice: Notice) -> bytes:
-    body = {"trainingjob_id": notice.job, "run_id": notice.run_id, "run_status": notice.state}
-    return json.dumps(body).encode()
-
-
 def _error_in(body: bytes) -> object:
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return said.get(_TRAINING_FAILED_KEY) if isinstance(said, dict) else None
+    return said.get("Error") if isinstance(said, dict) else None
 
 
 def _shown(answer: Answer, secrets: Iterable[str]) -> str:
@@ -144,3 +213,43 @@ def _shown(answer: Answer, secrets: Iterable[str]) -> str:
         text = text.replace(secret, "***")
     text = _UNSHOWN.sub(" ", text).strip()[:_SHOWN_CHARACTERS]
     return f"{answer.status} {text}".strip()
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection that another thread can cut, also while TLS begins."""
+
+    def __init__(self, url: Url, connect_seconds: float, tls: ssl.SSLContext | None) -> None:
+        super().__init__(url.host, url.port)
+        self.default_port = _PORTS[url.scheme]
+        self._connect_seconds = connect_seconds
+        self._tls = tls
+        self._handle: socket.socket | None = None
+        self.was_cut = False
+
+    def connect(self) -> None:
+        """Connects."""
+        self.sock = socket.create_connection((self.host, self.port), self._connect_seconds)
+        self._handle = self.sock.dup()
+        if self.was_cut:
+            self.cut()
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+
+    def cut(self) -> None:
+        """Ends what is going on. Harmless when repeated."""
+        self.was_cut = True
+        if self._handle is not None:
+            with suppress(OSError):
+                self._handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Closes everything."""
+        super().close()
+        if self._handle is not None:
+            self._handle.close()
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

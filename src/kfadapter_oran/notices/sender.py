@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from kfadapter_oran.notices.database import Notice
     from kfadapter_oran.notices.deliveries import Deliveries
-    from kfadapter_oran.notices.models import Notice
     from kfadapter_oran.notices.receiver import Attempt, Receiver
 
 SENDERS = 4

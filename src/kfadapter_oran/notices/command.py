@@ -1,0 +1,428 @@
+"""`kfadapter notify`: sends notices until a signal ends it, lists them, or takes a decision on parked ones."""
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.addresses import split_address
+from kfadapter_grpc.cli import output
+from kfadapter_grpc.cli.choices import Format, LogFormat, LogLevel
+from kfadapter_grpc.cli.column_widths import Step
+from kfadapter_grpc.cli.durations import duration, shown_duration
+from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.extras import require
+from kfadapter_grpc.cli.filters import optional_moment
+from kfadapter_grpc.cli.invocation import do, manual, other
+from kfadapter_grpc.cli.option_types import Output
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.pipeline_view import shown_time
+from kfadapter_grpc.cli.records import shown_moment
+from kfadapter_grpc.cli.streams import native_path, state_folder
+from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
+from kfadapter_oran.notices.database import Database, Notice, NoticeStatus, OutboxBusyError, OutboxError
+from kfadapter_oran.notices.deliveries import Ledger
+from kfadapter_oran.notices.receiver import ReceiverOptions, Url
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.cli.records import Record
+
+HEADERS_VARIABLE = "KFADAPTER_NOTIFY_HEADERS"
+"""The environment variable that holds headers, one on each line."""
+NOTIFICATION_PATH = "/trainingjob/pipelineNotification"
+"""Where the training manager takes notices."""
+HOST_VARIABLE, PORT_VARIABLE = "TRAININGMGR_HOST", "TRAININGMGR_PORT"
+"""The environment variables that name the training manager in deployments that exist."""
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*[\x21-\x7e])[ \t]*")
+_OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
+
+
+def notify(
+    options: ClientOptions,
+    notice: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="[ID]...", show_default=False, help="With --retry or --discard: which notices."),
+    ] = None,
+    *,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Only list the notices: waiting, parked, and lately done.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Only have parked notices sent again.")] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Only have parked notices never sent.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="With --retry or --discard: all that are parked.")] = False,
+    outbox: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            envvar="KFADAPTER_NOTIFY_OUTBOX",
+            help="Where notices are kept [$XDG_STATE_HOME/kfadapter/notices.db].",
+        ),
+    ] = None,
+    url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar="KFADAPTER_NOTIFY_URL",
+            help="The receiver; by default the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT.",
+        ),
+    ] = "",
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME: VALUE",
+            help="A header to send along; may be repeated [env KFADAPTER_NOTIFY_HEADERS, one on each line].",
+        ),
+    ] = None,
+    receiver_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            envvar="KFADAPTER_NOTIFY_RECEIVER_TOKEN_FILE",
+            help="Holds a bearer token for the receiver, read before each notice.",
+        ),
+    ] = None,
+    insecure_receiver_token: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-receiver-token",
+            envvar="KFADAPTER_NOTIFY_INSECURE_RECEIVER_TOKEN",
+            help="Send that token without TLS, readable for others on its way.",
+        ),
+    ] = False,
+    receiver_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=native_path,
+            envvar="KFADAPTER_NOTIFY_RECEIVER_CA",
+            help="Authorities of the receiver's certificate.",
+        ),
+    ] = None,
+    receiver_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.1,
+            max=3600,
+            envvar="KFADAPTER_NOTIFY_RECEIVER_TIMEOUT",
+            help="How long the receiver has to answer.",
+        ),
+    ] = 30.0,
+    max_attempts: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            envvar="KFADAPTER_NOTIFY_MAX_ATTEMPTS",
+            help="Attempts at an unreachable receiver before a notice is parked; 400 is about a day.",
+        ),
+    ] = 400,
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", envvar="KFADAPTER_NOTIFY_KEEP", help="How long delivered notices are kept: 12h, 30d."
+        ),
+    ] = "7d",
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            envvar="KFADAPTER_NOTIFY_SINCE",
+            help="At the very first start, also report runs that ended since then; ignored by later starts.",
+        ),
+    ] = "",
+    metrics_listen: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="KFADAPTER_NOTIFY_METRICS_LISTEN",
+            help="Where metrics and health are served, or 'off'.",
+        ),
+    ] = "127.0.0.1:9091",
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="KFADAPTER_NOTIFY_LOG_FORMAT", help="How the log looks.")
+    ] = LogFormat.CONSOLE,
+    log_level: Annotated[
+        LogLevel, typer.Option(envvar="KFADAPTER_NOTIFY_LOG_LEVEL", help="How much is logged.")
+    ] = LogLevel.INFO,
+    style: Output = Format.TABLE,
+) -> None:
+    """Post how the runs of training jobs end to the training manager, until told to stop.
+
+    Runs are those with the label trainingjob_id. Every end is reported at least once, through restarts and outages.
+    """
+    what = [name for name, wanted in (("--list", list_), ("--retry", retry), ("--discard", discard)) if wanted]
+    if len(what) > 1:
+        raise typer.BadParameter(f"{' and '.join(what)} do not go together")
+    if (notice or every) and what not in (["--retry"], ["--discard"]):
+        raise typer.BadParameter("ids and --all belong to --retry or --discard")
+    file = state_folder() / "notices.db" if outbox is None else outbox
+    if list_:
+        _list(file, style)
+    elif what:
+        _decide(file, notice or [], style, every=every, again=retry)
+    else:
+        with _usage_errors():
+            receiver = ReceiverOptions(
+                Url.parse(url or _training_manager()),
+                _headers(header or []),
+                _token(receiver_token_file),
+                receiver_ca,
+                receiver_timeout,
+            )
+            _check(receiver, insecure_token=insecure_receiver_token)
+            if metrics_listen != "off":
+                _check_address(metrics_listen)
+        _run(
+            options,
+            file,
+            receiver,
+            since=optional_moment(since),
+            max_attempts=max_attempts,
+            keep=duration(keep),
+            metrics_listen="" if metrics_listen == "off" else metrics_listen,
+            log_format=log_format,
+            log_level=log_level,
+        )
+
+
+def _run(
+    options: ClientOptions,
+    outbox: Path,
+    receiver: ReceiverOptions,
+    *,
+    since: datetime | None,
+    max_attempts: int,
+    keep: timedelta,
+    metrics_listen: str,
+    log_format: LogFormat,
+    log_level: LogLevel,
+) -> None:
+    require(notify=("prometheus_client", "structlog"))
+    from kfadapter_grpc.daemon.listening import ServerStartError  # noqa: PLC0415  of the extra `notify`
+    from kfadapter_oran.notices import process  # noqa: PLC0415
+
+    with _outbox_errors():
+        try:
+            process.run(
+                options.client(),
+                outbox,
+                receiver,
+                namespace=options.namespace,
+                since=since,
+                max_attempts=max_attempts,
+                keep=keep,
+                metrics_listen=metrics_listen,
+                log_format=log_format.value,
+                log_level=log_level.value,
+            )
+        except ServerStartError as error:
+            raise CommandError(
+                error.why,
+                why=f"metrics and health were to be served at {error.listen}",
+                next_step=f"the same command with another {error.option} HOST:PORT, or off",
+            ) from None
+
+
+def _training_manager() -> str:
+    host, port = os.environ.get(HOST_VARIABLE, ""), os.environ.get(PORT_VARIABLE, "")
+    if not host or not port:
+        raise ValueError(
+            f"nobody to tell: set {HOST_VARIABLE} and {PORT_VARIABLE}, the training manager's, or give another --url"
+        )
+    return f"http://{host}:{port}{NOTIFICATION_PATH}"
+
+
+def _headers(given: Sequence[str]) -> Mapping[str, str]:
+    """Reads headers; those that are given come before those of the environment."""
+    lines = (line for line in os.environ.get(HEADERS_VARIABLE, "").splitlines() if line.strip())
+    headers = {}
+    for text in (*lines, *given):
+        found = _HEADER.fullmatch(text)
+        if found is None:
+            raise ValueError(f"the header '{text.partition(':')[0][:40]}' is not of the form 'Name: value', in ASCII")
+        if found[1].lower() in _OWN_HEADERS:
+            raise ValueError(f"the header '{found[1]}' is the notifier's own")
+        headers[found[1]] = found[2]
+    return headers
+
+
+def _token(file: Path | None) -> Token:
+    try:
+        return Token(file=file)
+    except CredentialsError as error:
+        raise ValueError(f"--receiver-token-file: {error}") from None
+
+
+def _check(receiver: ReceiverOptions, *, insecure_token: bool) -> None:
+    url, ca = receiver.url, receiver.ca
+    plain = url.scheme == "http"
+    if receiver.token and plain and not insecure_token and not is_this_machine(f"{url.host}:{url.port}"):
+        raise ValueError(
+            f"the token would go to {url} without TLS, where others can read it on its way; use https, or accept the"
+            " risk with --insecure-receiver-token"
+        )
+    if ca is not None and plain:
+        raise ValueError(f"--receiver-ca needs an https URL, not {url}")
+    if ca is not None and not ca.is_file():
+        raise ValueError(f"--receiver-ca: there is no file {ca}")
+
+
+def _check_address(listen: str) -> None:
+    try:
+        split_address(listen)
+    except ValueError as error:
+        raise ValueError(f"--metrics-listen {error}, or off") from None
+
+
+def _list(file: Path, style: Format) -> None:
+    with _ledger(file) as ledger:
+        notices = ledger.notices()
+    if style is Format.NAME:
+        output.print_names(str(one.id) for one in notices)
+    elif style is not Format.TABLE:
+        output.print_document([_record(one) for one in notices], style)
+    elif notices:
+        _print(notices)
+    else:
+        output.note("no notices")
+
+
+def _decide(file: Path, ids: Sequence[int], style: Format, *, every: bool, again: bool) -> None:
+    if bool(ids) == every:
+        message = "say which notices: their ids, or --all"
+        raise typer.BadParameter(message)
+    with _ledger(file) as ledger:
+        wanted = list(dict.fromkeys(ledger.parked() if every else ids))
+        _check_parked(wanted, ledger)
+        done = (ledger.retry if again else ledger.discard)(wanted)
+        changed = [*ledger.find(done).values()]
+    if style is Format.NAME:
+        output.print_names(map(str, done))
+    elif style is not Format.TABLE:
+        output.print_document([_record(one) for one in changed], style)
+    elif done:
+        names = ", ".join(map(str, done))
+        output.print_line(f"to be sent again: {names}" if again else f"never to be sent: {names}")
+    else:
+        output.note("no notice is parked")
+
+
+def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
+    found = ledger.find(ids)
+    missing = [number for number in ids if number not in found]
+    if missing:
+        raise CommandError(
+            f"there is no notice {', '.join(map(str, missing))}",
+            why="NOT_FOUND: delivered ones are forgotten after a while",
+            next_step=other("notify", "--list", words="shows the notices there are"),
+            exit_code=ExitCode.NOT_FOUND,
+        )
+    for number in ids:
+        status = found[number].status
+        if status is not NoticeStatus.PARKED:
+            raise CommandError(
+                f"notice {number} is not parked: it is {status.value}",
+                why=_WHY_NOT[status],
+                next_step=other("notify", "--list", words="shows which are parked"),
+            )
+
+
+_WHY_NOT = {
+    NoticeStatus.PENDING: "it is sent again by itself",
+    NoticeStatus.DELIVERED: "the receiver repeats what it does whenever it is told",
+    NoticeStatus.SUPERSEDED: "a later end of the same run was delivered; the receiver would believe the older one",
+    NoticeStatus.DISCARDED: "somebody said that it need not be sent",
+}
+
+
+def _print(notices: Sequence[Notice]) -> None:
+    now = datetime.now(timezone.utc)
+    rows = [
+        (
+            str(one.id),
+            one.job,
+            one.run_id,
+            one.state,
+            one.status.value,
+            str(one.attempts),
+            shown_time(one.written_at),
+            f"in {shown_duration(one.next_at - now)}" if one.status is NoticeStatus.PENDING else "",
+            one.answer,
+        )
+        for one in notices
+    ]
+    head = ("ID", "JOB", "RUN", "STATE", "STATUS", "TRIED", "WRITTEN", "NEXT", "ANSWER")
+    steps = (Step("ANSWER", 24), Step("WRITTEN", 0), Step("NEXT", 0), Step("ANSWER", 0), Step("RUN", 13))
+    output.print_table(head, rows, steps=steps, cut=("ANSWER", "RUN"))
+
+
+def _record(one: Notice) -> "Record":
+    pending = one.status is NoticeStatus.PENDING
+    return {
+        "id": one.id,
+        "trainingjob_id": one.job,
+        "run_id": one.run_id,
+        "run_status": one.state,
+        "status": one.status.value,
+        "written_at": shown_moment(one.written_at),
+        "attempts": one.attempts,
+        "refusals": one.refusals,
+        "next_at": shown_moment(one.next_at) if pending else None,
+        "settled_at": shown_moment(one.settled_at),
+        "answer": one.answer,
+    }
+
+
+@contextmanager
+def _ledger(file: Path) -> Iterator[Ledger]:
+    with _outbox_errors(), closing(Database(file, create=False)) as database:
+        yield Ledger(database)
+
+
+@contextmanager
+def _outbox_errors() -> Iterator[None]:
+    try:
+        yield
+    except OutboxBusyError as error:
+        raise CommandError(
+            str(error),
+            why="two would tell everything twice",
+            next_step=do("stop the other one; kfadapter notify --list looks beside it"),
+        ) from None
+    except OutboxError as error:
+        missing = str(error).startswith("there is no outbox")
+        raise CommandError(
+            str(error),
+            why="notices are kept in the file of --outbox, or of KFADAPTER_NOTIFY_OUTBOX",
+            next_step=do("the same command with another --outbox FILE"),
+            exit_code=ExitCode.NOT_FOUND if missing else ExitCode.REFUSED,
+        ) from None
+    except sqlite3.Error as error:
+        raise CommandError(
+            f"the outbox cannot be used: {error}",
+            why="SQLite says so",
+            next_step=do("see to the disk and the file's permissions, then the same command again"),
+        ) from None
+
+
+@contextmanager
+def _usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(
+            str(error),
+            why="settings come from options and the environment (KFADAPTER_NOTIFY_...)",
+            next_step=manual("lists all of them"),
+            exit_code=ExitCode.USAGE,
+        ) from None
