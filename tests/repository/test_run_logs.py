@@ -24,7 +24,7 @@ from kfadapter_grpc.contract.errors import (
     TaskNotFoundError,
     UnsupportedByKfpError,
 )
-from kfadapter_grpc.contract.runs import LogNote
+from kfadapter_grpc.contract.runs import LogNote, ReadLogsRequest
 from kfadapter_grpc.kfp import ForwardedCredentials, TransportSettings, connect, logs
 from kfadapter_grpc.kfp.run_nodes import Pod
 
@@ -112,7 +112,8 @@ class Stage:
         """The log, whole; a note follows it in brackets."""
         backend = self.inside if inside else self.alone
         call = Call("test", SECONDS)
-        with backend.run_logs.read(run_id, task, call, **how) as pieces:  # type: ignore[arg-type]
+        request = ReadLogsRequest(run_id, task, **how)  # type: ignore[arg-type]
+        with backend.run_logs.read(request, call) as pieces:
             return b"".join(f"[{piece.text}]".encode() if isinstance(piece, LogNote) else piece for piece in pieces)
 
     def fails(self, kind: type[AdapterError], task: str = "step", **how: object) -> str:
@@ -257,7 +258,7 @@ def test_no_right(stage: Stage) -> None:
     stage.fails(KfpRejectedCredentialsError)
     with contextlib.closing(connect(stage.kfp.url, credentials=ForwardedCredentials())) as backend:
         call = Call("test", SECONDS, Authorization("Bearer of the caller"))
-        with pytest.raises(PermissionDeniedError), backend.run_logs.read(RUN, "step", call):
+        with pytest.raises(PermissionDeniedError), backend.run_logs.read(ReadLogsRequest(RUN, "step"), call):
             pass
     assert stage.kfp.requests[-1].headers["authorization"] == "Bearer of the caller"
     assert stage.asked() == []

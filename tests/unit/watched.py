@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import RunNotFoundError
 from kfadapter_grpc.contract.listing import StorageState
-from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunFilter, RunGone, RunState, RunTask
-from kfadapter_grpc.watch import Wanted, WatchPoller
+from kfadapter_grpc.contract.runs import (
+    Heartbeat,
+    Run,
+    RunChanged,
+    RunFilter,
+    RunGone,
+    RunIds,
+    RunState,
+    RunTask,
+    WatchRunsRequest,
+)
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -172,8 +182,8 @@ class Watching:
     ) -> Reader:
         """Opens a watch."""
         call = Call("test", 60, who)
-        wanted = Wanted(run_ids, where, "", known or {}, tasks)
-        return Reader(self._stack.enter_context(self.poller.open(wanted, call)), call)
+        request = WatchRunsRequest(where or RunIds(run_ids), known or {}, tasks)
+        return Reader(self._stack.enter_context(self.poller.open(request, call)), call)
 
     def poll(self, times: int = 1, elapsed: float = 2.0) -> Counter[str]:
         """Looks at KFP; tells what it was asked."""

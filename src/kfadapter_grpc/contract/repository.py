@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         VersionRef,
     )
     from kfadapter_grpc.contract.recurring_runs import CreateRecurringRunRequest, ListRecurringRunsRequest, RecurringRun
-    from kfadapter_grpc.contract.runs import CreateRunRequest, LogPiece, Run, RunFilter, RunState
+    from kfadapter_grpc.contract.runs import CreateRunRequest, LogPiece, ReadLogsRequest, Run, RunFilter, RunState
 
 
 class PipelineRepository(Protocol):
@@ -175,26 +175,8 @@ class RunLooks(Protocol):
 class RunLogs(Protocol):
     """Reads what the tasks of runs have written. What holds for the methods of `PipelineRepository` holds for these."""
 
-    def read(
-        self,
-        run_id: str,
-        task: str,
-        call: Call,
-        *,
-        follow: bool = False,
-        attempt: int = 0,
-        iteration_index: int | None = None,
-    ) -> AbstractContextManager[Iterator[LogPiece]]:
-        """Reads the log of a task, in pieces as they come, for as long as the block lasts.
-
-        Args:
-            run_id: The run.
-            task: The task, by its name, id or path.
-            call: For which call.
-            follow: Go on until the task has ended.
-            attempt: Which attempt, counted from 1; 0 for the last one.
-            iteration_index: Which iteration of the innermost loop, counted from 0.
-        """
+    def read(self, request: ReadLogsRequest, call: Call) -> AbstractContextManager[Iterator[LogPiece]]:
+        """Reads the log of a task, in pieces as they come, for as long as the block lasts."""
         ...
 
 

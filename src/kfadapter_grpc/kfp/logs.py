@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.runs import LogPiece, RunTask
+    from kfadapter_grpc.contract.runs import LogPiece, ReadLogsRequest, RunTask
     from kfadapter_grpc.kfp.pod_logs import PodLogs
     from kfadapter_grpc.kfp.rest import Rest
     from kfadapter_grpc.kfp.run_nodes import Pod
@@ -75,27 +75,18 @@ class RunLogs:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
-    def read(
-        self,
-        run_id: str,
-        task: str,
-        call: Call,
-        *,
-        follow: bool = False,
-        attempt: int = 0,
-        iteration_index: int | None = None,
-    ) -> Iterator[Iterator[LogPiece]]:
+    def read(self, request: ReadLogsRequest, call: Call) -> Iterator[Iterator[LogPiece]]:
         """Reads the log of a task, in pieces as they come, for as long as the block lasts."""
-        found = self._find(run_id, task, iteration_index, call)
-        count = len(found.attempts)
+        found = self._find(request.run_id, request.task, request.iteration_index, call)
+        count, attempt = len(found.attempts), request.attempt
         if not count:
-            raise _not_begun(run_id, found.task)
+            raise _not_begun(request.run_id, found.task)
         if attempt > count:
             attempts = "one attempt" if count == 1 else f"{count} attempts"
             text = f"is {attempt}; task '{found.task.name}' has {attempts} so far"
             raise errors.InvalidFieldError.of("attempt", text)
         index = (attempt or count) - 1
-        if follow:
+        if request.follow:
             pieces = self._followed(found, index, call, goes_on=not attempt)
         else:
             pieces = self._rest(found, index, Sent(), call)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,6 @@ from kfadapter_grpc.contract.errors import UnsupportedByKfpError
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.services.answers import message, page, page_token
-from kfadapter_grpc.watch import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.repository import RunLogs, RunRepository
     from kfadapter_grpc.watch import WatchPoller
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class RunServicer(RunServiceServicer):
@@ -92,7 +87,7 @@ class RunServicer(RunServiceServicer):
 
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
         """Watches runs."""
-        wanted = _watched(read_request(request, contract.WatchRunsRequest, self._namespace))
+        wanted = read_request(request, contract.WatchRunsRequest, self._namespace)
         if self._watches is None:
             raise UnsupportedByKfpError("this adapter does not watch runs")
         call = current_call(context)
@@ -107,14 +102,7 @@ class RunServicer(RunServiceServicer):
         if self._logs is None:
             raise UnsupportedByKfpError("this adapter does not read logs")
         call = current_call(context)
-        with self._logs.read(
-            wanted.run_id,
-            wanted.task,
-            call,
-            follow=wanted.follow,
-            attempt=wanted.attempt,
-            iteration_index=wanted.iteration_index,
-        ) as pieces:
+        with self._logs.read(wanted, call) as pieces:
             if wanted.follow and caller_seconds(context) is None:
                 call.extend(FOLLOW_SECONDS)
             for piece in pieces:
@@ -127,20 +115,6 @@ class RunServicer(RunServiceServicer):
     def _tell_watches(self, run: contract.Run) -> None:
         if self._watches is not None:
             self._watches.update(run)
-
-
-def _watched(request: contract.WatchRunsRequest) -> Wanted:
-    """What is to be watched, with the ids of runs as KFP writes them."""
-    known = {_canonical(run_id): etag for run_id, etag in request.known_etags.items()}
-    what = request.what
-    if isinstance(what, contract.RunFilter):
-        return Wanted((), what, what.namespace, known, request.tasks)
-    return Wanted(tuple(dict.fromkeys(map(_canonical, what.run_ids))), None, what.namespace, known, request.tasks)
-
-
-def _canonical(run_id: str) -> str:
-    """KFP writes UUIDs in lower case and finds them in any. Many watches may hold the same ids: one text for all."""
-    return sys.intern(run_id.lower() if _UUID.fullmatch(run_id) else run_id)
 
 
 def _event(event: contract.RunEvent, *, tasks: bool) -> pb.RunEvent:

@@ -1,6 +1,5 @@
 """Watches runs: one poller for all watches, and a cache from which each is sent what is news to it."""
 
 from kfadapter_grpc.watch.poller import WatchPoller
-from kfadapter_grpc.watch.watch import Wanted
 
-__all__ = ["Wanted", "WatchPoller"]
+__all__ = ["WatchPoller"]

@@ -35,7 +35,7 @@ class _Known:
 
     @property
     def with_tasks(self) -> bool:
-        return any(watch.wanted.tasks for watch in self.watches)
+        return any(watch.with_tasks for watch in self.watches)
 
 
 class RunCache:

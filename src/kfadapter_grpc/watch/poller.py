@@ -15,6 +15,7 @@ import structlog
 
 from kfadapter_grpc.contract.errors import CallCancelledError, DrainingError
 from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.runs import RunFilter
 from kfadapter_grpc.watch.poll import Poll
 from kfadapter_grpc.watch.registry import Registry
 from kfadapter_grpc.watch.watch import EventQueue, Watch
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.repository import RunLooks
-    from kfadapter_grpc.contract.runs import Run, RunEvent
-    from kfadapter_grpc.watch.watch import Wanted
+    from kfadapter_grpc.contract.runs import Run, RunEvent, WatchRunsRequest
 
 HEARTBEAT_SECONDS = 30.0
 """After how long without an event a heartbeat is sent."""
@@ -85,7 +85,7 @@ class WatchPoller:
         self._draining = False
 
     @contextmanager
-    def open(self, wanted: Wanted, call: Call) -> Iterator[Iterator[RunEvent]]:
+    def open(self, request: WatchRunsRequest, call: Call) -> Iterator[Iterator[RunEvent]]:
         """Watches for as long as the block lasts.
 
         The events end when all runs of a watch of ids have finished. If callers' credentials are forwarded to KFP, they
@@ -100,11 +100,11 @@ class WatchPoller:
             ExperimentNotFoundError: The filter's experiment does not exist.
             AmbiguousNameError: Several experiments have that name.
         """
-        where = wanted.where
-        if where is not None and where.experiment is not None:
+        where = request.what
+        if isinstance(where, RunFilter) and where.experiment is not None:
             ref = ExperimentRef(experiment_id=self._looks.experiment_id(where.experiment, call))
-            wanted = replace(wanted, where=replace(where, experiment=ref))
-        watch = Watch(wanted, EventQueue(self._now), call.authorization)
+            request = replace(request, what=replace(where, experiment=ref))
+        watch = Watch(request, EventQueue(self._now), call.authorization)
         forget = call.on_cancel(lambda: watch.events.fail(CallCancelledError("the client cancelled the call")))
         try:
             self._add(watch)

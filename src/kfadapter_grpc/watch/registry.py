@@ -104,8 +104,7 @@ class Registry:
         with self.lock:
             self._watches.add(watch)
             cache = self._caches.setdefault(watch.scope, RunCache(watch.scope, self.lock, self._now))
-            ids: dict[str, None] = dict.fromkeys(watch.wanted.run_ids)
-            where = watch.wanted.where
+            ids, where = watch.known_ids, watch.where
             if where is not None:
                 same = (one for one in self._groups if one.cache is cache and one.where == where)
                 group = next(same, None)
@@ -113,7 +112,7 @@ class Registry:
                     group = FilterGroup(where, cache)
                     self._groups.append(group)
                 group.watches.add(watch)
-                ids = dict.fromkeys([*group.run_ids, *watch.wanted.known_etags])
+                ids = (*group.run_ids, *ids)
             cache.subscribe(watch, ids)
 
     def remove(self, watch: Watch) -> None:

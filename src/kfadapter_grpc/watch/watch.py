@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.listing import StorageState
-from kfadapter_grpc.contract.runs import Heartbeat, RunGone, RunState
+from kfadapter_grpc.contract.runs import Heartbeat, RunFilter, RunGone, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from kfadapter_grpc.contract.call import Authorization
-    from kfadapter_grpc.contract.runs import Run, RunChanged, RunEvent, RunFilter
+    from kfadapter_grpc.contract.runs import Run, RunChanged, RunEvent, WatchRunsRequest
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LEFT = "left"
 """What a watch of a filter knows of a run that no longer matches."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a caller watches: runs by id, or a filter.
-
-    Attributes:
-        run_ids: The runs.
-        where: The filter; its experiment is named by id.
-        namespace: The namespace.
-        known_etags: What the caller knows already, by run id.
-        tasks: Whether a change of a task is an event.
-    """
-
-    run_ids: tuple[str, ...] = ()
-    where: RunFilter | None = None
-    namespace: str = ""
-    known_etags: Mapping[str, str] = field(default_factory=dict)
-    tasks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,25 +108,33 @@ class Watch:
     """One caller who watches.
 
     Attributes:
-        wanted: What the caller watches.
+        where: The filter that it watches; None if it watches runs by id.
+        with_tasks: Whether a change of a task is an event.
+        known_ids: The ids of the runs that it is to be subscribed to at first.
         scope: What other watches must have in common with it to share what is known.
         events: The events to send.
         run_ids: The ids of the runs that it is subscribed to.
         begun: Whether KFP has answered for it.
     """
 
-    def __init__(self, wanted: Wanted, events: EventQueue, authorization: Authorization | None = None) -> None:
-        self.wanted = wanted
-        self.scope = Scope(wanted.namespace, authorization)
+    def __init__(
+        self, request: WatchRunsRequest, events: EventQueue, authorization: Authorization | None = None
+    ) -> None:
+        what = request.what
+        self.where = what if isinstance(what, RunFilter) else None
+        self.with_tasks = request.tasks
+        self.scope = Scope(what.namespace, authorization)
         self.events = events
         self.run_ids: set[str] = set()
         self.begun = False
-        self._sent = dict(wanted.known_etags)
-        self._unfinished = set(wanted.run_ids)
+        self._sent = {_canonical(run_id): etag for run_id, etag in request.known_etags.items()}
+        ids = self._sent if isinstance(what, RunFilter) else map(_canonical, what.run_ids)
+        self.known_ids = tuple(dict.fromkeys(ids))
+        self._unfinished = set(self.known_ids)
 
     def satisfied_with(self, run: Run, *, complete: bool) -> bool:
         """Whether a run can be sent as it was read: only a complete read has tasks, and why a run failed."""
-        return complete or not (self.wanted.tasks or run.state is RunState.FAILED) or self._knows(run)
+        return complete or not (self.with_tasks or run.state is RunState.FAILED) or self._knows(run)
 
     def send(self, event: RunChanged) -> None:
         """Sends a run as it is now, if that is news to the caller."""
@@ -160,7 +151,7 @@ class Watch:
         """Sends that a run does not exist, if the caller knows of it."""
         self.begun = True
         known = self._sent.pop(run_id, None)
-        if known is not None or self.wanted.where is None:
+        if known is not None or self.where is None:
             self.events.put(run_id, RunGone(run_id, at))
         self._count(run_id, finished=True)
 
@@ -171,7 +162,7 @@ class Watch:
 
     def _count(self, run_id: str, *, finished: bool) -> None:
         """A watch of runs by id ends when all of them have finished."""
-        if self.wanted.where is not None:
+        if self.where is not None:
             return
         if not finished:
             self._unfinished.add(run_id)
@@ -188,14 +179,14 @@ class Watch:
 
     def _key(self, run: Run) -> str:
         """Identifies what this watch sends of a run's condition."""
-        if self.wanted.tasks:
+        if self.with_tasks:
             return run.etag
         # Many watches hold this of many runs: one text for all of them.
         return sys.intern(f"{run.state.value} {run.storage_state.value} {run.finished_at}")
 
     def _matches(self, run: Run) -> bool:
         """Whether a run matches in what may change of it; the rest was compared when it was found."""
-        where = self.wanted.where
+        where = self.where
         if where is None:
             return True
         finished = where.finished_after is None or (
@@ -203,3 +194,8 @@ class Watch:
         )
         archived = run.storage_state is StorageState.ARCHIVED
         return finished and archived is where.archived and (not where.states or run.state in where.states)
+
+
+def _canonical(run_id: str) -> str:
+    """KFP writes UUIDs in lower case and finds them in any. Many watches may hold the same ids: one text for all."""
+    return sys.intern(run_id.lower() if _UUID.fullmatch(run_id) else run_id)
