@@ -74,7 +74,7 @@ def running(embedded_url: str, **more: Any) -> Iterator[str]:  # noqa: ANN401  a
     settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url, **more)
     with ExitStack() as stack:
         backend = stack.enter_context(closing(connect(embedded_url)))
-        watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
+        watches = stack.enter_context(closing(WatchPoller(backend.runs)))
         served = servicers(backend, watches, UploadLimits(), "")
         server = stack.enter_context(AdapterServer(settings, served, backend.is_alive, watches.drain))
         with Client(server.address) as client:

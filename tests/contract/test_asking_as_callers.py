@@ -65,7 +65,7 @@ class _serving:  # noqa: N801 - reads as a function
     def __init__(self, settings: Settings) -> None:
         limits = UploadLimits()
         self._backend = connect_as_set(settings, limits.place)
-        self._watches = WatchPoller(self._backend.run_looks)
+        self._watches = WatchPoller(self._backend.runs)
         served = servicers(self._backend, self._watches, limits, "")
         self._server = AdapterServer(settings, served, lambda: True, self._watches.drain)
 

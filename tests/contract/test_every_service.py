@@ -34,7 +34,7 @@ def channel() -> Iterator[grpc.Channel]:
         backend = connect(kfp.url)
         settings = Settings.load(config=None, listen="127.0.0.1:0")
         with (
-            closing(WatchPoller(backend.run_looks)) as watches,
+            closing(WatchPoller(backend.runs)) as watches,
             AdapterServer(
                 settings, servicers(backend, watches, UploadLimits(), ""), backend.is_alive, watches.drain
             ) as server,

@@ -60,7 +60,7 @@ def adapter(no_settings_from_outside: None) -> Iterator[Adapter]:
     with contextlib.ExitStack() as stack:
         kfp = OddKfp()
         backend = stack.enter_context(contextlib.closing(connect(stack.enter_context(kfp.server).url)))
-        watches = stack.enter_context(contextlib.closing(WatchPoller(backend.run_looks)))
+        watches = stack.enter_context(contextlib.closing(WatchPoller(backend.runs)))
         servicers: list[Servicer] = [
             RunServicer(backend.runs, watches=watches),
             RecurringRunServicer(backend.recurring_runs),

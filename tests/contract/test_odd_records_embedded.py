@@ -91,7 +91,7 @@ def adapter(serve: Serve, tmp_path: Path) -> Iterator[Adapter]:
     with (
         serving_embedded(tmp_path) as kfp,
         contextlib.closing(connect(kfp.url)) as backend,
-        contextlib.closing(WatchPoller(backend.run_looks)) as watches,
+        contextlib.closing(WatchPoller(backend.runs)) as watches,
     ):
         runs = RunServiceStub(serve(RunServicer(backend.runs, watches=watches)).channel)
         recurring = RecurringRunServiceStub(serve(RecurringRunServicer(backend.recurring_runs)).channel)

@@ -56,7 +56,7 @@ def adapter(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     """The adapter; its poller looks often."""
     monkeypatch.setattr(poller, "POLL_SECONDS", 0.05)
     with serving_embedded(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
-        watches = WatchPoller(backend.run_looks)
+        watches = WatchPoller(backend.runs)
         with contextlib.closing(watches):
             running = serve(RunServicer(backend.runs, watches=watches, logs=backend.run_logs))
             yield Adapter(kfp, watches, running.server, RunServiceStub(running.channel))
@@ -118,7 +118,7 @@ def test_a_termination_between_two_looks(serve: Serve, tmp_path: Path) -> None:
     with serving_embedded(tmp_path) as kfp, contextlib.closing(connect(kfp.url)) as backend:
         run_id = a_run(kfp.caller)
         kfp.executor.start(run_id)
-        watches = WatchPoller(backend.run_looks, threaded=False)
+        watches = WatchPoller(backend.runs, threaded=False)
         stub = RunServiceStub(serve(RunServicer(backend.runs, watches=watches)).channel)
         events = stub.Watch(pb.WatchRunsRequest(runs=pb.RunIds(run_ids=[run_id])), timeout=WAIT_SECONDS)
         eventually(watches.count)
@@ -233,7 +233,7 @@ def test_adapter_restarted_in_the_middle(adapter: Adapter, serve: Serve) -> None
         adapter.kfp.executor.start(run_id)
         with (
             contextlib.closing(connect(adapter.kfp.url)) as backend,
-            contextlib.closing(WatchPoller(backend.run_looks)) as watches,
+            contextlib.closing(WatchPoller(backend.runs)) as watches,
         ):
             serve(RunServicer(backend.runs, watches=watches), listen=adapter.server.address)
             assert _state(next(events)) == "RUNNING"

@@ -81,7 +81,7 @@ def guarded(**settings: object) -> Iterator[Guarded]:
     with ExitStack() as stack:
         kfp = stack.enter_context(ScriptedKfp())
         backend = stack.enter_context(closing(connect(kfp.url)))
-        watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
+        watches = stack.enter_context(closing(WatchPoller(backend.runs)))
         loaded = Settings.load(config=None, listen="127.0.0.1:0", **settings)
         served = servicers(backend, watches, UploadLimits(), "")
         server = stack.enter_context(AdapterServer(loaded, served, lambda: True, watches.drain))

@@ -150,7 +150,7 @@ def serving(kfp_url: str, **settings: object) -> Iterator[AdapterServer]:
         loaded = Settings.load(config=None, **{"listen": "127.0.0.1:0", "kfp_url": kfp_url, **settings})
         limits = UploadLimits(max_bytes=loaded.max_upload_bytes, directory=loaded.upload_dir)
         backend = stack.enter_context(closing(connect_as_set(loaded, limits.place)))
-        watches = stack.enter_context(closing(WatchPoller(backend.run_looks)))
+        watches = stack.enter_context(closing(WatchPoller(backend.runs)))
         served = servicers(backend, watches, limits, loaded.namespace)
         yield stack.enter_context(AdapterServer(loaded, served, lambda: True, watches.drain))
 

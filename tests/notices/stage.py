@@ -100,7 +100,7 @@ class Stage:
     def adapter_comes(self) -> None:
         """Starts the adapter."""
         backend = self._adapter.enter_context(closing(connect(self.kfp.url)))
-        watches = self._adapter.enter_context(closing(WatchPoller(backend.run_looks)))
+        watches = self._adapter.enter_context(closing(WatchPoller(backend.runs)))
         settings = Settings.load(config=None, listen=self.target, drain_seconds=0.0, grace_seconds=1.0)
         servicer = RunServicer(backend.runs, watches=watches, logs=backend.run_logs)
         self._adapter.enter_context(AdapterServer(settings, [servicer], lambda: True, watches.drain))

@@ -255,17 +255,17 @@ def test_how_a_watch_looks_at_a_run(kfp: RunsKfp) -> None:
     waiting = put(kfp, recorded("image_pull")[1])
     failed, stopped = put(kfp, recorded("driver_fails")[0]), put(kfp, recorded("terminated_running")[-1])
     backend = connect(kfp.url)
-    looks = backend.run_looks
+    looks = backend.runs
     found, those_that_wait = looks.read([waiting, failed, stopped], "", call())
     assert ({run.run_id: run.state.value for run in found}, those_that_wait) == (
         {waiting: "RUNNING", failed: "FAILED", stopped: "FAILED"},
         [waiting],
     )
-    whole = looks.get(waiting, call())
+    whole = looks.get_complete(waiting, call())
     assert whole.warnings == (f"task 'say' is waiting: {BACK_OFF}",)
     assert whole.etag.startswith(next(run.etag for run in found if run.run_id == waiting) + "+")
-    assert looks.get(failed, call()).error.startswith("the driver of task 'boom' failed")
-    assert looks.get(stopped, call()).state is RunState.CANCELED
+    assert looks.get_complete(failed, call()).error.startswith("the driver of task 'boom' failed")
+    assert looks.get_complete(stopped, call()).state is RunState.CANCELED
     looks.in_other_state([stopped], RunState.CANCELED, "", call())
     asked = json.loads(kfp.queries()[-1]["filter"])["predicates"]
     assert [one["string_value"] for one in asked if one["operation"] == "NOT_EQUALS"] == ["CANCELED", "FAILED"]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
-class FakeLooks:
+class FakeRuns:
     """Keeps runs, and counts the questions.
 
     Attributes:
@@ -89,7 +89,7 @@ class FakeLooks:
         stored = [StorageState.ARCHIVED] if archived else [StorageState.AVAILABLE]
         return len(self._listed("count", run_ids, lambda run: run.storage_state in stored))
 
-    def get(self, run_id: str, call: Call) -> Run:
+    def get_complete(self, run_id: str, call: Call) -> Run:
         """Reads one run."""
         self._let(call)
         self._ask("get")
@@ -167,7 +167,7 @@ class Watching:
     """A poller before a fake KFP, polled by hand, and its watches."""
 
     def __init__(self) -> None:
-        self.kfp = FakeLooks()
+        self.kfp = FakeRuns()
         self.now = BEGIN
         self.poller = WatchPoller(self.kfp, threaded=False, now=lambda: self.now)
         self._stack = ExitStack()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from kfadapter_grpc.contract.call import Call
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         VersionRef,
     )
     from kfadapter_grpc.contract.recurring_runs import CreateRecurringRunRequest, ListRecurringRunsRequest, RecurringRun
-    from kfadapter_grpc.contract.runs import CreateRunRequest, LogPiece, ReadLogsRequest, Run, RunFilter, RunState
+    from kfadapter_grpc.contract.runs import CreateRunRequest, LogPiece, ReadLogsRequest, Run, RunFilter
 
 
 class PipelineRepository(Protocol):
@@ -138,37 +138,6 @@ class RunRepository(Protocol):
 
     def delete(self, run_id: str, call: Call, *, allow_missing: bool) -> bool:
         """Deletes a run; tells whether there was one."""
-        ...
-
-
-class RunLooks(Protocol):
-    """Looks at runs that are watched. What holds for the methods of `PipelineRepository` holds for these.
-
-    One question names at most 100 runs.
-    """
-
-    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
-        """Reads runs, and the ids of those of which a task has been pending for 30 s; missing runs are left out."""
-        ...
-
-    def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
-        """Reads those of the runs that are in another state."""
-        ...
-
-    def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
-        """Counts those of the runs that are there, and archived or not."""
-        ...
-
-    def get(self, run_id: str, call: Call) -> Run:
-        """Reads one run with all that is known of it but names."""
-        ...
-
-    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
-        """Reads the newest runs that match; its experiment must be named by id."""
-        ...
-
-    def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
-        """Finds an experiment."""
         ...
 
 

@@ -14,7 +14,6 @@ from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.pod_logs import PodLogs
 from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 from kfadapter_grpc.kfp.rest import V2, Rest
-from kfadapter_grpc.kfp.run_lists import RunLists
 from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.kfp.runs import Runs
 from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
@@ -32,7 +31,6 @@ class KfpBackend:
         pipelines: The pipelines and their versions.
         experiments: The experiments.
         runs: The runs.
-        run_looks: The runs, as those who watch them ask for them.
         run_logs: What their tasks have written.
         recurring_runs: The recurring runs.
     """
@@ -52,11 +50,9 @@ class KfpBackend:
         reader = RunReader(rest)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
         self.run_logs = RunLogs(rest, reader, self._pod_logs)
-        self.run_looks = RunLists(reader, self.experiments)
         self.runs = Runs(
             rest,
             reader,
-            lists=self.run_looks,
             logs=self.run_logs,
             pipelines=self.pipelines,
             experiments=self.experiments,

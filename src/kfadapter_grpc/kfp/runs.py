@@ -9,30 +9,34 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import ExperimentRef
-from kfadapter_grpc.contract.listing import StorageState, View
+from kfadapter_grpc.contract.listing import PageRequest, StorageState, View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.values import json_text
+from kfadapter_grpc.kfp.error_table import Context
+from kfadapter_grpc.kfp.experiments import stored
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import post
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, gather, post, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
+from kfadapter_grpc.kfp.run_filters import is_inexact, matches, one_of, predicates_of
 from kfadapter_grpc.kfp.run_reader import context_of, run_path
-from kfadapter_grpc.kfp.transport import Request
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import Page, PageRequest
+    from kfadapter_grpc.contract.listing import Page
     from kfadapter_grpc.contract.runs import CreateRunRequest, Run, RunFilter, RunTask
     from kfadapter_grpc.kfp.experiments import Experiments
     from kfadapter_grpc.kfp.logs import RunLogs
     from kfadapter_grpc.kfp.pipelines import Pipelines
-    from kfadapter_grpc.kfp.rest import Rest
-    from kfadapter_grpc.kfp.run_lists import RunLists
+    from kfadapter_grpc.kfp.rest import Predicate, Rest
     from kfadapter_grpc.kfp.run_nodes import RunNodes
     from kfadapter_grpc.kfp.run_reader import RunJson, RunReader
 
+_SORT_KEYS = {"created_at": "created_at", "finished_at": "finished_at", "display_name": "name", "run_id": "id"}
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _PAUSE_FACTOR = 1.5
@@ -59,14 +63,12 @@ class Runs:
         rest: Rest,
         reader: RunReader,
         *,
-        lists: RunLists,
         logs: RunLogs,
         pipelines: Pipelines,
         experiments: Experiments,
     ) -> None:
         self._rest = rest
         self._reader = reader
-        self._lists = lists
         self._logs = logs
         self._pipelines = pipelines
         self._experiments = experiments
@@ -109,8 +111,30 @@ class Runs:
         return tuple(replace(task, log_tail=tails.get(task.task_id, "")) for task in run.tasks)
 
     def list(self, where: RunFilter, page: PageRequest, call: Call) -> Page[Run]:
-        """Lists runs, without their tasks."""
-        return self._lists.list(where, page, call)
+        """Lists runs; filters that KFP does not know, or not exactly, are applied to its answers."""
+        ref = where.experiment
+        experiment_id = (ref.experiment_id or self.experiment_id(ref, call)) if ref else ""
+        found = self._pages(where, experiment_id, page, _weight, call)
+        if ref is not None and not (page.token or found.items or found.next_token):
+            self._experiments.get(ref, call)  # KFP may not say that it does not exist
+        return replace(found, total_size=None) if is_inexact(where) else found
+
+    def _pages(
+        self, where: RunFilter, experiment_id: str, page: PageRequest, weight: Callable[[Run], int], call: Call
+    ) -> Page[Run]:
+        predicates = tuple(predicates_of(where))
+        values = {"experiment_id": experiment_id} if experiment_id else {}
+        context = Context(resource=experiment_id, values=values)
+
+        def fetch(size: int, token: str) -> KfpPage[Run]:
+            query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS), predicates)
+            found = self._reader.list(
+                query, call, experiment_id=experiment_id, namespace=where.namespace, context=context
+            )
+            matching = [run for run in (item.record() for item in found.runs) if matches(where, run)]
+            return KfpPage(matching, found.next_page_token, found.total_size)
+
+        return gather(fetch, weight, page.size, page.token)
 
     def terminate(
         self, run_id: str, wait_seconds: float, call: Call, seen: Callable[[Run], None] = lambda _: None
@@ -200,6 +224,61 @@ class Runs:
             allow_missing=allow_missing,
         )
 
+    # --- for watches --------------------------------------------------------------------------------------------
+    # A list of runs has everything of each run. So watches list only those that are in another state than known, or a
+    # single one of many that are counted.
+
+    def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
+        """Returns the id of an experiment that exists."""
+        return self._experiments.get(ref, call).experiment_id
+
+    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
+        """Lists the newest runs that match; its experiment must be named by id."""
+        experiment_id = where.experiment.experiment_id if where.experiment else ""
+        return self._pages(where, experiment_id, PageRequest(limit), lambda _: 0, call).items
+
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
+        """Reads runs, and the ids of those of which a pod has been pending for a while; missing runs are left out."""
+        found = self._all(run_ids, (), namespace, call)
+        return [run.record() for run in found], [run.run_id for run in found if run.is_waiting]
+
+    def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
+        """Reads those of the runs that are in another state; a canceled run may be FAILED to KFP."""
+        same = [RunState.CANCELED, RunState.FAILED] if state is RunState.CANCELED else [state]
+        other = [{**equals("state", one.value), "operation": "NOT_EQUALS"} for one in same]
+        return [run.record() for run in self._all(run_ids, other, namespace, call)]
+
+    def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
+        """Counts those of the runs that exist and are archived, or are not."""
+        query = ListQuery(1, predicates=(one_of(run_ids), stored(archived=archived)))
+        return self._reader.list(query, call, namespace=namespace).total_size
+
+    def get_complete(self, run_id: str, call: Call) -> Run:
+        """Reads one run with all that is known of it but names."""
+        found = self._reader.get(run_id, call)
+        return self._reader.whole(found, self._reader.nodes(found, call))
+
+    def _all(
+        self, run_ids: Sequence[str], others: Sequence[Predicate], namespace: str, call: Call
+    ) -> Sequence[RunJson]:
+        """Reads all of the runs that match; half by half if they are too large together."""
+        token = ""
+        found: list[RunJson] = []
+        try:
+            while True:
+                query = ListQuery(len(run_ids), token, predicates=(one_of(run_ids), *others))
+                page = self._reader.list(query, call, namespace=namespace)
+                found += page.runs
+                token = page.next_page_token
+                if not token:
+                    return found
+        except AnswerTooLargeError:
+            if len(run_ids) == 1:
+                raise
+        half = len(run_ids) // 2
+        halves = (run_ids[:half], run_ids[half:])
+        return [run for ids in halves for run in self._all(ids, others, namespace, call)]
+
 
 def _is_ending(run: RunJson) -> bool:
     return run.known_state.is_over or run.known_state is RunState.CANCELING
@@ -210,3 +289,9 @@ def _name(known_id: str, look: Callable[[], str]) -> str:
     with suppress(*_NAMELESS):
         return look() if known_id else ""
     return ""
+
+
+def _weight(item: Run) -> int:
+    texts = (item.description, item.display_name, item.error, item.service_account, *item.warnings)
+    history = sum(80 + 4 * len(one.error) for one in item.state_history)
+    return 500 + 4 * sum(map(len, texts)) + 4 * len(json_text([item.parameters, item.labels])) + history

@@ -72,7 +72,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         # 4. Signals, before anybody can have reason to send one.
         signals = stages.enter_context(StopSignals())
         # 5. The server with health and reflection.
-        watches = stages.enter_context(closing(WatchPoller(backend.run_looks)))
+        watches = stages.enter_context(closing(WatchPoller(backend.runs)))
         served = servicers(backend, watches, limits, settings.namespace)
         server = AdapterServer(
             settings,

@@ -11,7 +11,7 @@ import math
 import uuid
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import (
@@ -33,8 +33,8 @@ from kfadapter_grpc.watch.registry import MAX_FOLLOWED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from kfadapter_grpc.contract.repository import RunLooks
-    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.experiments import ExperimentRef
+    from kfadapter_grpc.contract.runs import Run, RunFilter
     from kfadapter_grpc.watch.cache import RunCache
     from kfadapter_grpc.watch.registry import FilterGroup, Registry
     from kfadapter_grpc.watch.watch import Scope
@@ -56,6 +56,34 @@ _Request: TypeAlias = "tuple[Scope, Callable[[], None]]"
 """Something to request from KFP, in a scope."""
 
 
+class RunSource(Protocol):
+    """Reads the runs that are watched; one request names at most 100. Raises `AdapterError`s."""
+
+    def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
+        """Reads runs, and the ids of those of which a task has been pending for 30 s; missing runs are left out."""
+        ...
+
+    def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
+        """Reads those of the runs that are in another state."""
+        ...
+
+    def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
+        """Counts those of the runs that exist and are archived, or are not."""
+        ...
+
+    def get_complete(self, run_id: str, call: Call) -> Run:
+        """Reads one run with all that is known of it but names."""
+        ...
+
+    def made(self, where: RunFilter, limit: int, call: Call) -> Sequence[Run]:
+        """Lists the newest runs that match; its experiment must be named by id."""
+        ...
+
+    def experiment_id(self, ref: ExperimentRef, call: Call) -> str:
+        """Returns the id of an experiment that exists."""
+        ...
+
+
 class Poll:
     """Requests from KFP what is due. For one thread.
 
@@ -67,8 +95,8 @@ class Poll:
         requests: How many requests KFP was sent.
     """
 
-    def __init__(self, looks: RunLooks, registry: Registry) -> None:
-        self._looks = looks
+    def __init__(self, runs: RunSource, registry: Registry) -> None:
+        self._runs = runs
         self._registry = registry
         self._turns: deque[_Request] = deque()
         self._per_second = 0.0
@@ -174,11 +202,11 @@ class Poll:
         found: dict[str, Run] = {}
         for where in group.lists():
             call = self._new_call(group.cache.scope)
-            found |= {run.run_id: run for run in self._looks.made(where, MAX_FOLLOWED, call)}
+            found |= {run.run_id: run for run in self._runs.made(where, MAX_FOLLOWED, call)}
         self.moved |= self._registry.add_listed(group, list(found.values()))
 
     def _read(self, cache: RunCache, ids: Sequence[str]) -> None:
-        found, waiting = self._looks.read(ids, cache.scope.namespace, self._new_call(cache.scope))
+        found, waiting = self._runs.read(ids, cache.scope.namespace, self._new_call(cache.scope))
         self.moved |= cache.update(found)
         cache.look_closer(waiting)
         there = {run.run_id for run in found}
@@ -191,7 +219,7 @@ class Poll:
         if state is RunState.UNKNOWN:  # KFP has no word for it
             self._read(cache, ids)
             return
-        found = self._looks.in_other_state(ids, state, cache.scope.namespace, self._new_call(cache.scope))
+        found = self._runs.in_other_state(ids, state, cache.scope.namespace, self._new_call(cache.scope))
         self.moved |= cache.update(found)
 
     def _count(self, cache: RunCache, ids: Sequence[str], archived: bool) -> None:
@@ -200,7 +228,7 @@ class Poll:
         if not ids:
             return
         scope = cache.scope
-        count = self._looks.count(ids, scope.namespace, self._new_call(scope), archived=archived)
+        count = self._runs.count(ids, scope.namespace, self._new_call(scope), archived=archived)
         if count >= len(ids):
             return
         if count == 0 or len(ids) == 1:
@@ -211,7 +239,7 @@ class Poll:
 
     def _read_complete(self, cache: RunCache, run_id: str) -> None:
         try:
-            found = self._looks.get(run_id, self._new_call(cache.scope))
+            found = self._runs.get_complete(run_id, self._new_call(cache.scope))
         except RunNotFoundError:
             self.moved |= cache.remove([run_id])
             return

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.repository import RunLooks
     from kfadapter_grpc.contract.runs import Run, RunEvent, WatchRunsRequest
+    from kfadapter_grpc.watch.poll import RunSource
 
 HEARTBEAT_SECONDS = 30.0
 """After how long without an event a heartbeat is sent."""
@@ -62,23 +62,23 @@ class WatchPoller:
 
     def __init__(
         self,
-        looks: RunLooks,
+        runs: RunSource,
         *,
         threaded: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
-        """Polls through `looks`.
+        """Polls `runs`.
 
         Args:
-            looks: Reads the runs.
+            runs: Reads the runs.
             threaded: Whether a thread polls by itself; otherwise `poll` must be called.
             now: Returns the time at which something was seen.
         """
-        self._looks = looks
+        self._runs = runs
         self._threaded = threaded
         self._now = now
         self._registry = Registry(now)
-        self._poll = Poll(looks, self._registry)
+        self._poll = Poll(runs, self._registry)
         self._changed = threading.Condition(self._registry.lock)
         self._thread: threading.Thread | None = None
         self._woken = False
@@ -102,7 +102,7 @@ class WatchPoller:
         """
         where = request.what
         if isinstance(where, RunFilter) and where.experiment is not None:
-            ref = ExperimentRef(experiment_id=self._looks.experiment_id(where.experiment, call))
+            ref = ExperimentRef(experiment_id=self._runs.experiment_id(where.experiment, call))
             request = replace(request, what=replace(where, experiment=ref))
         watch = Watch(request, EventQueue(self._now), call.authorization)
         forget = call.on_cancel(lambda: watch.events.fail(CallCancelledError("the client cancelled the call")))
