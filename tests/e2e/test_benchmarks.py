@@ -18,6 +18,8 @@ from tests.e2e.conftest import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 600
 """How long a run may take; it usually takes a few seconds."""
 RUN = ("startup", "memory", "own_cost", "get", "list_versions", "upload", "download")

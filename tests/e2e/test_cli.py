@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Adapter
 
+pytestmark = pytest.mark.slow
+
 TRAIN = "examples/train.yaml"
 TRAIN_V2 = "examples/train_v2.yaml"
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Adapter
 
+pytestmark = pytest.mark.slow
+
 PIPELINES = ROOT / "tests" / "data" / "pipelines"
 
 

@@ -20,6 +20,8 @@ from kfadapter.v1 import pipeline_pb2, run_pb2
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 _SERVICES = {**pipeline_pb2.DESCRIPTOR.services_by_name, **run_pb2.DESCRIPTOR.services_by_name}
 
 

@@ -109,6 +109,7 @@ def large(spec: bytes) -> Iterator[Adapter]:
             yield running
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 @pytest.mark.parametrize(("at_once", "allowed"), [(1, 20 * MIB), (4, 60 * MIB)])
 def test_a_large_download_is_never_whole_in_memory(large: Adapter, spec: bytes, at_once: int, allowed: int) -> None:

@@ -104,6 +104,7 @@ def test_sources_and_compiled_files_come_in_pairs() -> None:
     assert {run.example for run in RUNS} | {NEEDS_MORE} == set(SOURCES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", [one for one in SOURCES if one != NEEDS_MORE or HAS_IT])
 def test_the_yaml_is_what_the_source_compiles_to(adapter: Adapter, example: str) -> None:
     """The shipped YAML is current, to the last line of each component."""
@@ -118,6 +119,7 @@ def documents(data: bytes) -> list[object]:
     return list(yaml.load_all(data, yaml.CSafeLoader))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(HAS_IT, reason="kfp-kubernetes is installed")
 def test_without_kfp_kubernetes_it_is_said_what_to_install(adapter: Adapter) -> None:
     """The one example that needs another package names it, and where it is needed."""

@@ -32,6 +32,7 @@ def name() -> str:
     return f"killed-{uuid.uuid4().hex[:12]}"
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_adapter_in_the_middle_of_an_upload(
     embedded_url: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +60,7 @@ def test_kill_9_of_the_adapter_in_the_middle_of_an_upload(
         client.pipelines.delete(name)
 
 
+@pytest.mark.slow
 def test_kfp_gone_and_back(tmp_path: Path, name: str) -> None:
     """While KFP is away calls say so and the adapter stays; when it is back, with its data, they work again."""
     with start(tmp_path) as kfp:

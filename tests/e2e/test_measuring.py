@@ -59,6 +59,7 @@ class HoldingKfp(OldKfp):
         return kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/pipelines", "/upload_version", "/runs"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["doctor", "measure-kfp"])
@@ -86,6 +87,7 @@ def test_stopping_it_leaves_nothing_behind(
         assert made_by_probes(transport) == []
 
 
+@pytest.mark.slow
 def test_the_tables(embedded_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every fact and every cost is a row, with what was expected beside what was found."""
     assert measure_kfp.main(["--kfp-url", embedded_url, "--write-probes", "--markdown"]) == 0

@@ -148,6 +148,7 @@ def test_terminate_and_wait(caller: Caller, name: str) -> None:
     assert not any(task.state == run_pb2.RUN_STATE_RUNNING for task in caller.get(run_id).tasks)
 
 
+@pytest.mark.slow
 def test_retry_of_a_run_whose_cause_is_gone(executing: Adapter, caller: Caller, name: str, tmp_path: Path) -> None:
     """A failed run is run again under its id and succeeds; one that succeeded is not run again."""
     executing.printed(

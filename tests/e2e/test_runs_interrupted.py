@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Call: TypeAlias = grpc._CallFuture[run_pb2.Run]
 
+pytestmark = pytest.mark.slow
+
 HELLO = "tests/data/pipelines/hello_world.yaml"
 SLEEPS = "tests/data/pipelines/sleeps.yaml"
 COPIES = 10

@@ -87,6 +87,7 @@ def guarded(embedded_url: str, tmp_path: Path) -> Iterator[Guarded]:
         yield Guarded(f"127.0.0.1:{port}", line["health_address"], tmp_path, process, tokens)
 
 
+@pytest.mark.slow
 def test_dev_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`kfadapter dev` answers plainly on loopback, whatever the environment says for servers."""
     make_token(tmp_path, "reader", "reader")
@@ -95,6 +96,7 @@ def test_dev_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert adapter.printed("list", "-o", "name") == ""
 
 
+@pytest.mark.slow
 def test_from_token_to_refusal(guarded: Guarded) -> None:
     """Tokens made by the command line open what their roles allow; one that is taken out of the file opens nothing."""
     assert guarded.call("reader", "list").returncode == 0
@@ -111,6 +113,7 @@ def test_from_token_to_refusal(guarded: Guarded) -> None:
     assert guarded.call("writer", "list").returncode == 0
 
 
+@pytest.mark.slow
 def test_health_needs_no_token(guarded: Guarded) -> None:
     """Health is told over TLS without a token, and without TLS on its own address, which tells nothing else."""
     over_tls = guarded.run("--ca", str(guarded.folder / "ca.pem"), "health")
@@ -143,6 +146,7 @@ def test_grpcurl(guarded: Guarded, grpcurl: str) -> None:
     assert curl("-H", header, "-d", "{}", guarded.address, method).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_log_is_whole_and_holds_no_secret(guarded: Guarded) -> None:
     """Every line is JSON, though handshakes fail; callers are named, and their tokens are not there."""
     host, _, port = guarded.address.rpartition(":")

@@ -93,6 +93,7 @@ def test_experiments_are_a_dict_of_names(pipelines: ManagedPipelines) -> None:
     assert pipelines.get_experiments()["Default"]
 
 
+@pytest.mark.slow
 def test_a_training_job(pipelines: ManagedPipelines, executing: Adapter, name: str) -> None:
     """A job is started with texts, runs to its end with values of the declared types, and is found by its label."""
     response = pipelines.start_training(details(name, i="10", b="false"), "42")

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 PIPELINES = ROOT / "tests" / "data" / "pipelines"
 SLEEPS, FAILS = PIPELINES / "sleeps.yaml", PIPELINES / "fails_with_exit_handler.yaml"
 

@@ -24,6 +24,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
         yield terminal(running, tmp_path_factory.mktemp("tools"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_console_blocks(reader: Terminal) -> None:
     """Every command succeeds, and prints at least the lines that are shown, in their order."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.client import Run, RunEvent
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def client(executing: Adapter) -> Iterator[Client]:
