@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from typing_extensions import Self
+
 _MAX_STALL_SECONDS = 60.0
 
 
@@ -171,7 +173,7 @@ class ScriptedKfp:
         """The paths of the requests of one method, in order."""
         return [request.path for request in self.requests if request.method == method]
 
-    def __enter__(self) -> ScriptedKfp:  # noqa: PYI034 - typing.Self is newer than Python 3.10
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 

@@ -1,4 +1,4 @@
-"""The proofs are ended in the middle, and leave nothing running."""
+"""The robustness scenarios are ended in the middle, and leave nothing running."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ END_SECONDS = 60
 @pytest.fixture
 def proofs(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The proofs at work; their adapter has started."""
-    command = [sys.executable, "-m", "robustness.guarded", "--short", "stream-overload"]
+    command = [sys.executable, "-m", "tests.system", "--short", "stream-overload"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
@@ -75,7 +75,7 @@ def test_proofs_that_are_told_to_end(proofs: subprocess.Popen[bytes], tmp_path: 
 def test_proofs_that_are_killed(proofs: subprocess.Popen[bytes], tmp_path: Path) -> None:
     """Killed, the process that runs the proofs leaves nothing behind either."""
     commands = {pid: _command(pid) for pid in _started_by(proofs.pid)}
-    (worker,) = [pid for pid, command in commands.items() if "robustness" in command]
+    (worker,) = [pid for pid, command in commands.items() if "tests.system" in command]
     os.kill(worker, signal.SIGKILL)
     assert proofs.wait(END_SECONDS) == 128 + signal.SIGKILL
     assert _running(commands) == []

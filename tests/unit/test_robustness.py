@@ -4,11 +4,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from robustness import documented, kills
-from robustness.catalog import SCENARIOS
-from robustness.faulty_kfp import from_the_nth_on
-from robustness.scenario import Stage
 from tests.scripted_kfp import Received
+from tests.system.__main__ import SCENARIOS
+from tests.system.between import from_the_nth_on
+from tests.system.faults import PAGE, documented_reasons
+from tests.system.kills import ARRIVING, MOMENTS, kills
+from tests.system.scenario import Stage
 
 from kfadapter_grpc.contract.errors import all_error_classes
 from kfadapter_grpc.methods import METHODS
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenarios_are_documented(name: str) -> None:
     """Every scenario has its line on the page."""
-    assert f"| `{name}` | " in documented.PAGE.read_text(encoding="utf-8")
+    assert f"| `{name}` | " in PAGE.read_text(encoding="utf-8")
 
 
 def test_reasons_are_read_from_the_contract() -> None:
     """Every RPC has the reasons of its service and its own, and all of them are reasons that there are."""
-    found = documented.reasons()
+    found = documented_reasons()
     assert found.keys() == METHODS.keys()
     known = {error.reason for error in all_error_classes()}
     assert all("KFP_UNAVAILABLE" in reasons and reasons <= known for reasons in found.values())
@@ -33,26 +34,15 @@ def test_reasons_are_read_from_the_contract() -> None:
     assert "EXPERIMENT_EXISTS" not in found["/kfadapter.v1.ExperimentService/Get"]
 
 
-def test_tables_are_written_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table takes the place of the one before, and nothing else of the page changes."""
-    page = tmp_path / "page.md"
-    page.write_text("a\n\n<!-- t: made -->\n\n\n<!-- end of t -->\n\nb\n", encoding="utf-8")
-    monkeypatch.setattr(documented, "PAGE", page)
-    for table in ("| 1 |\n", "| 2 |\n| 3 |\n"):
-        documented.write_table("t", table)
-        assert documented.table_in_page("t") == table
-    assert page.read_text(encoding="utf-8") == "a\n\n<!-- t: made -->\n\n| 2 |\n| 3 |\n\n<!-- end of t -->\n\nb\n"
-
-
 @pytest.mark.parametrize("short", [True, False], ids=["short", "whole"])
 def test_kills_meet_every_named_moment(tmp_path: Path, short: bool) -> None:
     """Every named moment has its kill, in the whole form one of either victim, and others come at random."""
-    planned = list(kills.kills(Stage(tmp_path, short, seed=1)))
+    planned = list(kills(Stage(tmp_path, short, seed=1)))
     named = Counter(kill.moment.what for kill in planned if kill.moment is not None)
-    assert named.keys() == {moment.what for moments in kills.MOMENTS.values() for moment in moments}
+    assert named.keys() == {moment.what for moments in MOMENTS.values() for moment in moments}
     assert any(kill.moment is None for kill in planned)
     if not short:
-        assert all(count > 1 for what, count in named.items() if what != kills.ARRIVING.what)
+        assert all(count > 1 for what, count in named.items() if what != ARRIVING.what)
         assert {kill.victim for kill in planned if kill.moment is None} == {"adapter", "KFP"}
 
 
