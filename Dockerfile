@@ -1,5 +1,5 @@
-# The adapter as a container: docs/deploy.md says how to run it. scripts/check-container does what is written here
-# without a container engine, and reads it from here.
+# The adapter as a container: docs/deploy.md says how to run it. scripts/check-container builds and runs it without a
+# container engine.
 #
 # The tag names one release of Python on one Debian. A tag can be moved; to hold the image itself, pin its digest:
 #   docker buildx imagetools inspect python:3.11.14-slim-bookworm

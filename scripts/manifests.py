@@ -23,6 +23,7 @@ BUILD_SECONDS = 60
 CLONE = "../kfadapter-grpc"
 """Where the example of docs/deploy.md expects this repository."""
 
+_IMAGE_VARIABLE = re.compile(r"^ +(KFADAPTER_[A-Z_]+)=(\S+)", re.MULTILINE)
 _KUSTOMIZATION = re.compile(r"^ *```yaml\n( *# kustomization\.yaml\n.*?)^ *```$", re.DOTALL | re.MULTILINE)
 
 Manifest = dict[str, Any]
@@ -117,6 +118,11 @@ def variables(manifests: list[Manifest]) -> Mapping[str, str]:
     """
     data: dict[str, str] = one(manifests, "ConfigMap")["data"]
     return data
+
+
+def image_variables() -> dict[str, str]:
+    """The adapter's environment variables that the Dockerfile sets."""
+    return dict(_IMAGE_VARIABLE.findall((ROOT / "Dockerfile").read_text()))
 
 
 def _build(folder: Path) -> list[Manifest]:

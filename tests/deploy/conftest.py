@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from scripts import manifests
-from scripts.dockerfile import parse
 from scripts.manifests import ADAPTER, ROOT, Manifest
 
 from kfadapter_grpc.settings import Settings
@@ -62,8 +61,7 @@ class Installation:
     @property
     def environment(self) -> Mapping[str, str]:
         """What the adapter finds in its environment: from the image, and from the manifests."""
-        image = parse((ROOT / "Dockerfile").read_text())[-1].environment({"PATH": ""})
-        return {**image, **manifests.variables(self.made)}
+        return {**manifests.image_variables(), **manifests.variables(self.made)}
 
     def setting(self, name: str) -> str:
         """What a setting is told, or its default."""

@@ -12,7 +12,8 @@ from tests.deploy.conftest import EVERYTHING, installation, names
 from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_AUDIENCE, SERVICE_ACCOUNT_TOKEN
 from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
 from kfadapter_grpc.server.process import ABANDON_SECONDS
-from kfadapter_grpc.settings import setting_rows
+from kfadapter_grpc.settings import Settings, setting_rows
+from kfadapter_grpc.settings_sources import PREFIX
 
 if TYPE_CHECKING:
     from tests.deploy.conftest import Installation
@@ -255,3 +256,10 @@ def volumes_of(installed: Installation, container: dict[str, Any]) -> list[dict[
     """The volumes on disk that a container has."""
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     return [one for one in installed.pod["volumes"] if one["name"] in mounted and "emptyDir" in one]
+
+
+def test_the_variables_of_the_image_are_settings() -> None:
+    """Every KFADAPTER_ variable that the Dockerfile sets is a setting of the server."""
+    names = {name.removeprefix(PREFIX).lower() for name in manifests.image_variables()}
+    assert "listen" in names
+    assert names <= set(Settings.model_fields)
