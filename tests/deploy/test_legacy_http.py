@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from scripts import manifests
-from scripts.dockerfile import parse
 from scripts.manifests import ROOT
 from tests.deploy.conftest import EVERYTHING, Installation, installation
 
@@ -44,7 +43,7 @@ def test_it_is_there_with_its_component_alone(kustomize: None) -> None:
 
 def test_it_runs_the_command(container: dict[str, Any], installed: Installation) -> None:
     """The image of the adapter starts it."""
-    assert parse((ROOT / "Dockerfile").read_text())[-1].one("ENTRYPOINT").words == ["kfadapter"]
+    assert '\nENTRYPOINT ["kfadapter"]\n' in (ROOT / "Dockerfile").read_text()
     assert container["args"] == [NAME]
     assert NAME in COMMANDS
     assert container["image"] == installed.adapter["image"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+from tests.conformance.calling import calling, metrics, outputs
 from tests.e2e.conftest import ROOT
-from tests.e2e.following import calling, metrics, outputs
 
 from kfadapter.v1 import run_pb2
 from kfadapter_grpc.cli.exit_codes import ExitCode
@@ -20,8 +20,8 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conformance.calling import Api
     from tests.e2e.conftest import Adapter
-    from tests.e2e.following import Caller
 
 FOLDER = ROOT / "examples"
 SOURCES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -85,13 +85,13 @@ RUNS = [
 
 
 @pytest.fixture(scope="module")
-def caller(executing: Adapter) -> Iterator[Caller]:
+def caller(executing: Adapter) -> Iterator[Api]:
     """Calls an adapter whose KFP executes runs."""
-    with calling(executing) as made:
+    with calling(executing.target) as made:
         yield made
 
 
-def uploaded(caller: Caller, example: str) -> str:
+def uploaded(caller: Api, example: str) -> str:
     """Uploads an example under a name that nobody else uses."""
     name = f"{example}-{uuid.uuid4().hex[:12]}"
     caller.upload(f"examples/{example}.yaml", name)
@@ -129,7 +129,7 @@ def test_without_kfp_kubernetes_it_is_said_what_to_install(adapter: Adapter) -> 
 
 
 @pytest.mark.parametrize("wanted", RUNS, ids=str)
-def test_an_example_runs(caller: Caller, wanted: Ran) -> None:
+def test_an_example_runs(caller: Api, wanted: Ran) -> None:
     """It runs to its end, and returns and logs what the tutorial says."""
     started = caller.start(uploaded(caller, wanted.example), wanted.parameters)
     run = caller.follow(started.run_id)
@@ -139,7 +139,7 @@ def test_an_example_runs(caller: Caller, wanted: Ran) -> None:
     assert {task.name for task in run.tasks if task.state == run_pb2.RUN_STATE_SKIPPED} == wanted.skipped
 
 
-def test_the_exit_handler_runs_after_a_failure(caller: Caller) -> None:
+def test_the_exit_handler_runs_after_a_failure(caller: Api) -> None:
     """The run fails with the words of the step that failed; the handler has run, and was told."""
     run = caller.follow(caller.start(uploaded(caller, "exit_handler")).run_id)
     assert run.state == run_pb2.RUN_STATE_FAILED
@@ -152,7 +152,7 @@ def test_the_exit_handler_runs_after_a_failure(caller: Caller) -> None:
     assert "0 rows are too few" in told
 
 
-def test_all_trials_of_the_loops_are_there(caller: Caller) -> None:
+def test_all_trials_of_the_loops_are_there(caller: Api) -> None:
     """Every item of both loops has a task of its own, with what it returned."""
     started = caller.start(uploaded(caller, "parallel_loops"), {"rates": [0.1, 0.2], "seeds": [1, 2, 3]})
     run = caller.follow(started.run_id)
@@ -161,7 +161,7 @@ def test_all_trials_of_the_loops_are_there(caller: Caller) -> None:
     assert returned == {(rate, seed) for rate in (0.1, 0.2) for seed in (1, 2, 3)}
 
 
-def test_what_needs_kubernetes_is_refused_in_words(caller: Caller) -> None:
+def test_what_needs_kubernetes_is_refused_in_words(caller: Api) -> None:
     """The example with a secret and a volume is taken, and its run says what is missing and where there is one."""
     run = caller.follow(caller.start(uploaded(caller, NEEDS_MORE)).run_id)
     assert run.state == run_pb2.RUN_STATE_FAILED

@@ -7,14 +7,14 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.e2e.following import calling
+from tests.conformance.calling import calling
 from tests.e2e.test_grpcurl import run as run_grpcurl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.conformance.calling import Api
     from tests.e2e.conftest import Adapter
-    from tests.e2e.following import Caller
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def name() -> str:
 
 
 @pytest.fixture(scope="module")
-def caller(executing: Adapter) -> Iterator[Caller]:
+def caller(executing: Adapter) -> Iterator[Api]:
     """Calls the same adapter by stubs, where something is only waited for."""
-    with calling(executing) as made:
+    with calling(executing.target) as made:
         yield made
 
 
@@ -44,7 +44,7 @@ def call(grpcurl: str, executing: Adapter) -> Callable[..., dict[str, Any]]:
     return ask
 
 
-def test_a_run(call: Callable[..., dict[str, Any]], caller: Caller, name: str) -> None:
+def test_a_run(call: Callable[..., dict[str, Any]], caller: Api, name: str) -> None:
     """Typed parameters go in as JSON, Korean among them; state, parameters and outputs come back."""
     caller.upload("tests/data/pipelines/hello_world.yaml", name)
     given = {"recipient": "세상 사람들", "times": 2}
@@ -63,7 +63,7 @@ def test_a_run(call: Callable[..., dict[str, Any]], caller: Caller, name: str) -
     assert call("RunService/Delete", run_id=run["run_id"]) == {"run_id": run["run_id"]}
 
 
-def test_a_refused_run_says_what_is_wrong(grpcurl: str, executing: Adapter, caller: Caller, name: str) -> None:
+def test_a_refused_run_says_what_is_wrong(grpcurl: str, executing: Adapter, caller: Api, name: str) -> None:
     """Each wrong parameter is named, without any proto file at hand."""
     caller.upload("tests/data/pipelines/all_parameter_types.yaml", name)
     request = json.dumps({"pipeline_name": name, "parameters": {"i": "7", "x": 1}})
@@ -96,7 +96,7 @@ def test_experiments(call: Callable[..., dict[str, Any]], name: str) -> None:
     ids=["cron", "interval"],
 )
 def test_recurring_runs(
-    call: Callable[..., dict[str, Any]], caller: Caller, name: str, schedule: dict[str, object]
+    call: Callable[..., dict[str, Any]], caller: Api, name: str, schedule: dict[str, object]
 ) -> None:
     """Made with a schedule and typed parameters, found, listed, switched off and on, deleted."""
     caller.upload("tests/data/pipelines/hello_world.yaml", name)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 import pytest
+from tests.conformance.calling import CALL_SECONDS, RUN_SECONDS, calling, is_over, is_running
+from tests.contract.running import failure
 from tests.e2e.conftest import serve
-from tests.e2e.following import CALL_SECONDS, RUN_SECONDS, calling, is_over, is_running
 
 from kfadapter.v1 import run_pb2
 from kfadapter_embedded.process import start
@@ -20,7 +21,8 @@ from kfadapter_grpc.contract.runs import run_id_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.e2e.following import Caller
+    from tests.conformance.calling import Api
+    from tests.e2e.conftest import Adapter
 
     from kfadapter_embedded.process import EmbeddedKfp
 
@@ -39,12 +41,12 @@ def name() -> str:
     return f"killed-{uuid.uuid4().hex[:12]}"
 
 
-def _create(caller: Caller, name: str, request_id: str) -> Call:
+def _create(caller: Api, name: str, request_id: str) -> Call:
     request = run_pb2.CreateRunRequest(pipeline_name=name, request_id=request_id)
     return caller.runs.Create.future(request, timeout=CALL_SECONDS)
 
 
-def _answers(calls: list[Call], instead: Caller, name: str, request_id: str) -> list[str]:
+def _answers(calls: list[Call], instead: Api, name: str, request_id: str) -> list[str]:
     """The ids that callers got; those whose adapter died have asked the other one."""
     ids = []
     for made in calls:
@@ -63,8 +65,8 @@ def test_ten_copies_at_once_make_one_run(tmp_path: Path, name: str, moment: str)
         start(tmp_path) as kfp,
         serve(kfp.url) as mortal,
         serve(kfp.url) as other,
-        calling(mortal) as first,
-        calling(other) as second,
+        calling(mortal.target) as first,
+        calling(other.target) as second,
     ):
         second.upload(HELLO, name)
         held = moment != "as soon as one is answered"
@@ -98,7 +100,7 @@ def test_kfp_is_killed_in_the_middle_of_a_run(tmp_path: Path, name: str) -> None
     """After a restart the run has failed and says that it was cut off; a retry executes it anew."""
     with start(tmp_path) as kfp:
         port = int(kfp.url.rpartition(":")[2])
-        with serve(kfp.url) as adapter, calling(adapter) as caller:
+        with serve(kfp.url) as adapter, calling(adapter.target) as caller:
             caller.upload(SLEEPS, name)
             run_id = caller.start(name, {"seconds": 6000}).run_id
             caller.follow(run_id, is_running)
@@ -118,3 +120,23 @@ def test_kfp_is_killed_in_the_middle_of_a_run(tmp_path: Path, name: str) -> None
 def _kill(kfp: EmbeddedKfp) -> None:
     os.kill(kfp.pid, signal.SIGKILL)
     kfp.stop()
+
+
+def test_retry_of_a_run_whose_cause_is_gone(executing: Adapter, name: str, tmp_path: Path) -> None:
+    """A failed run is run again under its id and succeeds; one that succeeded is not run again."""
+    executing.printed(
+        "upload", "tests/embedded/runner_pipelines.py", "--function", "imported", "--name", name, "-o", "name"
+    )
+    file = tmp_path / "자료.txt"
+    with calling(executing.target) as caller:
+        run_id = caller.start(name, {"uri": str(file)}).run_id
+        failed = caller.follow(run_id)
+        assert failed.state == run_pb2.RUN_STATE_FAILED, failed
+        assert str(file) in failed.error
+        file.write_text("이제 있다", encoding="utf-8")
+        again = caller.runs.Retry(run_pb2.RetryRunRequest(run_id=run_id), timeout=CALL_SECONDS)
+        assert again.run_id == run_id
+        run = caller.follow(run_id)
+        assert (run.state, run.error) == (run_pb2.RUN_STATE_SUCCEEDED, ""), run
+        told = failure(lambda: caller.runs.Retry(run_pb2.RetryRunRequest(run_id=run_id), timeout=CALL_SECONDS))
+        assert told.reason == "RUN_NOT_RETRYABLE"

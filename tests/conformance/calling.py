@@ -1,4 +1,4 @@
-"""Runs as programs make and follow them: through an adapter in a process of its own."""
+"""The public contract, called by plain stubs."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf import json_format
-from tests.e2e.conftest import ROOT
 
-from kfadapter.v1 import common_pb2, run_pb2
+from kfadapter.v1 import common_pb2, pipeline_pb2, run_pb2
+from kfadapter.v1.experiment_pb2_grpc import ExperimentServiceStub
+from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
+from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from kfadapter_grpc.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.e2e.conftest import Adapter
-
-    from kfadapter_grpc.client import Pipeline
-
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINES = ROOT / "tests" / "data" / "pipelines"
 OVER = frozenset(
     {run_pb2.RUN_STATE_SUCCEEDED, run_pb2.RUN_STATE_FAILED, run_pb2.RUN_STATE_CANCELED, run_pb2.RUN_STATE_SKIPPED}
 )
@@ -33,7 +33,7 @@ RUN_SECONDS = 90
 
 
 def is_over(run: run_pb2.Run) -> bool:
-    """Whether a run has ended."""
+    """Whether a run has finished."""
     return run.state in OVER
 
 
@@ -43,32 +43,31 @@ def is_running(run: run_pb2.Run) -> bool:
 
 
 @dataclass(frozen=True)
-class Caller:
-    """Calls one adapter.
+class Api:
+    """The services at one address."""
 
-    Attributes:
-        client: For pipelines.
-        runs: For runs.
-    """
-
-    client: Client
+    channel: grpc.Channel
+    pipelines: PipelineServiceStub
     runs: RunServiceStub
+    experiments: ExperimentServiceStub
+    recurring_runs: RecurringRunServiceStub
 
-    def upload(self, path: str, name: str) -> Pipeline:
-        """Uploads a file of this repository."""
-        return self.client.pipelines.upload(ROOT / path, name=name).pipeline
+    def upload(self, file: str | bytes, name: str, **fields: object) -> pipeline_pb2.UploadPipelineResponse:
+        """Uploads a file of this repository, or bytes, in two chunks; the fields are those of the metadata."""
+        data = file if isinstance(file, bytes) else (ROOT / file).read_bytes()
+        return self.pipelines.Upload(
+            iter([metadata(name, **fields), chunk(data[:1000]), chunk(data[1000:])]), timeout=CALL_SECONDS
+        )
 
     def start(self, pipeline_name: str, parameters: dict[str, object] | None = None, **fields: object) -> run_pb2.Run:
         """Starts a run; the fields are those of the request, as JSON has them."""
         asked = {"pipeline_name": pipeline_name, "parameters": parameters or {}, **fields}
-        request = json_format.ParseDict(asked, run_pb2.CreateRunRequest())
-        return self.runs.Create(request, timeout=CALL_SECONDS)
+        return self.runs.Create(json_format.ParseDict(asked, run_pb2.CreateRunRequest()), timeout=CALL_SECONDS)
 
     def get(self, run_id: str) -> run_pb2.Run:
         """Gets a run with all that is known of it."""
-        return self.runs.Get(
-            run_pb2.GetRunRequest(run_id=run_id, view=common_pb2.VIEW_FULL), timeout=CALL_SECONDS, wait_for_ready=True
-        )
+        request = run_pb2.GetRunRequest(run_id=run_id, view=common_pb2.VIEW_FULL)
+        return self.runs.Get(request, timeout=CALL_SECONDS, wait_for_ready=True)
 
     def listed(self, **where: object) -> set[str]:
         """The ids of the runs that match a filter, given as JSON has it."""
@@ -82,7 +81,7 @@ class Caller:
                 return ids
 
     def follow(self, run_id: str, until: Callable[[run_pb2.Run], bool] = is_over) -> run_pb2.Run:
-        """Asks for a run until it is as wished."""
+        """Gets a run again and again until it is as expected."""
         end, pause = time.monotonic() + RUN_SECONDS, threading.Event()
         while not until(run := self.get(run_id)):
             assert time.monotonic() < end, run
@@ -91,11 +90,34 @@ class Caller:
         return run
 
 
+def api_at(channel: grpc.Channel) -> Api:
+    """The services of a channel."""
+    return Api(
+        channel,
+        PipelineServiceStub(channel),
+        RunServiceStub(channel),
+        ExperimentServiceStub(channel),
+        RecurringRunServiceStub(channel),
+    )
+
+
 @contextmanager
-def calling(adapter: Adapter) -> Iterator[Caller]:
-    """Connects to an adapter."""
-    with Client(adapter.target) as client, grpc.insecure_channel(adapter.target) as channel:
-        yield Caller(client, RunServiceStub(channel))
+def calling(target: str) -> Iterator[Api]:
+    """Connects to an address."""
+    with grpc.insecure_channel(target) as channel:
+        yield api_at(channel)
+
+
+def metadata(name: str, **fields: object) -> pipeline_pb2.UploadPipelineRequest:
+    """The first message of an upload."""
+    return pipeline_pb2.UploadPipelineRequest(
+        metadata=pipeline_pb2.UploadPipelineMetadata(name=name, **fields)  # type: ignore[arg-type]
+    )
+
+
+def chunk(data: bytes) -> pipeline_pb2.UploadPipelineRequest:
+    """A further message of an upload."""
+    return pipeline_pb2.UploadPipelineRequest(chunk=data)
 
 
 def outputs(run: run_pb2.Run, task: str) -> dict[str, object]:
