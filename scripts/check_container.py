@@ -223,9 +223,9 @@ def _refuses_to_listen(image: Image) -> None:
 
 def _run_pipeline(port: str) -> None:
     with Client(f"127.0.0.1:{port}") as client:
-        client.upload(ROOT / "examples" / "train.yaml", name="train")
-        run_id = client.create_run("train", parameters={"dataset_seed": 7}).run_id
-        ended = client.wait_run(run_id, timeout=READY_SECONDS)
+        client.pipelines.upload(ROOT / "examples" / "train.yaml", name="train")
+        run_id = client.runs.create("train", parameters={"dataset_seed": 7}).run_id
+        ended = client.runs.wait(run_id, timeout=READY_SECONDS)
         if ended.state is not RunState.SUCCEEDED:
             raise CheckError(f"the run ended as {ended.state.name}: {ended.error}")
 
@@ -235,8 +235,8 @@ def _upload(port: str) -> None:
     with tempfile.TemporaryFile() as file, Client(f"127.0.0.1:{port}") as client:
         file.write((ROOT / "examples" / "train.yaml").read_bytes() + PADDING * 30_000)
         file.seek(0)
-        client.upload(file, name="from-outside")
-        if not client.get("from-outside").latest_version:
+        client.pipelines.upload(file, name="from-outside")
+        if not client.pipelines.get("from-outside").latest_version:
             raise CheckError("the upload is not there")
 
 

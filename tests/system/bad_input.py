@@ -182,7 +182,9 @@ def run(stage: Stage) -> Iterator[Finding]:
         )  # 96: what is kept of the largest files
         with Client(adapter.target) as client:
             serves = (
-                adapter.alive() and client.health() is HealthStatus.SERVING and next(client.list(), None) is not None
+                adapter.alive()
+                and client.health() is HealthStatus.SERVING
+                and next(client.pipelines.list(), None) is not None
             )
     yield at_least("generated requests", generated.ends.total(), count)
     yield shown("of these that were answered with what was requested", generated.ends["OK"])

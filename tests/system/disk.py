@@ -77,7 +77,7 @@ class Part:
 
     def _once(self, name: str, file: Path) -> None:
         with Client(self.adapter.target, timeout=20) as client:
-            self.versions[name] = client.upload(file, name=name, request_id=name).version.pipeline_version_id
+            self.versions[name] = client.pipelines.upload(file, name=name, request_id=name).version.pipeline_version_id
 
     def end(self) -> list[Finding]:
         """Kills the KFP and starts it again; returns what was found, and whether all that was acknowledged is kept."""

@@ -43,15 +43,15 @@ class Callers(Crowd):
         super().__exit__()
 
     def _call(self, _: random.Random) -> None:
-        self._client.get("instant")
+        self._client.pipelines.get("instant")
         self.stopped.wait(CALLERS / CALLS_A_SECOND)
 
     def _upload(self, _: random.Random) -> None:
-        self._client.upload(self._file, name="new-upload", progress=lambda *_: self._pause())
+        self._client.pipelines.upload(self._file, name="new-upload", progress=lambda *_: self._pause())
 
     def _watch(self, _: random.Random) -> None:
         """Watches until the client is closed; it comes back by itself when an adapter leaves."""
-        for _event in self._client.watch_runs(where=RunFilter()):
+        for _event in self._client.runs.watch(where=RunFilter()):
             pass
 
     def _pause(self) -> None:

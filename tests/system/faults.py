@@ -97,7 +97,7 @@ class Proof:
         if fault not in _REFUSALS:
             self.repeated.update(f"{fault} {write}" for (_, write), number in writes.items() if number > 1)
         with Client(target) as client:
-            if client.health() is not HealthStatus.SERVING or client.get(NAME).name != NAME:
+            if client.health() is not HealthStatus.SERVING or client.pipelines.get(NAME).name != NAME:
                 self.lost.append(fault)
 
 
@@ -195,16 +195,16 @@ def _undone(target: str, messages: Messages) -> Messages:
         return str(getattr(messages[f"/kfadapter.v1.{rpc}"][0], key))
 
     with Client(target) as client:
-        for pipeline in list(client.list(name_contains=f"-{_MARK}-")):
-            client.delete(pipeline_id=pipeline.pipeline_id, force=True)
-        client.unarchive_run(id_in("RunService/Archive", "run_id"))
-        client.archive_run(id_in("RunService/Unarchive", "run_id"))
-        client.unarchive_experiment(id_in("ExperimentService/Archive", "experiment_id"))
-        client.archive_experiment(id_in("ExperimentService/Unarchive", "experiment_id"))
-        client.disable_recurring_run(id_in("RecurringRunService/Enable", "recurring_run_id"))
-        client.enable_recurring_run(id_in("RecurringRunService/Disable", "recurring_run_id"))
-        client.wait_run(id_in("RunService/Retry", "run_id"), timeout=60)
-        running = client.create_run("sleeps", parameters={"seconds": 3600}).run_id
+        for pipeline in list(client.pipelines.list(name_contains=f"-{_MARK}-")):
+            client.pipelines.delete(pipeline_id=pipeline.pipeline_id, force=True)
+        client.runs.unarchive(id_in("RunService/Archive", "run_id"))
+        client.runs.archive(id_in("RunService/Unarchive", "run_id"))
+        client.experiments.unarchive(id_in("ExperimentService/Archive", "experiment_id"))
+        client.experiments.archive(id_in("ExperimentService/Unarchive", "experiment_id"))
+        client.recurring_runs.disable(id_in("RecurringRunService/Enable", "recurring_run_id"))
+        client.recurring_runs.enable(id_in("RecurringRunService/Disable", "recurring_run_id"))
+        client.runs.wait(id_in("RunService/Retry", "run_id"), timeout=60)
+        running = client.runs.create("sleeps", parameters={"seconds": 3600}).run_id
     return {**messages, "/kfadapter.v1.RunService/Terminate": (run_pb2.TerminateRunRequest(run_id=running),)}
 
 

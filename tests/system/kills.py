@@ -202,7 +202,7 @@ class Work:
         """Makes a call of a kind until it succeeds; `arrived` is called when some of a large file has arrived."""
         if kind is Kind.CREATE:
             self.runs[name] = self._until_done(
-                lambda client: client.create_run("container", display_name=name, request_id=name).run_id
+                lambda client: client.runs.create("container", display_name=name, request_id=name).run_id
             )
         elif kind is Kind.REFUSED:
             self._until_done(lambda client: self._refuse(client, name))
@@ -215,14 +215,14 @@ class Work:
 
         def once(client: Client) -> str:
             progress = None if arrived is None else lambda sent, _: arrived() if sent > SENT_BYTES else None
-            receipt = client.upload(file, name=name, request_id=request_id or name, progress=progress)
+            receipt = client.pipelines.upload(file, name=name, request_id=request_id or name, progress=progress)
             return receipt.version.pipeline_version_id
 
         self.versions[name].append(self._until_done(once))
 
     def _refuse(self, client: Client, name: str) -> str:
         try:
-            client.upload(self._refused, name=name, request_id=f"{name}-refused")
+            client.pipelines.upload(self._refused, name=name, request_id=f"{name}-refused")
         except InvalidPipelineFileError:
             return ""
         raise RuntimeError("a file that KFP does not take was taken")
@@ -261,7 +261,7 @@ class Lane:
             self.killed[kill.name] += self._carry_out(kill)
         versions = stored_versions(self._servers.target)
         with Client(self._servers.target) as client:
-            runs = {one.run_id: one.display_name for one in client.list_runs()}
+            runs = {one.run_id: one.display_name for one in client.runs.list()}
         for name, acknowledged in self.work.versions.items():
             self.lost += [f"version of {name}" for one in acknowledged if one not in versions.get(name, ())]
             self.wrong += [name] if len(versions.get(name, ())) != len(acknowledged) else []

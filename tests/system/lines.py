@@ -156,7 +156,7 @@ class Uploads:
         with Client(self._target) as client:
             for attempt in range(MOST_ATTEMPTS):
                 try:
-                    receipt = client.upload(self._file, name=name, request_id=name)
+                    receipt = client.pipelines.upload(self._file, name=name, request_id=name)
                 except (CannotConnectError, KfpUnavailableError):
                     if attempt == MOST_ATTEMPTS - 1:
                         raise
@@ -205,11 +205,11 @@ class MixedLoad(Crowd):
     def _read(self, chance: random.Random) -> None:
         pipeline = f"soak-{chance.randrange(PIPELINES)}"
         calls: list[Callable[[], object]] = [
-            lambda: self._client.get(pipeline),
-            lambda: self._client.get(pipeline, view=View.BASIC),
-            lambda: self._client.list_page(page_size=10),
-            lambda: self._client.list_versions_page(pipeline, page_size=10),
-            lambda: self._client.list_runs_page(page_size=10),
+            lambda: self._client.pipelines.get(pipeline),
+            lambda: self._client.pipelines.get(pipeline, view=View.BASIC),
+            lambda: self._client.pipelines.list(page_size=10).page(),
+            lambda: self._client.pipelines.list_versions(pipeline, page_size=10).page(),
+            lambda: self._client.runs.list(page_size=10).page(),
             self._client.health,
         ]
         self.stopped.wait(0.02)
@@ -218,12 +218,12 @@ class MixedLoad(Crowd):
     def _upload(self, chance: random.Random) -> None:
         request_id, name = f"soak-{chance.getrandbits(64):016x}", f"soak-{chance.randrange(PIPELINES)}"
         self.stopped.wait(0.3)
-        receipt = self._client.upload(self._file, name=name, request_id=request_id)
+        receipt = self._client.pipelines.upload(self._file, name=name, request_id=request_id)
         self.acknowledged[request_id] = receipt.version.pipeline_version_id
 
     def _watch(self, _: random.Random) -> None:
         """Opens a watch, reads for a second after each event, and disconnects when it is stopped."""
-        with closing(self._client.watch_runs(where=RunFilter())) as events:
+        with closing(self._client.runs.watch(where=RunFilter())) as events:
             for _event in events:
                 if self.stopped.wait(1):
                     return

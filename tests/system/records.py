@@ -31,21 +31,21 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
     Every RPC with side effects has something to change: a run to archive and one to unarchive, and so on.
     """
     with Client(target) as client:
-        stored = client.upload(HELLO, name=NAME)
+        stored = client.pipelines.upload(HELLO, name=NAME)
         pipeline_id, version_id = stored.pipeline.pipeline_id, stored.version.pipeline_version_id
-        client.upload(_PIPELINES / "sleeps.yaml", name="sleeps")
-        client.upload(CONTAINER, name="container")
-        running = client.create_run("sleeps", parameters={"seconds": 3600}).run_id
-        ran = client.create_run(NAME).run_id
-        failed, retried, archived = (client.create_run("container").run_id for _ in range(3))
+        client.pipelines.upload(_PIPELINES / "sleeps.yaml", name="sleeps")
+        client.pipelines.upload(CONTAINER, name="container")
+        running = client.runs.create("sleeps", parameters={"seconds": 3600}).run_id
+        ran = client.runs.create(NAME).run_id
+        failed, retried, archived = (client.runs.create("container").run_id for _ in range(3))
         _await(client, RunState.FAILED, failed, retried, archived)
         _await(client, RunState.SUCCEEDED, ran)
-        client.archive_run(archived)
-        free, kept = (client.create_experiment(name).experiment_id for name in ("free", "archived"))
-        client.archive_experiment(kept)
+        client.runs.archive(archived)
+        free, kept = (client.experiments.create(name).experiment_id for name in ("free", "archived"))
+        client.experiments.archive(kept)
         schedule = IntervalSchedule(interval=dt.timedelta(days=30))
         on, off = (
-            client.create_recurring_run(NAME, schedule=schedule, enabled=enabled).recurring_run_id
+            client.recurring_runs.create(NAME, schedule=schedule, enabled=enabled).recurring_run_id
             for enabled in (True, False)
         )
     pipeline = {"pipeline_id": pipeline_id}
@@ -96,11 +96,11 @@ def request(path: str, **fields: object) -> Message:
 def ids_and_names(target: str) -> tuple[str, ...]:
     """Makes a pipeline, a run that has failed, and an experiment; returns by which ids and names they are known."""
     with Client(target) as client:
-        stored = client.upload(HELLO, name=NAME)
-        client.upload(CONTAINER, name="container")
-        run_id = client.create_run("container").run_id
+        stored = client.pipelines.upload(HELLO, name=NAME)
+        client.pipelines.upload(CONTAINER, name="container")
+        run_id = client.runs.create("container").run_id
         _await(client, RunState.FAILED, run_id)
-        experiment = client.create_experiment("free")
+        experiment = client.experiments.create("free")
         ids = (stored.pipeline.pipeline_id, stored.version.pipeline_version_id, run_id, experiment.experiment_id)
     return (NAME, "container", "free", *ids)
 
@@ -109,13 +109,15 @@ def stored_versions(target: str) -> dict[str, list[str]]:
     """The ids of the versions of every pipeline that KFP holds, by its name."""
     with Client(target) as client:
         return {
-            pipeline.name: [one.pipeline_version_id for one in client.list_versions(pipeline_id=pipeline.pipeline_id)]
-            for pipeline in client.list()
+            pipeline.name: [
+                one.pipeline_version_id for one in client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id)
+            ]
+            for pipeline in client.pipelines.list()
         }
 
 
 def _await(client: Client, state: RunState, *run_ids: str) -> None:
     for run_id in run_ids:
-        ended = client.wait_run(run_id, timeout=60)
+        ended = client.runs.wait(run_id, timeout=60)
         if ended.state is not state:
             raise RuntimeError(f"a run that had to end as {state.value} ended as {ended.state.value}")
