@@ -41,9 +41,6 @@ NAVIGATION = {
         "docs/security",
         "docs/observability",
         "docs/training-manager",
-        "docs/notify",
-        "docs/legacy-http",
-        "docs/migration",
         "docs/embedded",
     ),
     "Reference": (

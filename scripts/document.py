@@ -171,8 +171,8 @@ Metrics of `kfadapter notify` at `KFADAPTER_NOTIFY_METRICS_LISTEN` ([training ma
 LEGACY_HTTP_METRICS_HEAD = """
 ## The gateway for HTTP
 
-What `kfadapter legacy-http` reports at `KFADAPTER_LEGACY_HTTP_METRICS_LISTEN` ([legacy-http.md](../legacy-http.md)),
-`process_*` beside it.
+Metrics of `kfadapter legacy-http` at `KFADAPTER_LEGACY_HTTP_METRICS_LISTEN`
+([training manager](../training-manager.md#over-http)), beside `process_*`.
 
 | Metric | Kind | Labels | |
 |---|---|---|---|

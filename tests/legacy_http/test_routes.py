@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +13,6 @@ from tests.legacy_http.calling import FORM, Caller, form
 from tests.training_jobs import details
 
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_oran.legacy_http.routes import ROUTES
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -139,10 +137,3 @@ def test_the_request_id(caller: Caller) -> None:
     assert (mine[1]["route"], mine[1]["status"], mine[1]["peer"]) == ("/experiments", 200, "http:127.0.0.1")
     made = caller.say("GET", "/experiments", X_Request_Id="a b").headers["x-request-id"]
     assert made not in ("", "a b")
-
-
-def test_the_document_lists_every_route() -> None:
-    """docs/legacy-http.md names every route, and none that is not there."""
-    text = (Path(__file__).parents[2] / "docs" / "legacy-http.md").read_text("utf-8")
-    listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
-    assert listed == {f"{route.method} {route.path}" for route in ROUTES}

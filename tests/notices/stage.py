@@ -141,7 +141,9 @@ class Notifier:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of an event."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        # While the file is being written, a reader may see a part of the last line.
+        whole = self.log.read_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
     def wait_for(self, event: str) -> dict[str, Any]:

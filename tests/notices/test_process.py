@@ -10,7 +10,7 @@ import pytest
 from tests.contract.running import eventually
 from tests.notices.dying import POINTS
 from tests.notices.receiving import Receiving, Reply, as_training_manager, receiving
-from tests.notices.stage import Stage, asked, listed, notifying, stage
+from tests.notices.stage import SECONDS, Stage, asked, listed, notifying, stage
 
 from kfadapter_grpc.contract.errors import KfpUnavailableError
 from kfadapter_grpc.kfp.run_reader import RunReader
@@ -103,15 +103,15 @@ def test_killed_over_and_over(on: Stage, receiver: Receiving) -> None:
             await_most(receiver, runs)
             notifier.kill()
     with notifying(on, receiver) as notifier:
-        eventually(lambda: {run_id for run_id, _ in receiver.ends} == set(runs), 60)
-        eventually(lambda: all(one["status"] == "delivered" for one in listed(on)))
+        eventually(lambda: {run_id for run_id, _ in receiver.ends} == set(runs), SECONDS)
+        eventually(lambda: all(one["status"] == "delivered" for one in listed(on)), SECONDS)
     assert {state for run_id in runs for state in receiver.told(run_id)} == {"SUCCEEDED"}
     assert len(receiver.received) <= len(runs) + 4 * 4  # as many as are on their way at once, for each kill
 
 
 def await_most(receiver: Receiving, runs: list[str]) -> None:
     """Waits until most ends have been told, but perhaps not all."""
-    eventually(lambda: len(receiver.received) >= len(runs) - 3)
+    eventually(lambda: len(receiver.received) >= len(runs) - 3, SECONDS)
 
 
 def test_time_that_was_missed_is_caught_up(on: Stage, receiver: Receiving) -> None:

@@ -60,8 +60,8 @@ def test_every_reason_has_a_status(error: type[AdapterError]) -> None:
 
 
 def test_the_page_on_http_tells_the_same() -> None:
-    """docs/legacy-http.md has each reason that it names in the row of its status."""
-    page = (Path(__file__).parents[2] / "docs" / "legacy-http.md").read_text("utf-8")
+    """docs/training-manager.md has each reason that it names in the row of its status."""
+    page = (Path(__file__).parents[2] / "docs" / "training-manager.md").read_text("utf-8")
     rows = [line.split("|")[1:3] for line in page.splitlines() if re.match(r"\| \d\d\d", line)]
     told = [(reason, statuses) for statuses, text in rows for reason in re.findall(r"\b[A-Z]+(?:_[A-Z]+)*\b", text)]
     known = [(reason, statuses) for reason, statuses in told if reason in STATUSES]
