@@ -17,7 +17,7 @@ from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.contract.errors import InternalError, PipelineNotFoundError, all_error_classes
 from kfadapter_grpc.daemon.log_writer import LogWriter
 from kfadapter_grpc.interceptors import current_call
-from kfadapter_grpc.kfp.observation import KfpRequest
+from kfadapter_grpc.kfp.exchange import KfpRequest
 from kfadapter_grpc.methods import METHODS
 from kfadapter_grpc.metrics.catalog import CATALOG
 from kfadapter_grpc.metrics.server import Metrics

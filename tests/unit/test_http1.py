@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kfadapter_grpc.kfp.http1 import MAX_HEAD_BYTES, AnswerReader, BrokenAnswerError, request_head, send
+from kfadapter_grpc.kfp.connections import BrokenAnswerError
+from kfadapter_grpc.kfp.http1 import MAX_HEAD_BYTES, AnswerReader, request_head, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.scripted_kfp import Behaviour
 
-    from kfadapter_grpc.kfp.observation import KfpRequest
+    from kfadapter_grpc.kfp.exchange import KfpRequest
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
-import urllib3
 from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, answers, drips, head, resets, sends, stalls
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, KfpTimeoutError, KfpUnavailableError
-from kfadapter_grpc.kfp import http1
+from kfadapter_grpc.kfp import connections as kfp_connections
+from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles
 from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
 from kfadapter_grpc.kfp.transport import (
     AnswerTooLargeError,
@@ -159,7 +159,7 @@ def test_a_connection_that_waited_long_is_not_used(
 
     kfp.on("GET", "/x", note)
     transport.send(Request("GET", "/x"), Call("r", 30))
-    monkeypatch.setattr(http1, "MAX_IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(kfp_connections, "MAX_IDLE_SECONDS", 0.0)
     transport.send(Request("GET", "/x"), Call("r", 30))
     assert seen[0] is not seen[1]
 
@@ -236,12 +236,11 @@ def test_what_is_not_http_is_an_error_of_ours(kfp: ScriptedKfp, transport: Trans
 
 
 @pytest.fixture
-def connections(kfp: ScriptedKfp) -> Iterator[http1.Connections]:
+def connections(kfp: ScriptedKfp) -> Iterator[Connections]:
     """Connections to it."""
-    with urllib3.PoolManager() as pools:
-        made = http1.Connections(pools, kfp.url, 4)
-        yield made
-        made.close()
+    made = Connections(kfp.url, TlsFiles(), 4)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -253,21 +252,17 @@ def clock() -> Iterator[AlarmClock]:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
-def test_connecting_in_no_time_leaves_no_socket(
-    connections: http1.Connections, clock: AlarmClock, seconds: float
-) -> None:
+def test_connecting_in_no_time_leaves_no_socket(connections: Connections, clock: AlarmClock, seconds: float) -> None:
     """A deadline that passes just before the line is opened leaves no socket to the garbage collector."""
     with warnings.catch_warnings(record=True) as left:
         warnings.simplefilter("always", ResourceWarning)
-        with Exchange(Call("r", 30), clock) as exchange, suppress(http1.NotConnectedError):
+        with Exchange(Call("r", 30), clock) as exchange, suppress(NotConnectedError):
             connections.open(exchange, seconds, fresh=True).close()
         gc.collect()
     assert not [str(each.message) for each in left if "laddr=('0.0.0.0', 0)" in str(each.message)]
 
 
-def test_a_kept_connection_that_nobody_needs_any_more_is_closed(
-    connections: http1.Connections, clock: AlarmClock
-) -> None:
+def test_a_kept_connection_that_nobody_needs_any_more_is_closed(connections: Connections, clock: AlarmClock) -> None:
     """A call that ends just when it takes a kept connection closes it."""
     with Exchange(Call("r", 30), clock) as exchange:
         kept = connections.open(exchange, 10, fresh=True)
@@ -276,7 +271,7 @@ def test_a_kept_connection_that_nobody_needs_any_more_is_closed(
     over.cancel()
     with Exchange(over, clock) as exchange, pytest.raises(ConnectionAbortedError):
         connections.open(exchange, 10, fresh=False)
-    assert kept.sock is None
+    assert kept.fileno() == -1
 
 
 def test_importing_and_constructing_is_silent() -> None:

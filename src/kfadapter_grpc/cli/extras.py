@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SERVER = (
+    "certifi",
     "cryptography",
-    "kfp_server_api",
-    "urllib3",
     "grpc_reflection",
     "httptools",
     "msgspec",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kfadapter_grpc.kfp.backend import KfpBackend
+from kfadapter_grpc.kfp.connections import TlsFiles
 from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, NoCredentials, TokenFile
 from kfadapter_grpc.kfp.pod_logs import kubernetes_api
-from kfadapter_grpc.kfp.transport import TlsFiles, TransportSettings
+from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
 
 __all__ = [

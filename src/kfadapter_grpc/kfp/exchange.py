@@ -1,7 +1,7 @@
-"""Ends the use of a connection from outside: at a deadline, or when the caller goes.
+"""One request and its answer: ended from outside at a deadline or when the client cancels, and observed.
 
 Socket timeouts bound one read, not a call: a server that sends a byte a second would hold a thread for ever. So
-the connections that are in use for a call are known, and an alarm clock or the call's end shuts their sockets.
+the sockets that are in use for a call are known, and an alarm clock or the call's end shuts them.
 """
 
 from __future__ import annotations
@@ -11,34 +11,65 @@ import itertools
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter_grpc.contract.errors import AdapterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
-    from urllib3.connection import HTTPConnection
 
     from kfadapter_grpc.contract.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class KfpRequest:
+    """A request to KFP that is over.
+
+    Attributes:
+        operation: What was asked, as `Operation` names it (`get run`).
+        status: The HTTP status of the answer; 0 if there was none.
+        reason: Why there was none, as errors name it (`KFP_TIMEOUT`); empty if there was one.
+        seconds: How long it took: until the answer was read, or until it began where it is read as it comes.
+    """
+
+    operation: str
+    status: int
+    reason: str
+    seconds: float
+
+
+KfpObserver: TypeAlias = Callable[[KfpRequest], None]
+"""Is told of every request, on the thread that sent it. It must be quick, and must not raise."""
 
 
 class Exchange:
     """One request and its answer for a call. Enter it around everything that uses the connection.
 
+    What came of the request is reported once, to the call and the observer, at the latest on leaving.
+
     Attributes:
         expired: Whether the deadline ended it.
     """
 
-    def __init__(self, call: Call, alarms: AlarmClock) -> None:
+    def __init__(
+        self, call: Call, alarms: AlarmClock, operation: str = "", observer: KfpObserver | None = None
+    ) -> None:
         self._call = call
         self._alarms = alarms
-        self._connection: HTTPConnection | None = None
+        self._operation = operation
+        self._observer = observer
+        self._observed = False
+        self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self.expired = False
 
     def __enter__(self) -> Self:
+        self._began = time.perf_counter()
         self._alarm = self._alarms.set(self._call.remaining(), self._expire)
         self._forget = self._call.on_cancel(self._abort)
         return self
@@ -47,21 +78,39 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            self._connection = None
+            self._socket = None
         self._forget()
         self._alarm.cancel()
+        if isinstance(error, AdapterError):
+            self._observe(0, error.reason)
 
-    def use(self, connection: HTTPConnection) -> None:
-        """Notes the connection that is used; raises if the exchange has been ended meanwhile."""
-        self._connection = connection
+    def use(self, connection: socket.socket) -> None:
+        """Notes the socket that is used.
+
+        Raises:
+            ConnectionAbortedError: The exchange was ended meanwhile.
+        """
+        self._socket = connection
         if self.expired or self._call.cancelled:
             raise ConnectionAbortedError
 
-    def forget(self, connection: object) -> None:
-        """Notes that a connection is not used any more: from here on it may serve another call."""
+    def forget(self) -> None:
+        """Notes that the socket is not used any more: from here on it may serve another call."""
         with self._lock:
-            if self._connection is connection:
-                self._connection = None
+            self._socket = None
+
+    def answered(self, status: int) -> None:
+        """Notes the status of the answer."""
+        self._observe(status, "")
+
+    def _observe(self, status: int, reason: str) -> None:
+        if self._observed:
+            return
+        self._observed = True
+        seconds = time.perf_counter() - self._began
+        self._call.usage.add_kfp(seconds)
+        if self._observer is not None:
+            self._observer(KfpRequest(self._operation, status, reason, seconds))
 
     def _expire(self) -> None:
         self.expired = True
@@ -69,10 +118,9 @@ class Exchange:
 
     def _abort(self) -> None:
         with self._lock, suppress(OSError):
-            sock = getattr(self._connection, "sock", None)
-            if sock is not None:
+            if self._socket is not None:
                 # The base class's method: that of a TLS socket would take its TLS state away under the reader.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 class Alarm:

@@ -1,150 +1,28 @@
-"""HTTP/1.1 to one KFP: connections that are kept, requests that are written, answers that are read.
+"""HTTP/1.1: requests that are written, answers that are read.
 
-urllib3 makes the connections, with the SDK's TLS settings. What goes over them is written and read here, with llhttp as
-the parser: urllib3's and http.client's own way took three quarters of the processor time of a short call.
+llhttp is the parser: urllib3's and http.client's own way took three quarters of the processor time of a short call.
 """
 
 from __future__ import annotations
 
-import ssl
-import time
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httptools
-from urllib3.exceptions import HTTPError
-from urllib3.util import parse_url
+
+from kfadapter_grpc.kfp.connections import BrokenAnswerError, NoAnswerError, NotHttpError, TlsSpokenError
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    import urllib3
-    from urllib3.connection import HTTPConnection
-
-    from kfadapter_grpc.kfp.exchange import Exchange
-
 MAX_HEAD_BYTES = 64 * 1024
 """How much of an answer may come at a stretch that is no body: a head, trailers, what frames a chunk."""
-MAX_IDLE_SECONDS = 60.0
-"""How long a connection waits for its next use: some networks forget one that is silent for longer, and say nothing."""
 _FIRST_READ_BYTES = 16 * 1024  # enough for most answers; a buffer of the size below costs more than such an answer
 _READ_BYTES = 128 * 1024
 _SEND_BYTES = 256 * 1024  # what is smaller is sent with what follows: each send wakes the other side
-_LEAST_CONNECT_SECONDS = 0.001  # with less than none urllib3 raises, and leaves its socket open
 _TLS_ALERT = b"\x15\x03"
 _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
-
-
-class NotConnectedError(ConnectionError):
-    """There is no connection."""
-
-
-class TlsError(NotConnectedError):
-    """One of the two sides does not accept the other's certificate or TLS settings."""
-
-
-class BrokenAnswerError(ConnectionError):
-    """The line was closed before the answer was complete."""
-
-
-class NoAnswerError(BrokenAnswerError):
-    """The line was closed before anything came."""
-
-
-class NotHttpError(BrokenAnswerError):
-    """What came is no answer of HTTP/1.1."""
-
-
-class TlsSpokenError(NotHttpError):
-    """What came is an alert of TLS, to which we spoke in plain text."""
-
-
-class Connections:
-    """Connections to one KFP that wait to be used again. Safe to use from many threads; making it opens none."""
-
-    def __init__(self, pools: urllib3.PoolManager, url: str, most_idle: int) -> None:
-        """Connects to `url` as `pools` says, and keeps up to `most_idle` connections."""
-        parsed = parse_url(url)
-        self._pools = pools
-        self._url = url
-        self._most_idle = most_idle
-        self._idle: deque[tuple[HTTPConnection, float]] = deque()
-        self._closed = False
-        self.host = parsed.netloc or ""
-        self.path = parsed.path or ""
-
-    def open(self, exchange: Exchange, seconds: float, *, fresh: bool) -> HTTPConnection:
-        """Takes a connection that is kept, or connects within `seconds`; the exchange can break it off from here on.
-
-        A server may close a connection that is kept just when the next request is on its way. What comes of such a
-        request cannot be known, so one that must not be repeated is better sent over a fresh connection, in place of
-        the one that has waited longest.
-
-        Raises:
-            NotConnectedError: That did not work.
-            ConnectionAbortedError: The exchange was broken off.
-        """
-        if fresh:
-            self._drop_oldest()
-        elif (connection := self._try_idle()) is not None:
-            try:
-                exchange.use(connection)
-            except ConnectionAbortedError:
-                connection.close()
-                raise
-            return connection
-        return self._connected(self._new(), exchange, seconds)
-
-    def keep(self, connection: HTTPConnection) -> None:
-        """Has a connection that is free again wait for its next use."""
-        if self._closed or len(self._idle) >= self._most_idle:
-            connection.close()
-        else:
-            self._idle.append((connection, time.monotonic()))
-
-    def close(self) -> None:
-        """Closes the connections that wait; those in use are closed when they are free."""
-        self._closed = True
-        while self._idle:
-            with suppress(IndexError):  # somebody else was faster
-                self._idle.pop()[0].close()
-
-    def _drop_oldest(self) -> None:
-        with suppress(IndexError):
-            self._idle.popleft()[0].close()
-
-    def _try_idle(self) -> HTTPConnection | None:
-        """Takes the connection that was used last, unless the server has closed it meanwhile, or it is too old."""
-        while True:
-            try:
-                connection, since = self._idle.pop()
-            except IndexError:
-                return None
-            if connection.is_connected and time.monotonic() - since < MAX_IDLE_SECONDS:
-                return connection
-            connection.close()
-
-    def _connected(self, connection: HTTPConnection, exchange: Exchange, seconds: float) -> HTTPConnection:
-        try:
-            exchange.use(connection)
-            connection.timeout = max(seconds, _LEAST_CONNECT_SECONDS)
-            connection.connect()
-            exchange.use(connection)  # which raises if it was broken off while there was no socket to shut
-            connection.sock.settimeout(None)  # an exchange ends at its deadline; a timeout would cost a poll each time
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, ssl.SSLError | ConnectionResetError):  # nothing but TLS is spoken before a request
-                raise TlsError from error
-            if isinstance(error, (HTTPError, OSError, ValueError)):
-                raise NotConnectedError from error
-            raise
-        return connection
-
-    def _new(self) -> HTTPConnection:
-        pool = self._pools.connection_from_url(self._url)
-        return pool._new_conn()  # type: ignore[return-value] # noqa: SLF001 - urllib3 has no public way to get one
 
 
 def send(sock: socket.socket, head: bytes, body: bytes | Iterable[bytes]) -> None:

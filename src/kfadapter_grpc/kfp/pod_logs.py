@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, KfpUnavailableError
+from kfadapter_grpc.kfp.connections import TlsFiles
 from kfadapter_grpc.kfp.credentials import TokenFile
 from kfadapter_grpc.kfp.log_sources import NoLogError
 from kfadapter_grpc.kfp.rest import segment
-from kfadapter_grpc.kfp.transport import Request, TlsFiles, Transport, TransportSettings
+from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping

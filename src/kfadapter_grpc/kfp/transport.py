@@ -1,10 +1,8 @@
-"""The one door to KFP: sends a request through the kfp SDK's REST client and reads the answer, within bounds.
+"""Sends requests to KFP and reads the answers, within bounds.
 
-Everything above knows `Request` and `Answer` only, so the transport can be exchanged. The SDK's `ApiClient` brings
-host, TLS settings and connection pool; its generated methods are passed by, because they read files and answers whole
-and know no deadline for a call as a whole.
+Everything above knows `Request` and `Answer` only, so the transport can be exchanged.
 
-Rules kept here: a request ends at the deadline of its call, or when the caller goes, whatever the server does;
+Rules kept here: a request ends at the deadline of its call, or when the client cancels, whatever the server does;
 redirects are answers, not followed; only reads are repeated; a write, and what is repeated, goes over a connection
 that has just been made; an answer is read up to a limit. One exception: what KFP answers with 401 it has not done, so
 that is repeated once, read or write, if there are other credentials by then.
@@ -24,28 +22,17 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
-import kfp_server_api
-
 from kfadapter_grpc.contract.errors import CallCancelledError, KfpError, KfpTimeoutError, KfpUnavailableError
+from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, words_for
 from kfadapter_grpc.kfp.credentials import Credentials, NoCredentials
 from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
-from kfadapter_grpc.kfp.http1 import (
-    AnswerReader,
-    Connections,
-    NotConnectedError,
-    request_head,
-    send,
-)
-from kfadapter_grpc.kfp.line_faults import words_for
-from kfadapter_grpc.kfp.observation import Observation
+from kfadapter_grpc.kfp.http1 import AnswerReader, request_head, send
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from urllib3.connection import HTTPConnection
+    import socket
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.kfp.observation import KfpObserver
+    from kfadapter_grpc.kfp.exchange import KfpObserver
 
 Query: TypeAlias = Sequence[tuple[str, str]]
 
@@ -135,21 +122,6 @@ class OpenAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Files in PEM form. They are read for each new connection, so changed ones need no restart.
-
-    Attributes:
-        ca: The authorities that KFP's certificate may come from; None: the usual ones.
-        certificate: What KFP is shown, with the certificates between it and the authority; None: nothing.
-        key: Its private key, not encrypted.
-    """
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TransportSettings:
     """Where KFP is and how to reach it.
 
@@ -174,13 +146,7 @@ class Transport:
     """Sends requests to one KFP. Safe to use from many threads; constructing it touches no network."""
 
     def __init__(self, settings: TransportSettings) -> None:
-        configuration = kfp_server_api.Configuration(host=settings.url)
-        configuration.connection_pool_maxsize = settings.pool_size
-        configuration.ssl_ca_cert = _text(settings.tls.ca)
-        configuration.cert_file = _text(settings.tls.certificate)
-        configuration.key_file = _text(settings.tls.key)
-        client = kfp_server_api.ApiClient(configuration)
-        self._connections = Connections(client.rest_client.pool_manager, configuration.host, settings.pool_size)
+        self._connections = Connections(settings.url, settings.tls, settings.pool_size)
         self._headers = {
             "Host": self._connections.host,
             "Accept": "application/json",
@@ -250,22 +216,22 @@ class Transport:
 
     @contextmanager
     def _open(self, request: Request, call: Call, operation: str, shown: str | None) -> Iterator[OpenAnswer]:
-        connection: HTTPConnection | None = None
-        with Observation(operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
+        connection: socket.socket | None = None
+        with Exchange(call, self._alarms, operation, self._observer) as exchange:
             try:
                 seconds = min(self._connect_seconds, call.remaining())
                 connection = self._connections.open(exchange, seconds, fresh=True)
-                send(connection.sock, self._head(request, call, shown), b"")
+                send(connection, self._head(request, call, shown), b"")
                 reader = AnswerReader()
-                pieces = reader.pieces(connection.sock)
+                pieces = reader.pieces(connection)
                 first = next(pieces, b"")
-                seen.answered(reader.status)
+                exchange.answered(reader.status)
                 yield OpenAnswer(reader.status, reader.headers.get("content-type", ""), chain((first,), pieces))
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call, self._scheme) from error
             finally:
                 if connection is not None:
-                    exchange.forget(connection)
+                    exchange.forget()
                     connection.close()
 
     def certificate_end(self, call: Call) -> float | None:
@@ -277,8 +243,8 @@ class Transport:
         with Exchange(call, self._alarms) as exchange:
             try:
                 connection = self._connections.open(exchange, min(self._connect_seconds, call.remaining()), fresh=True)
-                shown = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
-                exchange.forget(connection)
+                shown = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+                exchange.forget()
                 connection.close()
             except (OSError, ValueError) as error:
                 raise _translate(error, exchange, call, self._scheme) from error
@@ -296,7 +262,7 @@ class Transport:
             raise _cancelled()
         if call.remaining() <= 0:
             raise _timed_out()
-        with Observation(operation, call, self._observer) as seen, Exchange(call, self._alarms) as exchange:
+        with Exchange(call, self._alarms, operation, self._observer) as exchange:
             try:
                 answer = self._exchange(request, exchange, call, self._head(request, call, shown), fresh=fresh)
             except (OSError, ValueError) as error:
@@ -306,7 +272,7 @@ class Transport:
                 raise _cancelled()
             if exchange.expired:
                 raise _timed_out()
-            seen.answered(answer.status)
+            exchange.answered(answer.status)
             return answer
 
     def _exchange(self, request: Request, exchange: Exchange, call: Call, head: bytes, *, fresh: bool) -> Answer:
@@ -314,12 +280,12 @@ class Transport:
         connection = self._connections.open(exchange, seconds, fresh=fresh)
         reader, kept = AnswerReader(), _Kept(request)
         try:
-            send(connection.sock, head, request.body or b"")
-            reader.read(connection.sock, lambda piece: kept.take(piece, reader.announced_bytes))
+            send(connection, head, request.body or b"")
+            reader.read(connection, lambda piece: kept.take(piece, reader.announced_bytes))
         except BaseException:
             connection.close()
             raise
-        exchange.forget(connection)
+        exchange.forget()
         if reader.reusable:
             self._connections.keep(connection)
         else:
@@ -387,10 +353,6 @@ class _Kept:
             date=headers.get("date", ""),
             retry_after=_seconds(headers.get("retry-after", "")),
         )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def _query_string(query: Query) -> str:

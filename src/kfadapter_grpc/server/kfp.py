@@ -19,7 +19,7 @@ from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp import Credentials
-    from kfadapter_grpc.kfp.observation import KfpObserver
+    from kfadapter_grpc.kfp.exchange import KfpObserver
     from kfadapter_grpc.settings import Settings
     from kfadapter_grpc.spool import SpoolPlace
 

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp.connections import EXPECTS_HTTPS
 from kfadapter_grpc.kfp.error_table import experiments, general, pipelines, recurring_runs, runs
 from kfadapter_grpc.kfp.error_table.experiments import NO_SUCH_EXPERIMENT
 from kfadapter_grpc.kfp.error_table.four_bytes import try_four_bytes
@@ -27,7 +28,6 @@ from kfadapter_grpc.kfp.error_table.row import (
     Row,
     Seen,
 )
-from kfadapter_grpc.kfp.line_faults import EXPECTS_HTTPS
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.errors import AdapterError

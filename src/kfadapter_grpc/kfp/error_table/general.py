@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp.connections import EXPECTS_HTTPS
 from kfadapter_grpc.kfp.error_table.row import Row
-from kfadapter_grpc.kfp.line_faults import EXPECTS_HTTPS
 
 NOT_KNOWN = (
     "Kubeflow Pipelines does not know the adapter (401): its operator must configure credentials that are accepted "

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import (
@@ -24,11 +23,10 @@ from kfadapter_grpc.contract.errors import (
     KfpTimeoutError,
     KfpUnavailableError,
 )
+from kfadapter_grpc.kfp.connections import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError, speaks_no_tls
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
 from kfadapter_grpc.kfp.failures import NotAnApiError, is_page, read_failure
-from kfadapter_grpc.kfp.http1 import NoAnswerError, NotConnectedError, NotHttpError, TlsSpokenError
-from kfadapter_grpc.kfp.line_faults import speaks_no_tls
 from kfadapter_grpc.kfp.rest import V2
 from kfadapter_grpc.kfp.transport import Request, Transport
 
@@ -228,9 +226,9 @@ def _stopped(error: BaseException, url: str) -> _StoppedError:
     tls = next((one for one in causes if isinstance(one, ssl.SSLError)), None)
     if tls is not None:
         return _StoppedError(Stage.TLS, _tls_words(tls), _tls_advice(tls))
-    if any(isinstance(one, NameResolutionError) for one in causes):
+    if any(isinstance(one, socket.gaierror) for one in causes):
         return _StoppedError(Stage.NAME, "its name is not known here", _URL)
-    if any(isinstance(one, TimeoutError) or _is_timeout(one) for one in causes):
+    if any(isinstance(one, TimeoutError) for one in causes):
         advice = "look for a NetworkPolicy or a firewall in between; " + _URL
         return _StoppedError(Stage.CONNECTION, "nothing answers: the connection times out", advice)
     if any(isinstance(one, NotConnectedError) for one in causes):
@@ -259,10 +257,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _is_timeout(error: BaseException) -> bool:
-    return isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError)
 
 
 def _tls_words(error: ssl.SSLError) -> str:

@@ -1,0 +1,237 @@
+"""Connections to one KFP: plain or TLS, kept for their next use, and what it means when they fail."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import certifi
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kfadapter_grpc.kfp.exchange import Exchange
+
+MAX_IDLE_SECONDS = 60.0
+"""How long a connection waits for its next use: some networks forget one that is silent for longer, and say nothing."""
+EXPECTS_HTTPS = "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) expects TLS: use https:, not http:"
+"""For an http: address whose port expects TLS."""
+_LEAST_CONNECT_SECONDS = 0.001
+_PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
+"""What OpenSSL says of an answer that is no TLS."""
+
+
+class NotConnectedError(ConnectionError):
+    """There is no connection."""
+
+
+class TlsError(NotConnectedError):
+    """One of the two sides does not accept the other's certificate or TLS settings."""
+
+
+class BrokenAnswerError(ConnectionError):
+    """The connection was closed before the answer was complete."""
+
+
+class NoAnswerError(BrokenAnswerError):
+    """The connection was closed before an answer began."""
+
+
+class NotHttpError(BrokenAnswerError):
+    """What came is no answer of HTTP/1.1."""
+
+
+class TlsSpokenError(NotHttpError):
+    """What came is an alert of TLS, to which we spoke in plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Files in PEM form. They are read again when they have changed, so changed ones need no restart.
+
+    Attributes:
+        ca: The authorities that KFP's certificate may come from; None: those of Mozilla.
+        certificate: What KFP is shown, with the certificates between it and the authority; None: nothing.
+        key: Its private key, not encrypted.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Connections:
+    """Connections to one KFP that wait to be used again. Safe to use from many threads; making it opens none.
+
+    Proxies that environment variables name are not used: KFP is inside the cluster, or has an address of its own.
+
+    Attributes:
+        host: The value of the `Host` header.
+        path: What stands before the paths of requests.
+    """
+
+    def __init__(self, url: str, tls: TlsFiles, most_idle: int) -> None:
+        """Will connect to `url`, and keep up to `most_idle` connections."""
+        parts = urlsplit(url)
+        self._tls = tls if parts.scheme == "https" else None
+        name = (parts.hostname or "").encode("idna").decode("ascii") if not url.isascii() else parts.hostname or ""
+        self._address = name, parts.port or (80 if self._tls is None else 443)
+        self._most_idle = most_idle
+        self._idle: deque[tuple[socket.socket, float]] = deque()
+        self._closed = False
+        self._context: tuple[object, ssl.SSLContext] | None = None
+        self.host = (f"[{name}]" if ":" in name else name) + (f":{parts.port}" if parts.port else "")
+        self.path = parts.path
+
+    def open(self, exchange: Exchange, seconds: float, *, fresh: bool) -> socket.socket:
+        """Takes a connection that is kept, or connects within `seconds`; the exchange can end it from here on.
+
+        A server may close a connection that is kept just when the next request is on its way. The outcome of such a
+        request is unknown, so one that must not be repeated is better sent over a fresh connection, in place of
+        the one that has waited longest.
+
+        Raises:
+            NotConnectedError: That did not work.
+            ConnectionAbortedError: The exchange was ended.
+        """
+        if fresh:
+            with suppress(IndexError):
+                self._idle.popleft()[0].close()
+        elif (kept := self._try_idle()) is not None:
+            try:
+                exchange.use(kept)
+            except ConnectionAbortedError:
+                kept.close()
+                raise
+            return kept
+        return self._connected(exchange, max(seconds, _LEAST_CONNECT_SECONDS))
+
+    def keep(self, connection: socket.socket) -> None:
+        """Has a connection that is free again wait for its next use."""
+        if self._closed or len(self._idle) >= self._most_idle:
+            connection.close()
+        else:
+            self._idle.append((connection, time.monotonic()))
+
+    def close(self) -> None:
+        """Closes the connections that wait; those in use are closed when they are free."""
+        self._closed = True
+        while self._idle:
+            with suppress(IndexError):  # another thread was faster
+                self._idle.pop()[0].close()
+
+    def _try_idle(self) -> socket.socket | None:
+        """Takes the connection that was used last, unless the server has closed it meanwhile, or it is too old."""
+        while True:
+            try:
+                connection, since = self._idle.pop()
+            except IndexError:
+                return None
+            if time.monotonic() - since < MAX_IDLE_SECONDS and _is_silent(connection):
+                return connection
+            connection.close()
+
+    def _connected(self, exchange: Exchange, seconds: float) -> socket.socket:
+        try:
+            connection = socket.create_connection(self._address, seconds)
+        except (OSError, ValueError) as error:
+            raise NotConnectedError from error
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                context = self._tls_context(self._tls)
+                name = self._address[0]
+                connection = context.wrap_socket(connection, server_hostname=name, do_handshake_on_connect=False)
+            exchange.use(connection)
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
+            connection.settimeout(None)  # an exchange ends at its deadline; a timeout would cost a poll each time
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, ConnectionAbortedError):
+                raise
+            if isinstance(error, ssl.SSLError | ConnectionResetError):  # nothing but TLS is spoken before a request
+                raise TlsError from error
+            if isinstance(error, OSError | ValueError):
+                raise NotConnectedError from error
+            raise
+        return connection
+
+    def _tls_context(self, files: TlsFiles) -> ssl.SSLContext:
+        """The context for the files as they are now; reading the authorities takes longer than connecting."""
+        stamp = tuple(_stamp(path) for path in (files.ca, files.certificate, files.key) if path is not None)
+        if self._context is None or self._context[0] != stamp:
+            context = ssl.create_default_context(cafile=files.ca or certifi.where())
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.hostname_checks_common_name = False
+            context.set_alpn_protocols(["http/1.1"])
+            if files.certificate is not None:
+                context.load_cert_chain(files.certificate, files.key)
+            self._context = stamp, context
+        return self._context[1]
+
+
+def _is_silent(connection: socket.socket) -> bool:
+    """Whether nothing has come: a server that closes the connection, or sends what was not requested, ends its use."""
+    try:
+        # The base class's method: that of a TLS socket takes no flags.
+        socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content. Kubernetes exchanges a link above the file, which this follows."""
+    seen = path.stat()
+    return seen.st_ino, seen.st_dev, seen.st_mtime_ns, seen.st_size
+
+
+def speaks_no_tls(error: BaseException | None) -> bool:
+    """Whether TLS failed because the other side answered in plain text."""
+    return isinstance(error, ssl.SSLError) and error.reason in _PLAIN
+
+
+def words_for(error: Exception, scheme: str) -> str:
+    """What broke, and what to check; `scheme` is that of KFP's address."""
+    if isinstance(error, TlsError | ssl.SSLError):  # with TLS 1.3 a server that dislikes our certificate says so late
+        return _without_tls(error.__cause__ if isinstance(error, TlsError) else error)
+    if isinstance(error, NotConnectedError):
+        return "Kubeflow Pipelines cannot be reached: it does not accept connections; try again later"
+    if isinstance(error, TlsSpokenError):
+        return EXPECTS_HTTPS
+    if isinstance(error, NotHttpError):
+        return "the server at the address of Kubeflow Pipelines does not speak HTTP/1.1; check KFADAPTER_KFP_URL"
+    if isinstance(error, NoAnswerError):
+        text = "the connection to Kubeflow Pipelines was closed before an answer began; try again later"
+        wrong = "; if this persists, the port may expect TLS: check whether KFADAPTER_KFP_URL should begin with https:"
+        return text + (wrong if scheme == "http" else "")
+    return "the connection to Kubeflow Pipelines broke before the answer was complete"
+
+
+def _without_tls(cause: BaseException | None) -> str:
+    """What TLS says of itself; it knows no secrets."""
+    if speaks_no_tls(cause):
+        return (
+            "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) does not speak TLS: use http:, "
+            "not https:"
+        )
+    if isinstance(cause, ssl.SSLEOFError | ConnectionResetError):
+        return (
+            "the connection to Kubeflow Pipelines was closed while TLS was set up; the adapter's operator should check "
+            "whether KFADAPTER_KFP_URL should begin with http:, and KFADAPTER_KFP_CA_FILE and "
+            "KFADAPTER_KFP_CLIENT_CERTIFICATE"
+        )
+    why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "no reason given"
+    return (
+        f"there is no TLS with Kubeflow Pipelines, as one side does not accept the other ({why}); "
+        "the adapter's operator should check KFADAPTER_KFP_CA_FILE and KFADAPTER_KFP_CLIENT_CERTIFICATE"
+    )
