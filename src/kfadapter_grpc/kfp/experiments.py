@@ -21,8 +21,8 @@ from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, set_only, sort_by
-from kfadapter_grpc.kfp.transport import NotSentError, Request
-from kfadapter_grpc.kfp.writes import BROKEN, ensure_changed, ensure_gone, spare_call
+from kfadapter_grpc.kfp.transport import Request
+from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_gone
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
@@ -94,36 +94,24 @@ class Experiments:
         body = set_only(
             {"display_name": request.name, "description": request.description, "namespace": request.namespace}
         )
-        begun = datetime.now(timezone.utc)
-        try:
-            made = self._rest.ask(
-                Operation.CREATE_EXPERIMENT, post(_EXPERIMENTS, body), ExperimentJson, call, _context(ref)
-            )
-            return made.record()
-        except NotSentError:
-            raise
-        except BROKEN as broken:
-            found = self._created_all_the_same(request, ref, begun, spare_call(call))
-            if found is None:
-                raise broken from None
-            return found
+        sent, context, begun = post(_EXPERIMENTS, body), _context(ref), datetime.now(timezone.utc)
 
-    def _created_all_the_same(
-        self, request: CreateExperimentRequest, ref: ExperimentRef, begun: datetime, spare: Call
-    ) -> Experiment | None:
-        """Looks for an experiment that was created although the answer broke.
+        def look(spare: Call) -> Experiment | None:
+            """Finds the experiment if it is ours: new, with the same description.
 
-        It is ours if it has the same description and is new. Another call that created it like this at the same moment
-        wanted the same.
-        """
-        try:
+            Another call that created it like this at the same moment wanted the same.
+            """
             found = self.find(ref, spare)
-        except errors.AdapterError:
-            return None
-        if found is None or request.allow_existing:
-            return found
-        is_new = found.created_at is not None and found.created_at >= begun - _CLOCK_SKEW
-        return found if is_new and found.description == request.description else None
+            if found is None or request.allow_existing:
+                return found
+            is_new = found.created_at is not None and found.created_at >= begun - _CLOCK_SKEW
+            return found if is_new and found.description == request.description else None
+
+        return ensure_created(
+            lambda: self._rest.ask(Operation.CREATE_EXPERIMENT, sent, ExperimentJson, call, context).record(),
+            look,
+            call,
+        )
 
     def get(self, ref: ExperimentRef, call: Call) -> Experiment:
         """Gets an experiment by id, or by name in its namespace.

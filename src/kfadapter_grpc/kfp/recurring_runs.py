@@ -20,8 +20,8 @@ from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.next_starts import has_ended, next_start
 from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import checked_parameters
-from kfadapter_grpc.kfp.transport import NotSentError, Request
-from kfadapter_grpc.kfp.writes import BROKEN, ensure_changed, ensure_gone, spare_call
+from kfadapter_grpc.kfp.transport import Request
+from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_gone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,35 +171,23 @@ class RecurringRuns:
         return name.encode()[:room].decode(errors="ignore") + schedule
 
     def _create(self, request: CreateRecurringRunRequest, body: Mapping[str, object], call: Call) -> RecurringRun:
-        begun = datetime.now(timezone.utc)
+        sent, begun = post(_RECURRING_RUNS, body), datetime.now(timezone.utc)
         context = Context(subject=f"named '{request.display_name}'", resource=request.display_name)
-        post_it = post(_RECURRING_RUNS, body)
-        try:
-            return self._rest.ask(Operation.CREATE_RECURRING_RUN, post_it, RecurringRunJson, call, context).record()
-        except NotSentError:
-            raise
-        except BROKEN as broken:
-            found = self._created_all_the_same(request, body, begun, spare_call(call))
-            if found is None:
-                raise broken from None
-            return found
 
-    def _created_all_the_same(
-        self, request: CreateRecurringRunRequest, body: Mapping[str, object], begun: datetime, spare: Call
-    ) -> RecurringRun | None:
-        """Looks for a recurring run that was created although the answer broke.
-
-        It is ours if it is the only one that was created since and is what was requested in every respect.
-        """
-        query = ListQuery(_MAX_NAMESAKES, "", "created_at desc", (equals("display_name", request.display_name),))
-        try:
+        def look(spare: Call) -> RecurringRun | None:
+            """Finds the recurring run: the only one created since that is what was requested in every respect."""
+            query = ListQuery(_MAX_NAMESAKES, "", "created_at desc", (equals("display_name", request.display_name),))
             listed = self._list(query, request.namespace, str(body.get("experiment_id", "")), spare)
-        except errors.AdapterError:
-            return None
-        found = [item.record() for item in listed.recurring_runs]
-        since = [item for item in found if item.created_at and item.created_at >= begun - _CLOCK_SKEW]
-        ours = [item for item in since if _is_what_was_requested(item, request, body)]
-        return ours[0] if len(ours) == 1 else None
+            found = [item.record() for item in listed.recurring_runs]
+            since = [item for item in found if item.created_at and item.created_at >= begun - _CLOCK_SKEW]
+            ours = [item for item in since if _is_what_was_requested(item, request, body)]
+            return ours[0] if len(ours) == 1 else None
+
+        return ensure_created(
+            lambda: self._rest.ask(Operation.CREATE_RECURRING_RUN, sent, RecurringRunJson, call, context).record(),
+            look,
+            call,
+        )
 
     def get(self, recurring_run_id: str, call: Call) -> RecurringRun:
         """Gets a recurring run.

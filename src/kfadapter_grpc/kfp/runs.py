@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.experiments import ExperimentRef
+from kfadapter_grpc.contract.labels import LINE_START, label_key_text, label_text
 from kfadapter_grpc.contract.listing import PageRequest, StorageState, View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.runs import RunState
@@ -18,13 +20,13 @@ from kfadapter_grpc.kfp.experiments import stored
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, gather, post, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
-from kfadapter_grpc.kfp.run_filters import is_inexact, matches, one_of, predicates_of
 from kfadapter_grpc.kfp.run_reader import context_of, run_path
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page
@@ -43,6 +45,7 @@ _PAUSE_FACTOR = 1.5
 _MARGIN_SECONDS = 0.5
 """What is left of a call's time for its last look and the answer."""
 _MOST_LOG_TAILS = 20
+_ENDED_BADLY = frozenset({RunState.FAILED, RunState.CANCELED})
 _UNCLEAR = (errors.KfpError, errors.KfpUnavailableError)
 """Failures of a change after which the run is looked at: it may have been changed already."""
 _NAMELESS = (
@@ -117,12 +120,12 @@ class Runs:
         found = self._pages(where, experiment_id, page, _weight, call)
         if ref is not None and not (page.token or found.items or found.next_token):
             self._experiments.get(ref, call)  # KFP may not say that it does not exist
-        return replace(found, total_size=None) if is_inexact(where) else found
+        return replace(found, total_size=None) if _is_inexact(where) else found
 
     def _pages(
         self, where: RunFilter, experiment_id: str, page: PageRequest, weight: Callable[[Run], int], call: Call
     ) -> Page[Run]:
-        predicates = tuple(predicates_of(where))
+        predicates = tuple(_predicates_of(where))
         values = {"experiment_id": experiment_id} if experiment_id else {}
         context = Context(resource=experiment_id, values=values)
 
@@ -131,7 +134,7 @@ class Runs:
             found = self._reader.list(
                 query, call, experiment_id=experiment_id, namespace=where.namespace, context=context
             )
-            matching = [run for run in (item.record() for item in found.runs) if matches(where, run)]
+            matching = [run for run in (item.record() for item in found.runs) if _matches(where, run)]
             return KfpPage(matching, found.next_page_token, found.total_size)
 
         return gather(fetch, weight, page.size, page.token)
@@ -250,7 +253,7 @@ class Runs:
 
     def count(self, run_ids: Sequence[str], namespace: str, call: Call, *, archived: bool) -> int:
         """Counts those of the runs that exist and are archived, or are not."""
-        query = ListQuery(1, predicates=(one_of(run_ids), stored(archived=archived)))
+        query = ListQuery(1, predicates=(_one_of(run_ids), stored(archived=archived)))
         return self._reader.list(query, call, namespace=namespace).total_size
 
     def get_complete(self, run_id: str, call: Call) -> Run:
@@ -266,7 +269,7 @@ class Runs:
         found: list[RunJson] = []
         try:
             while True:
-                query = ListQuery(len(run_ids), token, predicates=(one_of(run_ids), *others))
+                query = ListQuery(len(run_ids), token, predicates=(_one_of(run_ids), *others))
                 page = self._reader.list(query, call, namespace=namespace)
                 found += page.runs
                 token = page.next_page_token
@@ -289,6 +292,75 @@ def _name(known_id: str, look: Callable[[], str]) -> str:
     with suppress(*_NAMELESS):
         return look() if known_id else ""
     return ""
+
+
+# --- filters --------------------------------------------------------------------------------------------------
+
+
+def _one_of(run_ids: Sequence[str]) -> Predicate:
+    """The predicate for runs by id."""
+    return {"operation": "IN", "key": "run_id", "string_values": {"values": list(run_ids)}}
+
+
+def _predicates_of(where: RunFilter) -> list[Predicate]:
+    """What KFP compares of a filter; it may find more than matches."""
+    predicates = [stored(archived=where.archived)]
+    if where.states:
+        states = sorted(state.value for state in _states(where))
+        predicates.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
+    moments = {"created_at": where.created_after, "finished_at": where.finished_after}
+    predicates += [_after(key, at) for key, at in moments.items() if at is not None]
+    if where.recurring_run_id:  # as a query parameter KFP ignores it
+        predicates.append(equals("recurring_run_id", where.recurring_run_id))
+    if where.display_name_contains:
+        predicates.append(_holds("display_name", where.display_name_contains))
+    return predicates + [_holds("description", text) for text in _label_texts(where)]
+
+
+def _matches(where: RunFilter, run: Run) -> bool:
+    """Compares exactly what KFP compares loosely or not at all."""
+    return (
+        (not where.states or run.state in where.states)
+        and where.display_name_contains in run.display_name
+        and where.labels.items() <= run.labels.items()
+        and where.label_keys <= run.labels.keys()
+        and where.pipeline_id.lower() in {"", run.pipeline_id.lower()}
+        and where.pipeline_version_id.lower() in {"", run.pipeline_version_id.lower()}
+    )
+
+
+def _is_inexact(where: RunFilter) -> bool:
+    """Whether KFP's total counts runs that do not match."""
+    inexact = (
+        where.display_name_contains,
+        where.labels,
+        where.label_keys,
+        where.pipeline_id,
+        where.pipeline_version_id,
+        where.states and where.states != _states(where),
+    )
+    return any(inexact)
+
+
+def _states(where: RunFilter) -> frozenset[RunState]:
+    """KFP ends runs that were terminated as FAILED; their history shows which."""
+    return where.states | _ENDED_BADLY if where.states & _ENDED_BADLY else where.states
+
+
+def _after(key: str, at: datetime) -> Predicate:
+    moment = at.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    return {"operation": "GREATER_THAN", "key": key, "timestamp_value": moment}
+
+
+def _holds(key: str, text: str) -> Predicate:
+    return {"operation": "IS_SUBSTRING", "key": key, "string_value": text}
+
+
+def _label_texts(where: RunFilter) -> list[str]:
+    """What the description of every run with the labels holds. KFP's LIKE takes backslashes for its own."""
+    texts = [label_text(key, value) for key, value in sorted(where.labels.items())]
+    texts += map(label_key_text, sorted(where.label_keys))
+    return [text for text in texts if "\\" not in text] or ([LINE_START] if texts else [])
 
 
 def _weight(item: Run) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from kfadapter_grpc.contract import errors
@@ -56,6 +56,25 @@ class Turns:
     def _wake(self) -> None:
         with self._condition:
             self._condition.notify_all()
+
+
+def ensure_created(create: Callable[[], T], look: Callable[[Call], T | None], call: Call) -> T:
+    """Creates something and returns it; after a broken answer, looks for it, on a budget of its own.
+
+    Raises:
+        AdapterError: What `create` raised, if it is not found.
+    """
+    try:
+        return create()
+    except NotSentError:
+        raise
+    except BROKEN:
+        found = None
+        with suppress(errors.AdapterError):
+            found = look(spare_call(call))
+        if found is None:
+            raise
+        return found
 
 
 def ensure_deleted(

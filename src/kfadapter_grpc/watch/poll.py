@@ -27,16 +27,14 @@ from kfadapter_grpc.contract.errors import (
     UnauthenticatedError,
 )
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.watch.cache import chunks
-from kfadapter_grpc.watch.registry import MAX_FOLLOWED
+from kfadapter_grpc.watch.registry import MAX_FOLLOWED, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kfadapter_grpc.contract.experiments import ExperimentRef
     from kfadapter_grpc.contract.runs import Run, RunFilter
-    from kfadapter_grpc.watch.cache import RunCache
-    from kfadapter_grpc.watch.registry import FilterGroup, Registry
+    from kfadapter_grpc.watch.registry import FilterGroup, Registry, RunCache
     from kfadapter_grpc.watch.watch import Scope
 
 REQUEST_SECONDS = 10.0
