@@ -85,7 +85,7 @@ class Progress:
             run = documents.document(RUNS, run_id)
             if run is None or run["state"] not in {State.PENDING, State.RUNNING}:
                 return False
-            documents.put(RUNS, {**run, "state": State.CANCELING.value})  # no part of its history, as with KFP
+            documents.put(RUNS, {**run, "state": State.CANCELING.value})
             return True
 
     def retry(self, run_id: str) -> bool:
@@ -112,8 +112,12 @@ class Progress:
 
     def _keep(self, run_id: str, report: TaskReport) -> None:
         with self._store.writing() as documents:
-            if documents.text(RUNS, run_id) is None:
+            run = documents.document(RUNS, run_id)
+            if run is None:
                 return
+            if run["state"] == State.CANCELING:
+                # KFP has it in the history if it hears of the workflow between the request and the end.
+                documents.put(RUNS, with_state(run, State.CANCELING, self._store.now()))
             self._put_task(documents, run_id, report.name, _shown(report.state), sound_text(report.error))
             if report.parameters or report.artifacts:
                 update = "UPDATE tasks SET outputs = ? WHERE run_id = ? AND name = ?"

@@ -156,6 +156,18 @@ def test_termination(server: Serving) -> None:
     assert server.caller.call("POST", f"/runs/{ended}:terminate").status == 400
 
 
+def test_history_of_a_termination(server: Serving) -> None:
+    """Once a task was reported in between, the history of a terminated run says that it was, as with KFP."""
+    run_id = a_run(server.caller)
+    server.executor.start(run_id, "greet")
+    server.caller.call("POST", f"/runs/{run_id}:terminate")
+    server.executor.end_task(run_id, "greet", State.CANCELED)
+    server.executor.end(run_id, State.CANCELED)
+    history = server.caller.get(f"/runs/{run_id}").json["state_history"]
+    assert isinstance(history, list)
+    assert [each["state"] for each in history] == ["PENDING", "RUNNING", "CANCELING", "FAILED"]
+
+
 def test_termination_while_it_waits(server: Serving) -> None:
     """A run that is terminated before it has begun stays CANCELING whatever begins, and has no tasks in the end."""
     run_id = a_run(server.caller)
