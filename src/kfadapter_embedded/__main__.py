@@ -13,7 +13,7 @@ from .store import StoreError
 
 
 def main() -> int:
-    """Runs the embedded KFP until it is told to end; returns the exit code."""
+    """Runs the embedded KFP until a signal ends it; returns the exit code."""
     arguments = _parser().parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:

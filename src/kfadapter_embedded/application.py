@@ -96,7 +96,7 @@ class _NoForeignPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         origin, host = headers.get("origin", ""), headers.get("host", "")
-        # A name in `Host` may be one that somebody made point to this machine, to have a browser read from it.
+        # A name in `Host` may be one that was made to point to this machine, to have a browser read from it.
         foreign = (origin and _host(origin) not in _THIS_MACHINE) or (host and not _is_address(_host(f"//{host}")))
         await (_refused_page if foreign else self._app)(scope, receive, send)
 

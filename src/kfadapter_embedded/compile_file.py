@@ -2,7 +2,7 @@
 
 It is run in a process of its own, because the file is a program: it may print, end its process, or never end. What came
 of it is in `FOLDER/result.json`: the compiled pipelines, or what is wrong with the file. The process ends when its
-standard input does, which is when whoever started it is gone.
+standard input does, which is when the process that started it has ended.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 _LONGEST_FAULT = 4000
 RESULT = "result.json"
-"""What the file that tells the result is called."""
+"""The name of the file with the result."""
 
 
 class FileFaultError(Exception):
-    """The file cannot be compiled; the text says why, as far as that is not told by the cause."""
+    """The file cannot be compiled; the text says why, as far as the cause does not."""
 
 
 class NoSuchFunctionError(FileFaultError):
-    """The file has no function of the name that was asked for.
+    """The file has no function of the requested name.
 
     Attributes:
         others: Those that it has.
@@ -100,7 +100,7 @@ def _run_file(path: Path) -> ModuleType:
 
 
 def _wanted(module: ModuleType, function: str, path: Path) -> dict[str, Any]:
-    """Tells what to compile: what was asked for, or the file's own pipelines, or those it imports, or a component."""
+    """What to compile: what was requested, or the file's own pipelines, or those it imports, or a component."""
     from kfp.dsl.base_component import BaseComponent  # noqa: PLC0415
     from kfp.dsl.graph_component import GraphComponent  # noqa: PLC0415
 
@@ -129,7 +129,7 @@ def _without_aliases(named: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fault(error: BaseException, path: Path) -> dict[str, str]:
-    """Says what is wrong in the words of the file's author: their line, not kfp's."""
+    """What is wrong in the words of the file's author: their line, not kfp's."""
     if isinstance(error, NoSuchFunctionError):
         return {"why": str(error), "where": "", "instead": next(iter(error.others), "")}
     if isinstance(error, FileFaultError):
@@ -139,14 +139,14 @@ def _fault(error: BaseException, path: Path) -> dict[str, str]:
     if isinstance(error, SyntaxError):
         where = f"{error.filename or path}" + (f":{error.lineno}" if error.lineno else "")
         return {"why": f"{type(error).__name__}: {error.msg}", "where": where, "line": (error.text or "").strip()}
-    told = "".join(traceback.format_exception_only(error)).strip()
-    told = told if len(told) <= _LONGEST_FAULT else f"{told[:_LONGEST_FAULT]}…"
+    text = "".join(traceback.format_exception_only(error)).strip()
+    text = text if len(text) <= _LONGEST_FAULT else f"{text[:_LONGEST_FAULT]}…"
     missing = _missing_package(error) if isinstance(error, ImportError) else ""
-    return {"why": told, "where": _place(error, path), "line": _line(error, path), "missing": missing}
+    return {"why": text, "where": _place(error, path), "line": _line(error, path), "missing": missing}
 
 
 def _missing_package(error: ImportError) -> str:
-    """Tells what is to be installed: of what is no part of kfp itself, only the author knows in which package it is."""
+    """What is to be installed: of what is no part of kfp itself, only the author knows in which package it is."""
     name = error.name or ""
     if name.partition(".")[0] == "kfp" and "kubernetes" in error.msg:
         return "kfp-kubernetes"
@@ -172,7 +172,7 @@ def _line(error: BaseException, path: Path) -> str:
 def _end_with_stdin(folder: Path) -> None:
     """Ends this process, and what it started, when its standard input ends; the file itself gets an empty one.
 
-    Whoever wanted the results is gone then, so the folder for them goes, too.
+    Nothing waits for the results then, so their folder is removed, too.
     """
     lifeline = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)

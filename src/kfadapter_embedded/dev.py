@@ -94,11 +94,7 @@ class KfpWatch:
             self._over = True
 
     def check(self) -> None:
-        """Sees whether the embedded KFP outlived the watch.
-
-        Raises:
-            CommandError: It did not.
-        """
+        """Sees whether the embedded KFP outlived the watch; raises CommandError if it did not."""
         if self._code is not None:
             how = f"signal {-self._code}" if self._code < 0 else f"exit code {self._code}"
             raise CommandError(
@@ -116,11 +112,7 @@ class KfpWatch:
 
 
 def check_folder(folder: Path) -> None:
-    """Sees whether no file is where the data folder, or one above it, is to be.
-
-    Raises:
-        CommandError: One is.
-    """
+    """Sees whether no file is where the data folder, or one above it, is to be; raises CommandError if one is."""
     for path in (folder, *folder.parents):
         if os.path.lexists(path) and not path.is_dir():
             raise CommandError(

@@ -44,14 +44,12 @@ class Job:
         spec: The version's pipeline spec as KFP serves it: bare, or the wrapper of pipeline and platform spec.
         parameters: The values that the run was given; defaults are the spec's.
         folder: A folder of the run's own, for outputs, artifacts and one log per task. It exists.
-        caching: Whether results of earlier runs may be used again; None leaves it to the spec.
     """
 
     run_id: str
     spec: bytes
     parameters: Parameters
     folder: Path
-    caching: bool | None = None
 
 
 @dataclass(frozen=True)

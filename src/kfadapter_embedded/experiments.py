@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.routing import Route
 
 from .errors import already_exists, bad_request, context, internal, json_response, not_found
-from .json_text import list_text, rfc3339, without_empty
+from .json_text import rfc3339, without_empty
 from .kinds import EXPERIMENTS
 from .listing import parse_listing
 from .requests import text_field, with_body
@@ -71,8 +71,7 @@ class Experiments:
     def _list(self, request: Request) -> Response:
         listing = parse_listing(EXPERIMENTS, request.query_params)
         with self._store.reading() as documents:
-            page = documents.page(listing)
-        return json_response("".join(list_text("experiments", page.texts, page.total_size, page.next_page_token)))
+            return json_response("".join(documents.page(listing).json("experiments")))
 
     def _create(self, _request: Request, body: dict[str, object]) -> Response:
         name, description = text_field(body, "display_name"), text_field(body, "description")

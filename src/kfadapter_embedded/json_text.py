@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -32,17 +32,6 @@ def without_empty(**fields: object) -> dict[str, object]:
 def joined(document: str, **parts: str) -> str:
     """A JSON object with further fields, all of them JSON texts; empty ones are left out."""
     return document[:-1] + "".join(f',"{name}":{text}' for name, text in parts.items() if text) + "}"
-
-
-def list_text(name: str, items: Iterable[str], total_size: int, next_page_token: str) -> Iterator[str]:
-    """A list as KFP serves it, one item at a time; an empty list has no array."""
-    separator = f'{{"{name}":['
-    for item in items:
-        yield separator + item
-        separator = ","
-    start = "]," if separator == "," else "{"
-    end = to_json(without_empty(total_size=total_size, next_page_token=next_page_token))[1:]
-    yield "]}" if start == "]," and end == "}" else start + end
 
 
 def rfc3339(seconds: int) -> str:
@@ -91,11 +80,7 @@ def read_json(text: str | bytes, number: Callable[[str], object] | None = None) 
 
 
 def finite(text: str) -> float:
-    """Reads a number.
-
-    Raises:
-        ValueError: it is beyond a double.
-    """
+    """Reads a number; raises ValueError if it is beyond a double."""
     number = float(text)
     return number if math.isfinite(number) else _refuse(text)
 

@@ -1,4 +1,4 @@
-"""What a list request asks for: page size, order, filter and the place to go on from.
+"""What a list request holds: page size, order, filter and where to go on.
 
 Tokens and messages are KFP's own (`backend/src/apiserver/list` in its sources), so that a client sees the same
 either way. A token names the first item of the next page, which makes paging stable while items come and go.

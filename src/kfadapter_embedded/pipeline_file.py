@@ -49,7 +49,7 @@ def open_pipeline_file(filename: str, file: BinaryIO) -> BinaryIO:
     """Finds the text of a pipeline in an uploaded file.
 
     Args:
-        filename: the name it was uploaded under; its ending tells YAML and JSON, archives are told by content.
+        filename: the name it was uploaded under; YAML and JSON are known by its ending, archives by content.
         file: the upload, at its start.
 
     Returns:

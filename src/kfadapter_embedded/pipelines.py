@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from .errors import already_exists, context, invalid_input, json_response, not_found
-from .json_text import joined, list_text, rfc3339, to_json, without_empty
+from .json_text import joined, rfc3339, to_json, without_empty
 from .kinds import PIPELINES, VERSIONS
 from .listing import parse_listing
 from .requests import tag_fault, text_field, try_tags, with_body
@@ -78,8 +78,7 @@ class Pipelines:
     def _list_pipelines(self, request: Request) -> Response:
         listing = parse_listing(PIPELINES, request.query_params)
         with self._store.reading() as documents:
-            page = documents.page(listing)
-        return json_response("".join(list_text("pipelines", page.texts, page.total_size, page.next_page_token)))
+            return json_response("".join(documents.page(listing).json("pipelines")))
 
     def _create_pipeline(self, _request: Request, body: dict[str, object]) -> Response:
         name, display_name = text_field(body, "name"), text_field(body, "display_name")
@@ -145,8 +144,7 @@ class Pipelines:
         page = self._page_of_versions(
             request, request.path_params["pipeline_id"], "Failed to list pipeline versions for pipeline {}"
         )
-        text = list_text("pipeline_versions", self._with_specs(page), page.total_size, page.next_page_token)
-        return StreamingResponse(text, media_type="application/json")
+        return StreamingResponse(page.json("pipeline_versions", self._with_specs(page)), media_type="application/json")
 
     def _with_specs(self, page: Page) -> Iterator[str]:
         """The versions of a page, one after the other: many large specs are not held at once."""
@@ -163,7 +161,7 @@ class Pipelines:
         words = "Failed to list pipeline versions (v1beta1) with pipeline id {}. Check error stack"
         page = self._page_of_versions(request, pipeline_id, words)
         versions = (to_json(_v1beta1(json.loads(text))) for text in page.texts)
-        return json_response("".join(list_text("versions", versions, page.total_size, page.next_page_token)))
+        return json_response("".join(page.json("versions", versions)))
 
     def _page_of_versions(self, request: Request, pipeline_id: str, words: str) -> Page:
         listing = parse_listing(VERSIONS, request.query_params)

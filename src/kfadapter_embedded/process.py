@@ -26,7 +26,7 @@ _STOP_SECONDS = 10.0
 
 
 class EmbeddedKfpError(Exception):
-    """The embedded KFP did not start; the text says what it said."""
+    """The embedded KFP did not start; the text is what it wrote."""
 
 
 class EmbeddedKfp:
@@ -50,7 +50,7 @@ class EmbeddedKfp:
         return self._url
 
     def wait_ready(self, timeout: float = READY_SECONDS) -> str:
-        """Waits until it answers; tells its `url`.
+        """Waits until it answers; returns its `url`.
 
         Raises:
             EmbeddedKfpError: it ended instead, or was not ready within `timeout` seconds. It is stopped then.
@@ -65,11 +65,11 @@ class EmbeddedKfp:
         raise EmbeddedKfpError(f"the embedded KFP was not ready within {timeout:g} s. {text}".strip() if late else text)
 
     def wait(self) -> int:
-        """Waits until the process has ended; tells its exit code, -N after signal N."""
+        """Waits until the process has ended; returns its exit code, -N after signal N."""
         return self._child.wait()
 
     def last_words(self) -> str:
-        """Tells what it said last on its standard error; complete once the process has ended."""
+        """What it wrote last on its standard error; complete once the process has ended."""
         return self._said.text()
 
     def stop(self) -> None:
@@ -87,7 +87,7 @@ class EmbeddedKfp:
 
 
 def launch(data: Path, port: int = 0) -> EmbeddedKfp:
-    """Starts an embedded KFP and does not wait: `wait_ready` tells when it answers.
+    """Starts an embedded KFP and does not wait: `wait_ready` does.
 
     Args:
         data: the folder that everything is kept in.
@@ -99,7 +99,7 @@ def launch(data: Path, port: int = 0) -> EmbeddedKfp:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # Ctrl-C in a terminal is for this process, which ends the child when nobody needs it any more.
+        # Ctrl-C in a terminal is for this process, which ends the child when it is not needed any more.
         start_new_session=True,
         # The working folder must not decide which modules the child imports.
         env={**os.environ, "PYTHONSAFEPATH": "1"},

@@ -30,7 +30,7 @@ _KEEP_TASK = """
 
 
 class Progress:
-    """Keeps what it is told. What cannot be written, because the disk is full perhaps, is tried again."""
+    """Keeps what is reported. What cannot be written, because the disk is full perhaps, is tried again."""
 
     def __init__(self, store: Store, folders: RunFolders) -> None:
         self._store = store
@@ -42,7 +42,7 @@ class Progress:
         self._closing.set()
 
     def report(self, run_id: str, report: TaskReport) -> None:
-        """Keeps how a task stands, or the whole run; what is reported of a run that is gone is ignored."""
+        """Keeps how a task stands, or the whole run; what is reported of a deleted run is ignored."""
         if report.name != WHOLE:
             self._durably(lambda: self._keep(run_id, report))
         elif report.state is State.RUNNING:
@@ -51,8 +51,8 @@ class Progress:
             closing, size = self._closing.is_set(), self._folders.size(run_id)
             self._durably(lambda: self.end(run_id, report.state, report.error, size, if_started=closing), for_ever=True)
             with self._store.reading() as documents:
-                gone = documents.text(RUNS, run_id) is None
-            if gone:
+                deleted = documents.text(RUNS, run_id) is None
+            if deleted:
                 self._folders.remove(run_id)
 
     def end(self, run_id: str, state: State, error: str, file_bytes: int = 0, *, if_started: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route
 
 from .errors import context, invalid_input, json_response, not_found
-from .json_text import joined, list_text, read_time, rfc3339, to_json, without_empty
+from .json_text import joined, read_time, rfc3339, to_json, without_empty
 from .kinds import RECURRING_RUNS
 from .listing import parse_listing
 from .requests import flag_field, integer_field, object_field, text_field, with_body
@@ -62,8 +62,7 @@ class RecurringRuns:
         require_listed_experiment(self._store, experiment_id, "recurring runs")
         with self._store.reading() as documents:
             page = documents.page(listing, experiment_id)
-        texts = map(_served, page.texts)
-        return json_response("".join(list_text("recurringRuns", texts, page.total_size, page.next_page_token)))
+        return json_response("".join(page.json("recurringRuns", map(_served, page.texts))))
 
     def _create(self, _request: Request, body: dict[str, object]) -> Response:
         with context("Failed to create a recurring run due to conversion error"):

@@ -51,7 +51,7 @@ class RunFolders:
             self._ending.add(run_id)
 
     def remove(self, run_id: str) -> None:
-        """Removes the folder of a run whose processes are gone, with all that is in it."""
+        """Removes the folder of a run whose processes have ended, with all that is in it."""
         shutil.rmtree(self.path(run_id), ignore_errors=True)
         self.release(run_id)
 
@@ -74,7 +74,7 @@ class RunFolders:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """The sizes of all files below a folder, whatever goes away in the meantime."""
+    """The sizes of all files below a folder, whatever is removed in the meantime."""
     for parent, _, names in os.walk(folder):
         for name in names:
             try:

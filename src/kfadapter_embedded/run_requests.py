@@ -1,4 +1,4 @@
-"""What a request for a run, or for a recurring run, asks for: checked in KFP's order, with KFP's words."""
+"""Requests for runs and recurring runs: checked in KFP's order, with KFP's words."""
 
 from __future__ import annotations
 
@@ -31,11 +31,7 @@ _WANTED = {
 
 
 def shared_fields(body: dict[str, object]) -> dict[str, object]:
-    """What runs and recurring runs have in common, as KFP serves it.
-
-    Raises:
-        KfpError: it is not what it should be.
-    """
+    """What runs and recurring runs have in common, as KFP serves it; raises KfpError if it is not what it should be."""
     config = object_field(body, "runtime_config")
     parameters = object_field(config, "parameters")
     return {
@@ -191,9 +187,9 @@ def _check_type(name: str, kind: object, value: object) -> None:
 
 def _check_literals(name: str, literals: object, value: object) -> None:
     if isinstance(literals, list) and literals and value not in literals:
-        told, allowed = (json.dumps(one, ensure_ascii=False) for one in (value, literals))
+        given, allowed = (json.dumps(one, ensure_ascii=False) for one in (value, literals))
         raise invalid_input(
-            f'input parameter "{name}" value {told} does not match any of the allowed literal values: {allowed}'
+            f'input parameter "{name}" value {given} does not match any of the allowed literal values: {allowed}'
         )
 
 

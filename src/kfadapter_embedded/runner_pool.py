@@ -35,7 +35,7 @@ _SPEC = "pipeline.json"
 _MAX_LINE_BYTES = 8 << 20
 _GRACE_SECONDS = 2.0
 _CUT_OFF = "cut off: the embedded KFP was stopped while it ran"
-_TERMINATED = "terminated: somebody asked for its end"
+_TERMINATED = "terminated on request"
 _OWN_SETTINGS = "KFADAPTER_"
 
 
@@ -77,7 +77,7 @@ class RunnerPool:
             self._fill()
 
     def terminate(self, run_id: str) -> None:
-        """Ends a run, with all processes that it has started; harmless if it is over or unknown. Does not wait."""
+        """Ends a run, with all processes that it has started; harmless if it has finished. Does not wait."""
         with self._lock:
             if self._waiting.pop(run_id, None):
                 self._start(self._report, run_id, TaskReport(WHOLE, State.CANCELED, _TERMINATED))
@@ -166,7 +166,7 @@ class _Run:
         self._active: dict[str, None] = {}
 
     def execute(self) -> tuple[State, str]:
-        """Executes the run; tells its last state, and why if that is FAILED."""
+        """Executes the run; returns its last state, and why if that is FAILED."""
         try:
             state, error = self._follow()
         except (OSError, ValueError) as fault:
@@ -233,15 +233,14 @@ class _Run:
             "spec": str(spec),
             "parameters": dict(self.job.parameters),
             "folder": str(self._folder),
-            "caching": self.job.caching,
         }
-        # A child that has ended already is told from by its silence.
+        # A child that has ended already is known by its silence.
         with contextlib.suppress(BrokenPipeError):
             stream.write(json.dumps(order).encode() + b"\n")
             stream.flush()
 
     def _read(self, stream: IO[bytes]) -> tuple[State, str] | None:
-        """Passes on what the child tells of its tasks; its last word about the run, if there is one."""
+        """Reports what the child writes of its tasks; returns its last line about the run, if there is one."""
         last = None
         for line in _lines(stream):
             if line.run:
@@ -271,7 +270,7 @@ class _Run:
         return code
 
     def _end_tasks(self, state: State, error: str) -> None:
-        """Ends in the reports what nobody has ended: the tasks that were under way."""
+        """Reports the end of the tasks that were still running."""
         for name in reversed(self._active):
             ended = State.FAILED if state is State.SUCCEEDED else state
             self._report(self.job.run_id, TaskReport(name, ended, error))
@@ -289,11 +288,7 @@ class _Line(msgspec.Struct):
 
 
 def _lines(stream: IO[bytes]) -> Iterator[_Line]:
-    """The lines of a child.
-
-    Raises:
-        ValueError: one is none, or longer than is sensible.
-    """
+    """The lines of a child; raises ValueError if one is none, or longer than is sensible."""
     while line := stream.readline(_MAX_LINE_BYTES):
         try:
             # Its numbers may be NaN, which msgspec does not read.

@@ -25,7 +25,7 @@ from .errors import (
 )
 from .execution import OVER, Job, State
 from .experiments import ARCHIVED, AVAILABLE
-from .json_text import joined, list_text, rfc3339, to_json, without_empty
+from .json_text import joined, rfc3339, to_json, without_empty
 from .kinds import EXPERIMENTS, RUNS
 from .listing import parse_listing
 from .requests import text_field, with_body
@@ -121,8 +121,7 @@ class Runs:
         with self._store.reading() as documents:
             page = documents.page(listing, experiment_id)
             details = task_details(documents, page.ids)
-        text = list_text("runs", self._texts(page, details), page.total_size, page.next_page_token)
-        return StreamingResponse(text, media_type="application/json")
+        return StreamingResponse(page.json("runs", self._texts(page, details)), media_type="application/json")
 
     def _texts(self, page: Page, details: dict[str, list[object]]) -> Iterator[str]:
         """The runs of a page, one after the other: many large specs are not held at once."""
@@ -179,7 +178,7 @@ class Runs:
         taken = f"Error 1062 (23000): Duplicate entry '{run_id}' for key 'PRIMARY'"
         unique = hashlib.sha256(run_id.encode()).hexdigest()[:_UNIQUE_LETTERS]
         self._check_room()
-        # The processes of a run of this id that was deleted must be gone before there is another.
+        # The processes of a run of this id that was deleted must have ended before there is another.
         if self.folders.is_ending(run_id):
             raise _not_stored(run, taken)
         try:
@@ -208,11 +207,7 @@ class Runs:
         self._executor.terminate(run_id)
 
     def retry(self, run_id: str) -> None:
-        """Has a failed run executed anew.
-
-        Raises:
-            KfpError: there is none, or it has not failed.
-        """
+        """Has a failed run executed anew; raises KfpError if there is none, or it has not failed."""
         outer, reason = "Failed to retry a run", f"Failed to retry run {run_id} due to error fetching"
         run = self._run(run_id, outer, f"{reason} the run")
         with context(outer):
@@ -225,11 +220,7 @@ class Runs:
         self._submit(run)
 
     def archive(self, run_id: str) -> None:
-        """Archives a run.
-
-        Raises:
-            KfpError: there is none.
-        """
+        """Archives a run; raises KfpError if there is none."""
         self._keep_storage_state(
             run_id, ARCHIVED, "Failed to archive a run", f"Failed to archive run {run_id} as it failed to be retrieved"
         )

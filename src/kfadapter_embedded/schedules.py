@@ -26,11 +26,7 @@ class CronError(Exception):
 
 
 def check_cron(expression: str) -> None:
-    """Reads an expression.
-
-    Raises:
-        CronError: it is none.
-    """
+    """Reads an expression; raises CronError if it is none."""
     if not expression:
         raise CronError("Empty spec string")
     if expression.startswith(_EVERY):

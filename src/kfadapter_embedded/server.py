@@ -121,7 +121,7 @@ class Limits:
 
 
 def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limits: Limits) -> None:
-    """Serves until a signal asks for the end, or the parent is gone.
+    """Serves until a signal ends it, or the parent has ended.
 
     Prints one line to stdout when requests are answered: `ready http://HOST:PORT`.
 

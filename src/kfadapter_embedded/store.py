@@ -15,11 +15,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from .json_text import to_json
+from .json_text import to_json, without_empty
 from .kinds import KINDS, PIPELINES, RUNS, VERSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from .kinds import Kind
@@ -73,6 +73,15 @@ class Page:
     texts: tuple[str, ...]
     total_size: int
     next_page_token: str
+
+    def json(self, name: str, texts: Iterable[str] | None = None) -> Iterator[str]:
+        """The list as KFP serves it, one item at a time; the documents unless other texts stand for them."""
+        separator = f'{{"{name}":['
+        for text in self.texts if texts is None else texts:
+            yield separator + text
+            separator = ","
+        rest = to_json(without_empty(total_size=self.total_size, next_page_token=self.next_page_token))
+        yield f"],{rest[1:]}" if separator == "," else rest
 
 
 class Documents(sqlite3.Connection):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHARED = Path(__file__).parents[1] / "data" / "pipelines"
-TERMINATED = "terminated: somebody asked for its end"
+TERMINATED = "terminated on request"
 SOURCE = Path(__file__).with_name("runner_pipelines.py")
 
 

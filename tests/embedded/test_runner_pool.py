@@ -20,7 +20,7 @@ FAKE = (sys.executable, str(Path(__file__).with_name("fake_runner.py")))
 RUNNING = ("say", {"task": "a", "state": "RUNNING"})
 DONE = ("say", {"run": "SUCCEEDED", "error": ""})
 FOREVER = ("forever", "")
-TERMINATED = "terminated: somebody asked for its end"
+TERMINATED = "terminated on request"
 
 
 @dataclass

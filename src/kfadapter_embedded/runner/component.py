@@ -35,7 +35,7 @@ MAX_INPUT_BYTES = (128 << 10) - 1
 MAX_OUTPUT_BYTES = 16 << 20
 """How large the outputs of a task may be as JSON, artifacts' contents aside."""
 # The last thing that components do before they begin is to install the kfp that they were compiled with. The one of
-# this server is there already, and does. What a user asked for, another kfp among it, is installed.
+# this server is there already, and does. What a user requested, another kfp among it, is installed.
 _INSTALLS_KFP = re.compile(
     r"""(?:PIP_DISABLE_PIP_VERSION_CHECK=1\ )?python3\ -m\ pip\ install(?:\ +--\S+(?:\ +[^\s'-][^\s']*)?)*
     \ +'kfp==[^']+'(?:\ +'--no-deps')?(?:\ +'typing-extensions[^']*')?\ *&&\ +(?="\$0"\ "\$@")""",
@@ -52,7 +52,7 @@ class Place:
 
     Attributes:
         folder: The run's folder.
-        scratch: A folder for what nobody needs afterwards.
+        scratch: A folder for what is not needed afterwards.
         outside: The environment variables of this process.
         mark: What the run's processes are known by.
         at_once: How many tasks run at once.
@@ -183,7 +183,7 @@ class _Attempt:
         return code
 
     def _executor_input(self) -> JsonValue:
-        """What KFP's executor is told: the values, and where outputs go."""
+        """The input of KFP's executor: the values, and where outputs go."""
         declared = self.component.output_definitions
         artifacts: dict[str, JsonValue] = {
             name: {"artifacts": [one.json() for one in several]} for name, several in self.values.artifacts.items()
@@ -242,10 +242,10 @@ class _Attempt:
         planned = self._artifact(name)
         listed = mapping(said).get("artifacts")
         for one in listed if isinstance(listed, list) else [{}]:
-            told = mapping(one)
-            custom = str(told.get("custom_path") or "")
-            uri = str(told.get("uri") or planned.uri)
-            yield replace(planned, uri=uri, metadata=mapping(told.get("metadata")), custom_path=custom)
+            given = mapping(one)
+            custom = str(given.get("custom_path") or "")
+            uri = str(given.get("uri") or planned.uri)
+            yield replace(planned, uri=uri, metadata=mapping(given.get("metadata")), custom_path=custom)
 
 
 def _argument(part: str, executor_input: str) -> str:
@@ -257,14 +257,14 @@ def _argument(part: str, executor_input: str) -> str:
 
 
 def _followed(process: subprocess.Popen[bytes], log: TaskLog, end_rest: Callable[[], None]) -> int:
-    """Writes what a process says into the log until it has ended, and ends what it leaves behind."""
+    """Writes a process's output into the log until it has ended, and ends what it leaves behind."""
     if process.stdout is None:
         raise TypeError("the process was started without this pipe")
     follower = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
     follower.start()
     code = process.wait()
     end_rest()
-    # Whoever got away holds the pipe open; nobody waits for him.
+    # A process that escaped holds the pipe open; it is not waited for.
     follower.join(_DRAIN_SECONDS)
     return code
 

@@ -1,6 +1,6 @@
 """Walks through a pipeline: which task runs when, with which values.
 
-As KFP does it: a task starts as soon as those that it depends on are over, so independent tasks run side by side. What
+As in KFP, a task starts as soon as those that it depends on have finished, so independent tasks run side by side. What
 a task is in the end, a command or an import, is the business of a `Leaf`.
 """
 
@@ -59,7 +59,7 @@ class Outcome:
         return self.state in {State.FAILED, State.CANCELED} or self.cut_off
 
     def told(self) -> str:
-        """Tells the failure to somebody who looks at the whole run."""
+        """The failure as an error of the whole run."""
         return f"task {self.culprit} failed: {self.error}" if self.culprit else self.error
 
 
@@ -82,7 +82,7 @@ def run_pipeline(
         pipeline: The pipeline.
         parameters: The values that the run was given.
         leaf: Executes the tasks.
-        report: Is told of every task that begins or ends, from any thread.
+        report: Called with every task that begins or ends, from any thread.
         stopped: Once it is set, no further task is started.
         names: What placeholders such as `{{$.pipeline_job_name}}` stand for.
     """
@@ -265,7 +265,7 @@ def _missing(source: Output, done: Mapping[str, Outcome]) -> Exception:
 
 
 def _final_status(name: str, outcome: Outcome) -> JsonValue:
-    """What an exit handler is told, in the form that KFP's executor takes."""
+    """What an exit handler gets, in the form that KFP's executor takes."""
     failed: dict[str, JsonValue] = {"code": 1, "message": outcome.told()} if outcome.state is State.FAILED else {}
     return {
         "state": outcome.state.value,
@@ -276,11 +276,7 @@ def _final_status(name: str, outcome: Outcome) -> JsonValue:
 
 
 def _items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]:
-    """What a loop goes over.
-
-    Raises:
-        ValueFaultError: it is no list.
-    """
+    """What a loop goes over; raises ValueFaultError if it is no list."""
     if "inputArtifact" in loop.items:
         return list(inputs.artifacts.get(loop.items["inputArtifact"], ()))
     items: JsonValue = loop.items.get("raw") or inputs.parameters.get(loop.items.get("inputParameter", ""))

@@ -45,7 +45,7 @@ _PIP_NAMES = ("pip", "pip3", f"pip{_VERSION}")
 _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 
 VARIABLE = "KFADAPTER_FAMILY"
-"""The variable that tells which run and which task a process belongs to, for example `4f6c/7`."""
+"""The variable that holds which run and which task a process belongs to, for example `4f6c/7`."""
 _PROC = Path("/proc")
 _ROUNDS = 20
 

@@ -27,7 +27,7 @@ _SHELL_SIGNAL = 128
 
 
 class TaskLog:
-    """A log that keeps the beginning and the end, and says how much is missing in between."""
+    """A log that keeps the beginning and the end, and notes how much is missing in between."""
 
     def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def why(code: int, output: str, image: str) -> str:
 
 
 def _ending(code: int) -> str:
-    # A shell tells the signal that its child died of so.
+    # A shell reports so which signal its child died of.
     number = -code if code < 0 else code - _SHELL_SIGNAL
     try:
         return f"signal {number}, {signal.Signals(number).name}"

@@ -1,10 +1,10 @@
 """Executes one run, in a process of its own.
 
-It reads one line of JSON from its standard input: `run_id`, `spec` (the path of a file), `parameters`, `folder` and
-`caching`, which makes no difference yet: nothing is ever taken from an earlier run. Its standard output is lines of
-JSON: `{"task": NAME, "state": ..., "error": ..., "parameters": {...}, "artifacts": [...]}` whenever a task begins or
-ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ...}`. SIGTERM ends it early, without a last line. When its
-standard input is closed, its parent is gone, and it ends itself and all that it started.
+It reads one line of JSON from its standard input: `run_id`, `spec` (the path of a file), `parameters` and `folder`.
+Nothing is ever taken from an earlier run. Its standard output is lines of JSON: `{"task": NAME, "state": ...,
+"error": ..., "parameters": {...}, "artifacts": [...]}` whenever a task begins or ends, and at last `{"run":
+"SUCCEEDED" | "FAILED", "error": ...}`. SIGTERM ends it early, without a last line. When its standard input is closed,
+its parent has ended, and it ends itself and all that it started.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import signal
 import sys
 import threading
 import uuid
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from kfadapter_embedded.execution import State
 
@@ -27,69 +28,47 @@ from .component import ComponentRunner, Place
 from .dag import Outcome, run_pipeline
 from .environment import VARIABLE, end_family
 from .refusals import refusal
-from .spec import SpecError, mapping, read_pipeline
+from .spec import SpecError, read_pipeline
 from .values import load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from kfadapter_embedded.execution import TaskReport
-    from kfadapter_embedded.json_text import JsonValue
 
     from .spec import Pipeline
 
 SCRATCH = "scratch"
-"""The folder of a run that nobody needs once it is over."""
+"""The folder of a run that is not needed once it has finished."""
 _RESULTS = ("logs", "outputs", "workspace")
 MAX_REPORTED_CHARACTERS = 64 << 10
 """A longer output parameter is not reported; the tasks after it get it whole."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be run."""
+class Order(msgspec.Struct):
+    """What is to be run: the line that a runner reads."""
 
     run_id: str
-    spec: Path
-    parameters: Mapping[str, JsonValue]
-    folder: Path
-
-    @classmethod
-    def read(cls, line: bytes) -> Order:
-        """Reads the line that a runner is given."""
-        said = mapping(load_json(line))
-        return cls(str(said["run_id"]), Path(str(said["spec"])), mapping(said["parameters"]), Path(str(said["folder"])))
+    spec: str
+    parameters: dict[str, Any]
+    folder: str
 
 
 class Channel:
-    """The line to the parent: whole lines, from any thread."""
+    """The line to the parent: whole lines, from any thread. What is printed goes to the standard error from now on."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self) -> None:
+        self._descriptor = os.dup(1)
+        os.dup2(2, 1)
         self._lock = threading.Lock()
 
-    @classmethod
-    def instead_of_stdout(cls) -> Channel:
-        """Takes over the standard output; what is printed goes to the standard error from now on."""
-        descriptor = os.dup(1)
-        os.dup2(2, 1)
-        return cls(descriptor)
-
     def task(self, report: TaskReport) -> None:
-        """Tells how a task stands."""
-        artifacts = [
-            {"name": one.name, "type": one.type, "path": one.path, "metadata": dict(one.metadata)}
-            for one in report.artifacts
-        ]
+        """Reports how a task stands."""
         parameters = {name: _reportable(value) for name, value in report.parameters.items()}
+        artifacts = [{**vars(one), "metadata": dict(one.metadata)} for one in report.artifacts]
         line = {"task": report.name, "state": report.state.value, "error": report.error}
-        self._send({**line, "parameters": parameters, "artifacts": artifacts})
+        self.send({**line, "parameters": parameters, "artifacts": artifacts})
 
-    def run(self, outcome: Outcome) -> None:
-        """Tells how the run has ended."""
-        self._send({"run": outcome.state.value, "error": outcome.told()})
-
-    def _send(self, message: object) -> None:
+    def send(self, message: object) -> None:
+        """Writes a line of JSON."""
         line = json.dumps(message).encode() + b"\n"
         with self._lock:
             while line:
@@ -102,66 +81,54 @@ def _reportable(value: object) -> object:
 
 
 def main() -> int:
-    """Executes the run that it is told of; returns the exit code."""
-    channel = Channel.instead_of_stdout()
-    order = Order.read(sys.stdin.buffer.readline())
+    """Executes the run that its standard input orders; returns the exit code."""
+    channel = Channel()
+    order = msgspec.convert(load_json(sys.stdin.buffer.readline()), Order)
+    folder = Path(order.folder)
     mark = os.environ.get(VARIABLE, f"{uuid.uuid4()}/").rstrip("/")
-    threading.Thread(target=_end_with_parent, args=(order.folder, mark), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(folder, mark), daemon=True).start()
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
-    outcome = execute(order, channel, stopped, mark)
+    outcome = _execute(order, channel, stopped, mark)
     if outcome.state is not State.CANCELED:
-        channel.run(outcome)
+        channel.send({"run": outcome.state.value, "error": outcome.told()})
     return 0
 
 
-def execute(order: Order, channel: Channel, stopped: threading.Event, mark: str) -> Outcome:
-    """Executes a run.
-
-    Args:
-        order: What is to be run.
-        channel: Is told of the tasks.
-        stopped: Is set when nothing more is to be started.
-        mark: What the run's processes are known by.
-    """
+def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str) -> Outcome:
+    """Executes a run, whose processes are known by the mark, until nothing more is to be started."""
     try:
-        pipeline = read_pipeline(_document(order.spec))
+        document = load_json(Path(order.spec).read_bytes())
+    except (ValueError, RecursionError) as error:
+        return Outcome(State.FAILED, f"the pipeline's spec cannot be read: {error}")
+    try:
+        pipeline = read_pipeline(document)
         if reason := refusal(pipeline):
             return Outcome(State.FAILED, reason)
-        return _run(order, pipeline, channel, stopped, mark)
+        folder = Path(order.folder)
+        # A run that is tried again begins anew.
+        for name in (*_RESULTS, SCRATCH):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        names = _names(order.run_id, folder, pipeline)
+        place = Place(folder, folder / SCRATCH, os.environ, mark, max(2, os.cpu_count() or 2))
+        leaf = ComponentRunner(place, report=channel.task, stopped=stopped, names=names)
+        return run_pipeline(pipeline, order.parameters, leaf, report=channel.task, stopped=stopped, names=names)
     except SpecError as error:
         return Outcome(State.FAILED, str(error))
     except OSError as error:
         return Outcome(State.FAILED, f"this server could not run it: {error}")
 
 
-def _document(path: Path) -> JsonValue:
-    try:
-        return load_json(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise SpecError(f"the pipeline's spec cannot be read: {error}") from None
-
-
-def _run(order: Order, pipeline: Pipeline, channel: Channel, stopped: threading.Event, mark: str) -> Outcome:
-    # A run that is tried again begins anew.
-    for name in (*_RESULTS, SCRATCH):
-        shutil.rmtree(order.folder / name, ignore_errors=True)
-    names = _names(order, pipeline)
-    place = Place(order.folder, order.folder / SCRATCH, os.environ, mark, max(2, os.cpu_count() or 2))
-    leaf = ComponentRunner(place, report=channel.task, stopped=stopped, names=names)
-    return run_pipeline(pipeline, order.parameters, leaf, report=channel.task, stopped=stopped, names=names)
-
-
-def _names(order: Order, pipeline: Pipeline) -> dict[str, str]:
+def _names(run_id: str, folder: Path, pipeline: Pipeline) -> dict[str, str]:
     """What KFP's placeholders for the run stand for."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    workspace = order.folder / "workspace"
+    workspace = folder / "workspace"
     workspace.mkdir(exist_ok=True)
     return {
         "pipeline_job_name": pipeline.pipeline_info.get("name", ""),
         "pipeline_job_resource_name": pipeline.pipeline_info.get("name", ""),
-        "pipeline_job_uuid": order.run_id,
-        "pipeline_root": str(order.folder / "outputs"),
+        "pipeline_job_uuid": run_id,
+        "pipeline_root": str(folder / "outputs"),
         "pipeline_job_create_time_utc": now,
         "pipeline_job_schedule_time_utc": now,
         "workspace_path": str(workspace),

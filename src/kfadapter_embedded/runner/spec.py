@@ -224,11 +224,7 @@ class Pipeline(_Message):
     kubernetes: dict[str, Any] = {}
 
     def component(self, task: Task) -> Component:
-        """Finds what a task runs.
-
-        Raises:
-            SpecError: there is none of its name.
-        """
+        """Finds what a task runs; raises SpecError if there is none of its name."""
         name = task.component_ref.get("name", "")
         if name not in self.components:
             raise SpecError(f"the pipeline names a component {name!r} that it does not have")
