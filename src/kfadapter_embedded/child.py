@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import IO
@@ -26,7 +27,8 @@ class Tail:
         return self._kept.decode(errors="replace").strip()
 
     def _read(self) -> None:
-        with self._stream as stream:
+        # The stream may be closed meanwhile, when the child has ended.
+        with contextlib.suppress(OSError, ValueError), self._stream as stream:
             while piece := os.read(stream.fileno(), TAIL_BYTES):
                 self._kept = (self._kept + piece)[-TAIL_BYTES:]
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Parameters: TypeAlias = Mapping[str, object]
 """Values of parameters, as JSON holds them."""
+SCRATCH: Final = "scratch"
+"""The part of a run's folder that is not needed once it has finished."""
 _MAX_FILE_NAME = 200
 
 

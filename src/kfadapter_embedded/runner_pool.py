@@ -13,19 +13,16 @@ import sys
 import threading
 import uuid
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 from .child import Tail, piped
-from .execution import WHOLE, Artifact, State, TaskReport
+from .execution import SCRATCH, WHOLE, Artifact, State, TaskReport
 from .runner.environment import VARIABLE, end_family
-from .runner.run import SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from .execution import Job
 
@@ -82,7 +79,7 @@ class RunnerPool:
             if self._waiting.pop(run_id, None):
                 self._start(self._report, run_id, TaskReport(WHOLE, State.CANCELED, _TERMINATED))
             if run := self._running.get(run_id):
-                self._start(run.end, State.CANCELED, _TERMINATED)
+                self._start(run.end, TaskReport(WHOLE, State.CANCELED, _TERMINATED))
 
     def close(self) -> None:
         """Ends all runs, which are reported as FAILED, and waits until they have ended.
@@ -93,7 +90,7 @@ class RunnerPool:
             self._closed = True
             self._waiting.clear()
             for run in self._running.values():
-                self._start(run.end, State.FAILED, _CUT_OFF)
+                self._start(run.end, TaskReport(WHOLE, State.FAILED, _CUT_OFF))
         while threads := self._current_threads():
             for thread in threads:
                 thread.join()
@@ -124,15 +121,15 @@ class RunnerPool:
         run_id = run.job.run_id
         self._report(run_id, TaskReport(WHOLE, State.RUNNING))
         try:
-            state, error = run.execute()
+            end = run.execute()
         except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the run must not go on for ever
             _log.exception("a run could not be executed")
-            state, error = State.FAILED, "this server could not run it; its own log says why"
-        # Whoever hears of the end may submit the run again at once.
+            end = TaskReport(WHOLE, State.FAILED, "this server could not run it; its own log says why")
+        # Once the end is reported, the run may be submitted again at once.
         with self._lock:
             del self._running[run_id]
             self._fill()
-        self._report(run_id, TaskReport(WHOLE, state, error))
+        self._report(run_id, end)
 
     def _report(self, run_id: str, report: TaskReport) -> None:
         """Reports. A failure of it must not end the run, nor occupy its slot for ever."""
@@ -140,14 +137,6 @@ class RunnerPool:
             self._tell(run_id, report)
         except Exception:  # noqa: BLE001  # whatever it is, it is logged
             _log.exception("a run's progress could not be kept")
-
-
-@dataclass
-class _End:
-    """How a run ends when it does not end by itself."""
-
-    state: State
-    error: str
 
 
 class _Run:
@@ -162,28 +151,31 @@ class _Run:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
-        self._end: _End | None = None
+        self._end: TaskReport | None = None
         self._active: dict[str, None] = {}
 
-    def execute(self) -> tuple[State, str]:
-        """Executes the run; returns its last state, and why if that is FAILED."""
+    def execute(self) -> TaskReport:
+        """Executes the run; returns how it ended."""
         try:
-            state, error = self._follow()
+            end = self._follow()
         except (OSError, ValueError) as fault:
-            state, error = State.FAILED, f"this server could not run it: {fault}"
+            end = TaskReport(WHOLE, State.FAILED, f"this server could not run it: {fault}")
         finally:
             self._over.set()
             end_family(f"{self._mark}/")
             shutil.rmtree(self._folder / SCRATCH, ignore_errors=True)
-        if self._end and state is not State.SUCCEEDED:
-            state, error = self._end.state, self._end.error
-        self._end_tasks(state, error)
-        return state, error
+        if self._end and end.state is not State.SUCCEEDED:
+            end = self._end
+        # Tasks that were still running have ended with it.
+        state = State.FAILED if end.state is State.SUCCEEDED else end.state
+        for name in reversed(self._active):
+            self._report(self.job.run_id, TaskReport(name, state, end.error))
+        return end
 
-    def end(self, state: State, error: str) -> None:
-        """Ends the run, which is then in this state; waits until it has ended."""
+    def end(self, end: TaskReport) -> None:
+        """Ends the run, which then has ended so; waits until it has."""
         with self._lock:
-            self._end = self._end or _End(state, error)
+            self._end = self._end or end
         for number in (signal.SIGTERM, signal.SIGKILL):
             self._signal(number)
             if self._over.wait(_GRACE_SECONDS):
@@ -197,23 +189,28 @@ class _Run:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._child.pid, number)
 
-    def _follow(self) -> tuple[State, str]:
+    def _follow(self) -> TaskReport:
         spec = self._folder / _SPEC
         spec.write_bytes(self.job.spec)
         with self._lock:
             if self._end:
-                return self._end.state, self._end.error
+                return self._end
             child = self._child = self._started()
         said = Tail(piped(child.stderr))
+        order = {"run_id": self.job.run_id, "spec": str(spec), "folder": str(self._folder)}
         with child:
             try:
-                self._order(piped(child.stdin), spec)
-                last = self._read(piped(child.stdout))
+                line = json.dumps({**order, "parameters": dict(self.job.parameters)}).encode()
+                # A child that has ended already is known by its silence.
+                with contextlib.suppress(BrokenPipeError):
+                    piped(child.stdin).write(line + b"\n")
+                    piped(child.stdin).flush()
+                end = self._read(piped(child.stdout))
             except BaseException:
                 self._signal(signal.SIGKILL)
                 raise
             code = self._reaped(child)
-        return last or (State.FAILED, _without_last_word(code, said.text()))
+        return end or TaskReport(WHOLE, State.FAILED, _without_last_word(code, said.text()))
 
     def _started(self) -> subprocess.Popen[bytes]:
         settings = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)}
@@ -227,53 +224,32 @@ class _Run:
             env={**settings, "PYTHONSAFEPATH": "1", VARIABLE: f"{self._mark}/"},
         )
 
-    def _order(self, stream: IO[bytes], spec: Path) -> None:
-        order = {
-            "run_id": self.job.run_id,
-            "spec": str(spec),
-            "parameters": dict(self.job.parameters),
-            "folder": str(self._folder),
-        }
-        # A child that has ended already is known by its silence.
-        with contextlib.suppress(BrokenPipeError):
-            stream.write(json.dumps(order).encode() + b"\n")
-            stream.flush()
-
-    def _read(self, stream: IO[bytes]) -> tuple[State, str] | None:
-        """Reports what the child writes of its tasks; returns its last line about the run, if there is one."""
-        last = None
+    def _read(self, stream: IO[bytes]) -> TaskReport | None:
+        """Reports what the child writes of its tasks; returns how the run ended, if it writes that."""
+        end = None
         for line in _lines(stream):
             if line.run:
-                last = line.run, line.error
+                end = TaskReport(WHOLE, line.run, line.error)
+                continue
+            if self._end and line.state is not State.SUCCEEDED:
+                # What a run does while it is being ended is the ending's doing: `execute` has the right words for it.
+                continue
+            if line.state is State.RUNNING:
+                self._active[line.task] = None
             else:
-                self._task(TaskReport(line.task, line.state, line.error, line.parameters, line.artifacts))
-        return last
-
-    def _task(self, report: TaskReport) -> None:
-        if self._end and report.state is not State.SUCCEEDED:
-            # What a run does while it is being ended is the ending's doing: `_end_tasks` has the right words for it.
-            return
-        if report.state is State.RUNNING:
-            self._active[report.name] = None
-        else:
-            self._active.pop(report.name, None)
-        self._report(self.job.run_id, report)
+                self._active.pop(line.task, None)
+            report = TaskReport(line.task, line.state, line.error, line.parameters, line.artifacts)
+            self._report(self.job.run_id, report)
+        return end
 
     def _reaped(self, child: subprocess.Popen[bytes]) -> int:
         """Waits for the end of a child that has closed its standard output."""
         piped(child.stdin).close()
         try:
-            code = child.wait(_GRACE_SECONDS)
+            return child.wait(_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
-            code = child.wait()
-        return code
-
-    def _end_tasks(self, state: State, error: str) -> None:
-        """Reports the end of the tasks that were still running."""
-        for name in reversed(self._active):
-            ended = State.FAILED if state is State.SUCCEEDED else state
-            self._report(self.job.run_id, TaskReport(name, ended, error))
+            return child.wait()
 
 
 class _Line(msgspec.Struct):

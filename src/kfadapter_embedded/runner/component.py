@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from kfadapter_embedded.execution import State, TaskReport, log_path
+from kfadapter_embedded.execution import SCRATCH, State, TaskReport, log_path
 
 from .dag import Outcome
 from .environment import VARIABLE, end_family, make_overlay
@@ -46,46 +46,29 @@ _PIECE = 1 << 16
 _DRAIN_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the tasks of a run are executed.
-
-    Attributes:
-        folder: The run's folder.
-        scratch: A folder for what is not needed afterwards.
-        outside: The environment variables of this process.
-        mark: What the run's processes are known by.
-        at_once: How many tasks run at once.
-    """
-
-    folder: Path
-    scratch: Path
-    outside: Mapping[str, str]
-    mark: str
-    at_once: int
-
-
 class ComponentRunner:
-    """Executes tasks; a `Leaf`."""
+    """Executes tasks in a run's folder; a `Leaf`. Its processes are known by the mark."""
 
     def __init__(
         self,
-        place: Place,
+        folder: Path,
+        mark: str,
         *,
         report: Callable[[TaskReport], None],
         stopped: threading.Event,
         names: Mapping[str, str],
     ) -> None:
-        self._place = place
+        self.folder = folder
+        self.mark = mark
+        self.stopped = stopped
         self._report = report
-        self._stopped = stopped
         self._names = names
-        self._room = threading.Semaphore(place.at_once)
+        self._room = threading.Semaphore(max(2, os.cpu_count() or 2))
         self._numbers = count(1)
 
     def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
         """Executes a task, again and again as its retry policy says."""
-        with TaskLog(log_path(self._place.folder, name)) as log:
+        with TaskLog(log_path(self.folder, name)) as log:
             if importer := component.executor.importer:
                 self._report(TaskReport(name, State.RUNNING))
                 return _imported(importer, component, values, self._names, log)
@@ -95,40 +78,35 @@ class ComponentRunner:
                 if outcome.state is not State.FAILED:
                     return outcome
                 log.note(f"attempt {failures + 1} of {retry.max_retry_count + 1} failed: {outcome.error}")
-                if self._stopped.wait(retry.pause(failures + 1)):
+                if self.stopped.wait(retry.pause(failures + 1)):
                     return Outcome(State.CANCELED)
             return self._attempt(name, retry.max_retry_count, component, values, log)
 
     def _attempt(self, name: str, failures: int, component: Component, values: Values, log: TaskLog) -> Outcome:
         """Executes a task once, as soon as there is room."""
         with self._room:
-            if self._stopped.is_set():
+            if self.stopped.is_set():
                 return Outcome(State.CANCELED)
             if not failures:
                 self._report(TaskReport(name, State.RUNNING))
-            attempt = _Attempt(self._place, next(self._numbers), name, component, values, self._stopped)
-            return self._unless_stopped(attempt.outcome(log))
-
-    def _unless_stopped(self, outcome: Outcome) -> Outcome:
-        failed = outcome.state is State.FAILED
-        return Outcome(State.CANCELED) if failed and self._stopped.is_set() else outcome
+            outcome = _Attempt(self, next(self._numbers), name, component, values).outcome(log)
+            return Outcome(State.CANCELED) if outcome.state is State.FAILED and self.stopped.is_set() else outcome
 
 
 @dataclass(frozen=True)
 class _Attempt:
     """One execution of a container's command."""
 
-    place: Place
+    runner: ComponentRunner
     number: int
     name: str
     component: Component
     values: Values
-    stopped: threading.Event
 
     @property
     def outputs(self) -> Path:
         """Where its outputs go: no other attempt writes there."""
-        return self.place.folder / "outputs" / f"{self.number:04}-{_file_name(self.name)}"
+        return self.runner.folder / "outputs" / f"{self.number:04}-{_file_name(self.name)}"
 
     @property
     def container(self) -> Container:
@@ -157,13 +135,14 @@ class _Attempt:
 
     def _execute(self, command: list[str], log: TaskLog) -> int:
         """Runs the command to its end and all that it has started; its exit code."""
-        mark = f"{self.place.mark}/{self.number}/"
-        folder, work = self.place.scratch / f"{self.number}", self.place.scratch / f"{self.number}" / "work"
+        mark = f"{self.runner.mark}/{self.number}/"
+        folder = self.runner.folder / SCRATCH / f"{self.number}"
+        work = folder / "work"
         work.mkdir(parents=True)
         self.outputs.mkdir(parents=True)
         given = {one.get("name", ""): one.get("value", "") for one in self.container.env}
         own = {**given, "TMPDIR": str(work), VARIABLE: mark}
-        variables = {**make_overlay(folder / "environment").variables(self.place.outside), **own}
+        variables = {**make_overlay(folder / "environment").variables(os.environ), **own}
         try:
             process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
                 command,
@@ -175,7 +154,7 @@ class _Attempt:
             )
         except ValueError as error:
             raise ValueFaultError(f"its command cannot be started: {error}") from None
-        if self.stopped.is_set():
+        if self.runner.stopped.is_set():
             # The signal that stops a run went to those who were there, and this one may have come later.
             process.terminate()
         code = _followed(process, log, lambda: end_family(mark))

@@ -96,20 +96,13 @@ def run_pipeline(
     return walk.dag(pipeline.root.dag, values, "")
 
 
+@dataclass(frozen=True)
 class _Walk:
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        leaf: Leaf,
-        report: Callable[[TaskReport], None],
-        stopped: threading.Event,
-        names: Mapping[str, str],
-    ) -> None:
-        self._pipeline = pipeline
-        self._leaf = leaf
-        self._report = report
-        self._stopped = stopped
-        self._names = names
+    pipeline: Pipeline
+    leaf: Leaf
+    report: Callable[[TaskReport], None]
+    stopped: threading.Event
+    names: Mapping[str, str]
 
     def dag(self, dag: Dag, values: Values, path: str) -> Outcome:
         """Runs the tasks of a DAG; `path` is what their names begin with."""
@@ -130,7 +123,7 @@ class _Walk:
     def _task(self, key: str, task: Task, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
         """Runs one task, or finds why not; whatever goes wrong is its outcome."""
         name = f"{path}{key}"
-        if self._stopped.is_set():
+        if self.stopped.is_set():
             return Outcome(State.CANCELED)
         if not task.always and any(done[one].blocks for one in task.depends_on):
             return self._ended(name, Outcome(State.SKIPPED, cut_off=True))
@@ -153,27 +146,27 @@ class _Walk:
     def _ended(self, name: str, outcome: Outcome) -> Outcome:
         if outcome.state is not State.CANCELED:
             error = outcome.error if outcome.culprit in {"", name} else outcome.told()
-            self._report(TaskReport(name, outcome.state, error))
+            self.report(TaskReport(name, outcome.state, error))
         return outcome
 
     def _once(self, task: Task, inputs: Values, name: str) -> Outcome:
         """Runs a task's component once."""
-        component = self._pipeline.component(task)
+        component = self.pipeline.component(task)
         values = self.with_defaults(component, inputs)
         if component.dag:
-            self._report(TaskReport(name, State.RUNNING))
+            self.report(TaskReport(name, State.RUNNING))
             return self._ended(name, self.dag(component.dag, values, f"{name}/"))
-        outcome = self._leaf(name, task, component, values)
+        outcome = self.leaf(name, task, component, values)
         if outcome.state is State.SUCCEEDED:
-            self._report(_success(name, outcome.values))
+            self.report(_success(name, outcome.values))
             return outcome
         return self._ended(name, replace(outcome, culprit=name))
 
     def _loop(self, task: Task, loop: Loop, inputs: Values, name: str) -> Outcome:
         """Runs a task once for every item."""
         iterations = [_with_item(loop, item, inputs) for item in _items(loop, inputs)]
-        component = self._pipeline.component(task)
-        self._report(TaskReport(name, State.RUNNING))
+        component = self.pipeline.component(task)
+        self.report(TaskReport(name, State.RUNNING))
 
         def run(index: int) -> Outcome:
             return self._iteration(task, component, iterations[index], f"{name}[{index}]")
@@ -184,7 +177,7 @@ class _Walk:
         return self._ended(name, _loop_outcome(outcomes, component))
 
     def _iteration(self, task: Task, component: Component, values: Values, name: str) -> Outcome:
-        if self._stopped.is_set():
+        if self.stopped.is_set():
             return Outcome(State.CANCELED)
         if component.dag:
             try:
@@ -215,7 +208,7 @@ class _Walk:
         parameters: dict[str, JsonValue] = {
             name: value for name, source in sources.items() if (value := _value(source, values, done)) is not None
         }
-        names = {**self._names, "pipeline_task_name": key, "pipeline_task_uuid": str(uuid.uuid4())}
+        names = {**self.names, "pipeline_task_name": key, "pipeline_task_uuid": str(uuid.uuid4())}
         constants = (name for name, source in sources.items() if source.runtime_value is not None)
         # What placeholders stand for are the inputs as they came.
         parameters |= {name: filled(parameters.get(name), dict(parameters), names) for name in constants}

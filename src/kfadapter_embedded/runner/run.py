@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kfadapter_embedded.execution import State
+from kfadapter_embedded.execution import SCRATCH, State
 
-from .component import ComponentRunner, Place
+from .component import ComponentRunner
 from .dag import Outcome, run_pipeline
 from .environment import VARIABLE, end_family
 from .refusals import refusal
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from .spec import Pipeline
 
-SCRATCH = "scratch"
-"""The folder of a run that is not needed once it has finished."""
 _RESULTS = ("logs", "outputs", "workspace")
 MAX_REPORTED_CHARACTERS = 64 << 10
 """A longer output parameter is not reported; the tasks after it get it whole."""
@@ -110,8 +108,7 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
         for name in (*_RESULTS, SCRATCH):
             shutil.rmtree(folder / name, ignore_errors=True)
         names = _names(order.run_id, folder, pipeline)
-        place = Place(folder, folder / SCRATCH, os.environ, mark, max(2, os.cpu_count() or 2))
-        leaf = ComponentRunner(place, report=channel.task, stopped=stopped, names=names)
+        leaf = ComponentRunner(folder, mark, report=channel.task, stopped=stopped, names=names)
         return run_pipeline(pipeline, order.parameters, leaf, report=channel.task, stopped=stopped, names=names)
     except SpecError as error:
         return Outcome(State.FAILED, str(error))
