@@ -1,5 +1,6 @@
 """`kfadapter dev`: an embedded KFP, an adapter in front of it, and a banner that says how to use both."""
 
+import contextlib
 import errno
 import functools
 import os
@@ -22,7 +23,7 @@ from kfadapter_grpc.cli.invocation import Step, again, do
 from kfadapter_grpc.cli.streams import native_path, state_folder
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
 HOST = "127.0.0.1"
 """Where both listen: this machine only."""
@@ -65,50 +66,38 @@ def dev(
             grace_seconds=GRACE_SECONDS,
         )
         settings = settings.model_copy(update=dict.fromkeys(ASKING))
-        with KfpWatch(kfp, folder) as watch:
+        with _watched(kfp, folder) as watch:
             serve.serve_until_stopped(settings, functools.partial(_ready, kfp_url=url, folder=folder, watch=watch))
-        watch.check()
 
 
-class KfpWatch:
-    """Ends the adapter when the embedded KFP behind it has ended, until the end of its `with` block."""
+@contextlib.contextmanager
+def _watched(kfp: EmbeddedKfp, folder: Path) -> "Iterator[Callable[[], None]]":
+    """Ends the adapter when the embedded KFP behind it has ended before the block.
 
-    def __init__(self, kfp: EmbeddedKfp, folder: Path) -> None:
-        self._kfp = kfp
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._code: int | None = None
-        self._over = False
+    Yields what begins to watch, once the adapter can take a SIGTERM; raises CommandError if the embedded KFP has ended.
+    """
+    lock, codes, wanted = threading.Lock(), [], threading.Event()
 
-    def start(self) -> None:
-        """Begins to watch; the adapter must be able to take a SIGTERM."""
-        threading.Thread(target=self._watch, name="kfp-watch", daemon=True).start()
-
-    def __enter__(self) -> "KfpWatch":  # noqa: PYI034  # typing.Self is newer than Python 3.10
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: "TracebackType | None"
-    ) -> None:
-        with self._lock:
-            self._over = True
-
-    def check(self) -> None:
-        """Sees whether the embedded KFP outlived the watch; raises CommandError if it did not."""
-        if self._code is not None:
-            how = f"signal {-self._code}" if self._code < 0 else f"exit code {self._code}"
-            raise CommandError(
-                f"the embedded Kubeflow Pipelines ended unexpectedly ({how})",
-                why=_last_lines(self._kfp.last_words()),
-                next_step=again(words=f"what was stored is kept in {self._folder}"),
-            )
-
-    def _watch(self) -> None:
-        code = self._kfp.wait()
-        with self._lock:
-            if not self._over:
-                self._code = code
+    def watch() -> None:
+        code = kfp.wait()
+        with lock:
+            if wanted.is_set():
+                codes.append(code)
                 os.kill(os.getpid(), signal.SIGTERM)
+
+    wanted.set()
+    try:
+        yield threading.Thread(target=watch, name="kfp-watch", daemon=True).start
+    finally:
+        with lock:
+            wanted.clear()
+    for code in codes:
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise CommandError(
+            f"the embedded Kubeflow Pipelines ended unexpectedly ({how})",
+            why=_last_lines(kfp.last_words()),
+            next_step=again(words=f"what was stored is kept in {folder}"),
+        )
 
 
 def check_folder(folder: Path) -> None:
@@ -205,7 +194,7 @@ def _way_out(cause: str) -> Step:
     return again(words="once that is seen to, or with another folder for --data")
 
 
-def _ready(address: str, *, kfp_url: str, folder: Path, watch: KfpWatch) -> None:
+def _ready(address: str, *, kfp_url: str, folder: Path, watch: "Callable[[], None]") -> None:
     sys.stdout.write(banner(address, kfp_url, folder))
     sys.stdout.flush()
-    watch.start()
+    watch()
