@@ -44,15 +44,10 @@ class NoSuchFunctionError(FileFaultError):
 
 
 def compile_file(path: Path, folder: Path, function: str) -> list[dict[str, str]]:
-    """Compiles one pipeline of a file, or all of them.
-
-    Args:
-        path: The file.
-        folder: Where the compiled pipelines are put.
-        function: The pipeline's function, or the component's; empty for all pipelines.
+    """Compiles the pipeline or component of one function of a file, or if that is empty all pipelines.
 
     Returns:
-        For each pipeline the name of its function, its own name, and the name of the file in `folder`.
+        For each pipeline the name of its function, its own name, and the name of its file in `folder`.
 
     Raises:
         FileFaultError: There is nothing to compile.

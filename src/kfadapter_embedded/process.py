@@ -36,18 +36,14 @@ class EmbeddedKfp:
 
     Attributes:
         pid: its process.
+        url: where it answers, for example `http://127.0.0.1:8888`; empty until `wait_ready` has returned.
     """
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
         self.pid = child.pid
+        self.url = ""
         self._child = child
-        self._url = ""
         self._said = Tail(piped(child.stderr))
-
-    @property
-    def url(self) -> str:
-        """Where it answers, for example `http://127.0.0.1:8888`; empty until `wait_ready` has returned."""
-        return self._url
 
     def wait_ready(self, timeout: float = READY_SECONDS) -> str:
         """Waits until it answers; returns its `url`.
@@ -57,8 +53,8 @@ class EmbeddedKfp:
         """
         line = _first_line(self._child, timeout)
         if line.startswith(_READY):
-            self._url = line.removeprefix(_READY).decode().strip()
-            return self._url
+            self.url = line.removeprefix(_READY).decode().strip()
+            return self.url
         late = self._child.poll() is None and not line
         self.stop()
         text = self.last_words()
@@ -74,7 +70,15 @@ class EmbeddedKfp:
 
     def stop(self) -> None:
         """Ends the process; does nothing if it has ended."""
-        _end(self._child)
+        # The child takes the end of its standard input for the end of this process.
+        piped(self._child.stdin).close()
+        self._child.terminate()
+        try:
+            self._child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        piped(self._child.stdout).close()
         self._said.text()
 
     def __enter__(self) -> EmbeddedKfp:  # noqa: PYI034  # typing.Self is newer than Python 3.10
@@ -87,12 +91,7 @@ class EmbeddedKfp:
 
 
 def launch(data: Path, port: int = 0) -> EmbeddedKfp:
-    """Starts an embedded KFP and does not wait: `wait_ready` does.
-
-    Args:
-        data: the folder that everything is kept in.
-        port: 0 for any free one.
-    """
+    """Starts an embedded KFP on a data folder and a port, 0 for any free one; `wait_ready` waits for it."""
     command = [sys.executable, "-m", "kfadapter_embedded", "--data", str(data), "--port", str(port)]
     child = subprocess.Popen(  # noqa: S603  # this interpreter and this package
         [*command, "--exit-with-parent"],
@@ -110,16 +109,8 @@ def launch(data: Path, port: int = 0) -> EmbeddedKfp:
 def start(data: Path, port: int = 0, *, timeout: float = READY_SECONDS) -> EmbeddedKfp:
     """Starts an embedded KFP and waits until it answers.
 
-    Args:
-        data: the folder that everything is kept in.
-        port: 0 for any free one.
-        timeout: seconds to wait for it.
-
-    Returns:
-        A handle; its `url` answers requests.
-
     Raises:
-        EmbeddedKfpError: it ended instead, or was not ready in time.
+        EmbeddedKfpError: it ended instead, or was not ready within `timeout` seconds.
     """
     kfp = launch(data, port)
     try:
@@ -146,15 +137,3 @@ def _first_line(child: subprocess.Popen[bytes], timeout: float) -> bytes:
                 return b""
             line += piece
     return line
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Closes the child's stdin, which it takes for the end of this process, and sees it off."""
-    piped(child.stdin).close()
-    child.terminate()
-    try:
-        child.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    piped(child.stdout).close()

@@ -72,15 +72,7 @@ class AddressError(Exception):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Takes a loopback address.
-
-    Args:
-        host: a loopback address, or "localhost".
-        port: 0 for any free one.
-
-    Raises:
-        AddressError: the address is taken, or no loopback address.
-    """
+    """Takes a port, 0 for any free one, of a loopback address; raises AddressError if it cannot be had."""
     address = _loopback(host)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004
     # Named as TCP in so many words: asyncio turns Nagle's algorithm off for such sockets only, and with it every
