@@ -14,8 +14,8 @@ from tests.graph.tracing import edges_of, edges_seen
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.graph import ASCII, UNICODE, Graph, dot, graph_of, mermaid, outline, svg, try_text
 from kfadapter_grpc.graph.layout import DOCUMENT, Box, Fit, layout
+from kfadapter_grpc.graph.model import middle_cut
 from kfadapter_grpc.graph.text import LABELS
-from kfadapter_grpc.graph.words import middle_cut
 
 pytestmark = pytest.mark.slow
 

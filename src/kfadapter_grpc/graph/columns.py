@@ -1,14 +1,18 @@
-"""The column of each item: near its neighbours above and below, in the order of its row."""
+"""The column of each box, and of each line that leaves or enters it."""
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from kfadapter_grpc.graph.rows import GAP, nets, untangled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from kfadapter_grpc.graph.lanes import Link
+    from kfadapter_grpc.graph.rows import Lanes, Link, Net
 
 _SWEEPS = 6
 _STRAIGHT = 8.0
@@ -52,12 +56,9 @@ def columns(
     found: dict[int, float] = {}
     for row in rows:
         found.update(_settled(row, dict.fromkeys(row.items, room / 2), {}, room))
-    for _ in range(_SWEEPS):
-        _sweep(rows, [ups], found, room)
-        _sweep(rows[::-1], [downs], found, room)
-    _sweep(rows, [ups, downs], found, room)
-    _sweep(rows[::-1], [ups, downs], found, room)
-    _sweep(rows, [ups, downs], found, room)
+    both = [ups, downs]
+    for order, pulls in [(1, [ups]), (-1, [downs])] * _SWEEPS + [(1, both), (-1, both), (1, both)]:
+        _sweep(rows[::order], pulls, found, room)
     whole = {item: int(column) for item, column in found.items()}
     _straighten(rows, links, passing, whole, room)
     return whole
@@ -87,54 +88,42 @@ def _sweep(rows: Sequence[Row], pulls: Sequence[Pulls], found: dict[int, float],
         found.update(_settled(row, wants, weights, room))
 
 
-def _settled(row: Row, wants: dict[int, float], weights: dict[int, float], room: int) -> dict[int, float]:
+def _settled(row: Row, wants: Mapping[int, float], weights: Mapping[int, float], room: int) -> dict[int, float]:
     """Places a row as near to what its items want as their order and width allow (least squares, on whole columns)."""
-    offsets, offset = [], 0
-    for step in row.steps:
-        offset += step
-        offsets.append(offset)
+    offsets = list(itertools.accumulate(row.steps))
     blocks: list[tuple[float, float, int]] = []  # where, how heavy, how many items
     for item, offset in zip(row.items, offsets, strict=True):
-        block = (wants[item] - offset, weights.get(item, 1.0), 1)
-        while blocks and blocks[-1][0] > block[0]:
-            block = _joined(blocks.pop(), block)
-        blocks.append(block)
+        at, weight, count = wants[item] - offset, weights.get(item, 1.0), 1
+        while blocks and blocks[-1][0] > at:
+            left, heavy, more = blocks.pop()
+            at, weight, count = (left * heavy + at * weight) / (heavy + weight), heavy + weight, more + count
+        blocks.append((at, weight, count))
     most = room - row.width
     shifts = [round(min(max(at, 0), most)) for at, _, count in blocks for _ in range(count)]
     return {item: float(at + offset) for item, at, offset in zip(row.items, shifts, offsets, strict=True)}
 
 
-def _joined(left: tuple[float, float, int], right: tuple[float, float, int]) -> tuple[float, float, int]:
-    weight = left[1] + right[1]
-    return (left[0] * left[1] + right[0] * right[1]) / weight, weight, left[2] + right[2]
-
-
 def _straighten(
     rows: Sequence[Row], links: Sequence[Sequence[Link]], passing: frozenset[int], found: dict[int, int], room: int
 ) -> None:
-    """Takes small bends out of passing lines, as far as there is room beside them."""
+    """Takes small bends out of passing lines, as far as there is room beside them.
+
+    As many items in a row as possible are put into one column, then the next ones.
+    """
     places = {item: (row, place) for row in rows for place, item in enumerate(row.items)}
-    following = {up: down for channel in links for up, down in channel if {up, down} <= passing}
-    begun = set(following.values())
-    for item in sorted(passing - begun):
-        chain = [item]
-        while chain[-1] in following:
-            chain.append(following[chain[-1]])
-        _align(chain, places, found, room)
-
-
-def _align(chain: Sequence[int], places: dict[int, tuple[Row, int]], found: dict[int, int], room: int) -> None:
-    """Puts as many items in a row as possible into one column, then the next ones."""
-    members: list[int] = []
-    low, high = 0, room - 1
-    for item in chain:
-        least, most = _play(*places[item], found, room)
-        if members and max(low, least) > min(high, most):
-            _put(members, low, high, found)
-            members, low, high = [], 0, room - 1
-        members.append(item)
-        low, high = max(low, least), min(high, most)
-    _put(members, low, high, found)
+    following = {up: down for up, down in itertools.chain(*links) if {up, down} <= passing}
+    for item in sorted(passing - set(following.values())):
+        members, low, high = list[int](), 0, room - 1
+        at: int | None = item
+        while at is not None:
+            least, most = _play(*places[at], found, room)
+            if members and max(low, least) > min(high, most):
+                _put(members, low, high, found)
+                members, low, high = [], 0, room - 1
+            members.append(at)
+            low, high = max(low, least), min(high, most)
+            at = following.get(at)
+        _put(members, low, high, found)
 
 
 def _put(members: Sequence[int], low: int, high: int, found: dict[int, int]) -> None:
@@ -144,8 +133,163 @@ def _put(members: Sequence[int], low: int, high: int, found: dict[int, int]) -> 
 
 
 def _play(row: Row, place: int, found: dict[int, int], room: int) -> tuple[int, int]:
-    """Tells how far an item may move to the left and to the right."""
+    """How far an item may move to the left and to the right."""
     least = row.steps[place] + (found[row.items[place - 1]] if place else 0)
     if place + 1 < len(row.items):
         return least, found[row.items[place + 1]] - row.steps[place + 1]
     return least, room - 1 - row.end
+
+
+_ROOMY = 4
+"""Columns between two lines at one side of a box, if it is wide enough; at least 2."""
+
+
+class Pins(NamedTuple):
+    """The columns of a net: where it leaves what is above, and where it enters what is below."""
+
+    tops: tuple[int, ...]
+    bottoms: tuple[int, ...]
+
+
+def width_for(ports: int) -> int:
+    """Tells how wide a line must be that so many nets enter; a box needs one more on each side."""
+    return max(2 * ports - 1, 1)
+
+
+def pins(
+    nets: Sequence[Net], middles: Mapping[int, int], halves: Mapping[int, int], passing: frozenset[int]
+) -> list[Pins]:
+    """Finds the columns of all nets between two rows.
+
+    Args:
+        nets: The nets.
+        middles: The column of each item's middle.
+        halves: How far the ports of each item may be from its middle.
+        passing: The items that are passing lines; a net leaves these in the middle.
+    """
+    tops, bottoms = [net.tops for net in nets], [net.bottoms for net in nets]
+    leaving, entering = _side(tops, bottoms, middles, halves), _side(bottoms, tops, middles, halves)
+    leavers, enterers = Counter(itertools.chain(*tops)), Counter(itertools.chain(*bottoms))
+    found = []
+    for number, net in enumerate(nets):
+        pin = Pins(
+            tuple(leaving[item, number] for item in net.tops), tuple(entering[item, number] for item in net.bottoms)
+        )
+        if len(pin.tops) == len(pin.bottoms) == 1:
+            # A line between two items is straight where both have room for that.
+            ranges = []
+            for item, column, alone in (
+                (net.tops[0], pin.tops[0], leavers[net.tops[0]] == 1),
+                (net.bottoms[0], pin.bottoms[0], enterers[net.bottoms[0]] == 1),
+            ):
+                play = 0 if item in passing else halves[item]
+                ranges.append((middles[item] - play, middles[item] + play) if alone else (column, column))
+            low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+            if low <= high:
+                column = min(max((pin.tops[0] + pin.bottoms[0]) // 2, low), high)
+                pin = Pins((column,), (column,))
+        found.append(pin)
+    return found
+
+
+def _side(
+    own: Sequence[Sequence[int]],
+    others: Sequence[Sequence[int]],
+    middles: Mapping[int, int],
+    halves: Mapping[int, int],
+) -> dict[tuple[int, int], int]:
+    """Spreads the nets of one side over each item, in the order of what is at their other ends."""
+    at: dict[int, list[int]] = {}
+    for number, items in enumerate(own):
+        for item in items:
+            at.setdefault(item, []).append(number)
+    far = [sum(middles[item] for item in items) / len(items) for items in others]
+    ports = {}
+    for item, numbers in at.items():
+        step = min(_ROOMY, 2 * halves[item] // max(len(numbers) - 1, 1)) // 2 * 2
+        first = middles[item] - step * (len(numbers) - 1) // 2
+        for place, number in enumerate(sorted(numbers, key=far.__getitem__)):
+            ports[item, number] = first + step * place
+    return ports
+
+
+LANE_GAP = 1
+"""Cells beside a line that passes a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Columns and rows of a box."""
+
+    width: int
+    height: int
+
+
+class Plan:
+    """The rows of a part.
+
+    Attributes:
+        lanes: The items: boxes, and lines that pass.
+        rows: The items of each row, from left to right.
+        passing: The items that are passing lines.
+        nets: The lines below each row.
+        entering: How many nets enter each item.
+        widths: How wide each item is; all are odd.
+        middles: The column of each item's middle, once they have places.
+        columns: How many columns the rows take then.
+    """
+
+    def __init__(self, found: Lanes, sizes: Mapping[int, Size]) -> None:
+        self._sizes = sizes
+        self.lanes = found
+        self.rows = found.rows
+        self.passing = frozenset(item for item, node in enumerate(found.nodes) if node is None)
+        self.nets = [nets(links, self.passing) for links in found.links]
+        self.entering = Counter(item for channel in self.nets for net in channel for item in net.bottoms)
+        leaving = Counter(item for channel in self.nets for net in channel for item in net.tops)
+        self.widths = {
+            item: self._width(node, max(self.entering[item], leaving[item])) for item, node in enumerate(found.nodes)
+        }
+        self.middles: dict[int, int] = {}
+        self.columns = 0
+
+    @property
+    def width(self) -> int:
+        """The least width of all rows."""
+        return max(self._row(row).width for row in self.rows)
+
+    def _width(self, node: int | None, ports: int) -> int:
+        return width_for(ports) if node is None else max(width_for(ports) + 2, self._sizes[node].width)
+
+    def height(self, item: int) -> int:
+        """Tells how many rows of cells an item takes."""
+        node = self.lanes.nodes[item]
+        return 1 if node is None else self._sizes[node].height
+
+    def _row(self, items: Sequence[int]) -> Row:
+        halves = [self.widths[item] // 2 for item in items]
+        steps = [halves[0]]
+        for place in range(1, len(items)):
+            lane = items[place] in self.passing or items[place - 1] in self.passing
+            steps.append(halves[place - 1] + halves[place] + 1 + (LANE_GAP if lane else GAP))
+        return Row(tuple(items), tuple(steps), halves[-1])
+
+    def place(self, limit: int) -> None:
+        """Orders the items of each row, and gives them columns."""
+        self.rows = untangled(self.lanes)
+        self.middles = columns([self._row(row) for row in self.rows], self.lanes.links, self.passing, limit)
+        self.columns = max(middle + self.widths[item] // 2 for item, middle in self.middles.items()) + 1
+
+    def reach(self, item: int) -> int:
+        """Tells how far from its middle lines may enter or leave an item."""
+        return self.widths[item] // 2 - (item not in self.passing)
+
+    def foot(self, item: int) -> int:
+        """In which row of an item lines begin: in a box's lower border, or where a passing line came in."""
+        if item in self.passing:
+            return 0 if self.is_merged(item) else -1
+        return self.height(item) - 1
+
+    def is_merged(self, item: int) -> bool:
+        """Tells whether several nets enter a passing line."""
+        return item in self.passing and self.entering[item] > 1

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from kfadapter_grpc.graph.layers import GAP, parts
+from kfadapter_grpc.graph.columns import Size
+from kfadapter_grpc.graph.model import few_lines, middle_cut
 from kfadapter_grpc.graph.part import placed_part
-from kfadapter_grpc.graph.plan import Size
-from kfadapter_grpc.graph.words import few_lines, middle_cut
+from kfadapter_grpc.graph.rows import GAP, parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -129,42 +129,29 @@ def _sorted(graph: Graph, places: Mapping[int, tuple[int, int]]) -> Graph:
 
 
 def _drawn(node: Node, fit: Fit) -> Layout:
-    """Draws one box with what is inside it, at the origin."""
-    return _group(node, fit) if node.inside.nodes else _task(node, fit)
+    """Draws one box with what is inside it, at the origin; it has a middle column.
 
-
-def _task(node: Node, fit: Fit) -> Layout:
-    words = (line for word in node.words for line in few_lines(word, fit.room, fit.mark))
-    lines = (middle_cut(node.title, fit.room, fit.mark), *words)
-    width = _odd(max(map(cell_len, lines)) + FRAME)
-    return _single(Box(0, 0, width, len(lines) + 2, lines, node))
-
-
-def _group(node: Node, fit: Fit) -> Layout:
+    What a group is stands in its border, or below that where it is too long.
+    """
+    if not node.inside.nodes:
+        lines = _words(node, fit.room, fit)
+        return _single(Box(0, 0, (max(map(cell_len, lines)) + FRAME) | 1, len(lines) + 2, lines, node))
     inner = layout(node.inside, fit.inside)
-    lines = _heading(node, max(fit.width - _TITLE_FRAME - 1, _LEAST_LABEL), fit)
-    width = _odd(max(inner.width + FRAME, max(map(cell_len, lines)) + _TITLE_FRAME))
+    room = max(min(fit.width - _TITLE_FRAME - 1, fit.label), _LEAST_LABEL)
+    heading = f"{node.title}: {', '.join(node.words)}" if node.words else node.title
+    lines = (heading,) if cell_len(heading) <= room else _words(node, room, fit)
+    width = max(inner.width + FRAME, max(map(cell_len, lines)) + _TITLE_FRAME) | 1
     box = Box(0, 0, width, inner.height + len(lines) + 1, lines, node)
     return _joined([_single(box), inner.moved((width - inner.width) // 2, len(lines), deeper=1)])
 
 
-def _heading(node: Node, room: int, fit: Fit) -> tuple[str, ...]:
-    """Says what a group is in its border, or below that where it is too long."""
-    whole = f"{node.title}: {', '.join(node.words)}" if node.words else node.title
-    room = min(room, max(fit.label, _LEAST_LABEL))
-    if cell_len(whole) <= room:
-        return (whole,)
+def _words(node: Node, room: int, fit: Fit) -> tuple[str, ...]:
     words = (line for word in node.words for line in few_lines(word, room, fit.mark))
     return (middle_cut(node.title, room, fit.mark), *words)
 
 
 def _single(box: Box) -> Layout:
     return Layout(box.width, box.height, (box,))
-
-
-def _odd(width: int) -> int:
-    """Gives a box a middle column."""
-    return width | 1
 
 
 def _part(part: Sequence[int], edges: Sequence[tuple[int, int]], drawn: Sequence[Layout], fit: Fit) -> Layout:

@@ -5,20 +5,109 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.graph.lanes import lanes
-from kfadapter_grpc.graph.layers import GAP, layers
-from kfadapter_grpc.graph.plan import LANE_GAP, Plan
-from kfadapter_grpc.graph.ports import pins
-from kfadapter_grpc.graph.tracks import tracks
+from kfadapter_grpc.graph.columns import LANE_GAP, Plan, pins
+from kfadapter_grpc.graph.rows import GAP, lanes, layers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from kfadapter_grpc.graph.lanes import Lanes
-    from kfadapter_grpc.graph.layers import Edge
-    from kfadapter_grpc.graph.nets import Net
-    from kfadapter_grpc.graph.plan import Size
-    from kfadapter_grpc.graph.tracks import Run
+    from kfadapter_grpc.graph.columns import Pins, Size
+    from kfadapter_grpc.graph.rows import Edge, Lanes
+
+_FEW = 24
+"""Up to so many nets their order is chosen so that few lines cross."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A net, or a part of one, that runs across in one row.
+
+    Attributes:
+        net: The number of the net.
+        tops: The columns where it comes from above.
+        bottoms: The columns where it goes down.
+        from_run: Whether it comes from another run of its net, at its only top.
+        to_run: Whether it goes to another run of its net, at its only bottom.
+    """
+
+    net: int
+    tops: tuple[int, ...]
+    bottoms: tuple[int, ...]
+    from_run: bool = False
+    to_run: bool = False
+
+    @property
+    def low(self) -> int:
+        """The first column."""
+        return min(self.tops + self.bottoms)
+
+    @property
+    def high(self) -> int:
+        """The last column."""
+        return max(self.tops + self.bottoms)
+
+    def crossed_above(self, lower: Run) -> int:
+        """Counts the crossings with a run below this one."""
+        return sum(self.low <= column <= self.high for column in lower.tops) + sum(
+            lower.low <= column <= lower.high for column in self.bottoms
+        )
+
+
+def _tracks(pins: Sequence[Pins], width: int) -> list[tuple[Run, int]]:
+    """Gives each net that is not straight a row, from 0; a net that would run in a ring with others gets two.
+
+    Args:
+        pins: The columns of all nets.
+        width: How many columns there are; one more on the right may be taken.
+    """
+    runs = [Run(net, *pin) for net, pin in enumerate(pins) if len({*pin.tops, *pin.bottoms}) > 1]
+    used = {column for pin in pins for column in pin.tops + pin.bottoms}
+    placed: list[tuple[Run, int]] = []
+    for run in _ordered(runs, used, width):
+        touching = (at for other, at in placed if run.low - 1 <= other.high and other.low - 1 <= run.high)
+        placed.append((run, max(touching, default=-1) + 1))
+    return placed
+
+
+def _ordered(runs: Sequence[Run], used: set[int], width: int) -> list[Run]:
+    """Orders the runs from top to bottom.
+
+    A run that comes down in a column must be above the one that goes on down there. Where that is a ring, one run is
+    divided; its lower half keeps none waiting, so each is divided once at most.
+    """
+    waiting = list(runs)
+    coming = {column: run for run in runs for column in run.tops}
+    ordered = []
+    while waiting:
+        free = [run for run in waiting if all(coming.get(column, run) is run for column in run.bottoms)]
+        if free:
+            # Of many nets the order is not chosen so that few lines cross.
+            chosen = min(free, key=lambda run: _added(run, waiting)) if len(waiting) <= _FEW else free[0]
+            waiting.remove(chosen)
+        else:
+            whole = next(run for run in waiting if not run.from_run)
+            chosen, lower = _split(whole, used, width)
+            waiting[waiting.index(whole)] = lower
+        ordered.append(chosen)
+        for column in chosen.tops:
+            coming.pop(column, None)
+    return ordered
+
+
+def _added(run: Run, others: Sequence[Run]) -> int:
+    """Counts the crossings of a run with others if it is above them, less those if it is below."""
+    return sum(run.crossed_above(other) - other.crossed_above(run) for other in others)
+
+
+def _split(run: Run, used: set[int], width: int) -> tuple[Run, Run]:
+    """Divides a run at a column that is free, so that its upper half waits for no other."""
+    middle = (run.low + run.high) // 2
+    free = [column for column in range(width) if column not in used]
+    column = min(free, key=lambda column: abs(column - middle), default=max(used) + 1)
+    used.add(column)
+    upper = Run(run.net, run.tops, (column,), from_run=run.from_run, to_run=True)
+    return upper, Run(run.net, (column,), run.bottoms, from_run=True, to_run=run.to_run)
+
 
 _RESERVES = (0, 6, 12, 24, 40)
 """How many columns of a row are tried to be left to lines that pass."""
@@ -101,7 +190,7 @@ def placed_part(
     if must_fit and plan.width > limit:
         raise TooWideError
     plan.place(limit)
-    return _Drawing(plan).placed()
+    return _drawn(plan)
 
 
 def _layered(nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Size], limit: int) -> Lanes:
@@ -120,94 +209,63 @@ def _widest(found: Lanes, sizes: Mapping[int, Size], gap: int) -> int:
     return max(sum(widths[item] for item in row) for row in found.rows) - gap
 
 
-class _Drawing:
-    """A part whose rows are drawn from top to bottom, with the lines below each."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._wires: list[Wire] = []
-        self._tops: list[int] = []
-        y = 0
-        for number, row in enumerate(plan.rows):
-            self._tops.append(y)
-            self._merge(number, y)
-            y += max(plan.height(item) for item in row)
-            y += self._channel(number, y) if number < len(plan.nets) else 0
-        self._height = y
-
-    def _merge(self, number: int, y: int) -> None:
-        """Joins the lines that enter one passing line."""
-        for item in self._plan.rows[number]:
-            if self._plan.is_merged(item):
-                half = self._plan.widths[item] // 2
-                middle = self._plan.middles[item]
-                starts = tuple((column, y - 1) for column in range(middle - half, middle + half + 1, 2))
-                self._wires.append(Wire(starts, y, (End(middle, y, arrow=False),)))
-
-    def _channel(self, number: int, y: int) -> int:
-        """Draws the lines between two rows; tells how many rows of cells they take."""
-        channel = self._plan.nets[number]
-        reach = {item: self._plan.reach(item) for row in self._plan.rows[number : number + 2] for item in row}
-        found = pins(channel, self._plan.middles, reach, self._plan.passing)
-        runs = tracks(found, self._plan.columns)
-        arrows = y + max((row + 1 for _, row in runs), default=0)
-        levels = {(run.net, run.from_run): y + row for run, row in runs}
-        for run, _ in runs:
-            self._wires.append(self._run(number, run, levels, arrows))
-        for place, (net, pin) in enumerate(zip(channel, found, strict=True)):
-            if (place, False) not in levels:
-                starts, ends = self._starts(number, net, pin.tops), self._ends(net, pin.bottoms, arrows)
-                self._wires.append(Wire(starts, None, ends))
-        return arrows - y + 1 if channel else 0
-
-    def _run(self, number: int, run: Run, levels: Mapping[tuple[int, bool], int], arrows: int) -> Wire:
-        """Draws a net that runs across, or the half of one."""
-        net = self._plan.nets[number][run.net]
-        if run.from_run:
-            starts: tuple[tuple[int, int], ...] = ((run.tops[0], levels[run.net, True]),)
-        else:
-            starts = self._starts(number, net, run.tops)
-        if run.to_run:
-            ends: tuple[End, ...] = (End(run.bottoms[0], levels[run.net, True], arrow=False),)
-        else:
-            ends = self._ends(net, run.bottoms, arrows)
-        return Wire(starts, levels[run.net, run.from_run], ends)
-
-    def _starts(self, number: int, net: Net, columns: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        return tuple(
-            (column, self._tops[number] + self._foot(item)) for item, column in zip(net.tops, columns, strict=True)
-        )
-
-    def _foot(self, item: int) -> int:
-        """Tells in which row of an item lines begin: in a box's lower border, or where a passing line came in."""
-        if item in self._plan.passing:
-            return 0 if self._plan.is_merged(item) else -1
-        return self._plan.height(item) - 1
-
-    def _ends(self, net: Net, columns: Sequence[int], y: int) -> tuple[End, ...]:
-        return tuple(
-            End(column, y, arrow=item not in self._plan.passing)
-            for item, column in zip(net.bottoms, columns, strict=True)
-        )
-
-    def placed(self) -> Placed:
-        """Tells the places, with nothing left of the first column."""
-        found = Placed(height=self._height)
-        for number, row in enumerate(self._plan.rows):
-            for item in row:
-                node = self._plan.lanes.nodes[item]
-                if node is not None:
-                    found.corners[node] = (self._plan.middles[item] - self._plan.widths[item] // 2, self._tops[number])
-                    found.widths[node] = self._plan.widths[item]
-        return _trimmed(found, self._wires)
-
-
-def _trimmed(found: Placed, wires: Sequence[Wire]) -> Placed:
-    """Cuts off empty columns."""
+def _drawn(plan: Plan) -> Placed:
+    """Draws rows from top to bottom, with the lines below each, and nothing left of the first column."""
+    found, wires, y = Placed(), list[Wire](), 0
+    for number, row in enumerate(plan.rows):
+        top = y
+        for item in row:
+            node, middle, width = plan.lanes.nodes[item], plan.middles[item], plan.widths[item]
+            left = middle - width // 2
+            if node is not None:
+                found.corners[node], found.widths[node] = (left, top), width
+            elif plan.is_merged(item):
+                starts = tuple((column, top - 1) for column in range(left, left + width, 2))
+                wires.append(Wire(starts, top, (End(middle, top, arrow=False),)))
+        y += max(map(plan.height, row))
+        if number < len(plan.nets) and plan.nets[number]:
+            below, y = _channel(plan, number, top, y)
+            wires += below
     edges = [(x, x + found.widths[node] - 1) for node, (x, _) in found.corners.items()]
     edges += [(x, x) for wire in wires for x in (*(x for x, _ in wire.starts), *(end.x for end in wire.ends))]
-    left = min(low for low, _ in edges)
-    found.width = max(high for _, high in edges) - left + 1
-    found.corners = {node: (x - left, y) for node, (x, y) in found.corners.items()}
-    found.wires = tuple(wire.moved(-left, 0) for wire in wires)
+    first = min(low for low, _ in edges)
+    found.width, found.height = max(high for _, high in edges) - first + 1, y
+    found.corners = {node: (x - first, y) for node, (x, y) in found.corners.items()}
+    found.wires = tuple(wire.moved(-first, 0) for wire in wires)
     return found
+
+
+def _channel(plan: Plan, number: int, top: int, y: int) -> tuple[list[Wire], int]:
+    """Draws the lines between two rows.
+
+    Args:
+        plan: All rows.
+        number: The upper one of the two.
+        top: Where it begins.
+        y: The first row of cells for lines.
+
+    Returns:
+        The lines, and the row of cells where the lower row begins.
+    """
+    channel = plan.nets[number]
+    reach = {item: plan.reach(item) for row in plan.rows[number : number + 2] for item in row}
+    found = pins(channel, plan.middles, reach, plan.passing)
+    runs = _tracks(found, plan.columns)
+    arrows = y + max((row + 1 for _, row in runs), default=0)
+    levels = {(run.net, run.from_run): y + row for run, row in runs}
+
+    def starts(run: Run) -> tuple[tuple[int, int], ...]:
+        if run.from_run:
+            return ((run.tops[0], levels[run.net, True]),)
+        items = zip(channel[run.net].tops, run.tops, strict=True)
+        return tuple((column, top + plan.foot(item)) for item, column in items)
+
+    def ends(run: Run) -> tuple[End, ...]:
+        if run.to_run:
+            return (End(run.bottoms[0], levels[run.net, True], arrow=False),)
+        items = zip(channel[run.net].bottoms, run.bottoms, strict=True)
+        return tuple(End(column, arrows, arrow=item not in plan.passing) for item, column in items)
+
+    wires = [Wire(starts(run), levels[run.net, run.from_run], ends(run)) for run, _ in runs]
+    straight = (Run(net, *pin) for net, pin in enumerate(found) if (net, False) not in levels)
+    return [*wires, *(Wire(starts(run), None, ends(run)) for run in straight)], arrows + 1

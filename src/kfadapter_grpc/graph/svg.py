@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.graph.documents import sentences
 from kfadapter_grpc.graph.layout import DOCUMENT, layout
-from kfadapter_grpc.graph.outline import sentences
-from kfadapter_grpc.graph.strokes import strokes
-from kfadapter_grpc.graph.words import one_line
+from kfadapter_grpc.graph.model import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.graph.layout import Box, Layout
     from kfadapter_grpc.graph.model import Graph
+    from kfadapter_grpc.graph.part import End, Wire
 
-CELL_WIDTH = 8
+_WIDTH = 8
 """Pixels; a character of 13 pixels in a monospaced font is 7.8 wide."""
-CELL_HEIGHT = 18
-MARGIN = 16
+_HEIGHT = 18
+_MARGIN = 16
+_CORNER = 5.0
+_BRIDGE = 3.0
+_HEAD = 7.0
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _INSETS = {False: (0.3, 0.3), True: (0.1, 0.35)}
 """How much of its first and last row a box leaves free: one task, and a group."""
@@ -66,8 +70,8 @@ def svg(graph: Graph, title: str) -> str:
         title: What the picture shows, for those who do not see it.
     """
     found = layout(graph, DOCUMENT)
-    width = found.width * CELL_WIDTH + 2 * MARGIN
-    height = found.height * CELL_HEIGHT + 2 * MARGIN
+    width = found.width * _WIDTH + 2 * _MARGIN
+    height = found.height * _HEIGHT + 2 * _MARGIN
     return "\n".join(
         [
             f'<svg xmlns="{_NAMESPACE}" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">',
@@ -75,7 +79,7 @@ def svg(graph: Graph, title: str) -> str:
             f"  <desc>{escape('. '.join(sentences(graph, DOCUMENT.mark)) or 'no tasks')}</desc>",
             _STYLE,
             f'  <rect class="page" width="{width}" height="{height}" rx="8"/>',
-            f'  <g transform="translate({MARGIN} {MARGIN})">',
+            f'  <g transform="translate({_MARGIN} {_MARGIN})">',
             *_boxes(found),
             *_lines(found),
             "  </g>",
@@ -84,14 +88,14 @@ def svg(graph: Graph, title: str) -> str:
     )
 
 
-def top_of(box: Box) -> float:
-    """Tells where a box begins, in pixels."""
-    return (box.y + _INSETS[box.is_group][0]) * CELL_HEIGHT
+def _top_of(box: Box) -> float:
+    """Where a box begins, in pixels."""
+    return (box.y + _INSETS[box.is_group][0]) * _HEIGHT
 
 
-def bottom_of(box: Box) -> float:
-    """Tells where a box ends, in pixels."""
-    return (box.y + box.height - _INSETS[box.is_group][1]) * CELL_HEIGHT
+def _bottom_of(box: Box) -> float:
+    """Where a box ends, in pixels."""
+    return (box.y + box.height - _INSETS[box.is_group][1]) * _HEIGHT
 
 
 def _boxes(found: Layout) -> Iterator[str]:
@@ -99,30 +103,95 @@ def _boxes(found: Layout) -> Iterator[str]:
         kind = "group" if box.is_group else "task"
         classes = " ".join(name for name in (kind, _CLASSES.get(box.node.kind, "")) if name)
         yield (
-            f'    <rect class="{classes}" x="{(box.x + 0.5) * CELL_WIDTH:g}" y="{top_of(box):g}" '
-            f'width="{(box.width - 1) * CELL_WIDTH}" height="{bottom_of(box) - top_of(box):g}" rx="6"/>'
+            f'    <rect class="{classes}" x="{(box.x + 0.5) * _WIDTH:g}" y="{_top_of(box):g}" '
+            f'width="{(box.width - 1) * _WIDTH}" height="{_bottom_of(box) - _top_of(box):g}" rx="6"/>'
         )
-        yield from _heading(box) if box.is_group else _words(box)
-
-
-def _heading(box: Box) -> Iterator[str]:
-    for number, line in enumerate(box.lines):
-        x, y = (box.x + 2) * CELL_WIDTH, top_of(box) + 14 + number * CELL_HEIGHT
-        yield f'    <text class="heading" x="{x}" y="{y:g}">{escape(line)}</text>'
-
-
-def _words(box: Box) -> Iterator[str]:
-    for number, line in enumerate(box.lines):
-        x, y = (box.x + box.width / 2) * CELL_WIDTH, (box.y + 1 + number) * CELL_HEIGHT + 13.5
-        kind = ' class="words"' if number else ""
-        yield f'    <text{kind} x="{x:g}" y="{y:g}" text-anchor="middle">{escape(line)}</text>'
+        for number, line in enumerate(box.lines):
+            x: float
+            if box.is_group:
+                x, y, style = (box.x + 2) * _WIDTH, _top_of(box) + 14 + number * _HEIGHT, 'class="heading" '
+            else:
+                x, y = (box.x + box.width / 2) * _WIDTH, (box.y + 1 + number) * _HEIGHT + 13.5
+                style = 'class="words" ' if number else ""
+            anchor = "" if box.is_group else ' text-anchor="middle"'
+            yield f'    <text {style}x="{x:g}" y="{y:g}"{anchor}>{escape(line)}</text>'
 
 
 def _lines(found: Layout) -> Iterator[str]:
-    tops = {(x, box.y - 1): top_of(box) for box in found.boxes for x in range(box.x, box.x + box.width)}
-    bottoms = {
-        (x, box.y + box.height - 1): bottom_of(box) for box in found.boxes for x in range(box.x, box.x + box.width)
-    }
-    drawn = strokes(found.wires, tops, bottoms, (CELL_WIDTH, CELL_HEIGHT))
-    yield from (f'    <path class="line" d="{path}"/>' for path in drawn.paths)
-    yield from (f'    <path class="head" d="{path}"/>' for path in drawn.heads)
+    """Draws for each wire a path, so that what is drawn twice looks as if drawn once, and then the heads of arrows."""
+    pen = _Pen(found)
+    for wire in found.wires:
+        yield f'    <path class="line" d="{"".join(pen.path(wire, start, end) for start, end in _pairs(wire))}"/>'
+    for end in (end for wire in found.wires for end in wire.ends if end.arrow):
+        x, y = _x(end.x), pen.tip(end)
+        yield f'    <path class="head" d="M{x - _HEAD / 2 - 0.5:g} {y - _HEAD:g}h{_HEAD + 1:g}L{x:g} {y:g}Z"/>'
+
+
+def _x(column: int) -> float:
+    return (column + 0.5) * _WIDTH
+
+
+def _y(row: int) -> float:
+    return (row + 0.5) * _HEIGHT
+
+
+def _pairs(wire: Wire) -> Iterator[tuple[tuple[int, int], End]]:
+    """Yields as many ways from a start to an end as are needed to see all."""
+    starts, ends = sorted(wire.starts), sorted(wire.ends, key=lambda end: end.x)
+    yield from ((start, ends[0]) for start in starts)
+    if len(ends) > 1:
+        yield from ((start, ends[-1]) for start in starts)
+    for start in dict.fromkeys((starts[0], starts[-1])):
+        yield from ((start, end) for end in ends[1:-1])
+
+
+class _Pen:
+    """Draws lines: rounded where they turn, with a small bridge where they cross another."""
+
+    def __init__(self, found: Layout) -> None:
+        columns = [(box, x) for box in found.boxes for x in range(box.x, box.x + box.width)]
+        self._tops = {(x, box.y - 1): _top_of(box) for box, x in columns}
+        self._bottoms = {(x, box.y + box.height - 1): _bottom_of(box) for box, x in columns}
+        # For each row that lines run across in, the columns that are passed there by lines that go down.
+        rows = sorted({wire.bus for wire in found.wires if wire.bus is not None})
+        self._falls: dict[int, list[int]] = {row: [] for row in rows}
+        down = {way for wire in found.wires for way in _ways_down(wire)}
+        for x, low, high in down:
+            for row in rows[bisect_right(rows, low) : bisect_left(rows, high)]:
+                self._falls[row].append(x)
+        self._falls = {row: sorted(set(columns)) for row, columns in self._falls.items()}
+
+    def tip(self, end: End) -> float:
+        """Where a line ends, its head included."""
+        return self._tops[end.x, end.y] if end.arrow else _y(end.y)
+
+    def path(self, wire: Wire, start: tuple[int, int], end: End) -> str:
+        """One way of a wire."""
+        left, right = _x(start[0]), _x(end.x)
+        first_y = self._bottoms.get(start, _y(start[1]))
+        last_y = self.tip(end) - (_HEAD - 1 if end.arrow else 0)
+        if wire.bus is None or start[0] == end.x:
+            return f"M{left:g} {first_y:g}V{last_y:g}"
+        level, way = _y(wire.bus), 1 if right > left else -1
+        first = min(_CORNER, level - first_y)
+        last = min(_CORNER, max(last_y - level, 0))
+        columns = self._falls[wire.bus]
+        low, high = sorted((start[0], end.x))
+        crossed = columns[bisect_right(columns, low) : bisect_left(columns, high)][::way]
+        bridges = "".join(_bridge(_x(column), way) for column in crossed)
+        return (
+            f"M{left:g} {first_y:g}V{level - first:g}q0 {first:g} {way * first:g} {first:g}{bridges}"
+            f"H{right - way * last:g}q{way * last:g} 0 {way * last:g} {last:g}V{last_y:g}"
+        )
+
+
+def _ways_down(wire: Wire) -> Iterator[tuple[int, int, int]]:
+    if wire.bus is None:
+        yield wire.starts[0][0], wire.starts[0][1], wire.ends[0].y
+        return
+    yield from ((x, y, wire.bus) for x, y in wire.starts)
+    yield from ((end.x, wire.bus, end.y) for end in wire.ends)
+
+
+def _bridge(x: float, way: int) -> str:
+    return f"H{x - way * _BRIDGE:g}a{_BRIDGE:g} {_BRIDGE:g} 0 0 {int(way > 0)} {way * 2 * _BRIDGE:g} 0"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -81,31 +84,28 @@ class _Canvas:
         right, bottom = box.x + box.width - 1, box.y + box.height - 1
         corners = ((box.x, box.y), (right, box.y), (box.x, bottom), (right, bottom))
         for start, end in ((0, 1), (2, 3), (0, 2), (1, 3)):
-            self._straight(corners[start], corners[end])
+            self._draw((corners[start], corners[end]))
         if box.is_group:
             for (x, y), char in zip(corners, self._style.group, strict=True):
                 self._put(x, y, char)
             self._put(box.x + 2, box.y, f" {box.lines[0]} ")
-            for number, line in enumerate(box.lines[1:], 1):
-                self._put(box.x + 3, box.y + number, line)
-            return
         for number, line in enumerate(box.lines):
-            self._put(box.x + (box.width - cell_len(line)) // 2, box.y + 1 + number, line)
+            if not box.is_group:
+                self._put(box.x + (box.width - cell_len(line)) // 2, box.y + 1 + number, line)
+            elif number:
+                self._put(box.x + 3, box.y + number, line)
 
     def wire(self, wire: Wire) -> None:
         """Draws lines."""
         if wire.bus is None:
-            (start,), (end,) = wire.starts, wire.ends
-            self._straight(start, (end.x, end.y))
+            self._draw((wire.starts[0], (wire.ends[0].x, wire.ends[0].y)))
         else:
             columns = [x for x, _ in wire.starts] + [end.x for end in wire.ends]
-            paths: dict[tuple[int, int], int] = {}
-            self._add(paths, (min(columns), wire.bus), (max(columns), wire.bus))
-            for x, y in wire.starts:
-                self._add(paths, (x, y), (x, wire.bus))
-            for end in wire.ends:
-                self._add(paths, (end.x, wire.bus), (end.x, end.y))
-            self._keep(paths)
+            self._draw(
+                ((min(columns), wire.bus), (max(columns), wire.bus)),
+                *(((x, y), (x, wire.bus)) for x, y in wire.starts),
+                *(((end.x, wire.bus), (end.x, end.y)) for end in wire.ends),
+            )
         self._arrows += [(end.x, end.y) for end in wire.ends if end.arrow]
 
     def lines(self) -> list[str]:
@@ -117,24 +117,18 @@ class _Canvas:
             self._cells[y][x] = self._style.arrow
         return ["".join(row).rstrip() for row in self._cells]
 
-    def _straight(self, start: tuple[int, int], end: tuple[int, int]) -> None:
-        paths: dict[tuple[int, int], int] = {}
-        self._add(paths, start, end)
-        self._keep(paths)
-
-    def _keep(self, paths: dict[tuple[int, int], int]) -> None:
+    def _draw(self, *lines: tuple[tuple[int, int], tuple[int, int]]) -> None:
+        """Draws straight lines that belong together, each to the right or down."""
+        paths: dict[tuple[int, int], int] = defaultdict(int)
+        for (x, y), (right, bottom) in lines:
+            for column in range(x, right):
+                paths[column, y] |= _RIGHT
+                paths[column + 1, y] |= _LEFT
+            for row in range(y, bottom):
+                paths[x, row] |= _DOWN
+                paths[x, row + 1] |= _UP
         for cell, mask in paths.items():
             self._lines.setdefault(cell, []).append(mask)
-
-    def _add(self, paths: dict[tuple[int, int], int], start: tuple[int, int], end: tuple[int, int]) -> None:
-        """Adds a straight line, to the right or down."""
-        (x, y), (right, bottom) = start, end
-        for column in range(x, right):
-            paths[column, y] = paths.get((column, y), 0) | _RIGHT
-            paths[column + 1, y] = paths.get((column + 1, y), 0) | _LEFT
-        for row in range(y, bottom):
-            paths[x, row] = paths.get((x, row), 0) | _DOWN
-            paths[x, row + 1] = paths.get((x, row + 1), 0) | _UP
 
     def _put(self, x: int, y: int, text: str) -> None:
         """Writes a text; wide characters take the cells behind them."""
@@ -142,10 +136,7 @@ class _Canvas:
 
 
 def _seen(masks: Sequence[int]) -> int:
-    """Tells which directions are seen: all, but of two lines that cross only the one that goes down."""
+    """The directions that are seen: all, but of two lines that cross only the one that goes down."""
     if sorted(masks) == sorted((_ACROSS, _ALONG)):
         return _ALONG
-    seen = 0
-    for mask in masks:
-        seen |= mask
-    return seen
+    return reduce(or_, masks)

@@ -1,0 +1,141 @@
+"""The graph as a list, in Mermaid's language, and in Graphviz' language."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from kfadapter_grpc.graph.layout import DOCUMENT, in_order
+from kfadapter_grpc.graph.model import end_cut, few_lines, folded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from kfadapter_grpc.graph.model import Graph, Node
+    from kfadapter_grpc.graph.text import Style
+
+_DOT = str.maketrans({"&": "&amp;", "\\": "\\\\", '"': '\\"'})
+_DOT_HEAD = """\
+digraph pipeline {
+  compound=true;
+  node [shape=box, style=rounded, fontname="sans-serif"];
+  graph [style=rounded, fontname="sans-serif", labeljust=l];"""
+_BREAK = "\\n"
+"""How a label of Graphviz breaks a line."""
+_INDENT = 2
+_LEAST_ROOM = 16
+"""So many columns are left for words; what lies deeper is not indented further."""
+_LONGEST = 160
+"""How many columns a condition or the items of a loop may take; a name is never cut."""
+
+
+def outline(graph: Graph, width: int, style: Style) -> list[str]:
+    """Lists tasks with what they wait for; lines that are too long go on below their beginning.
+
+    Args:
+        graph: The tasks.
+        width: How wide a line may be; at least 20.
+        style: What stands before each task, and for what is cut off.
+    """
+    return list(_listed(graph, width, style, 0))
+
+
+def sentences(graph: Graph, mark: str) -> Iterator[str]:
+    """Says each task on a line, those inside others behind these."""
+    for node in graph.nodes:
+        yield _sentence(node, mark)
+        yield from sentences(node.inside, mark)
+
+
+def _listed(graph: Graph, width: int, style: Style, depth: int) -> Iterator[str]:
+    indent = " " * max(min(_INDENT * depth, width - _LEAST_ROOM - 2), 0)
+    for node in graph.nodes:
+        lead = f"{indent}{style.bullet} "
+        for line in folded(_sentence(node, style.mark), width - cell_len(lead)):
+            yield (lead + line).rstrip()
+            lead = " " * cell_len(lead)
+        yield from _listed(node.inside, width, style, depth + 1)
+
+
+def _sentence(node: Node, mark: str) -> str:
+    """Says a task on one line."""
+    told = [end_cut(word, _LONGEST, mark) for word in node.words if word.removeprefix("after ") not in node.after]
+    if node.after:
+        told.append(f"after {', '.join(node.after)}")
+    return f"{node.title}: {'; '.join(told)}" if told else node.title
+
+
+_MERMAID = {
+    "#": "#35;", '"': "#quot;", "&": "#amp;", "<": "#lt;", ">": "#gt;", "`": "#96;", "\\": "#92;",
+    "*": "#42;", "~": "#126;", "$": "#36;", "%": "#37;", "|": "#124;", ";": "#59;", "@": "#64;",
+}  # fmt: skip
+_MARKDOWN = re.compile(r"(?<![^\W_])_|_(?![^\W_])|(?<=^\d)\.|(?<=^\d\d)\.|^[-+]")
+"""What Markdown would read: underscores at the borders of words, and the beginning of a list."""
+
+
+def mermaid(graph: Graph) -> str:
+    """Writes a graph as a flow chart."""
+    return "\n".join(["flowchart TD", *_mermaid_lines(in_order(graph, DOCUMENT), "  ", itertools.count(1))]) + "\n"
+
+
+def _mermaid_lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Iterator[str]:
+    names = []
+    for node in graph.nodes:
+        names.append(f"t{next(numbers)}")
+        if node.inside.nodes:
+            yield f'{indent}subgraph {names[-1]}["{_label(node, _for_mermaid, ": ", ", ", " ")}"]'
+            yield from _mermaid_lines(node.inside, indent + "  ", numbers)
+            yield f"{indent}end"
+        else:
+            yield f'{indent}{names[-1]}["{_label(node, _for_mermaid, *["<br/>"] * 3)}"]'
+    for up, down in graph.edges:
+        yield f"{indent}{names[up]} --> {names[down]}"
+
+
+def _label(node: Node, escaped: Callable[[str], str], colon: str, comma: str, space: str) -> str:
+    lines = [map(escaped, few_lines(word, DOCUMENT.label, DOCUMENT.mark)) for word in node.words]
+    words = comma.join(map(space.join, lines))
+    return escaped(node.title) + (colon + words if words else "")
+
+
+def _for_mermaid(text: str) -> str:
+    """Writes characters that Mermaid, its Markdown or HTML would read as entities, as Mermaid spells them."""
+    plain = "".join(_MERMAID.get(char, char) for char in text)
+    return _MARKDOWN.sub(lambda found: f"#{ord(found[0])};", plain)
+
+
+def dot(graph: Graph) -> str:
+    """Writes a graph in Graphviz' language; boxes with others inside are clusters."""
+    return "\n".join([_DOT_HEAD, *_dot_lines(in_order(graph, DOCUMENT), "  ", itertools.count(1)), "}"]) + "\n"
+
+
+def _dot_lines(graph: Graph, indent: str, numbers: Iterator[int]) -> Generator[str, None, list[tuple[str, str, str]]]:
+    """Writes the nodes of a group and their edges.
+
+    Returns:
+        For each node the first and the last one inside, between which edges are drawn, and the cluster around them.
+    """
+
+    def label(node: Node, colon: str, comma: str) -> str:
+        return _label(node, lambda text: text.translate(_DOT), colon, comma, _BREAK)
+
+    ends = []
+    for node in graph.nodes:
+        name = f"t{next(numbers)}"
+        if node.inside.nodes:
+            yield f"{indent}subgraph cluster_{name} {{"
+            yield f'{indent}  label="{label(node, ": ", ", ")}";'
+            inside = yield from _dot_lines(node.inside, indent + "  ", numbers)
+            yield f"{indent}}}"
+            ends.append((inside[0][0], inside[-1][1], f"cluster_{name}"))
+        else:
+            yield f'{indent}{name} [label="{label(node, _BREAK, _BREAK)}"];'
+            ends.append((name, name, ""))
+    for up, down in graph.edges:
+        (_, start, tail), (end, _, head) = ends[up], ends[down]
+        clusters = ", ".join(f"{key}={name}" for key, name in (("ltail", tail), ("lhead", head)) if name)
+        yield f"{indent}{start} -> {end}{f' [{clusters}]' if clusters else ''};"
+    return ends

@@ -1,0 +1,248 @@
+"""Which boxes stand beside each other in which order, and the lines between them."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right, insort
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Edge = tuple[int, int]
+GAP = 2
+"""Cells between two boxes of a layer."""
+
+
+def parts(count: int, edges: Iterable[Edge]) -> list[list[int]]:
+    """Divides nodes into parts without an edge between them, in the order of the first node of each."""
+    leader = list(range(count))
+
+    def leader_of(node: int) -> int:
+        while leader[node] != node:
+            leader[node] = leader[leader[node]]
+            node = leader[node]
+        return node
+
+    for up, down in edges:
+        first, second = sorted((leader_of(up), leader_of(down)))
+        leader[second] = first
+    found: dict[int, list[int]] = {}
+    for node in range(count):
+        found.setdefault(leader_of(node), []).append(node)
+    return list(found.values())
+
+
+def layers(nodes: Sequence[int], edges: Sequence[Edge], widths: Mapping[int, int], limit: int) -> list[list[int]]:
+    """Puts each node below all that it waits for; a layer that is wider than the limit becomes several.
+
+    Args:
+        nodes: The nodes of one part.
+        edges: The edges between them, without circles.
+        widths: How wide each node's box is.
+        limit: How wide a layer may be.
+    """
+    ups: dict[int, list[int]] = {node: [] for node in nodes}
+    downs: dict[int, list[int]] = {node: [] for node in nodes}
+    for up, down in edges:
+        ups[down].append(up)
+        downs[up].append(down)
+    ranks = _ranks(nodes, ups, downs)
+    found: dict[int, list[int]] = {}
+    for node in nodes:
+        found.setdefault(ranks[node], []).append(node)
+    return [row for rank in sorted(found) for row in _rows(found[rank], widths, limit)]
+
+
+def _ranks(nodes: Sequence[int], ups: dict[int, list[int]], downs: dict[int, list[int]]) -> dict[int, int]:
+    """Counts the steps that must come before each node; what waits for nothing stands right above its first user."""
+    ranks: dict[int, int] = {}
+    missing = {node: len(ups[node]) for node in nodes}
+    ready = [node for node in nodes if not missing[node]]
+    for node in ready:
+        ranks[node] = max((ranks[up] + 1 for up in ups[node]), default=0)
+        for down in downs[node]:
+            missing[down] -= 1
+            if not missing[down]:
+                ready.append(down)
+    for node in nodes:
+        if downs[node] and not ups[node]:
+            ranks[node] = min(ranks[down] for down in downs[node]) - 1
+    return ranks
+
+
+def _rows(layer: Sequence[int], widths: Mapping[int, int], limit: int) -> list[list[int]]:
+    """Breaks a layer into rows that fit, of about the same length."""
+    for rows in range(1, len(layer)):
+        ends = [len(layer) * row // rows for row in range(rows + 1)]
+        broken = [list(layer[begin:end]) for begin, end in itertools.pairwise(ends)]
+        if all(sum(widths[node] + GAP for node in row) - GAP <= limit for row in broken):
+            return broken
+    return [[node] for node in layer]
+
+
+Link = tuple[int, int]
+"""A line from an item to one of the row below."""
+
+
+@dataclass(slots=True)
+class Lanes:
+    """The rows of a part.
+
+    Attributes:
+        nodes: For each item the node it is, or None for a line that passes.
+        rows: The items of each row.
+        links: The lines below each row.
+    """
+
+    nodes: list[int | None] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
+    links: list[list[Link]] = field(default_factory=list)
+
+    def add(self, node: int | None, row: int) -> int:
+        """Adds an item to a row."""
+        self.nodes.append(node)
+        self.rows[row].append(len(self.nodes) - 1)
+        return len(self.nodes) - 1
+
+
+def lanes(layers: Sequence[Sequence[int]], edges: Sequence[Edge]) -> Lanes:
+    """Lets lines pass layers: where one crosses a layer, it takes a place there as a box does.
+
+    Lines that still go to the same nodes become one where they pass, whatever they come from: each of their sources
+    has all of these edges, so that no edge can be read out of it that is not there.
+    """
+    made = Lanes(rows=[[] for _ in layers], links=[[] for _ in layers])
+    items = {node: made.add(node, row) for row, layer in enumerate(layers) for node in layer}
+    goals: dict[int, int] = dict.fromkeys(items, 0)  # sets of nodes, as bits
+    for up, down in edges:
+        goals[up] |= 1 << down
+    passing: dict[int, int] = {}  # the lines that pass, by the nodes they go to
+    for row, links in enumerate(made.links[:-1]):
+        carriers = [(items[node], goals[node]) for node in layers[row] if goals[node]]
+        carriers += [(item, goal) for goal, item in passing.items()]
+        passing = {}
+        reached = sum(1 << node for node in layers[row + 1])
+        for carrier, goal in carriers:
+            links += [(carrier, items[node]) for node in layers[row + 1] if goal >> node & 1]
+            if rest := goal & ~reached:
+                if rest not in passing:
+                    passing[rest] = made.add(None, row + 1)
+                links.append((carrier, passing[rest]))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """Lines from each of the items above to each of the items below."""
+
+    tops: tuple[int, ...]
+    bottoms: tuple[int, ...]
+
+
+def nets(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
+    """Gathers the links between two rows into few nets.
+
+    Args:
+        links: The links.
+        passing: The items that are passing lines: above, these take part in one net each.
+    """
+    numbers = {item: number for number, item in enumerate(sorted({item for link in links for item in link}))}
+    items = list(numbers)
+    groups = parts(len(items), [(numbers[up], numbers[down]) for up, down in links])
+    group_of = {items[number]: place for place, group in enumerate(groups) for number in group}
+    divided: dict[int, list[Link]] = defaultdict(list)
+    for link in links:
+        divided[group_of[link[0]]].append(link)
+    return [net for place in sorted(divided) for net in _fewest(divided[place], passing)]
+
+
+def _fewest(links: Sequence[Link], passing: frozenset[int]) -> list[Net]:
+    """Gathers links by their sources or by their targets, whichever needs fewer nets."""
+    by_source = [Net(tuple(ups), downs) for downs, ups in _alike(links).items()]
+    by_target = [Net(ups, tuple(downs)) for ups, downs in _alike([(down, up) for up, down in links]).items()]
+    leaving = [item for net in by_target for item in net.tops if item in passing]
+    if len(by_target) < len(by_source) and len(leaving) == len(set(leaving)):
+        return by_target
+    return by_source
+
+
+def _alike(links: Sequence[Link]) -> dict[tuple[int, ...], list[int]]:
+    """Gathers the items that are linked to exactly the same others."""
+    others: dict[int, list[int]] = defaultdict(list)
+    for item, other in links:
+        others[item].append(other)
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for item, found in others.items():
+        alike[tuple(sorted(found))].append(item)
+    return alike
+
+
+_SWEEPS = 4
+_FEW_LINKS = 2000
+"""Up to so many links neighbours are also tried the other way round."""
+
+
+def untangled(lanes: Lanes) -> list[list[int]]:
+    """Orders each row by where its lines come from, then by where they go to, and keeps the best order seen."""
+    rows = [list(row) for row in lanes.rows]
+    ups: dict[int, list[int]] = defaultdict(list)
+    downs: dict[int, list[int]] = defaultdict(list)
+    for up, down in itertools.chain(*lanes.links):
+        ups[down].append(up)
+        downs[up].append(down)
+    best, fewest = [list(row) for row in rows], _crossings(rows, lanes.links)
+    for sweep in range(2 * _SWEEPS):
+        if not fewest and sweep > 1:
+            break
+        pairs = list(itertools.pairwise(rows))
+        for fixed, row in pairs if sweep % 2 == 0 else [(below, row) for row, below in reversed(pairs)]:
+            _pull(row, fixed, ups if sweep % 2 == 0 else downs)
+        if sum(map(len, lanes.links)) <= _FEW_LINKS:
+            _swap(rows, ups, downs)
+        count = _crossings(rows, lanes.links)
+        if count < fewest or not sweep:
+            best, fewest = [list(row) for row in rows], count
+    return best
+
+
+def _pull(row: list[int], fixed: Sequence[int], towards: Mapping[int, Sequence[int]]) -> None:
+    """Puts each item of a row below, or above, the middle of its neighbours."""
+    places = {item: (place + 0.5) / len(fixed) for place, item in enumerate(fixed)}
+    middles = {item: (place + 0.5) / len(row) for place, item in enumerate(row)}
+    for item in row:
+        if some := towards.get(item):
+            middles[item] = sum(places[other] for other in some) / len(some)
+    row.sort(key=middles.__getitem__)
+
+
+def _swap(rows: list[list[int]], ups: Mapping[int, Sequence[int]], downs: Mapping[int, Sequence[int]]) -> None:
+    """Turns neighbours round where that saves crossings."""
+    for number, row in enumerate(rows):
+        above = {item: place for place, item in enumerate(rows[number - 1])} if number else {}
+        below = {item: place for place, item in enumerate(rows[number + 1])} if number + 1 < len(rows) else {}
+        for place in range(len(row) - 1):
+            left, right = row[place : place + 2]
+            gain = _gain(left, right, ups, above) + _gain(left, right, downs, below)
+            if gain > 0:
+                row[place : place + 2] = [right, left]
+
+
+def _gain(left: int, right: int, towards: Mapping[int, Sequence[int]], places: Mapping[int, int]) -> int:
+    """Counts the crossings of two neighbours as they stand, less those if they are turned round."""
+    lefts = [places[item] for item in towards.get(left, ())]
+    rights = [places[item] for item in towards.get(right, ())]
+    return sum((a > b) - (a < b) for a in lefts for b in rights)
+
+
+def _crossings(rows: Sequence[Sequence[int]], links: Sequence[Sequence[Link]]) -> int:
+    total = 0
+    for row, below, channel in zip(rows, rows[1:], links, strict=False):
+        places = {item: place for place, item in enumerate(row)} | {item: place for place, item in enumerate(below)}
+        seen: list[int] = []
+        for _, down in sorted((places[up], places[down]) for up, down in channel):
+            total += len(seen) - bisect_right(seen, down)
+            insort(seen, down)
+    return total
