@@ -6,7 +6,7 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from kfadapter_grpc.daemon.log_writer import LogWriter
+from kfadapter_grpc.daemon.log import LogWriter
 
 WAIT_SECONDS = 30
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric as Family
 
-    from kfadapter_grpc.daemon.log_writer import LogWriter
+    from kfadapter_grpc.daemon.log import LogWriter
     from kfadapter_grpc.kfp.exchange import KfpRequest
     from kfadapter_grpc.server.grpc_server import AdapterServer
     from kfadapter_grpc.watch import WatchPoller

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kfadapter_grpc.daemon.log import configure_logging
-from kfadapter_grpc.daemon.log_writer import LogWriter
+from kfadapter_grpc.daemon.log import LogWriter, configure_logging
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics.server import Metrics

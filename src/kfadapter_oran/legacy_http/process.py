@@ -16,8 +16,7 @@ import uvicorn
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
 from kfadapter_grpc.daemon.listening import bound_socket
-from kfadapter_grpc.daemon.log import configure_logging
-from kfadapter_grpc.daemon.log_writer import LogWriter
+from kfadapter_grpc.daemon.log import LogWriter, configure_logging
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics import catalog

@@ -58,21 +58,9 @@ class LegacyRoute(NamedTuple):
     takes: Literal["nothing", "json", "form"] = "nothing"
 
 
-def _list_pipelines(asked: Asked) -> Mapping[str, Json]:
-    return answers.pipelines_body(_all(asked.client.pipelines.list(page_size=_PAGE_SIZE)))
-
-
-def _get_pipeline(asked: Asked) -> Mapping[str, Json]:
-    return answers.pipeline_body(asked.client.pipelines.get(pipeline_id=asked.name))
-
-
 def _delete_pipeline(asked: Asked) -> Mapping[str, Json]:
     asked.client.pipelines.delete(pipeline_id=asked.name, force=True)
     return {"id": asked.name, "status": "Deleted"}
-
-
-def _list_versions(asked: Asked) -> Mapping[str, Json]:
-    return answers.versions_body(_all(asked.client.pipelines.list_versions(asked.name, page_size=_PAGE_SIZE)))
 
 
 def _find_pipeline(asked: Asked) -> Mapping[str, Json]:
@@ -104,35 +92,36 @@ def _list_runs(asked: Asked) -> Mapping[str, Json]:
     return answers.runs_body(runs, pipelines, experiments)
 
 
-def _get_run(asked: Asked) -> Mapping[str, Json]:
-    return answers.run_body(asked.client.runs.get(asked.name))  # FULL: BASIC may show a terminated run as failed
-
-
-def _terminate_run(asked: Asked) -> Mapping[str, Json]:
-    return answers.run_body(asked.client.runs.terminate(asked.name))
-
-
-def _list_experiments(asked: Asked) -> Mapping[str, Json]:
-    return answers.experiments_body(_all(asked.client.experiments.list(page_size=_PAGE_SIZE)))
-
-
 def _find_experiment(asked: Asked) -> Mapping[str, Json]:
     found = asked.client.experiments.get(asked.name)
     return {"name": found.name, "id": found.experiment_id}
 
 
 ROUTES: tuple[LegacyRoute, ...] = (
-    LegacyRoute("GET", "/pipelines", _list_pipelines),
-    LegacyRoute("GET", "/pipelines/{name}", _get_pipeline),
+    LegacyRoute(
+        "GET", "/pipelines", lambda it: answers.pipelines_body(_all(it.client.pipelines.list(page_size=_PAGE_SIZE)))
+    ),
+    LegacyRoute(
+        "GET", "/pipelines/{name}", lambda it: answers.pipeline_body(it.client.pipelines.get(pipeline_id=it.name))
+    ),
     LegacyRoute("DELETE", "/pipelines/{name}", _delete_pipeline),
-    LegacyRoute("GET", "/pipelines/{name}/versions", _list_versions),
+    LegacyRoute(
+        "GET",
+        "/pipelines/{name}/versions",
+        lambda it: answers.versions_body(_all(it.client.pipelines.list_versions(it.name, page_size=_PAGE_SIZE))),
+    ),
     LegacyRoute("GET", "/pipelineIds/{name}", _find_pipeline),
     LegacyRoute("POST", "/pipelineIds/{name}", _upload, "form"),
     LegacyRoute("POST", "/trainingjobs/{name}/execution", _start_run, "json"),
     LegacyRoute("GET", "/runs", _list_runs),
-    LegacyRoute("GET", "/runs/{name}", _get_run),
-    LegacyRoute("DELETE", "/runs/{name}", _terminate_run),
-    LegacyRoute("GET", "/experiments", _list_experiments),
+    # The whole run: without its tasks, one that was terminated may be shown as failed.
+    LegacyRoute("GET", "/runs/{name}", lambda it: answers.run_body(it.client.runs.get(it.name))),
+    LegacyRoute("DELETE", "/runs/{name}", lambda it: answers.run_body(it.client.runs.terminate(it.name))),
+    LegacyRoute(
+        "GET",
+        "/experiments",
+        lambda it: answers.experiments_body(_all(it.client.experiments.list(page_size=_PAGE_SIZE))),
+    ),
     LegacyRoute("GET", "/experiments/{name}", _find_experiment),
     LegacyRoute("GET", "/liveness", None),
 )

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from prometheus_client.registry import Collector
 
-from kfadapter_grpc.daemon.log import configure_logging
-from kfadapter_grpc.daemon.log_writer import LogWriter
+from kfadapter_grpc.daemon.log import LogWriter, configure_logging
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics import catalog
