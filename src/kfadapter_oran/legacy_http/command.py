@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.cli.choices import LogFormat, LogLevel
 from kfadapter_grpc.cli.errors import CommandError
@@ -12,67 +10,45 @@ from kfadapter_grpc.cli.exit_codes import ExitCode
 from kfadapter_grpc.cli.extras import require
 from kfadapter_grpc.cli.invocation import do, manual
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.streams import native_path
-
-
-def _file(variable: str, about: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(metavar="FILE", parser=native_path, envvar=variable, help=about)
-    return option
+from kfadapter_oran.options import setting
 
 
 def legacy_http(
     *,
     options: ClientOptions,
-    listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", envvar="KFADAPTER_LEGACY_HTTP_LISTEN", help="Where to listen.")
-    ] = "127.0.0.1:5001",
+    listen: Annotated[str, setting("KFADAPTER_LEGACY_HTTP_LISTEN", "Where to listen.", "HOST:PORT")] = "127.0.0.1:5001",
     insecure_listen: Annotated[
         bool,
-        typer.Option(
-            "--insecure-listen",
-            envvar="KFADAPTER_LEGACY_HTTP_INSECURE_LISTEN",
-            help="Allow an address that others can reach without TLS.",
+        setting(
+            "KFADAPTER_LEGACY_HTTP_INSECURE_LISTEN",
+            "Allow an address that others can reach without TLS.",
+            flag="--insecure-listen",
         ),
     ] = False,
     tls_certificate: Annotated[
-        Path | None, _file("KFADAPTER_LEGACY_HTTP_TLS_CERTIFICATE", "The certificate for callers: HTTPS.")
+        Path | None, setting("KFADAPTER_LEGACY_HTTP_TLS_CERTIFICATE", "The certificate for callers: HTTPS.", "FILE")
     ] = None,
-    tls_key: Annotated[Path | None, _file("KFADAPTER_LEGACY_HTTP_TLS_KEY", "Its private key.")] = None,
+    tls_key: Annotated[Path | None, setting("KFADAPTER_LEGACY_HTTP_TLS_KEY", "Its private key.", "FILE")] = None,
     tls_client_ca: Annotated[
-        Path | None, _file("KFADAPTER_LEGACY_HTTP_TLS_CLIENT_CA", "Only callers with its certificates.")
+        Path | None, setting("KFADAPTER_LEGACY_HTTP_TLS_CLIENT_CA", "Only callers with its certificates.", "FILE")
     ] = None,
     metrics_listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", envvar="KFADAPTER_LEGACY_HTTP_METRICS_LISTEN", help="Metrics, or 'off'.")
+        str, setting("KFADAPTER_LEGACY_HTTP_METRICS_LISTEN", "Metrics, or 'off'.", "HOST:PORT")
     ] = "127.0.0.1:9092",
     max_upload_bytes: Annotated[
-        int, typer.Option(metavar="N", min=1, envvar="KFADAPTER_LEGACY_HTTP_MAX_UPLOAD_BYTES", help="The largest file.")
+        int, setting("KFADAPTER_LEGACY_HTTP_MAX_UPLOAD_BYTES", "The largest file.", "N", min=1)
     ] = 32 * 1024 * 1024,
     drain_seconds: Annotated[
         float,
-        typer.Option(
-            metavar="S",
-            min=0,
-            max=600,
-            envvar="KFADAPTER_LEGACY_HTTP_DRAIN_SECONDS",
-            help="Between SIGTERM and refusing requests.",
-        ),
+        setting("KFADAPTER_LEGACY_HTTP_DRAIN_SECONDS", "Between SIGTERM and refusing requests.", "S", min=0, max=600),
     ] = 0.0,
     grace_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="S",
-            min=0,
-            max=3600,
-            envvar="KFADAPTER_LEGACY_HTTP_GRACE_SECONDS",
-            help="Then for requests in flight.",
-        ),
+        float, setting("KFADAPTER_LEGACY_HTTP_GRACE_SECONDS", "Then for requests in flight.", "S", min=0, max=3600)
     ] = 25.0,
     log_format: Annotated[
-        LogFormat, typer.Option(envvar="KFADAPTER_LEGACY_HTTP_LOG_FORMAT", help="How the log looks.")
+        LogFormat, setting("KFADAPTER_LEGACY_HTTP_LOG_FORMAT", "How the log looks.")
     ] = LogFormat.CONSOLE,
-    log_level: Annotated[
-        LogLevel, typer.Option(envvar="KFADAPTER_LEGACY_HTTP_LOG_LEVEL", help="How much is logged.")
-    ] = LogLevel.INFO,
+    log_level: Annotated[LogLevel, setting("KFADAPTER_LEGACY_HTTP_LOG_LEVEL", "How much is logged.")] = LogLevel.INFO,
 ) -> None:
     """Answer the Flask adapter's HTTP routes, each with calls of an adapter.
 

@@ -25,11 +25,12 @@ from kfadapter_grpc.cli.option_types import Output
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.pipeline_view import shown_time
 from kfadapter_grpc.cli.records import shown_moment
-from kfadapter_grpc.cli.streams import native_path, state_folder
+from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
 from kfadapter_oran.notices.database import Database, Notice, NoticeStatus, OutboxBusyError, OutboxError
 from kfadapter_oran.notices.deliveries import Ledger
 from kfadapter_oran.notices.receiver import ReceiverOptions, Url
+from kfadapter_oran.options import setting
 
 if TYPE_CHECKING:
     from kfadapter_grpc.cli.records import Record
@@ -59,19 +60,14 @@ def notify(
     every: Annotated[bool, typer.Option("--all", help="With --retry or --discard: all that are parked.")] = False,
     outbox: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=native_path,
-            envvar="KFADAPTER_NOTIFY_OUTBOX",
-            help="Where notices are kept [$XDG_STATE_HOME/kfadapter/notices.db].",
-        ),
+        setting("KFADAPTER_NOTIFY_OUTBOX", "Where notices are kept [$XDG_STATE_HOME/kfadapter/notices.db].", "FILE"),
     ] = None,
     url: Annotated[
         str,
-        typer.Option(
-            metavar="URL",
-            envvar="KFADAPTER_NOTIFY_URL",
-            help="The receiver; by default the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT.",
+        setting(
+            "KFADAPTER_NOTIFY_URL",
+            "The receiver; by default the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT.",
+            "URL",
         ),
     ] = "",
     header: Annotated[
@@ -83,77 +79,56 @@ def notify(
     ] = None,
     receiver_token_file: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=native_path,
-            envvar="KFADAPTER_NOTIFY_RECEIVER_TOKEN_FILE",
-            help="Holds a bearer token for the receiver, read before each notice.",
+        setting(
+            "KFADAPTER_NOTIFY_RECEIVER_TOKEN_FILE",
+            "Holds a bearer token for the receiver, read before each notice.",
+            "FILE",
         ),
     ] = None,
     insecure_receiver_token: Annotated[
         bool,
-        typer.Option(
-            "--insecure-receiver-token",
-            envvar="KFADAPTER_NOTIFY_INSECURE_RECEIVER_TOKEN",
-            help="Send that token without TLS, readable for others on its way.",
+        setting(
+            "KFADAPTER_NOTIFY_INSECURE_RECEIVER_TOKEN",
+            "Send that token without TLS, readable for others on its way.",
+            flag="--insecure-receiver-token",
         ),
     ] = False,
     receiver_ca: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            parser=native_path,
-            envvar="KFADAPTER_NOTIFY_RECEIVER_CA",
-            help="Authorities of the receiver's certificate.",
-        ),
+        setting("KFADAPTER_NOTIFY_RECEIVER_CA", "Authorities of the receiver's certificate.", "FILE"),
     ] = None,
     receiver_timeout: Annotated[
         float,
-        typer.Option(
-            metavar="SECONDS",
-            min=0.1,
-            max=3600,
-            envvar="KFADAPTER_NOTIFY_RECEIVER_TIMEOUT",
-            help="How long the receiver has to answer.",
+        setting(
+            "KFADAPTER_NOTIFY_RECEIVER_TIMEOUT", "How long the receiver has to answer.", "SECONDS", min=0.1, max=3600
         ),
     ] = 30.0,
     max_attempts: Annotated[
         int,
-        typer.Option(
-            metavar="N",
+        setting(
+            "KFADAPTER_NOTIFY_MAX_ATTEMPTS",
+            "Attempts at an unreachable receiver before a notice is parked; 400 is about a day.",
+            "N",
             min=1,
-            envvar="KFADAPTER_NOTIFY_MAX_ATTEMPTS",
-            help="Attempts at an unreachable receiver before a notice is parked; 400 is about a day.",
         ),
     ] = 400,
     keep: Annotated[
-        str,
-        typer.Option(
-            metavar="TIME", envvar="KFADAPTER_NOTIFY_KEEP", help="How long delivered notices are kept: 12h, 30d."
-        ),
+        str, setting("KFADAPTER_NOTIFY_KEEP", "How long delivered notices are kept: 12h, 30d.", "TIME")
     ] = "7d",
     since: Annotated[
         str,
-        typer.Option(
-            metavar="TIME",
-            envvar="KFADAPTER_NOTIFY_SINCE",
-            help="At the very first start, also report runs that ended since then; ignored by later starts.",
+        setting(
+            "KFADAPTER_NOTIFY_SINCE",
+            "At the very first start, also report runs that ended since then; ignored by later starts.",
+            "TIME",
         ),
     ] = "",
     metrics_listen: Annotated[
         str,
-        typer.Option(
-            metavar="HOST:PORT",
-            envvar="KFADAPTER_NOTIFY_METRICS_LISTEN",
-            help="Where metrics and health are served, or 'off'.",
-        ),
+        setting("KFADAPTER_NOTIFY_METRICS_LISTEN", "Where metrics and health are served, or 'off'.", "HOST:PORT"),
     ] = "127.0.0.1:9091",
-    log_format: Annotated[
-        LogFormat, typer.Option(envvar="KFADAPTER_NOTIFY_LOG_FORMAT", help="How the log looks.")
-    ] = LogFormat.CONSOLE,
-    log_level: Annotated[
-        LogLevel, typer.Option(envvar="KFADAPTER_NOTIFY_LOG_LEVEL", help="How much is logged.")
-    ] = LogLevel.INFO,
+    log_format: Annotated[LogFormat, setting("KFADAPTER_NOTIFY_LOG_FORMAT", "How the log looks.")] = LogFormat.CONSOLE,
+    log_level: Annotated[LogLevel, setting("KFADAPTER_NOTIFY_LOG_LEVEL", "How much is logged.")] = LogLevel.INFO,
     style: Output = Format.TABLE,
 ) -> None:
     """Post how the runs of training jobs end to the training manager, until told to stop.
@@ -179,9 +154,7 @@ def notify(
                 receiver_ca,
                 receiver_timeout,
             )
-            _check(receiver, insecure_token=insecure_receiver_token)
-            if metrics_listen != "off":
-                _check_address(metrics_listen)
+            _check(receiver, metrics_listen, insecure_token=insecure_receiver_token)
         _run(
             options,
             file,
@@ -263,7 +236,7 @@ def _token(file: Path | None) -> Token:
         raise ValueError(f"--receiver-token-file: {error}") from None
 
 
-def _check(receiver: ReceiverOptions, *, insecure_token: bool) -> None:
+def _check(receiver: ReceiverOptions, metrics_listen: str, *, insecure_token: bool) -> None:
     url, ca = receiver.url, receiver.ca
     plain = url.scheme == "http"
     if receiver.token and plain and not insecure_token and not is_this_machine(f"{url.host}:{url.port}"):
@@ -275,11 +248,9 @@ def _check(receiver: ReceiverOptions, *, insecure_token: bool) -> None:
         raise ValueError(f"--receiver-ca needs an https URL, not {url}")
     if ca is not None and not ca.is_file():
         raise ValueError(f"--receiver-ca: there is no file {ca}")
-
-
-def _check_address(listen: str) -> None:
     try:
-        split_address(listen)
+        if metrics_listen != "off":
+            split_address(metrics_listen)
     except ValueError as error:
         raise ValueError(f"--metrics-listen {error}, or off") from None
 
