@@ -16,6 +16,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from tests.cli.conftest import Kfadapter
 from tests.contract.running import eventually
 from tests.e2e.conftest import PROGRAM, ROOT, SECONDS, serve
 from tests.legacy_http.calling import Caller, process
@@ -159,9 +160,8 @@ class Scene:
 
     def notices(self) -> dict[str, str]:
         """What `kfadapter notify --list` tells: the status of each run's notice."""
-        command = [PROGRAM, "notify", "--outbox", str(self.outbox), "--list", "-o", "json"]
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=True)
-        return {one["run_id"]: one["status"] for one in json.loads(done.stdout)}
+        listed = Kfadapter(self.target)("notify", "--outbox", str(self.outbox), "--list", "-o", "json")
+        return {one["run_id"]: one["status"] for one in json.loads(listed.out)}
 
     def until_noted(self, *run_ids: str) -> None:
         """Waits until the outbox holds the ends of runs, which nobody has taken yet."""
