@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.pipeline_text import KIB, write_pipeline
 from tests.system.kills import alive
+from tests.system.load import Repeated
 from tests.system.records import HELLO, stored_versions
 from tests.system.scenario import Finding, Scenario, Stage, at_least, exactly, none
 from tests.system.shortages import PAGE_BYTES, NotHereError, SmallDisk, Syncs, no_room_beyond
@@ -40,6 +41,7 @@ class Part:
         self._stack, self._data = stack, data
         self.kfp = stack.enter_context(start(data))
         self.adapter = stage.adapter(stack, self.kfp.url, *options)
+        self._repeated = Repeated(self.adapter.target, _MOST_ATTEMPTS, KfpUnavailableError)
         self.versions: dict[str, str] = {}
         self.findings: list[Finding] = []
         self._names = 0
@@ -56,28 +58,19 @@ class Part:
         for shortage in shortages:
             self._names += 1
             name = f"disk-{self._names}"
+
+            def upload(client: Client, name: str = name) -> str:
+                return client.pipelines.upload(file, name=name, request_id=name).version.pipeline_version_id
+
             try:
-                with shortage:
-                    self._once(name, file)
+                with shortage, Client(self.adapter.target, timeout=20) as client:
+                    self.versions[name] = upload(client)
             except AdapterError as error:
                 refused[error.reason] += 1
-                self._again(name, file)
+                self.versions[name] = self._repeated(upload)
         least = (self._names - before) // share
         self.findings.append(at_least(f"uploads refused because {why}", refused.total(), least))
         self.findings.append(exactly("their reasons", ", ".join(refused), reason))
-
-    def _again(self, name: str, file: Path) -> None:
-        for attempt in range(_MOST_ATTEMPTS):
-            try:
-                return self._once(name, file)
-            except KfpUnavailableError:
-                if attempt == _MOST_ATTEMPTS - 1:
-                    raise
-        return None
-
-    def _once(self, name: str, file: Path) -> None:
-        with Client(self.adapter.target, timeout=20) as client:
-            self.versions[name] = client.pipelines.upload(file, name=name, request_id=name).version.pipeline_version_id
 
     def end(self) -> list[Finding]:
         """Kills the KFP and starts it again; returns what was found, and whether all that was acknowledged is kept."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from benchmarks.pipeline_text import KIB, write_pipeline
 from benchmarks.processes import Adapter
 from tests.system.between import Moment, Step, Tripwire
+from tests.system.load import Repeated
 from tests.system.records import CONTAINER, HELLO, stored_versions
 from tests.system.scenario import Finding, Scenario, Stage, at_least, exactly, none, shown
 
@@ -184,28 +185,30 @@ class Work:
     Attributes:
         versions: The versions that were acknowledged of each pipeline, by its name.
         runs: The run that each Create was acknowledged with, by its name.
-        repeated: How many calls failed and were repeated.
     """
 
     def __init__(self, target: str, folder: Path) -> None:
         self.versions: defaultdict[str, list[str]] = defaultdict(list)
         self.runs: dict[str, str] = {}
-        self.repeated = 0
-        self._target = target
-        self._lock = threading.Lock()
+        self._repeated = Repeated(target, MOST_ATTEMPTS, AdapterError, pause=0.1)
         self._large = write_pipeline(folder, SPOOLED_BYTES)
         self._refused = folder / "refused.yaml"  # what KFP does not take, and only KFP knows
         self._refused.write_bytes(HELLO.read_bytes().replace(b"schemaVersion: 2.1.0", b"schemaVersion: 9.9.9"))
         self.upload("container", CONTAINER)
 
+    @property
+    def repeated(self) -> int:
+        """How many calls failed and were repeated."""
+        return self._repeated.count
+
     def do(self, kind: Kind, name: str, arrived: Callable[[], None] | None = None) -> None:
         """Makes a call of a kind until it succeeds; `arrived` is called when some of a large file has arrived."""
         if kind is Kind.CREATE:
-            self.runs[name] = self._until_done(
+            self.runs[name] = self._repeated(
                 lambda client: client.runs.create("container", display_name=name, request_id=name).run_id
             )
         elif kind is Kind.REFUSED:
-            self._until_done(lambda client: self._refuse(client, name))
+            self._repeated(lambda client: self._refuse(client, name))
             self.upload(name, HELLO)
         else:
             self.upload(name, self._large if kind is Kind.SPOOLED else HELLO, f"{name}-again", arrived)
@@ -218,7 +221,7 @@ class Work:
             receipt = client.pipelines.upload(file, name=name, request_id=request_id or name, progress=progress)
             return receipt.version.pipeline_version_id
 
-        self.versions[name].append(self._until_done(once))
+        self.versions[name].append(self._repeated(once))
 
     def _refuse(self, client: Client, name: str) -> str:
         try:
@@ -226,19 +229,6 @@ class Work:
         except InvalidPipelineFileError:
             return ""
         raise RuntimeError("a file that KFP does not take was taken")
-
-    def _until_done(self, call: Callable[[Client], str]) -> str:
-        for attempt in range(MOST_ATTEMPTS):
-            try:
-                with Client(self._target, timeout=20) as client:
-                    return call(client)
-            except AdapterError:
-                if attempt == MOST_ATTEMPTS - 1:
-                    raise
-                with self._lock:
-                    self.repeated += 1
-                time.sleep(0.1)
-        raise AssertionError
 
 
 class Lane:

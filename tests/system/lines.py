@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from benchmarks.pipeline_text import KIB, write_pipeline
-from tests.system.load import Crowd
+from tests.system.load import Crowd, Repeated
 from tests.system.records import stored_versions
 from tests.system.scenario import Finding, Scenario, Stage, Use, at_least, at_most, exactly, none, shown
 
@@ -86,7 +86,7 @@ class CuttingProxy:
                 caller.close()
                 continue
             server.settimeout(None)
-            line = _Line(caller, server, self._cut_after())
+            line = _Line(self._cut_after(), caller, server)
             with self._lock:
                 self._lines.add(line)
             for source, sink in ((caller, server), (server, caller)):
@@ -102,19 +102,21 @@ class CuttingProxy:
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
         with self._lock:
-            self.cuts += line.finished()
-            self._lines.discard(line)
+            line.ended += 1
+            if line.ended == len(line.sides):
+                self.cuts += line.was_cut
+                self._lines.discard(line)
+                for side in line.sides:
+                    side.close()
 
 
 class _Line:
-    """A connection on both sides of the proxy."""
+    """A connection on both sides of the proxy, and how many bytes may still pass."""
 
-    def __init__(self, caller: socket.socket, server: socket.socket, left: int | None) -> None:
-        self._sides = (caller, server)
-        self.left = left
+    def __init__(self, left: int | None, *sides: socket.socket) -> None:
+        self.left, self.sides = left, sides
+        self.ended, self.was_cut = 0, False
         self._lock = threading.Lock()
-        self._directions = 2
-        self._was_cut = False
 
     def allowed(self, data: bytes) -> bytes:
         """The part of the bytes that may still pass."""
@@ -126,45 +128,10 @@ class _Line:
 
     def cut(self) -> None:
         """Ends it on both sides at once, with what was on its way lost."""
-        self._was_cut = True
-        for side in self._sides:
+        self.was_cut = True
+        for side in self.sides:
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
-
-    def finished(self) -> bool:
-        """Notes that one direction has ended; closes the sockets after the second, and returns whether it was cut."""
-        with self._lock:
-            self._directions -= 1
-            last = not self._directions
-        for side in self._sides if last else ():
-            side.close()
-        return last and self._was_cut
-
-
-class Uploads:
-    """Uploads that are repeated, each under one request id, until they are acknowledged."""
-
-    def __init__(self, target: str, file: Path) -> None:
-        self.repeated = 0
-        self.versions: dict[str, str] = {}
-        self._target, self._file = target, file
-        self._lock = threading.Lock()
-
-    def upload(self, number: int) -> None:
-        """Uploads a pipeline of its own."""
-        name = f"broken-lines-{number}"
-        with Client(self._target) as client:
-            for attempt in range(MOST_ATTEMPTS):
-                try:
-                    receipt = client.pipelines.upload(self._file, name=name, request_id=name)
-                except (CannotConnectError, KfpUnavailableError):
-                    if attempt == MOST_ATTEMPTS - 1:
-                        raise
-                    with self._lock:
-                        self.repeated += 1
-                else:
-                    self.versions[name] = receipt.version.pipeline_version_id
-                    return
 
 
 def broken_lines(stage: Stage) -> Iterator[Finding]:
@@ -177,16 +144,23 @@ def broken_lines(stage: Stage) -> Iterator[Finding]:
         shared = BROKEN_UPLOADERS * MOST_BYTES
         before = CuttingProxy(f"http://{adapter.target}", lambda: chance.randint(LEAST_BYTES, shared))
         stack.enter_context(before)
-        uploads = Uploads(before.target, write_pipeline(stage.folder, 200 * KIB))
+        repeated = Repeated(before.target, MOST_ATTEMPTS, CannotConnectError, KfpUnavailableError)
+        file = write_pipeline(stage.folder, 200 * KIB)
+
+        def upload(number: int) -> str:
+            name = f"broken-lines-{number}"
+            receipt = repeated(lambda client: client.pipelines.upload(file, name=name, request_id=name))
+            return receipt.version.pipeline_version_id
+
         with ThreadPoolExecutor(BROKEN_UPLOADERS) as threads:
-            list(threads.map(uploads.upload, range(count)))
+            versions = set(threads.map(upload, range(count)))
         stored = [len(one) for one in stored_versions(stage.adapter(stack, kfp.url).target).values()]
-    yield exactly("uploads acknowledged", len(uploads.versions), count)
+    yield exactly("uploads acknowledged", len(versions), count)
     yield exactly("versions stored", sum(stored), count)
     yield none("pipelines with more than one version", sum(number > 1 for number in stored))
     yield at_least("lines cut between caller and adapter", before.cuts, count / 8)
     yield at_least("lines cut between adapter and KFP", behind.cuts, count / 4)
-    yield shown("times a caller repeated what the library gave up", uploads.repeated)
+    yield shown("times a caller repeated what the library gave up", repeated.count)
 
 
 class MixedLoad(Crowd):

@@ -15,14 +15,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from benchmarks.processes import START_SECONDS, Child
 from tests.system.calls import OK, OWN_CONNECTION, Outcome, begin, call, outcome
 
 from kfadapter.v1.pipeline_pb2 import GetPipelineRequest
-from kfadapter_grpc.client import AdapterError
+from kfadapter_grpc.client import AdapterError, Client
 from kfadapter_grpc.methods import METHODS
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 GET = "/kfadapter.v1.PipelineService/Get"
 HEALTH = "/grpc.health.v1.Health/Check"
+T = TypeVar("T")
 _SERVING = b"\x08\x01"
 
 
@@ -126,6 +127,30 @@ class Load(Child):
 def slowest(seconds: Sequence[float], share: float = 1) -> float:
     """Within how many milliseconds that share of the calls ended."""
     return sorted(seconds)[min(int(len(seconds) * share), len(seconds) - 1)] * 1000 if seconds else 0
+
+
+class Repeated:
+    """Repeats calls of the client library, each time with its own repetitions; `count` is how often that was needed."""
+
+    def __init__(self, target: str, attempts: int, *errors: type[AdapterError], pause: float = 0) -> None:
+        """Repeats a call after these errors, until it was made so many times."""
+        self.count = 0
+        self._target, self._attempts, self._errors, self._pause = target, attempts, errors, pause
+        self._lock = threading.Lock()
+
+    def __call__(self, call: Callable[[Client], T]) -> T:
+        """Makes a call until it succeeds, each time with a client of its own."""
+        for attempt in range(self._attempts):
+            try:
+                with Client(self._target, timeout=20) as client:
+                    return call(client)
+            except self._errors:
+                if attempt == self._attempts - 1:
+                    raise
+                with self._lock:
+                    self.count += 1
+                time.sleep(self._pause)
+        raise AssertionError
 
 
 class Crowd:
