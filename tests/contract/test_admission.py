@@ -83,17 +83,23 @@ def test_bounds_are_separate(serve: Serve, kind: CallKind) -> None:
 
 @pytest.mark.parametrize("kind", BOUNDS)
 def test_one_caller_leaves_places_to_others(serve: Serve, kind: CallKind) -> None:
-    """The last quarter of the places is refused to a caller who holds a quarter, and given to another one."""
+    """The last quarter of the slots is refused to a caller who holds a quarter, and given to another one, not two."""
     gate = Gate()
     running = serve(holding(gate), lambda: True, **{BOUNDS[kind]: 4})
-    with ThreadPoolExecutor(4) as callers, grpc.insecure_channel(running.server.address, OWN_CONNECTION) as channel:
+    with (
+        ThreadPoolExecutor(4) as callers,
+        grpc.insecure_channel(running.server.address, OWN_CONNECTION) as channel,
+        grpc.insecure_channel(running.server.address, OWN_CONNECTION) as third_channel,
+    ):
         other = Running(running.server, channel, PipelineServiceStub(channel))
+        third = Running(running.server, third_channel, PipelineServiceStub(third_channel))
         held = [callers.submit(call, running, kind) for _ in range(3)]
         for _ in held:
             gate.await_call()
         it = failure(lambda: call(running, kind))
         held.append(callers.submit(call, other, kind))
         gate.await_call()
+        assert failure(lambda: call(third, kind)).reason == "OVERLOADED"
         gate.opened.set()
         assert all(one.result(WAIT_SECONDS) for one in held)
     assert (it.reason, it.metadata) == ("OVERLOADED", {"bound": BOUNDS[kind], "limit": "4"})
