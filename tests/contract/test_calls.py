@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineFile
-    from kfadapter_grpc.contract.repository import PipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 GET = pb.GetPipelineRequest(name="hello")
 
@@ -198,9 +198,7 @@ def test_upload_cancelled_before_its_end(serve: Serve, attempt: int, announces: 
         ended.wait(WAIT_SECONDS)
 
     with capture_logs() as lines:
-        future = serve(PipelineServicer(cast("PipelineRepository", Repository()), UploadLimits())).stub.Upload.future(
-            half()
-        )
+        future = serve(PipelineServicer(cast("Pipelines", Repository()), UploadLimits())).stub.Upload.future(half())
         assert sent.wait(WAIT_SECONDS)
         future.cancel()
         line = eventually(lambda: [line for line in lines if line["event"] == "call"])[0]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
-    from kfadapter_grpc.contract.repository import PipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 REQUEST = pb.DownloadPipelineRequest(pipeline_id=ID, pipeline_version_id=VERSION)
 GET = rf"/pipelines/{ID}/versions/{VERSION}$"
@@ -95,7 +95,7 @@ class FakeRepository:
 
 def before(serve: Serve, repository: FakeRepository) -> Running:
     """An adapter whose downloads are a test's."""
-    return serve(PipelineServicer(cast("PipelineRepository", repository), UploadLimits()))
+    return serve(PipelineServicer(cast("Pipelines", repository), UploadLimits()))
 
 
 def answer(spec: object) -> bytes:

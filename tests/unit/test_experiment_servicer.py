@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc_testing
 import pytest
@@ -24,6 +24,7 @@ from kfadapter_grpc.services.experiments import ExperimentServicer
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.experiments import Experiments
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ExperimentService"]
 ID = "00000000-0000-4000-8000-000000000001"
@@ -83,7 +84,7 @@ def repository() -> FakeRepository:
 @pytest.fixture
 def server(repository: FakeRepository) -> grpc_testing.Server:
     """The servicer without any interceptor."""
-    servicer = ExperimentServicer(repository, "from-settings")
+    servicer = ExperimentServicer(cast("Experiments", repository), "from-settings")
     return grpc_testing.server_from_dictionary({SERVICE: servicer}, grpc_testing.strict_real_time())
 
 
@@ -174,7 +175,7 @@ def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
     """Every wrong field is named, all at once, and the repository is not asked."""
     method, request, fields = WRONG[what]
     with pytest.raises(InvalidFieldError) as caught:
-        getattr(ExperimentServicer(repository), method)(request, _Context())
+        getattr(ExperimentServicer(cast("Experiments", repository)), method)(request, _Context())
     assert [violation.field for violation in caught.value.violations] == fields
     assert repository.asked == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc_testing
 import pytest
@@ -27,6 +27,7 @@ from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 
 SERVICE = pb.DESCRIPTOR.services_by_name["RecurringRunService"]
 ID = "00000000-0000-4000-8000-000000000001"
@@ -127,7 +128,7 @@ def repository() -> FakeRepository:
 @pytest.fixture
 def server(repository: FakeRepository) -> grpc_testing.Server:
     """The servicer without any interceptor."""
-    servicer = RecurringRunServicer(repository, "from-settings")
+    servicer = RecurringRunServicer(cast("RecurringRuns", repository), "from-settings")
     return grpc_testing.server_from_dictionary({SERVICE: servicer}, grpc_testing.strict_real_time())
 
 
@@ -283,7 +284,7 @@ def test_wrong_fields_are_told(repository: FakeRepository, what: str) -> None:
     """Every wrong field is named, all at once, and the repository is not asked."""
     fields, violations = WRONG[what]
     with pytest.raises(InvalidFieldError) as caught:
-        RecurringRunServicer(repository).Create(_request(**fields), None)  # type: ignore[arg-type]
+        RecurringRunServicer(cast("RecurringRuns", repository)).Create(_request(**fields), None)  # type: ignore[arg-type]
     assert [violation.field for violation in caught.value.violations] == violations
     assert repository.asked == []
 
@@ -294,5 +295,5 @@ def test_what_is_no_json_is_told(repository: FakeRepository, number: float) -> N
     request = _request(pipeline_id=ID, cron=CRON)
     request.parameters.fields["x"].number_value = number
     with pytest.raises(InvalidFieldError) as caught:
-        RecurringRunServicer(repository).Create(request, None)  # type: ignore[arg-type]
+        RecurringRunServicer(cast("RecurringRuns", repository)).Create(request, None)  # type: ignore[arg-type]
     assert [violation.field for violation in caught.value.violations] == ["parameters.x"]

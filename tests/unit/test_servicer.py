@@ -7,7 +7,7 @@ import io
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc_testing
 import pytest
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 SERVICE = pb.DESCRIPTOR.services_by_name["PipelineService"]
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -123,7 +124,7 @@ def repository() -> FakeRepository:
 @pytest.fixture
 def server(repository: FakeRepository) -> grpc_testing.Server:
     """The servicer without any interceptor."""
-    servicer = PipelineServicer(repository, UploadLimits(), "from-settings")
+    servicer = PipelineServicer(cast("Pipelines", repository), UploadLimits(), "from-settings")
     return grpc_testing.server_from_dictionary({SERVICE: servicer}, grpc_testing.strict_real_time())
 
 

@@ -13,6 +13,7 @@ import hashlib
 import io
 import mmap
 import re
+import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,6 +39,9 @@ SEPARATOR = b"\n---\n"
 
 _KEY = b'"pipeline_spec"'
 _DIGEST_BYTES = 256 * 1024
+_UNLOAD_BYTES = 4 * 1024 * 1024
+_LOCATING = threading.Lock()
+"""Locating the spec loads the whole answer: one at a time, so that many downloads take no more memory than one."""
 _EMPTY = re.compile(rb"\{\s*\}")
 
 
@@ -70,16 +74,17 @@ class Downloader:
         """Gets the file of a version, which is good for the block; after it nothing is left of it."""
         with closing(Spool(self._place)) as spool:
             pipeline_id = self._fetch(spool, ref, version, call)
-            with _mapped(spool) as answer:
-                found = _decoded(answer, _VersionJson)
-                if found.pipeline_id != pipeline_id:
-                    # KFP finds a version by its id alone, whichever pipeline the path names.
-                    raise no_such_version(version_context(pipeline_id, version))
-                with ExitStack() as views:
+            with _mapped(spool) as answer, ExitStack() as views:
+                with _LOCATING:
+                    found = _decoded(answer, _VersionJson)
+                    if found.pipeline_id != pipeline_id:
+                        # KFP finds a version by its id alone, whichever pipeline the path names.
+                        raise no_such_version(version_context(pipeline_id, version))
                     parts = [views.enter_context(memoryview(part)) for part in _parts(answer, found)]
                     del found
-                    size, sha256 = _measured(YamlSafe(_Joined(parts)), call)
-                    yield PipelineDownload(YamlSafe(_Joined(parts)), size, sha256)
+                    _unload(answer)
+                size, sha256 = _measured(YamlSafe(_Joined(parts, answer)), call)
+                yield PipelineDownload(YamlSafe(_Joined(parts, answer)), size, sha256)
 
     def _fetch(self, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
         """Gets KFP's answer for the version, and tells the pipeline's id."""
@@ -168,15 +173,28 @@ def _decoded(data: bytes | mmap.mmap | msgspec.Raw, kind: type[T]) -> T:
 
 
 class _Joined:
-    """Several buffers as one stream."""
+    """Parts of an answer as one stream."""
 
-    def __init__(self, parts: list[memoryview]) -> None:
+    def __init__(self, parts: list[memoryview], answer: bytes | mmap.mmap) -> None:
         self._pieces = (part[at : at + _DIGEST_BYTES] for part in parts for at in range(0, len(part), _DIGEST_BYTES))
+        self._answer = answer
+        self._loaded = 0
 
     def read(self, _: int) -> bytes:
         """Reads the next piece; empty at the end."""
         with next(self._pieces, memoryview(b"")) as piece:
-            return bytes(piece)
+            data = bytes(piece)
+        self._loaded += len(data)
+        if self._loaded > _UNLOAD_BYTES:
+            self._loaded = 0
+            _unload(self._answer)
+        return data
+
+
+def _unload(answer: bytes | mmap.mmap) -> None:
+    """Gives the memory of a mapped file back, which stays in the system's cache as long as there is room."""
+    if isinstance(answer, mmap.mmap) and hasattr(answer, "madvise"):
+        answer.madvise(mmap.MADV_DONTNEED)
 
 
 def _measured(stream: YamlSafe, call: Call) -> tuple[int, bytes]:

@@ -10,12 +10,10 @@ look then.
 
 from __future__ import annotations
 
-import json
-import secrets
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import IfExists, UploadResult
@@ -23,21 +21,19 @@ from kfadapter_grpc.kfp import tags
 from kfadapter_grpc.kfp import upload_outcomes as outcomes
 from kfadapter_grpc.kfp.error_table import KFP_FILE_LIMIT, KFP_PACKET_LIMIT, Context, Look, Seen
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
-from kfadapter_grpc.kfp.rest import V2, equals
-from kfadapter_grpc.kfp.transport import NotSentError, Request
-from kfadapter_grpc.kfp.versions import HEAD_BYTES
+from kfadapter_grpc.kfp.multipart import UploadForm, multipart
+from kfadapter_grpc.kfp.rest import equals
+from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.writes import Turns, spare_call
-from kfadapter_grpc.spool import disk_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.pipelines import PipelineFile, UploadPipelineMetadata
     from kfadapter_grpc.kfp.pipelines import PipelineJson, Pipelines
     from kfadapter_grpc.kfp.versions import VersionJson
 
-_CHUNK_BYTES = 256 * 1024
 _MAX_LOSSES = 5
 """How often the next version number, or the race to make a pipeline, may be lost before we give up."""
 _GRACE_SECONDS = 0.1
@@ -392,70 +388,3 @@ def _result(
     pipeline: PipelineJson, version: VersionJson, *, pipeline_created: bool, version_created: bool
 ) -> UploadResult:
     return UploadResult(pipeline.record(), version.record(), pipeline_created, version_created)
-
-
-@dataclass(frozen=True, slots=True)
-class UploadForm:
-    """The query of an upload; what is empty is left out. `pipeline_id` for a version only."""
-
-    name: str
-    pipeline_id: str = ""
-    display_name: str = ""
-    description: str = ""
-    namespace: str = ""
-    code_source_url: str = ""
-    tags: Mapping[str, str] | None = None
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """As query parameters."""
-        pairs = [
-            ("name", self.name),
-            ("pipelineid", self.pipeline_id),
-            ("display_name", self.display_name),
-            ("description", self.description),
-            ("namespace", self.namespace),
-            ("code_source_url", self.code_source_url),
-            ("tags", json.dumps(dict(self.tags), ensure_ascii=False) if self.tags else ""),
-        ]
-        return [(key, value) for key, value in pairs if value]
-
-
-def multipart(operation: str, form: UploadForm, file: PipelineFile) -> Request:
-    """The request of an upload, with the file as it is read."""
-    boundary = secrets.token_hex(16)
-    head = (
-        f"--{boundary}\r\n"
-        f'Content-Disposition: form-data; name="uploadfile"; filename="{file.kind.value}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    ).encode()
-    end = f"\r\n--{boundary}--\r\n".encode()
-    return Request(
-        "POST",
-        f"{V2}/pipelines/{operation}",
-        form.pairs(),
-        body=_Stream(head, file.stream, end),
-        content_type=f"multipart/form-data; boundary={boundary}",
-        content_length=len(head) + file.size + len(end),
-        keep=HEAD_BYTES,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """A file as a multipart body; each time it is sent, it begins anew."""
-
-    head: bytes
-    file: BinaryIO
-    end: bytes
-
-    def __iter__(self) -> Iterator[bytes]:
-        with disk_faults():
-            self.file.seek(0)
-        yield self.head
-        while chunk := self._read():
-            yield chunk
-        yield self.end
-
-    def _read(self) -> bytes:
-        with disk_faults():  # else it would pass for a fault of the line to KFP
-            return self.file.read(_CHUNK_BYTES)

@@ -14,13 +14,13 @@ from kfadapter_grpc.services.answers import message, page, page_token
 if TYPE_CHECKING:
     import grpc
 
-    from kfadapter_grpc.contract.repository import ExperimentRepository
+    from kfadapter_grpc.kfp.experiments import Experiments
 
 
 class ExperimentServicer(ExperimentServiceServicer):
     """Serves the calls of `kfadapter.v1.ExperimentService`."""
 
-    def __init__(self, experiments: ExperimentRepository, default_namespace: str = "") -> None:
+    def __init__(self, experiments: Experiments, default_namespace: str = "") -> None:
         self._experiments = experiments
         self._namespace = default_namespace
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kfadapter_grpc.contract.repository import PipelineRepository
+    from kfadapter_grpc.kfp.pipelines import Pipelines
 
 DOWNLOAD_CHUNK_BYTES = 256 * 1024
 """How many bytes of a download go into one message."""
@@ -28,7 +28,7 @@ DOWNLOAD_CHUNK_BYTES = 256 * 1024
 class PipelineServicer(PipelineServiceServicer):
     """Serves the calls of `kfadapter.v1.PipelineService`."""
 
-    def __init__(self, pipelines: PipelineRepository, limits: UploadLimits, default_namespace: str = "") -> None:
+    def __init__(self, pipelines: Pipelines, limits: UploadLimits, default_namespace: str = "") -> None:
         self._pipelines = pipelines
         self._limits = limits
         self._namespace = default_namespace

@@ -14,13 +14,13 @@ from kfadapter_grpc.services.answers import message, page, page_token
 if TYPE_CHECKING:
     import grpc
 
-    from kfadapter_grpc.contract.repository import RecurringRunRepository
+    from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
 
 
 class RecurringRunServicer(RecurringRunServiceServicer):
     """Serves the calls of `kfadapter.v1.RecurringRunService`."""
 
-    def __init__(self, recurring_runs: RecurringRunRepository, default_namespace: str = "") -> None:
+    def __init__(self, recurring_runs: RecurringRuns, default_namespace: str = "") -> None:
         self._recurring_runs = recurring_runs
         self._namespace = default_namespace
 

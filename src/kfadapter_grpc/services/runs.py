@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from kfadapter_grpc.contract.repository import RunLogs, RunRepository
+    from kfadapter_grpc.kfp.logs import RunLogs
+    from kfadapter_grpc.kfp.runs import Runs
     from kfadapter_grpc.watch import WatchPoller
 
 
@@ -28,7 +29,7 @@ class RunServicer(RunServiceServicer):
 
     def __init__(
         self,
-        runs: RunRepository,
+        runs: Runs,
         default_namespace: str = "",
         *,
         watches: WatchPoller | None = None,

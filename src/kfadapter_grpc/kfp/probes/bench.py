@@ -18,10 +18,10 @@ from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.multipart import UploadForm, multipart
 from kfadapter_grpc.kfp.pipelines import PipelineJson, PipelineListJson
 from kfadapter_grpc.kfp.rest import V2, ListQuery, Rest, segment
 from kfadapter_grpc.kfp.transport import Answer, Request
-from kfadapter_grpc.kfp.uploads import UploadForm, multipart
 from kfadapter_grpc.kfp.versions import VersionJson, VersionListJson
 
 if TYPE_CHECKING:

@@ -1,0 +1,87 @@
+"""The request of an upload: its query, and the file as a multipart body."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from kfadapter_grpc.kfp.rest import V2, set_only
+from kfadapter_grpc.kfp.transport import Request
+from kfadapter_grpc.kfp.versions import HEAD_BYTES
+from kfadapter_grpc.spool import disk_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from kfadapter_grpc.contract.pipelines import PipelineFile
+
+_CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UploadForm:
+    """The query of an upload; what is empty is left out. `pipeline_id` for a version only."""
+
+    name: str
+    pipeline_id: str = ""
+    display_name: str = ""
+    description: str = ""
+    namespace: str = ""
+    code_source_url: str = ""
+    tags: Mapping[str, str] | None = None
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """As query parameters."""
+        values = {
+            "name": self.name,
+            "pipelineid": self.pipeline_id,
+            "display_name": self.display_name,
+            "description": self.description,
+            "namespace": self.namespace,
+            "code_source_url": self.code_source_url,
+            "tags": json.dumps(dict(self.tags), ensure_ascii=False) if self.tags else "",
+        }
+        return list(set_only(values).items())
+
+
+def multipart(operation: str, form: UploadForm, file: PipelineFile) -> Request:
+    """The request of an upload, with the file as it is read."""
+    boundary = secrets.token_hex(16)
+    head = (
+        f"--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="uploadfile"; filename="{file.kind.value}"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    end = f"\r\n--{boundary}--\r\n".encode()
+    return Request(
+        "POST",
+        f"{V2}/pipelines/{operation}",
+        form.pairs(),
+        body=_Stream(head, file.stream, end),
+        content_type=f"multipart/form-data; boundary={boundary}",
+        content_length=len(head) + file.size + len(end),
+        keep=HEAD_BYTES,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A file as a multipart body; each time it is sent, it begins anew."""
+
+    head: bytes
+    file: BinaryIO
+    end: bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        with disk_faults():
+            self.file.seek(0)
+        yield self.head
+        while chunk := self._read():
+            yield chunk
+        yield self.end
+
+    def _read(self) -> bytes:
+        with disk_faults():  # else it would pass for a fault of the line to KFP
+            return self.file.read(_CHUNK_BYTES)
