@@ -44,13 +44,7 @@ _HEALTH = {"commit_sha": "unknown", "tag_name": "unknown", "multi_user": False, 
 
 
 def application(store: Store, folder: Path, runs: Runs) -> Starlette:
-    """Makes the application.
-
-    Args:
-        store: where everything is kept.
-        folder: the data folder, named where its disk is full.
-        runs: what is done with runs.
-    """
+    """Makes the application; the data folder is named where its disk is full."""
     # The fixed paths of uploads come before the pattern that would take them for ids.
     routes = [
         Route("/apis/v2beta1/healthz", _health, methods=["GET"]),

@@ -40,9 +40,6 @@ def is_yaml_name(name: str) -> bool:
 def open_archive(file: BinaryIO) -> BinaryIO | None:
     """Finds the pipeline file in an archive.
 
-    Args:
-        file: the archive, at its start.
-
     Returns:
         The pipeline file, at its start; `None` if the file is no archive.
 

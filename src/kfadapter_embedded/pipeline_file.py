@@ -46,11 +46,7 @@ class _Specs:
 
 
 def open_pipeline_file(filename: str, file: BinaryIO) -> BinaryIO:
-    """Finds the text of a pipeline in an uploaded file.
-
-    Args:
-        filename: the name it was uploaded under; YAML and JSON are known by its ending, archives by content.
-        file: the upload, at its start.
+    """Finds the text of a pipeline in an upload: YAML and JSON are known by its name's ending, archives by content.
 
     Returns:
         The text, at its start: the file itself, or one from inside it. Both are the caller's to close.
@@ -80,10 +76,7 @@ def read_spec(text: BinaryIO) -> str:
 
 
 def sent_spec(document: dict[str, JsonValue]) -> str:
-    """The specification that KFP serves for one that was sent as JSON, as compact JSON text.
-
-    Args:
-        document: a pipeline spec, or an object of `pipeline_spec` and `platform_spec`.
+    """The specification that KFP serves for one that was sent as JSON, bare or wrapped, as compact JSON text.
 
     Raises:
         NoPipelineError: it is no pipeline.

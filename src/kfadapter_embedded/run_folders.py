@@ -20,11 +20,7 @@ class RunFolders:
     """Folders by run id. A run's id may be anything, and is never taken for a path."""
 
     def __init__(self, root: Path) -> None:
-        """Makes the folder of all folders.
-
-        Args:
-            root: where they are.
-        """
+        """Makes the folder of all folders."""
         root.mkdir(exist_ok=True)
         self.root = root.resolve()
         self._lock = threading.Lock()

@@ -142,14 +142,10 @@ def pipeline_name(spec: str) -> str:
 
 
 def check_parameters(spec: Mapping[str, object], values: Mapping[str, object]) -> None:
-    """Checks the values that a run is given; the first fault counts, by name.
-
-    Args:
-        spec: a pipeline spec as KFP serves it, bare or wrapped; KFP v1's workflows declare nothing.
-        values: names and values.
+    """Checks the values that a run of a spec is given; KFP v1's workflows declare nothing.
 
     Raises:
-        KfpError: a value is missing, not known, or of the wrong type.
+        KfpError: a value is missing, unknown, or of the wrong type; the first by name.
     """
     if spec.get("kind") == "Workflow":
         return

@@ -71,15 +71,7 @@ class Runs:
     def __init__(
         self, store: Store, folders: RunFolders, progress: Progress, executor: RunnerPool, *, most_file_bytes: int
     ) -> None:
-        """Takes over.
-
-        Args:
-            store: where runs are kept.
-            folders: where their files are.
-            progress: keeps how they go on.
-            executor: executes them.
-            most_file_bytes: how much the files of all runs may take before new runs are refused.
-        """
+        """Takes over; new runs are refused once the files of all runs take `most_file_bytes`."""
         self._store = store
         self.folders = folders
         self._progress = progress

@@ -183,6 +183,7 @@ class Store:
             with self.writing() as connection:
                 _prepare(connection)
         except sqlite3.Error as error:
+            self.close()
             raise StoreError(f"cannot use {path}: {error}") from error
 
     def now(self) -> int:
@@ -252,7 +253,8 @@ def _prepare(connection: Documents) -> None:
     """Makes the tables, and fills them from those of an older program."""
     version = connection.one("PRAGMA user_version")
     if version > SCHEMA_VERSION:
-        raise StoreError(f"the data were written by a newer version of this program (schema {version})")
+        words = f"the data were written by a newer version of this program (schema {version})"
+        raise StoreError(f"{words}: use that version, or another folder (--data)")
     if version == SCHEMA_VERSION:
         return
     from . import upgrade  # noqa: PLC0415  # once in the life of a folder

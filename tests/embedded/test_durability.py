@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import urllib3
@@ -154,6 +155,21 @@ def test_data_of_the_former_version(tmp_path: Path) -> None:
         assert json.loads(server.executor.jobs[-1].spec)["pipelineInfo"]["name"] == "hello-world"
         pipeline = SERVED["/pipelines"]["pipelines"][0]
         assert server.caller.upload(name=pipeline["name"].upper()).status == 409
+
+
+def test_upgrade_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade happens as a whole or not at all: after one that fails the folder is as it was."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "kfp.sqlite")) as connection:
+        connection.executescript((DATA / "schema2.sql").read_text(encoding="utf-8"))
+        before = list(connection.iterdump())
+        with monkeypatch.context() as patched:
+            full = Mock(side_effect=sqlite3.OperationalError("database or disk is full"))
+            patched.setattr("kfadapter_embedded.upgrade._take_tasks", full)
+            with pytest.raises(StoreError, match="disk is full"):
+                Store(tmp_path / "kfp.sqlite")
+        assert list(connection.iterdump()) == before
+    with contextlib.closing(Store(tmp_path / "kfp.sqlite")) as store, store.reading() as documents:
+        assert documents.one("SELECT count(*) FROM tasks") > 0
 
 
 def _named(runs: list[dict[str, str]], name: str) -> str:

@@ -41,11 +41,7 @@ class ConditionError(Exception):
 
 
 def holds(condition: str, parameters: Mapping[str, JsonValue]) -> bool:
-    """Decides a condition.
-
-    Args:
-        condition: It, for example `int(inputs.parameter_values['n']) > 3`.
-        parameters: The values that it may speak of.
+    """Decides a condition such as `int(inputs.parameter_values['n']) > 3`.
 
     Raises:
         ConditionError: it cannot be read, or a value has a type that it does not fit.

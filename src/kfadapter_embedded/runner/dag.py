@@ -81,7 +81,7 @@ def run_pipeline(
     Args:
         pipeline: The pipeline.
         parameters: The values that the run was given.
-        leaf: Executes the tasks.
+        leaf: Executes the tasks that are no DAGs.
         report: Called with every task that begins or ends, from any thread.
         stopped: Once it is set, no further task is started.
         names: What placeholders such as `{{$.pipeline_job_name}}` stand for.

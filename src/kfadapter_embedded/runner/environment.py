@@ -66,11 +66,7 @@ class Overlay:
         return self.folder / "bin" / "python"
 
     def variables(self, outside: Mapping[str, str]) -> dict[str, str]:
-        """Tells the environment variables for what runs in it.
-
-        Args:
-            outside: This process's. The server's own settings, which may be secrets, are left out.
-        """
+        """The environment variables for what runs in it; the server's own settings (secrets, perhaps) are left out."""
         kept = {
             name: value
             for name, value in outside.items()
@@ -81,13 +77,10 @@ class Overlay:
 
 
 def make_overlay(folder: Path) -> Overlay:
-    """Makes an environment over the one that this Python runs in.
-
-    Args:
-        folder: Where; what is there is replaced.
+    """Makes an environment over the one that this Python runs in; what is in the folder is replaced.
 
     Raises:
-        OSError: it cannot be made there, or there is no pip to be had.
+        OSError: it cannot be made there, or there is no pip.
     """
     venv.EnvBuilder(clear=True, symlinks=True, with_pip=False).create(folder)
     overlay = Overlay(folder)
@@ -117,11 +110,7 @@ def _package_folders() -> list[str]:
 
 
 def end_family(mark: str) -> None:
-    """Kills every process whose mark begins so, except this one.
-
-    Args:
-        mark: Its `VARIABLE`, up to a slash.
-    """
+    """Kills every process whose `VARIABLE` begins with this mark, except this one."""
     # Who forks while this looks around is found in the next round.
     for _ in range(_ROUNDS):
         found = list(_members(mark))

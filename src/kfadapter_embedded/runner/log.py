@@ -79,13 +79,7 @@ class TaskLog:
 
 
 def why(code: int, output: str, image: str) -> str:
-    """Tells why a command failed.
-
-    Args:
-        code: Its exit code; -N after signal N.
-        output: The end of what it wrote.
-        image: The image that the component was made for.
-    """
+    """Why a command failed, from its exit code (-N after signal N), the end of its output and its image."""
     ending = _ending(code)
     words = _last_words(_ESCAPES.sub("", output))
     if "ModuleNotFoundError" in words:

@@ -70,22 +70,13 @@ def _number(text: str) -> float | int:
 
 
 def check_literals(value: JsonValue, literals: tuple[JsonValue, ...], name: str) -> None:
-    """Checks a value against the only ones that a component takes, as KFP's driver does.
-
-    Raises:
-        ValueFaultError: it is none of them.
-    """
+    """Refuses a value that is none of those that a component takes, as KFP's driver does, by a ValueFaultError."""
     if literals and value not in literals:
         raise ValueFaultError(f"{name} is {_short(value)}, which is none of the values that are allowed")
 
 
 def converted(value: JsonValue, kind: str, name: str) -> JsonValue:
-    """Gives a value the type that is declared for it, as KFP's driver does.
-
-    Args:
-        value: The value.
-        kind: KFP's name for the type.
-        name: The parameter, for the error.
+    """Gives the value of a parameter its declared type, as KFP's driver does.
 
     Raises:
         ValueFaultError: the value has no such form.
@@ -135,11 +126,8 @@ def filled(value: JsonValue, parameters: Mapping[str, JsonValue], names: Mapping
 
     Args:
         value: The constant.
-        parameters: What `{{$.inputs.parameters['x']}}` stands for.
+        parameters: What `{{$.inputs.parameters['x']}}` stands for; one without a value is a ValueFaultError.
         names: What `{{$.pipeline_job_name}}` and the like stand for; others are left as they are.
-
-    Raises:
-        ValueFaultError: a placeholder names a parameter that has no value.
     """
     if isinstance(value, str):
         return _fill_text(value, parameters, names)
