@@ -177,7 +177,7 @@ class SpecSummary:
         output_artifacts: Artifacts that a run makes.
         output_parameters: Parameters that a run returns.
         tasks: The tasks as a graph, in an order in which they can run.
-        unknown_parts: Paths of what was not understood, or was too large to tell.
+        unknown_parts: Paths of what was not understood, or was too large to show.
     """
 
     format: PipelineFormat = PipelineFormat.UNKNOWN

@@ -152,7 +152,7 @@ class Pins(NamedTuple):
 
 
 def width_for(ports: int) -> int:
-    """Tells how wide a line must be that so many nets enter; a box needs one more on each side."""
+    """The width of a line that so many nets can enter; a box needs one more on each side."""
     return max(2 * ports - 1, 1)
 
 
@@ -262,7 +262,7 @@ class Plan:
         return width_for(ports) if node is None else max(width_for(ports) + 2, self._sizes[node].width)
 
     def height(self, item: int) -> int:
-        """Tells how many rows of cells an item takes."""
+        """The rows of cells that an item takes."""
         node = self.lanes.nodes[item]
         return 1 if node is None else self._sizes[node].height
 
@@ -281,7 +281,7 @@ class Plan:
         self.columns = max(middle + self.widths[item] // 2 for item, middle in self.middles.items()) + 1
 
     def reach(self, item: int) -> int:
-        """Tells how far from its middle lines may enter or leave an item."""
+        """How far from its middle lines may enter or leave an item."""
         return self.widths[item] // 2 - (item not in self.passing)
 
     def foot(self, item: int) -> int:
@@ -291,5 +291,5 @@ class Plan:
         return self.height(item) - 1
 
     def is_merged(self, item: int) -> bool:
-        """Tells whether several nets enter a passing line."""
+        """Whether several nets enter a passing line."""
         return item in self.passing and self.entering[item] > 1

@@ -62,10 +62,10 @@ def _listed(graph: Graph, width: int, style: Style, depth: int) -> Iterator[str]
 
 def _sentence(node: Node, mark: str) -> str:
     """Says a task on one line."""
-    told = [end_cut(word, _LONGEST, mark) for word in node.words if word.removeprefix("after ") not in node.after]
+    words = [end_cut(word, _LONGEST, mark) for word in node.words if word.removeprefix("after ") not in node.after]
     if node.after:
-        told.append(f"after {', '.join(node.after)}")
-    return f"{node.title}: {'; '.join(told)}" if told else node.title
+        words.append(f"after {', '.join(node.after)}")
+    return f"{node.title}: {'; '.join(words)}" if words else node.title
 
 
 _MERMAID = {

@@ -101,7 +101,7 @@ class Layout:
 def layout(graph: Graph, fit: Fit) -> Layout:
     """Lays a graph out.
 
-    Where it need not fit it may become wider than asked for; its `width` tells.
+    Where it need not fit it may become wider than `fit`; its `width` shows it.
 
     Raises:
         TooWideError: It must fit and does not.

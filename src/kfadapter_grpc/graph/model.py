@@ -147,7 +147,7 @@ def middle_cut(text: str, cells: int, mark: str) -> str:
     room = cells - cell_len(mark)
     if cell_len(text) <= cells:
         return text
-    if room < 5:  # noqa: PLR2004  less than three characters in front tell nothing
+    if room < 5:  # noqa: PLR2004  less than three characters in front name nothing
         return end_cut(text, cells, mark)
     tail = _tail(text, room // 3)
     return set_cell_size(text, room - cell_len(tail)).rstrip() + mark + tail
@@ -204,7 +204,7 @@ def _tail(text: str, cells: int) -> str:
 
 
 def _component(task: Task) -> str:
-    """Names the component or template that a task runs, where the task's own names do not say it already."""
+    """Names the component or template that a task runs, where the task's own names do not already."""
     if task.tasks:
         return ""
     component = task.component.removeprefix("comp-")

@@ -204,7 +204,7 @@ def _layered(nodes: Sequence[int], edges: Sequence[Edge], sizes: Mapping[int, Si
 
 
 def _widest(found: Lanes, sizes: Mapping[int, Size], gap: int) -> int:
-    """Tells how wide the widest row is, if each line that passes takes one column, and each box a gap."""
+    """The width of the widest row, if each line that passes takes one column, and each box a gap."""
     widths = [1 + LANE_GAP if node is None else sizes[node].width + gap for node in found.nodes]
     return max(sum(widths[item] for item in row) for row in found.rows) - gap
 

@@ -1,4 +1,4 @@
-"""Tells by its first bytes what a file is."""
+"""Detects by its first bytes what a file is."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ _PYTHON = re.compile(rb"^(?:import|from) +kfp\b", re.MULTILINE)
 
 
 def kind_of(head: bytes) -> FileKind:
-    """Tells the kind of the file that begins with `head`.
+    """Returns the kind of the file that begins with `head`.
 
     Raises:
-        InvalidPipelineFileError: It is something else than a text or an archive.
+        InvalidPipelineFileError: It is neither a text nor an archive.
     """
     if head.startswith(_ZIP):
         return FileKind.ZIP

@@ -44,7 +44,7 @@ class Words:
 
 
 def source_of(reference: str, sources: Sources) -> Source | None:
-    """Tells where a reference, the text between `{{` and `}}`, gets its value from; None where it is not known."""
+    """Finds where a reference, the text between `{{` and `}}`, gets its value from; None if that is not known."""
     reference = reference.strip()
     if reference == ITEM or reference.startswith(f"{ITEM}."):
         found = sources(ITEM)
@@ -60,7 +60,7 @@ def source_of(reference: str, sources: Sources) -> Source | None:
 
 
 def value_source(value: str, sources: Sources) -> Source:
-    """Tells where the value of an argument comes from: a reference's source, or the text with words in it."""
+    """Finds where the value of an argument comes from: a reference's source, or the text with words in it."""
     whole = _PLACEHOLDER.fullmatch(value.strip())
     found = source_of(whole[1], sources) if whole else None
     return found or Source(shortened(in_braces(shortened(value), sources)))
@@ -83,35 +83,28 @@ def condition_in_words(when: str, sources: Sources) -> Words:
 
 def items_in_words(text: str, sources: Sources) -> Words:
     """Puts what a loop runs over into words."""
-    return _in_words(text, lambda reference: source_of(reference, sources)) if "{{" in text else Words(text)
+    return condition_in_words(text, sources) if "{{" in text else Words(text)
 
 
 def _in_words(text: str, source: Callable[[str], Source | None]) -> Words:
-    translation = _Translation(source)
-    told = _PIECE.sub(translation.piece, text.strip())
-    return Words(told, understood=translation.is_complete and "{{" not in told)
+    unknown: list[str] = []
 
+    def words(reference: str, as_it_stands: str) -> str:
+        known = source(reference)
+        unknown.extend([] if known else [reference])
+        return known.words if known else as_it_stands
 
-class _Translation:
-    """Puts pieces of an expression into words, and remembers whether each was known."""
-
-    def __init__(self, source: Callable[[str], Source | None]) -> None:
-        self._source = source
-        self.is_complete = True
-
-    def piece(self, found: re.Match[str]) -> str:
+    def piece(found: re.Match[str]) -> str:
         if found["text"]:
-            return _PLACEHOLDER.sub(lambda inner: self._reference(inner[1], inner[0]), found["text"])
+            return _PLACEHOLDER.sub(lambda inner: words(inner[1], inner[0]), found["text"])
         if found["both"]:
             return _BETWEEN[found["both"]]
         if found["not"]:
             return "not "
-        return self._reference(found["bare"] if found["quoted"] is None else found["quoted"], found[0])
+        return words(found["bare"] if found["quoted"] is None else found["quoted"], found[0])
 
-    def _reference(self, reference: str, as_it_stands: str) -> str:
-        known = self._source(reference)
-        self.is_complete = self.is_complete and known is not None
-        return known.words if known else as_it_stands
+    result = _PIECE.sub(piece, text.strip())
+    return Words(result, understood=not unknown and "{{" not in result)
 
 
 def names_in_depends(depends: str) -> list[str]:
@@ -120,7 +113,7 @@ def names_in_depends(depends: str) -> list[str]:
 
 
 def depends_in_words(depends: str) -> str:
-    """Puts a `depends` into words; empty where it only says that all must have succeeded."""
+    """Puts a `depends` into words; empty where it only demands that all have succeeded."""
     if _ALL_SUCCEEDED.fullmatch(depends):
         return ""
     return _in_words(depends, lambda _reference: None).text

@@ -37,7 +37,7 @@ def condition_in_words(condition: str, words_of: Callable[[str], str | None]) ->
 
     Args:
         condition: The condition in CEL.
-        words_of: Tells what an input is in words; None where it is not known.
+        words_of: Puts an input into words; None where it is not known.
 
     Returns:
         The words; None where the condition is not understood.
@@ -58,15 +58,12 @@ def _tokens(condition: str, words_of: Callable[[str], str | None]) -> list[tuple
         place = found.end()
         kind, text = found.lastgroup or "", found[found.lastgroup or 0]
         if kind in ("single", "double"):
-            kind, text = "value", _known(words_of(text))
+            words = words_of(text)
+            if words is None:
+                raise _NotUnderstoodError
+            kind, text = "value", words
         tokens.append((text if kind == "operator" else kind, text))
     return [*tokens, (_END, "")]
-
-
-def _known(words: str | None) -> str:
-    if words is None:
-        raise _NotUnderstoodError
-    return words
 
 
 class _Condition:
@@ -75,61 +72,47 @@ class _Condition:
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self._tokens = tokens
         self._place = 0
-        self._depth = 0
 
     def whole(self) -> str:
-        words = self._any()
+        words = self._any(0)
         self._expect(_END)
         return words
 
-    def _any(self) -> str:
-        words = [self._all()]
+    def _any(self, depth: int) -> str:
+        words = [self._all(depth)]
         while self._skip("||"):
-            words.append(self._all())
+            words.append(self._all(depth))
         return " or ".join(words)
 
-    def _all(self) -> str:
-        words = [self._comparison()]
+    def _all(self, depth: int) -> str:
+        words = [self._comparison(depth)]
         while self._skip("&&"):
-            words.append(self._comparison())
+            words.append(self._comparison(depth))
         return " and ".join(words)
 
-    def _comparison(self) -> str:
-        left = self._value()
-        operator = self._kind
+    def _comparison(self, depth: int) -> str:
+        left = self._value(depth)
+        operator = self._tokens[self._place][0]
         if operator not in _COMPARISONS:
             return left
         self._place += 1
-        return f"{_closed(left)} {operator} {_closed(self._value())}"
+        return f"{_closed(left)} {operator} {_closed(self._value(depth))}"
 
-    def _value(self) -> str:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise _NotUnderstoodError
-        try:
-            return self._inner_value()
-        finally:
-            self._depth -= 1
-
-    def _inner_value(self) -> str:
+    def _value(self, depth: int) -> str:
         kind, text = self._tokens[self._place]
         self._place += 1
+        if depth >= _DEEPEST or kind not in ("value", "literal", "!", "(", "cast"):
+            raise _NotUnderstoodError
         if kind in ("value", "literal"):
             return text
         if kind == "!":
-            return f"not {self._value()}"
-        if kind not in ("(", "cast"):
-            raise _NotUnderstoodError
-        words = self._any()
+            return f"not {self._value(depth + 1)}"
+        words = self._any(depth + 1)
         self._expect(")")
         return f"({words})" if kind == "(" else words
 
-    @property
-    def _kind(self) -> str:
-        return self._tokens[self._place][0]
-
     def _skip(self, kind: str) -> bool:
-        found = self._kind == kind
+        found = self._tokens[self._place][0] == kind
         self._place += found
         return found
 
