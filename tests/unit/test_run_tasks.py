@@ -12,7 +12,7 @@ from tests.transcripts import DATA
 
 from kfadapter_grpc.contract.runs import RunArtifact, RunOutput, RunState
 from kfadapter_grpc.kfp.run_reader import RunJson
-from kfadapter_grpc.kfp.task_details import TaskDetails
+from kfadapter_grpc.kfp.task_details import read_task_details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def _run(*nodes: Mapping[str, object], state: str = "FAILED", **fields: object) 
 
 
 def _tasks(run: RunJson) -> Sequence[RunTask]:
-    return TaskDetails(run.nodes).tasks()
+    return read_task_details(run.nodes, "").tasks
 
 
 def _names(run: RunJson) -> list[str]:
@@ -143,7 +143,7 @@ def test_a_container_that_failed() -> None:
 def test_a_failure_that_belongs_to_no_task(name: str) -> None:
     """No error of KFP's own nodes is lost."""
     run = _run(_node(name, "FAILED", "no quota"))
-    assert _tasks(run) == []
+    assert not _tasks(run)
     assert run.why_failed() == "the run failed: no quota"
 
 

@@ -23,8 +23,16 @@ from kfadapter_grpc.kfp.experiments import storage_state
 from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.inline_spec import read_origin
 from kfadapter_grpc.kfp.rest import V2, explained, segment
-from kfadapter_grpc.kfp.run_nodes import STUCK_AFTER, Pod, RunNodes
-from kfadapter_grpc.kfp.task_details import StateChangeJson, StatusJson, TaskDetails, TaskJson, history_of, state_of
+from kfadapter_grpc.kfp.run_nodes import STUCK_AFTER, RunNodes
+from kfadapter_grpc.kfp.task_details import (
+    StateChangeJson,
+    StatusJson,
+    TaskJson,
+    first_failure,
+    history_of,
+    read_task_details,
+    state_of,
+)
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
@@ -148,7 +156,7 @@ class RunJson(msgspec.Struct):
             return ""
         if self.error and self.error.message:
             return self.error.message
-        return TaskDetails(self.nodes).first_failure()
+        return first_failure(self.nodes)
 
     def _warnings(self) -> Iterator[str]:
         yield from self.kfadapter_unread
@@ -226,14 +234,14 @@ class RunReader:
     def nodes(self, found: RunJson, call: Call) -> RunNodes:
         """Reads the nodes of a run; what cannot be read never fails the run."""
         if time.monotonic() < self._not_served_until:
-            return _from_task_details(found)
+            return read_task_details(found.nodes, found.why_failed())
         try:
             with explained(context_of(found.run_id)):
                 manifest = self._manifest(found.run_id, call)
         except errors.KfpError as error:
             return RunNodes(unreadable=error.message)
         if manifest is None:
-            return _from_task_details(found)
+            return read_task_details(found.nodes, found.why_failed())
         return read_nodes(manifest, is_over=found.known_state.is_over) if manifest else RunNodes()
 
     def _manifest(self, run_id: str, call: Call) -> str | None:
@@ -257,15 +265,6 @@ def run_path(run_id: str) -> str:
 def context_of(run_id: str) -> Context:
     """The context of a call about a run."""
     return Context(subject=f"with id {run_id}", resource=run_id, values={"run_id": run_id})
-
-
-def _from_task_details(found: RunJson) -> RunNodes:
-    """The embedded KFP has no Argo; it lists tasks, by path, with their errors."""
-    tasks = tuple(TaskDetails(found.nodes).tasks())
-    pods = {
-        task.task_id: (Pod(task.task_id, task.pod_name or task.task_id, is_over=task.state.is_over),) for task in tasks
-    }
-    return RunNodes(tasks, pods_by_task=pods, message=found.why_failed())
 
 
 def _with_warnings(etag: str, warnings: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ import msgspec
 
 from kfadapter_grpc.contract.runs import RunArtifact, RunOutput, RunState, RunStateChange, RunTask
 from kfadapter_grpc.kfp.decoding import known_time
+from kfadapter_grpc.kfp.run_nodes import Pod, RunNodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -129,7 +130,25 @@ def history_of(changes: Sequence[StateChangeJson]) -> tuple[RunStateChange, ...]
     )
 
 
-class TaskDetails:
+def read_task_details(nodes: Sequence[TaskJson], why_failed: str) -> RunNodes:
+    """Reads the tasks of a run of a KFP without Argo, the embedded one; it lists them by path, with their errors."""
+    tasks = tuple(_Nodes(nodes).tasks())
+    pods = {
+        task.task_id: (Pod(task.task_id, task.pod_name or task.task_id, is_over=task.state.is_over),) for task in tasks
+    }
+    return RunNodes(tasks, pods_by_task=pods, message=why_failed)
+
+
+def first_failure(nodes: Sequence[TaskJson]) -> str:
+    """What failed first, of what says why, and rather a task than the group around it; empty if nothing does."""
+    failed = [node for node in nodes if node.run_state is RunState.FAILED and node.words]
+    if not failed:
+        return ""
+    first = min(failed, key=lambda node: (bool(node.child_tasks), known_time(node.end_time) or _NEVER))
+    return _Nodes(nodes).failure_words(first)
+
+
+class _Nodes:
     """The nodes of one run."""
 
     def __init__(self, nodes: Sequence[TaskJson]) -> None:
@@ -164,12 +183,8 @@ class TaskDetails:
         ]
         return sorted(found, key=lambda task: task.started_at or _NEVER)
 
-    def first_failure(self) -> str:
-        """What failed first, of what says why, and rather a task than the group around it; empty if nothing does."""
-        failed = [node for node in self._nodes if node.run_state is RunState.FAILED and node.words]
-        if not failed:
-            return ""
-        node = min(failed, key=lambda node: (bool(node.child_tasks), known_time(node.end_time) or _NEVER))
+    def failure_words(self, node: TaskJson) -> str:
+        """Says which task failed, and why."""
         name = self._master(node) if self._is_own(node) else node.display_name
         verb = "could not be started" if self._is_own(node) and self._is_driver(node) else "failed"
         return f"task '{name}' {verb}: {node.words}" if name else f"the run failed: {node.words}"

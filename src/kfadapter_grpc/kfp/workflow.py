@@ -101,7 +101,6 @@ class Step:
         name: The last part of its path, without attempt and item.
         item: Which item of a loop it is for, counted from 0.
         template: The name of its template.
-        path: Its whole name, without the attempt.
         node_id: The id of its outermost node: the Retry node's, also where KFP's retry dropped that.
         retry: Its Retry node.
         attempts: Its nodes, first to last, without the Retry node.
@@ -110,7 +109,6 @@ class Step:
     name: str
     item: int | None
     template: str
-    path: str = ""
     node_id: str = ""
     retry: NodeJson | None = None
     attempts: list[NodeJson] = field(default_factory=list)
@@ -119,6 +117,11 @@ class Step:
     def outer(self) -> NodeJson:
         """The node that has its phase and times."""
         return self.retry or self.attempts[-1]
+
+    @property
+    def path(self) -> str:
+        """Its whole name, without the attempt."""
+        return _ATTEMPT.sub("", self.outer.name)
 
     @property
     def type(self) -> str:
@@ -214,7 +217,6 @@ class Workflow:
                     step.attempts.append(node)
         for step in found.values():
             outer = step.outer
-            step.path = _ATTEMPT.sub("", outer.name)
             is_attempt = step.retry is None and _attempt(outer) >= 0
             step.node_id = self.node_id(step.path) if is_attempt else outer.id
         return found

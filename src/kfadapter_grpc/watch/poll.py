@@ -125,6 +125,8 @@ class Poll:
                 self._try(scope, send)
         except _UNREACHABLE:
             self.reachable = False
+        for watch in self._registry.watches():
+            watch.events.set_reachable(reachable=self.reachable)
 
     def _try(self, scope: Scope, send: Callable[[], None]) -> None:
         try:

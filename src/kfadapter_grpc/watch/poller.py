@@ -115,19 +115,9 @@ class WatchPoller:
                 self._registry.remove(watch)
                 self._changed.notify_all()
 
-    def poll(self, elapsed: float = POLL_SECONDS) -> bool:
-        """Polls KFP once, and sends what is news; returns whether anything changed."""
+    def poll(self, elapsed: float = POLL_SECONDS) -> None:
+        """Polls KFP once, and sends what is news."""
         self._poll.run(elapsed)
-        self._send_reachable()
-        return self._poll.moved
-
-    def _first_looks(self) -> None:
-        self._poll.run_first()
-        self._send_reachable()
-
-    def _send_reachable(self) -> None:
-        for watch in self._registry.watches():
-            watch.events.set_reachable(reachable=self._poll.reachable)
 
     def update(self, run: Run) -> None:
         """Sends all who watch a run how it was seen just now: by the next poll it may have moved on.
@@ -189,7 +179,7 @@ class WatchPoller:
                 quiet = 0 if self._poll.moved else quiet + 1
                 before, due = began, began + _pause(quiet)
             else:
-                self._or_log(self._first_looks)
+                self._or_log(self._poll.run_first)
                 due = min(due, began + POLL_SECONDS)
             if self._poll.behind and self._poll.reachable:
                 self._wake()
