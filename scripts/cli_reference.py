@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from kfadapter_grpc.cli.app import app
-from kfadapter_grpc.cli.exit_codes import MEANINGS
+from kfadapter_grpc.cli.errors import MEANINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

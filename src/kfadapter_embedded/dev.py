@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
-from kfadapter_grpc.cli.choices import LogLevel
-from kfadapter_grpc.cli.commands import serve
-from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.extras import SERVER, require
+from kfadapter_grpc.cli import serve
+from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import Step, again, do
+from kfadapter_grpc.cli.option_types import LogLevel
 from kfadapter_grpc.cli.streams import native_path, state_folder
 
 if TYPE_CHECKING:

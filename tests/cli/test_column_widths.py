@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kfadapter_grpc.cli.column_widths import Step, try_fit
+from kfadapter_grpc.cli.output import Step, try_fit
 
 NATURAL = {"NAME": 30, "ID": 36, "CREATED": 23, "DESCRIPTION": 80}
 STEPS = (Step("DESCRIPTION", 12), Step("DESCRIPTION", 0), Step("CREATED", 11), Step("CREATED", 0), Step("NAME", 16))

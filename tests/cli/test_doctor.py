@@ -20,8 +20,8 @@ from tests.recorded_runs import in_v1beta1, recorded
 from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers, resets
 
 from kfadapter_grpc.auth.tokens import TokenEntry, digest, new_token
-from kfadapter_grpc.cli import extras
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli import errors as extras
+from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
 from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError

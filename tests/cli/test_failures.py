@@ -12,9 +12,8 @@ from typer.main import get_command
 
 from kfadapter.v1 import errors_pb2
 from kfadapter_grpc.cli.app import app
-from kfadapter_grpc.cli.exit_codes import MEANINGS, ExitCode
-from kfadapter_grpc.cli.failures import DEBUG_VARIABLE, exit_code, report
-from kfadapter_grpc.cli.hints import HINTS
+from kfadapter_grpc.cli.errors import MEANINGS, ExitCode
+from kfadapter_grpc.cli.failures import DEBUG_VARIABLE, HINTS, exit_code, report
 from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, again, do, other
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, DeadlineError

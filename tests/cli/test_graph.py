@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter
@@ -149,7 +149,7 @@ def test_wrong_options(kfadapter: Kfadapter, train: str, arguments: list[str]) -
 
 def test_the_width_is_the_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a terminal its columns count, in a pipe 80."""
-    from kfadapter_grpc.cli.commands import graph  # noqa: PLC0415
+    from kfadapter_grpc.cli import graph  # noqa: PLC0415
 
     monkeypatch.setenv("COLUMNS", "50")
     monkeypatch.setattr(sys, "stdout", Terminal())

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from tests.cli.conftest import Kfadapter
 from typing_extensions import override
 
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.client import CallFailedError, Client, HealthStatus
 from kfadapter_grpc.health import Health
 from kfadapter_grpc.methods import SERVICES

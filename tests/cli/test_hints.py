@@ -101,7 +101,7 @@ PROSE = [(where, found[1]) for where, text in _texts() for found in _PROSE.findi
 def test_steps_are_found() -> None:
     """The steps, and the commands within texts, are found where they are made."""
     places = {where.partition(":")[0] for where, *_ in STEPS}
-    assert {"cli/hints.py", "cli/commands/watch.py", "doctor/caller.py", "kfadapter_embedded/dev.py"} <= places
+    assert {"cli/failures.py", "cli/watch.py", "doctor/caller.py", "kfadapter_embedded/dev.py"} <= places
     assert any(words.startswith("runs delete ID") for _, words in PROSE)
     assert any(words.startswith("--token-file") for _, words in PROSE)
 

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from kfadapter_grpc.cli.app import app
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

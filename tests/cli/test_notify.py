@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.notices.boxes import at, seen
 
-from kfadapter_grpc.cli import extras
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli import errors as extras
+from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_oran.notices.database import Database
 from kfadapter_oran.notices.outbox import Outbox
 

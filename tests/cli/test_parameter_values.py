@@ -6,8 +6,7 @@ from datetime import timedelta
 import pytest
 import typer
 
-from kfadapter_grpc.cli.durations import duration, shown_duration
-from kfadapter_grpc.cli.parameter_values import parse_parameters
+from kfadapter_grpc.cli.values import duration, pairs, shown_duration
 from kfadapter_grpc.contract.parameters import typed_values
 from kfadapter_grpc.contract.spec import Parameter, ParameterType
 
@@ -52,13 +51,13 @@ def test_what_is_not_declared_stays_a_text() -> None:
 
 def test_pairs() -> None:
     """A value may be empty and may hold further equals signs."""
-    assert parse_parameters(["a=b=c", "도시=서울", "d="]) == {"a": "b=c", "도시": "서울", "d": ""}
+    assert pairs(["a=b=c", "도시=서울", "d="]) == {"a": "b=c", "도시": "서울", "d": ""}
 
 
 def test_all_malformed_pairs_are_told_at_once() -> None:
     """Nobody has to type the command again for each."""
     with pytest.raises(typer.BadParameter) as caught:
-        parse_parameters(["a", "=b", "c=1", "c=2"])
+        pairs(["a", "=b", "c=1", "c=2"])
     assert caught.value.message == (
         "'a' is not of the form name=value; '=b' is not of the form name=value; 'c' is given twice"
     )

@@ -10,9 +10,8 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Value
 
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.filters import moment
-from kfadapter_grpc.cli.references import reference
+from kfadapter_grpc.cli.errors import ExitCode
+from kfadapter_grpc.cli.values import moment, reference
 from kfadapter_grpc.contract.pipelines import PipelineRef
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from kfadapter_grpc.cli.followed import Followed
+from kfadapter_grpc.cli.drawing import Followed
 from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, planned_paths, run_line, short_error, task_lines
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind

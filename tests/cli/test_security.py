@@ -19,9 +19,9 @@ from typer.main import get_command
 
 from kfadapter_grpc.auth.tokens import parse_tokens, today
 from kfadapter_grpc.cli.app import app
-from kfadapter_grpc.cli.choices import RoleChoice
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.invocation import Invocation, other
+from kfadapter_grpc.cli.option_types import RoleChoice
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Role

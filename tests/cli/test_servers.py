@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kfadapter_embedded.dev import banner, check_ports
-from kfadapter_grpc.cli import extras
-from kfadapter_grpc.cli.areas.servers import serve
-from kfadapter_grpc.cli.choices import KfpCredentialsChoice, LogFormat, LogLevel
-from kfadapter_grpc.cli.commands.serve import load_settings
-from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli import errors as extras
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.option_types import KfpCredentialsChoice, LogFormat, LogLevel
+from kfadapter_grpc.cli.serve import load_settings, serve
 from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.settings_sources import GONE

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_embedded.compile_file import commented
 from kfadapter_grpc.cli import python_file
-from kfadapter_grpc.cli.choices import IfExistsChoice
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
+from kfadapter_grpc.cli.option_types import IfExistsChoice
 from kfadapter_grpc.cli.pipeline_file import default_name
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import PipelineExistsError

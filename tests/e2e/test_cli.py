@@ -16,7 +16,7 @@ import yaml
 from tests.e2e.conftest import ROOT, SECONDS, dev, serve
 
 from kfadapter_embedded.dev import LAST_LINES
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from tests.conformance.calling import calling, metrics, outputs
 from tests.e2e.conftest import ROOT
 
 from kfadapter.v1 import run_pb2
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

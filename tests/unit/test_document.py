@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from kfadapter_grpc.cli.app import Program, app
-from kfadapter_grpc.cli.exit_codes import MEANINGS
+from kfadapter_grpc.cli.errors import MEANINGS
 from kfadapter_grpc.methods import METHODS, SERVICES
 
 if TYPE_CHECKING:
@@ -72,24 +72,24 @@ def test_messages_show_their_fields(api: dict[str, str]) -> None:
 
 def test_errors_of_an_rpc_are_a_list(api: dict[str, str]) -> None:
     """The errors in an RPC's comment become a list of code and reason."""
-    assert "\n**[Errors](../../errors.md)**\n\n- `NOT_FOUND` / `PIPELINE_NOT_FOUND`: " in api["pipeline.md"]
+    assert "\n**[Errors](../errors.md)**\n\n- `NOT_FOUND` / `PIPELINE_NOT_FOUND`: " in api["pipeline.md"]
 
 
 def test_every_command_has_its_page(cli: dict[str, str]) -> None:
     """Each command has a page with its usage, and a row on the page that lists it, those in groups as well."""
     group = get_command(app)
     assert isinstance(group, TyperGroup)
-    waiting: list[tuple[str, str, Command]] = [("README", name, one) for name, one in group.commands.items()]
+    waiting: list[tuple[str, str, str, Command]] = [("README", "", name, one) for name, one in group.commands.items()]
     pages = {"README.md"}
     while waiting:
-        parent, name, command = waiting.pop()
+        parent, before, word, command = waiting.pop()
+        name = f"{parent}-{word}" if before else word
         pages.add(f"{name}.md")
-        words = name.split("-")
-        assert f"| [`{words[-1]}`]({name}.md) | " in cli[f"{parent}.md"]
+        assert f"| [`{word}`]({name}.md) | " in cli[f"{parent}.md"]
         if isinstance(command, TyperGroup):
-            waiting += [(name, f"{name}-{inner}", one) for inner, one in command.commands.items()]
+            waiting += [(name, f"{word} ", inner, one) for inner, one in command.commands.items()]
         else:
-            assert f"```text\nkfadapter {' '.join(words)} " in cli[f"{name}.md"]
+            assert f"```text\nkfadapter {before}{word} " in cli[f"{name}.md"]
     assert set(cli) == pages
     assert "runs-show.md" in pages
 

@@ -12,38 +12,38 @@ from typer.core import TyperGroup
 from kfadapter_grpc.cli import invocation
 from kfadapter_grpc.cli.command import Commands, Table, declared, guarded
 from kfadapter_grpc.cli.completion import join_bash_words
-from kfadapter_grpc.cli.exit_codes import ExitCode, epilog
+from kfadapter_grpc.cli.errors import ExitCode, epilog
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.streams import prepare_streams, utf8_arguments
 
-AREAS = "kfadapter_grpc.cli.areas"
+CLI = "kfadapter_grpc.cli"
 COMMANDS: Table = {
-    "serve": (f"{AREAS}.servers:serve", "Start an adapter in front of a Kubeflow Pipelines."),
-    "health": (f"{AREAS}.servers:health", "Ask an adapter whether it serves; for containers and scripts."),
+    "serve": (f"{CLI}.serve:serve", "Start an adapter in front of a Kubeflow Pipelines."),
+    "health": (f"{CLI}.health:health", "Ask an adapter whether it serves; for containers and scripts."),
     "token": (
-        f"{AREAS}.servers:token",
+        f"{CLI}.token:token",
         "Make a token for a caller: itself on stdout, the line for the adapter's --token-file on stderr.",
     ),
     "doctor": (
-        f"{AREAS}.servers:doctor",
+        "kfadapter_grpc.doctor.command:doctor",
         "Check a set-up, and say what to do: an adapter, from here, or the server's end.",
     ),
-    "upload": (f"{AREAS}.pipelines:upload", "Upload a pipeline, as a new one or as a new version."),
-    "get": (f"{AREAS}.pipelines:get", "Show a pipeline: parameters, artifacts, tasks, versions."),
-    "list": (f"{AREAS}.pipelines:list_", "List pipelines, newest first."),
-    "versions": (f"{AREAS}.pipelines:versions", "List the versions of a pipeline, newest first."),
-    "delete": (f"{AREAS}.pipelines:delete", "Delete a pipeline and its versions, or one version."),
-    "download": (f"{AREAS}.pipelines:download", "Download a pipeline's file: the latest version, or another."),
-    "graph": (f"{AREAS}.pipelines:graph", "Draw the tasks of a pipeline, here or for a document."),
-    "payload": (f"{AREAS}.pipelines:payload", "Print an upload as JSON messages, for grpcurl -d @."),
-    "run": (f"{AREAS}.runs:run", "Run a pipeline, or a file, which is uploaded first."),
-    "watch": (f"{AREAS}.runs:watch", "Follow runs to their end; the exit code tells how it was."),
-    "logs": (f"{AREAS}.runs:logs", "Print what the tasks of a run wrote."),
-    "terminate": (f"{AREAS}.runs:terminate", "Stop a run; one that is over is left as it is."),
-    "retry": (f"{AREAS}.runs:retry", "Run a failed run again."),
-    "runs": (f"{AREAS}.runs:runs", "List runs; show, put away and delete them."),
-    "experiments": (f"{AREAS}.experiments:experiments", "List experiments; make, put away and delete them."),
-    "recurring": (f"{AREAS}.recurring:recurring", "List recurring runs; make, switch and delete them."),
+    "upload": (f"{CLI}.upload:upload", "Upload a pipeline, as a new one or as a new version."),
+    "get": (f"{CLI}.pipelines:get", "Show a pipeline: parameters, artifacts, tasks, versions."),
+    "list": (f"{CLI}.pipelines:list_", "List pipelines, newest first."),
+    "versions": (f"{CLI}.pipelines:versions", "List the versions of a pipeline, newest first."),
+    "delete": (f"{CLI}.pipelines:delete", "Delete a pipeline and its versions, or one version."),
+    "download": (f"{CLI}.download:download", "Download a pipeline's file: the latest version, or another."),
+    "graph": (f"{CLI}.graph:graph", "Draw the tasks of a pipeline, here or for a document."),
+    "payload": (f"{CLI}.upload:payload", "Print an upload as JSON messages, for grpcurl -d @."),
+    "run": (f"{CLI}.run:run", "Run a pipeline, or a file, which is uploaded first."),
+    "watch": (f"{CLI}.runs:watch", "Follow runs to their end; the exit code tells how it was."),
+    "logs": (f"{CLI}.runs:logs", "Print what the tasks of a run wrote."),
+    "terminate": (f"{CLI}.runs:terminate", "Stop a run; one that is over is left as it is."),
+    "retry": (f"{CLI}.runs:retry", "Run a failed run again, from the tasks that failed."),
+    "runs": (f"{CLI}.runs:runs", "List runs; show, put away and delete them."),
+    "experiments": (f"{CLI}.experiments:experiments", "List experiments; make, put away and delete them."),
+    "recurring": (f"{CLI}.recurring:recurring", "List recurring runs; make, switch and delete them."),
 }
 _SERVERS = ("serve", "dev")
 _PREFIX = "Value error, "
@@ -59,6 +59,10 @@ class Program(TyperGroup):
         super().__init__(**attributes)
         self.table = Commands(COMMANDS)
         self.commands = cast("Any", self.table)  # only read
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
+        """Names all commands, without loading them."""
+        return [*self.table]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ANN401, ARG002
         """Finds what stands for a command until it is called."""
@@ -90,7 +94,7 @@ def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no
     if type(error).show is not _UsageError.show:  # no mistake: the help was asked for by typing nothing
         error.show()
         return ExitCode.USAGE
-    from kfadapter_grpc.cli.report import print_parts  # noqa: PLC0415  not for a help that was typed right
+    from kfadapter_grpc.cli.text import print_parts  # noqa: PLC0415  not for a help that was typed right
 
     what = error.format_message().replace(_PREFIX, "")
     if error.ctx is None:

@@ -25,7 +25,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from kfadapter_grpc.cli import invocation
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.options import SHARED, ClientOptions
 
 Function = Callable[..., None]

@@ -50,7 +50,7 @@ def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
 
 def version_names(context: typer.Context, incomplete: str) -> list[str]:
     """Offers the names of the versions of the pipeline that was typed before."""
-    from kfadapter_grpc.cli.references import reference  # noqa: PLC0415
+    from kfadapter_grpc.cli.values import reference  # noqa: PLC0415
 
     # The option still lacks its value, so the words before it were not told apart: the first is the pipeline.
     typed = context.params.get("pipeline") or next(iter(context.args), "")
@@ -96,7 +96,7 @@ def recurring_run_ids(context: typer.Context, incomplete: str) -> list[str]:
 
 def parameter_names(context: typer.Context, incomplete: str) -> list[str]:
     """Offers the parameters of the pipeline that was typed before, each with its `=`."""
-    from kfadapter_grpc.cli.references import reference  # noqa: PLC0415
+    from kfadapter_grpc.cli.values import reference  # noqa: PLC0415
 
     typed = context.params.get("pipeline") or next(iter(context.args), "")
     if not typed:

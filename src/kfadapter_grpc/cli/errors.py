@@ -1,13 +1,62 @@
-"""What goes wrong on this side of the wire."""
+"""How commands end: the exit codes, a fixed table that scripts may depend on, and errors on this side of the wire."""
 
 from __future__ import annotations
 
+import enum
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.cli.exit_codes import ExitCode
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kfadapter_grpc.cli.invocation import Step
+
+SERVER = (
+    "certifi",
+    "cryptography",
+    "grpc_reflection",
+    "httptools",
+    "msgspec",
+    "pydantic_settings",
+    "structlog",
+)
+"""What the extra `server` brings."""
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended."""
+
+    OK = 0
+    RUN_FAILED = 1
+    USAGE = 2
+    CANNOT_CONNECT = 3
+    NOT_ALLOWED = 4
+    NOT_FOUND = 5
+    TIMED_OUT = 6
+    CANCELLED = 7
+    REFUSED = 8
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    ExitCode.OK: "ok",
+    ExitCode.RUN_FAILED: "the run failed",
+    ExitCode.USAGE: "the command line is wrong",
+    ExitCode.CANNOT_CONNECT: "cannot connect: to the adapter, or the adapter to KFP",
+    ExitCode.NOT_ALLOWED: "not allowed",
+    ExitCode.NOT_FOUND: "not found",
+    ExitCode.TIMED_OUT: "timed out",
+    ExitCode.CANCELLED: "cancelled",
+    ExitCode.REFUSED: "refused, or failed in any other way",
+    ExitCode.INTERRUPTED: "interrupted with Ctrl-C",
+}
+"""Every exit code in words."""
+
+
+def epilog() -> str:
+    """Makes the table that ends the help."""
+    rows = "\n".join(f"  {code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
+    return f"\b\nExit codes:\n{rows}"
 
 
 class CommandError(Exception):
@@ -26,3 +75,19 @@ class CommandError(Exception):
         self.why = why
         self.next_step = next_step
         self.exit_code = exit_code
+
+
+def require(**extras: Sequence[str]) -> None:
+    """Sees whether the modules are installed that a command needs, by the extras that bring them.
+
+    Raises:
+        CommandError: Something is missing.
+    """
+    missing = [module for modules in extras.values() for module in modules if find_spec(module) is None]
+    if missing:
+        raise CommandError(
+            "this command needs more than the client's packages",
+            why=f"not installed: {', '.join(missing)}",
+            next_step=f"pip install 'kfadapter-grpc[{','.join(extras)}]'",
+            exit_code=ExitCode.USAGE,
+        )

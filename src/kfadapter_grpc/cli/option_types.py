@@ -1,11 +1,11 @@
-"""Arguments and options that several commands share, as Typer reads them."""
+"""Arguments and options that several commands share, as Typer reads them, and the choices that options offer."""
 
+import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kfadapter_grpc.cli.choices import Format, IfExistsChoice
 from kfadapter_grpc.cli.completion import (
     experiment_names,
     parameter_names,
@@ -15,6 +15,105 @@ from kfadapter_grpc.cli.completion import (
     version_names,
 )
 from kfadapter_grpc.cli.streams import native_path
+
+
+class Format(str, enum.Enum):
+    """How data is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+class Report(str, enum.Enum):
+    """How the findings of the doctor are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class GraphFormat(str, enum.Enum):
+    """How the graph of a pipeline is drawn."""
+
+    TEXT = "text"
+    SVG = "svg"
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
+class DownloadFormat(str, enum.Enum):
+    """How a pipeline that was downloaded is written."""
+
+    YAML = "yaml"
+    JSON = "json"
+
+
+class IfExistsChoice(str, enum.Enum):
+    """What to do if a pipeline of the name exists; the values are those of `contract.pipelines.IfExists`."""
+
+    NEW_VERSION = "new-version"
+    FAIL = "fail"
+    SKIP_IF_SAME = "skip-if-same"
+
+
+class KfpCredentialsChoice(str, enum.Enum):
+    """As whom KFP is asked; the values are those of the settings."""
+
+    NONE = "none"
+    TOKEN_FILE = "token-file"  # noqa: S105 - a kind of credentials
+    SERVICE_ACCOUNT = "service-account"
+    FORWARD = "forward"
+
+
+class PodLogsChoice(str, enum.Enum):
+    """Whether logs are read from the Kubernetes API; the values are those of the settings."""
+
+    OFF = "off"
+    AUTO = "auto"
+
+
+class LogFormat(str, enum.Enum):
+    """How log lines look; the values are those of the settings."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class LogLevel(str, enum.Enum):
+    """The least important lines to log; the values are those of the settings."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class RoleChoice(str, enum.Enum):
+    """What the bearer of a token may do; the values are those of `contract.call.Role`."""
+
+    READER = "reader"
+    WRITER = "writer"
+
+
+class StateChoice(str, enum.Enum):
+    """The states of runs; in capitals, the values are those of `contract.runs.RunState`."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELING = "canceling"
+    CANCELED = "canceled"
+    PAUSED = "paused"
+
+
+def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as `typer.Option`
+    """An option for the order of a list."""
+    shown = f": '{example} desc'" if example else ""
+    return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; desc behind it turns it round{shown}.")
+
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 PipelineName = Annotated[
@@ -42,22 +141,6 @@ OneVersion = Annotated[
     ),
 ]
 ById = Annotated[bool | None, typer.Option("--id/--name", help="Take it for an id, or for a name, in any case.")]
-OrderBy = Annotated[
-    str,
-    typer.Option(
-        "--order-by",
-        metavar="FIELD",
-        help="created_at, name or pipeline_id; desc behind it turns it round: 'name desc'.",
-    ),
-]
-VersionOrderBy = Annotated[
-    str,
-    typer.Option(
-        "--order-by",
-        metavar="FIELD",
-        help="created_at, name or pipeline_version_id; desc behind it turns it round: 'name desc'.",
-    ),
-]
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 for all.")]
 File = Annotated[
     Path,

@@ -1,4 +1,5 @@
 """Data on stdout, in the format that was asked for; everything that is not data goes to stderr."""
+# ruff: noqa: PLC0415  Rich and PyYAML are loaded where something is printed, which help is not
 
 from __future__ import annotations
 
@@ -6,30 +7,55 @@ import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, TextIO
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
-import yaml
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from kfadapter_grpc.cli.choices import Format
-from kfadapter_grpc.cli.column_widths import GAP, Step, try_fit
+from kfadapter_grpc.cli.errors import ExitCode
+from kfadapter_grpc.cli.option_types import Format
 from kfadapter_grpc.cli.text import one_line, plain, plain_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     from kfadapter_grpc.contract.spec import Json
+
+T = TypeVar("T")
+GAP = 3
+"""Columns between two cells."""
+SHORT_TIME = len("2026-01-31…")
+"""The width of a time in a narrow table: its date, with the mark that something is cut."""
+SHORT_NAME = 16
+"""The width that a name is broken at in a narrow table; where there is less room there is no table."""
 
 _TRAILING_BLANKS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 _WIDE = 100_000
 """Columns that a pipe has: lines are never broken for a program that reads them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One way to save room where the terminal is too narrow for a table.
+
+    Attributes:
+        title: The column that gives way.
+        least: How narrow it may become; 0 leaves it out.
+    """
+
+    title: str
+    least: int
+
+
 def console(stream: TextIO) -> Console:
     """Makes a console that sends escape codes to terminals only, and styles none where NO_COLOR is set."""
+    from rich.console import Console
+
     terminal = stream.isatty()
     styled = terminal and not os.environ.get("NO_COLOR")
     return Console(
@@ -52,6 +78,8 @@ def note(text: str) -> None:
 def print_document(value: Json, style: Format) -> None:
     """Prints a value as JSON or YAML."""
     if style is Format.YAML:
+        import yaml
+
         sys.stdout.write(yaml.safe_dump(value, allow_unicode=is_utf8(), sort_keys=False))
     else:
         sys.stdout.write(plain_json(json.dumps(value, indent=2, ensure_ascii=not is_utf8())) + "\n")
@@ -59,6 +87,8 @@ def print_document(value: Json, style: Format) -> None:
 
 def print_heading(text: str) -> None:
     """Prints a title as tables have it."""
+    from rich.text import Text
+
     _print(Text(text, style="bold"))
 
 
@@ -84,6 +114,48 @@ def print_names(names: Iterable[str]) -> None:
         sys.stdout.write(shown(name) + "\n")
 
 
+def print_record(record: Json, style: Format, *, name: str, table: Callable[[], None]) -> None:
+    """Prints one thing: by its name, as a document, or as `table` prints it."""
+    if style is Format.TABLE:
+        table()
+    elif style is Format.NAME:
+        print_names([name])
+    else:
+        print_document(record, style)
+
+
+def print_records(
+    found: Iterable[T],
+    style: Format,
+    *,
+    what: str,
+    record: Callable[[T], Json],
+    name: Callable[[T], str],
+    table: Callable[[Sequence[T]], None],
+) -> None:
+    """Prints several things, or a note that there are none; names are printed as they come."""
+    if style is Format.NAME:
+        print_names(name(one) for one in found)
+    elif style is not Format.TABLE:
+        print_document([record(one) for one in found], style)
+    elif known := list(found):
+        table(known)
+    else:
+        note(f"no {what}")
+
+
+def print_deletion(record: Json, style: Format, *, name: str, done: str, missing: str) -> None:
+    """Prints what became of a deletion; without a `name` there was nothing to delete."""
+    if style in (Format.JSON, Format.YAML):
+        print_document(record, style)
+    elif not name:
+        note(missing)
+    elif style is Format.NAME:
+        print_names([name])
+    else:
+        print_line(done)
+
+
 def print_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], *, steps: Sequence[Step], cut: Sequence[str] = ()
 ) -> None:
@@ -97,6 +169,8 @@ def print_table(
         steps: Which columns give way where the terminal is narrow. What is left out or cut is marked.
         cut: The titles of the columns that are cut where they are too narrow; the others are broken into lines.
     """
+    from rich.cells import cell_len
+
     cells = [[encodable(one_line(cell)) for cell in row] for row in rows]
     natural = {title: max(map(cell_len, (title, *column))) for title, *column in zip(head, *cells, strict=True)}
     widths = try_fit(natural, steps, console(sys.stdout).width, cell_len(_mark()))
@@ -106,7 +180,26 @@ def print_table(
         _print_columns(widths, cells, cut)
 
 
+def print_listing(
+    head: tuple[str, str, str, str], rows: Iterable[Sequence[str]], *, first_steps: Sequence[Step] = ()
+) -> None:
+    """Prints a table of a name, an id, a time and a description, of which these give way from the end."""
+    name, _, created, description = head
+    steps = (
+        *first_steps,
+        Step(description, 12),
+        Step(description, 0),
+        Step(created, SHORT_TIME),
+        Step(created, 0),
+        Step(name, SHORT_NAME),
+    )
+    print_table(head, rows, steps=steps, cut=(created, description))
+
+
 def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: Sequence[str]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", show_edge=False)
     shown = {title: width for title, width in widths.items() if width}
     for title, width in shown.items():
@@ -129,6 +222,8 @@ def _print_blocks(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _cut(text: str, width: int) -> str:
     """Shortens a text that is too wide, and marks that."""
+    from rich.cells import cell_len, set_cell_size
+
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, width - cell_len(_mark())).rstrip() + _mark()
@@ -141,6 +236,9 @@ def _mark() -> str:
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
     """Prints a name and a value on each line; values that are empty are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False, show_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -160,3 +258,56 @@ def _print(what: Table | Text) -> None:
 def is_utf8(stream: TextIO | None = None) -> bool:
     """Tells whether a stream, stdout unless another is given, takes every character."""
     return (stream or sys.stdout).encoding.lower().replace("-", "").startswith("utf")
+
+
+def try_fit(natural: dict[str, int], steps: Sequence[Step], room: int, mark: int) -> dict[str, int] | None:
+    """Takes one step after the other until the columns fit; None if they do not after the last.
+
+    Args:
+        natural: How wide each column would be.
+        steps: What gives way, and in which order.
+        room: The width of the terminal.
+        mark: The width of what stands for columns that are left out.
+    """
+    widths = dict(natural)
+    if _total(widths, mark) <= room:
+        return widths
+    for step in steps:
+        excess = _total(widths, mark) - room
+        width = widths[step.title]
+        widths[step.title] = max(min(step.least, width), width - excess) if step.least else 0
+        if _total(widths, mark) <= room:
+            return widths
+    return None
+
+
+def _total(widths: dict[str, int], mark: int) -> int:
+    shown = [width for width in widths.values() if width]
+    if len(shown) < len(widths):
+        shown.append(mark)
+    return sum(shown) + GAP * (len(shown) - 1)
+
+
+def can_answer() -> bool:
+    """Whether somebody sits at a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(question: str) -> None:
+    """Asks, and ends the command where the answer is no."""
+    if not typer.confirm(question, err=True):
+        note("nothing was deleted")
+        raise typer.Exit(ExitCode.CANCELLED)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Shows a text on stderr as long as the block runs, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.progress import Progress, TextColumn
+
+    with Progress(TextColumn("{task.description}", markup=False), console=console(sys.stderr), transient=True) as bars:
+        bars.add_task(one_line(text), total=None)
+        yield

@@ -4,37 +4,18 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.cli import python_file
-from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
-from kfadapter_grpc.cli.streams import utf8
+from kfadapter_grpc.cli.python_file import PipelineFile, compiled
+from kfadapter_grpc.cli.streams import STDIN, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-STDIN = Path("-")
-"""Stands for the standard input."""
 _SUFFIXES = (".tar.gz", ".tgz", ".yaml", ".yml", ".json", ".zip", ".py")
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineFile:
-    """A file that is ready to be sent.
-
-    Attributes:
-        path: Where it is.
-        name: What its pipeline is called unless somebody says otherwise; empty where nobody knows.
-        function: The function of a `.py` that it was compiled from; otherwise empty.
-    """
-
-    path: Path
-    name: str
-    function: str = ""
 
 
 def default_name(path: Path) -> str:
@@ -88,8 +69,8 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
     """
     check_readable(path)
     if path.suffix == ".py":
-        with python_file.compiled(path, function, seconds) as made:
-            yield [PipelineFile(one.path, one.name, one.function) for one in made]
+        with compiled(path, function, seconds) as made:
+            yield made
     elif function:
         raise CommandError(
             "--function is for .py files only",
@@ -99,16 +80,6 @@ def pipeline_files(path: Path, function: str | None, seconds: float | None) -> I
         )
     else:
         yield [PipelineFile(path, "" if path == STDIN else utf8(default_name(path)))]
-
-
-def check_one_for_name(files: list[PipelineFile], path: Path) -> None:
-    """Sees whether a name that was given is for one pipeline.
-
-    Raises:
-        CommandError: There are several.
-    """
-    if len(files) > 1:
-        raise several(files, path, "--name is for one of them")
 
 
 def several(files: list[PipelineFile], path: Path, why: str) -> CommandError:

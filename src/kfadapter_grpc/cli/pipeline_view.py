@@ -5,27 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.column_widths import Step
 from kfadapter_grpc.cli.spec_view import print_spec, spec_fields
+from kfadapter_grpc.cli.values import shown_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from kfadapter_grpc.client import UploadReceipt
     from kfadapter_grpc.contract.pipelines import Pipeline, PipelineVersion
 
-SHORT_TIME = len("2026-01-31…")
-"""The width of a time in a narrow table: its date, with the mark that something is cut."""
-SHORT_NAME = 16
-"""The width that a name is broken at in a narrow table; where there is less room there is no table."""
-
 _VERSION_HEAD = ("VERSION", "ID", "CREATED", "DESCRIPTION")
-
-
-def shown_time(moment: datetime | None) -> str:
-    """Writes a time of the wire, which is in UTC."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
 
 
 def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], command_for_more: str) -> None:
@@ -55,8 +44,11 @@ def print_pipeline(pipeline: Pipeline, newest: Sequence[PipelineVersion], comman
     print_spec(spec)
     if len(newest) > 1:
         output.print_line("")
-        _print_rows(_VERSION_HEAD, _version_rows(newest), (Step("DESCRIPTION", 16), Step("ID", 0)))
-        _print_rest((pipeline.version_count or 0) - len(newest), command_for_more)
+        steps = (output.Step("DESCRIPTION", 16), output.Step("ID", 0))
+        output.print_listing(_VERSION_HEAD, _version_rows(newest), first_steps=steps)
+        more = (pipeline.version_count or 0) - len(newest)
+        if more > 0:
+            output.print_line(f"and {more} more: {command_for_more}")
 
 
 def print_version(version: PipelineVersion, pipeline: str) -> None:
@@ -103,36 +95,16 @@ def print_receipt(receipt: UploadReceipt) -> None:
 def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
     """Prints pipelines, one on a row."""
     rows = [(p.name, p.pipeline_id, shown_time(p.created_at), p.description) for p in pipelines]
-    _print_rows(("NAME", "ID", "CREATED", "DESCRIPTION"), rows)
+    output.print_listing(("NAME", "ID", "CREATED", "DESCRIPTION"), rows)
 
 
 def print_versions(versions: Sequence[PipelineVersion]) -> None:
     """Prints versions, one on a row."""
-    _print_rows(_VERSION_HEAD, _version_rows(versions))
+    output.print_listing(_VERSION_HEAD, _version_rows(versions))
 
 
 def _version_rows(versions: Sequence[PipelineVersion]) -> list[tuple[str, str, str, str]]:
     return [(v.name, v.pipeline_version_id, shown_time(v.created_at), v.description) for v in versions]
-
-
-def _print_rows(
-    head: tuple[str, str, str, str], rows: Sequence[Sequence[str]], first_steps: Sequence[Step] = ()
-) -> None:
-    name, _, created, description = head
-    steps = (
-        *first_steps,
-        Step(description, 12),
-        Step(description, 0),
-        Step(created, SHORT_TIME),
-        Step(created, 0),
-        Step(name, SHORT_NAME),
-    )
-    output.print_table(head, rows, steps=steps, cut=(created, description))
-
-
-def _print_rest(count: int, command: str) -> None:
-    if count > 0:
-        output.print_line(f"and {count} more: {command}")
 
 
 def _latest_fields(latest: PipelineVersion | None) -> list[tuple[str, str]]:

@@ -15,11 +15,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import Step, again
+from kfadapter_grpc.cli.output import waiting
 from kfadapter_grpc.cli.streams import utf8
-from kfadapter_grpc.cli.waiting import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,16 +35,22 @@ _SAID_SECONDS = 10.0  # a process that left the group may go on speaking
 
 
 @dataclass(frozen=True, slots=True)
-class CompiledPipeline:
-    """A pipeline that was compiled: the file, the pipeline's own name, and the function that makes it."""
+class PipelineFile:
+    """A file that is ready to be sent.
+
+    Attributes:
+        path: Where it is.
+        name: What its pipeline is called unless somebody says otherwise; empty where nobody knows.
+        function: The function of a `.py` that it was compiled from; otherwise empty.
+    """
 
     path: Path
     name: str
-    function: str
+    function: str = ""
 
 
 @contextmanager
-def compiled(path: Path, function: str | None, seconds: float | None) -> Iterator[list[CompiledPipeline]]:
+def compiled(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
     """Compiles the pipelines of a file; what is made lasts as long as the block.
 
     Args:
@@ -78,7 +83,7 @@ def kfp_is_installed() -> bool:
     return True
 
 
-def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[CompiledPipeline]:
+def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[PipelineFile]:
     try:
         code, said = _run([sys.executable, "-m", _PROGRAM, str(path.resolve()), str(folder), function], seconds)
         result = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
@@ -94,7 +99,7 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Co
         raise _not_compiled(path, why, _CORRECT) from None
     if "fault" in result:
         raise _not_compiled(path, _told(result["fault"]), _step(result["fault"]))
-    return [CompiledPipeline(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
+    return [PipelineFile(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
 
 
 def _run(command: list[str], seconds: float) -> tuple[int, _Said]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from kfadapter_grpc.cli.durations import shown_duration
 from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.cli.values import shown_duration
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
 

@@ -8,11 +8,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output, run_tree
-from kfadapter_grpc.cli.column_widths import Step
-from kfadapter_grpc.cli.durations import shown_duration
-from kfadapter_grpc.cli.pipeline_view import SHORT_NAME, SHORT_TIME, shown_tags, shown_time
+from kfadapter_grpc.cli.output import SHORT_NAME, SHORT_TIME, Step
+from kfadapter_grpc.cli.pipeline_view import shown_tags
 from kfadapter_grpc.cli.run_tree import UNICODE, shown_state
 from kfadapter_grpc.cli.text import one_line, plain
+from kfadapter_grpc.cli.values import shown_duration, shown_time
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.column_widths import Step
+from kfadapter_grpc.cli.output import Step
 from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 from kfadapter_grpc.graph import ASCII, UNICODE, graph_of, outline
 

@@ -14,6 +14,8 @@ from kfadapter_grpc.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+STDIN = Path("-")
+"""Stands for the standard input."""
 
 
 def prepare_streams() -> None:

@@ -1,8 +1,9 @@
-"""Text for terminals: nothing in it may steer them."""
+"""Text for terminals: nothing in it may steer them; and errors, which are three such texts."""
 
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 
 _STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -35,3 +36,14 @@ def _steers(char: str) -> bool:
 
 def _shown(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def print_parts(what: str, why: str, next_step: str) -> None:
+    """Prints an error."""
+    lines = [f"error: {_block(what)}", f"why:   {_block(why)}", f"next:  {_block(next_step)}"]
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _block(text: str) -> str:
+    """Keeps the lines of a text below each other."""
+    return "\n       ".join(plain(line) for line in text.splitlines() if line.strip())

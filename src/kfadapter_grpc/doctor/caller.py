@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.failures import exit_code, next_step, reason_and_cause
 from kfadapter_grpc.cli.invocation import do, other
 from kfadapter_grpc.client import CallFailedError, HealthStatus

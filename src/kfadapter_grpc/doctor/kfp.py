@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.invocation import again, do
 from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.clocks import clock

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.auth.certificates import check_certificate
 from kfadapter_grpc.auth.tokens import parse_tokens
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.errors import AdapterError

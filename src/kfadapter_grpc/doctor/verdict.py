@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.cli.exit_codes import ExitCode
+from kfadapter_grpc.cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from kfadapter_grpc.cli.invocation import Step

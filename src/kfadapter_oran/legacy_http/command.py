@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 from kfadapter_grpc.addresses import is_loopback, split_address
-from kfadapter_grpc.cli.choices import LogFormat, LogLevel
-from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.extras import require
+from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import do, manual
+from kfadapter_grpc.cli.option_types import LogFormat, LogLevel
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_oran.options import setting
 

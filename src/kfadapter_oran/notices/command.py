@@ -13,19 +13,14 @@ import typer
 
 from kfadapter_grpc.addresses import split_address
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.choices import Format, LogFormat, LogLevel
-from kfadapter_grpc.cli.column_widths import Step
-from kfadapter_grpc.cli.durations import duration, shown_duration
-from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.extras import require
-from kfadapter_grpc.cli.filters import optional_moment
+from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import do, manual, other
-from kfadapter_grpc.cli.option_types import Output
+from kfadapter_grpc.cli.option_types import Format, LogFormat, LogLevel, Output
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.pipeline_view import shown_time
+from kfadapter_grpc.cli.output import Step
 from kfadapter_grpc.cli.records import shown_moment
 from kfadapter_grpc.cli.streams import state_folder
+from kfadapter_grpc.cli.values import duration, optional_moment, shown_duration, shown_time
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
 from kfadapter_oran.notices.database import Database, Notice, NoticeStatus, OutboxBusyError, OutboxError
 from kfadapter_oran.notices.deliveries import Ledger

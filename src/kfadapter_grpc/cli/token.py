@@ -1,34 +1,40 @@
-"""The token command: a new token on stdout, and the line by which an adapter will know it."""
-
-from __future__ import annotations
+"""`kfadapter token`: a new token on stdout, and the line by which an adapter will know it."""
+# ruff: noqa: PLC0415  help loads no more than it needs
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from datetime import date
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from kfadapter_grpc.auth.tokens import TokenEntry, digest, is_name, new_token, today, try_day
+from kfadapter_grpc.cli.option_types import RoleChoice
 from kfadapter_grpc.cli.output import note
-from kfadapter_grpc.contract.call import Role
-
-if TYPE_CHECKING:
-    from datetime import date
-    from pathlib import Path
+from kfadapter_grpc.cli.streams import native_path
 
 
-def token(name: str, role: str, expires: str | None, add_to: Path | None) -> None:
-    """Makes a token, and shows its line or adds it to a file.
+def token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will bear it, as the adapter's log will name them.")],
+    *,
+    role: Annotated[RoleChoice, typer.Option(help="What they may do: read, or everything.")],
+    expires: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day, in UTC; without it, it is valid for ever.")
+    ] = None,
+    add_to: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=native_path, help="Add the line to this file instead of showing it."),
+    ] = None,
+) -> None:
+    """Make a token for a caller: itself on stdout, the line for the adapter's --token-file on stderr."""
+    from kfadapter_grpc.auth.tokens import TokenEntry, digest, is_name, new_token
+    from kfadapter_grpc.contract.call import Role
 
-    Raises:
-        BadParameter: The name cannot stand in the file, or the day is none or over.
-        OSError: The file cannot be written to.
-    """
     if not is_name(name):
         message = f"{name!r} cannot name a token: up to 128 characters, no blanks and no #"
         raise typer.BadParameter(message)
     made = new_token()
-    line = TokenEntry(name, Role(role), digest(made), _last_day(expires)).line()
+    line = TokenEntry(name, Role(role.value), digest(made), _last_day(expires)).line()
     if add_to is None:
         note("the line for the adapter's --token-file:")
         note(line)
@@ -49,6 +55,8 @@ def append_line(path: Path, line: str) -> None:
 
 
 def _last_day(expires: str | None) -> date | None:
+    from kfadapter_grpc.auth.tokens import today, try_day
+
     if expires is None:
         return None
     day = try_day(expires)

@@ -1,14 +1,20 @@
-"""The commands that start servers, ask whether they serve, and make tokens for their callers."""
-# ruff: noqa: PLC0415  a command loads what it needs when it runs
+"""`kfadapter serve`: settings from the options, then the server until a signal ends it."""
+# ruff: noqa: PLC0415  help loads no more than it needs
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kfadapter_grpc.cli.choices import KfpCredentialsChoice, LogFormat, LogLevel, PodLogsChoice, Report, RoleChoice
-from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
+from kfadapter_grpc.cli.option_types import KfpCredentialsChoice, LogFormat, LogLevel, PodLogsChoice
 from kfadapter_grpc.cli.streams import native_path
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.settings import EffectiveSetting, Settings, SettingsError
 
 
 def serve(
@@ -87,9 +93,8 @@ def serve(
 
     Every option can also be set as an environment variable (KFADAPTER_KFP_URL) or in a TOML file; options win.
     """
-    from kfadapter_grpc.cli.commands import serve as command
-
-    (command.check if check else command.serve)(
+    require(server=SERVER)
+    settings, effective = _loaded(
         config,
         listen=listen,
         metrics_listen=metrics_listen,
@@ -122,67 +127,64 @@ def serve(
         log_level=log_level.value if log_level else None,
         reflection=reflection,
     )
-
-
-def health(
-    options: Annotated[ClientOptions, "target", "timeout"],
-    service: Annotated[
-        str,
-        typer.Argument(metavar="SERVICE", help="A service's full name, or 'kfp'; the server itself if not given."),
-    ] = "",
-) -> None:
-    """Ask an adapter whether it serves; for containers and scripts."""
-    from kfadapter_grpc.cli.commands import health as command
-
-    command.health(options, service)
-
-
-def token(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will bear it, as the adapter's log will name them.")],
-    *,
-    role: Annotated[RoleChoice, typer.Option(help="What they may do: read, or everything.")],
-    expires: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day, in UTC; without it, it is valid for ever.")
-    ] = None,
-    add_to: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", parser=native_path, help="Add the line to this file instead of showing it."),
-    ] = None,
-) -> None:
-    """Make a token for a caller: itself on stdout, the line for the adapter's --token-file on stderr."""
-    from kfadapter_grpc.cli.commands import token as command
-
-    command.token(name, role.value, expires, add_to)
-
-
-def doctor(
-    options: ClientOptions,
-    *,
-    server: Annotated[
-        bool, typer.Option("--server", help="Check the adapter's own end, where it runs: settings, disk, port, KFP.")
-    ] = False,
-    write_probes: Annotated[
-        bool,
-        typer.Option("--write-probes", help="With --server: also make a pipeline and a run in KFP, and delete them."),
-    ] = False,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="With --server: settings in TOML.")
-    ] = None,
-    kfp_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="With --server: where Kubeflow Pipelines is.")
-    ] = None,
-    output: Annotated[Report, typer.Option("--output", "-o", help="How to print.")] = Report.TABLE,
-) -> None:
-    """Check a set-up, and say what to do: an adapter, from here, or the server's end.
-
-    The exit code is 0 if nothing failed, otherwise that of the first failure. Only --write-probes changes anything.
-    """
-    from kfadapter_grpc.cli.commands import doctor as command
-
-    if server:
-        flags = {"kfp_url": kfp_url, "namespace": options.namespace or None}
-        command.examine_server(config, flags, output, write=write_probes)
-    elif write_probes or config or kfp_url:
-        raise typer.BadParameter("--write-probes, --config and --kfp-url check the server's end: add --server")
+    if check:
+        rows = [(one.name, one.value, one.origin) for one in effective]
+        out.print_table(("SETTING", "VALUE", "FROM"), rows, steps=(out.Step("FROM", 20), out.Step("VALUE", 20)))
+        out.note("settings are fine")
     else:
-        command.examine_adapter(options, output)
+        serve_until_stopped(settings)
+
+
+def load_server() -> None:
+    """Loads the server's modules, which takes a while, before they are needed."""
+    importlib.import_module("kfadapter_grpc.server")
+
+
+def load_settings(config: Path | None, **flags: object) -> "Settings":
+    """Collects the settings; options that were not given are None.
+
+    Raises:
+        CommandError: They are wrong.
+    """
+    return _loaded(config, **flags)[0]
+
+
+def _loaded(config: Path | None, **flags: object) -> "tuple[Settings, list[EffectiveSetting]]":
+    from kfadapter_grpc.settings import Settings, SettingsError
+
+    try:
+        return Settings.load_traced(config=config, **flags)
+    except SettingsError as error:
+        raise _wrong_settings(error) from None
+
+
+def serve_until_stopped(settings: "Settings", on_ready: Callable[[str], None] | None = None) -> None:
+    """Runs the server; `on_ready` is told its address.
+
+    Raises:
+        CommandError: The address cannot be listened on, or a file is wrong by now.
+    """
+    from kfadapter_grpc.server import ServerStartError, run
+    from kfadapter_grpc.settings import SettingsError
+
+    try:
+        code = run(settings, on_ready=on_ready)
+    except SettingsError as error:
+        raise _wrong_settings(error) from None
+    except ServerStartError as error:
+        raise CommandError(
+            error.why,
+            why=f"the adapter was told to listen on {error.listen}",
+            next_step=f"the same command with another {error.option}",
+        ) from None
+    if code:
+        raise typer.Exit(code)
+
+
+def _wrong_settings(error: "SettingsError") -> CommandError:
+    return CommandError(
+        "\n".join(error.lines),
+        why="settings come from options, the file of --config and the environment (KFADAPTER_...), in this order",
+        next_step="kfadapter serve --help",
+        exit_code=ExitCode.USAGE,
+    )

@@ -1,4 +1,4 @@
-"""What logs does: prints what the tasks of a run wrote, while it runs or afterwards."""
+"""The logs of a run's tasks on stdout, while it runs or afterwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.contract.errors import TaskNotFoundError, UnsupportedByKfpError
 from kfadapter_grpc.contract.run_paths import TaskPaths
@@ -17,7 +16,6 @@ from kfadapter_grpc.contract.runs import RunChanged, RunState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.runs import Run, RunTask
@@ -25,41 +23,25 @@ if TYPE_CHECKING:
 _NOT_BEGUN = frozenset({RunState.UNKNOWN, RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
 
 
-def log(
-    options: ClientOptions, run: str, task: str, *, follow: bool, attempt: int, iteration_index: int | None
-) -> None:
+def print_log(client: Client, run: str, task: str, *, follow: bool, attempt: int | None, iteration: int | None) -> None:
     """Prints the log of a task as it is."""
-    with options.client() as client:
-        pieces = client.runs.read_logs(
-            run_id(client, run),
-            task,
-            follow=follow,
-            attempt=attempt,
-            iteration_index=iteration_index,
-            on_note=output.note,
-        )
-        _write(pieces, "", sys.stdout)
+    pieces = client.runs.read_logs(
+        run, task, follow=follow, attempt=attempt or 0, iteration_index=iteration, on_note=output.note
+    )
+    _write(pieces, "", sys.stdout)
 
 
-def logs(options: ClientOptions, run: str, *, follow: bool, failed: bool) -> None:
-    """Prints the logs of all tasks, each line with the task's name before it."""
-    with options.client() as client:
-        which = run_id(client, run)
-        tasks = _as_they_begin(client, which) if follow else _by_path(client.runs.get(which))
-        wanted = (one for one in tasks if one[1].state is RunState.FAILED) if failed else tasks
-        _print_all(client, which, wanted, follow=follow, failed=failed)
-
-
-def _print_all(client: Client, run: str, tasks: Iterator[tuple[str, RunTask]], *, follow: bool, failed: bool) -> None:
-    """Prints one log after the other; a task without one is told, unless none has one.
+def print_logs(client: Client, run: str, *, follow: bool, failed: bool) -> None:
+    """Prints the logs of all tasks, each line with the task's name before it; a task without a log is named.
 
     Raises:
         UnsupportedByKfpError: This KFP does not serve logs.
     """
+    tasks = _as_they_begin(client, run) if follow else _by_path(client.runs.get(run))
     printed = 0
     refused: list[tuple[str, AdapterError]] = []
     for path, task in tasks:
-        if task.state in _NOT_BEGUN:
+        if task.state in _NOT_BEGUN or (failed and task.state is not RunState.FAILED):
             continue
         name = one_line(path)
         try:

@@ -1,4 +1,4 @@
-"""What watch does: draws runs as they go, and ends as they end."""
+"""Runs that are followed: drawn as they go, until all have finished."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output
-from kfadapter_grpc.cli.choices import Format
-from kfadapter_grpc.cli.drawing import Lines, Screen
-from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.exit_codes import ExitCode
-from kfadapter_grpc.cli.followed import Followed
+from kfadapter_grpc.cli.drawing import Followed, Lines, Screen
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, do, other
+from kfadapter_grpc.cli.option_types import Format
 from kfadapter_grpc.cli.records import record
-from kfadapter_grpc.cli.references import run_id
 from kfadapter_grpc.cli.run_tree import planned_paths
 from kfadapter_grpc.cli.run_view import print_outputs
 from kfadapter_grpc.contract.errors import AdapterError
@@ -30,16 +27,6 @@ if TYPE_CHECKING:
 Drawing = Lines | Screen
 _LOGS = other("logs", RUN, "--failed", words="shows what its failed tasks wrote")
 _SHOW = other("runs", "show", RUN, words="shows how it stands; none of its tasks began, so there are no logs")
-
-
-def watch(options: ClientOptions, runs: Sequence[str], style: Format) -> None:
-    """Follows runs until all are over.
-
-    Raises:
-        CommandError: One failed, was stopped, or is gone.
-    """
-    with options.client() as client:
-        follow(client, [run_id(client, run) for run in runs], style, options)
 
 
 def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions) -> None:

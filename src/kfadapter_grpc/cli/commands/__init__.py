@@ -1,1 +1,0 @@
-"""What the commands do. Each module is loaded when one of its commands runs."""

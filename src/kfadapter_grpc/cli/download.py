@@ -1,0 +1,70 @@
+"""`kfadapter download`: writes a pipeline's file, as YAML for people or as the bytes that come."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO, cast
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.option_types import ById, DownloadFormat, PipelineName, Version
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.streams import STDIN, native_path
+from kfadapter_grpc.cli.values import reference, version_reference
+
+_MEMORY_BYTES = 1024 * 1024
+
+
+def download(
+    options: ClientOptions,
+    pipeline: PipelineName,
+    *,
+    version: Version = "",
+    by_id: ById = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", parser=native_path, help="Write to a file, not to stdout.")
+    ] = None,
+    output: Annotated[
+        DownloadFormat,
+        typer.Option(
+            "--output", "-o", help="How to write it; json is what KFP holds, byte by byte; yaml takes a second per MB."
+        ),
+    ] = DownloadFormat.YAML,
+) -> None:
+    """Download a pipeline's file: the latest version, or another."""
+    from kfadapter_grpc.cli.pipeline_yaml import write_yaml
+    from kfadapter_grpc.client.download import replaced
+
+    ref, which = reference(pipeline, by_id=by_id), version_reference(version or None)
+    to = None if to == STDIN else to
+    with _stdout() if to is None else replaced(to) as target, tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spooled:
+        file = target if output is DownloadFormat.JSON else cast("BinaryIO", spooled)
+        with options.client() as client:
+            receipt = client.pipelines.download(
+                ref.name,
+                pipeline_id=ref.pipeline_id,
+                version_name=which.name,
+                pipeline_version_id=which.pipeline_version_id,
+                to=file,
+            )
+        written = f"{receipt.size} bytes, SHA-256 {receipt.sha256}"
+        if output is DownloadFormat.YAML:
+            file.seek(0)
+            write_yaml(file, target)
+            written = "YAML"
+    if to is not None:
+        out.note(f"wrote {to} ({written})")
+
+
+@contextmanager
+def _stdout() -> Iterator[BinaryIO]:
+    """The standard output, for bytes; on a terminal the next prompt begins a line."""
+    sys.stdout.flush()
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():
+        sys.stdout.write("\n")

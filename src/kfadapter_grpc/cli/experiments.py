@@ -1,0 +1,156 @@
+"""`kfadapter experiments`."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.option_types import (
+    AllowMissing,
+    Archived,
+    Contains,
+    Description,
+    ExperimentName,
+    Format,
+    Limit,
+    Output,
+    Yes,
+    order_by_fields,
+)
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.values import experiment_id, experiment_reference, page_size, shown_time
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.contract.experiments import Experiment
+
+
+def list_(
+    options: ClientOptions,
+    *,
+    contains: Contains = "",
+    archived: Archived = False,
+    order_by: Annotated[str, order_by_fields("created_at, name or experiment_id", "name")] = "",
+    limit: Limit = 0,
+    output: Output = Format.TABLE,
+) -> None:
+    """List experiments, newest first."""
+    from kfadapter_grpc.cli.records import record
+
+    with options.client() as client:
+        found = client.experiments.list(
+            name_contains=contains, archived=archived, order_by=order_by, page_size=page_size(limit)
+        )
+        out.print_records(
+            list(itertools.islice(found, limit or None)),
+            output,
+            what="experiments",
+            record=record,
+            name=lambda one: one.name,
+            table=_print_table,
+        )
+
+
+def show(options: ClientOptions, experiment: ExperimentName, *, output: Output = Format.TABLE) -> None:
+    """Show an experiment."""
+    ref = experiment_reference(experiment)
+    with options.client() as client:
+        found = client.experiments.get(ref.name, experiment_id=ref.experiment_id)
+    _print(found, output)
+
+
+def create(
+    options: ClientOptions,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    *,
+    description: Description = "",
+    allow_existing: Annotated[
+        bool, typer.Option("--allow-existing", help="Take the experiment of this name if there is one.")
+    ] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Make an experiment."""
+    with options.client() as client:
+        made = client.experiments.create(name, description=description, allow_existing=allow_existing)
+    _print(made, output)
+
+
+def archive(options: ClientOptions, experiment: ExperimentName, *, output: Output = Format.TABLE) -> None:
+    """Put an experiment away, with its runs."""
+    with options.client() as client:
+        found = client.experiments.archive(experiment_id(client, experiment))
+    _print(found, output, f"archived the experiment {found.name} and its runs")
+
+
+def unarchive(options: ClientOptions, experiment: ExperimentName, *, output: Output = Format.TABLE) -> None:
+    """Take an experiment back from the archive; its runs stay there."""
+    with options.client() as client:
+        found = client.experiments.unarchive(experiment_id(client, experiment))
+    _print(found, output, f"took the experiment {found.name} back from the archive; its runs stay there")
+
+
+def delete(
+    options: ClientOptions,
+    experiment: ExperimentName,
+    *,
+    allow_missing: AllowMissing = False,
+    yes: Yes = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Delete an experiment; its runs stay."""
+    from kfadapter_grpc.contract.errors import ExperimentNotFoundError
+
+    ref = experiment_reference(experiment)
+    if not yes and out.can_answer():
+        out.ask(f"Delete the experiment {ref}? Its runs stay.")
+    with options.client() as client:
+        try:
+            which = experiment_id(client, experiment)
+        except ExperimentNotFoundError:
+            if not allow_missing:
+                raise
+            which = ""
+        deleted = which if which and client.experiments.delete(which, allow_missing=allow_missing) else ""
+    out.print_deletion(
+        {"experiment_id": deleted},
+        output,
+        name=experiment if deleted else "",
+        done=f"deleted the experiment {experiment}; its runs stay",
+        missing=f"there was no experiment {ref}",
+    )
+
+
+experiments = group(
+    "List experiments; make, put away and delete them.", list_, show, create, archive, unarchive, delete
+)
+
+
+def _print(found: "Experiment", style: Format, done: str = "") -> None:
+    from kfadapter_grpc.cli.records import record
+
+    def table() -> None:
+        out.print_line(done) if done else out.print_fields(_fields(found))
+
+    out.print_record(record(found), style, name=found.name, table=table)
+
+
+def _fields(found: "Experiment") -> list[tuple[str, str]]:
+    from kfadapter_grpc.contract.listing import StorageState
+
+    return [
+        ("Name", found.name),
+        ("Id", found.experiment_id),
+        ("Namespace", found.namespace),
+        ("Description", found.description),
+        ("Created", shown_time(found.created_at)),
+        ("Last run", shown_time(found.last_run_created_at)),
+        ("Archived", "yes" if found.storage_state is StorageState.ARCHIVED else ""),
+    ]
+
+
+def _print_table(experiments: Sequence["Experiment"]) -> None:
+    rows = [(one.name, one.experiment_id, shown_time(one.last_run_created_at), one.description) for one in experiments]
+    out.print_listing(("NAME", "ID", "LAST RUN", "DESCRIPTION"), rows)

@@ -1,0 +1,204 @@
+"""`kfadapter get`, `list`, `versions` and `delete`: pipelines and their versions."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.invocation import PIPELINE, Invocation, other
+from kfadapter_grpc.cli.option_types import (
+    AllowMissing,
+    ById,
+    Contains,
+    CreatedAfter,
+    Format,
+    Limit,
+    OneVersion,
+    Output,
+    PipelineName,
+    Tags,
+    Yes,
+    order_by_fields,
+)
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.values import find_version, optional_moment, page_size, reference, tags, version_reference
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.pipelines import Pipeline, PipelineRef, PipelineVersion
+
+NEWEST = 5
+"""How many versions are shown with a pipeline."""
+
+
+def get(
+    options: ClientOptions,
+    pipeline: PipelineName,
+    *,
+    version: OneVersion = None,
+    by_id: ById = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show a pipeline: parameters, artifacts, tasks, versions."""
+    from kfadapter_grpc.cli import pipeline_view as view
+    from kfadapter_grpc.cli.records import listed_record, record
+    from kfadapter_grpc.contract.listing import View
+
+    ref = reference(pipeline, by_id=by_id)
+    with options.client() as client:
+        if version is not None:
+            one = find_version(client, ref, version_reference(version))
+            out.print_record(record(one), output, name=one.name, table=lambda: view.print_version(one, ref.name))
+            return
+        found = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
+        newest = () if output is Format.NAME else _newest(client, found)
+    shown = record(found) | {"versions": [listed_record(each) for each in newest]}
+    every = Invocation(pipeline=found.name, options=options).spell(other("versions", PIPELINE))
+    out.print_record(shown, output, name=found.name, table=lambda: view.print_pipeline(found, newest, every))
+
+
+def _newest(client: "Client", pipeline: "Pipeline") -> Sequence["PipelineVersion"]:
+    """Asks for the newest versions, unless the latest is all there is."""
+    latest = pipeline.latest_version
+    if latest is None or pipeline.version_count == 1:
+        return () if latest is None else (latest,)
+    return client.pipelines.list_versions(pipeline_id=pipeline.pipeline_id, page_size=NEWEST).page().items
+
+
+def list_(
+    options: ClientOptions,
+    *,
+    contains: Contains = "",
+    created_after: CreatedAfter = "",
+    tag: Tags = None,
+    order_by: Annotated[str, order_by_fields("created_at, name or pipeline_id", "name")] = "",
+    limit: Limit = 0,
+    output: Output = Format.TABLE,
+) -> None:
+    """List pipelines, newest first."""
+    from kfadapter_grpc.cli.pipeline_view import print_pipelines
+    from kfadapter_grpc.cli.records import record
+
+    created, wanted = optional_moment(created_after), tags(tag)
+    with options.client() as client:
+        found = client.pipelines.list(
+            name_contains=contains,
+            created_after=created,
+            tags=wanted,
+            order_by=order_by,
+            page_size=page_size(limit),
+        )
+        out.print_records(
+            itertools.islice(found, limit or None),
+            output,
+            what="pipelines",
+            record=record,
+            name=lambda one: one.name,
+            table=print_pipelines,
+        )
+
+
+def versions(
+    options: ClientOptions,
+    pipeline: PipelineName,
+    *,
+    by_id: ById = None,
+    order_by: Annotated[str, order_by_fields("created_at, name or pipeline_version_id", "name")] = "",
+    limit: Limit = 0,
+    output: Output = Format.TABLE,
+) -> None:
+    """List the versions of a pipeline, newest first."""
+    from kfadapter_grpc.cli.pipeline_view import print_versions
+    from kfadapter_grpc.cli.records import listed_record
+
+    ref = reference(pipeline, by_id=by_id)
+    with options.client() as client:
+        found = client.pipelines.list_versions(
+            ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=page_size(limit)
+        )
+        out.print_records(
+            itertools.islice(found, limit or None),
+            output,
+            what="versions",
+            record=listed_record,
+            name=lambda one: one.name,
+            table=print_versions,
+        )
+
+
+def delete(
+    options: ClientOptions,
+    pipeline: PipelineName,
+    *,
+    version: OneVersion = None,
+    by_id: ById = None,
+    force: Annotated[bool, typer.Option("--force", help="Even if it has more than one version.")] = False,
+    allow_missing: AllowMissing = False,
+    yes: Yes = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Delete a pipeline and its versions, or one version."""
+    from kfadapter_grpc.cli.records import record
+
+    ref = reference(pipeline, by_id=by_id)
+    asks = not yes and out.can_answer()
+    if version is not None:
+        _delete_version(options, ref, version, output, allow_missing=allow_missing, asks=asks)
+        return
+    with options.client() as client:
+        question = _question(client, ref, force=force, allow_missing=allow_missing) if asks else ""
+        if question:
+            out.ask(question)
+        result = client.pipelines.delete(
+            ref.name, pipeline_id=ref.pipeline_id, force=force, allow_missing=allow_missing
+        )
+    out.print_deletion(
+        record(result),
+        output,
+        name=result.name if result.pipeline_id else "",
+        done=f"deleted {result.name} with {_versions(result.versions_deleted)}",
+        missing=f"there was no pipeline {ref}",
+    )
+
+
+def _delete_version(
+    options: ClientOptions, ref: "PipelineRef", name: str, style: Format, *, allow_missing: bool, asks: bool
+) -> None:
+    from kfadapter_grpc.cli.records import record
+
+    version = version_reference(name)
+    if asks:
+        out.ask(f"Delete the version {version} of the pipeline {ref}?")
+    with options.client() as client:
+        result = client.pipelines.delete_version(
+            ref.name,
+            pipeline_id=ref.pipeline_id,
+            version_name=version.name,
+            pipeline_version_id=version.pipeline_version_id,
+            allow_missing=allow_missing,
+        )
+    out.print_deletion(
+        record(result),
+        style,
+        name=result.name if result.pipeline_version_id else "",
+        done=f"deleted version {result.name} of the pipeline {ref}",
+        missing=f"there was no version {version} of a pipeline {ref}",
+    )
+
+
+def _question(client: "Client", ref: "PipelineRef", *, force: bool, allow_missing: bool) -> str:
+    """What to ask first; what would fail or do nothing anyway is left to the adapter's own answer."""
+    from kfadapter_grpc.contract.listing import View
+
+    if allow_missing:
+        return f"Delete the pipeline {ref}?"
+    pipeline = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
+    count = pipeline.version_count or 0
+    return "" if count > 1 and not force else f"Delete the pipeline '{pipeline.name}' with {_versions(count)}?"
+
+
+def _versions(count: int) -> str:
+    return "1 version" if count == 1 else f"{count} versions"

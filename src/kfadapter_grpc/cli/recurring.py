@@ -1,0 +1,264 @@
+"""`kfadapter recurring`."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+import itertools
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.option_types import (
+    AllowMissing,
+    ById,
+    Description,
+    Format,
+    Function,
+    InExperiment,
+    Limit,
+    Output,
+    Parameters,
+    PipelineOrFile,
+    RecurringId,
+    RunDisplayName,
+    ServiceAccount,
+    Version,
+    Yes,
+    order_by_fields,
+)
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.values import (
+    duration,
+    experiment_reference,
+    optional_moment,
+    page_size,
+    pairs,
+    shown_duration,
+    shown_time,
+)
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.recurring_runs import RecurringRun, Schedule
+
+
+def list_(
+    options: ClientOptions,
+    *,
+    experiment: InExperiment = "",
+    order_by: Annotated[str, order_by_fields("created_at, display_name or recurring_run_id")] = "",
+    limit: Limit = 0,
+    output: Output = Format.TABLE,
+) -> None:
+    """List recurring runs, newest first."""
+    from kfadapter_grpc.cli.records import record
+
+    ref = experiment_reference(experiment)
+    with options.client() as client:
+        found = client.recurring_runs.list(
+            experiment_name=ref.name,
+            experiment_id=ref.experiment_id,
+            order_by=order_by,
+            page_size=page_size(limit),
+        )
+        out.print_records(
+            list(itertools.islice(found, limit or None)),
+            output,
+            what="recurring runs",
+            record=record,
+            name=lambda one: one.recurring_run_id,
+            table=_print_table,
+        )
+
+
+def show(options: ClientOptions, recurring_run: RecurringId, *, output: Output = Format.TABLE) -> None:
+    """Show a recurring run."""
+    with options.client() as client:
+        _print(client, client.recurring_runs.get(recurring_run), output)
+
+
+def create(
+    options: ClientOptions,
+    pipeline: PipelineOrFile,
+    *,
+    cron: Annotated[
+        str,
+        typer.Option("--cron", metavar="FIELDS", help="Five fields, or six with seconds first, in UTC: '0 3 * * *'."),
+    ] = "",
+    every: Annotated[str, typer.Option("--every", metavar="TIME", help="The time between two: 90s, 15m, 1h30m.")] = "",
+    start: Annotated[str, typer.Option("--start", metavar="TIME", help="Not before: 2026-01-31T08:00:00Z.")] = "",
+    end: Annotated[str, typer.Option("--end", metavar="TIME", help="Not after.")] = "",
+    parameter: Parameters = None,
+    version: Version = "",
+    by_id: ById = None,
+    function: Function = None,
+    experiment: InExperiment = "",
+    display_name: RunDisplayName = "",
+    description: Description = "",
+    max_concurrency: Annotated[
+        int, typer.Option("--max-concurrency", min=1, max=10, metavar="N", help="How many of its runs at once.")
+    ] = 1,
+    catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for missed starts.")] = False,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Start no runs yet.")] = False,
+    service_account: ServiceAccount = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Let a pipeline, or a file, which is uploaded first, run again and again."""
+    from kfadapter_grpc.cli.run import version_to_run
+    from kfadapter_grpc.contract.parameters import typed_values
+
+    schedule = _schedule(cron, every, optional_moment(start), optional_moment(end))
+    texts = pairs(parameter)
+    in_experiment = experiment_reference(experiment)
+    with options.client() as client:
+        found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
+        made = client.recurring_runs.create(
+            schedule=schedule,
+            pipeline_id=found.pipeline_id,
+            pipeline_version_id=found.pipeline_version_id,
+            experiment_name=in_experiment.name,
+            experiment_id=in_experiment.experiment_id,
+            parameters=typed_values(texts, found.spec.parameters if found.spec else ()),
+            display_name=display_name,
+            description=description,
+            max_concurrency=max_concurrency,
+            catch_up=catch_up,
+            enabled=not disabled,
+            service_account=service_account,
+        )
+        _print(client, made, output)
+
+
+def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = Format.TABLE) -> None:
+    """Switch a recurring run on."""
+    with options.client() as client:
+        found = client.recurring_runs.enable(recurring_run)
+        _print(client, found, output, f"switched the recurring run '{found.display_name}' on")
+
+
+def disable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = Format.TABLE) -> None:
+    """Switch a recurring run off; runs that it has started go on."""
+    with options.client() as client:
+        found = client.recurring_runs.disable(recurring_run)
+        _print(client, found, output, f"switched the recurring run '{found.display_name}' off")
+
+
+def delete(
+    options: ClientOptions,
+    recurring_run: RecurringId,
+    *,
+    allow_missing: AllowMissing = False,
+    yes: Yes = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Delete a recurring run; runs that it has started stay."""
+    if not yes and out.can_answer():
+        out.ask(f"Delete the recurring run {recurring_run}? Runs that it has started stay.")
+    with options.client() as client:
+        deleted = recurring_run if client.recurring_runs.delete(recurring_run, allow_missing=allow_missing) else ""
+    out.print_deletion(
+        {"recurring_run_id": deleted},
+        output,
+        name=deleted,
+        done=f"deleted the recurring run {recurring_run}",
+        missing=f"there was no recurring run {recurring_run}",
+    )
+
+
+recurring = group("List recurring runs; make, switch and delete them.", list_, show, create, enable, disable, delete)
+
+
+def _schedule(cron: str, every: str, start_at: datetime | None, end_at: datetime | None) -> "Schedule":
+    """Reads a schedule: a calendar, or a length of time.
+
+    Raises:
+        BadParameter: Neither is given, or both.
+    """
+    from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
+
+    if bool(cron) == bool(every):
+        message = "give either --cron or --every"
+        raise typer.BadParameter(message)
+    return CronSchedule(cron, start_at, end_at) if cron else IntervalSchedule(duration(every), start_at, end_at)
+
+
+def _print(client: "Client", found: "RecurringRun", style: Format, done: str = "") -> None:
+    from kfadapter_grpc.cli.records import record
+
+    def table() -> None:
+        out.print_line(done) if done else out.print_fields(_fields(client, found))
+
+    out.print_record(record(found), style, name=found.recurring_run_id, table=table)
+
+
+def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:
+    from kfadapter_grpc.cli.run_view import shown_value
+    from kfadapter_grpc.contract.listing import View
+
+    def version_name(which: str) -> str:
+        return client.pipelines.get_version(pipeline_id=found.pipeline_id, pipeline_version_id=which).name
+
+    starts = found.schedule
+    return [
+        ("Name", found.display_name),
+        ("Id", found.recurring_run_id),
+        ("State", _state(found)),
+        ("Schedule", shown_schedule(starts)),
+        ("From", shown_time(starts.start_at) if starts else ""),
+        ("Until", shown_time(starts.end_at) if starts else ""),
+        ("Next (computed)", shown_time(found.computed_next_start_at)),
+        ("At once", str(found.max_concurrency)),
+        ("Catches up", "yes" if found.catch_up else "no"),
+        (
+            "Pipeline",
+            _named(found.pipeline_id, lambda which: client.pipelines.get(pipeline_id=which, view=View.BASIC).name),
+        ),
+        ("Version", _named(found.pipeline_version_id, version_name) or "the latest at each start"),
+        ("Experiment", _named(found.experiment_id, lambda which: client.experiments.get(experiment_id=which).name)),
+        ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in found.parameters.items())),
+        ("Description", found.description),
+        ("Created", shown_time(found.created_at)),
+        ("Error", found.error),
+    ]
+
+
+def _named(which: str, name_of: Callable[[str], str]) -> str:
+    """A name beside the id; the id alone where what it stands for is gone or cannot be looked up."""
+    from kfadapter_grpc.contract.errors import AdapterError
+
+    try:
+        return f"{name_of(which)} ({which})" if which else ""
+    except AdapterError:
+        return which
+
+
+def _print_table(recurring: Sequence["RecurringRun"]) -> None:
+    rows = [
+        (
+            one.display_name,
+            one.recurring_run_id,
+            _state(one),
+            shown_schedule(one.schedule),
+            shown_time(one.computed_next_start_at),
+        )
+        for one in recurring
+    ]
+    steps = (out.Step("SCHEDULE", 12), out.Step("SCHEDULE", 0), out.Step("NAME", out.SHORT_NAME))
+    out.print_table(("NAME", "ID", "STATE", "SCHEDULE", "NEXT (COMPUTED)"), rows, steps=steps, cut=("SCHEDULE",))
+
+
+def shown_schedule(starts: "Schedule | None") -> str:
+    """Writes when runs are started."""
+    from kfadapter_grpc.contract.recurring_runs import CronSchedule
+
+    if starts is None:
+        return ""
+    return starts.cron if isinstance(starts, CronSchedule) else f"every {shown_duration(starts.interval)}"
+
+
+def _state(found: "RecurringRun") -> str:
+    if found.ended:
+        return "ended"
+    return "enabled" if found.enabled else "disabled"

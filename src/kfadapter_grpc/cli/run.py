@@ -1,0 +1,175 @@
+"""`kfadapter run`: starts a run of a pipeline, or of a file, which is uploaded first."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.invocation import RUN, Invocation, other, remember
+from kfadapter_grpc.cli.option_types import (
+    ById,
+    Description,
+    Format,
+    Function,
+    InExperiment,
+    Labels,
+    Output,
+    Parameters,
+    PipelineOrFile,
+    RunDisplayName,
+    ServiceAccount,
+    Version,
+    Watch,
+)
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.pipeline_file import is_file_name, pipeline_files, several
+from kfadapter_grpc.cli.streams import STDIN, native_path
+from kfadapter_grpc.cli.values import experiment_reference, find_version, labels, pairs, reference, version_reference
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.pipelines import PipelineVersion
+    from kfadapter_grpc.contract.runs import Run
+
+
+def run(
+    options: ClientOptions,
+    pipeline: PipelineOrFile,
+    *,
+    parameter: Parameters = None,
+    version: Version = "",
+    by_id: ById = None,
+    function: Function = None,
+    experiment: InExperiment = "",
+    create_experiment: Annotated[
+        bool, typer.Option("--create-experiment", help="Make the experiment if there is none of this name.")
+    ] = False,
+    display_name: RunDisplayName = "",
+    description: Description = "",
+    label: Labels = None,
+    request_id: Annotated[
+        str, typer.Option("--request-id", metavar="ID", help="Makes the start safe to repeat, by anybody.")
+    ] = "",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Use no results of earlier runs.")] = False,
+    service_account: ServiceAccount = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check; a file is uploaded all the same.")] = False,
+    watch: Watch = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Run a pipeline, or a file, which is uploaded first.
+
+    A file whose pipeline has a version with the same bytes is not stored again.
+    """
+    from kfadapter_grpc.cli.watch import follow
+    from kfadapter_grpc.contract.parameters import typed_values
+
+    texts, own_labels, in_experiment = pairs(parameter), labels(label), experiment_reference(experiment)
+    with options.client() as client:
+        found = version_to_run(options, client, pipeline, version, by_id=by_id, function=function)
+        started = client.runs.create(
+            pipeline_id=found.pipeline_id,
+            pipeline_version_id=found.pipeline_version_id,
+            experiment_name=in_experiment.name,
+            experiment_id=in_experiment.experiment_id,
+            create_experiment=create_experiment,
+            parameters=typed_values(texts, found.spec.parameters if found.spec else ()),
+            display_name=display_name,
+            description=description,
+            labels=own_labels,
+            request_id=request_id,
+            validate_only=dry_run,
+            caching=not no_cache,
+            service_account=service_account,
+        )
+        if dry_run:
+            _print_valid(started, output)
+        elif watch:
+            out.note(f"started run {started.run_id}")
+            follow(client, [started.run_id], output, options)
+        else:
+            print_started(client, started, output, options)
+
+
+def version_to_run(
+    options: ClientOptions, client: "Client", text: str, version: str, *, by_id: bool | None, function: str | None
+) -> "PipelineVersion":
+    """Finds the version to run, or makes it of a file, unless its pipeline has a version with these bytes.
+
+    Args:
+        options: The adapter to upload a file to.
+        client: The adapter.
+        text: The pipeline's name or id, or the file.
+        version: The version's name or id; empty means the latest.
+        by_id: Whether `text` is an id, or a name; None where its looks tell.
+        function: Which pipeline of a `.py` to take.
+
+    Raises:
+        CommandError: The file cannot be read or compiled.
+    """
+    from kfadapter_grpc.cli.upload import send
+    from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
+
+    if by_id is not None or not is_file_name(text):
+        return find_version(client, reference(text, by_id=by_id), version_reference(version or None))
+    path = native_path(text)
+    _check_file(path, version)
+    with pipeline_files(path, function, options.timeout) as files:
+        if len(files) > 1:
+            raise several(files, path, "a run is of one pipeline")
+        name = files[0].name
+        remember(pipeline=name)
+        receipt = send(options, files[0].path, UploadPipelineMetadata(name=name, if_exists=IfExists.SKIP_IF_SAME))
+    made = "new" if receipt.version_created else "already there with these bytes"
+    out.note(f"uploaded {name}, version {receipt.version.name} ({made})")
+    return client.pipelines.get_version(
+        pipeline_id=receipt.pipeline.pipeline_id, pipeline_version_id=receipt.version.pipeline_version_id
+    )
+
+
+def _check_file(path: Path, version: str) -> None:
+    if path == STDIN:
+        raise CommandError(
+            "the standard input cannot be run",
+            why="it has no name, which its pipeline would need",
+            next_step="kfadapter upload - --name NAME\nthen kfadapter run NAME",
+            exit_code=ExitCode.USAGE,
+        )
+    if version:
+        raise CommandError(
+            "--version is for pipelines that are there already",
+            why=f"{path} is taken for a file, which is uploaded first; --name takes it for a pipeline's name",
+            next_step="the same command without --version, or with --name",
+            exit_code=ExitCode.USAGE,
+        )
+
+
+def print_started(client: "Client", started: "Run", style: Format, options: ClientOptions) -> None:
+    """Prints a run that was just started; for people with the names of what it is made of, where these are known."""
+    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.cli.run_view import run_fields
+    from kfadapter_grpc.contract.errors import AdapterError
+
+    def table() -> None:
+        try:
+            known = client.runs.get(started.run_id)
+        except AdapterError:
+            known = started
+        follow = Invocation(run=started.run_id, options=options).spell(other("watch", RUN))
+        out.print_fields([*run_fields(known), ("Follow", follow)])
+
+    out.print_record(record(started), style, name=started.run_id, table=table)
+
+
+def _print_valid(checked: "Run", style: Format) -> None:
+    """Says that nothing is wrong; there is no run, so it has neither id nor state."""
+    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.cli.run_view import run_fields
+
+    if style in (Format.JSON, Format.YAML):
+        out.print_document(record(checked), style)
+    elif style is Format.TABLE:
+        out.print_fields([field for field in run_fields(checked) if field[0] not in ("Id", "State")])
+    out.note("nothing is wrong with it; nothing was started")

@@ -1,0 +1,264 @@
+"""`kfadapter runs`, `watch`, `logs`, `terminate` and `retry`: runs that have been started."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+import itertools
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.completion import pipeline_names, run_ids
+from kfadapter_grpc.cli.option_types import (
+    AllowMissing,
+    Archived,
+    Contains,
+    CreatedAfter,
+    Format,
+    InExperiment,
+    Labels,
+    Output,
+    RunName,
+    StateChoice,
+    Watch,
+    Yes,
+    order_by_fields,
+)
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.values import (
+    experiment_reference,
+    find_version,
+    labels,
+    optional_moment,
+    page_size,
+    reference,
+    run_id,
+    version_reference,
+)
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.runs import Run
+
+NEWEST = 20
+"""How many runs are listed unless more are asked for."""
+
+
+def list_(
+    options: ClientOptions,
+    *,
+    contains: Contains = "",
+    experiment: InExperiment = "",
+    pipeline: Annotated[
+        str,
+        typer.Option(
+            "--pipeline", metavar="NAME|ID", help="Only runs of this pipeline.", autocompletion=pipeline_names
+        ),
+    ] = "",
+    version: Annotated[
+        str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
+    ] = "",
+    recurring: Annotated[
+        str, typer.Option("--recurring", metavar="ID", help="Only runs that this recurring run made.")
+    ] = "",
+    state: Annotated[
+        list[StateChoice] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
+    ] = None,
+    created_after: CreatedAfter = "",
+    finished_after: Annotated[
+        str, typer.Option(metavar="TIME", help="Only those that were over later, as --created-after.")
+    ] = "",
+    label: Labels = None,
+    archived: Archived = False,
+    order_by: Annotated[str, order_by_fields("created_at, finished_at, display_name or run_id", "created_at")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 for all.")] = NEWEST,
+    output: Output = Format.TABLE,
+) -> None:
+    """List runs, newest first."""
+    from kfadapter_grpc.cli.records import listed_record
+    from kfadapter_grpc.cli.run_view import print_runs
+    from kfadapter_grpc.contract.runs import RunState
+
+    if version and not pipeline:
+        message = "--version needs --pipeline"
+        raise typer.BadParameter(message)
+    created, finished, own_labels = optional_moment(created_after), optional_moment(finished_after), labels(label)
+    in_experiment = experiment_reference(experiment)
+    more = limit + 1 if limit else 0
+    with options.client() as client:
+        pipeline_id, version_id = _pipeline(client, pipeline, version)
+        matching = client.runs.list(
+            experiment_name=in_experiment.name,
+            experiment_id=in_experiment.experiment_id,
+            states=[RunState(one.value.upper()) for one in state or []],
+            created_after=created,
+            finished_after=finished,
+            display_name_contains=contains,
+            labels=own_labels,
+            pipeline_id=pipeline_id,
+            pipeline_version_id=version_id,
+            recurring_run_id=recurring,
+            archived=archived,
+            order_by=order_by,
+            page_size=page_size(more),
+        )
+        found = list(itertools.islice(matching, more or None))
+    shown = found[: limit or None]
+    out.print_records(shown, output, what="runs", record=listed_record, name=lambda one: one.run_id, table=print_runs)
+    if len(found) > len(shown):
+        out.note(f"there are more than these {limit}; --limit 0 shows all")
+
+
+def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
+    """Finds the ids of the pipeline and the version that runs are to be of."""
+    from kfadapter_grpc.contract.listing import View
+
+    if not pipeline:
+        return "", ""
+    ref = reference(pipeline, by_id=None)
+    if version:
+        found = find_version(client, ref, version_reference(version))
+        return found.pipeline_id, found.pipeline_version_id
+    return ref.pipeline_id or client.pipelines.get(ref.name, view=View.BASIC).pipeline_id, ""
+
+
+def show(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
+    """Show a run: its state, its tasks, what they made, why it failed."""
+    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.cli.run_view import print_run
+
+    with options.client() as client:
+        found = client.runs.get(run_id(client, run))
+    out.print_record(record(found), output, name=found.run_id, table=lambda: print_run(found))
+
+
+def watch(
+    options: ClientOptions,
+    run: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="The runs' ids; @latest is the newest run.", autocompletion=run_ids),
+    ],
+    *,
+    output: Annotated[
+        Format,
+        typer.Option("--output", "-o", help="How to print; json and yaml print runs that are over."),
+    ] = Format.TABLE,
+) -> None:
+    """Follow runs to their end; the exit code tells how it was."""
+    from kfadapter_grpc.cli.watch import follow
+
+    with options.client() as client:
+        follow(client, [run_id(client, one) for one in run], output, options)
+
+
+def logs(
+    options: ClientOptions,
+    run: RunName,
+    task: Annotated[str, typer.Argument(metavar="[TASK]", help="One task, by its name; all if not given.")] = "",
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue until the task, or the run, has ended.")
+    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only tasks that failed.")] = False,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", metavar="N", min=1, help="Attempt of a retried task; else the last.")
+    ] = None,
+    iteration: Annotated[
+        int | None, typer.Option("--iteration", metavar="N", min=0, help="Iteration of a loop, counted from 0.")
+    ] = None,
+) -> None:
+    """Print what the tasks of a run wrote."""
+    from kfadapter_grpc.cli.logs import print_log, print_logs
+
+    if not task and (attempt or iteration is not None):
+        message = "--attempt and --iteration need a TASK"
+        raise typer.BadParameter(message)
+    with options.client() as client:
+        which = run_id(client, run)
+        if task:
+            print_log(client, which, task, follow=follow, attempt=attempt, iteration=iteration)
+        else:
+            print_logs(client, which, follow=follow, failed=failed)
+
+
+def terminate(
+    options: ClientOptions,
+    run: RunName,
+    *,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, max=3600, help="Wait so long until it has stopped.")
+    ] = 0,
+    output: Output = Format.TABLE,
+) -> None:
+    """Stop a run; one that is over is left as it is."""
+    from kfadapter_grpc.cli.run_tree import shown_state
+
+    with options.client() as client:
+        found = client.runs.terminate(run_id(client, run), wait=wait)
+    done = "is over" if found.state.is_over else "stops"
+    _print(found, output, f"run {found.run_id} {done}: {shown_state(found.state)}")
+
+
+def retry(options: ClientOptions, run: RunName, *, watch: Watch = False, output: Output = Format.TABLE) -> None:
+    """Run a failed run again, from the tasks that failed."""
+    from kfadapter_grpc.cli.run import print_started
+    from kfadapter_grpc.cli.watch import follow
+
+    with options.client() as client:
+        found = client.runs.retry(run_id(client, run))
+        if watch:
+            follow(client, [found.run_id], output, options)
+        else:
+            print_started(client, found, output, options)
+
+
+def archive(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
+    """Put a run away: it stays, but lists leave it out."""
+    with options.client() as client:
+        found = client.runs.archive(run_id(client, run))
+    _print(found, output, f"archived run {found.run_id}")
+
+
+def unarchive(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
+    """Take a run back from the archive."""
+    with options.client() as client:
+        found = client.runs.unarchive(run_id(client, run))
+    _print(found, output, f"took run {found.run_id} back from the archive")
+
+
+def delete(
+    options: ClientOptions,
+    run: RunName,
+    *,
+    allow_missing: AllowMissing = False,
+    yes: Yes = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Delete a run; one that is not over goes on in the cluster, unseen: terminate it first."""
+    with options.client() as client:
+        which = run_id(client, run)
+        if not yes and out.can_answer():
+            out.ask(_question(client, which, allow_missing=allow_missing))
+        deleted = which if client.runs.delete(which, allow_missing=allow_missing) else ""
+    out.print_deletion(
+        {"run_id": deleted}, output, name=deleted, done=f"deleted run {which}", missing=f"there was no run {which}"
+    )
+
+
+runs = group("List runs; show, put away and delete them.", list_, show, archive, unarchive, delete)
+
+
+def _question(client: "Client", run: str, *, allow_missing: bool) -> str:
+    from kfadapter_grpc.contract.listing import View
+
+    if allow_missing:
+        return f"Delete the run {run}?"
+    found = client.runs.get(run, view=View.BASIC)
+    going = "" if found.state.is_over else ", which is not over and would go on unseen"
+    return f"Delete the run '{found.display_name}'{going}?"
+
+
+def _print(found: "Run", style: Format, done: str) -> None:
+    from kfadapter_grpc.cli.records import record
+
+    out.print_record(record(found), style, name=found.run_id, table=lambda: out.print_line(done))

@@ -1,0 +1,186 @@
+"""Words of the command line and what they mean: times, lengths of time, pairs, and names or ids."""
+# ruff: noqa: PLC0415  contract/ loads gRPC, which a command's help does not need
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import typer
+
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.invocation import other
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.experiments import ExperimentRef
+    from kfadapter_grpc.contract.pipelines import PipelineRef, PipelineVersion, VersionRef
+
+LATEST = "@latest"
+"""Stands for the newest run."""
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_DURATION = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def duration(text: str) -> timedelta:
+    """Reads a length of time: whole numbers with d, h, m or s.
+
+    Raises:
+        BadParameter: It is none, or nothing.
+    """
+    found = _DURATION.fullmatch(text)
+    counts = found.groups() if found else ("0",) * len(_UNITS)
+    seconds = sum(int(count or 0) * unit for count, unit in zip(counts, _UNITS.values(), strict=True))
+    if not seconds:
+        message = f"'{text}' is no length of time; write 90s, 15m, 1h30m or 7d"
+        raise typer.BadParameter(message)
+    return timedelta(seconds=seconds)
+
+
+def shown_duration(length: timedelta) -> str:
+    """Writes a length in its two largest units; one that is below zero, as between two clocks, is none."""
+    seconds = max(int(length.total_seconds()), 0)
+    if seconds < _UNITS["m"]:
+        return f"{seconds}s"
+    if seconds < _UNITS["h"]:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    if seconds < _UNITS["d"]:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+    return f"{seconds // 86_400}d{seconds % 86_400 // 3600:02}h"
+
+
+def moment(text: str) -> datetime:
+    """Reads a date or a time as ISO 8601 writes it; without a zone it is UTC, as all times that are printed.
+
+    Raises:
+        BadParameter: It is neither.
+    """
+    try:
+        told = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
+    except ValueError:
+        message = f"'{text}' is no time; write 2026-01-31 or 2026-01-31T08:00:00Z"
+        raise typer.BadParameter(message) from None
+    return told if told.tzinfo else told.replace(tzinfo=timezone.utc)
+
+
+def optional_moment(text: str) -> datetime | None:
+    """Reads a time as `moment` does; nothing is None."""
+    return moment(text) if text else None
+
+
+def shown_time(moment: datetime | None) -> str:
+    """Writes a time of the wire, which is in UTC."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
+
+
+def page_size(limit: int) -> int:
+    """Asks for no more than is wanted; 0 leaves it to the adapter, which also bounds it."""
+    return min(limit, 1000)
+
+
+def pairs(texts: Sequence[str] | None, what: str = "name=value", called: str = "") -> dict[str, str]:
+    """Reads pairs; a value may hold further `=`.
+
+    Args:
+        texts: The pairs.
+        what: The form that they have.
+        called: What stands before a name that comes twice.
+
+    Raises:
+        BadParameter: Some have no `=` or no name, or a name comes twice; all of them are named.
+    """
+    values: dict[str, str] = {}
+    wrong: list[str] = []
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            wrong.append(f"'{text}' is not of the form {what}")
+        elif name in values:
+            wrong.append(f"{called}'{name}' is given twice")
+        values[name] = value
+    if wrong:
+        raise typer.BadParameter("; ".join(wrong))
+    return values
+
+
+def tags(texts: Sequence[str] | None) -> dict[str, str]:
+    """Reads the `KEY=VALUE` of tags."""
+    return pairs(texts, "KEY=VALUE", "the tag ")
+
+
+def labels(texts: Sequence[str] | None) -> dict[str, str]:
+    """Reads the `KEY=VALUE` of labels."""
+    return pairs(texts, "KEY=VALUE", "the label ")
+
+
+def reference(text: str, *, by_id: bool | None) -> PipelineRef:
+    """Tells a name from an id: what looks like a UUID is an id, unless `by_id` says what it is."""
+    from kfadapter_grpc.contract.pipelines import PipelineRef
+
+    if by_id or (by_id is None and _UUID.fullmatch(text)):
+        return PipelineRef(pipeline_id=text)
+    return PipelineRef(name=text)
+
+
+def version_reference(text: str | None) -> VersionRef:
+    """Tells a version's name from its id: what looks like a UUID is an id; None is the latest version.
+
+    Raises:
+        BadParameter: It is empty, as an unset shell variable leaves it.
+    """
+    from kfadapter_grpc.contract.pipelines import VersionRef
+
+    if text == "":
+        message = "an empty text is no version"
+        raise typer.BadParameter(message)
+    return VersionRef(pipeline_version_id=text) if text and _UUID.fullmatch(text) else VersionRef(name=text or "")
+
+
+def experiment_reference(text: str) -> ExperimentRef:
+    """Tells an experiment's name from its id: what looks like a UUID is an id; nothing is the default experiment."""
+    from kfadapter_grpc.contract.experiments import ExperimentRef
+
+    return ExperimentRef(experiment_id=text) if _UUID.fullmatch(text) else ExperimentRef(name=text)
+
+
+def find_version(client: Client, ref: PipelineRef, version: VersionRef) -> PipelineVersion:
+    """Asks for a version of a pipeline."""
+    return client.pipelines.get_version(
+        ref.name,
+        pipeline_id=ref.pipeline_id,
+        version_name=version.name,
+        pipeline_version_id=version.pipeline_version_id,
+    )
+
+
+def experiment_id(client: Client, text: str) -> str:
+    """Tells the id of an experiment that is named by its name or its id."""
+    ref = experiment_reference(text)
+    return ref.experiment_id or client.experiments.get(ref.name).experiment_id
+
+
+def run_id(client: Client, text: str) -> str:
+    """Tells the id of a run that is named by its id, or as the newest one.
+
+    Raises:
+        BadParameter: It is empty, as an unset shell variable leaves it.
+        CommandError: There is no run yet.
+    """
+    if not text:
+        message = "an empty text is no run"
+        raise typer.BadParameter(message)
+    if text != LATEST:
+        return text
+    newest = client.runs.list(page_size=1).page().items
+    if not newest:
+        raise CommandError(
+            "there is no run yet",
+            why=f"{LATEST} is the newest run that is not archived",
+            next_step=other("list", words="shows the pipelines; kfadapter run NAME runs one"),
+            exit_code=ExitCode.NOT_FOUND,
+        )
+    return newest[0].run_id

@@ -1,0 +1,84 @@
+"""`kfadapter doctor`: what is wrong with a set-up, one line for each check, and what to type next."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.errors import SERVER, ExitCode, require
+from kfadapter_grpc.cli.invocation import Step, current
+from kfadapter_grpc.cli.option_types import Format, Report
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.streams import native_path
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.doctor.verdict import Verdict
+
+_KEYS = ("status", "check", "what", "why", "next")
+
+
+def doctor(
+    options: ClientOptions,
+    *,
+    server: Annotated[
+        bool, typer.Option("--server", help="Check the adapter's own end, where it runs: settings, disk, port, KFP.")
+    ] = False,
+    write_probes: Annotated[
+        bool,
+        typer.Option("--write-probes", help="With --server: also make a pipeline and a run in KFP, and delete them."),
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="With --server: settings in TOML.")
+    ] = None,
+    kfp_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --server: where Kubeflow Pipelines is.")
+    ] = None,
+    output: Annotated[Report, typer.Option("--output", "-o", help="How to print.")] = Report.TABLE,
+) -> None:
+    """Check a set-up, and say what to do: an adapter, from here, or the server's end.
+
+    The exit code is 0 if nothing failed, otherwise that of the first failure. Only --write-probes changes anything.
+    """
+    if server:
+        _print(_server_verdicts(config, kfp_url, options.namespace, write=write_probes), output)
+    elif write_probes or config or kfp_url:
+        message = "--write-probes, --config and --kfp-url check the server's end: add --server"
+        raise typer.BadParameter(message)
+    else:
+        from kfadapter_grpc.doctor import caller
+
+        with options.client() as client:
+            _print(list(caller.examine(client)), output)
+
+
+def _server_verdicts(config: Path | None, kfp_url: str | None, namespace: str, *, write: bool) -> "list[Verdict]":
+    require(server=SERVER)
+    from kfadapter_grpc.doctor import server
+    from kfadapter_grpc.doctor.interruption import stopped_as_interrupted
+
+    verdicts = server.examine(config, write=write, kfp_url=kfp_url, namespace=namespace or None)
+    with stopped_as_interrupted(), closing(verdicts):
+        return list(verdicts)
+
+
+def _print(verdicts: "list[Verdict]", style: Report) -> None:
+    from kfadapter_grpc.doctor.verdict import worst
+
+    rows = [_row(verdict) for verdict in verdicts]
+    if style is Report.JSON:
+        out.print_document([dict(zip(_KEYS, row, strict=True)) for row in rows], Format.JSON)
+    else:
+        steps = (out.Step("NEXT", 20), out.Step("WHY", 16), out.Step("WHAT", 20))
+        out.print_table([key.upper() for key in _KEYS], rows, steps=steps)
+    code = worst(verdicts)
+    if code is not ExitCode.OK:
+        raise typer.Exit(code)
+
+
+def _row(verdict: "Verdict") -> tuple[str, ...]:
+    step = verdict.next_step
+    spelled = current().spell(step) if isinstance(step, Step) else step
+    return verdict.status.value, verdict.check, verdict.what, verdict.why, ": ".join(spelled.splitlines())
