@@ -12,27 +12,19 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct, Value
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError
+from kfadapter_grpc import well_known
+from kfadapter_grpc.contract.checks import Violations
+from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.listing import Page
-from kfadapter_grpc.contract.values import (
-    LARGEST_EXACT_INTEGER,
-    MAX_OBJECT_LEVELS,
-    Path,
-    Replacements,
-    carried,
-    object_violations,
-    path_text,
-)
+from kfadapter_grpc.contract.values import Path, Replacements, path_text
+from kfadapter_grpc.well_known import WELL_KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +38,6 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="Message")
 R = TypeVar("R")
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SMALL_BEFORE_LARGE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -77,124 +68,10 @@ def read_request(message: Message, kind: type[R], default_namespace: str = "", p
     Raises:
         InvalidFieldError: Fields are wrong; all of them are named.
     """
-    checks = _Checks(default_namespace)
+    checks = Violations(default_namespace)
     made = _record(message, kind, checks, prefix)
-    if checks.violations:
-        raise InvalidFieldError.of_all(checks.violations)
+    checks.raise_any()
     return made
-
-
-class _Checks:
-    """Collects what is wrong with a request."""
-
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
-        self.violations: list[FieldViolation] = []
-
-    def add(self, path: str, text: str) -> None:
-        self.violations.append(FieldViolation(path, text))
-
-    def field(self, path: str, value: object, checks: Sequence[Check]) -> None:
-        """Checks a field, unless it could not even be read."""
-        if checks and not any(one.field == path for one in self.violations):
-            for check in checks:
-                self.violations += [FieldViolation(path, text) for text in check(value)]
-
-    def record(self, record: object, prefix: str) -> None:
-        """Checks what the fields of a record decide together, where each is sound by itself."""
-        if check := getattr(record, "check", None):
-            known = {one.field for one in self.violations}
-            self.violations += [FieldViolation(prefix + n, text) for n, text in check() if prefix + n not in known]
-
-
-# --- values that protobuf has messages for --------------------------------------------------------------------------
-
-
-def timestamp(moment: datetime, path: Path = None, _replaced: Replacements | None = None) -> Timestamp:
-    """Makes a time; without a time zone it is local.
-
-    Raises:
-        InvalidFieldError: It lies outside of the years 1 to 9999.
-    """
-    try:
-        since = (moment if moment.tzinfo is timezone.utc else moment.astimezone(timezone.utc)) - _EPOCH
-    except (OverflowError, ValueError):
-        raise InvalidFieldError.of(path_text(path), "must lie in the years 1 to 9999 UTC") from None
-    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)
-
-
-def json_value(value: Value) -> Json:
-    """Reads a JSON value; whole numbers, which the wire has as 7.0, are ints again."""
-    kind = value.WhichOneof("kind")
-    if kind == "number_value":
-        number = value.number_value
-        return int(number) if number.is_integer() and abs(number) <= LARGEST_EXACT_INTEGER else number
-    if kind == "list_value":
-        return [json_value(item) for item in value.list_value.values]
-    if kind == "struct_value":
-        return json_object(value.struct_value)
-    if kind == "bool_value":
-        return value.bool_value
-    return value.string_value if kind == "string_value" else None
-
-
-def json_object(struct: Struct) -> dict[str, Json]:
-    """Reads a JSON object, sorted by key: a map on the wire has no order."""
-    return {key: json_value(struct.fields[key]) for key in sorted(struct.fields)}
-
-
-def value(json: Json, path: Path = None, replaced: Replacements | None = None) -> Value:
-    """Makes a JSON value; what it cannot carry is replaced and noted."""
-    found = carried(json, path, Replacements() if replaced is None else replaced)
-    return ParseDict(found, Value())  # type: ignore[arg-type] # its stub knows objects only; a Value takes any JSON
-
-
-def struct(json: Mapping[str, Json], path: Path = None, replaced: Replacements | None = None) -> Struct:
-    """Makes a JSON object; what it cannot carry is replaced and noted."""
-    noted = Replacements() if replaced is None else replaced
-    return ParseDict(cast("dict[str, Json]", carried(dict(json), path, noted, MAX_OBJECT_LEVELS)), Struct())
-
-
-def duration(length: timedelta, _path: Path = None, _replaced: Replacements | None = None) -> Duration:
-    """Makes a length of time."""
-    message = Duration()
-    message.FromTimedelta(length)
-    return message
-
-
-def _read_moment(message: Timestamp, checks: _Checks | None, path: str) -> datetime | None:
-    try:
-        return message.ToDatetime(timezone.utc)
-    except (ValueError, OverflowError):
-        if checks is None:
-            raise
-        checks.add(path, "is not a time between the years 1 and 9999")
-        return None
-
-
-def _read_length(message: Duration, checks: _Checks | None, path: str) -> timedelta:
-    try:
-        return timedelta(seconds=message.seconds, microseconds=-(-message.nanos // 1000))  # 1 ns is not 0
-    except OverflowError:
-        if checks is None:
-            raise
-        checks.add(path, "is no length of time that makes sense")
-        return timedelta()
-
-
-def _read_object(message: Struct, checks: _Checks | None, path: str) -> dict[str, Json]:
-    found = json_object(message)
-    if checks is not None:
-        checks.violations += object_violations(found, path)
-    return found
-
-
-_OWN: dict[Descriptor, tuple[Any, Any]] = {
-    Timestamp.DESCRIPTOR: (timestamp, _read_moment),
-    Duration.DESCRIPTOR: (duration, _read_length),
-    Struct.DESCRIPTOR: (struct, _read_object),
-    Value.DESCRIPTOR: (value, lambda message, _, __: json_value(message)),
-}
 
 
 # --- how the fields of a record are converted -----------------------------------------------------------------------
@@ -204,7 +81,7 @@ class _Unit(NamedTuple):
     """How a field of a record is put into the arguments of a message, and of a message into those of a record."""
 
     put: Callable[[Any, dict[str, Any], Path, Replacements], None]
-    get: Callable[[Any, dict[str, Any], _Checks | None, str], None]
+    get: Callable[[Any, dict[str, Any], Violations | None, str], None]
 
 
 def _message(record: Any, kind: type[M], path: Path, replaced: Replacements) -> M:  # noqa: ANN401 - any record
@@ -214,13 +91,13 @@ def _message(record: Any, kind: type[M], path: Path, replaced: Replacements) -> 
     return kind(**made)
 
 
-def _record(message: Message, kind: type[R], checks: _Checks | None, prefix: str) -> R:
+def _record(message: Message, kind: type[R], checks: Violations | None, prefix: str) -> R:
     made: dict[str, Any] = {}
     for unit in _units(message.DESCRIPTOR, kind):
         unit.get(message, made, checks, prefix)
     record = kind(**made)
     if checks is not None:
-        checks.record(record, prefix)
+        checks.check_record(record, prefix)
     return record
 
 
@@ -254,14 +131,14 @@ def _field_unit(wire: FieldDescriptor, of: Field[Any], hint: Any, checks: Sequen
         if getattr(record, present) if present else item is not None and not (is_struct and not item):
             made[name] = convert(item, (path, step), replaced)
 
-    def get(message: Any, made: dict[str, Any], checked: _Checks | None, prefix: str) -> None:  # noqa: ANN401
+    def get(message: Any, made: dict[str, Any], checked: Violations | None, prefix: str) -> None:  # noqa: ANN401
         is_set = not may_be_unset or message.HasField(name)
         if present:
             made[present] = is_set
         if is_set:
             item = made[attribute] = read(getattr(message, name), checked, prefix + name)
             if checked is not None:
-                checked.field(prefix + name, item, checks)
+                checked.check_field(prefix + name, item, checks)
                 if name == "namespace" and not item:
                     made[attribute] = checked.namespace
         elif not present:
@@ -276,11 +153,11 @@ def _value_unit(wire: FieldDescriptor, of: Field[Any], oneof: OneofDescriptor) -
 
     def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
         if all(getattr(record, other) is None for other in others):
-            made[wire.name] = value(getattr(record, of.name), path, replaced)
+            made[wire.name] = well_known.value(getattr(record, of.name), path, replaced)
 
-    def get(message: Any, made: dict[str, Any], _: _Checks | None, __: str) -> None:  # noqa: ANN401
+    def get(message: Any, made: dict[str, Any], _: Violations | None, __: str) -> None:  # noqa: ANN401
         if message.WhichOneof(oneof.name) == wire.name:
-            made[of.name] = json_value(getattr(message, wire.name))
+            made[of.name] = well_known.json_value(getattr(message, wire.name))
 
     return _Unit(put, get)
 
@@ -303,7 +180,7 @@ def _name_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # n
             raise InvalidFieldError.of(path_text((path, f".{oneof.name}")), f"give only one of {' and '.join(given)}")
         made.update(given)
 
-    def get(message: Any, made: dict[str, Any], checked: _Checks | None, prefix: str) -> None:  # noqa: ANN401
+    def get(message: Any, made: dict[str, Any], checked: Violations | None, prefix: str) -> None:  # noqa: ANN401
         which = message.WhichOneof(oneof.name)
         text = getattr(message, which) if which else ""
         if which is None and not required:
@@ -311,7 +188,7 @@ def _name_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # n
         namespace = {"namespace": message.namespace or (checked.namespace if checked else "")} if has_namespace else {}
         made[of.name] = ref(**({attributes[which]: text} if which else {}), **namespace)
         if checked is not None and text:
-            checked.field(prefix + which, text, checks[which])
+            checked.check_field(prefix + which, text, checks[which])
         elif checked is not None:
             checked.add(prefix + oneof.name, fault)
 
@@ -331,7 +208,7 @@ def _record_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  #
             field = by_record[type(item)]
             made[field.name] = _message(item, GetMessageClass(_type_of(field)), (path, f".{field.name}"), replaced)
 
-    def get(message: Any, made: dict[str, Any], checked: _Checks | None, prefix: str) -> None:  # noqa: ANN401
+    def get(message: Any, made: dict[str, Any], checked: Violations | None, prefix: str) -> None:  # noqa: ANN401
         which = message.WhichOneof(oneof.name)
         if which:
             item = getattr(message, which)
@@ -369,8 +246,8 @@ def _of_one(wire: FieldDescriptor, hint: Any) -> tuple[Any, Any]:  # noqa: ANN40
         return _enum_converters(wire.enum_type, hint)
     if kind is None:
         return lambda item, _, __: item, lambda item, _, __: item
-    if kind in _OWN:
-        return _OWN[kind]
+    if kind in WELL_KNOWN:
+        return WELL_KNOWN[kind]
     (record,) = _records_of(hint)
     made = GetMessageClass(kind)
     return (
@@ -385,7 +262,7 @@ def _enum_converters(descriptor: EnumDescriptor, kind: Any) -> tuple[Any, Any]: 
     first = by_number.setdefault(0, next(iter(numbers)))
     fault = f"is not one of {', '.join(descriptor.values_by_number[one].name for one in numbers.values())}"
 
-    def get(number: int, checks: _Checks | None, path: str) -> Any:  # noqa: ANN401 - a member
+    def get(number: int, checks: Violations | None, path: str) -> Any:  # noqa: ANN401 - a member
         if checks is not None and number not in by_number:
             checks.add(path, f"{number} {fault}")
         return by_number.get(number, first)

@@ -24,7 +24,7 @@ from kfadapter_grpc.interceptors import (
     Rpc,
     layers,
 )
-from kfadapter_grpc.interceptors.request_id import identify
+from kfadapter_grpc.interceptors.calls import identify
 from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
 
 SERVICE = "kfadapter.test.Shapes"

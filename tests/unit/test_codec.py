@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 from kfadapter.v1 import experiment_pb2, recurring_run_pb2, run_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
-from kfadapter_grpc.codec import json_value, read_request, timestamp, to_message, to_record
+from kfadapter_grpc.codec import read_request, to_message, to_record
 from kfadapter_grpc.contract import experiments, pipelines, recurring_runs, runs, spec
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ListExperimentsRequest
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, Pipeline
 from kfadapter_grpc.contract.spec import Parameter, ParameterType, PipelineFormat, SpecSummary
+from kfadapter_grpc.well_known import json_value, timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

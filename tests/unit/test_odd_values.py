@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tests.transcripts import DATA
 
 from kfadapter.v1 import run_pb2 as pb
-from kfadapter_grpc.codec import struct
 from kfadapter_grpc.contract.errors import KfpError
 from kfadapter_grpc.contract.runs import Run, RunArtifact, RunOutput, RunTask
 from kfadapter_grpc.contract.values import NumberText, Replacements, carried, object_violations
@@ -29,6 +28,7 @@ from kfadapter_grpc.kfp.task_details import read_task_details
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 from kfadapter_grpc.services.answers import MAX_RECORD_BYTES
 from kfadapter_grpc.services.answers import message as message_of
+from kfadapter_grpc.well_known import struct
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json

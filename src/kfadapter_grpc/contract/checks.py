@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
+
+from kfadapter_grpc.contract.errors import FieldViolation, InvalidFieldError
 
 Check: TypeAlias = Callable[[Any], Iterator[str]]
 """Yields what is wrong with a value."""
@@ -23,6 +25,38 @@ MAX_COLUMN_BYTES = 255
 _SHOWN = 80
 
 
+class Violations:
+    """Collects what is wrong with a request, while it is read in a namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.found: list[FieldViolation] = []
+
+    def add(self, path: str, text: str) -> None:
+        """Notes that a field is wrong, and how."""
+        self.found.append(FieldViolation(path, text))
+
+    def check_field(self, path: str, value: object, checks: Sequence[Check]) -> None:
+        """Checks a field, unless it could not even be read."""
+        if checks and not any(one.field == path for one in self.found):
+            self.found += [FieldViolation(path, text) for check in checks for text in check(value)]
+
+    def check_record(self, record: object, prefix: str) -> None:
+        """Checks what the fields of a record decide together, where each is sound by itself."""
+        if check := getattr(record, "check", None):
+            known = {one.field for one in self.found}
+            self.found += [FieldViolation(prefix + name, text) for name, text in check() if prefix + name not in known]
+
+    def raise_any(self) -> None:
+        """Raises one error for all that is wrong.
+
+        Raises:
+            InvalidFieldError: Something is.
+        """
+        if self.found:
+            raise InvalidFieldError.of_all(self.found)
+
+
 def text(limit: int, *, required: str = "") -> Check:
     """A line of up to `limit` characters; if blank, `required` says what to do."""
 
@@ -31,7 +65,7 @@ def text(limit: int, *, required: str = "") -> Check:
             yield f"is empty; {required}"
         if len(value) > limit:
             yield f"has {len(value)} characters; at most {limit} are allowed"
-        if any(unicodedata.category(character) == "Cc" for character in value):
+        if not value.isprintable() and any(unicodedata.category(one) == "Cc" for one in value):
             yield "holds a control character (such as a line break or NUL); remove it"
 
     return check

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
-_MAX_INT32 = 2**31 - 1
+MAX_INT32 = 2**31 - 1
 _ORDER_BY = re.compile(r"\s*(\w+)(?:\s+(asc|desc))?\s*")
 
 
@@ -58,7 +58,7 @@ class ListRequest:
 
     ORDERS: ClassVar[tuple[str, ...]] = ()
 
-    page_size: Annotated[int, within(0, _MAX_INT32, "is {}; use 0 for the default of 100, or up to 1000")] = 0
+    page_size: Annotated[int, within(0, MAX_INT32, "is {}; use 0 for the default of 100, or up to 1000")] = 0
     page_token: str = ""
     order_by: str = ""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
-from kfadapter_grpc.contract.checks import Namespace, OptionalId, RequestId, column, pattern, text
+from kfadapter_grpc.contract.checks import Namespace, OptionalId, RequestId, column, pattern, text, within
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.labels import (
     MAX_DESCRIPTION_BYTES,
@@ -19,7 +19,7 @@ from kfadapter_grpc.contract.labels import (
     RESERVED_PREFIX,
     with_labels,
 )
-from kfadapter_grpc.contract.listing import ListRequest, StorageState, View
+from kfadapter_grpc.contract.listing import MAX_INT32, ListRequest, StorageState, View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
 from kfadapter_grpc.contract.spec import Json, TaskKind
 
@@ -40,6 +40,7 @@ MAX_TASK_PATH = 4096
 """Characters in the name or path of a task."""
 _SERVICE_ACCOUNT = "(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _NO_SERVICE_ACCOUNT = "'{}' is not the name of a Kubernetes service account"
+_NO_ATTEMPT = "is {}; attempts are counted from 1, and 0 stands for the last one"
 _RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
 
 
@@ -86,13 +87,7 @@ class RunStateChange:
 
 @dataclass(frozen=True, slots=True)
 class RunArtifact:
-    """A file or data set that a task made.
-
-    Attributes:
-        type: The schema's title (`system.Metrics`); empty where KFP does not say.
-        uri: Where it lies; empty where KFP does not say.
-        metadata: What is known of it, metrics among others.
-    """
+    """A file or data set that a task made: the schema's title (`system.Metrics`) and URI, as far as KFP says."""
 
     type: str = ""
     uri: str = ""
@@ -108,27 +103,19 @@ class RunOutput:
     artifact: RunArtifact | None = None
 
     def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
-        """Shows the artifact or the value, not both."""
+        """Shows the artifact or the value."""
         del made["artifact" if self.artifact is None else "value"]
         return made
 
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """A task of a run. Times are in UTC, None where it has not begun or is not over.
+    """A task of a run. Times are in UTC, None if it has not begun or not finished.
 
     Attributes:
-        name: Its name in the pipeline.
-        task_id: KFP's id of it.
-        state: Its state.
-        error: Why it failed, in words.
-        started_at: When it began.
-        finished_at: When it was over.
         pod_name: The pod that it runs in, as far as KFP says.
         state_history: The states that it went through, oldest first.
-        outputs: What it made, where KFP tells.
         display_name: The name that its author set for people; empty if none is known.
-        kind: A container, an importer, or a group of tasks.
         parent_task_id: The group that it belongs to; empty at the top of the pipeline.
         iteration_index: Which iteration of the innermost loop, counted from 0; None outside of loops.
         attempts: How many times its container, or else its driver, was started.
@@ -161,26 +148,12 @@ class Run:
     """A run. Times are in UTC; names of pipeline, version and experiment, and the tasks, come with `View.FULL` only.
 
     Attributes:
-        run_id: KFP's id.
-        display_name: What people see.
-        state: Its state.
-        error: Why it failed, in words; empty if it did not.
-        pipeline_id: The pipeline; empty if it was started from a file.
-        pipeline_name: That pipeline's name; empty if the pipeline is gone.
-        pipeline_version_id: The version; empty if it was started from a file.
-        pipeline_version_name: That version's name; empty if the version is gone.
-        experiment_id: The experiment that it belongs to.
-        experiment_name: That experiment's name.
-        parameters: What it was given.
+        pipeline_id: Empty if it was started from a file; so is `pipeline_version_id`.
+        pipeline_name: Empty if the pipeline was deleted; so is `pipeline_version_name` if the version was.
         description: What it is for, without the labels.
         labels: The callers' own labels.
-        created_at: When it was made.
-        finished_at: When it was over.
-        scheduled_at: When it was to begin.
         state_history: The states that it went through, oldest first.
         tasks: Its tasks, in the order in which they began.
-        service_account: The Kubernetes service account of its tasks.
-        storage_state: Whether it is archived.
         recurring_run_id: The recurring run that made it; empty if a caller did.
         etag: Changes whenever the run's state, tasks or archiving change.
         warnings: What people should know although nothing failed.
@@ -227,19 +200,11 @@ class CreateRunRequest:
     """Starts a run.
 
     Attributes:
-        pipeline: The pipeline.
-        version: The version; the latest if none is named.
         experiment: The experiment; None means the default one.
         parameters: The values; whole numbers may be floats.
-        display_name: What people see; generated if empty.
-        description: What it is for.
-        labels: The caller's own labels.
         request_id: The idempotency key; empty if there is none.
-        validate_only: Only check.
         create_experiment: Create the experiment if there is none of this name.
         caching_enabled: False keeps tasks from using results of earlier runs; None leaves it to the pipeline.
-        service_account: The Kubernetes service account of the tasks; empty means KFP's own.
-        namespace: The namespace; empty where there are none.
     """
 
     pipeline: PipelineRef
@@ -353,13 +318,7 @@ def _known_etags(known: Mapping[str, str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class WatchRunsRequest:
-    """Watches runs.
-
-    Attributes:
-        what: The runs, or a filter.
-        known_etags: What the caller knows already, by run id.
-        tasks: Whether a change of a task is a change.
-    """
+    """Watches runs; `known_etags` is what the caller knows already, with `tasks` a change of a task is a change."""
 
     what: RunIds | RunFilter
     known_etags: Annotated[Mapping[str, str], _known_etags] = field(default_factory=dict)
@@ -371,16 +330,6 @@ class WatchRunsRequest:
             yield "what", "is empty; name runs by id, or a filter, which may be empty"
 
 
-def _attempt(value: int) -> Iterator[str]:
-    if value < 0:
-        yield f"is {value}; attempts are counted from 1, and 0 stands for the last one"
-
-
-def _iteration(value: int | None) -> Iterator[str]:
-    if value is not None and value < 0:
-        yield f"is {value}; iterations are counted from 0"
-
-
 @dataclass(frozen=True, slots=True)
 class ReadLogsRequest:
     """Reads the log of a task, given by its name, id or path; attempt 0 is the last one."""
@@ -388,8 +337,8 @@ class ReadLogsRequest:
     run_id: RunId
     task: Annotated[str, text(MAX_TASK_PATH, required="set the task; Get returns their names")]
     follow: bool = False
-    attempt: Annotated[int, _attempt] = 0
-    iteration_index: Annotated[int | None, _iteration] = None
+    attempt: Annotated[int, within(0, MAX_INT32, _NO_ATTEMPT)] = 0
+    iteration_index: Annotated[int | None, within(0, MAX_INT32, "is {}; iterations are counted from 0")] = None
 
 
 def _wait(value: timedelta | None) -> Iterator[str]:
@@ -436,12 +385,7 @@ class DeleteRunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunChanged:
-    """A run as it is now; its tasks come along only where they were asked for.
-
-    Attributes:
-        run: The run.
-        observed_at: When the adapter saw it, in UTC.
-    """
+    """A run as it is now, observed by the adapter at a time in UTC; with its tasks only if requested."""
 
     run: Run
     observed_at: datetime
@@ -449,12 +393,7 @@ class RunChanged:
 
 @dataclass(frozen=True, slots=True)
 class RunGone:
-    """A run that was deleted, or never existed.
-
-    Attributes:
-        run_id: Its id.
-        observed_at: When the adapter saw it, in UTC.
-    """
+    """A run that was deleted, or never existed."""
 
     run_id: str
     observed_at: datetime
@@ -462,12 +401,7 @@ class RunGone:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Nothing happened; the watch lives.
-
-    Attributes:
-        kfp_reachable: Whether KFP answered the adapter the last time it was asked.
-        observed_at: When the adapter said so, in UTC.
-    """
+    """Nothing happened, the watch lives; whether KFP answered the adapter's last request."""
 
     kfp_reachable: bool
     observed_at: datetime

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.interceptors.admission import Admission, Bounds
-from kfadapter_grpc.interceptors.authentication import Authentication
+from kfadapter_grpc.interceptors.authentication import Authentication, take_authorization
+from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY, caller_seconds, current_call, end_stalled, identify
 from kfadapter_grpc.interceptors.chain import CallInterceptor, Layer, Rpc
-from kfadapter_grpc.interceptors.deadline import end_stalled
 from kfadapter_grpc.interceptors.errors import tell_errors
-from kfadapter_grpc.interceptors.forwarding import take_authorization
 from kfadapter_grpc.interceptors.log import CallLog
-from kfadapter_grpc.interceptors.request_id import REQUEST_ID_KEY, caller_seconds, current_call, identify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

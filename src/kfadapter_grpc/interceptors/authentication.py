@@ -1,4 +1,4 @@
-"""Lets a call pass only if its caller may make it."""
+"""Authentication and authorization of calls, and the credentials that they bring for Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from kfadapter_grpc.auth.access import authorize
+from kfadapter_grpc.contract.call import Authorization
+from kfadapter_grpc.contract.errors import UnauthenticatedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,3 +49,24 @@ def certificate_names(context: grpc.ServicerContext) -> list[str]:
     """Tells the names in the client certificate of a connection: URIs, DNS names, the common name."""
     known = cast("Mapping[str, Iterable[bytes]]", context.auth_context())  # types-grpcio has it wrong
     return [value.decode("utf-8", "replace") for key in _NAMES for value in known.get(key, ()) if value]
+
+
+@contextmanager
+def take_authorization(rpc: Rpc) -> Iterator[None]:
+    """The layer that has KFP asked as the caller: refuses calls that do not say as whom, before anything is read.
+
+    Nothing else of a caller's metadata goes to KFP; a `kubeflow-userid` that a caller sends counts for nothing.
+
+    Raises:
+        UnauthenticatedError: The call brings no credentials, or several.
+    """
+    metadata = rpc.context.invocation_metadata() or ()
+    values = [value for key, value in metadata if key == AUTHORIZATION_KEY and isinstance(value, str) and value.strip()]
+    if len(values) != 1:
+        raise UnauthenticatedError(
+            "this adapter asks Kubeflow Pipelines as its callers, and the call carries "
+            f"{'more than one' if values else 'no'} authorization; "
+            "send `authorization: Bearer TOKEN` with a token that Kubeflow Pipelines knows"
+        )
+    rpc.call.authorization = Authorization(values[0].strip())
+    yield

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from kfadapter_grpc.contract.errors import AdapterError, InternalError, KfpUnavailableError
-from kfadapter_grpc.interceptors.request_id import REQUEST_ID_KEY
+from kfadapter_grpc.interceptors.calls import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

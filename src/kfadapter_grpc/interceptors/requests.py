@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty as NothingYet
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, InvalidFieldError, KfpTimeoutError
-from kfadapter_grpc.interceptors.nesting import MAX_LEVELS, too_deep
-from kfadapter_grpc.interceptors.request_id import caller_seconds
+from kfadapter_grpc.interceptors.calls import caller_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 
 TRequest = TypeVar("TRequest")
 _MAX_PATH = 200
+MAX_LEVELS = 100
+"""How many levels of messages protobuf reads below the outermost one."""
+_MAX_MESSAGES = 10_000
+_MAX_BYTES = 256 * 1024
+"""How much is looked at: it is a bad request, and must not cost more than a good one."""
+_LENGTH_DELIMITED = 2
+_OF_VALUES = frozenset({"fields", "value", "struct_value", "list_value"})
+"""Fields of protobuf's own, of which JSON knows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TReq
             return parse(data)
         except DecodeError:
             return cast(
-                "TRequest", _Garbled(too_deep(data, cast("Descriptor", cast("Message", parse(b"")).DESCRIPTOR)))
+                "TRequest", _Garbled(_too_deep(data, cast("Descriptor", cast("Message", parse(b"")).DESCRIPTOR)))
             )
 
     return parse_or_mark
@@ -111,7 +121,7 @@ class _Pump(Iterator[TRequest]):
         while True:
             try:
                 request, end = self._arrived.get(timeout=max(0.0, self._call.remaining()))
-            except Empty:
+            except NothingYet:
                 if self._call.remaining() > 0:
                     continue  # the deadline was extended
                 raise KfpTimeoutError("the upload did not arrive in time; set a longer deadline") from None
@@ -132,3 +142,35 @@ class _Pump(Iterator[TRequest]):
                 self._arrived.put((next(self._requests), None))
         except BaseException as end:  # noqa: BLE001 - StopIteration, too, belongs to the one who iterates
             self._arrived.put((None, end))
+
+
+def _too_deep(data: bytes, descriptor: Descriptor) -> str:
+    """The path of the first field that is nested too deeply for protobuf; empty if none is, or none is found."""
+    waiting = [(data, descriptor, "", 0)] if len(data) <= _MAX_BYTES else []
+    for _ in range(_MAX_MESSAGES):
+        if not waiting:
+            break
+        part, kind, path, level = waiting.pop()
+        if level > MAX_LEVELS:
+            return path
+        waiting += [(*inner, level + 1) for inner in _messages(part, kind, path)]
+    return ""
+
+
+def _messages(data: bytes, descriptor: Descriptor, path: str) -> Iterator[tuple[bytes, Descriptor, str]]:
+    """The messages in a message, read without those inside them, which are unknown to an empty one."""
+    try:
+        fields = UnknownFieldSet(Empty.FromString(data))
+    except DecodeError:
+        return
+    found = [fields[index] for index in range(len(fields))]
+    is_entry = descriptor.GetOptions().map_entry
+    key = next((bytes(one.data).decode(errors="replace") for one in found if is_entry and one.field_number == 1), "")
+    for index, one in enumerate(found):
+        field = descriptor.fields_by_number.get(one.field_number)
+        if field is None or field.message_type is None or one.wire_type != _LENGTH_DELIMITED:
+            continue
+        part = f".{key}" if is_entry else "" if field.name in _OF_VALUES else f".{field.name}"
+        if descriptor.full_name == "google.protobuf.ListValue":
+            part = f"[{index}]"
+        yield bytes(one.data), field.message_type, f"{path}{part}".removeprefix(".")

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
-from kfadapter_grpc.codec import read_request, timestamp
+from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import runs as contract
 from kfadapter_grpc.contract.errors import UnsupportedByKfpError
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
 from kfadapter_grpc.services.answers import message, page, page_token
+from kfadapter_grpc.well_known import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

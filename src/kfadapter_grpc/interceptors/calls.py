@@ -1,9 +1,10 @@
-"""Gives every call a name and a budget, and servicers a way to find them."""
+"""The request id and the deadline of every call, and how servicers find them."""
 
 from __future__ import annotations
 
 import random
 import re
+import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -75,3 +76,41 @@ def _request_id(context: grpc.ServicerContext) -> str:
         if key == REQUEST_ID_KEY and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
     return f"{random.getrandbits(128):032x}"  # a name, not a secret; costs no system call
+
+
+@contextmanager
+def end_stalled(rpc: Rpc) -> Iterator[None]:
+    """The layer that holds streaming answers to the default deadline.
+
+    gRPC knows no timeout for sending a message: without this, a caller without deadline who does not read would hold
+    a thread for as long as the connection lives. All else that takes time asks `Call.remaining`.
+
+    Answers that may go on for ever are left alone: who does not read them holds a thread of those for streams, and what
+    waits for him does not grow.
+    """
+    if not rpc.method.server_streaming or rpc.method.endless or caller_seconds(rpc.context) is not None:
+        yield
+        return
+    watchdog = _Watchdog(rpc)
+    try:
+        yield
+    finally:
+        watchdog.stop()
+
+
+class _Watchdog:
+    """Cancels a call when its deadline, which may be extended meanwhile, has passed."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, name="deadline", daemon=True).start()
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while (seconds := self._rpc.call.remaining()) > 0:
+            if self._over.wait(seconds):
+                return
+        self._rpc.context.cancel()
