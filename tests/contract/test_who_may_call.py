@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 import pytest
-from google.protobuf.json_format import Parse
-from google.protobuf.message_factory import GetMessageClass
 from tests.certificates import CertificateAuthority
 from tests.contract.running import WAIT_SECONDS, Told, eventually, failure
+from tests.contract.secrets import every_call
 from tests.contract.tokens import TOKENS, bearer, token_lines
 from tests.scripted_kfp import ScriptedKfp
 
-from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
 from kfadapter_grpc.kfp import connect
-from kfadapter_grpc.methods import METHODS, CallKind, RpcMethod
+from kfadapter_grpc.methods import METHOD_OF_REQUEST, METHODS, CallKind, RpcMethod
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.server.process import servicers
 from kfadapter_grpc.settings import Settings
@@ -28,43 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
-
-ID = "7a6a06d6-9caf-53a1-9f5f-35ba24e0ae6c"
-FILES = (pipeline_pb2, run_pb2, experiment_pb2, recurring_run_pb2)
-REQUESTS = {
-    "PipelineService/Get": '{"name": "x"}',
-    "PipelineService/List": "{}",
-    "PipelineService/Upload": '{"metadata": {"name": "x"}}',
-    "PipelineService/Delete": '{"name": "x"}',
-    "PipelineService/ListVersions": '{"name": "x"}',
-    "PipelineService/GetVersion": '{"name": "x"}',
-    "PipelineService/DeleteVersion": '{"name": "x", "version_name": "1"}',
-    "PipelineService/Download": '{"name": "x"}',
-    "RunService/Create": '{"pipeline_name": "x"}',
-    "RunService/Get": f'{{"run_id": "{ID}"}}',
-    "RunService/List": "{}",
-    "RunService/Watch": f'{{"runs": {{"run_ids": ["{ID}"]}}}}',
-    "RunService/ReadLogs": f'{{"run_id": "{ID}", "task": "x"}}',
-    "RunService/Terminate": f'{{"run_id": "{ID}"}}',
-    "RunService/Retry": f'{{"run_id": "{ID}"}}',
-    "RunService/Archive": f'{{"run_id": "{ID}"}}',
-    "RunService/Unarchive": f'{{"run_id": "{ID}"}}',
-    "RunService/Delete": f'{{"run_id": "{ID}"}}',
-    "ExperimentService/Create": '{"name": "x"}',
-    "ExperimentService/Get": '{"name": "x"}',
-    "ExperimentService/List": "{}",
-    "ExperimentService/Archive": f'{{"experiment_id": "{ID}"}}',
-    "ExperimentService/Unarchive": f'{{"experiment_id": "{ID}"}}',
-    "ExperimentService/Delete": f'{{"experiment_id": "{ID}"}}',
-    "RecurringRunService/Create": '{"pipeline_name": "x", "display_name": "x", "cron": {"cron": "0 0 * * * *"}}',
-    "RecurringRunService/Get": f'{{"recurring_run_id": "{ID}"}}',
-    "RecurringRunService/List": "{}",
-    "RecurringRunService/Enable": f'{{"recurring_run_id": "{ID}"}}',
-    "RecurringRunService/Disable": f'{{"recurring_run_id": "{ID}"}}',
-    "RecurringRunService/Delete": f'{{"recurring_run_id": "{ID}"}}',
-}
-"""A request of each RPC for which the adapter asks KFP."""
-PIPELINE_FILE = b"pipelineInfo: {name: x}\n"
 
 
 @dataclass(frozen=True)
@@ -137,21 +98,13 @@ refusing_certificates = pytest.fixture(scope="module", name="refusing_certificat
 allowing_certificates = pytest.fixture(scope="module", name="allowing_certificates")(by_certificate)
 
 
+REQUESTS = {METHOD_OF_REQUEST[sent[0].DESCRIPTOR.name].path: sent for sent in every_call()}
+"""A request of each RPC for which the adapter asks KFP."""
+
+
 def messages(method: RpcMethod) -> list[bytes]:
     """What is sent to a method."""
-    descriptor = next(
-        file.DESCRIPTOR.services_by_name[method.service.rpartition(".")[2]].methods_by_name[method.name]
-        for file in FILES
-        if method.service.rpartition(".")[2] in file.DESCRIPTOR.services_by_name
-    )
-    make = GetMessageClass(descriptor.input_type)
-    first = Parse(REQUESTS[short(method)], make()).SerializeToString()
-    return [first, make(chunk=PIPELINE_FILE).SerializeToString()] if method.kind is CallKind.UPLOAD else [first]
-
-
-def short(method: RpcMethod) -> str:
-    """Service and method without the package."""
-    return method.path.rpartition(".")[2]
+    return [one.SerializeToString() for one in REQUESTS[method.path]]
 
 
 def begin(channel: grpc.Channel, method: RpcMethod, metadata: Metadata) -> grpc.Future:  # type: ignore[type-arg]
@@ -193,7 +146,7 @@ READS = [path for path, method in METHODS.items() if method.read_only]
 
 def test_every_rpc_has_a_request() -> None:
     """No RPC is left out below, and the contract has both kinds."""
-    assert set(REQUESTS) == {short(method) for method in METHODS.values()}
+    assert set(REQUESTS) == set(METHODS)
     assert len(READS) > 5
     assert len(WRITES) > 5
 
