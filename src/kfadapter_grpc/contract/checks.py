@@ -38,7 +38,7 @@ class Violations:
 
     def check_field(self, path: str, value: object, checks: Sequence[Check]) -> None:
         """Checks a field, unless it could not even be read."""
-        if checks and not any(one.field == path for one in self.found):
+        if checks and not (self.found and any(one.field == path for one in self.found)):
             self.found += [FieldViolation(path, text) for check in checks for text in check(value)]
 
     def check_record(self, record: object, prefix: str) -> None:
