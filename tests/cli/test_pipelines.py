@@ -50,6 +50,14 @@ def spec() -> pb.PipelineSpecSummary:
     )
 
 
+@pytest.mark.parametrize("style", ["json", "yaml"])
+def test_documents_keep_every_script(kfadapter: Kfadapter, fake: FakeAdapter, style: str) -> None:
+    """Where stdout is UTF-8, no text is escaped in a document."""
+    fake.add("학습", description="모델 🙂")
+    ended = kfadapter("get", "학습", "-o", style)
+    assert (ended.code, "모델 🙂" in ended.out, "학습" in ended.out) == (0, True, True)
+
+
 def test_get_shows_the_pipeline_and_its_parameters(
     kfadapter: Kfadapter, fake: FakeAdapter, spec: pb.PipelineSpecSummary
 ) -> None:

@@ -67,6 +67,13 @@ def test_every_item_comes_once_and_in_order(
     assert all(1 <= size <= limit for size in listing.sizes)
 
 
+def test_a_page_ends_before_it_is_too_large() -> None:
+    """What does not fit beside what there is comes on the next page."""
+    listing = _Listing([_Item(number, MAX_PAGE_BYTES // 2 + 1, 1) for number in range(3)], answer_limit=100)
+    page = gather(listing.fetch, lambda item: item.weight, 3, "", limit=1)
+    assert ([item.number for item in page.items], page.next_token) == ([0], "1")
+
+
 def _with_a_giant(*before: int) -> _Listing:
     items = [_Item(number, 1, size) for number, size in enumerate((*before, 101))]
     return _Listing(items, answer_limit=100)
