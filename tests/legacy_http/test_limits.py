@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.legacy_http.calling import Gateway
+    from tests.scripted_kfp import Received
 
 HEAD = "POST /pipelineIds/x HTTP/1.1\r\nHost: x\r\n"
 FORM_HEAD = f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9999\r\n\r\n"
@@ -31,15 +32,43 @@ JOB = f"POST /trainingjobs/1/execution HTTP/1.1\r\nHost: x\r\nContent-Type: {JSO
 FILE = b"pipelineInfo: {name: x}\n"
 
 
-@pytest.fixture
-def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that knows an experiment and a run."""
+@contextmanager
+def kfp_with_an_experiment() -> Iterator[ScriptedKfp]:
+    """Runs a KFP that knows an experiment."""
     with ScriptedKfp() as server:
         server.on(
             "GET", "/experiments", answers(200, {"experiments": [{"experiment_id": NOBODY, "display_name": "x"}]})
         )
         server.on("GET", "/pipelines", answers(200, {"pipelines": []}))
         yield server
+
+
+@pytest.fixture
+def kfp() -> Iterator[ScriptedKfp]:
+    """A KFP that a test may teach more."""
+    with kfp_with_an_experiment() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[ScriptedKfp, Gateway]]:
+    """A KFP and a gateway, for tests that change neither."""
+    with kfp_with_an_experiment() as kfp, adapter(kfp.url) as server:
+        yield kfp, server
+
+
+@pytest.fixture
+def server(shared: tuple[ScriptedKfp, Gateway]) -> Gateway:
+    """The shared gateway; its KFP has been asked nothing yet."""
+    kfp, server = shared
+    kfp.requests.clear()
+    return server
+
+
+@pytest.fixture
+def asked(shared: tuple[ScriptedKfp, Gateway]) -> list[Received]:
+    """What the shared KFP was asked."""
+    return shared[0].requests
 
 
 @pytest.fixture
@@ -152,12 +181,11 @@ def test_the_end_of_the_grace(kfp: ScriptedKfp) -> None:
     ],
     ids=["nothing", "half a head", "half a job", "half a form", "half a file"],
 )  # fmt: skip
-def test_who_is_too_slow(kfp: ScriptedKfp, sent: bytes, status: bytes) -> None:
+def test_who_is_too_slow(server: Gateway, asked: list[Received], sent: bytes, status: bytes) -> None:
     """A request that does not arrive in time is told so, or ended where nothing came, and KFP hears nothing of it."""
-    with adapter(kfp.url) as server:
-        answer = server.caller.raw(sent)
-        assert answer.split(b" ")[1:2] == ([status] if status else [])
-        assert not kfp.requests
+    answer = server.caller.raw(sent)
+    assert answer.split(b" ")[1:2] == ([status] if status else [])
+    assert not asked
 
 
 @pytest.mark.parametrize(
@@ -169,12 +197,11 @@ def test_who_is_too_slow(kfp: ScriptedKfp, sent: bytes, status: bytes) -> None:
     ],
     ids=["a job", "a head", "a form"],
 )
-def test_who_drips(kfp: ScriptedKfp, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_drips(server: Gateway, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request whose bytes come one by one is held to the time of the whole."""
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
     monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
-    with adapter(kfp.url) as server:
-        assert dripped(server, head).startswith(b"HTTP/1.1 408 ")
+    assert dripped(server, head).startswith(b"HTTP/1.1 408 ")
 
 
 def test_who_drips_a_file(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,14 +227,13 @@ def dripped(server: Gateway, head: str) -> bytes:
     pytest.fail("nothing ended it")
 
 
-def test_who_goes_away_in_the_middle_of_a_file(kfp: ScriptedKfp) -> None:
+def test_who_goes_away_in_the_middle_of_a_file(server: Gateway, asked: list[Received]) -> None:
     """A file that does not come whole is not stored."""
-    with adapter(kfp.url) as server:
-        head = f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9999\r\n\r\n".encode()
-        answer = server.caller.raw(head + form(("file", FILE))[:-20], end=True)
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert not server.adapter.admission.count()
-        assert not kfp.requests
+    head = f"{HEAD}Content-Type: {FORM}\r\nContent-Length: 9999\r\n\r\n".encode()
+    answer = server.caller.raw(head + form(("file", FILE))[:-20], end=True)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    eventually(lambda: not server.adapter.admission.count())
+    assert not asked
 
 
 @pytest.mark.parametrize(
@@ -244,16 +270,15 @@ def test_who_goes_away_in_the_middle_of_a_file(kfp: ScriptedKfp) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_request_of_this_server(
-    kfp: ScriptedKfp, sent: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+    server: Gateway, sent: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot be answered is told why, and the server goes on."""
     monkeypatch.setattr(limits, "LINGER_SECONDS", 0.2)
-    with adapter(kfp.url) as server:
-        caller = server.caller
-        answer = caller.raw(sent)
-        assert answer.split(b" ")[1] == status
-        assert b"content-type: application/json\r\n" in answer.lower()
-        assert caller.get("/experiments").status == 200
+    caller = server.caller
+    answer = caller.raw(sent)
+    assert answer.split(b" ")[1] == status
+    assert b"content-type: application/json\r\n" in answer.lower()
+    assert caller.get("/experiments").status == 200
 
 
 def test_a_file_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
@@ -276,26 +301,24 @@ def test_who_sends_on_reads_the_answer(kfp: ScriptedKfp) -> None:
         caller.upload("x", FILE * 700_000).refusal(413, "UPLOAD_TOO_LARGE")
 
 
-def test_a_job_without_length_that_is_too_large(kfp: ScriptedKfp) -> None:
+def test_a_job_without_length_that_is_too_large(server: Gateway) -> None:
     """A body whose size is not announced is taken up to the limit, and 413 beyond it."""
-    with adapter(kfp.url) as server:
-        chunk = b"%x\r\n%s\r\n" % (2**20 + 1, b" " * (2**20 + 1))
-        answer = server.caller.raw(f"{JOB}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk + b"0\r\n\r\n", end=True)
-        assert answer.startswith(b"HTTP/1.1 413 ")
+    chunk = b"%x\r\n%s\r\n" % (2**20 + 1, b" " * (2**20 + 1))
+    answer = server.caller.raw(f"{JOB}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk + b"0\r\n\r\n", end=True)
+    assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_who_waits_to_be_asked_for_the_body(kfp: ScriptedKfp) -> None:
+def test_who_waits_to_be_asked_for_the_body(server: Gateway) -> None:
     """`Expect: 100-continue` is answered before the body where it is wanted, and with the refusal where it is not."""
-    with adapter(kfp.url) as server:
-        host, _, port = server.address.rpartition(":")
-        job = f"{JOB}Expect: 100-continue\r\n"
-        with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
-            connection.sendall(f"{job}Content-Length: 2\r\n\r\n".encode())
-            assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
-            connection.sendall(b"{}")
-            assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
-        refused = server.caller.raw(f"{job}Content-Length: 9999999\r\n\r\n".encode())
-        assert refused.startswith(b"HTTP/1.1 413 ")
+    host, _, port = server.address.rpartition(":")
+    job = f"{JOB}Expect: 100-continue\r\n"
+    with socket.create_connection((host, int(port)), WAIT_SECONDS) as connection:
+        connection.sendall(f"{job}Content-Length: 2\r\n\r\n".encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"{}")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+    refused = server.caller.raw(f"{job}Content-Length: 9999999\r\n\r\n".encode())
+    assert refused.startswith(b"HTTP/1.1 413 ")
 
 
 def test_connections_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,12 +350,11 @@ def test_busy_connections_make_no_room(kfp: ScriptedKfp, monkeypatch: pytest.Mon
         assert {one.result(WAIT_SECONDS).status for one in held} == {200}
 
 
-def test_lists_are_bounded(kfp: ScriptedKfp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_are_bounded(server: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that is too long for one answer is refused, and told where its pages are."""
     monkeypatch.setattr(limits, "MAX_LISTED", 0)
-    with adapter(kfp.url) as server:
-        told = server.caller.get("/experiments").refusal(507, "INSUFFICIENT_STORAGE")
-        assert "gRPC" in told["message"]
+    told = server.caller.get("/experiments").refusal(507, "INSUFFICIENT_STORAGE")
+    assert "gRPC" in told["message"]
 
 
 def test_files_are_never_whole_in_memory() -> None:

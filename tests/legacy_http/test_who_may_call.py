@@ -54,9 +54,9 @@ def ask(caller: Caller, route: LegacyRoute) -> Reply:
     return caller.say(route.method, path)
 
 
-@pytest.fixture
-def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that knows a pipeline, and answers nothing else."""
+@contextmanager
+def kfp_with_a_pipeline() -> Iterator[ScriptedKfp]:
+    """Runs a KFP that knows a pipeline, and answers nothing else."""
     with ScriptedKfp() as server:
         server.on("GET", "/pipelines/names/", answers(200, PIPELINE))
         server.on("GET", "/v1beta1/pipeline_versions", answers(200, {"versions": [{"id": NOBODY, "name": "x"}]}))
@@ -66,36 +66,50 @@ def kfp() -> Iterator[ScriptedKfp]:
         yield server
 
 
+@pytest.fixture
+def kfp() -> Iterator[ScriptedKfp]:
+    """A KFP that knows a pipeline."""
+    with kfp_with_a_pipeline() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedKfp, str]]:
+    """Such a KFP, and the address of a gateway whose adapter asks for tokens."""
+    tokens = token_file(tmp_path_factory.mktemp("tokens"), token_lines("reader", "writer", "expired"))
+    with kfp_with_a_pipeline() as kfp, adapter(kfp.url, token_file=tokens) as server:
+        yield kfp, server.address
+
+
 @pytest.mark.parametrize("route", CALLING, ids=said)
-def test_nobody_calls_without_a_valid_token(tmp_path: Path, kfp: ScriptedKfp, route: LegacyRoute) -> None:
+def test_nobody_calls_without_a_valid_token(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
     """Every route answers 401 to who has no token, one that is none of the adapter's, or one that has expired."""
-    tokens = token_file(tmp_path, token_lines("reader", "writer", "expired"))
-    with adapter(kfp.url, token_file=tokens) as server:
-        for token in ("", TOKENS["unknown"], TOKENS["expired"]):
-            reply = ask(Caller(server.address, token=token), route)
-            reply.refusal(401, "UNAUTHENTICATED")
-            assert reply.headers["www-authenticate"] == "Bearer"
-            assert not kfp.requests
+    kfp, address = guarded
+    kfp.requests.clear()
+    for token in ("", TOKENS["unknown"], TOKENS["expired"]):
+        reply = ask(Caller(address, token=token), route)
+        reply.refusal(401, "UNAUTHENTICATED")
+        assert reply.headers["www-authenticate"] == "Bearer"
+    assert not kfp.requests
 
 
 @pytest.mark.parametrize("route", WORKING, ids=said)
-def test_readers_change_nothing(tmp_path: Path, kfp: ScriptedKfp, route: LegacyRoute) -> None:
+def test_readers_change_nothing(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
     """Every route that changes something answers 403 to a reader."""
-    tokens = token_file(tmp_path, token_lines("reader", "writer"))
-    with adapter(kfp.url, token_file=tokens) as server:
-        ask(Caller(server.address, token=TOKENS["reader"]), route).refusal(403, "PERMISSION_DENIED")
-        assert all(request.method == "GET" for request in kfp.requests)
+    kfp, address = guarded
+    kfp.requests.clear()
+    ask(Caller(address, token=TOKENS["reader"]), route).refusal(403, "PERMISSION_DENIED")
+    assert all(request.method == "GET" for request in kfp.requests)
 
 
 @pytest.mark.parametrize("route", CALLING, ids=said)
-def test_who_may_call_is_let_in(tmp_path: Path, kfp: ScriptedKfp, route: LegacyRoute) -> None:
+def test_who_may_call_is_let_in(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
     """A writer calls every route, a reader those that change nothing: KFP is asked for them."""
-    tokens = token_file(tmp_path, token_lines("reader", "writer"))
-    with adapter(kfp.url, token_file=tokens) as server:
-        for role in ("reader", "writer") if route in READING else ("writer",):
-            kfp.requests.clear()
-            assert ask(Caller(server.address, token=TOKENS[role]), route).status not in {401, 403}
-            assert kfp.requests
+    kfp, address = guarded
+    for role in ("reader", "writer") if route in READING else ("writer",):
+        kfp.requests.clear()
+        assert ask(Caller(address, token=TOKENS[role]), route).status not in {401, 403}
+        assert kfp.requests
 
 
 def test_liveness_is_for_everybody(tmp_path: Path, kfp: ScriptedKfp) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 import sys
 import threading
@@ -76,6 +77,7 @@ def run(
     with ExitStack() as stages:
         lines = stages.enter_context(LogWriter(sys.stderr))
         configure_logging(log_format, log_level, lines)
+        logging.getLogger("grpc._channel").setLevel(logging.CRITICAL)  # it reports forms that break off, as we do
         log: FilteringBoundLogger = structlog.get_logger()
         log.info("starting", **running())
         stages.enter_context(closing(client))
