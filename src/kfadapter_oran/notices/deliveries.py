@@ -92,12 +92,12 @@ class Deliveries:
             )
 
     def failed(self, one: Notice, answer: str, *, refused: bool) -> bool:
-        """Notes that the receiver does not have it: it is tried again later, or parked; tells whether it was parked.
+        """Notes that the receiver does not have it: it is tried again later, or parked; returns whether it was parked.
 
         Args:
             one: The notice.
             answer: What came of it, in words.
-            refused: Whether there was an answer that is no delivery; otherwise the receiver was away.
+            refused: Whether there was an answer that is no delivery; otherwise the receiver was unreachable.
         """
         now, refusals = self._now(), one.refusals + refused
         parked = one.attempts >= self._max_attempts or refusals >= self._max_refusals
@@ -163,7 +163,7 @@ class Ledger:
         self._now = now
 
     def figures(self) -> Figures:
-        """Tells what the outbox holds."""
+        """Counts what the outbox holds."""
         counted = dict(self._database.read("SELECT status, count(*) FROM notices GROUP BY status"))
         ((oldest,),) = self._database.read("SELECT min(written_at) FROM notices WHERE status = 'pending'")
         ((open_runs,),) = self._database.read("SELECT count(*) FROM open_runs")
@@ -185,14 +185,14 @@ class Ledger:
         return [number for (number,) in self._database.read("SELECT id FROM notices WHERE status = 'parked'")]
 
     def retry(self, ids: Iterable[int]) -> Sequence[int]:
-        """Has parked notices sent again, at once and as if for the first time; tells which were parked."""
+        """Has parked notices sent again, at once and as if for the first time; returns which were parked."""
         now = self._now()
         return self._change(
             ids, "status = 'pending', attempts = 0, refusals = 0, settled_at = NULL, next_at = ?", [now]
         )
 
     def discard(self, ids: Iterable[int]) -> Sequence[int]:
-        """Has parked notices never sent; tells which were parked."""
+        """Has parked notices never sent; returns which were parked."""
         return self._change(ids, "status = 'discarded', settled_at = ?", [self._now()])
 
     def _change(self, ids: Iterable[int], what: str, values: Sequence[float]) -> Sequence[int]:

@@ -1,6 +1,6 @@
-"""Sees runs of training jobs end: a watch tells soon, and a comparison with what there is tells all of them.
+"""Sees runs of training jobs end: a watch reports soon, and a comparison with all runs misses none.
 
-Neither takes a failure to look for news of a run: what is not answered is asked again.
+Neither takes a failed request for news of a run: it is repeated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 COMPARE_SECONDS = 60.0
 """How far apart the comparisons are."""
 SILENT_SECONDS = 90.0
-"""After how long without a word from the adapter the watch counts as cut off: three heartbeats."""
+"""After how long without an event the watch counts as cut off: three heartbeats."""
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _LIVE = tuple(state for state in RunState if state.value and not state.is_over)
@@ -47,7 +47,7 @@ class Follower:
     Attributes:
         problem: Why the outbox cannot be written just now; empty if it can.
         compared_at: When all runs were last compared, on the monotonic clock; None before.
-        heard_at: When the watch last told something, on the monotonic clock; None before.
+        heard_at: When the watch last had an event, on the monotonic clock; None before.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class Follower:
         return all(thread.is_alive() for thread in self._threads)
 
     def hears(self) -> bool:
-        """Whether the watch told something lately."""
+        """Whether the watch had an event lately."""
         return self.heard_at is not None and time.monotonic() - self.heard_at < SILENT_SECONDS
 
     def compare(self) -> None:
-        """Takes all runs that are not over, all that were over since the last time, and those that are missing.
+        """Takes all runs that have not finished, all that have since the last time, and those that are missing.
 
         Raises:
-            AdapterError: Something could not be asked; what was learnt until then is kept, and nothing is forgotten.
+            AdapterError: A request failed; what was learnt until then is kept, and nothing is forgotten.
         """
         open_before, after = set(self._outbox.open_runs()), self._outbox.seen_up_to()
         newest: datetime | None = None
@@ -143,7 +143,7 @@ class Follower:
                 return
 
     def _look_for(self, run_id: str) -> None:
-        """Looks for a run that was not over and is in no list; one that is not there at all was deleted."""
+        """Looks for a run that had not finished and is in no list; one that is not found either was deleted."""
         try:
             found = self._client.runs.get(run_id, view=View.BASIC)
         except RunNotFoundError:
@@ -152,7 +152,7 @@ class Follower:
             self._take_listed(found)
 
     def _watch(self) -> None:
-        """Takes what the watch tells, until it is cut off for good."""
+        """Takes the events of a watch, until it is cut off for good."""
         self._compared.wait()  # only then it is known which runs to go on with
         if self._stopped.is_set():
             return
@@ -210,7 +210,7 @@ class Follower:
             self._stopped.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     def _try(self, what: str, look: Callable[[], None]) -> str:
-        """Looks once; tells why that failed."""
+        """Looks once; returns why that failed."""
         try:
             look()
         except AdapterError as error:

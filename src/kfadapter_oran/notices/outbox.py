@@ -1,4 +1,4 @@
-"""Writes a notice for each end of a run, once, before anybody is told; forgets only what cannot come up again."""
+"""Writes a notice for each end of a run, once, before it is sent; forgets only what cannot come up again."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class SeenRun:
         run_id: KFP's id.
         job: The training job.
         state: KFP's state.
-        is_over: Whether it has ended.
+        is_over: Whether it has finished.
         etag: Names its condition.
-        finished_at: When it was over, as far as KFP says.
+        finished_at: When it finished, as far as KFP says.
         ended_at: The latest moment at which KFP may have said so; of a run without any, when it was made.
-        earlier_ends: The states in which it was over before it was retried, and when.
+        earlier_ends: The states in which it had finished before it was retried, and when.
     """
 
     run_id: str
@@ -55,7 +55,7 @@ class SeenRun:
 
     @classmethod
     def try_of(cls, run: Run) -> SeenRun | None:
-        """Takes what is needed of a run; None if it is of no training job."""
+        """Reads what is needed of a run; None if it is of no training job."""
         job = run.labels.get(JOB_LABEL)
         if not job:
             return None
@@ -94,9 +94,9 @@ class Written:
 class Outbox:
     """What comes in. Safe to use from several threads.
 
-    Three moments of KFP's clock are kept. `since`: ends up to it are none of our business. `newest`: all runs that were
-    over up to it have been seen. `floor`: an end up to it that is not in the outbox is history and is never told;
-    it starts at `since`, and only with it in the same transaction delivered notices of ends up to it are forgotten.
+    Three moments of KFP's clock are kept. `since`: ends up to it are not reported. `newest`: all runs that finished up
+    to it have been seen. `floor`: an end up to it that is not in the outbox is history and is never reported; it starts
+    at `since`, and only with it in the same transaction delivered notices of ends up to it are forgotten.
     So none that was forgotten can be written again, and none that was not yet seen is forgotten.
     """
 
@@ -105,10 +105,10 @@ class Outbox:
         self._now = now
 
     def begin(self, since: datetime, namespace: str) -> bool:
-        """Sets where telling begins, if this is the first time; tells whether it was.
+        """Sets where reporting begins, if this is the first time; returns whether it was.
 
         Args:
-            since: Ends up to this moment are not told.
+            since: Ends up to this moment are not reported.
             namespace: The namespace whose runs are followed; what was followed first must stay so.
 
         Raises:
@@ -129,7 +129,7 @@ class Outbox:
             return True
 
     def take(self, run: SeenRun) -> Written | None:
-        """Takes a run as it is now; writes a notice if it is over and that was not told yet."""
+        """Takes a run as it is now; writes a notice if it has finished and that was not reported yet."""
         if not self._is_news(run):
             return None
         with self._database.writing() as connection:
@@ -140,7 +140,7 @@ class Outbox:
             facts = _facts(connection)
             if not was_open and run.ended_at.timestamp() <= facts[_FLOOR]:
                 return None
-            if _was_told(run, facts) or self._last_end(connection, run.run_id) > run.ended_at.timestamp():
+            if _was_reported(run, facts) or self._last_end(connection, run.run_id) > run.ended_at.timestamp():
                 return None
             return self._write(connection, run.run_id, run.job, run.state, run.ended_at.timestamp())
 
@@ -154,7 +154,7 @@ class Outbox:
         return at > float(dict(self._database.read("SELECT name, value FROM facts"))[_FLOOR])
 
     def miss(self, run_id: str) -> Written | None:
-        """Takes note that a run that was not over is not there; writes a notice when it stays away."""
+        """Notes that a run that had not finished is not found; writes a notice when it stays missing."""
         now = self._now()
         with self._database.writing() as connection:
             found = connection.execute("SELECT job, gone_at FROM open_runs WHERE run_id = ?", (run_id,)).fetchone()
@@ -172,7 +172,7 @@ class Outbox:
             return self._write(connection, run_id, job, DELETED, max(gone_at, _facts(connection)[_FLOOR] + 1))
 
     def open_runs(self) -> Mapping[str, str]:
-        """The runs that were not over when they were last seen, with their etags."""
+        """The runs that had not finished when they were last seen, with their etags."""
         return dict(self._database.read("SELECT run_id, etag FROM open_runs"))
 
     def seen_up_to(self) -> datetime:
@@ -203,11 +203,11 @@ class Outbox:
         known = self._database.read("SELECT etag, gone_at FROM open_runs WHERE run_id = ?", (run.run_id,))
         if not run.is_over:
             return known != [(run.etag, None)]
-        told = self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND state = ?", (run.run_id, run.state))
-        return bool(known) or not told
+        known_end = self._database.read("SELECT 1 FROM notices WHERE run_id = ? AND state = ?", (run.run_id, run.state))
+        return bool(known) or not known_end
 
     def _last_end(self, connection: sqlite3.Connection, run_id: str) -> float:
-        """The latest end of a run that was told; 0 if there is none."""
+        """The latest end of a run that was reported; 0 if there is none."""
         query = "SELECT coalesce(max(ended_at), 0) FROM notices WHERE run_id = ?"
         return float(connection.execute(query, (run_id,)).fetchone()[0])
 
@@ -241,7 +241,7 @@ def _facts(connection: sqlite3.Connection) -> dict[str, Any]:
     return dict(connection.execute("SELECT name, value FROM facts").fetchall())
 
 
-def _was_told(run: SeenRun, facts: Mapping[str, float]) -> bool:
+def _was_reported(run: SeenRun, facts: Mapping[str, float]) -> bool:
     """Whether the run ended like this before, so long ago that the notice may have been forgotten."""
     ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
     return any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SENDERS = 4
 """How many notices are posted at once."""
 LOOK_SECONDS = 1.0
-"""How often it is looked whether something is due: a person may have decided that, in another process."""
+"""How often due notices are looked for: a person may have decided on some, in another process."""
 _DISK_SECONDS = 2.0
 
 
@@ -40,7 +40,7 @@ class Sender:
         observe: Callable[[Outcome], None] = lambda _: None,
         senders: int = SENDERS,
     ) -> None:
-        """Has `observe` told of every attempt."""
+        """Calls `observe` with the outcome of every attempt."""
         self._deliveries = deliveries
         self._receiver = receiver
         self._observe = observe
@@ -59,7 +59,7 @@ class Sender:
             thread.start()
 
     def wake(self) -> None:
-        """Says that a notice was written."""
+        """Reports that a notice was written."""
         with self._news:
             self._written += 1
             self._news.notify_all()
@@ -98,7 +98,7 @@ class Sender:
             self._news.wait_for(lambda: self._stopped or self._written != seen, timeout=LOOK_SECONDS)
 
     def _send_one(self) -> bool:
-        """Posts one notice that is due; tells whether there was one."""
+        """Posts one notice that is due; returns whether there was one."""
         with self._deliveries.claimed() as notice:
             if notice is None:
                 return False
