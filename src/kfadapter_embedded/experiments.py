@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.routing import Route
 
-from .errors import already_exists, bad_request, context, internal, json_response, not_found
+from .errors import already_exists, bad_request, context, internal, json_response
 from .json_text import rfc3339, without_empty
 from .kinds import EXPERIMENTS
 from .listing import parse_listing
@@ -90,10 +90,7 @@ class Experiments:
     def _get(self, request: Request) -> Response:
         experiment_id = request.path_params["experiment_id"]
         with self._store.reading() as documents:
-            text = documents.text(EXPERIMENTS, experiment_id)
-        if text is None:
-            raise not_found(f"Experiment {experiment_id} not found", "Failed to fetch experiment")
-        return json_response(text)
+            return json_response(documents.found(EXPERIMENTS, experiment_id, "Failed to fetch experiment"))
 
     def _archive(self, request: Request) -> Response:
         """Archives an experiment and its runs, and disables its recurring runs; as with KFP, harmless if missing."""
@@ -123,7 +120,6 @@ class Experiments:
                 words = f"Failed to delete experiment {experiment_id}. The default experiment cannot be deleted"
                 cause = f"Invalid input error: Experiment id cannot be equal to the default id {default_id}"
                 raise bad_request(words, cause)
-            if not documents.drop(EXPERIMENTS, experiment_id):
-                layer = f"Failed to delete experiment {experiment_id} due to error fetching it"
-                raise not_found(f"Experiment {experiment_id} not found", layer)
+            layer = f"Failed to delete experiment {experiment_id} due to error fetching it"
+            documents.drop(EXPERIMENTS, experiment_id, layer)
         return json_response({})

@@ -135,9 +135,9 @@ class Pipelines:
                     f"Failed to delete pipeline with id {pipeline_id} as it has existing pipeline versions "
                     f"(e.g. {version_id}). Set cascade=true to delete all versions"
                 )
-            if not documents.drop(PIPELINES, pipeline_id):
-                layer = f"Failed to delete pipeline with id {pipeline_id} as it was not found"
-                raise not_found(f"Pipeline {pipeline_id} not found", layer)
+            documents.drop(
+                PIPELINES, pipeline_id, f"Failed to delete pipeline with id {pipeline_id} as it was not found"
+            )
         return json_response({})
 
     def _list_versions(self, request: Request) -> Response:
@@ -191,30 +191,22 @@ class Pipelines:
 
     def _delete_version(self, request: Request) -> Response:
         pipeline_id, version_id = request.path_params["pipeline_id"], request.path_params["version_id"]
+        ids = f"{version_id} under pipeline id {pipeline_id}"
+        layers = (
+            f"Failed to delete a pipeline version id {ids}. Check error stack",
+            f"Failed to delete pipeline version with id {version_id} as it was not found",
+        )
         with self._store.writing() as documents:
-            if not documents.drop(VERSIONS, version_id):
-                ids = f"{version_id} under pipeline id {pipeline_id}"
-                raise not_found(
-                    f"PipelineVersion {version_id} not found",
-                    f"Failed to delete a pipeline version id {ids}. Check error stack",
-                    f"Failed to delete pipeline version with id {version_id} as it was not found",
-                )
+            documents.drop(VERSIONS, version_id, *layers)
         return json_response({})
 
 
 def _pipeline(documents: Documents, pipeline_id: str) -> str:
-    text = documents.text(PIPELINES, pipeline_id)
-    if text is None:
-        raise not_found(f"Pipeline {pipeline_id} not found", f"Failed to get a pipeline with id {pipeline_id}")
-    return text
+    return documents.found(PIPELINES, pipeline_id, f"Failed to get a pipeline with id {pipeline_id}")
 
 
 def _version(documents: Documents, version_id: str) -> str:
-    text = documents.text(VERSIONS, version_id)
-    if text is None:
-        layer = f"Failed to get a pipeline version with id {version_id}"
-        raise not_found(f"PipelineVersion {version_id} not found", layer)
-    return text
+    return documents.found(VERSIONS, version_id, f"Failed to get a pipeline version with id {version_id}")
 
 
 def _tags(body: dict[str, object]) -> dict[str, str] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
-from .errors import context, invalid_input, json_response, not_found
+from .errors import context, invalid_input, json_response
 from .json_text import joined, read_time, rfc3339, to_json, without_empty
 from .kinds import RECURRING_RUNS
 from .listing import parse_listing
@@ -99,9 +99,7 @@ class RecurringRuns:
     def _get(self, request: Request) -> Response:
         recurring_run_id = request.path_params["recurring_run_id"]
         with self._store.reading() as documents:
-            text = documents.text(RECURRING_RUNS, recurring_run_id)
-        if text is None:
-            raise not_found(f"Job {recurring_run_id} not found", "Failed to fetch a recurring run")
+            text = documents.found(RECURRING_RUNS, recurring_run_id, "Failed to fetch a recurring run")
         return json_response(_served(text))
 
     def _switch(self, *, enabled: bool) -> Callable[[Request], Response]:
@@ -112,13 +110,11 @@ class RecurringRuns:
         def handle(request: Request) -> Response:
             recurring_run_id = request.path_params["recurring_run_id"]
             with self._store.writing() as documents:
-                recurring_run = documents.document(RECURRING_RUNS, recurring_run_id)
-                if recurring_run is None:
-                    raise not_found(
-                        f"Job {recurring_run_id} not found",
-                        f"Failed to {verb} a recurring run",
-                        f"{words}. Check if recurring run {recurring_run_id} exists",
-                    )
+                layers = (
+                    f"Failed to {verb} a recurring run",
+                    f"{words}. Check if recurring run {recurring_run_id} exists",
+                )
+                recurring_run = json.loads(documents.found(RECURRING_RUNS, recurring_run_id, *layers))
                 now = rfc3339(self._store.now())
                 documents.put(RECURRING_RUNS, {**recurring_run, **_mode(enabled=enabled), "updated_at": now})
             return json_response({})
@@ -127,13 +123,9 @@ class RecurringRuns:
 
     def _delete(self, request: Request) -> Response:
         recurring_run_id = request.path_params["recurring_run_id"]
+        words = f"Failed to delete recurring run {recurring_run_id}. Check if exists"
         with self._store.writing() as documents:
-            if not documents.drop(RECURRING_RUNS, recurring_run_id):
-                raise not_found(
-                    f"Job {recurring_run_id} not found",
-                    "Failed to delete a recurring run",
-                    f"Failed to delete recurring run {recurring_run_id}. Check if exists",
-                )
+            documents.drop(RECURRING_RUNS, recurring_run_id, "Failed to delete a recurring run", words)
         return json_response({})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, cast
 
-from .errors import context, internal, invalid_input, not_found
+from .errors import context, internal, invalid_input
 from .experiments import default_experiment
 from .json_text import JsonValue, without_empty
 from .kinds import EXPERIMENTS, VERSIONS
@@ -58,13 +58,13 @@ def find_experiment(store: Store, experiment_id: str, kind: str) -> str:
     if not experiment_id:
         return default_experiment(store)
     with store.reading() as documents:
-        if documents.text(EXPERIMENTS, experiment_id) is None:
-            raise not_found(
-                f"Experiment {experiment_id} not found",
-                f"Failed to create a {kind} due to invalid experimentId and namespace combination",
-                f"Failed to fetch namespace for experiment {experiment_id}",
-                f"Failed to fetch namespace from experiment {experiment_id}",
-            )
+        documents.found(
+            EXPERIMENTS,
+            experiment_id,
+            f"Failed to create a {kind} due to invalid experimentId and namespace combination",
+            f"Failed to fetch namespace for experiment {experiment_id}",
+            f"Failed to fetch namespace from experiment {experiment_id}",
+        )
     return experiment_id
 
 
@@ -74,15 +74,17 @@ def require_listed_experiment(store: Store, experiment_id: str, plural: str) -> 
     Raises:
         KfpError: an experiment is named, and there is none.
     """
+    if not experiment_id:
+        return
+    words = f"Failed to list {plural} due to error fetching namespace for experiment {experiment_id}"
     with store.reading() as documents:
-        if experiment_id and documents.text(EXPERIMENTS, experiment_id) is None:
-            words = f"Failed to list {plural} due to error fetching namespace for experiment {experiment_id}"
-            raise not_found(
-                f"Experiment {experiment_id} not found",
-                f"Failed to list {plural}",
-                f"{words}. Try filtering based on namespace",
-                f"Failed to fetch namespace from experiment {experiment_id}",
-            )
+        documents.found(
+            EXPERIMENTS,
+            experiment_id,
+            f"Failed to list {plural}",
+            f"{words}. Try filtering based on namespace",
+            f"Failed to fetch namespace from experiment {experiment_id}",
+        )
 
 
 def find_pipeline(store: Store, body: dict[str, object], kind: str) -> tuple[dict[str, object], str]:

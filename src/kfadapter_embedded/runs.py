@@ -21,7 +21,6 @@ from .errors import (
     internal,
     invalid_input,
     json_response,
-    not_found,
 )
 from .execution import OVER, Job, State
 from .experiments import ARCHIVED, AVAILABLE
@@ -108,8 +107,7 @@ class Runs:
     def _list(self, request: Request) -> Response:
         listing = parse_listing(RUNS, request.query_params)
         experiment_id = request.query_params.get("experiment_id", "")
-        if experiment_id:
-            require_listed_experiment(self._store, experiment_id, "runs")
+        require_listed_experiment(self._store, experiment_id, "runs")
         with self._store.reading() as documents:
             page = documents.page(listing, experiment_id)
             details = task_details(documents, page.ids)
@@ -261,7 +259,8 @@ class Runs:
         """Deletes a run, with its tasks; returns the state that it was in, `None` if there was none."""
         with self._store.writing() as documents:
             run = documents.document(RUNS, run_id)
-            documents.drop(RUNS, run_id)
+            if run:
+                documents.drop(RUNS, run_id)
         return run["state"] if run else None
 
     def _run(self, run_id: str, *layers: str) -> dict[str, object]:
@@ -310,10 +309,7 @@ def _endpoint(step: Callable[[str], None]) -> Callable[[Request], Response]:
 
 
 def _found(documents: Documents, run_id: str, *layers: str) -> str:
-    text = documents.text(RUNS, run_id)
-    if text is None:
-        raise not_found(f"Run {run_id} not found", *layers, f"Failed to fetch run {run_id}")
-    return text
+    return documents.found(RUNS, run_id, *layers, f"Failed to fetch run {run_id}")
 
 
 def _has_version(text: str) -> bool:

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .errors import not_found
 from .json_text import to_json, without_empty
 from .kinds import KINDS, PIPELINES, RUNS, VERSIONS
 
@@ -97,6 +98,17 @@ class Documents(sqlite3.Connection):
         text: str | None = self.one(f"SELECT document FROM {kind.table} WHERE id = ?", item_id)  # noqa: S608
         return text
 
+    def found(self, kind: Kind, item_id: str, *layers: str) -> str:
+        """A document as JSON text, by its id.
+
+        Raises:
+            KfpError: there is none; with KFP's words around that, outermost first.
+        """
+        text = self.text(kind, item_id)
+        if text is None:
+            raise not_found(f"{kind.name} {item_id} not found", *layers)
+        return text
+
     def document(self, kind: Kind, item_id: str) -> dict[str, object] | None:
         """A document by its id."""
         text = self.text(kind, item_id)
@@ -123,14 +135,18 @@ class Documents(sqlite3.Connection):
         self.execute(f"UPDATE {kind.table} SET document = ? WHERE id = ?", (text, str(document[kind.key])))  # noqa: S608
         return text
 
-    def drop(self, kind: Kind, item_id: str) -> bool:
-        """Deletes a document, and the spec that nothing needs without it; returns whether there was one."""
-        found = self.execute(f"DELETE FROM {kind.table} WHERE id = ?", (item_id,)).rowcount > 0  # noqa: S608
+    def drop(self, kind: Kind, item_id: str, *layers: str) -> None:
+        """Deletes a document, and the spec that nothing needs without it.
+
+        Raises:
+            KfpError: there is none; with KFP's words around that, outermost first.
+        """
+        if self.execute(f"DELETE FROM {kind.table} WHERE id = ?", (item_id,)).rowcount == 0:  # noqa: S608
+            raise not_found(f"{kind.name} {item_id} not found", *layers)
         if kind is PIPELINES:
             self.execute("DELETE FROM pipeline_versions WHERE owner = ?", (item_id,))
         used = (f"SELECT 1 FROM {each.table} WHERE spec = digest" for each in (VERSIONS, RUNS))  # noqa: S608
         self.execute(f"DELETE FROM specs WHERE NOT EXISTS ({' UNION ALL '.join(used)})")  # noqa: S608
-        return found
 
     def keep_spec(self, spec: str) -> str:
         """Keeps what a version or a run executes; returns what `spec` columns hold of it."""

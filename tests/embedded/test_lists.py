@@ -51,7 +51,7 @@ def names_of(page: Page) -> list[str]:
 def delete(store: Store, kind: Kind, item_id: str) -> None:
     """Deletes a pipeline or a version."""
     with store.writing() as documents:
-        assert documents.drop(kind, item_id)
+        documents.drop(kind, item_id)
 
 
 def predicate(operation: str, key: str, **value: object) -> dict[str, object]:
