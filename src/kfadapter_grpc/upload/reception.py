@@ -19,11 +19,10 @@ from kfadapter_grpc.contract.errors import (
 from kfadapter_grpc.contract.pipelines import FileKind, PipelineFile
 from kfadapter_grpc.spool import Spool, disk_faults
 from kfadapter_grpc.upload.archives import opened_member
-from kfadapter_grpc.upload.explanation import faulty_key, wide_character
 from kfadapter_grpc.upload.kind import HEAD_BYTES, ensure_text, kind_of
 from kfadapter_grpc.upload.limits import arrived_too_late, call_cancelled, ensure_wanted, quoted, too_large
 from kfadapter_grpc.upload.plain import is_plain_yaml
-from kfadapter_grpc.upload.syntax import check_syntax
+from kfadapter_grpc.upload.syntax import check_syntax, faulty_key, wide_character
 from kfadapter_grpc.upload.text import CheckedText
 
 if TYPE_CHECKING:

@@ -3,11 +3,15 @@ r"""Checks a YAML or JSON text by the events of libyaml's parser: nothing is bui
 KFP reads files with Go's yaml.v3, and where that fails in the middle of a file, 2.5.0 and 2.17.0 spin for ever. So this
 also refuses what libyaml takes and yaml.v3 does not: `%YAML 1.2`, aliases without anchor, `\/` in quotes, an unquoted
 text with `?` and a tag without value in flow style, and keys that are no texts.
+
+The place of a fault that KFP does not name is found after it refused the file, or failed to store it: looking for it
+beforehand takes time, and some of it KFP accepts in an Argo Workflow.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from typing import TYPE_CHECKING
 
 import yaml
@@ -15,6 +19,8 @@ import yaml
 from kfadapter_grpc.upload.limits import ensure_wanted, quoted, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from yaml._yaml import Mark as CMark
     from yaml.error import Mark
 
@@ -32,7 +38,15 @@ MOST_EVENTS = 5_000_000
 _MOST_CLIMBS = 50_000_000
 """The depth of every collection, summed up: libyaml's work grows with the depth."""
 
-NO_TEXT_AS_KEY = "the key of a mapping has to be a text."
+_NO_TEXT_AS_KEY = "the key of a mapping has to be a text."
+
+_MOST_KEYS = 100_000
+"""Keys that are remembered at once; a file with more is not looked through."""
+_NOT_TEXT = re.compile(
+    r"[-+]?(?:0[bx]?[0-9a-fA-F_]+|[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf|nan)"
+    r"|~|(?i:null|true|false|yes|no|on|off)|\d{4}-\d\d?-\d\d?(?:[Tt ].*)?"
+)
+"""Keys that are numbers, truth values, null or dates in YAML, unless they are quoted."""
 
 _EVENTS_BETWEEN_LOOKS = 1_000
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -100,13 +114,13 @@ class _Shape:
             self._flow_levels = max(0, self._flow_levels - 1)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._anchors:
-                raise refused_at(event.start_mark, f"the alias {quoted(f'*{event.anchor}')} has no anchor before it.")
+                raise _refused_at(event.start_mark, f"the alias {quoted(f'*{event.anchor}')} has no anchor before it.")
             self._take_place(event)
         elif isinstance(event, yaml.DocumentStartEvent):
             self._text.between_documents = False
             self._anchors.clear()
             if event.version not in {None, (1, 1)}:
-                raise refused_at(event.start_mark, "KFP reads YAML 1.1 only; remove the line `%YAML`.")
+                raise _refused_at(event.start_mark, "KFP reads YAML 1.1 only; remove the line `%YAML`.")
         elif isinstance(event, yaml.DocumentEndEvent):
             self._text.between_documents = True
 
@@ -120,29 +134,29 @@ class _Shape:
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         mark, value = event.start_mark, event.value
         if not self._inside and (event.style or value not in _NULLS):
-            raise refused_at(mark, f"this is a text, {quoted(value)}, not a pipeline: a mapping is needed.")
+            raise _refused_at(mark, f"this is a text, {quoted(value)}, not a pipeline: a mapping is needed.")
         self._take_place(event)
         if event.style == '"':
             end = event.end_mark
             if mark is not None and end is not None and self._text.escapes_slash(mark.index, end.index):
-                raise refused_at(mark, r"KFP cannot read the escape `\/`; write `/` in its place.")
+                raise _refused_at(mark, r"KFP cannot read the escape `\/`; write `/` in its place.")
         elif self._flow_levels and not event.style:
             if "?" in value[1:]:
-                raise refused_at(mark, f"KFP cannot read {quoted(value)} with its `?` here; put it into quotes.")
+                raise _refused_at(mark, f"KFP cannot read {quoted(value)} with its `?` here; put it into quotes.")
             if event.tag is not None and not value:
-                raise refused_at(mark, f"the tag {quoted(event.tag)} has no value.")
+                raise _refused_at(mark, f"the tag {quoted(event.tag)} has no value.")
 
     def _start(self, event: yaml.CollectionStartEvent) -> None:
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         if not self._inside and not is_mapping:
-            raise refused_at(event.start_mark, "this is a list, not a pipeline: a mapping is needed.")
+            raise _refused_at(event.start_mark, "this is a list, not a pipeline: a mapping is needed.")
         self.has_mapping = True
         self._take_place(event)
         self._inside.append(_KEY if is_mapping else _SEQUENCE)
         if event.flow_style:
             self._flow_levels += 1
         if len(self._inside) > DEEPEST:
-            raise refused_at(event.start_mark, f"the file is nested deeper than {DEEPEST} levels.")
+            raise _refused_at(event.start_mark, f"the file is nested deeper than {DEEPEST} levels.")
 
     def _take_place(self, event: yaml.NodeEvent) -> None:
         """Puts a node where it stands: in a mapping, keys and values take turns."""
@@ -150,7 +164,7 @@ class _Shape:
             place = self._inside[-1]
             if place is _KEY:
                 if not isinstance(event, yaml.ScalarEvent):
-                    raise refused_at(event.start_mark, NO_TEXT_AS_KEY)
+                    raise _refused_at(event.start_mark, _NO_TEXT_AS_KEY)
                 self._inside[-1] = _VALUE
             elif place is _VALUE:
                 self._inside[-1] = _KEY
@@ -158,10 +172,69 @@ class _Shape:
             self._anchors.add(event.anchor)
             self._references += 1
             if self._references > MOST_ALIASES:
-                raise refused_at(event.start_mark, f"the file has more than {MOST_ALIASES} anchors and aliases.")
+                raise _refused_at(event.start_mark, f"the file has more than {MOST_ALIASES} anchors and aliases.")
 
 
-def refused_at(mark: Mark | CMark | None, message: str) -> InvalidPipelineFileError:
+def faulty_key(text: CheckedText, call: Call) -> InvalidPipelineFileError | None:
+    """Finds the first key that its mapping has already, or that is not a text."""
+    mappings: list[dict[str, int] | None] = []  # of each open collection; a mapping's keys with their lines
+    expects_key: list[bool] = []
+    remembered = 0
+    for event in _events(text, call):
+        if isinstance(event, yaml.CollectionEndEvent):
+            remembered -= len(mappings.pop() or ())
+            expects_key.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            keys = mappings[-1] if mappings else None
+            if keys is not None and expects_key[-1]:
+                found = _fault_of_key(event, keys)
+                remembered += 1
+                if found is not None or remembered > _MOST_KEYS:
+                    return found
+            if expects_key:
+                expects_key[-1] = not expects_key[-1]
+            if isinstance(event, yaml.CollectionStartEvent):
+                mappings.append({} if isinstance(event, yaml.MappingStartEvent) else None)
+                expects_key.append(True)
+    return None
+
+
+def wide_character(text: CheckedText, call: Call) -> InvalidPipelineFileError | None:
+    """Finds the first text with a character of 4 bytes of UTF-8, written as it is or as an escape."""
+    for event in _events(text, call):
+        if isinstance(event, yaml.ScalarEvent) and event.value and (widest := max(event.value)) > "\uffff":
+            return _refused_at(
+                event.start_mark,
+                f"Kubeflow Pipelines failed to store the file, and the text that begins here has the character "
+                f"{widest} (U+{ord(widest):X}): its connection to MySQL takes at most 3 bytes of UTF-8 for each. "
+                "Leave such characters out.",
+            )
+    return None
+
+
+def _events(text: CheckedText, call: Call) -> Iterator[yaml.Event]:
+    for event in yaml.parse(text, Loader=yaml.CBaseLoader):
+        text.token_bytes = 0
+        ensure_wanted(call)
+        yield event
+    text.ensure_sound()
+
+
+def _fault_of_key(event: yaml.NodeEvent, keys: dict[str, int]) -> InvalidPipelineFileError | None:
+    """Checks a key, and adds it to those of its mapping."""
+    if not isinstance(event, yaml.ScalarEvent):
+        return _refused_at(event.start_mark, _NO_TEXT_AS_KEY)
+    name = quoted(event.value)
+    if event.value in keys:
+        message = f"the key {name} is in this mapping twice, first in line {keys[event.value]}. Remove one."
+        return _refused_at(event.start_mark, message)
+    if not event.style and event.tag is None and _NOT_TEXT.fullmatch(event.value):
+        return _refused_at(event.start_mark, f"the key {name} is not a text. Put it into quotes.")
+    keys[event.value] = event.start_mark.line + 1 if event.start_mark else 0
+    return None
+
+
+def _refused_at(mark: Mark | CMark | None, message: str) -> InvalidPipelineFileError:
     """Returns the error for what begins at a mark."""
     return refusal(message) if mark is None else refusal(message, line=mark.line + 1, column=mark.column + 1)
 
@@ -172,4 +245,4 @@ def _syntax_error(error: yaml.YAMLError) -> InvalidPipelineFileError:
     problem = f"{error.problem}, {error.context}" if error.context else str(error.problem)
     if error.problem == _SURROGATES:
         problem += "; write characters beyond U+FFFF as they are, not as two `\\u` escapes"
-    return refused_at(error.problem_mark, f"this is not valid YAML: {problem}. Correct the file.")
+    return _refused_at(error.problem_mark, f"this is not valid YAML: {problem}. Correct the file.")
