@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -11,11 +10,6 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc import StatusCode
 
 from kfadapter_grpc.contract.errors import AdapterError, CallCancelledError, FieldViolation, try_error_class
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from google.protobuf.any_pb2 import Any as AnyMessage
 
 DETAILS_KEY = "grpc-status-details-bin"
 """The trailer that carries a `google.rpc.Status`."""
@@ -69,46 +63,35 @@ class _Details:
     request_id: str = ""
 
 
-def _take_info(detail: AnyMessage, into: _Details) -> None:
-    info = error_details_pb2.ErrorInfo.FromString(detail.value)
-    into.reason, into.metadata = info.reason, dict(info.metadata)
-
-
-def _take_violations(detail: AnyMessage, into: _Details) -> None:
-    bad = error_details_pb2.BadRequest.FromString(detail.value)
-    into.violations = [FieldViolation(v.field, v.description) for v in bad.field_violations]
-
-
-def _take_resource(detail: AnyMessage, into: _Details) -> None:
-    into.resource_name = error_details_pb2.ResourceInfo.FromString(detail.value).resource_name
-
-
-def _take_retry(detail: AnyMessage, into: _Details) -> None:
-    delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
-    into.retry_after = delay.seconds + delay.nanos / 1e9
-
-
-def _take_request(detail: AnyMessage, into: _Details) -> None:
-    into.request_id = error_details_pb2.RequestInfo.FromString(detail.value).request_id
-
-
-_TAKERS: dict[str, Callable[[AnyMessage, _Details], None]] = {
-    error_details_pb2.ErrorInfo.DESCRIPTOR.full_name: _take_info,
-    error_details_pb2.BadRequest.DESCRIPTOR.full_name: _take_violations,
-    error_details_pb2.ResourceInfo.DESCRIPTOR.full_name: _take_resource,
-    error_details_pb2.RetryInfo.DESCRIPTOR.full_name: _take_retry,
-    error_details_pb2.RequestInfo.DESCRIPTOR.full_name: _take_request,
+_KINDS = {
+    one.DESCRIPTOR.full_name: one
+    for one in (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.ResourceInfo,
+        error_details_pb2.RetryInfo,
+        error_details_pb2.RequestInfo,
+    )
 }
 
 
 def _details(raw: bytes) -> _Details:
-    """Reads the details; empty ones where they cannot be read, as a proxy in between may cut them."""
+    """Reads the details; empty ones if they cannot be read, as a proxy in between may cut them."""
     found = _Details()
     try:
-        for detail in status_pb2.Status.FromString(raw).details:
-            take = _TAKERS.get(detail.type_url.rpartition("/")[2])
-            if take is not None:
-                take(detail, found)
+        for packed in status_pb2.Status.FromString(raw).details:
+            kind = _KINDS.get(packed.type_url.rpartition("/")[2], error_details_pb2.Help)  # which is not read
+            detail = kind.FromString(packed.value)
+            if kind is error_details_pb2.ErrorInfo:
+                found.reason, found.metadata = detail.reason, dict(detail.metadata)
+            elif kind is error_details_pb2.BadRequest:
+                found.violations = [FieldViolation(one.field, one.description) for one in detail.field_violations]
+            elif kind is error_details_pb2.ResourceInfo:
+                found.resource_name = detail.resource_name
+            elif kind is error_details_pb2.RetryInfo:
+                found.retry_after = detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
+            elif kind is error_details_pb2.RequestInfo:
+                found.request_id = detail.request_id
     except DecodeError:
         return _Details()
     return found

@@ -70,17 +70,16 @@ class ListExperimentsRequest(ListRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveExperimentRequest:
+class _OneExperiment:
+    experiment_id: Id
+
+
+class ArchiveExperimentRequest(_OneExperiment):
     """Archives an experiment."""
 
-    experiment_id: Id
 
-
-@dataclass(frozen=True, slots=True)
-class UnarchiveExperimentRequest:
+class UnarchiveExperimentRequest(_OneExperiment):
     """Unarchives an experiment."""
-
-    experiment_id: Id
 
 
 @dataclass(frozen=True, slots=True)

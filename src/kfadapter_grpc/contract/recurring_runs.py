@@ -161,10 +161,12 @@ class CreateRecurringRunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class GetRecurringRunRequest:
-    """Gets a recurring run."""
-
+class _OneRecurringRun:
     recurring_run_id: Id
+
+
+class GetRecurringRunRequest(_OneRecurringRun):
+    """Gets a recurring run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +179,12 @@ class ListRecurringRunsRequest(ListRequest):
     namespace: Namespace = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EnableRecurringRunRequest:
+class EnableRecurringRunRequest(_OneRecurringRun):
     """Enables a recurring run."""
 
-    recurring_run_id: Id
 
-
-@dataclass(frozen=True, slots=True)
-class DisableRecurringRunRequest:
+class DisableRecurringRunRequest(_OneRecurringRun):
     """Disables a recurring run."""
-
-    recurring_run_id: Id
 
 
 @dataclass(frozen=True, slots=True)

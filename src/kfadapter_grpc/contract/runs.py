@@ -355,24 +355,20 @@ class TerminateRunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryRunRequest:
+class _OneRun:
+    run_id: RunId
+
+
+class RetryRunRequest(_OneRun):
     """Retries a failed run."""
 
-    run_id: RunId
 
-
-@dataclass(frozen=True, slots=True)
-class ArchiveRunRequest:
+class ArchiveRunRequest(_OneRun):
     """Archives a run."""
 
-    run_id: RunId
 
-
-@dataclass(frozen=True, slots=True)
-class UnarchiveRunRequest:
+class UnarchiveRunRequest(_OneRun):
     """Unarchives a run."""
-
-    run_id: RunId
 
 
 @dataclass(frozen=True, slots=True)
