@@ -38,7 +38,7 @@ def list_(
     output: Output = Format.TABLE,
 ) -> None:
     """List experiments, newest first."""
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
     with options.client() as client:
         found = client.experiments.list(
@@ -48,7 +48,7 @@ def list_(
             list(itertools.islice(found, limit or None)),
             output,
             what="experiments",
-            record=record,
+            record=to_json,
             name=lambda one: one.name,
             table=_print_table,
         )
@@ -129,12 +129,12 @@ experiments = group(
 
 
 def _print(found: "Experiment", style: Format, done: str = "") -> None:
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
     def table() -> None:
         out.print_line(done) if done else out.print_fields(_fields(found))
 
-    out.print_record(record(found), style, name=found.name, table=table)
+    out.print_record(to_json(found), style, name=found.name, table=table)
 
 
 def _fields(found: "Experiment") -> list[tuple[str, str]]:

@@ -44,18 +44,18 @@ def get(
 ) -> None:
     """Show a pipeline: parameters, artifacts, tasks, versions."""
     from kfadapter_grpc.cli import pipeline_view as view
-    from kfadapter_grpc.cli.records import listed_record, record
+    from kfadapter_grpc.codec import to_json, to_listed_json
     from kfadapter_grpc.contract.listing import View
 
     ref = reference(pipeline, by_id=by_id)
     with options.client() as client:
         if version is not None:
             one = find_version(client, ref, version_reference(version))
-            out.print_record(record(one), output, name=one.name, table=lambda: view.print_version(one, ref.name))
+            out.print_record(to_json(one), output, name=one.name, table=lambda: view.print_version(one, ref.name))
             return
         found = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
         newest = () if output is Format.NAME else _newest(client, found)
-    shown = record(found) | {"versions": [listed_record(each) for each in newest]}
+    shown = to_json(found) | {"versions": [to_listed_json(each) for each in newest]}
     every = Invocation(pipeline=found.name, options=options).spell(other("versions", PIPELINE))
     out.print_record(shown, output, name=found.name, table=lambda: view.print_pipeline(found, newest, every))
 
@@ -80,7 +80,7 @@ def list_(
 ) -> None:
     """List pipelines, newest first."""
     from kfadapter_grpc.cli.pipeline_view import print_pipelines
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
     created, wanted = optional_moment(created_after), tags(tag)
     with options.client() as client:
@@ -95,7 +95,7 @@ def list_(
             itertools.islice(found, limit or None),
             output,
             what="pipelines",
-            record=record,
+            record=to_json,
             name=lambda one: one.name,
             table=print_pipelines,
         )
@@ -112,7 +112,7 @@ def versions(
 ) -> None:
     """List the versions of a pipeline, newest first."""
     from kfadapter_grpc.cli.pipeline_view import print_versions
-    from kfadapter_grpc.cli.records import listed_record
+    from kfadapter_grpc.codec import to_listed_json
 
     ref = reference(pipeline, by_id=by_id)
     with options.client() as client:
@@ -123,7 +123,7 @@ def versions(
             itertools.islice(found, limit or None),
             output,
             what="versions",
-            record=listed_record,
+            record=to_listed_json,
             name=lambda one: one.name,
             table=print_versions,
         )
@@ -141,7 +141,7 @@ def delete(
     output: Output = Format.TABLE,
 ) -> None:
     """Delete a pipeline and its versions, or one version."""
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
     ref = reference(pipeline, by_id=by_id)
     asks = not yes and out.can_answer()
@@ -156,7 +156,7 @@ def delete(
             ref.name, pipeline_id=ref.pipeline_id, force=force, allow_missing=allow_missing
         )
     out.print_deletion(
-        record(result),
+        to_json(result),
         output,
         name=result.name if result.pipeline_id else "",
         done=f"deleted {result.name} with {_versions(result.versions_deleted)}",
@@ -167,7 +167,7 @@ def delete(
 def _delete_version(
     options: ClientOptions, ref: "PipelineRef", name: str, style: Format, *, allow_missing: bool, asks: bool
 ) -> None:
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
     version = version_reference(name)
     if asks:
@@ -181,7 +181,7 @@ def _delete_version(
             allow_missing=allow_missing,
         )
     out.print_deletion(
-        record(result),
+        to_json(result),
         style,
         name=result.name if result.pipeline_version_id else "",
         done=f"deleted version {result.name} of the pipeline {ref}",

@@ -53,7 +53,7 @@ def list_(
     output: Output = Format.TABLE,
 ) -> None:
     """List recurring runs, newest first."""
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
     ref = experiment_reference(experiment)
     with options.client() as client:
@@ -67,7 +67,7 @@ def list_(
             list(itertools.islice(found, limit or None)),
             output,
             what="recurring runs",
-            record=record,
+            record=to_json,
             name=lambda one: one.recurring_run_id,
             table=_print_table,
         )
@@ -185,12 +185,12 @@ def _schedule(cron: str, every: str, start_at: datetime | None, end_at: datetime
 
 
 def _print(client: "Client", found: "RecurringRun", style: Format, done: str = "") -> None:
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
     def table() -> None:
         out.print_line(done) if done else out.print_fields(_fields(client, found))
 
-    out.print_record(record(found), style, name=found.recurring_run_id, table=table)
+    out.print_record(to_json(found), style, name=found.recurring_run_id, table=table)
 
 
 def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:

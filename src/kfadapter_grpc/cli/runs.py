@@ -75,8 +75,8 @@ def list_(
     output: Output = Format.TABLE,
 ) -> None:
     """List runs, newest first."""
-    from kfadapter_grpc.cli.records import listed_record
     from kfadapter_grpc.cli.run_view import print_runs
+    from kfadapter_grpc.codec import to_listed_json
     from kfadapter_grpc.contract.runs import RunState
 
     if version and not pipeline:
@@ -104,7 +104,7 @@ def list_(
         )
         found = list(itertools.islice(matching, more or None))
     shown = found[: limit or None]
-    out.print_records(shown, output, what="runs", record=listed_record, name=lambda one: one.run_id, table=print_runs)
+    out.print_records(shown, output, what="runs", record=to_listed_json, name=lambda one: one.run_id, table=print_runs)
     if len(found) > len(shown):
         out.note(f"there are more than these {limit}; --limit 0 shows all")
 
@@ -124,12 +124,12 @@ def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
 
 def show(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
     """Show a run: its state, its tasks, what they made, why it failed."""
-    from kfadapter_grpc.cli.records import record
     from kfadapter_grpc.cli.run_view import print_run
+    from kfadapter_grpc.codec import to_json
 
     with options.client() as client:
         found = client.runs.get(run_id(client, run))
-    out.print_record(record(found), output, name=found.run_id, table=lambda: print_run(found))
+    out.print_record(to_json(found), output, name=found.run_id, table=lambda: print_run(found))
 
 
 def watch(
@@ -259,6 +259,6 @@ def _question(client: "Client", run: str, *, allow_missing: bool) -> str:
 
 
 def _print(found: "Run", style: Format, done: str) -> None:
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
-    out.print_record(record(found), style, name=found.run_id, table=lambda: out.print_line(done))
+    out.print_record(to_json(found), style, name=found.run_id, table=lambda: out.print_line(done))

@@ -204,7 +204,7 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
 
 def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool) -> None:
     from kfadapter_grpc.cli.pipeline_view import print_receipt
-    from kfadapter_grpc.cli.records import record
+    from kfadapter_grpc.codec import to_json
 
     if style is Format.TABLE:
         for number, receipt in enumerate(receipts):
@@ -214,7 +214,7 @@ def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool)
     elif style is Format.NAME:
         out.print_names(receipt.pipeline.name for receipt in receipts)
     else:
-        out.print_document([record(receipt) for receipt in receipts] if several else record(receipts[0]), style)
+        out.print_document([to_json(receipt) for receipt in receipts] if several else to_json(receipts[0]), style)
 
 
 def _print_messages(path: Path, request: "UploadPipelineMetadata") -> None:

@@ -48,6 +48,8 @@ class IfExists(enum.Enum):
 class PipelineVersion:
     """One version of a pipeline. `created_at` is in UTC; `sha256` is lower-case hex or empty."""
 
+    NOT_LISTED: ClassVar = ("display_name", "tags", "sha256", "spec")
+
     pipeline_version_id: str
     pipeline_id: str
     name: str

@@ -159,6 +159,8 @@ class Run:
         warnings: What people should know although nothing failed.
     """
 
+    NOT_LISTED: ClassVar = ("pipeline_name", "pipeline_version_name", "experiment_name", "tasks")
+
     run_id: str
     display_name: str = ""
     state: RunState = RunState.UNKNOWN

@@ -18,17 +18,17 @@ from kfadapter_grpc.cli.invocation import do, manual, other
 from kfadapter_grpc.cli.option_types import Format, LogFormat, LogLevel, Output
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.output import Step
-from kfadapter_grpc.cli.records import shown_moment
 from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_grpc.cli.values import duration, optional_moment, shown_duration, shown_time
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
+from kfadapter_grpc.codec import json_moment
 from kfadapter_oran.notices.database import Database, Notice, NoticeStatus, OutboxBusyError, OutboxError
 from kfadapter_oran.notices.deliveries import Ledger
 from kfadapter_oran.notices.receiver import ReceiverOptions, Url
 from kfadapter_oran.options import setting
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.cli.records import Record
+    from kfadapter_grpc.contract.spec import Json
 
 HEADERS_VARIABLE = "KFADAPTER_NOTIFY_HEADERS"
 """The environment variable that holds headers, one on each line."""
@@ -332,7 +332,7 @@ def _print(notices: Sequence[Notice]) -> None:
     output.print_table(head, rows, steps=steps, cut=("ANSWER", "RUN"))
 
 
-def _record(one: Notice) -> "Record":
+def _record(one: Notice) -> "dict[str, Json]":
     pending = one.status is NoticeStatus.PENDING
     return {
         "id": one.id,
@@ -340,11 +340,11 @@ def _record(one: Notice) -> "Record":
         "run_id": one.run_id,
         "run_status": one.state,
         "status": one.status.value,
-        "written_at": shown_moment(one.written_at),
+        "written_at": json_moment(one.written_at),
         "attempts": one.attempts,
         "refusals": one.refusals,
-        "next_at": shown_moment(one.next_at) if pending else None,
-        "settled_at": shown_moment(one.settled_at),
+        "next_at": json_moment(one.next_at) if pending else None,
+        "settled_at": json_moment(one.settled_at),
         "answer": one.answer,
     }
 
