@@ -3,8 +3,8 @@
 from kfadapter_grpc.client import Client
 
 with Client("127.0.0.1:50051") as client:
-    client.upload("train.yaml", name="train")
-    print(client.get("train").latest_version)
+    client.pipelines.upload("train.yaml", name="train")
+    print(client.pipelines.get("train").latest_version)
 """
 
 from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE, Client

@@ -70,29 +70,25 @@ class Runs(Resource):
 
         Args:
             pipeline_name: The pipeline's name.
-            pipeline_id: The pipeline's id, instead of its name.
-            version_name: The version's name; by default the latest version is taken.
+            pipeline_id: Its id, instead.
+            version_name: The version's name; defaults to the latest.
             pipeline_version_id: Its id, instead.
-            experiment_name: The experiment's name; `Default` by default.
+            experiment_name: The experiment's name; defaults to `Default`.
             experiment_id: Its id, instead.
-            create_experiment: Make the experiment if there is none of this name.
+            create_experiment: Create the experiment if there is none of this name.
             parameters: The values, each of its declared type.
-            display_name: What people see; by default the pipeline's name and the time.
+            display_name: What people see; defaults to the pipeline's name and the time.
             description: What it is for; with the labels up to 255 bytes of UTF-8.
             labels: Small texts of your own, by which runs can be found again.
-            request_id: Under which the call may be repeated, also by another process; by default a new one.
+            request_id: The idempotency key; defaults to a new one.
             validate_only: Only check: nothing is started.
             caching: False keeps tasks from using results of earlier runs.
             service_account: The Kubernetes service account of the tasks; empty means KFP's own.
 
         Raises:
-            PipelineNotFoundError: There is no such pipeline.
-            VersionNotFoundError: It has no such version, or none at all.
-            ExperimentNotFoundError: There is no such experiment, and `create_experiment` is not set.
+            PipelineNotFoundError, VersionNotFoundError, ExperimentNotFoundError: One that is named does not exist.
             AmbiguousNameError: Several experiments have this name; use an id.
-            ParameterMissingError: A parameter without default has no value.
-            ParameterUnknownError: The pipeline declares no such parameter.
-            ParameterTypeError: A value is not of the declared type.
+            ParameterMissingError, ParameterUnknownError, ParameterTypeError: The values do not fit the declaration.
             InvalidFieldError: A value holds what the wire cannot carry, such as NaN.
             RequestIdReusedError: This request id started another run before.
         """
