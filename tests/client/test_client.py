@@ -209,3 +209,27 @@ def test_the_client_imports_base_dependencies_only() -> None:
     extras = "pydantic_settings structlog msgspec grpc_reflection httptools kfp_server_api urllib3 kfp starlette"
     program = f"import sys\nsys.modules.update(dict.fromkeys({extras.split()!r}))\nimport kfadapter_grpc.client"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+FLAT = """
+    get list list_page list_versions list_versions_page get_version delete_version delete upload download
+    create_run run_id_for get_run list_runs list_runs_page terminate_run retry_run archive_run unarchive_run delete_run
+    watch_runs wait_run read_logs
+    create_experiment get_experiment list_experiments list_experiments_page archive_experiment unarchive_experiment
+    delete_experiment
+    create_recurring_run get_recurring_run list_recurring_runs list_recurring_runs_page enable_recurring_run
+    disable_recurring_run delete_recurring_run
+"""
+
+
+def test_calls_by_their_names_of_before(client: Client, fake: FakeAdapter) -> None:
+    """Every name that calls had before there were resources still works; any other is unknown."""
+    assert all(callable(getattr(client, name)) for name in FLAT.split())
+    for number in range(3):
+        fake.add(f"train-{number}")
+    page = getattr(client, "list_page")(page_size=2)  # noqa: B009 - type checkers do not know it
+    assert len(page.items) == 2
+    assert getattr(client, "list_page")(page_token=page.next_token).next_token == ""  # noqa: B009
+    for name in ("list_artifacts", "create", "_ask", "run"):
+        with pytest.raises(AttributeError, match=name):
+            getattr(client, name)
