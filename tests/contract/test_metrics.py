@@ -20,8 +20,8 @@ from kfadapter_grpc.interceptors import current_call
 from kfadapter_grpc.kfp.exchange import KfpRequest
 from kfadapter_grpc.methods import METHODS
 from kfadapter_grpc.metrics.catalog import CATALOG
-from kfadapter_grpc.metrics.server import Metrics
 from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.server.metrics import Metrics
 from kfadapter_grpc.settings import Settings
 from kfadapter_grpc.watch import WatchPoller
 

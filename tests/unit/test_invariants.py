@@ -111,6 +111,31 @@ def test_messages_stay_at_the_edges() -> None:
     assert "services" in places
 
 
+def test_siblings_stay_outside() -> None:
+    """kfadapter_grpc imports none of the packages beside it; only the old name of a moved module leads there."""
+    places = _places(*PACKAGES[1:])
+    assert {layer for layer in places if not layer.startswith(("kfadapter_", "oran/"))} <= {"training_manager"}, places
+
+
+def test_no_circles() -> None:
+    """What a folder or module of kfadapter_grpc imports does not import it, however far around."""
+    layers = {module.layer for module in _modules() if module.path.startswith("kfadapter_grpc/")}
+    ends = {
+        layer: {
+            one.name.split(".")[1]
+            for module in _modules()
+            if module.path.startswith("kfadapter_grpc/") and module.layer == layer
+            for one in _imports(module)
+            if one.top == "kfadapter_grpc" and one.name.split(".")[1] in layers - {layer}
+        }
+        for layer in layers
+    }
+    while ends:
+        free = {layer for layer, wanted in ends.items() if not wanted & ends.keys()}
+        assert free, {layer: sorted(wanted & ends.keys()) for layer, wanted in ends.items()}
+        ends = {layer: wanted for layer, wanted in ends.items() if layer not in free}
+
+
 def test_contract_imports_nothing() -> None:
     """The records of contract/ import no message and no other layer; of gRPC it knows the status codes."""
     for module in _modules():

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from kfadapter_grpc.cli import invocation
-from kfadapter_grpc.cli.command import Commands, Table, declared, guarded
+from kfadapter_grpc.cli.command import CONTEXT, Commands, Table, declared, guarded
 from kfadapter_grpc.cli.completion import join_bash_words
 from kfadapter_grpc.cli.errors import ExitCode, epilog
 from kfadapter_grpc.cli.options import ClientOptions
@@ -139,7 +139,7 @@ _VERSION = inspect.Parameter(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print what runs, and exit.")
     ],
 )
-app.callback()(declared(_common, [*ClientOptions.parameters(ClientOptions.names()), _VERSION]))
+app.callback()(declared(_common, [CONTEXT, *ClientOptions.parameters(ClientOptions.names()), _VERSION]))
 
 
 def main() -> None:

@@ -32,6 +32,8 @@ Function = Callable[..., None]
 Table = Mapping[str, tuple[str, str]]
 """Where commands are, `module:function` or `module:group`, and their short help, by their names."""
 DISTRIBUTION = "kfadapter-grpc"
+CONTEXT = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+"""What Typer gives its context by."""
 ENTRY_POINTS = "kfadapter.commands"
 """The group of entry points that name tables of commands."""
 _HELP = frozenset({"-h", "--help"})
@@ -146,13 +148,12 @@ def _with_shared_options(function: Function) -> Function:
         if code is not ExitCode.OK:
             raise typer.Exit(code)
 
-    return declared(run, [*own, *shared])
+    return declared(run, [CONTEXT, *own, *shared])
 
 
 def declared(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:
-    """Lets Typer read these parameters, and the context, instead of those that the function is written with."""
-    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    named = [context, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters)]
+    """Lets Typer read these parameters instead of those that the function is written with."""
+    named = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
     function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     function.__annotations__ = {one.name: one.annotation for one in named}
     return function

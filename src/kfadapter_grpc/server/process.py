@@ -12,10 +12,10 @@ import structlog
 from kfadapter_grpc.daemon.log import LogWriter, configure_logging
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
-from kfadapter_grpc.metrics.server import Metrics
 from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
+from kfadapter_grpc.server.metrics import Metrics
 from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
