@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.doctor.interruption import stopped_as_interrupted
+from kfadapter_grpc.doctor import stopped_as_interrupted
 from kfadapter_grpc.kfp import TransportSettings
 from kfadapter_grpc.kfp.pipelines import PipelineJson
 from kfadapter_grpc.kfp.probes import Outcome, measure, reach

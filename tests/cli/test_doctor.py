@@ -28,7 +28,6 @@ from kfadapter_grpc.contract.errors import PermissionDeniedError
 from kfadapter_grpc.contract.runs import RunGone
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.doctor.caller import CHECKS, examine
-from kfadapter_grpc.doctor.certificates import certificate
 from kfadapter_grpc.doctor.server import (
     callers,
     file_system,
@@ -38,7 +37,7 @@ from kfadapter_grpc.doctor.server import (
     shown_certificate,
     upload_folder,
 )
-from kfadapter_grpc.doctor.verdict import Status
+from kfadapter_grpc.doctor.verdict import Status, certificate
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.kfp.probes import PROBES
 from kfadapter_grpc.methods import SERVICES

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kfadapter_grpc.kfp.yaml_safe import YamlSafe
+from kfadapter_grpc.kfp.downloads import YamlSafe
 
 UNSAFE = "\x7f\x80\x85\x9f\u2028\u2029\ufeff\ufffe\uffff"
 CHARACTERS = st.sampled_from(UNSAFE + 'a"\\ 한é\xa0\u2027\u2030\uf000\ufffd😀\n') | st.characters(codec="utf-8")

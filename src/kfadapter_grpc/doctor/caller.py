@@ -15,9 +15,7 @@ from kfadapter_grpc.cli.failures import exit_code, next_step, reason_and_cause
 from kfadapter_grpc.cli.invocation import do, other
 from kfadapter_grpc.client import CallFailedError, HealthStatus
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.doctor.certificates import certificate
-from kfadapter_grpc.doctor.clocks import clock
-from kfadapter_grpc.doctor.verdict import Status, Verdict, failed, ok, skipped, warning
+from kfadapter_grpc.doctor.verdict import Status, Verdict, certificate, clock, failed, ok, skipped, warning
 from kfadapter_grpc.methods import SERVICES
 from kfadapter_grpc.version import DISTRIBUTION, installed_version
 

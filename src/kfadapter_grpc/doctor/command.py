@@ -56,8 +56,7 @@ def doctor(
 
 def _server_verdicts(config: Path | None, kfp_url: str | None, namespace: str, *, write: bool) -> "list[Verdict]":
     require(server=SERVER)
-    from kfadapter_grpc.doctor import server
-    from kfadapter_grpc.doctor.interruption import stopped_as_interrupted
+    from kfadapter_grpc.doctor import server, stopped_as_interrupted
 
     verdicts = server.examine(config, write=write, kfp_url=kfp_url, namespace=namespace or None)
     with stopped_as_interrupted(), closing(verdicts):

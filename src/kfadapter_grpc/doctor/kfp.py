@@ -10,9 +10,7 @@ from urllib.parse import urlsplit
 
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.invocation import again, do
-from kfadapter_grpc.doctor.certificates import certificate
-from kfadapter_grpc.doctor.clocks import clock
-from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
+from kfadapter_grpc.doctor.verdict import Verdict, certificate, clock, failed, ok, skipped, warning
 from kfadapter_grpc.kfp.probes import NO_SAMPLE, PROBES, STAGES, Outcome, Stage, measure, reach
 
 if TYPE_CHECKING:

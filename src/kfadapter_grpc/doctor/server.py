@@ -20,8 +20,7 @@ from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.daemon.listening import try_address
 from kfadapter_grpc.daemon.metrics_endpoint import PATH as METRICS_PATH
 from kfadapter_grpc.doctor import kfp, logs
-from kfadapter_grpc.doctor.certificates import certificate
-from kfadapter_grpc.doctor.verdict import Verdict, failed, ok, skipped, warning
+from kfadapter_grpc.doctor.verdict import Verdict, certificate, failed, ok, skipped, warning
 from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
 from kfadapter_grpc.settings import Settings, SettingsError

@@ -1,15 +1,24 @@
-"""What a check says: how it stands, what was seen, why, and what to do next."""
+"""What a check reports: its status, what was seen, why, and what to do next; and checks that both ends share."""
 
 from __future__ import annotations
 
 import enum
+import time
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli.errors import ExitCode
+from kfadapter_grpc.cli.invocation import do
 
 if TYPE_CHECKING:
     from kfadapter_grpc.cli.invocation import Step
+
+SOON_DAYS = 14
+"""How many days before its end a certificate is due."""
+_DAY_SECONDS = 24 * 3600
+MAX_SKEW_SECONDS = 5.0
+"""How far clocks may be apart before filters by time, tokens and certificates surprise."""
 
 
 class Status(str, enum.Enum):
@@ -67,3 +76,34 @@ def skipped(check: str, why: str, next_step: str | Step = "") -> Verdict:
 def worst(verdicts: list[Verdict]) -> ExitCode:
     """What a command ends with: the code of the first failure."""
     return next((verdict.exit_code for verdict in verdicts if verdict.status is Status.FAILED), ExitCode.OK)
+
+
+def certificate(check: str, words: str, ends: float) -> Verdict:
+    """Judges a certificate by when it ends.
+
+    Args:
+        check: The name of the check.
+        words: What the certificate is, in front of when it ends.
+        ends: Its end, in seconds since 1970.
+    """
+    days = (ends - time.time()) / _DAY_SECONDS
+    moment = f"{datetime.fromtimestamp(ends, timezone.utc):%Y-%m-%d %H:%M} UTC"
+    step = do("renew it, and see why it was not renewed by itself")
+    if days < 0:
+        return failed(check, f"{words} ended {moment}", why="nobody accepts it any more", next_step=step)
+    if days < SOON_DAYS:
+        why = f"from then on nothing can connect; that is in {days:.0f} days"
+        return warning(check, f"{words} ends {moment}", why=why, next_step=step)
+    return ok(check, f"{words} ends {moment}, in {days:.0f} days")
+
+
+def clock(check: str, whose: str, ahead_seconds: float) -> Verdict:
+    """Judges a clock by how far it is ahead of this one, in seconds; behind it where that is negative."""
+    if abs(ahead_seconds) <= MAX_SKEW_SECONDS:
+        return ok(check, f"{whose} clock agrees with this one within {max(abs(ahead_seconds), 0.1):.1f} s")
+    return warning(
+        check,
+        f"{whose} clock is {abs(ahead_seconds):.0f} s {'ahead of' if ahead_seconds > 0 else 'behind'} this one",
+        why="filters by time miss what is new, and tokens and certificates may seem not yet or no longer valid",
+        next_step=do("set both clocks by NTP: timedatectl set-ntp true"),
+    )

@@ -23,6 +23,7 @@ MAX_IDLE_SECONDS = 60.0
 EXPECTS_HTTPS = "the server at the address of Kubeflow Pipelines (KFADAPTER_KFP_URL) expects TLS: use https:, not http:"
 """For an http: address whose port expects TLS."""
 _LEAST_CONNECT_SECONDS = 0.001
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 """What OpenSSL says of an answer that is no TLS."""
 
@@ -181,7 +182,7 @@ def _is_silent(connection: socket.socket) -> bool:
     """Whether nothing has come: a server that closes the connection, or sends what was not requested, ends its use."""
     try:
         # The base class's method: that of a TLS socket takes no flags.
-        socket.socket.recv(connection, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        socket.socket.recv(connection, 1, _PEEK)
     except BlockingIOError:
         return True
     except OSError:

@@ -8,6 +8,7 @@ transcript (`pipelines: get unknown id`), or a test with a KFP that misbehaves o
 
 from __future__ import annotations
 
+import json
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.connections import EXPECTS_HTTPS
 from kfadapter_grpc.kfp.error_table import experiments, general, pipelines, recurring_runs, runs
 from kfadapter_grpc.kfp.error_table.experiments import NO_SUCH_EXPERIMENT
-from kfadapter_grpc.kfp.error_table.four_bytes import try_four_bytes
 from kfadapter_grpc.kfp.error_table.general import TLS_EXPECTED
 from kfadapter_grpc.kfp.error_table.pipelines import NO_SUCH_PIPELINE, NO_SUCH_VERSION
 from kfadapter_grpc.kfp.error_table.row import (
@@ -28,8 +28,11 @@ from kfadapter_grpc.kfp.error_table.row import (
     Row,
     Seen,
 )
+from kfadapter_grpc.kfp.failures import Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
 
@@ -66,7 +69,7 @@ def explain(error: KfpFailureError, context: Context) -> AdapterError:
     row = next((row for row in ROWS if _fits(row, error, context, seen)), None)
     failure = error.failure
     values = {"kfp_status": str(failure.status), **context.values}
-    wide = try_four_bytes(error, values) if row is None and failure.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
+    wide = _four_bytes(error, values) if row is None and failure.status == HTTPStatus.INTERNAL_SERVER_ERROR else None
     if wide is not None:
         return wide
     if row is None:
@@ -136,3 +139,44 @@ def explain_page(error: NotAnApiError) -> AdapterError:
         "Kubeflow Pipelines' API, perhaps by a proxy; the adapter's operator should check KFADAPTER_KFP_URL",
         metadata={"kfp_status": str(answer.status)},
     )
+
+
+_UPLOADS = (Operation.CREATE_PIPELINE, Operation.UPLOAD, Operation.UPLOAD_VERSION)
+_FIELDS = {
+    (Operation.UPLOAD_VERSION, "name"): "version_name",
+    (Operation.CREATE_EXPERIMENT, "display_name"): "name",
+    (Operation.CREATE_RUN, "runtime_config"): "parameters",
+    (Operation.CREATE_RUN, "pipeline_spec"): "pipeline",
+    (Operation.CREATE_RECURRING_RUN, "runtime_config"): "parameters",
+}
+"""The fields of our requests that KFP knows under another name."""
+
+
+def _four_bytes(error: KfpFailureError, values: dict[str, str]) -> errors.InvalidFieldError | None:
+    """Explains a failure by the first character of 4 bytes in what was sent; None if there is none.
+
+    KFP's connection to MySQL cannot carry such characters (emoji): it answers 500.
+    """
+    for key, text in _texts_sent(error):
+        wide = next((character for character in text if character > "\uffff"), None)
+        if wide is None:
+            continue
+        field = _FIELDS.get((error.operation, key), key)
+        field = f"metadata.{field}" if error.operation in _UPLOADS else field
+        message = (
+            f"Kubeflow Pipelines failed to store {field}, which has the character {wide} (U+{ord(wide):X}): its "
+            "connection to MySQL takes at most 3 bytes of UTF-8 for each; leave such characters out"
+        )
+        return errors.InvalidFieldError(message, metadata=values, violations=[errors.FieldViolation(field, message)])
+    return None
+
+
+def _texts_sent(error: KfpFailureError) -> Iterator[tuple[str, str]]:
+    """The keys and texts of a write's query and of its body, if that is JSON."""
+    request = error.request
+    if request is None or request.method != "POST":
+        return
+    yield from request.query
+    if isinstance(request.body, bytes):
+        for key, value in json.loads(request.body).items():
+            yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

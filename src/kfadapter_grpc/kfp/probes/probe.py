@@ -1,15 +1,22 @@
-"""What a probe is, what it finds, and how it is declared."""
+"""What a probe is, how it is declared, and trying all of them; what they create is deleted, however they end."""
 
 from __future__ import annotations
 
 import enum
+import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from kfadapter_grpc.kfp.error_table import explain_page
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
+from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench, CannotTellError, DiffersError
+from kfadapter_grpc.kfp.transport import Transport
 
-    from kfadapter_grpc.kfp.probes.bench import Bench
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from kfadapter_grpc.kfp.transport import TransportSettings
 
 
 SAYS_NOTHING = frozenset({401, 403, 429, 502, 503, 504})
@@ -90,3 +97,51 @@ def fact(
         return look
 
     return added
+
+
+def measure(
+    settings: TransportSettings,
+    namespace: str = "",
+    *,
+    multi_user: bool = False,
+    write: bool = False,
+    left_behind: Callable[[str], None] = lambda _: None,
+) -> Generator[Finding, None, None]:
+    """Yields what each probe finds. Close it when leaving early: what was made is cleared away then, too.
+
+    Args:
+        settings: Which KFP, and how to reach it.
+        namespace: The namespace to look in; empty for a single-user KFP.
+        multi_user: Whether this KFP serves several users.
+        write: Also try those that make a pipeline of a unique name, and a run, and delete them.
+        left_behind: Is told, in words, what could not be deleted.
+    """
+    with closing(Transport(settings)) as transport:
+        bench = Bench(transport, namespace, multi_user=multi_user)
+        with bench.cleared_away(left_behind):
+            for probe in PROBES:
+                if write or not probe.writes:
+                    yield _tried(probe, bench)
+
+
+def _tried(probe: Probe, bench: Bench) -> Finding:
+    start = time.perf_counter()
+    outcome, found = _outcome(probe, bench)
+    return Finding(probe, outcome, found, time.perf_counter() - start)
+
+
+def _outcome(probe: Probe, bench: Bench) -> tuple[Outcome, str]:
+    try:
+        return Outcome.HOLDS, probe.look(bench)
+    except DiffersError as error:
+        return Outcome.DIFFERS, str(error)
+    except CannotTellError as error:
+        return Outcome.UNKNOWN, str(error)
+    except KfpFailureError as error:
+        failure = error.failure
+        unknown = failure.status in SAYS_NOTHING
+        return (Outcome.UNKNOWN if unknown else Outcome.DIFFERS), f"HTTP {failure.status} {failure.text}".strip()
+    except NotAnApiError as error:
+        return Outcome.UNKNOWN, explain_page(error).message
+    except FAULTS as error:
+        return Outcome.UNKNOWN, str(error)
