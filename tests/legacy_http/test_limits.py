@@ -350,6 +350,27 @@ def test_busy_connections_make_no_room(kfp: ScriptedKfp, monkeypatch: pytest.Mon
         assert {one.result(WAIT_SECONDS).status for one in held} == {200}
 
 
+def test_an_answer_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller who does not read the answer is cut off, and its request counts no more."""
+    monkeypatch.setattr(limits, "ANSWER_SECONDS", 0.3)
+
+    def page(number: int) -> dict[str, object]:
+        named = [{"experiment_id": NOBODY, "display_name": f"{number}-{one}-{'x' * 3000}"} for one in range(200)]
+        return {"experiments": named, "next_page_token": "more" if number < 19 else ""}
+
+    with ScriptedKfp() as kfp:
+        kfp.on("GET", "/experiments", *(answers(200, page(number)) for number in range(20)))
+        with adapter(kfp.url) as server:
+            host, _, port = server.address.rpartition(":")
+            with socket.socket() as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.connect((host, int(port)))
+                connection.sendall(b"GET /experiments HTTP/1.1\r\nHost: x\r\n\r\n")
+                eventually(lambda: server.app._requests)
+                eventually(lambda: not server.server.connections)
+                assert not server.app._requests
+
+
 def test_lists_are_bounded(server: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that is too long for one answer is refused, and told where its pages are."""
     monkeypatch.setattr(limits, "MAX_LISTED", 0)
