@@ -44,7 +44,7 @@ def dev(
             "--data", metavar="DIR", parser=native_path, help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."
         ),
     ] = None,
-    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.WARNING,
+    log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = LogLevel.WARNING,
 ) -> None:
     """Start an embedded KFP and an adapter on this machine."""
     require(server=SERVER, embedded=("starlette", "uvicorn", "python_multipart"))

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 KFP_NAME = "kfp"
-"""The name under which health tells whether KFP answers."""
+"""The name under which health shows whether KFP is reachable."""
 PROBE_SECONDS = 2.0
 """Pause between two looks at KFP."""
 SENDERS = 4
 """Threads that send to watchers."""
-_AWAY = "KFP does not answer; calls fail with KFP_UNAVAILABLE until it does"
+_AWAY = "KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds"
 _REJECTED = (
     "the adapter's credentials for KFP are not accepted, or cannot be read; calls fail with KFP_REJECTED_CREDENTIALS "
     "until that changes"
@@ -69,7 +69,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             status = self._statuses.get(request.service)
         if status is None:
             context.set_code(grpc.StatusCode.NOT_FOUND)
-            context.set_details(f"there is no service '{request.service}'")
+            context.set_details(f"not found: service '{request.service}'")
         return HealthCheckResponse(status=status)
 
     def Watch(  # noqa: N802

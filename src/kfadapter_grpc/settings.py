@@ -380,7 +380,7 @@ def _line(mistake: ErrorDetails, sources: Sources) -> str:
     name = ".".join(map(str, mistake["loc"]))
     where = sources.where(str(mistake["loc"][0]))
     if mistake["type"] == "extra_forbidden":
-        return f"{name} ({where}): there is no such setting" + what_to_do_instead(name, Settings.model_fields)
+        return f"{name} ({where}): unknown setting" + what_to_do_instead(name, Settings.model_fields)
     said = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] != "value_error":
         said = f"{said[0].lower()}{said[1:]}, not '{mistake['input']}'"

@@ -101,7 +101,7 @@ class TomlFile:
         if path is None:
             return cls()
         if not path.is_file():
-            return cls(path, mistakes=(f"{path}: there is no such settings file",))
+            return cls(path, mistakes=(f"{path}: file not found",))
         try:
             text = path.read_bytes().decode()
             values = tomllib.loads(text)
@@ -168,7 +168,7 @@ def unknown_variables(variables: Mapping[str, str], settings: Collection[str]) -
         known = name in settings or name.upper() in OTHER_VARIABLES or _is_service_link(name, variable)
         if not known:
             names = {*settings, *(other.lower() for other in OTHER_VARIABLES)}
-            yield f"{variable}: there is no such variable{what_to_do_instead(name, names, PREFIX)}"
+            yield f"{variable}: unknown variable{what_to_do_instead(name, names, PREFIX)}"
 
 
 def what_to_do_instead(name: str, names: Collection[str], prefix: str = "") -> str:

@@ -3,10 +3,10 @@
 COMMANDS = {
     "notify": (
         "kfadapter_oran.notices.command:notify",
-        "Post how the runs of training jobs end to the training manager, until told to stop.",
+        "Post the final states of training jobs' runs to the training manager.",
     ),
     "legacy-http": (
         "kfadapter_oran.legacy_http.command:legacy_http",
-        "Answer the Flask adapter's HTTP routes, each with calls of an adapter.",
+        "Serve the Flask adapter's HTTP routes through an adapter.",
     ),
 }

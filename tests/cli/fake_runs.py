@@ -153,7 +153,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
     ) -> run_pb2.Run:
         self._begin(request, context)
         if request.run_id not in self.runs:
-            context.abort_with_status(wire_status(RunNotFoundError(f"there is no run {request.run_id}"), "r-1"))
+            context.abort_with_status(wire_status(RunNotFoundError(f"not found: run {request.run_id}"), "r-1"))
         return self.runs[request.run_id]
 
 

@@ -169,10 +169,10 @@ UNKNOWN_SERVICE = CallFailedError("no", status=StatusCode.NOT_FOUND, request_id=
     [
         ({}, "encryption", Status.WARNING, "not encrypted", "TLS"),
         ({"target": "127.0.0.1:1"}, "encryption", Status.OK, "stays on this machine", ""),
-        ({"whole": HealthStatus.NOT_SERVING}, "health", Status.FAILED, "NOT_SERVING", "tells whether KFP answers"),
+        ({"whole": HealthStatus.NOT_SERVING}, "health", Status.FAILED, "NOT_SERVING", "shows whether KFP is reachable"),
         ({SERVICES[1]: HealthStatus.NOT_SERVING}, "services", Status.FAILED, SERVICES[1], "KFP"),
         ({SERVICES[1]: UNKNOWN_SERVICE}, "services", Status.WARNING, SERVICES[1], "pip install"),
-        ({"kfp": HealthStatus.NOT_SERVING}, "kfp", Status.FAILED, "does not answer", "kfadapter doctor --server"),
+        ({"kfp": HealthStatus.NOT_SERVING}, "kfp", Status.FAILED, "cannot reach", "kfadapter doctor --server"),
         ({"version": PermissionDeniedError("who?")}, "read", Status.FAILED, "who?", "access"),
         ({"version": "9.9"}, "version", Status.WARNING, "9.9", "==9.9"),
         ({"version": ""}, "version", Status.WARNING, "older", "update"),

@@ -118,7 +118,7 @@ def test_what_was_not_understood_is_said(kfadapter: Kfadapter, fake: FakeAdapter
     assert ended.err == "not understood, so perhaps missing here: root.dag.tasks.odd\n"
     spec.unknown_parts.extend(f"x{number}" for number in range(99))
     fake.add("odder", spec)
-    assert kfadapter("graph", "odder").err.endswith(", x5, x6, and 92 more (get -o json tells all)\n")
+    assert kfadapter("graph", "odder").err.endswith(", x5, x6, and 92 more (get -o json shows all)\n")
 
 
 def test_a_file_cannot_steer_the_terminal(kfadapter: Kfadapter, fake: FakeAdapter) -> None:

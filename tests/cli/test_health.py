@@ -86,7 +86,7 @@ def test_not_serving(kfadapter: Kfadapter, health: Health) -> None:
     assert what == f"error: {kfadapter.target} does not serve"
     assert why.startswith("why:   NOT_SERVING: ")
     assert step == f"next:  kfadapter --target {kfadapter.target} health kfp"
-    assert words.endswith("tells whether KFP answers; then the same command again")
+    assert words.endswith("shows whether KFP is reachable; then the same command again")
     assert kfadapter("health", SERVICES[0]).err.startswith(f"error: {SERVICES[0]} does not serve\n")
 
 
@@ -94,7 +94,7 @@ def test_kfp_by_name(kfadapter: Kfadapter, health: Health) -> None:
     """Whether KFP answers the adapter is told under its name."""
     ended = kfadapter("health", "kfp")
     assert (ended.code, ended.out) == (ExitCode.REFUSED, "NOT_SERVING\n")
-    assert ended.err.startswith(f"error: Kubeflow Pipelines does not answer {kfadapter.target}\n")
+    assert ended.err.startswith(f"error: Kubeflow Pipelines is unreachable from {kfadapter.target}\n")
     assert "kfadapter doctor --server" in ended.err
     health.report_kfp(answers=True)
     assert kfadapter("health", "kfp").out == "SERVING\n"

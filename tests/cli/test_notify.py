@@ -50,14 +50,14 @@ def _nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "nobody to tell: set TRAININGMGR_HOST and TRAININGMGR_PORT"),
+        ((), "no receiver: set TRAININGMGR_HOST and TRAININGMGR_PORT"),
         (("--url", "tm:32002"), "is no URL of http or https"),
         (("--url", "http://u:secret@x/"), "a user or a password does not belong into a URL"),
         ((*WITH_ALL, "--header", "no-value"), "the header 'no-value' is not of the form"),
         ((*WITH_ALL, "--header", "Host: x"), "the header 'Host' is the notifier's own"),
         ((*WITH_ALL, "--receiver-token-file", "/nowhere"), "--receiver-token-file: /nowhere cannot be read"),
         ((*WITH_ALL, "--receiver-ca", "/nowhere"), "--receiver-ca needs an https URL"),
-        (("--url", "https://x/", "--receiver-ca", "/nowhere"), "there is no file /nowhere"),
+        (("--url", "https://x/", "--receiver-ca", "/nowhere"), "not found: file /nowhere"),
         (("--url", "http://x/", "--metrics-listen", "nonsense"), "--metrics-listen must be HOST:PORT"),
         ((*WITH_ALL, "--keep", "long"), "'long' is no length of time"),
         ((*WITH_ALL, "--since", "yesterday"), "'yesterday' is no time"),
@@ -128,14 +128,19 @@ def test_an_outbox_that_is_not_there(kfadapter: Kfadapter, tmp_path: Path) -> No
     for what in (("--list",), ("--retry", "1"), ("--discard", "--all")):
         ended = kfadapter("notify", "--outbox", str(path), *what)
         assert (ended.code, ended.out) == (ExitCode.NOT_FOUND, "")
-        assert f"error: there is no outbox at {path}\n" in ended.err
+        assert f"error: not found: outbox at {path}\n" in ended.err
     assert not path.exists()
 
 
 def test_decisions(kfadapter: Kfadapter, outbox: Path) -> None:
     """Only parked notices are decided on, all that are named or none; what is not is told with the reason."""
     where = ("notify", "--outbox", str(outbox))
-    for number, why in ((1, "sent again by itself"), (3, "repeats"), (4, "a later end"), (5, "need not be sent")):
+    for number, why in (
+        (1, "sent again by itself"),
+        (3, "repeats"),
+        (4, "a later end"),
+        (5, "discarded by an operator"),
+    ):
         ended = kfadapter(*where, "--retry", "2", str(number))
         assert (ended.code, ended.out) == (ExitCode.REFUSED, "")
         assert f"error: notice {number} is not parked" in ended.err

@@ -128,7 +128,7 @@ def test_get_shows_what_is_inside(kfadapter: Kfadapter, fake: FakeAdapter, whole
     head, _, artifacts, outputs, tasks, needs = kfadapter("get", "train").out.split("\n\n")
     assert "Images        r.io/a/fit@sha256:000000000000\n              python:3.11\n" in head
     assert "Unknown       this adapter does not know: root.x0, root.x1" in head
-    assert "root.x7, and 2 more (get -o json tells all)" in head
+    assert "root.x7, and 2 more (get -o json shows all)" in head
     assert [line.split() for line in artifacts.splitlines()] == [
         ["INPUT", "ARTIFACT", "TYPE", "NEEDED"],
         ["rows", "list", "of", "Dataset", "required"],

@@ -113,7 +113,7 @@ def test_a_watched_run_that_is_cancelled(kfadapter: Kfadapter, runs: FakeRuns) -
     run = runs.add("r")
     ended = kfadapter("watch", run.run_id)
     assert ended.code == 7
-    assert "error: run 'r' was cancelled\nwhy:   somebody terminated it\n" in ended.err
+    assert "error: run 'r' was cancelled\nwhy:   it was terminated\n" in ended.err
 
 
 def test_watch_as_json_is_one_document(kfadapter: Kfadapter, runs: FakeRuns) -> None:
@@ -175,8 +175,8 @@ def test_show_tells_tasks_and_metrics(kfadapter: Kfadapter, runs: FakeRuns) -> N
 def test_terminate_waits_if_asked(kfadapter: Kfadapter, runs: FakeRuns) -> None:
     """Without waiting it says that the run stops, otherwise that it is over."""
     run = runs.add("r", state=run_pb2.RUN_STATE_RUNNING)
-    assert kfadapter("terminate", run.run_id).out == f"run {run.run_id} stops: CANCELING\n"
-    assert kfadapter("terminate", run.run_id, "--wait", "5").out == f"run {run.run_id} is over: CANCELED\n"
+    assert kfadapter("terminate", run.run_id).out == f"run {run.run_id} is stopping: CANCELING\n"
+    assert kfadapter("terminate", run.run_id, "--wait", "5").out == f"run {run.run_id} has finished: CANCELED\n"
 
 
 def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None:

@@ -159,7 +159,7 @@ def test_a_refusal_is_told(kfadapter: Kfadapter, fake: FakeAdapter, file: Path) 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["absent.yaml"], "there is no file"),
+        (["absent.yaml"], "not found: file"),
         (["."], "is a folder"),
         (["-"], "--name"),
         (["train.yaml", "--function", "f"], ".py files only"),

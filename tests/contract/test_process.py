@@ -159,7 +159,7 @@ def test_start_without_kfp(start: Start, missing_kfp: str) -> None:
     """The server starts though KFP is away, says so in one line, and answers calls with KFP_UNAVAILABLE."""
     process = start(kfp_url=missing_kfp)
     assert process.kfp_url == missing_kfp
-    warning = process.line("KFP does not answer; calls fail with KFP_UNAVAILABLE until it does")
+    warning = process.line("KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds")
     assert warning["level"] == "warning"
     health = health_pb2_grpc.HealthStub(process.channel).Check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS)
     assert health.status == health_pb2.HealthCheckResponse.SERVING

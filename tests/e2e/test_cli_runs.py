@@ -45,7 +45,7 @@ def test_a_run_that_fails(local: Adapter) -> None:
 def test_a_run_that_is_stopped(local: Adapter) -> None:
     """It has finished before it would by itself, and is shown as canceled, though KFP's own state is FAILED."""
     run = local.run("run", str(PIPELINES / "sleeps.yaml"), "-o", "name").stdout.decode().strip()
-    assert local.printed("terminate", run, "--wait", "60") == f"run {run} is over: CANCELED\n"
+    assert local.printed("terminate", run, "--wait", "60") == f"run {run} has finished: CANCELED\n"
     assert local.run("watch", run).returncode == 7
     assert run in local.printed("runs", "--state", "canceled", "-o", "name").splitlines()
 

@@ -42,7 +42,7 @@ def test_the_python_block(reader: Terminal) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "train-from-python True"
     assert "epochs NUMBER_INTEGER 20" in lines
-    assert lines[-1].startswith("PIPELINE_NOT_FOUND there is no pipeline named 'train-from-python'")
+    assert lines[-1].startswith("PIPELINE_NOT_FOUND not found: pipeline 'train-from-python'")
 
 
 def test_the_commands_of_the_bash_blocks_exist(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_files_that_are_no_outbox(tmp_path: Path) -> None:
     for file, said in ((other, "cannot be used"), (tmp_path, "cannot be opened"), (newer, "by another version")):
         with pytest.raises(OutboxError, match=said):
             Database(file, create=True)
-    with pytest.raises(OutboxError, match="there is no outbox"):
+    with pytest.raises(OutboxError, match="not found: outbox"):
         Database(tmp_path / "nowhere.db", create=False)
 
 

@@ -262,7 +262,7 @@ def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:
     scripted.on("GET", "", answers(200, {}))
     settings = TransportSettings(scripted.url)
     findings = {one.probe.name: one.found for one in measure(settings, "team-a", multi_user=True, write=True)}
-    assert findings["chosen-run-id"] == "there is no experiment in the namespace 'team-a' to run in"
+    assert findings["chosen-run-id"] == "not found: an experiment in the namespace 'team-a' to run in"
     assert findings["run-by-state"] == "the run for it could not be started"
     assert "/runs" not in "".join(scripted.paths("POST"))
     findings = {one.probe.name: one.found for one in measure(settings, multi_user=True)}

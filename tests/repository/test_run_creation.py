@@ -129,7 +129,7 @@ def test_a_version_that_goes_meanwhile(kfp: RunsKfp, runs: Runs) -> None:
     text = f"Failed to fetch a pipeline version: PipelineVersion {VERSION} not found"
     gone = answers(500, {"code": 13, "message": text, "details": [{"message": "Internal Server Error"}]})
     kfp.faults = [Fault(stored=False, behaviour=gone)]
-    with pytest.raises(errors.VersionNotFoundError, match="somebody deleted it"):
+    with pytest.raises(errors.VersionNotFoundError, match="was deleted meanwhile"):
         runs.create(WANTED, call())
 
 

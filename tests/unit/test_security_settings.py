@@ -145,7 +145,7 @@ def test_client_ca(files: Files) -> None:
     assert "its certificates have expired, the last one on 20" in mistake(
         **{**good, "tls_client_ca": expired, "tls_client_names": "x"}
     )
-    assert mistake(**good).startswith("tls_client_readers (KFADAPTER_TLS_CLIENT_READERS): nobody could call")
+    assert mistake(**good).startswith("tls_client_readers (KFADAPTER_TLS_CLIENT_READERS): no client could call")
     assert "need tls_client_ca" in mistake(tls_client_names="manager")
     assert "need tls_client_ca" in mistake(tls_client_readers="manager")
 

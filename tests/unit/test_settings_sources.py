@@ -50,13 +50,13 @@ def mistakes(config: Path | None = None, **flags: object) -> tuple[str, ...]:
 def test_a_variable_with_a_typo(variable: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that nothing reads is a mistake that names the one that was meant, and never its value."""
     monkeypatch.setenv(variable, "canary")
-    assert mistakes() == (f"{variable}: there is no such variable; did you mean {meant}?",)
+    assert mistakes() == (f"{variable}: unknown variable; did you mean {meant}?",)
 
 
 def test_a_variable_like_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no name is near, none is suggested."""
     monkeypatch.setenv("KFADAPTER_QQQQ", "1")
-    assert mistakes() == ("KFADAPTER_QQQQ: there is no such variable",)
+    assert mistakes() == ("KFADAPTER_QQQQ: unknown variable",)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_port_that_kubernetes_did_not_set(monkeypatch: pytest.MonkeyPatch) -> 
     """A variable that only looks like one of Kubernetes' is a mistake."""
     monkeypatch.setenv("KFADAPTER_PORT", "50051")
     (line,) = mistakes()
-    assert line.startswith("KFADAPTER_PORT: there is no such variable")
+    assert line.startswith("KFADAPTER_PORT: unknown variable")
 
 
 @pytest.mark.parametrize("name", sorted(OTHER_VARIABLES - {"CONFIG"}))
@@ -121,8 +121,8 @@ def test_the_place_of_a_wrong_value(toml: Callable[[str | bytes], Path]) -> None
             f"max_uploads ({path}, line 3): input should be a valid integer, unable to parse string as an integer, "
             "not 'many'"
         ),
-        f"max_stream ({path}, line 4): there is no such setting; did you mean max_streams?",
-        f"elsewhere ({path}, line 6): there is no such setting",
+        f"max_stream ({path}, line 4): unknown setting; did you mean max_streams?",
+        f"elsewhere ({path}, line 6): unknown setting",
     )
 
 
@@ -168,4 +168,4 @@ def test_no_file() -> None:
 
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
     """A folder is no settings file."""
-    assert mistakes(tmp_path) == (f"{tmp_path}: there is no such settings file",)
+    assert mistakes(tmp_path) == (f"{tmp_path}: file not found",)

@@ -181,7 +181,7 @@ def test_cancelled_while_receiving() -> None:
 
 
 def test_stream_ended_by_grpc() -> None:
-    """A request stream that gRPC breaks off means that the caller went away, or that the time was over."""
+    """A request stream that gRPC breaks off means that the client cancelled the call, or that the time was over."""
 
     def chunks() -> Iterator[bytes]:
         yield b"a: "

@@ -43,7 +43,7 @@ class TaskLog:
         self._left -= len(begin)
         self._put(begin)
         if rest and not self._beyond:
-            self._put(b"\n[kfadapter: the log is full here; its end follows when the task is over]\n")
+            self._put(b"\n[kfadapter: the log is full here; its end follows when the task has finished]\n")
         self._beyond += len(rest)
 
     def _put(self, text: bytes) -> None:

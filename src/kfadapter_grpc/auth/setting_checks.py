@@ -50,8 +50,8 @@ def _client_names(readers: str, info: ValidationInfo) -> str:
         raise ValueError("names in certificates of callers need tls_client_ca, which says whose certificates count")
     if info.data["tls_client_ca"] is not None and not named:
         raise ValueError(
-            "nobody could call: list names in tls_client_names or tls_client_readers; * stands for every certificate "
-            "of tls_client_ca"
+            "no client could call: list names in tls_client_names or tls_client_readers; * stands for every "
+            "certificate of tls_client_ca"
         )
     return readers
 

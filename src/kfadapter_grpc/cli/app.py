@@ -18,32 +18,32 @@ from kfadapter_grpc.cli.streams import prepare_streams, utf8_arguments
 
 CLI = "kfadapter_grpc.cli"
 COMMANDS: Table = {
-    "serve": (f"{CLI}.serve:serve", "Start an adapter in front of a Kubeflow Pipelines."),
-    "health": (f"{CLI}.health:health", "Ask an adapter whether it serves; for containers and scripts."),
+    "serve": (f"{CLI}.serve:serve", "Start the server in front of a Kubeflow Pipelines."),
+    "health": (f"{CLI}.health:health", "Check the health of an adapter; for containers and scripts."),
     "token": (
         f"{CLI}.token:token",
-        "Make a token for a caller: itself on stdout, the line for the adapter's --token-file on stderr.",
+        "Create a token: the token on stdout, the line for the adapter's --token-file on stderr.",
     ),
     "doctor": (
         "kfadapter_grpc.doctor.command:doctor",
-        "Check a set-up, and say what to do: an adapter, from here, or the server's end.",
+        "Check an installation and say what to do: an adapter, or the server itself.",
     ),
-    "upload": (f"{CLI}.upload:upload", "Upload a pipeline, as a new one or as a new version."),
+    "upload": (f"{CLI}.upload:upload", "Upload a pipeline as a new pipeline or a new version."),
     "get": (f"{CLI}.pipelines:get", "Show a pipeline: parameters, artifacts, tasks, versions."),
     "list": (f"{CLI}.pipelines:list_", "List pipelines, newest first."),
     "versions": (f"{CLI}.pipelines:versions", "List the versions of a pipeline, newest first."),
     "delete": (f"{CLI}.pipelines:delete", "Delete a pipeline and its versions, or one version."),
-    "download": (f"{CLI}.download:download", "Download a pipeline's file: the latest version, or another."),
-    "graph": (f"{CLI}.graph:graph", "Draw the tasks of a pipeline, here or for a document."),
+    "download": (f"{CLI}.download:download", "Download the file of a version, by default the latest."),
+    "graph": (f"{CLI}.graph:graph", "Draw the tasks of a pipeline."),
     "payload": (f"{CLI}.upload:payload", "Print an upload as JSON messages, for grpcurl -d @."),
-    "run": (f"{CLI}.run:run", "Run a pipeline, or a file, which is uploaded first."),
-    "watch": (f"{CLI}.runs:watch", "Follow runs to their end; the exit code tells how it was."),
-    "logs": (f"{CLI}.runs:logs", "Print what the tasks of a run wrote."),
-    "terminate": (f"{CLI}.runs:terminate", "Stop a run; one that is over is left as it is."),
-    "retry": (f"{CLI}.runs:retry", "Run a failed run again, from the tasks that failed."),
-    "runs": (f"{CLI}.runs:runs", "List runs; show, put away and delete them."),
-    "experiments": (f"{CLI}.experiments:experiments", "List experiments; make, put away and delete them."),
-    "recurring": (f"{CLI}.recurring:recurring", "List recurring runs; make, switch and delete them."),
+    "run": (f"{CLI}.run:run", "Run a pipeline, or upload and run a file."),
+    "watch": (f"{CLI}.runs:watch", "Watch runs until they have finished; the exit code is their outcome."),
+    "logs": (f"{CLI}.runs:logs", "Print the logs of a run's tasks."),
+    "terminate": (f"{CLI}.runs:terminate", "Terminate a run; no-op if it has finished."),
+    "retry": (f"{CLI}.runs:retry", "Retry a failed run from the tasks that failed."),
+    "runs": (f"{CLI}.runs:runs", "List, show, archive and delete runs."),
+    "experiments": (f"{CLI}.experiments:experiments", "List, show, create, archive and delete experiments."),
+    "recurring": (f"{CLI}.recurring:recurring", "List, show, create, enable, disable and delete recurring runs."),
 }
 _SERVERS = ("serve", "dev")
 _PREFIX = "Value error, "
@@ -116,7 +116,7 @@ def _print_version(wanted: bool) -> None:
 app = typer.Typer(
     name="kfadapter",
     cls=Program,
-    help="Uploads, shows, runs and deletes pipelines of Kubeflow Pipelines through a kfadapter server.",
+    help="Upload, show, run and delete pipelines of Kubeflow Pipelines through a kfadapter server.",
     epilog=epilog(),
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -136,7 +136,7 @@ _VERSION = inspect.Parameter(
     inspect.Parameter.KEYWORD_ONLY,
     default=False,
     annotation=Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print what runs, and exit.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print versions and exit.")
     ],
 )
 app.callback()(declared(_common, [CONTEXT, *ClientOptions.parameters(ClientOptions.names()), _VERSION]))

@@ -31,11 +31,11 @@ def download(
     output: Annotated[
         DownloadFormat,
         typer.Option(
-            "--output", "-o", help="How to write it; json is what KFP holds, byte by byte; yaml takes a second per MB."
+            "--output", "-o", help="Output format; json is KFP's content, byte by byte; yaml takes a second per MB."
         ),
     ] = DownloadFormat.YAML,
 ) -> None:
-    """Download a pipeline's file: the latest version, or another."""
+    """Download the file of a version, by default the latest."""
     from kfadapter_grpc.cli.pipeline_yaml import write_yaml
     from kfadapter_grpc.client.download import replaced
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TIMES_A_SECOND = 4
 """How often the picture on a terminal is drawn anew, for the times that go on."""
-_AWAY = "Kubeflow Pipelines does not answer; this goes on when it does"
+_AWAY = "Kubeflow Pipelines is unreachable; waiting for it"
 _STYLES = {
     RunState.SUCCEEDED: "green",
     RunState.FAILED: "red",

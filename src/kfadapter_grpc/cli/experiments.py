@@ -64,29 +64,29 @@ def show(options: ClientOptions, experiment: ExperimentName, *, output: Output =
 
 def create(
     options: ClientOptions,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name.")],
     *,
     description: Description = "",
     allow_existing: Annotated[
-        bool, typer.Option("--allow-existing", help="Take the experiment of this name if there is one.")
+        bool, typer.Option("--allow-existing", help="Return the experiment of this name if it exists.")
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Make an experiment."""
+    """Create an experiment."""
     with options.client() as client:
         made = client.experiments.create(name, description=description, allow_existing=allow_existing)
     _print(made, output)
 
 
 def archive(options: ClientOptions, experiment: ExperimentName, *, output: Output = Format.TABLE) -> None:
-    """Put an experiment away, with its runs."""
+    """Archive an experiment and its runs."""
     with options.client() as client:
         found = client.experiments.archive(experiment_id(client, experiment))
     _print(found, output, f"archived the experiment {found.name} and its runs")
 
 
 def unarchive(options: ClientOptions, experiment: ExperimentName, *, output: Output = Format.TABLE) -> None:
-    """Take an experiment back from the archive; its runs stay there."""
+    """Unarchive an experiment; its runs stay archived."""
     with options.client() as client:
         found = client.experiments.unarchive(experiment_id(client, experiment))
     _print(found, output, f"took the experiment {found.name} back from the archive; its runs stay there")
@@ -100,7 +100,7 @@ def delete(
     yes: Yes = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Delete an experiment; its runs stay."""
+    """Delete an experiment; its runs are kept."""
     from kfadapter_grpc.contract.errors import ExperimentNotFoundError
 
     ref = experiment_reference(experiment)
@@ -124,7 +124,7 @@ def delete(
 
 
 experiments = group(
-    "List experiments; make, put away and delete them.", list_, show, create, archive, unarchive, delete
+    "List, show, create, archive and delete experiments.", list_, show, create, archive, unarchive, delete
 )
 
 

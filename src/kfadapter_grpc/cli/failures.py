@@ -51,7 +51,7 @@ HINTS: dict[str, Step] = {
     "VERSION_EXISTS": again(without="--version-name", words="takes the next number for a name"),
     "EXPERIMENT_EXISTS": again("--allow-existing", words="takes the experiment that exists"),
     "REQUEST_ID_REUSED": again(without="--request-id", words="is a new request; an id belongs to one content for ever"),
-    "INVALID_FIELD": manual("tells what is allowed"),
+    "INVALID_FIELD": manual("lists what is allowed"),
     "INVALID_UPLOAD": do("check that the file is not empty; kfadapter payload FILE prints the right messages"),
     "INVALID_PIPELINE_FILE": do("correct the file, or compile it anew with the kfp SDK, then the same command again"),
     "CHECKSUM_MISMATCH": again(words="the file changed while it was read, or on its way"),
@@ -77,7 +77,7 @@ HINTS: dict[str, Step] = {
     ),
     "PERMISSION_DENIED": do("ask the adapter's operator for access, or try another --namespace"),
     "KFP_UNAVAILABLE": again(
-        words="in a moment; if it stays like this, kfadapter doctor --server, where the adapter runs, tells why"
+        words="in a moment; if it stays like this, kfadapter doctor --server, where the adapter runs, shows why"
     ),
     "DRAINING": again(words="in a moment; the adapter is being restarted"),
     "KFP_TIMEOUT": again("--timeout", PATIENT_SECONDS, words="gives it more time"),

@@ -28,14 +28,14 @@ def graph(
     *,
     version: Version = "",
     by_id: ById = None,
-    output: Annotated[GraphFormat, typer.Option("--output", "-o", help="How to draw it.")] = GraphFormat.TEXT,
+    output: Annotated[GraphFormat, typer.Option("--output", "-o", help="Output format.")] = GraphFormat.TEXT,
     width: Annotated[
         int | None,
-        typer.Option("--width", min=20, metavar="N", help="Columns of the text; the terminal's, or 80 in a pipe."),
+        typer.Option("--width", min=20, metavar="N", help="Width of the text; defaults to the terminal, or 80."),
     ] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw the text with ASCII characters only.")] = False,
 ) -> None:
-    """Draw the tasks of a pipeline, here or for a document."""
+    """Draw the tasks of a pipeline."""
     from kfadapter_grpc.graph import ASCII, UNICODE, graph_of
 
     with options.client() as client:

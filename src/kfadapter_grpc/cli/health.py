@@ -20,10 +20,10 @@ def health(
     options: Annotated[ClientOptions, "target", "timeout"],
     service: Annotated[
         str,
-        typer.Argument(metavar="SERVICE", help="A service's full name, or 'kfp'; the server itself if not given."),
+        typer.Argument(metavar="SERVICE", help="Full name of a service, or 'kfp'; defaults to the server."),
     ] = "",
 ) -> None:
-    """Ask an adapter whether it serves; for containers and scripts."""
+    """Check the health of an adapter; for containers and scripts."""
     from kfadapter_grpc.client import HealthStatus
 
     with options.client() as client:
@@ -56,12 +56,12 @@ def _not_serving(target: str, service: str) -> CommandError:
 
     if service == KFP_NAME:
         return CommandError(
-            f"Kubeflow Pipelines does not answer {target}",
+            f"Kubeflow Pipelines is unreachable from {target}",
             why="NOT_SERVING: the adapter asks it every few seconds",
             next_step=HINTS["KFP_UNAVAILABLE"],
         )
     return CommandError(
         f"{service or target} does not serve",
-        why="NOT_SERVING: the adapter is shutting down, or it needs KFP (--ready-needs-kfp), which does not answer",
-        next_step=other("health", KFP_NAME, words="tells whether KFP answers; then the same command again"),
+        why="NOT_SERVING: the adapter is shutting down, or it needs KFP (--ready-needs-kfp), which is unreachable",
+        next_step=other("health", KFP_NAME, words="shows whether KFP is reachable; then the same command again"),
     )

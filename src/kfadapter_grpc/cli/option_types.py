@@ -115,19 +115,17 @@ def order_by_fields(fields: str, example: str = "") -> Any:  # noqa: ANN401  as 
     return typer.Option("--order-by", metavar="FIELD", help=f"{fields}; desc behind it turns it round{shown}.")
 
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="Output format.")]
 PipelineName = Annotated[
     str,
-    typer.Argument(
-        metavar="NAME|ID", help="The pipeline; what looks like a UUID is an id.", autocompletion=pipeline_names
-    ),
+    typer.Argument(metavar="NAME|ID", help="Pipeline; a UUID is taken as an id.", autocompletion=pipeline_names),
 ]
 Version = Annotated[
     str,
     typer.Option(
         "--version",
         metavar="NAME|ID",
-        help="Which version; what looks like a UUID is an id.",
+        help="Version; a UUID is taken as an id.",
         autocompletion=version_names,
     ),
 ]
@@ -136,12 +134,12 @@ OneVersion = Annotated[
     typer.Option(
         "--version",
         metavar="NAME|ID",
-        help="Only this version; what looks like a UUID is an id.",
+        help="Only this version; a UUID is taken as an id.",
         autocompletion=version_names,
     ),
 ]
-ById = Annotated[bool | None, typer.Option("--id/--name", help="Take it for an id, or for a name, in any case.")]
-Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 for all.")]
+ById = Annotated[bool | None, typer.Option("--id/--name", help="Take the reference as an id or as a name.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")]
 File = Annotated[
     Path,
     typer.Argument(
@@ -149,30 +147,30 @@ File = Annotated[
     ),
 ]
 Function = Annotated[
-    str | None, typer.Option("--function", metavar="NAME", help="Which pipeline of a .py to take; all by default.")
+    str | None, typer.Option("--function", metavar="NAME", help="Pipeline function of a .py; defaults to all.")
 ]
 Name = Annotated[
     str | None,
     typer.Option(
         "--name",
-        help="The pipeline's name; by default the file's without ending, of a .py the pipeline's own.",
+        help="Pipeline name; defaults to the file name without suffix, for a .py to the pipeline's own name.",
         autocompletion=pipeline_names,
     ),
 ]
-VersionName = Annotated[str, typer.Option("--version-name", help="The version's name; numbered if not given.")]
-Description = Annotated[str, typer.Option("--description", help="What it is for.")]
-DisplayName = Annotated[str, typer.Option("--display-name", help="What people see.")]
+VersionName = Annotated[str, typer.Option("--version-name", help="Version name; numbered if omitted.")]
+Description = Annotated[str, typer.Option("--description", help="Description.")]
+DisplayName = Annotated[str, typer.Option("--display-name", help="Display name.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")]
-Source = Annotated[str, typer.Option("--code-source-url", metavar="URL", help="Where the source code lives.")]
+Source = Annotated[str, typer.Option("--code-source-url", metavar="URL", help="URL of the source code.")]
 IfExists = Annotated[IfExistsChoice, typer.Option("--if-exists", help="What to do if the pipeline exists.")]
-RequestId = Annotated[str, typer.Option("--request-id", metavar="ID", help="Makes the upload safe to repeat.")]
+RequestId = Annotated[str, typer.Option("--request-id", metavar="ID", help="Idempotency key of the upload.")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(
         "--parameter",
         "-p",
         metavar="NAME=VALUE",
-        help="A parameter, read by its declared type: number, true or false, JSON, text as it is; may be repeated.",
+        help="Parameter, converted to its declared type: number, true or false, JSON, text; may be repeated.",
         autocompletion=parameter_names,
     ),
 ]
@@ -180,7 +178,7 @@ PipelineOrFile = Annotated[
     str,
     typer.Argument(
         metavar="PIPELINE|FILE",
-        help="A pipeline's name or id; what ends as pipeline files do (.yaml, .py, ...) or holds a / is a file.",
+        help="Pipeline name or id, or a file: a path with a / or a suffix of pipeline files (.yaml, .py, ...).",
         autocompletion=pipeline_names,
     ),
 ]
@@ -189,21 +187,19 @@ RunName = Annotated[
     str,
     typer.Argument(metavar="RUN", help="The run's id, or @latest, the newest run.", autocompletion=run_ids),
 ]
-RunDisplayName = Annotated[str, typer.Option("--display-name", help="What people see; made up if not given.")]
+RunDisplayName = Annotated[str, typer.Option("--display-name", help="Display name; generated if omitted.")]
 InExperiment = Annotated[
     str,
     typer.Option(
         "--experiment",
         metavar="NAME|ID",
-        help="The experiment; what looks like a UUID is an id.",
+        help="Experiment; a UUID is taken as an id.",
         autocompletion=experiment_names,
     ),
 ]
 ExperimentName = Annotated[
     str,
-    typer.Argument(
-        metavar="NAME|ID", help="The experiment; what looks like a UUID is an id.", autocompletion=experiment_names
-    ),
+    typer.Argument(metavar="NAME|ID", help="Experiment; a UUID is taken as an id.", autocompletion=experiment_names),
 ]
 RecurringId = Annotated[
     str, typer.Argument(metavar="ID", help="The recurring run's id.", autocompletion=recurring_run_ids)
@@ -211,11 +207,11 @@ RecurringId = Annotated[
 ServiceAccount = Annotated[
     str, typer.Option("--service-account", metavar="NAME", help="The Kubernetes service account of the tasks.")
 ]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Follow the run; the exit code tells how it ended.")]
-Archived = Annotated[bool, typer.Option("--archived", help="Those that are put away, instead of the others.")]
-AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Succeed if there is none.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked anyway.")]
-Contains = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that hold this.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Watch the run; the exit code is its outcome.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Archived ones instead of the others.")]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Succeed if it does not exist.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Contains = Annotated[str, typer.Option("--contains", metavar="TEXT", help="Only names that contain this text.")]
 CreatedAfter = Annotated[
     str,
     typer.Option(metavar="TIME", help="Only newer ones: 2026-01-31, 2026-01-31T08:00:00+09:00; no zone means UTC."),

@@ -36,11 +36,11 @@ class ClientOptions:
         ),
     ] = None
     timeout: Annotated[
-        float | None, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="How long each call may take.")
+        float | None, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Deadline of each call.")
     ] = None
     namespace: Annotated[
         str,
-        typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; the adapter's own if not given."),
+        typer.Option("--namespace", "-n", metavar="NAME", help="Namespace; defaults to the adapter's."),
     ] = ""
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS [env KFADAPTER_TLS].")] = False
     ca: Annotated[
@@ -53,14 +53,14 @@ class ClientOptions:
     ] = None
     server_name: Annotated[
         str,
-        typer.Option(metavar="NAME", help="What that certificate is for, if not HOST [env KFADAPTER_SERVER_NAME]."),
+        typer.Option(metavar="NAME", help="Name in that certificate, if not HOST [env KFADAPTER_SERVER_NAME]."),
     ] = ""
     client_certificate: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             parser=native_path,
-            help="Your own certificate, if asked for [env KFADAPTER_CLIENT_CERTIFICATE].",
+            help="Client certificate, if required [env KFADAPTER_CLIENT_CERTIFICATE].",
         ),
     ] = None
     client_key: Annotated[
@@ -75,7 +75,7 @@ class ClientOptions:
         ),
     ] = None
     insecure_token: Annotated[
-        bool, typer.Option("--insecure-token", help="Send the token without TLS, readable for others on its way.")
+        bool, typer.Option("--insecure-token", help="Send the token without TLS, where others can read it.")
     ] = False
 
     @classmethod

@@ -40,7 +40,7 @@ def check_readable(path: Path) -> None:
     if path == STDIN:
         return
     if not path.exists():
-        what = f"there is no file {path}"
+        what = f"not found: file {path}"
     elif path.is_dir():
         what = f"{path} is a folder, not a pipeline file"
     elif not os.access(path, os.R_OK):

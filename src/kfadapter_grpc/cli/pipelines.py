@@ -135,7 +135,7 @@ def delete(
     *,
     version: OneVersion = None,
     by_id: ById = None,
-    force: Annotated[bool, typer.Option("--force", help="Even if it has more than one version.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete it even if it has more than one version.")] = False,
     allow_missing: AllowMissing = False,
     yes: Yes = False,
     output: Output = Format.TABLE,

@@ -87,9 +87,9 @@ def create(
         str,
         typer.Option("--cron", metavar="FIELDS", help="Five fields, or six with seconds first, in UTC: '0 3 * * *'."),
     ] = "",
-    every: Annotated[str, typer.Option("--every", metavar="TIME", help="The time between two: 90s, 15m, 1h30m.")] = "",
-    start: Annotated[str, typer.Option("--start", metavar="TIME", help="Not before: 2026-01-31T08:00:00Z.")] = "",
-    end: Annotated[str, typer.Option("--end", metavar="TIME", help="Not after.")] = "",
+    every: Annotated[str, typer.Option("--every", metavar="TIME", help="Interval: 90s, 15m, 1h30m.")] = "",
+    start: Annotated[str, typer.Option("--start", metavar="TIME", help="Start time: 2026-01-31T08:00:00Z.")] = "",
+    end: Annotated[str, typer.Option("--end", metavar="TIME", help="End time.")] = "",
     parameter: Parameters = None,
     version: Version = "",
     by_id: ById = None,
@@ -98,14 +98,14 @@ def create(
     display_name: RunDisplayName = "",
     description: Description = "",
     max_concurrency: Annotated[
-        int, typer.Option("--max-concurrency", min=1, max=10, metavar="N", help="How many of its runs at once.")
+        int, typer.Option("--max-concurrency", min=1, max=10, metavar="N", help="Maximum number of its runs at once.")
     ] = 1,
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for missed starts.")] = False,
-    disabled: Annotated[bool, typer.Option("--disabled", help="Start no runs yet.")] = False,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Create it disabled.")] = False,
     service_account: ServiceAccount = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Let a pipeline, or a file, which is uploaded first, run again and again."""
+    """Create a recurring run of a pipeline, or of a file that is uploaded first."""
     from kfadapter_grpc.cli.run import version_to_run
     from kfadapter_grpc.contract.parameters import typed_values
 
@@ -132,14 +132,14 @@ def create(
 
 
 def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = Format.TABLE) -> None:
-    """Switch a recurring run on."""
+    """Enable a recurring run."""
     with options.client() as client:
         found = client.recurring_runs.enable(recurring_run)
         _print(client, found, output, f"switched the recurring run '{found.display_name}' on")
 
 
 def disable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = Format.TABLE) -> None:
-    """Switch a recurring run off; runs that it has started go on."""
+    """Disable a recurring run; runs that it started continue."""
     with options.client() as client:
         found = client.recurring_runs.disable(recurring_run)
         _print(client, found, output, f"switched the recurring run '{found.display_name}' off")
@@ -153,7 +153,7 @@ def delete(
     yes: Yes = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Delete a recurring run; runs that it has started stay."""
+    """Delete a recurring run; runs that it started are kept."""
     if not yes and out.can_answer():
         out.ask(f"Delete the recurring run {recurring_run}? Runs that it has started stay.")
     with options.client() as client:
@@ -167,7 +167,9 @@ def delete(
     )
 
 
-recurring = group("List recurring runs; make, switch and delete them.", list_, show, create, enable, disable, delete)
+recurring = group(
+    "List, show, create, enable, disable and delete recurring runs.", list_, show, create, enable, disable, delete
+)
 
 
 def _schedule(cron: str, every: str, start_at: datetime | None, end_at: datetime | None) -> "Schedule":

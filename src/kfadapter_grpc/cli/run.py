@@ -45,21 +45,19 @@ def run(
     function: Function = None,
     experiment: InExperiment = "",
     create_experiment: Annotated[
-        bool, typer.Option("--create-experiment", help="Make the experiment if there is none of this name.")
+        bool, typer.Option("--create-experiment", help="Create the experiment if it does not exist.")
     ] = False,
     display_name: RunDisplayName = "",
     description: Description = "",
     label: Labels = None,
-    request_id: Annotated[
-        str, typer.Option("--request-id", metavar="ID", help="Makes the start safe to repeat, by anybody.")
-    ] = "",
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Use no results of earlier runs.")] = False,
+    request_id: Annotated[str, typer.Option("--request-id", metavar="ID", help="Idempotency key of the run.")] = "",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not reuse results of earlier runs.")] = False,
     service_account: ServiceAccount = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check; a file is uploaded all the same.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only validate; a file is uploaded nevertheless.")] = False,
     watch: Watch = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Run a pipeline, or a file, which is uploaded first.
+    """Run a pipeline, or upload and run a file.
 
     A file whose pipeline has a version with the same bytes is not stored again.
     """

@@ -59,19 +59,19 @@ def list_(
         str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
     ] = "",
     recurring: Annotated[
-        str, typer.Option("--recurring", metavar="ID", help="Only runs that this recurring run made.")
+        str, typer.Option("--recurring", metavar="ID", help="Only runs that this recurring run started.")
     ] = "",
     state: Annotated[
         list[StateChoice] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
     ] = None,
     created_after: CreatedAfter = "",
     finished_after: Annotated[
-        str, typer.Option(metavar="TIME", help="Only those that were over later, as --created-after.")
+        str, typer.Option(metavar="TIME", help="Only runs that finished later, as --created-after.")
     ] = "",
     label: Labels = None,
     archived: Archived = False,
     order_by: Annotated[str, order_by_fields("created_at, finished_at, display_name or run_id", "created_at")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="At most so many; 0 for all.")] = NEWEST,
+    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST,
     output: Output = Format.TABLE,
 ) -> None:
     """List runs, newest first."""
@@ -123,7 +123,7 @@ def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
 
 
 def show(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
-    """Show a run: its state, its tasks, what they made, why it failed."""
+    """Show a run: state, tasks, outputs, why it failed."""
     from kfadapter_grpc.cli.run_view import print_run
     from kfadapter_grpc.codec import to_json
 
@@ -141,10 +141,10 @@ def watch(
     *,
     output: Annotated[
         Format,
-        typer.Option("--output", "-o", help="How to print; json and yaml print runs that are over."),
+        typer.Option("--output", "-o", help="Output format; json and yaml print finished runs."),
     ] = Format.TABLE,
 ) -> None:
-    """Follow runs to their end; the exit code tells how it was."""
+    """Watch runs until they have finished; the exit code is their outcome."""
     from kfadapter_grpc.cli.watch import follow
 
     with options.client() as client:
@@ -154,7 +154,7 @@ def watch(
 def logs(
     options: ClientOptions,
     run: RunName,
-    task: Annotated[str, typer.Argument(metavar="[TASK]", help="One task, by its name; all if not given.")] = "",
+    task: Annotated[str, typer.Argument(metavar="[TASK]", help="Name of a task; defaults to all tasks.")] = "",
     *,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Continue until the task, or the run, has ended.")
@@ -167,7 +167,7 @@ def logs(
         int | None, typer.Option("--iteration", metavar="N", min=0, help="Iteration of a loop, counted from 0.")
     ] = None,
 ) -> None:
-    """Print what the tasks of a run wrote."""
+    """Print the logs of a run's tasks."""
     from kfadapter_grpc.cli.logs import print_log, print_logs
 
     if not task and (attempt or iteration is not None):
@@ -186,21 +186,21 @@ def terminate(
     run: RunName,
     *,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, max=3600, help="Wait so long until it has stopped.")
+        float, typer.Option("--wait", metavar="SECONDS", min=0, max=3600, help="How long to wait until it has stopped.")
     ] = 0,
     output: Output = Format.TABLE,
 ) -> None:
-    """Stop a run; one that is over is left as it is."""
+    """Terminate a run; no-op if it has finished."""
     from kfadapter_grpc.cli.run_tree import shown_state
 
     with options.client() as client:
         found = client.runs.terminate(run_id(client, run), wait=wait)
-    done = "is over" if found.state.is_over else "stops"
+    done = "has finished" if found.state.is_over else "is stopping"
     _print(found, output, f"run {found.run_id} {done}: {shown_state(found.state)}")
 
 
 def retry(options: ClientOptions, run: RunName, *, watch: Watch = False, output: Output = Format.TABLE) -> None:
-    """Run a failed run again, from the tasks that failed."""
+    """Retry a failed run from the tasks that failed."""
     from kfadapter_grpc.cli.run import print_started
     from kfadapter_grpc.cli.watch import follow
 
@@ -213,14 +213,14 @@ def retry(options: ClientOptions, run: RunName, *, watch: Watch = False, output:
 
 
 def archive(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
-    """Put a run away: it stays, but lists leave it out."""
+    """Archive a run: it is kept but omitted from lists."""
     with options.client() as client:
         found = client.runs.archive(run_id(client, run))
     _print(found, output, f"archived run {found.run_id}")
 
 
 def unarchive(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
-    """Take a run back from the archive."""
+    """Unarchive a run."""
     with options.client() as client:
         found = client.runs.unarchive(run_id(client, run))
     _print(found, output, f"took run {found.run_id} back from the archive")
@@ -234,7 +234,7 @@ def delete(
     yes: Yes = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Delete a run; one that is not over goes on in the cluster, unseen: terminate it first."""
+    """Delete a run. Terminate it first if it is in progress: it would continue in the cluster."""
     with options.client() as client:
         which = run_id(client, run)
         if not yes and out.can_answer():
@@ -245,7 +245,7 @@ def delete(
     )
 
 
-runs = group("List runs; show, put away and delete them.", list_, show, archive, unarchive, delete)
+runs = group("List, show, archive and delete runs.", list_, show, archive, unarchive, delete)
 
 
 def _question(client: "Client", run: str, *, allow_missing: bool) -> str:

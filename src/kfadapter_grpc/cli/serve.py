@@ -20,45 +20,52 @@ if TYPE_CHECKING:
 
 
 OPTIONS: dict[str, Any] = {
-    "listen": Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen [127.0.0.1:50051].")],
+    "listen": Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Address to listen on [127.0.0.1:50051].")],
     "metrics_listen": Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where Prometheus asks, or 'off' [127.0.0.1:9090].")
+        str | None, typer.Option(metavar="HOST:PORT", help="Address of the metrics, or 'off' [127.0.0.1:9090].")
     ],
-    "kfp_url": Annotated[str | None, typer.Option(metavar="URL", help="Where Kubeflow Pipelines is.")],
-    "namespace": Annotated[
-        str | None, typer.Option("--namespace", "-n", metavar="NAME", help="For calls that name no namespace.")
-    ],
+    "kfp_url": Annotated[str | None, typer.Option(metavar="URL", help="URL of Kubeflow Pipelines.")],
+    "namespace": Annotated[str | None, typer.Option("--namespace", "-n", metavar="NAME", help="Default namespace.")],
     "config": Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Settings in TOML.")],
     "tls_certificate": Annotated[
         Path | None, typer.Option(metavar="FILE", parser=native_path, help="The server's certificate: TLS.")
     ],
     "tls_key": Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its private key.")],
     "tls_client_ca": Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Only callers with its certificates: mTLS.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=native_path, help="CA of client certificates, which are then required (mTLS)."
+        ),
     ],
     "tls_client_names": Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Which of them may call, with commas in between; * for all.")
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Names in client certificates that may call, separated by commas; * for all."
+        ),
     ],
-    "tls_client_readers": Annotated[str | None, typer.Option(metavar="NAMES", help="Which of them may only read.")],
+    "tls_client_readers": Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Names in client certificates that may only read.")
+    ],
     "token_file": Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Only callers with these tokens.")
+        Path | None,
+        typer.Option(metavar="FILE", parser=native_path, help="Tokens of callers, which are then required."),
     ],
     "health_listen": Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Answer health checks there without TLS, too.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Additional address for health checks without TLS.")
     ],
     "legacy_http": Annotated[
         int | None,
         typer.Option(metavar="PORT", hidden=True, help="Refused: the routes have their own command, legacy-http."),
     ],
-    "kfp_credentials": Annotated[KfpCredentialsChoice | None, typer.Option(help="As whom KFP is asked.")],
+    "kfp_credentials": Annotated[KfpCredentialsChoice | None, typer.Option(help="Credentials sent to KFP.")],
     "kfp_token_file": Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="A bearer token for KFP.")
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Bearer token for KFP.")
     ],
     "kfp_ca_file": Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Authorities of KFP's certificate.")
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="CAs of KFP's certificate.")
     ],
     "kfp_client_certificate": Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="A certificate to show to KFP.")
+        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Client certificate for KFP.")
     ],
     "kfp_client_key": Annotated[Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its key.")],
     "pod_logs": Annotated[
@@ -67,33 +74,33 @@ OPTIONS: dict[str, Any] = {
     "insecure_listen": Annotated[
         bool | None, typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS.")
     ],
-    "max_unary_calls": Annotated[int | None, typer.Option(metavar="N", help="Unary calls at once.")],
-    "max_uploads": Annotated[int | None, typer.Option(metavar="N", help="Uploads at once.")],
-    "max_streams": Annotated[int | None, typer.Option(metavar="N", help="Streaming answers at once.")],
-    "max_upload_bytes": Annotated[int | None, typer.Option(metavar="N", help="The largest file taken.")],
+    "max_unary_calls": Annotated[int | None, typer.Option(metavar="N", help="Concurrency limit of unary calls.")],
+    "max_uploads": Annotated[int | None, typer.Option(metavar="N", help="Concurrency limit of uploads.")],
+    "max_streams": Annotated[int | None, typer.Option(metavar="N", help="Concurrency limit of server streams.")],
+    "max_upload_bytes": Annotated[int | None, typer.Option(metavar="N", help="Maximum size of a file.")],
     "upload_dir": Annotated[
-        Path | None, typer.Option(metavar="DIR", parser=native_path, help="Where uploads wait, on a real disk.")
+        Path | None, typer.Option(metavar="DIR", parser=native_path, help="Folder for uploads in progress, on a disk.")
     ],
-    "grace_seconds": Annotated[float | None, typer.Option(metavar="S", help="Running calls get at the end.")],
-    "drain_seconds": Annotated[float | None, typer.Option(metavar="S", help="Between NOT_SERVING and refusing.")],
+    "grace_seconds": Annotated[float | None, typer.Option(metavar="S", help="Grace period of calls in flight.")],
+    "drain_seconds": Annotated[
+        float | None, typer.Option(metavar="S", help="Time between NOT_SERVING and refusing calls.")
+    ],
     "ready_needs_kfp": Annotated[
         bool | None, typer.Option("--ready-needs-kfp", help="Health of the services follows KFP.")
     ],
-    "log_format": Annotated[LogFormat | None, typer.Option(help="How the log looks.")],
-    "log_level": Annotated[LogLevel | None, typer.Option(help="How much is logged.")],
-    "reflection": Annotated[
-        bool | None, typer.Option("--reflection/--no-reflection", help="Let grpcurl ask for the services.")
-    ],
+    "log_format": Annotated[LogFormat | None, typer.Option(help="Log format.")],
+    "log_level": Annotated[LogLevel | None, typer.Option(help="Log level.")],
+    "reflection": Annotated[bool | None, typer.Option("--reflection/--no-reflection", help="Serve gRPC reflection.")],
     "check": Annotated[
         bool | None,
-        typer.Option("--check", help="Only check the settings: print them, or all that is wrong with them."),
+        typer.Option("--check", help="Check the settings: print them, or all mistakes."),
     ],
 }
 """The settings as options; what they mean in full is in docs/reference/settings.md."""
 
 
 def serve(*, config: Path | None, check: bool | None, **settings: Any) -> None:  # noqa: ANN401  each as its option says
-    """Start an adapter in front of a Kubeflow Pipelines.
+    """Start the server in front of a Kubeflow Pipelines.
 
     Every option can also be set as an environment variable (KFADAPTER_KFP_URL) or in a TOML file; options win.
     """

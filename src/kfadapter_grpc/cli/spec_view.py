@@ -97,7 +97,7 @@ def _images(tasks: Sequence[Task]) -> list[str]:
 def some_of(parts: Sequence[str]) -> str:
     """Names the first of the parts that were not understood, and where the others are told."""
     more = len(parts) - MOST_UNKNOWN
-    return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json tells all)" if more > 0 else "")
+    return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json shows all)" if more > 0 else "")
 
 
 def _parameter_row(parameter: Parameter) -> tuple[str, str, str, str, str]:

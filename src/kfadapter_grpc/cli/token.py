@@ -15,18 +15,18 @@ from kfadapter_grpc.cli.streams import native_path
 
 
 def token(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will bear it, as the adapter's log will name them.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the bearer in the adapter's log.")],
     *,
-    role: Annotated[RoleChoice, typer.Option(help="What they may do: read, or everything.")],
+    role: Annotated[RoleChoice, typer.Option(help="Role: read only, or all RPCs.")],
     expires: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM-DD", help="The last day, in UTC; without it, it is valid for ever.")
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="Last day of validity (UTC); unlimited if omitted.")
     ] = None,
     add_to: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", parser=native_path, help="Add the line to this file instead of showing it."),
+        typer.Option(metavar="FILE", parser=native_path, help="Append the line to this file instead of printing it."),
     ] = None,
 ) -> None:
-    """Make a token for a caller: itself on stdout, the line for the adapter's --token-file on stderr."""
+    """Create a token: the token on stdout, the line for the adapter's --token-file on stderr."""
     from kfadapter_grpc.auth.tokens import TokenEntry, digest, is_name, new_token
     from kfadapter_grpc.contract.call import Role
 

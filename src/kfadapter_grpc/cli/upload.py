@@ -65,10 +65,10 @@ def upload(
     request_id: RequestId = "",
     function: Function = None,
     output: Annotated[
-        Format, typer.Option("--output", "-o", help="How to print; 'name' is the pipeline's, for kfadapter get.")
+        Format, typer.Option("--output", "-o", help="Output format; 'name' prints the pipeline's name.")
     ] = Format.TABLE,
 ) -> None:
-    """Upload a pipeline, as a new one or as a new version."""
+    """Upload a pipeline as a new pipeline or a new version."""
     request = _request(
         file,
         name,

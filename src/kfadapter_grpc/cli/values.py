@@ -178,7 +178,7 @@ def run_id(client: Client, text: str) -> str:
     newest = client.runs.list(page_size=1).page().items
     if not newest:
         raise CommandError(
-            "there is no run yet",
+            "no runs yet",
             why=f"{LATEST} is the newest run that is not archived",
             next_step=other("list", words="shows the pipelines; kfadapter run NAME runs one"),
             exit_code=ExitCode.NOT_FOUND,

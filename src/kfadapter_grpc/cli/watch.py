@@ -151,7 +151,7 @@ def _stopped(one: Followed, _: ClientOptions) -> CommandError | None:
     return CommandError(
         f"run '{one.run.display_name}' was cancelled",
         # What the run itself says is mostly that its tasks failed, which came of the termination.
-        why="somebody terminated it",
+        why="it was terminated",
         next_step=do("start it again with kfadapter run, if it was not meant to end"),
         exit_code=ExitCode.CANCELLED,
     )

@@ -296,7 +296,7 @@ class Runs(Resource):
                 words = f"{words}; at last: {error.__cause__.message}"
             raise DeadlineError(words, metadata={"run_id": run_id}) from error
         raise RunNotFoundError(
-            f"there is no run with id {run_id}, or it was deleted; list the runs",
+            f"not found: run {run_id}; it may have been deleted; list the runs",
             metadata={"run_id": run_id},
             resource_name=run_id,
         )

@@ -114,7 +114,7 @@ class Call:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the caller went away."""
+        """Whether the client cancelled the call."""
         return self._cancelled
 
     def remaining(self) -> float:

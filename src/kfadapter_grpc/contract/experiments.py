@@ -17,7 +17,7 @@ DEFAULT_EXPERIMENT = "Default"
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """An experiment. Times are in UTC; `last_run_created_at` is None if there is no run yet."""
+    """An experiment. Times are in UTC; `last_run_created_at` is None if no runs yet."""
 
     experiment_id: str
     name: str

@@ -130,4 +130,4 @@ class LogWriter:
         finally:
             self._writing.release()
         if dropped:
-            structlog.get_logger().warning("log lines were dropped, as nobody read them", lines=dropped)
+            structlog.get_logger().warning("log lines were dropped, because they were not read", lines=dropped)

@@ -81,8 +81,8 @@ def _health(client: Client) -> Verdict:
     return failed(
         "health",
         "NOT_SERVING",
-        why="it is shutting down, or needs Kubeflow Pipelines, which does not answer (--ready-needs-kfp)",
-        next_step=other("health", _KFP, words="tells whether KFP answers"),
+        why="it is shutting down, or needs Kubeflow Pipelines, which is unreachable (--ready-needs-kfp)",
+        next_step=other("health", _KFP, words="shows whether KFP is reachable"),
     )
 
 
@@ -118,7 +118,7 @@ def _services(client: Client) -> Verdict:
         step = do(f"update the adapter, which is older than this client: pip install -U {DISTRIBUTION}")
         return warning("services", text, why="their commands answer UNIMPLEMENTED", next_step=step)
     if down:
-        step = other("health", _KFP, words="tells whether KFP answers")
+        step = other("health", _KFP, words="shows whether KFP is reachable")
         return failed("services", f"NOT_SERVING: {', '.join(down)}", why="a probe would say so", next_step=step)
     return ok("services", f"all {len(SERVICES)} are SERVING, as a Kubernetes probe would see it")
 
@@ -128,9 +128,9 @@ def _kfp(client: Client) -> Verdict:
         return ok("kfp", "Kubeflow Pipelines answers the adapter")
     return failed(
         "kfp",
-        "Kubeflow Pipelines does not answer the adapter",
+        "the adapter cannot reach Kubeflow Pipelines",
         why="NOT_SERVING: the adapter asks it every few seconds; calls fail with KFP_UNAVAILABLE until it does",
-        next_step=do("where the adapter runs: kfadapter doctor --server tells how far it gets"),
+        next_step=do("where the adapter runs: kfadapter doctor --server shows how far it gets"),
         exit_code=ExitCode.CANNOT_CONNECT,
     )
 

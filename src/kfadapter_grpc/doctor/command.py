@@ -36,9 +36,9 @@ def doctor(
     kfp_url: Annotated[
         str | None, typer.Option(metavar="URL", help="With --server: where Kubeflow Pipelines is.")
     ] = None,
-    output: Annotated[Report, typer.Option("--output", "-o", help="How to print.")] = Report.TABLE,
+    output: Annotated[Report, typer.Option("--output", "-o", help="Output format.")] = Report.TABLE,
 ) -> None:
-    """Check a set-up, and say what to do: an adapter, from here, or the server's end.
+    """Check an installation and say what to do: an adapter, or the server itself.
 
     The exit code is 0 if nothing failed, otherwise that of the first failure. Only --write-probes changes anything.
     """

@@ -71,7 +71,7 @@ def _way_for_nobody(reached: Reach, url: str, namespace: str) -> Iterator[Verdic
         reached = replace(reached, stopped_at=None)
     way = list(_way(reached, url, namespace))
     yield from way[: STAGES.index(Stage.CREDENTIALS)]
-    step = do("at a caller's end: kfadapter doctor, with the caller's own credentials, tells whether they are let in")
+    step = do("at a caller's end: kfadapter doctor, with the caller's own credentials, shows whether they have access")
     yield skipped("KFP credentials and facts", "Kubeflow Pipelines is asked as each caller", step)
 
 

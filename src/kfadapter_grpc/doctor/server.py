@@ -53,7 +53,7 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
                 "settings",
                 line,
                 why="kfadapter serve would not start",
-                next_step=do("correct it; kfadapter serve --check tells all settings"),
+                next_step=do("correct it; kfadapter serve --check prints all settings"),
                 exit_code=ExitCode.USAGE,
             )
         yield skipped("everything else", "the settings are wrong")
@@ -126,7 +126,7 @@ def callers(settings: Settings) -> Verdict:
         told = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
         if tokens.expired < len(tokens):
             return ok("callers", told)
-        return failed("callers", told, why="nobody can call", next_step=do("kfadapter token makes a new one"))
+        return failed("callers", told, why="no client can call", next_step=do("kfadapter token makes a new one"))
     if settings.tls_client_ca is not None:
         return ok("callers", f"are known by certificates that lead to {settings.tls_client_ca}")
     if is_loopback(split_address(settings.listen)[0]):
@@ -155,7 +155,7 @@ def listening_for_health(settings: Settings) -> Verdict:
 def listening_for_metrics(settings: Settings) -> Verdict:
     """The same for the address of metrics, where an adapter answers with its own."""
     if not settings.metrics_listen:
-        return ok(_METRICS, "off: nobody can see how the adapter does")
+        return ok(_METRICS, "off: the adapter cannot be monitored")
     return _address(_METRICS, settings.metrics_listen, "KFADAPTER_METRICS_LISTEN", _taken_for_metrics)
 
 

@@ -90,7 +90,7 @@ def certificate(check: str, words: str, ends: float) -> Verdict:
     moment = f"{datetime.fromtimestamp(ends, timezone.utc):%Y-%m-%d %H:%M} UTC"
     step = do("renew it, and see why it was not renewed by itself")
     if days < 0:
-        return failed(check, f"{words} ended {moment}", why="nobody accepts it any more", next_step=step)
+        return failed(check, f"{words} ended {moment}", why="clients reject it", next_step=step)
     if days < SOON_DAYS:
         why = f"from then on nothing can connect; that is in {days:.0f} days"
         return warning(check, f"{words} ends {moment}", why=why, next_step=step)

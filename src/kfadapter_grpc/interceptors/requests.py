@@ -95,7 +95,7 @@ def checked_requests(requests: Iterator[TRequest], call: Call, context: grpc.Ser
     except AdapterError:
         raise
     except Exception as error:
-        raise CallCancelledError("the caller went away") from error
+        raise CallCancelledError("the client cancelled the call") from error
     if call.cancelled or not context.is_active():
         raise CallCancelledError("the client cancelled the call")
 
@@ -138,7 +138,7 @@ class _Pump(Iterator[TRequest]):
         try:
             while self._wanted.acquire():
                 if self._over:
-                    raise CallCancelledError("the caller went away")
+                    raise CallCancelledError("the client cancelled the call")
                 self._arrived.put((next(self._requests), None))
         except BaseException as end:  # noqa: BLE001 - StopIteration, too, belongs to the one who iterates
             self._arrived.put((None, end))

@@ -69,7 +69,7 @@ class ForwardedCredentials:
     def header(self, call: Call) -> str:
         """Tells the caller's."""
         if call.authorization is None:
-            raise UnauthenticatedError("nobody is named as whom Kubeflow Pipelines could be asked")
+            raise UnauthenticatedError("there are no credentials to send to Kubeflow Pipelines")
         return call.authorization.value
 
     def try_other(self, refused: str | None) -> None:

@@ -229,7 +229,7 @@ def _missing_log(run_id: str, task: RunTask, pod: Pod, refusals: Mapping[str, No
         return _not_begun(run_id, task)
     metadata = {"run_id": run_id, "task": task.name, "pod_name": pod.name, "namespace": pod.namespace}
     kubernetes = refusals[KUBERNETES].why if KUBERNETES in refusals else ""
-    text = f"there is no log of task '{task.name}' of run {run_id}: {_why(pod, told, kubernetes)}"
+    text = f"no log of task '{task.name}' of run {run_id}: {_why(pod, told, kubernetes)}"
     known = {key: value for key, value in metadata.items() if value}
     return errors.UnsupportedByKfpError(text, metadata=known, resource_name=task.name)
 

@@ -365,7 +365,7 @@ def _seconds(value: str) -> float | None:
 
 
 def _cancelled() -> CallCancelledError:
-    return CallCancelledError("the caller went away")
+    return CallCancelledError("the client cancelled the call")
 
 
 def _timed_out() -> KfpTimeoutError:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _MAX_LOSSES = 5
 """How often the next version number, or the race to make a pipeline, may be lost before we give up."""
 _GRACE_SECONDS = 0.1
-"""How long KFP may go on making a pipeline after the caller went away."""
+"""How long KFP may go on making a pipeline after the client cancelled the call."""
 _BROKEN = (errors.KfpUnavailableError, errors.KfpTimeoutError, errors.CallCancelledError)
 """A write that fails like this may have had its effect."""
 _REPEAT = "repeat the call with the same request_id"
@@ -235,7 +235,7 @@ class Uploader:
                 raise
         if job.call.cancelled:
             self._undo(made, job.call)
-            raise errors.CallCancelledError("the caller went away")
+            raise errors.CallCancelledError("the client cancelled the call")
         return made
 
     def _made_all_the_same(self, job: _Job, broken: errors.AdapterError) -> PipelineJson:

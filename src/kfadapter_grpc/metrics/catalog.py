@@ -74,7 +74,7 @@ def running() -> tuple[str, str, str]:
 
 STARTED = Metric("grpc_server_started_total", "counter", "Calls that have begun.", _METHOD)
 HANDLED = Metric(
-    "grpc_server_handled_total", "counter", "Calls that are over, by their status code.", (*_METHOD, "grpc_code")
+    "grpc_server_handled_total", "counter", "Finished calls, by their status code.", (*_METHOD, "grpc_code")
 )
 HANDLING = Metric(
     "grpc_server_handling_seconds", "histogram", "How long calls took, streams to their end.", _METHOD, _SECONDS
@@ -90,14 +90,14 @@ LIMIT = Metric("kfadapter_calls_limit", "gauge", "How many calls of this kind ar
 RECEIVED = Metric(
     "kfadapter_received_bytes",
     "histogram",
-    "Uploads that are over, by the bytes that arrived.",
+    "Finished uploads, by the received bytes.",
     ("grpc_service", "grpc_method"),
     _BYTES,
 )
 SENT = Metric(
     "kfadapter_sent_bytes",
     "histogram",
-    "Downloads and logs that are over, by the bytes that were sent.",
+    "Finished downloads and logs, by the sent bytes.",
     ("grpc_service", "grpc_method"),
     _BYTES,
 )
@@ -123,7 +123,7 @@ KFP_ERRORS = Metric(
     "kfadapter_kfp_errors_total",
     "counter",
     "Requests to KFP without an answer: unreachable or broken (KFP_UNAVAILABLE), late (KFP_TIMEOUT), given up because "
-    "the caller went away (CANCELLED), too large (KFP_ERROR).",
+    "the client cancelled the call (CANCELLED), too large (KFP_ERROR).",
     ("operation", "reason"),
 )
 KFP_UP = Metric("kfadapter_kfp_up", "gauge", "1 while KFP answers the health probe, which asks every 2 s, otherwise 0.")
@@ -136,7 +136,7 @@ WATCH_QUESTIONS = Metric(
 )
 
 LINES_DROPPED = Metric(
-    "kfadapter_log_lines_dropped_total", "counter", "Log lines that were dropped, as nobody read the log."
+    "kfadapter_log_lines_dropped_total", "counter", "Log lines that were dropped, because the log was not read."
 )
 THREADS = Metric("kfadapter_threads", "gauge", "Threads of the process.")
 BUILD = Metric("kfadapter_build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python", "grpc"))

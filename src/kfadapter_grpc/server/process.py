@@ -91,7 +91,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
             on_ready(server.address)
         log.info("draining", signal=signals.wait())
         if not server.drain():
-            log.warning("the grace is over; running calls are cut off", calls=server.admission.count())
+            log.warning("the grace period has ended; calls in flight are cancelled", calls=server.admission.count())
     _abandon_stuck_calls(server, log)
     return 0
 

@@ -236,7 +236,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  the handler of just this
     status, message, headers = HTTPStatus(error.status_code), error.detail, None
     if status is HTTPStatus.NOT_FOUND:
-        message = "there is no such route; docs/training-manager.md lists them"
+        message = "unknown route; docs/training-manager.md lists them"
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(one.method for one in ROUTES if compile_path(one.path)[0].match(request.scope["path"]))
         message, headers = f"this route takes {allowed}, not {request.method}", {"Allow": allowed}

@@ -48,7 +48,7 @@ def legacy_http(
     ] = LogFormat.CONSOLE,
     log_level: Annotated[LogLevel, setting("KFADAPTER_LEGACY_HTTP_LOG_LEVEL", "How much is logged.")] = LogLevel.INFO,
 ) -> None:
-    """Answer the Flask adapter's HTTP routes, each with calls of an adapter.
+    """Serve the Flask adapter's HTTP routes through an adapter.
 
     For a training manager that has not moved to gRPC yet. Callers' tokens are passed on; requests without one are sent
     with the token of this command, if it has one.

@@ -126,7 +126,7 @@ def notify(
     log_level: Annotated[LogLevel, setting("KFADAPTER_NOTIFY_LOG_LEVEL", "How much is logged.")] = LogLevel.INFO,
     style: Output = Format.TABLE,
 ) -> None:
-    """Post how the runs of training jobs end to the training manager, until told to stop.
+    """Post the final states of training jobs' runs to the training manager.
 
     Runs are those with the label trainingjob_id. Every end is reported at least once, through restarts and outages.
     """
@@ -205,7 +205,7 @@ def _training_manager() -> str:
     host, port = os.environ.get(HOST_VARIABLE, ""), os.environ.get(PORT_VARIABLE, "")
     if not host or not port:
         raise ValueError(
-            f"nobody to tell: set {HOST_VARIABLE} and {PORT_VARIABLE}, the training manager's, or give another --url"
+            f"no receiver: set {HOST_VARIABLE} and {PORT_VARIABLE}, the training manager's, or give another --url"
         )
     return f"http://{host}:{port}{NOTIFICATION_PATH}"
 
@@ -242,7 +242,7 @@ def _check(receiver: ReceiverOptions, metrics_listen: str, *, insecure_token: bo
     if ca is not None and plain:
         raise ValueError(f"--receiver-ca needs an https URL, not {url}")
     if ca is not None and not ca.is_file():
-        raise ValueError(f"--receiver-ca: there is no file {ca}")
+        raise ValueError(f"--receiver-ca: not found: file {ca}")
     try:
         if metrics_listen != "off":
             split_address(metrics_listen)
@@ -288,7 +288,7 @@ def _check_parked(ids: Sequence[int], ledger: Ledger) -> None:
     missing = [number for number in ids if number not in found]
     if missing:
         raise CommandError(
-            f"there is no notice {', '.join(map(str, missing))}",
+            f"not found: notice {', '.join(map(str, missing))}",
             why="NOT_FOUND: delivered ones are forgotten after a while",
             next_step=other("notify", "--list", words="shows the notices there are"),
             exit_code=ExitCode.NOT_FOUND,
@@ -307,7 +307,7 @@ _WHY_NOT = {
     NoticeStatus.PENDING: "it is sent again by itself",
     NoticeStatus.DELIVERED: "the receiver repeats what it does whenever it is told",
     NoticeStatus.SUPERSEDED: "a later end of the same run was delivered; the receiver would believe the older one",
-    NoticeStatus.DISCARDED: "somebody said that it need not be sent",
+    NoticeStatus.DISCARDED: "discarded by an operator",
 }
 
 
@@ -366,7 +366,7 @@ def _outbox_errors() -> Iterator[None]:
             next_step=do("stop the other one; kfadapter notify --list looks beside it"),
         ) from None
     except OutboxError as error:
-        missing = str(error).startswith("there is no outbox")
+        missing = str(error).startswith("not found: outbox")
         raise CommandError(
             str(error),
             why="notices are kept in the file of --outbox, or of KFADAPTER_NOTIFY_OUTBOX",

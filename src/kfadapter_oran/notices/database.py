@@ -111,7 +111,7 @@ class Database:
             OutboxError: It is missing, cannot be opened, or was written by a newer version.
         """
         if not create and not path.is_file():
-            raise OutboxError(f"there is no outbox at {path}")
+            raise OutboxError(f"not found: outbox at {path}")
         self.path = path
         self._lock = threading.RLock()
         try:

@@ -7,7 +7,7 @@ from kfadapter_grpc.kfp.error_table.general import COUNTS_BYTES
 from kfadapter_grpc.kfp.error_table.row import Row
 from kfadapter_grpc.kfp.failures import Operation
 
-NO_SUCH_EXPERIMENT = "there is no experiment {subject}; check the spelling and the namespace, or list the experiments"
+NO_SUCH_EXPERIMENT = "not found: experiment {subject}; check the spelling and the namespace, or list the experiments"
 
 ROWS: tuple[Row, ...] = (
     Row(

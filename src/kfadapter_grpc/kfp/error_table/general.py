@@ -107,7 +107,7 @@ FIRST: tuple[Row, ...] = (
         (400,),
         r"Experiment id can not be empty in multi-user mode",
         errors.InvalidFieldError,
-        "there is no experiment named 'Default' in the namespace, and this Kubeflow Pipelines, which serves several "
+        "not found: experiment 'Default' in the namespace, and this Kubeflow Pipelines, which serves several "
         "users, has none to fall back on; say which experiment is meant",
         ("multi_user: run without an experiment",),
         field="experiment",

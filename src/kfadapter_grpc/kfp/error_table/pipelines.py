@@ -18,8 +18,8 @@ _UPLOADS = (_O.UPLOAD, _O.UPLOAD_VERSION)
 _WITH_PIPELINE = (_O.GET_PIPELINE, _O.GET_BY_NAME, _O.DELETE_PIPELINE, _O.LIST_VERSIONS, _O.CHEAP_VERSIONS)
 _BLURRED_UPLOAD = r"^Failed to create a pipeline( version)?$"
 
-NO_SUCH_PIPELINE = "there is no pipeline {subject}; check the spelling and the namespace, or list the pipelines"
-NO_SUCH_VERSION = "there is no version {subject} of the pipeline; ListVersions tells which there are"
+NO_SUCH_PIPELINE = "not found: pipeline {subject}; check the spelling and the namespace, or list the pipelines"
+NO_SUCH_VERSION = "not found: version {subject} of the pipeline; ListVersions returns its versions"
 _BAD_FILE = "Kubeflow Pipelines does not take the file as a pipeline: {said}"
 
 ROWS: tuple[Row, ...] = (
@@ -149,7 +149,7 @@ ROWS: tuple[Row, ...] = (
         (400,),
         r"^Failed to create a pipeline version",
         errors.PipelineNotFoundError,
-        "the pipeline {subject} is gone; somebody deleted it meanwhile",
+        "the pipeline {subject} was deleted meanwhile",
         ("versions: version of unknown pipeline",),
         seen=Seen.MISSING,
     ),

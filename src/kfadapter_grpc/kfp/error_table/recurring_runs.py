@@ -17,7 +17,7 @@ ROWS: tuple[Row, ...] = (
         (404,),
         r"Job \S+ not found",
         errors.RecurringRunNotFoundError,
-        "there is no recurring run {subject}; check the id, or list the recurring runs",
+        "not found: recurring run {subject}; check the id, or list the recurring runs",
         ("recurring_runs: get unknown", "recurring_runs: delete again", "kfp-2.5/recurring_runs: delete again"),
     ),
     Row(

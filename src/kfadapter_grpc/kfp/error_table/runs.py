@@ -8,8 +8,8 @@ from kfadapter_grpc.kfp.failures import Operation
 
 _O = Operation
 
-NO_SUCH_RUN = "there is no run {subject}; check the id, or list the runs"
-_NO_EXPERIMENT = "there is no such experiment; check its id, or list the experiments"
+NO_SUCH_RUN = "not found: run {subject}; check the id, or list the runs"
+_NO_EXPERIMENT = "not found: the experiment; check its id, or list the experiments"
 _TOO_LARGE = (
     "they are too large for Kubeflow Pipelines, or for a proxy before it (HTTP {status}: {said}); put large data where "
     "the tasks can read them, and pass the place"
@@ -80,7 +80,7 @@ ROWS: tuple[Row, ...] = (
         (500,),
         r"PipelineVersion \S+ not found",
         errors.VersionNotFoundError,
-        "the version of the pipeline is gone; somebody deleted it meanwhile",
+        "the version of the pipeline was deleted meanwhile",
         ("runs: unknown version", "kfp-2.5/runs: unknown version"),
     ),
     Row(

@@ -38,7 +38,7 @@ CLEANUP_SECONDS = 30.0
 """How long deleting what probes created may take."""
 NAME_PREFIX = "kfadapter-probe-"
 """Begins the name of everything that probes create."""
-NO_SAMPLE = "there is no pipeline to look at"
+NO_SAMPLE = "no pipeline to read"
 """Why some probes cannot be tried in a KFP that is empty."""
 TAG = "kfadapter_probe"
 """The key of the tag that probes set."""

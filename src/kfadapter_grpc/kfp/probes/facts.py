@@ -307,7 +307,7 @@ def _chosen_run_id(bench: Bench) -> str:
     if bench.multi_user:  # such a KFP has no experiment to fall back on
         experiments = bench.list("experiments", _Experiments).experiments
         if not experiments:
-            raise CannotTellError(f"there is no experiment in the namespace '{bench.namespace}' to run in")
+            raise CannotTellError(f"not found: an experiment in the namespace '{bench.namespace}' to run in")
         body["experiment_id"] = experiments[0].experiment_id
     made = bench.start_run(body)
     if made != bench.run_id:
