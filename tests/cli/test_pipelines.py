@@ -195,12 +195,12 @@ def test_delete_one_version(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
     """`--version` deletes that version only; a missing one is an error, unless it is allowed to be missing."""
     fake.add("train")
     fake.add_version("train", "2")
-    assert kfadapter("delete", "train", "--version", "2").out == "deleted version 2 of the pipeline named 'train'\n"
+    assert kfadapter("delete", "train", "--version", "2").out == "deleted version 2 of pipeline 'train'\n"
     assert [version.name for version in fake.versions["train"]] == ["train"]
     assert kfadapter("delete", "train", "--version", "2").code == ExitCode.NOT_FOUND
     allowed = kfadapter("delete", "train", "--version", "2", "--allow-missing")
     assert (allowed.code, allowed.out) == (0, "")
-    assert allowed.err == "there was no version named '2' of a pipeline named 'train'\n"
+    assert allowed.err == "not found: version '2' of pipeline 'train'\n"
     record = json.loads(kfadapter("delete", "train", "--version", "train", "-o", "json").out)
     assert record == {"pipeline_version_id": "11111111-0000-4000-8000-000000000000", "name": "train"}
     assert kfadapter("delete", "train", "--version", "").code == ExitCode.USAGE
@@ -384,7 +384,7 @@ def test_delete_what_is_not_there(kfadapter: Kfadapter) -> None:
     """A missing pipeline is an error, unless it is allowed to be missing."""
     assert kfadapter("delete", "absent").code == ExitCode.NOT_FOUND
     allowed = kfadapter("delete", "absent", "--allow-missing")
-    assert (allowed.code, allowed.out, allowed.err) == (0, "", "there was no pipeline named 'absent'\n")
+    assert (allowed.code, allowed.out, allowed.err) == (0, "", "not found: pipeline 'absent'\n")
     record = json.loads(kfadapter("delete", "absent", "--allow-missing", "-o", "json").out)
     assert record == {"pipeline_id": "", "name": "", "versions_deleted": 0}
 

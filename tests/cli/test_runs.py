@@ -187,7 +187,7 @@ def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None
     assert kfadapter("retry", run.run_id, "--watch").code == 0
     assert kfadapter("runs", "delete", run.run_id).out == f"deleted run {run.run_id}\n"
     assert kfadapter("runs", "delete", run.run_id).code == 5
-    assert "there was no run" in kfadapter("runs", "delete", run.run_id, "--allow-missing").err
+    assert "not found: run" in kfadapter("runs", "delete", run.run_id, "--allow-missing").err
 
 
 def test_retry_shows_names(kfadapter: Kfadapter, runs: FakeRuns) -> None:

@@ -145,7 +145,7 @@ def test_without_a_profile_nothing_is_left_out(
 
 def test_what_is_not_there(pipelines: ManagedPipelines) -> None:
     """Unknown names are told in the training manager's own exception or status, with reason and request id."""
-    with pytest.raises(TMError, match=r"no pipeline named 'nobody'.*PIPELINE_NOT_FOUND, request"):
+    with pytest.raises(TMError, match=r"not found: pipeline 'nobody'.*PIPELINE_NOT_FOUND, request"):
         pipelines.get_all_pipeline_versions("nobody")
     assert pipelines.start_training(details("nobody"), "42").status_code == 404
     assert pipelines.terminate_training(str(uuid.uuid4())).status_code == 404

@@ -74,7 +74,7 @@ def test_as_recorded(scripted: ScriptedKfp, kfp: Experiments, transcript: str) -
     scripted.on("DELETE", ONE, played("delete", transcript), played("delete again", transcript))
     assert kfp.create(CreateExperimentRequest("exp", "실험"), call()) == EXP
     assert json.loads(scripted.requests[0].body) == {"display_name": "exp", "description": "실험"}
-    with pytest.raises(errors.ExperimentExistsError, match="named 'exp' already") as exists:
+    with pytest.raises(errors.ExperimentExistsError, match="experiment 'exp' already") as exists:
         kfp.create(CreateExperimentRequest("exp"), call())
     assert exists.value.resource_name == "exp"
     assert kfp.get(ExperimentRef(ID), call()) == EXP

@@ -146,7 +146,7 @@ def test_a_namespace_has_a_default_experiment_of_its_own(kfp: RunsKfp, runs: Run
     """Where there are namespaces KFP has no default, so the experiment named Default is looked for."""
     assert runs.create(replace(WANTED, namespace="team-a"), call()).experiment_id == DEFAULT
     kfp.experiments.clear()
-    with pytest.raises(errors.ExperimentNotFoundError, match="named 'Default'"):
+    with pytest.raises(errors.ExperimentNotFoundError, match="experiment 'Default'"):
         runs.create(replace(WANTED, namespace="team-a"), call())
 
 

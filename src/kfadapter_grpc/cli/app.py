@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from kfadapter_grpc.cli import invocation
 from kfadapter_grpc.cli.command import CONTEXT, Commands, Table, declared, guarded
-from kfadapter_grpc.cli.completion import join_bash_words
+from kfadapter_grpc.cli.completion import SHELL_VARIABLE, join_bash_words
 from kfadapter_grpc.cli.errors import ExitCode, epilog
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.streams import prepare_streams, utf8_arguments
@@ -149,5 +149,7 @@ def main() -> None:
 
 def _program() -> None:
     prepare_streams()
+    if SHELL_VARIABLE in os.environ:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before gRPC is loaded: its lines would be offered as names
     join_bash_words(os.environ)
     app(utf8_arguments(sys.argv[1:]), prog_name="kfadapter")

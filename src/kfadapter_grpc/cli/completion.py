@@ -25,7 +25,7 @@ SECONDS = 1.0
 MOST = 50
 """How many names are offered."""
 _PAGE = 200
-_SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
+SHELL_VARIABLE = "_KFADAPTER_COMPLETE"
 _WORDS = "COMP_WORDS"
 _CURSOR = "COMP_CWORD"
 _BREAKS = frozenset(":=")
@@ -111,7 +111,6 @@ def parameter_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         with _options(context).client() as client:
             found = [name for name in ask(client) if name.startswith(wanted) and _is_harmless(name)]
@@ -160,7 +159,7 @@ def _spelled(name: str, wanted: str) -> str:
 
 
 def _is_bash(environment: Mapping[str, str]) -> bool:
-    return environment.get(_SHELL_VARIABLE) == "complete_bash"
+    return environment.get(SHELL_VARIABLE) == "complete_bash"
 
 
 def _is_within_quotes() -> bool:

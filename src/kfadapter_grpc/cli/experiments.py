@@ -119,7 +119,7 @@ def delete(
         output,
         name=experiment if deleted else "",
         done=f"deleted the experiment {experiment}; its runs stay",
-        missing=f"there was no experiment {ref}",
+        missing=f"not found: experiment {ref}",
     )
 
 

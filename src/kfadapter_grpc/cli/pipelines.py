@@ -160,7 +160,7 @@ def delete(
         output,
         name=result.name if result.pipeline_id else "",
         done=f"deleted {result.name} with {_versions(result.versions_deleted)}",
-        missing=f"there was no pipeline {ref}",
+        missing=f"not found: pipeline {ref}",
     )
 
 
@@ -171,7 +171,7 @@ def _delete_version(
 
     version = version_reference(name)
     if asks:
-        out.ask(f"Delete the version {version} of the pipeline {ref}?")
+        out.ask(f"Delete version {version} of pipeline {ref}?")
     with options.client() as client:
         result = client.pipelines.delete_version(
             ref.name,
@@ -184,8 +184,8 @@ def _delete_version(
         to_json(result),
         style,
         name=result.name if result.pipeline_version_id else "",
-        done=f"deleted version {result.name} of the pipeline {ref}",
-        missing=f"there was no version {version} of a pipeline {ref}",
+        done=f"deleted version {result.name} of pipeline {ref}",
+        missing=f"not found: version {version} of pipeline {ref}",
     )
 
 
@@ -194,7 +194,7 @@ def _question(client: "Client", ref: "PipelineRef", *, force: bool, allow_missin
     from kfadapter_grpc.contract.listing import View
 
     if allow_missing:
-        return f"Delete the pipeline {ref}?"
+        return f"Delete pipeline {ref}?"
     pipeline = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
     count = pipeline.version_count or 0
     return "" if count > 1 and not force else f"Delete the pipeline '{pipeline.name}' with {_versions(count)}?"

@@ -163,7 +163,7 @@ def delete(
         output,
         name=deleted,
         done=f"deleted the recurring run {recurring_run}",
-        missing=f"there was no recurring run {recurring_run}",
+        missing=f"not found: recurring run {recurring_run}",
     )
 
 

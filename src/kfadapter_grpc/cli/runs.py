@@ -241,7 +241,7 @@ def delete(
             out.ask(_question(client, which, allow_missing=allow_missing))
         deleted = which if client.runs.delete(which, allow_missing=allow_missing) else ""
     out.print_deletion(
-        {"run_id": deleted}, output, name=deleted, done=f"deleted run {which}", missing=f"there was no run {which}"
+        {"run_id": deleted}, output, name=deleted, done=f"deleted run {which}", missing=f"not found: run {which}"
     )
 
 

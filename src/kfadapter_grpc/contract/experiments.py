@@ -37,7 +37,7 @@ class ExperimentRef:
     namespace: str = ""
 
     def __str__(self) -> str:
-        return f"with id {self.experiment_id}" if self.experiment_id else f"named '{self.name}'"
+        return f"{self.experiment_id}" if self.experiment_id else f"'{self.name}'"
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class PipelineRef:
     namespace: str = ""
 
     def __str__(self) -> str:
-        return f"with id {self.pipeline_id}" if self.pipeline_id else f"named '{self.name}'"
+        return f"{self.pipeline_id}" if self.pipeline_id else f"'{self.name}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class VersionRef:
     name: Annotated[str, text(MAX_VERSION_NAME)] = ""
 
     def __str__(self) -> str:
-        return f"with id {self.pipeline_version_id}" if self.pipeline_version_id else f"named '{self.name}'"
+        return f"{self.pipeline_version_id}" if self.pipeline_version_id else f"'{self.name}'"
 
 
 @dataclass(frozen=True, slots=True)

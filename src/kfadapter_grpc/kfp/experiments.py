@@ -236,7 +236,7 @@ def _context(ref: ExperimentRef) -> Context:
 
 def _ambiguous(ref: ExperimentRef, found: list[Experiment]) -> errors.AmbiguousNameError:
     ids = ", ".join(item.experiment_id for item in found[:_MAX_NAMED]) + (", …" if len(found) > _MAX_NAMED else "")
-    text = f"there are {len(found)} experiments {ref} ({ids}); say which by its id"
+    text = f"there are {len(found)} experiments named {ref} ({ids}); say which by its id"
     metadata = {**_context(ref).values, "experiment_ids": ids}
     return errors.AmbiguousNameError(text, metadata=metadata, resource_name=ref.name)
 

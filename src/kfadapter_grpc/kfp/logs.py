@@ -221,7 +221,7 @@ def _missing_log(run_id: str, task: RunTask, pod: Pod, refusals: Mapping[str, No
     """The error for a log that no source has; `refusals` holds what each of them said."""
     told = refusals[KFP].why if KFP in refusals else ""
     if f"Run {run_id} not found" in told:
-        text = NO_SUCH_RUN.format(subject=f"with id {run_id}")
+        text = NO_SUCH_RUN.format(subject=f"{run_id}")
         return errors.RunNotFoundError(text, metadata={"run_id": run_id}, resource_name=run_id)
     if waiting := next((one.why for one in refusals.values() if "waiting to start" in one.why), ""):
         return _not_begun(run_id, task, waiting)

@@ -128,9 +128,7 @@ class Pipelines:
             query = (("namespace", namespace),) if namespace else ()
             request = Request("GET", f"{V2}/pipelines/names/{segment(name)}", query)
             try:
-                found = self._rest.ask(
-                    Operation.GET_BY_NAME, request, PipelineJson, call, Context(subject=f"named '{name}'")
-                )
+                found = self._rest.ask(Operation.GET_BY_NAME, request, PipelineJson, call, Context(subject=f"'{name}'"))
             except errors.PipelineNotFoundError:
                 return None
             # Without a namespace a multi-user KFP gives any namespace's pipeline of that name.

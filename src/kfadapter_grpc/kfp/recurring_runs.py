@@ -172,7 +172,7 @@ class RecurringRuns:
 
     def _create(self, request: CreateRecurringRunRequest, body: Mapping[str, object], call: Call) -> RecurringRun:
         sent, begun = post(_RECURRING_RUNS, body), datetime.now(timezone.utc)
-        context = Context(subject=f"named '{request.display_name}'", resource=request.display_name)
+        context = Context(subject=f"'{request.display_name}'", resource=request.display_name)
 
         def look(spare: Call) -> RecurringRun | None:
             """Finds the recurring run: the only one created since that is what was requested in every respect."""
@@ -246,7 +246,7 @@ def _path(recurring_run_id: str) -> str:
 
 def _context(recurring_run_id: str) -> Context:
     values = {"recurring_run_id": recurring_run_id}
-    return Context(subject=f"with id {recurring_run_id}", resource=recurring_run_id, values=values)
+    return Context(subject=f"{recurring_run_id}", resource=recurring_run_id, values=values)
 
 
 def _body(

@@ -264,7 +264,7 @@ def run_path(run_id: str) -> str:
 
 def context_of(run_id: str) -> Context:
     """The context of a call about a run."""
-    return Context(subject=f"with id {run_id}", resource=run_id, values={"run_id": run_id})
+    return Context(subject=f"{run_id}", resource=run_id, values={"run_id": run_id})
 
 
 def _with_warnings(etag: str, warnings: tuple[str, ...]) -> str:

@@ -66,7 +66,7 @@ class _Job:
     def context(self, version: str = "", **values: str) -> Context:
         known = {"name": self.request.name, "version": version, "size": str(self.file.size), **values}
         return Context(
-            subject=f"named '{self.request.name}'",
+            subject=f"'{self.request.name}'",
             resource=version or self.request.name,
             values={key: value for key, value in known.items() if value},
         )

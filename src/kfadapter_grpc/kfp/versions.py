@@ -391,7 +391,7 @@ def _route_is_gone(error: KfpFailureError | NotAnApiError) -> bool:
 
 
 def _pipeline_context(pipeline_id: str) -> Context:
-    return Context(subject=f"with id {pipeline_id}", resource=pipeline_id, values={"pipeline_id": pipeline_id})
+    return Context(subject=f"{pipeline_id}", resource=pipeline_id, values={"pipeline_id": pipeline_id})
 
 
 def _versions_path(pipeline_id: str) -> str:

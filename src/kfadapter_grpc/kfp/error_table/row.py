@@ -70,7 +70,7 @@ class Context:
     """What is known of the call that failed.
 
     Attributes:
-        subject: What the call was about, in words (`pipeline named 'x'`).
+        subject: What the call was about, in words (`'x'` in `pipeline 'x'`).
         resource: The name or id of it.
         values: More values for the error's metadata.
         look: Asks after the failure.
