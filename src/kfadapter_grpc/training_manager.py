@@ -3,7 +3,6 @@
 An alias of `kfadapter_oran.pipeline_mgr`. `docs/training-manager.md` shows the change file by file.
 """
 
-from kfadapter_grpc.contract.training_arguments import ArgumentProfile
 from kfadapter_oran.pipeline_mgr import (
     PipelineMgr,
     PipelineMgrError,
@@ -11,5 +10,6 @@ from kfadapter_oran.pipeline_mgr import (
     terminate_training,
     training_start,
 )
+from kfadapter_oran.training_arguments import ArgumentProfile
 
 __all__ = ["ArgumentProfile", "PipelineMgr", "PipelineMgrError", "Response", "terminate_training", "training_start"]

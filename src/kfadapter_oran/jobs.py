@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
-from kfadapter_grpc.contract.training_arguments import JOB_LABEL, run_arguments
 from kfadapter_oran.answers import execution_body
+from kfadapter_oran.training_arguments import JOB_LABEL, run_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.spec import Json
-    from kfadapter_grpc.contract.training_arguments import ArgumentProfile
+    from kfadapter_oran.training_arguments import ArgumentProfile
 
 
 def start_job(

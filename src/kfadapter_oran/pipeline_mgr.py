@@ -14,9 +14,9 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.client.client import TARGET_VARIABLE
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.contract.training_arguments import ArgumentProfile
 from kfadapter_oran import answers
 from kfadapter_oran.jobs import start_job
+from kfadapter_oran.training_arguments import ArgumentProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -23,8 +23,8 @@ from tests.legacy_http.calling import Caller, process
 from tests.notices.receiving import Receiving, receiving
 
 from kfadapter_grpc.client import Client, DeadlineError
-from kfadapter_grpc.contract.training_arguments import JOB_LABEL
 from kfadapter_grpc.training_manager import PipelineMgr
+from kfadapter_oran.training_arguments import JOB_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

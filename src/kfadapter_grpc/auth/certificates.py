@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -91,22 +90,6 @@ def check_ca(bundle: bytes) -> None:
     last = max(one.not_valid_after_utc for one in _certificates(bundle))
     if datetime.now(timezone.utc) > last:
         raise CertificateError(f"its certificates have expired, the last one on {last:%Y-%m-%d %H:%M} UTC")
-
-
-def names_of(certificate: bytes) -> dict[str, list[bytes]]:
-    """Tells the names in a certificate in DER form, by the keys under which gRPC tells them."""
-    leaf = x509.load_der_x509_certificate(certificate)
-    try:
-        others = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        others = x509.SubjectAlternativeName([])
-    common = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    found = {
-        "peer_uri": others.get_values_for_type(x509.UniformResourceIdentifier),
-        "peer_dns": others.get_values_for_type(x509.DNSName),
-        "x509_common_name": [str(one.value) for one in common],
-    }
-    return {key: [name.encode() for name in names] for key, names in found.items()}
 
 
 def _certificates(data: bytes) -> list[x509.Certificate]:

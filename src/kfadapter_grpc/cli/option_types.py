@@ -58,7 +58,7 @@ class IfExistsChoice(str, enum.Enum):
 
 
 class KfpCredentialsChoice(str, enum.Enum):
-    """As whom KFP is asked; the values are those of the settings."""
+    """The credentials sent to KFP; the values are those of the settings."""
 
     NONE = "none"
     TOKEN_FILE = "token-file"  # noqa: S105 - a kind of credentials

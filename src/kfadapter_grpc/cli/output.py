@@ -289,7 +289,7 @@ def _total(widths: dict[str, int], mark: int) -> int:
 
 
 def can_answer() -> bool:
-    """Whether somebody sits at a terminal."""
+    """Whether a terminal can answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -40,7 +40,7 @@ class PipelineFile:
 
     Attributes:
         path: Where it is.
-        name: What its pipeline is called unless somebody says otherwise; empty where nobody knows.
+        name: The default name of its pipeline; empty if unknown.
         function: The function of a `.py` that it was compiled from; otherwise empty.
     """
 

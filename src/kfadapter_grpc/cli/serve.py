@@ -147,7 +147,7 @@ def _loaded(config: Path | None, **flags: object) -> "tuple[Settings, list[Effec
 
 
 def serve_until_stopped(settings: "Settings", on_ready: Callable[[str], None] | None = None) -> None:
-    """Runs the server; `on_ready` is told its address.
+    """Runs the server; calls `on_ready` with its address.
 
     Raises:
         CommandError: The address cannot be listened on, or a file is wrong by now.

@@ -68,7 +68,7 @@ class Experiments(Resource):
         return self._ask(ArchiveExperimentRequest(experiment_id), Experiment)
 
     def unarchive(self, experiment_id: str) -> Experiment:
-        """Takes an experiment back from the archive; its runs stay there.
+        """Unarchives an experiment; its runs stay archived.
 
         Raises:
             ExperimentNotFoundError: There is no such experiment.

@@ -215,7 +215,7 @@ class Runs(Resource):
         return self._ask(ArchiveRunRequest(run_id), Run)
 
     def unarchive(self, run_id: str) -> Run:
-        """Takes a run back from the archive.
+        """Unarchives a run.
 
         Raises:
             RunNotFoundError: There is no such run.

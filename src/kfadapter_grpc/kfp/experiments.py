@@ -20,7 +20,7 @@ from kfadapter_grpc.contract.listing import Page, StorageState
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_EXPERIMENT, Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, set_only, sort_by
+from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, contains, equals, gather, post, segment, set_only, sort_by
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_gone
 
@@ -165,7 +165,7 @@ class Experiments:
         """Lists experiments; the filters are KFP's, and what its LIKE lets through is compared exactly afterwards."""
         predicates = [stored(archived=where.archived)]
         if where.name_contains:
-            predicates.append({"operation": "IS_SUBSTRING", "key": "name", "string_value": where.name_contains})
+            predicates.append(contains("name", where.name_contains))
 
         def fetch(size: int, token: str) -> KfpPage[Experiment]:
             query = ListQuery(size, token, sort_by(page.order, _SORT_KEYS), tuple(predicates))

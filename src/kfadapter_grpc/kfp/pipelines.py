@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +25,19 @@ from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.downloads import Downloader
 from kfadapter_grpc.kfp.error_table import NO_SUCH_PIPELINE, Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, set_only
+from kfadapter_grpc.kfp.rest import (
+    V2,
+    KfpPage,
+    ListQuery,
+    contains,
+    equals,
+    gather,
+    later,
+    post,
+    segment,
+    set_only,
+    sort_by,
+)
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.uploads import Uploader
 from kfadapter_grpc.kfp.versions import Versions, no_version_yet
@@ -35,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.listing import Order, PageRequest
+    from kfadapter_grpc.contract.listing import PageRequest
     from kfadapter_grpc.contract.pipelines import ListPipelinesRequest
     from kfadapter_grpc.kfp.rest import Predicate, Rest
     from kfadapter_grpc.spool import SpoolPlace
@@ -146,7 +158,9 @@ class Pipelines:
         predicates = tuple(_predicates(where))
 
         def fetch(size: int, token: str) -> KfpPage[Pipeline]:
-            found = self._list(ListQuery(size, token, _sort(page.order), predicates), where.namespace, call)
+            found = self._list(
+                ListQuery(size, token, sort_by(page.order, _SORT_KEYS), predicates), where.namespace, call
+            )
             items = [item.record() for item in found.pipelines]
             matching = [item for item in items if where.name_contains in item.name]
             return KfpPage(matching, found.next_page_token, found.total_size)
@@ -246,7 +260,7 @@ class Pipelines:
     def list_versions(self, ref: PipelineRef, view: View, page: PageRequest, call: Call) -> Page[PipelineVersion]:
         """Lists versions: BASIC from KFP's cheap list, FULL with their specs."""
         listed = self.versions.list_full if view is View.FULL else self.versions.list_basic
-        return listed(self.id_of(ref, call), _sort(page.order), page, call)
+        return listed(self.id_of(ref, call), sort_by(page.order, _SORT_KEYS), page, call)
 
     def delete_version(
         self, ref: PipelineRef, version: VersionRef, call: Call, *, allow_missing: bool
@@ -288,17 +302,12 @@ def _added_meanwhile(pipeline: Pipeline, deleted: int, count: int) -> errors.Pip
     return _has_versions(pipeline, count, text)
 
 
-def _sort(order: Order) -> str:
-    return _SORT_KEYS[order.field] + (" desc" if order.descending else " asc")
-
-
 def _predicates(where: ListPipelinesRequest) -> list[Predicate]:
     predicates: list[Predicate] = [equals(f"tags.{key}", value) for key, value in sorted(where.tags.items())]
     if where.name_contains:
-        predicates.append({"operation": "IS_SUBSTRING", "key": "name", "string_value": where.name_contains})
+        predicates.append(contains("name", where.name_contains))
     if where.created_after is not None:
-        moment = where.created_after.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
-        predicates.append({"operation": "GREATER_THAN", "key": "created_at", "timestamp_value": moment})
+        predicates.append(later("created_at", where.created_after))
     return predicates
 
 

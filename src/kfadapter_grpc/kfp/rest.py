@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timezone
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
@@ -21,6 +22,7 @@ from kfadapter_grpc.kfp.transport import Answer, AnswerTooLargeError, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Order
@@ -127,6 +129,17 @@ def set_only(values: Mapping[str, str]) -> dict[str, str]:
 def equals(key: str, value: str) -> dict[str, str]:
     """A predicate of a filter."""
     return {"operation": "EQUALS", "key": key, "string_value": value}
+
+
+def contains(key: str, text: str) -> dict[str, str]:
+    """A predicate of a filter; KFP's LIKE lets more through, so its answers are compared afterwards."""
+    return {"operation": "IS_SUBSTRING", "key": key, "string_value": text}
+
+
+def later(key: str, at: datetime) -> dict[str, str]:
+    """A predicate of a filter; KFP's times have whole seconds."""
+    moment = at.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    return {"operation": "GREATER_THAN", "key": key, "timestamp_value": moment}
 
 
 def sort_by(order: Order, keys: Mapping[str, str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
@@ -18,7 +17,7 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.experiments import stored
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, equals, gather, post, sort_by
+from kfadapter_grpc.kfp.rest import KfpPage, ListQuery, contains, equals, gather, later, post, sort_by
 from kfadapter_grpc.kfp.run_creation import RunCreator
 from kfadapter_grpc.kfp.run_reader import context_of, run_path
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
@@ -26,7 +25,6 @@ from kfadapter_grpc.kfp.writes import ensure_changed, ensure_gone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page
@@ -309,12 +307,12 @@ def _predicates_of(where: RunFilter) -> list[Predicate]:
         states = sorted(state.value for state in _states(where))
         predicates.append({"operation": "IN", "key": "state", "string_values": {"values": states}})
     moments = {"created_at": where.created_after, "finished_at": where.finished_after}
-    predicates += [_after(key, at) for key, at in moments.items() if at is not None]
+    predicates += [later(key, at) for key, at in moments.items() if at is not None]
     if where.recurring_run_id:  # as a query parameter KFP ignores it
         predicates.append(equals("recurring_run_id", where.recurring_run_id))
     if where.display_name_contains:
-        predicates.append(_holds("display_name", where.display_name_contains))
-    return predicates + [_holds("description", text) for text in _label_texts(where)]
+        predicates.append(contains("display_name", where.display_name_contains))
+    return predicates + [contains("description", text) for text in _label_texts(where)]
 
 
 def _matches(where: RunFilter, run: Run) -> bool:
@@ -345,15 +343,6 @@ def _is_inexact(where: RunFilter) -> bool:
 def _states(where: RunFilter) -> frozenset[RunState]:
     """KFP ends runs that were terminated as FAILED; their history shows which."""
     return where.states | _ENDED_BADLY if where.states & _ENDED_BADLY else where.states
-
-
-def _after(key: str, at: datetime) -> Predicate:
-    moment = at.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
-    return {"operation": "GREATER_THAN", "key": key, "timestamp_value": moment}
-
-
-def _holds(key: str, text: str) -> Predicate:
-    return {"operation": "IS_SUBSTRING", "key": key, "string_value": text}
 
 
 def _label_texts(where: RunFilter) -> list[str]:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TypeAlias, Type
 from starlette.exceptions import HTTPException
 
 from kfadapter_grpc.contract.listing import View
-from kfadapter_grpc.contract.training_arguments import ArgumentProfile
 from kfadapter_oran import answers
 from kfadapter_oran.jobs import start_job
 from kfadapter_oran.legacy_http import limits
+from kfadapter_oran.training_arguments import ArgumentProfile
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client

@@ -18,8 +18,8 @@ from kfadapter_grpc.client.watch import MAX_KNOWN
 from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunChanged, RunFilter, RunGone, RunState
-from kfadapter_grpc.contract.training_arguments import JOB_LABEL
 from kfadapter_oran.notices.outbox import SeenRun
+from kfadapter_oran.training_arguments import JOB_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

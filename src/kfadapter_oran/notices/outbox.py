@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.contract.training_arguments import JOB_LABEL
 from kfadapter_oran.notices.database import NoticeStatus, OutboxError, moment
+from kfadapter_oran.training_arguments import JOB_LABEL
 
 if TYPE_CHECKING:
     import sqlite3
