@@ -18,7 +18,7 @@ from kfadapter_grpc.cli import serve
 from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import Step, again, do
 from kfadapter_grpc.cli.option_types import LogLevel
-from kfadapter_grpc.cli.streams import native_path, state_folder
+from kfadapter_grpc.cli.streams import state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,9 +40,7 @@ def dev(
     kfp_port: Annotated[int, typer.Option("--kfp-port", min=0, max=65535, help="Port of the embedded KFP.")] = 8888,
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data", metavar="DIR", parser=native_path, help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."
-        ),
+        typer.Option("--data", metavar="DIR", help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."),
     ] = None,
     log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = LogLevel.WARNING,
 ) -> None:

@@ -322,9 +322,9 @@ def to_json(record: object) -> dict[str, Json]:
     return cast("dict[str, Json]", change(made)) if change else made
 
 
-def to_listed_json(record: Any) -> dict[str, Json]:  # noqa: ANN401 - a record that lists do not hold in full
+def to_listed_json(record: object) -> dict[str, Json]:
     """Makes the JSON object of a record of a list: what lists leave out (`VIEW_BASIC`) is null, not empty."""
-    return to_json(record) | dict.fromkeys(record.NOT_LISTED)
+    return to_json(record) | dict.fromkeys(getattr(record, "NOT_LISTED", ()))
 
 
 def json_moment(moment: datetime | None) -> str | None:

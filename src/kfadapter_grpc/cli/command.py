@@ -1,8 +1,9 @@
 """How a function becomes a command: its options, how it ends, and when it is loaded.
 
-A command is a function with annotations as Typer reads them. A parameter of the type `ClientOptions` stands for all
-options that say which adapter to call; `Annotated[ClientOptions, "namespace"]` takes only those that are named. Errors
-that it raises become words on stderr and an exit code.
+A command is a function with annotations as Typer reads them. A parameter whose type is a dataclass of such annotations
+stands for the options that are its fields. That of the type `ClientOptions` stands for all options that say which
+adapter to call; `Annotated[ClientOptions, "namespace"]` takes only those that are named. A `Path` is read as the file
+system spells it. Errors that a command raises become words on stderr and an exit code.
 
 A table of commands, `{"name": ("package.module:function", "Short help.")}`, is all that the program's help needs: the
 module is imported when the command runs or its own help is wanted. A sibling package adds its commands by the name of
@@ -18,7 +19,9 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, get_type_hints
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -26,7 +29,8 @@ from typer.main import get_command
 
 from kfadapter_grpc.cli import invocation
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.options import SHARED, ClientOptions
+from kfadapter_grpc.cli.options import SHARED, ClientOptions, field_parameters
+from kfadapter_grpc.cli.streams import native_path
 
 Function = Callable[..., None]
 Table = Mapping[str, tuple[str, str]]
@@ -124,22 +128,32 @@ def command(function: Function, name: str | None = None) -> TyperCommand:
 
 
 def _with_shared_options(function: Function) -> Function:
-    """Puts the shared options in the place of `ClientOptions`, and ends the command as the table of exit codes says."""
+    """Puts options in the place of dataclasses, and ends the command as the table of exit codes says."""
     hints = get_type_hints(function, include_extras=True)
-    own = [one.replace(annotation=hints[one.name]) for one in inspect.signature(function).parameters.values()]
-    taken = next((one for one in own if getattr(one.annotation, "__origin__", one.annotation) is ClientOptions), None)
-    shared: list[inspect.Parameter] = []
-    if taken is not None:
-        own.remove(taken)
-        shared = ClientOptions.parameters(getattr(taken.annotation, "__metadata__", SHARED))
+    taken: dict[str, tuple[type, list[str]]] = {}
+    own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
+    for one in inspect.signature(function).parameters.values():
+        kind = getattr(hints[one.name], "__origin__", hints[one.name])
+        if kind is ClientOptions:
+            made = shared = ClientOptions.parameters(getattr(hints[one.name], "__metadata__", SHARED))
+        elif isinstance(kind, type) and is_dataclass(kind):
+            own += (made := field_parameters(kind))
+        else:
+            own.append(one.replace(annotation=hints[one.name]))
+            continue
+        taken[one.name] = kind, [option.name for option in made]
 
     @functools.wraps(function)
     def run(context: typer.Context, **given: Any) -> None:  # noqa: ANN401  whatever the function takes
-        options = (context.obj or ClientOptions()).override({one.name: given.pop(one.name) for one in shared})
+        options: ClientOptions = context.obj or ClientOptions()
         about = {name: given[name] for name in ("pipeline", "run") if isinstance(given.get(name), str)}
+        for parameter, (kind, names) in taken.items():
+            values = {name: given.pop(name) for name in names}
+            if kind is ClientOptions:
+                given[parameter] = options = options.override(values)
+            else:
+                given[parameter] = kind(**values)
         invocation.remember(options=options, command=context.command_path, **about)
-        if taken is not None:
-            given[taken.name] = options
         try:
             code = guarded(functools.partial(function, **given))
         except typer.BadParameter as error:
@@ -154,6 +168,10 @@ def _with_shared_options(function: Function) -> Function:
 def declared(function: Function, parameters: Iterable[inspect.Parameter]) -> Function:
     """Lets Typer read these parameters instead of those that the function is written with."""
     named = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    for one in named:
+        type_, option = (*get_args(one.annotation), None, None)[:2]
+        if Path in (type_, *get_args(type_)) and option is not None:
+            option.parser = native_path
     function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     function.__annotations__ = {one.name: one.annotation for one in named}
     return function

@@ -13,7 +13,7 @@ import typer
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.option_types import ById, DownloadFormat, PipelineName, Version
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.streams import STDIN, native_path
+from kfadapter_grpc.cli.streams import STDIN
 from kfadapter_grpc.cli.values import reference, version_reference
 
 _MEMORY_BYTES = 1024 * 1024
@@ -25,9 +25,7 @@ def download(
     *,
     version: Version = "",
     by_id: ById = None,
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", parser=native_path, help="Write to a file, not to stdout.")
-    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write to a file, not to stdout.")] = None,
     output: Annotated[
         DownloadFormat,
         typer.Option(

@@ -1,7 +1,6 @@
 """`kfadapter experiments`."""
 # ruff: noqa: PLC0415  help loads no more than it needs
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,19 +37,17 @@ def list_(
     output: Output = Format.TABLE,
 ) -> None:
     """List experiments, newest first."""
-    from kfadapter_grpc.codec import to_json
-
     with options.client() as client:
         found = client.experiments.list(
             name_contains=contains, archived=archived, order_by=order_by, page_size=page_size(limit)
         )
         out.print_records(
-            list(itertools.islice(found, limit or None)),
+            found,
             output,
             what="experiments",
-            record=to_json,
             name=lambda one: one.name,
             table=_print_table,
+            limit=limit,
         )
 
 
@@ -129,12 +126,10 @@ experiments = group(
 
 
 def _print(found: "Experiment", style: Format, done: str = "") -> None:
-    from kfadapter_grpc.codec import to_json
-
     def table() -> None:
         out.print_line(done) if done else out.print_fields(_fields(found))
 
-    out.print_record(to_json(found), style, name=found.name, table=table)
+    out.print_record(found, style, name=found.name, table=table)
 
 
 def _fields(found: "Experiment") -> list[tuple[str, str]]:

@@ -14,7 +14,6 @@ from kfadapter_grpc.cli.completion import (
     run_ids,
     version_names,
 )
-from kfadapter_grpc.cli.streams import native_path
 
 
 class Format(str, enum.Enum):
@@ -142,28 +141,13 @@ ById = Annotated[bool | None, typer.Option("--id/--name", help="Take the referen
 Limit = Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")]
 File = Annotated[
     Path,
-    typer.Argument(
-        metavar="FILE", parser=native_path, help="YAML, JSON, zip or tar.gz; a .py is compiled first; - is stdin."
-    ),
+    typer.Argument(metavar="FILE", help="YAML, JSON, zip or tar.gz; a .py is compiled first; - is stdin."),
 ]
 Function = Annotated[
     str | None, typer.Option("--function", metavar="NAME", help="Pipeline function of a .py; defaults to all.")
 ]
-Name = Annotated[
-    str | None,
-    typer.Option(
-        "--name",
-        help="Pipeline name; defaults to the file name without suffix, for a .py to the pipeline's own name.",
-        autocompletion=pipeline_names,
-    ),
-]
-VersionName = Annotated[str, typer.Option("--version-name", help="Version name; numbered if omitted.")]
 Description = Annotated[str, typer.Option("--description", help="Description.")]
-DisplayName = Annotated[str, typer.Option("--display-name", help="Display name.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="A tag; may be repeated.")]
-Source = Annotated[str, typer.Option("--code-source-url", metavar="URL", help="URL of the source code.")]
-IfExists = Annotated[IfExistsChoice, typer.Option("--if-exists", help="What to do if the pipeline exists.")]
-RequestId = Annotated[str, typer.Option("--request-id", metavar="ID", help="Idempotency key of the upload.")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(

@@ -5,13 +5,11 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
-
-from kfadapter_grpc.cli.streams import native_path
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
@@ -20,6 +18,22 @@ SHARED = ("target", "timeout", "namespace")
 """What the help of a command shows of them; the others are in the program's own help."""
 _ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):\d{1,5}|unix:\S+")
 """HOST:PORT with the schemes that gRPC resolves."""
+
+
+def field_parameters(kind: type) -> list[inspect.Parameter]:
+    """Declares the fields of a dataclass for Typer, whose annotations hold an option each.
+
+    A class with a `VARIABLES` names the environment variable of each field by that prefix and the field's name.
+    """
+    hints, prefix = get_type_hints(kind, include_extras=True), getattr(kind, "VARIABLES", "")
+    made = []
+    for field in fields(kind):
+        type_, option = hints[field.name].__origin__, copy.copy(hints[field.name].__metadata__[0])
+        if prefix:
+            option.envvar = prefix + field.name.upper()
+        parameter = inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[type_, option])
+        made.append(parameter if field.default is MISSING else parameter.replace(default=field.default))
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +61,6 @@ class ClientOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            parser=native_path,
             help="The CA of the adapter's certificate; means TLS [env KFADAPTER_CA].",
         ),
     ] = None
@@ -59,18 +72,14 @@ class ClientOptions:
         Path | None,
         typer.Option(
             metavar="FILE",
-            parser=native_path,
             help="Client certificate, if required [env KFADAPTER_CLIENT_CERTIFICATE].",
         ),
     ] = None
-    client_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="Its key [env KFADAPTER_CLIENT_KEY].")
-    ] = None
+    client_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key [env KFADAPTER_CLIENT_KEY].")] = None
     token_file: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            parser=native_path,
             help="Holds your token [env KFADAPTER_CLIENT_TOKEN_FILE, or KFADAPTER_TOKEN with the token itself].",
         ),
     ] = None
@@ -86,20 +95,10 @@ class ClientOptions:
     @classmethod
     def parameters(cls, visible: Iterable[str]) -> list[inspect.Parameter]:
         """Declares them for Typer; those that are not `visible` are hidden, and left out without a target."""
-        hints = get_type_hints(cls, include_extras=True)
-        made = []
-        for field in fields(cls):
-            type_, option = hints[field.name].__origin__, copy.copy(hints[field.name].__metadata__[0])
-            option.hidden = field.name not in visible
-            if not option.hidden or (field.name not in SHARED and "target" in visible):
-                made.append(
-                    inspect.Parameter(
-                        field.name,
-                        inspect.Parameter.KEYWORD_ONLY,
-                        default=field.default,
-                        annotation=Annotated[type_, option],
-                    )
-                )
+        kept = [*visible, *(name for name in cls.names() if name not in SHARED and "target" in visible)]
+        made = [one for one in field_parameters(cls) if one.name in kept]
+        for one in made:
+            one.annotation.__metadata__[0].hidden = one.name not in visible
         return made
 
     def override(self, given: Mapping[str, object]) -> "ClientOptions":

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import typer
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from kfadapter_grpc.contract.spec import Json
 
 T = TypeVar("T")
 GAP = 3
@@ -75,8 +75,14 @@ def note(text: str) -> None:
     sys.stderr.write(plain(text) + "\n")
 
 
-def print_document(value: Json, style: Format) -> None:
-    """Prints a value as JSON or YAML."""
+def print_document(value: object, style: Format) -> None:
+    """Prints JSON, a record of the contract, or a list of them, as JSON or YAML."""
+    from kfadapter_grpc.codec import to_json
+
+    if isinstance(value, list):
+        value = [to_json(one) if is_dataclass(one) else one for one in value]
+    elif is_dataclass(value):
+        value = to_json(value)
     if style is Format.YAML:
         import yaml
 
@@ -114,8 +120,8 @@ def print_names(names: Iterable[str]) -> None:
         sys.stdout.write(shown(name) + "\n")
 
 
-def print_record(record: Json, style: Format, *, name: str, table: Callable[[], None]) -> None:
-    """Prints one thing: by its name, as a document, or as `table` prints it."""
+def print_record(record: object, style: Format, *, name: str, table: Callable[[], None]) -> None:
+    """Prints a record of the contract, or its JSON: by its name, as a document, or as `table` prints it."""
     if style is Format.TABLE:
         table()
     elif style is Format.NAME:
@@ -125,26 +131,38 @@ def print_record(record: Json, style: Format, *, name: str, table: Callable[[], 
 
 
 def print_records(
-    found: Iterable[T],
+    records: Iterable[T],
     style: Format,
     *,
     what: str,
-    record: Callable[[T], Json],
     name: Callable[[T], str],
     table: Callable[[Sequence[T]], None],
+    limit: int = 0,
 ) -> None:
-    """Prints several things, or a note that there are none; names are printed as they come."""
+    """Prints records of the contract, or a note that there are none; names are printed as they come.
+
+    Args:
+        records: The records.
+        style: The format.
+        what: What they are, for the note.
+        name: Returns the name of one.
+        table: Prints them for people.
+        limit: How many are printed at most; 0 for all.
+    """
+    found = itertools.islice(records, limit or None)
     if style is Format.NAME:
         print_names(name(one) for one in found)
     elif style is not Format.TABLE:
-        print_document([record(one) for one in found], style)
+        from kfadapter_grpc.codec import to_listed_json
+
+        print_document([to_listed_json(one) for one in found], style)
     elif known := list(found):
         table(known)
     else:
         note(f"no {what}")
 
 
-def print_deletion(record: Json, style: Format, *, name: str, done: str, missing: str) -> None:
+def print_deletion(record: object, style: Format, *, name: str, done: str, missing: str) -> None:
     """Prints what became of a deletion; without a `name` there was nothing to delete."""
     if style in (Format.JSON, Format.YAML):
         print_document(record, style)

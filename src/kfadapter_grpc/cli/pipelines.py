@@ -1,7 +1,6 @@
 """`kfadapter get`, `list`, `versions` and `delete`: pipelines and their versions."""
 # ruff: noqa: PLC0415  help loads no more than it needs
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +50,7 @@ def get(
     with options.client() as client:
         if version is not None:
             one = find_version(client, ref, version_reference(version))
-            out.print_record(to_json(one), output, name=one.name, table=lambda: view.print_version(one, ref.name))
+            out.print_record(one, output, name=one.name, table=lambda: view.print_version(one, ref.name))
             return
         found = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
         newest = () if output is Format.NAME else _newest(client, found)
@@ -80,7 +79,6 @@ def list_(
 ) -> None:
     """List pipelines, newest first."""
     from kfadapter_grpc.cli.pipeline_view import print_pipelines
-    from kfadapter_grpc.codec import to_json
 
     created, wanted = optional_moment(created_after), tags(tag)
     with options.client() as client:
@@ -92,12 +90,12 @@ def list_(
             page_size=page_size(limit),
         )
         out.print_records(
-            itertools.islice(found, limit or None),
+            found,
             output,
             what="pipelines",
-            record=to_json,
             name=lambda one: one.name,
             table=print_pipelines,
+            limit=limit,
         )
 
 
@@ -112,7 +110,6 @@ def versions(
 ) -> None:
     """List the versions of a pipeline, newest first."""
     from kfadapter_grpc.cli.pipeline_view import print_versions
-    from kfadapter_grpc.codec import to_listed_json
 
     ref = reference(pipeline, by_id=by_id)
     with options.client() as client:
@@ -120,12 +117,12 @@ def versions(
             ref.name, pipeline_id=ref.pipeline_id, order_by=order_by, page_size=page_size(limit)
         )
         out.print_records(
-            itertools.islice(found, limit or None),
+            found,
             output,
             what="versions",
-            record=to_listed_json,
             name=lambda one: one.name,
             table=print_versions,
+            limit=limit,
         )
 
 
@@ -141,8 +138,6 @@ def delete(
     output: Output = Format.TABLE,
 ) -> None:
     """Delete a pipeline and its versions, or one version."""
-    from kfadapter_grpc.codec import to_json
-
     ref = reference(pipeline, by_id=by_id)
     asks = not yes and out.can_answer()
     if version is not None:
@@ -156,7 +151,7 @@ def delete(
             ref.name, pipeline_id=ref.pipeline_id, force=force, allow_missing=allow_missing
         )
     out.print_deletion(
-        to_json(result),
+        result,
         output,
         name=result.name if result.pipeline_id else "",
         done=f"deleted {result.name} with {_versions(result.versions_deleted)}",
@@ -167,8 +162,6 @@ def delete(
 def _delete_version(
     options: ClientOptions, ref: "PipelineRef", name: str, style: Format, *, allow_missing: bool, asks: bool
 ) -> None:
-    from kfadapter_grpc.codec import to_json
-
     version = version_reference(name)
     if asks:
         out.ask(f"Delete version {version} of pipeline {ref}?")
@@ -181,7 +174,7 @@ def _delete_version(
             allow_missing=allow_missing,
         )
     out.print_deletion(
-        to_json(result),
+        result,
         style,
         name=result.name if result.pipeline_version_id else "",
         done=f"deleted version {result.name} of pipeline {ref}",

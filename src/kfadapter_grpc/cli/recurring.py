@@ -1,7 +1,6 @@
 """`kfadapter recurring`."""
 # ruff: noqa: PLC0415  help loads no more than it needs
 
-import itertools
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -53,8 +52,6 @@ def list_(
     output: Output = Format.TABLE,
 ) -> None:
     """List recurring runs, newest first."""
-    from kfadapter_grpc.codec import to_json
-
     ref = experiment_reference(experiment)
     with options.client() as client:
         found = client.recurring_runs.list(
@@ -64,12 +61,12 @@ def list_(
             page_size=page_size(limit),
         )
         out.print_records(
-            list(itertools.islice(found, limit or None)),
+            found,
             output,
             what="recurring runs",
-            record=to_json,
             name=lambda one: one.recurring_run_id,
             table=_print_table,
+            limit=limit,
         )
 
 
@@ -187,12 +184,10 @@ def _schedule(cron: str, every: str, start_at: datetime | None, end_at: datetime
 
 
 def _print(client: "Client", found: "RecurringRun", style: Format, done: str = "") -> None:
-    from kfadapter_grpc.codec import to_json
-
     def table() -> None:
         out.print_line(done) if done else out.print_fields(_fields(client, found))
 
-    out.print_record(to_json(found), style, name=found.recurring_run_id, table=table)
+    out.print_record(found, style, name=found.recurring_run_id, table=table)
 
 
 def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:

@@ -147,7 +147,6 @@ def _check_file(path: Path, version: str) -> None:
 def print_started(client: "Client", started: "Run", style: Format, options: ClientOptions) -> None:
     """Prints a run that was just started; for people with the names of what it is made of, where these are known."""
     from kfadapter_grpc.cli.run_view import run_fields
-    from kfadapter_grpc.codec import to_json
     from kfadapter_grpc.contract.errors import AdapterError
 
     def table() -> None:
@@ -158,16 +157,15 @@ def print_started(client: "Client", started: "Run", style: Format, options: Clie
         follow = Invocation(run=started.run_id, options=options).spell(other("watch", RUN))
         out.print_fields([*run_fields(known), ("Follow", follow)])
 
-    out.print_record(to_json(started), style, name=started.run_id, table=table)
+    out.print_record(started, style, name=started.run_id, table=table)
 
 
 def _print_valid(checked: "Run", style: Format) -> None:
     """Says that nothing is wrong; there is no run, so it has neither id nor state."""
     from kfadapter_grpc.cli.run_view import run_fields
-    from kfadapter_grpc.codec import to_json
 
     if style in (Format.JSON, Format.YAML):
-        out.print_document(to_json(checked), style)
+        out.print_document(checked, style)
     elif style is Format.TABLE:
         out.print_fields([field for field in run_fields(checked) if field[0] not in ("Id", "State")])
     out.note("nothing is wrong with it; nothing was started")

@@ -76,7 +76,6 @@ def list_(
 ) -> None:
     """List runs, newest first."""
     from kfadapter_grpc.cli.run_view import print_runs
-    from kfadapter_grpc.codec import to_listed_json
     from kfadapter_grpc.contract.runs import RunState
 
     if version and not pipeline:
@@ -84,7 +83,6 @@ def list_(
         raise typer.BadParameter(message)
     created, finished, own_labels = optional_moment(created_after), optional_moment(finished_after), labels(label)
     in_experiment = experiment_reference(experiment)
-    more = limit + 1 if limit else 0
     with options.client() as client:
         pipeline_id, version_id = _pipeline(client, pipeline, version)
         matching = client.runs.list(
@@ -100,12 +98,11 @@ def list_(
             recurring_run_id=recurring,
             archived=archived,
             order_by=order_by,
-            page_size=page_size(more),
+            page_size=page_size(limit + 1 if limit else 0),
         )
-        found = list(itertools.islice(matching, more or None))
-    shown = found[: limit or None]
-    out.print_records(shown, output, what="runs", record=to_listed_json, name=lambda one: one.run_id, table=print_runs)
-    if len(found) > len(shown):
+        found = list(itertools.islice(matching, limit + 1 if limit else None))
+    out.print_records(found, output, what="runs", name=lambda one: one.run_id, table=print_runs, limit=limit)
+    if limit and len(found) > limit:
         out.note(f"there are more than these {limit}; --limit 0 shows all")
 
 
@@ -125,11 +122,10 @@ def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
 def show(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
     """Show a run: state, tasks, outputs, why it failed."""
     from kfadapter_grpc.cli.run_view import print_run
-    from kfadapter_grpc.codec import to_json
 
     with options.client() as client:
         found = client.runs.get(run_id(client, run))
-    out.print_record(to_json(found), output, name=found.run_id, table=lambda: print_run(found))
+    out.print_record(found, output, name=found.run_id, table=lambda: print_run(found))
 
 
 def watch(
@@ -259,6 +255,4 @@ def _question(client: "Client", run: str, *, allow_missing: bool) -> str:
 
 
 def _print(found: "Run", style: Format, done: str) -> None:
-    from kfadapter_grpc.codec import to_json
-
-    out.print_record(to_json(found), style, name=found.run_id, table=lambda: out.print_line(done))
+    out.print_record(found, style, name=found.run_id, table=lambda: out.print_line(done))

@@ -11,7 +11,6 @@ import typer
 
 from kfadapter_grpc.cli.option_types import RoleChoice
 from kfadapter_grpc.cli.output import note
-from kfadapter_grpc.cli.streams import native_path
 
 
 def token(
@@ -23,7 +22,7 @@ def token(
     ] = None,
     add_to: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", parser=native_path, help="Append the line to this file instead of printing it."),
+        typer.Option(metavar="FILE", help="Append the line to this file instead of printing it."),
     ] = None,
 ) -> None:
     """Create a token: the token on stdout, the line for the adapter's --token-file on stderr."""

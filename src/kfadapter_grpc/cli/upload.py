@@ -4,33 +4,21 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.completion import pipeline_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
-from kfadapter_grpc.cli.option_types import (
-    Description,
-    DisplayName,
-    File,
-    Format,
-    Function,
-    IfExists,
-    IfExistsChoice,
-    Name,
-    RequestId,
-    Source,
-    Tags,
-    VersionName,
-)
+from kfadapter_grpc.cli.option_types import Description, File, Format, Function, IfExistsChoice, Tags
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.pipeline_file import default_name, pipeline_files, several
+from kfadapter_grpc.cli.pipeline_file import pipeline_files, several
 from kfadapter_grpc.cli.python_file import PipelineFile
-from kfadapter_grpc.cli.streams import STDIN, utf8
+from kfadapter_grpc.cli.streams import STDIN
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.cli.values import tags
 
@@ -51,101 +39,90 @@ _OPTIONS = {
 """The options that set what KFP may not keep."""
 
 
-def upload(
-    options: ClientOptions,
-    file: File,
-    *,
-    name: Name = None,
-    version_name: VersionName = "",
-    description: Description = "",
-    display_name: DisplayName = "",
-    tag: Tags = None,
-    code_source_url: Source = "",
-    if_exists: IfExists = IfExistsChoice.NEW_VERSION,
-    request_id: RequestId = "",
-    function: Function = None,
-    output: Annotated[
-        Format, typer.Option("--output", "-o", help="Output format; 'name' prints the pipeline's name.")
-    ] = Format.TABLE,
-) -> None:
-    """Upload a pipeline as a new pipeline or a new version."""
-    request = _request(
-        file,
-        name,
-        if_exists,
-        tag,
-        version_name=version_name,
-        description=description,
-        display_name=display_name,
-        code_source_url=code_source_url,
-        request_id=request_id,
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """How a file is to be stored."""
+
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Pipeline name; defaults to the file name without suffix, for a .py to the pipeline's own name.",
+            autocompletion=pipeline_names,
+        ),
+    ] = None
+    version_name: Annotated[str, typer.Option(help="Version name; numbered if omitted.")] = ""
+    description: Description = ""
+    display_name: Annotated[str, typer.Option(help="Display name.")] = ""
+    tag: Tags = None
+    code_source_url: Annotated[str, typer.Option(metavar="URL", help="URL of the source code.")] = ""
+    if_exists: Annotated[IfExistsChoice, typer.Option(help="What to do if the pipeline exists.")] = (
+        IfExistsChoice.NEW_VERSION
     )
-    with pipeline_files(file, function, options.timeout) as files:
-        if name is not None and len(files) > 1:
-            raise several(files, file, "--name is for one of them")
-        receipts: list[UploadReceipt] = []
-        try:
-            receipts.extend(
-                _upload(options, one, request if name is not None else replace(request, name=one.name)) for one in files
-            )
-        finally:  # what was stored is printed, also when the next one is refused
-            if receipts:
-                _print(receipts, output, several=len(files) > 1)
+    request_id: Annotated[str, typer.Option(metavar="ID", help="Idempotency key of the upload.")] = ""
+    function: Function = None
 
+    def request(self, path: Path, namespace: str = "") -> "UploadPipelineMetadata":
+        """Makes the first message of an upload, without a name unless one was given.
 
-def payload(
-    options: Annotated[ClientOptions, "namespace"],
-    file: File,
-    *,
-    name: Name = None,
-    version_name: VersionName = "",
-    description: Description = "",
-    display_name: DisplayName = "",
-    tag: Tags = None,
-    code_source_url: Source = "",
-    if_exists: IfExists = IfExistsChoice.NEW_VERSION,
-    request_id: RequestId = "",
-    function: Function = None,
-) -> None:
-    """Print an upload as JSON messages, for grpcurl -d @."""
-    request = _request(
-        file,
-        name,
-        if_exists,
-        tag,
-        version_name=version_name,
-        description=description,
-        display_name=display_name,
-        code_source_url=code_source_url,
-        request_id=request_id,
-        namespace=options.namespace,
-    )
-    with pipeline_files(file, function, options.timeout) as files:
-        if len(files) > 1:
-            raise several(files, file, "one upload stores one pipeline")
-        _print_messages(files[0].path, request if name is not None else replace(request, name=files[0].name))
+        Raises:
+            CommandError: The standard input has no name, and none was given.
+        """
+        from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
 
-
-def _request(
-    path: Path, name: str | None, if_exists: IfExistsChoice, tag: Sequence[str] | None, **rest: str
-) -> "UploadPipelineMetadata":
-    """Says how a file is to be stored, under the file's name unless one is given.
-
-    Raises:
-        CommandError: The standard input has no name, and none was given.
-    """
-    from kfadapter_grpc.contract.pipelines import IfExists, UploadPipelineMetadata
-
-    if name is None:
-        if path == STDIN:
+        if self.name is None and path == STDIN:
             raise CommandError(
                 "the pipeline has no name",
                 why="the standard input has none of its own, as a file has",
                 next_step=again("--name", "NAME", words="with a name of your choice"),
                 exit_code=ExitCode.USAGE,
             )
-        name = utf8(default_name(path))
-    return UploadPipelineMetadata(name=name, if_exists=IfExists(if_exists.value), tags=tags(tag), **rest)  # type: ignore[arg-type]
+        return UploadPipelineMetadata(
+            name=self.name or "",
+            version_name=self.version_name,
+            description=self.description,
+            display_name=self.display_name,
+            tags=tags(self.tag),
+            code_source_url=self.code_source_url,
+            if_exists=IfExists(self.if_exists.value),
+            request_id=self.request_id,
+            namespace=namespace,
+        )
+
+    def name_for(self, file: PipelineFile) -> str:
+        """Returns the name of a file's pipeline."""
+        return file.name if self.name is None else self.name
+
+
+def upload(
+    options: ClientOptions,
+    file: File,
+    how: UploadOptions,
+    *,
+    output: Annotated[
+        Format, typer.Option("--output", "-o", help="Output format; 'name' prints the pipeline's name.")
+    ] = Format.TABLE,
+) -> None:
+    """Upload a pipeline as a new pipeline or a new version."""
+    request = how.request(file)
+    with pipeline_files(file, how.function, options.timeout) as files:
+        if how.name is not None and len(files) > 1:
+            raise several(files, file, "--name is for one of them")
+        receipts: list[UploadReceipt] = []
+        try:
+            receipts.extend(_upload(options, one, replace(request, name=how.name_for(one))) for one in files)
+        finally:  # what was stored is printed, also when the next one is refused
+            if receipts:
+                _print(receipts, output, several=len(files) > 1)
+
+
+def payload(options: Annotated[ClientOptions, "namespace"], file: File, how: UploadOptions) -> None:
+    """Print an upload as JSON messages, for grpcurl -d @."""
+    request = how.request(file, options.namespace)
+    with pipeline_files(file, how.function, options.timeout) as files:
+        if len(files) > 1:
+            raise several(files, file, "one upload stores one pipeline")
+        _print_messages(files[0].path, replace(request, name=how.name_for(files[0])))
 
 
 def _upload(options: ClientOptions, file: PipelineFile, request: "UploadPipelineMetadata") -> "UploadReceipt":
@@ -204,7 +181,6 @@ def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
 
 def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool) -> None:
     from kfadapter_grpc.cli.pipeline_view import print_receipt
-    from kfadapter_grpc.codec import to_json
 
     if style is Format.TABLE:
         for number, receipt in enumerate(receipts):
@@ -214,7 +190,7 @@ def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool)
     elif style is Format.NAME:
         out.print_names(receipt.pipeline.name for receipt in receipts)
     else:
-        out.print_document([to_json(receipt) for receipt in receipts] if several else to_json(receipts[0]), style)
+        out.print_document(receipts if several else receipts[0], style)
 
 
 def _print_messages(path: Path, request: "UploadPipelineMetadata") -> None:

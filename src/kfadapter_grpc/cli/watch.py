@@ -13,7 +13,6 @@ from kfadapter_grpc.cli.invocation import RUN, Invocation, do, other
 from kfadapter_grpc.cli.option_types import Format
 from kfadapter_grpc.cli.run_tree import planned_paths
 from kfadapter_grpc.cli.run_view import print_outputs
-from kfadapter_grpc.codec import to_json
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import Heartbeat, RunChanged, RunGone, RunState
 
@@ -107,9 +106,9 @@ def _print(followed: Sequence[Followed], style: Format) -> None:
     elif style is Format.NAME:
         output.print_names(run.run_id for run in runs)
     elif len(followed) == 1 and runs:
-        output.print_document(to_json(runs[0]), style)
+        output.print_document(runs[0], style)
     else:
-        output.print_document([to_json(run) for run in runs], style)
+        output.print_document(runs, style)
 
 
 def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:

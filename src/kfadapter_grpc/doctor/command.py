@@ -12,7 +12,6 @@ from kfadapter_grpc.cli.errors import SERVER, ExitCode, require
 from kfadapter_grpc.cli.invocation import Step, current
 from kfadapter_grpc.cli.option_types import Format, Report
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.streams import native_path
 
 if TYPE_CHECKING:
     from kfadapter_grpc.doctor.verdict import Verdict
@@ -30,9 +29,7 @@ def doctor(
         bool,
         typer.Option("--write-probes", help="With --server: also make a pipeline and a run in KFP, and delete them."),
     ] = False,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", parser=native_path, help="With --server: settings in TOML.")
-    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="With --server: settings in TOML.")] = None,
     kfp_url: Annotated[
         str | None, typer.Option(metavar="URL", help="With --server: where Kubeflow Pipelines is.")
     ] = None,
