@@ -6,6 +6,8 @@ import ipaddress
 
 MAX_PORT = 65_535
 """The highest TCP port."""
+OFF = "off"
+"""Stands for an address where nothing is served."""
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from kfadapter_grpc.cli.invocation import PIPELINE, RUN, Invocation, Step, again
 from kfadapter_grpc.cli.text import print_parts
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.daemon.listening import ServerStartError
 
 DEBUG_VARIABLE = "KFADAPTER_DEBUG"
 """Set to anything, it shows where an error comes from."""
@@ -128,6 +129,12 @@ def _in_words(error: Exception) -> CommandError:
             why="credentials come from options (--ca, --token-file, ...) and the environment (KFADAPTER_CA, ...)",
             next_step="kfadapter --help",
             exit_code=ExitCode.USAGE,
+        )
+    if isinstance(error, ServerStartError):
+        return CommandError(
+            error.why,
+            why=f"it was to listen on {error.listen}",
+            next_step=f"the same command with another {error.option} HOST:PORT",
         )
     if isinstance(error, OSError):
         what = f"{error.strerror}: {error.filename!r}" if error.filename else error.strerror or str(error)

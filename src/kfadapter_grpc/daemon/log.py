@@ -7,13 +7,15 @@ import os
 import sys
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 import structlog
 
+from kfadapter_grpc.version import running
+
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
 
     from structlog.typing import Processor
     from typing_extensions import Self
@@ -28,6 +30,15 @@ _SHARED: tuple[Processor, ...] = (
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
+
+
+@contextmanager
+def logging_to_stderr(log_format: Literal["console", "json"], level: str) -> Iterator[LogWriter]:
+    """Sends all log lines of this process to stderr while the block lasts; the first one says which versions run."""
+    with LogWriter(sys.stderr) as lines:
+        configure_logging(log_format, level, lines)
+        structlog.get_logger().info("starting", **running())
+        yield lines
 
 
 def configure_logging(log_format: Literal["console", "json"], level: str, stream: LogWriter | TextIO) -> None:
@@ -87,9 +98,7 @@ class LogWriter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closed.set()
         self._waiting.set()
         self._thread.join(_CLOSE_SECONDS)

@@ -20,11 +20,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 import structlog
 from prometheus_client import make_wsgi_app
 
+from kfadapter_grpc.addresses import OFF
 from kfadapter_grpc.daemon.listening import bound_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from prometheus_client.registry import Collector
@@ -57,18 +57,18 @@ class MetricsEndpoint:
     """Answers `GET /metrics` while it is entered.
 
     Attributes:
-        address: Where it listens, HOST:PORT; with the bound port once it is entered.
+        address: Where it listens, HOST:PORT, with the bound port once it is entered; or `off`.
     """
 
     def __init__(self, listen: str, metrics: Collector, health: Callable[[], tuple[bool, bytes]] | None = None) -> None:
-        """Will listen on HOST:PORT.
+        """Will listen, and collect as little as it is asked.
 
         Args:
-            listen: Where.
+            listen: The address, HOST:PORT; `off` or empty for none.
             metrics: What is collected for each answer.
             health: Returns whether all is well, and a JSON document with details; None: health is served elsewhere.
         """
-        self.address = listen
+        self.address = listen or OFF
         self._metrics = make_wsgi_app(metrics, disable_compression=True)
         self._health = health
         self._turn = threading.Lock()
@@ -81,6 +81,8 @@ class MetricsEndpoint:
         Raises:
             ServerStartError: The address cannot be listened on.
         """
+        if self.address == OFF:
+            return self
         listener = bound_socket(self.address, OPTION)
         self.address = f"{self.address.rpartition(':')[0]}:{listener.getsockname()[1]}"
         self._server = _Server(listener, self._answer)
@@ -90,9 +92,9 @@ class MetricsEndpoint:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        if self.address == OFF:
+            return
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(_STOP_SECONDS)

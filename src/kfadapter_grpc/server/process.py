@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kfadapter_grpc.daemon.log import LogWriter, configure_logging
+from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.server.grpc_server import AdapterServer
@@ -21,7 +21,6 @@ from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
 from kfadapter_grpc.upload import UploadLimits
-from kfadapter_grpc.version import running
 from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
@@ -54,16 +53,12 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
     """
     with ExitStack() as stages:  # left from the last to the first: health goes down before what it speaks of
         # 1. The process itself: log lines, also those of the stages that follow, and memory.
-        lines = stages.enter_context(LogWriter(sys.stderr))
-        configure_logging(settings.log_format, settings.log_level, lines)
+        lines = stages.enter_context(logging_to_stderr(settings.log_format, settings.log_level))
         return_large_blocks()
         log: FilteringBoundLogger = structlog.get_logger()
-        log.info("starting", **running())
         # 2. Metrics, which count from the beginning and are served until the end.
-        metrics, metrics_address = Metrics(), "off"
-        if settings.metrics_listen:
-            endpoint = stages.enter_context(MetricsEndpoint(settings.metrics_listen, metrics.registry))
-            metrics_address = endpoint.address
+        metrics = Metrics()
+        endpoint = stages.enter_context(MetricsEndpoint(settings.metrics_listen, metrics.registry))
         # 3. KFP, without asking it for anything yet.
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
         backend = connect_as_set(settings, limits.place, metrics.kfp)
@@ -83,7 +78,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         metrics.read_from(server, watches, lines)
         stages.enter_context(server)
         leave_out_what_is_loaded()
-        addresses = {"address": server.address, "metrics": metrics_address}
+        addresses = {"address": server.address, "metrics": endpoint.address}
         log.info("serving", **addresses, kfp_url=settings.kfp_url, **server.who_may_call())
         if os.environ.get("KF_ADAPTER_PORT"):
             log.info("KF_ADAPTER_PORT opens no port here; for the Flask adapter's routes, run kfadapter legacy-http")

@@ -1,74 +1,77 @@
 """`kfadapter legacy-http`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from kfadapter_grpc.addresses import is_loopback, split_address
+import typer
+
+from kfadapter_grpc.addresses import OFF, is_loopback, split_address
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
-from kfadapter_grpc.cli.invocation import do, manual
+from kfadapter_grpc.cli.invocation import manual
 from kfadapter_grpc.cli.option_types import LogFormat, LogLevel
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_oran.options import setting
 
 
-def legacy_http(
-    *,
-    options: ClientOptions,
-    listen: Annotated[str, setting("KFADAPTER_LEGACY_HTTP_LISTEN", "Where to listen.", "HOST:PORT")] = "127.0.0.1:5001",
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """How the gateway serves; each option can also be set by its environment variable."""
+
+    VARIABLES: ClassVar[str] = "KFADAPTER_LEGACY_HTTP_"
+
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = "127.0.0.1:5001"
     insecure_listen: Annotated[
-        bool,
-        setting(
-            "KFADAPTER_LEGACY_HTTP_INSECURE_LISTEN",
-            "Allow an address that others can reach without TLS.",
-            flag="--insecure-listen",
-        ),
-    ] = False,
+        bool, typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS.")
+    ] = False
     tls_certificate: Annotated[
-        Path | None, setting("KFADAPTER_LEGACY_HTTP_TLS_CERTIFICATE", "The certificate for callers: HTTPS.", "FILE")
-    ] = None,
-    tls_key: Annotated[Path | None, setting("KFADAPTER_LEGACY_HTTP_TLS_KEY", "Its private key.", "FILE")] = None,
-    tls_client_ca: Annotated[
-        Path | None, setting("KFADAPTER_LEGACY_HTTP_TLS_CLIENT_CA", "Only callers with its certificates.", "FILE")
-    ] = None,
-    metrics_listen: Annotated[
-        str, setting("KFADAPTER_LEGACY_HTTP_METRICS_LISTEN", "Metrics, or 'off'.", "HOST:PORT")
-    ] = "127.0.0.1:9092",
-    max_upload_bytes: Annotated[
-        int, setting("KFADAPTER_LEGACY_HTTP_MAX_UPLOAD_BYTES", "The largest file.", "N", min=1)
-    ] = 32 * 1024 * 1024,
+        Path | None, typer.Option(metavar="FILE", help="The certificate for callers: HTTPS.")
+    ] = None
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key.")] = None
+    tls_client_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Only callers with its certificates.")] = (
+        None
+    )
+    metrics_listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Metrics, or 'off'.")] = "127.0.0.1:9092"
+    max_upload_bytes: Annotated[int, typer.Option(metavar="N", min=1, help="The largest file.")] = 32 * 1024 * 1024
     drain_seconds: Annotated[
-        float,
-        setting("KFADAPTER_LEGACY_HTTP_DRAIN_SECONDS", "Between SIGTERM and refusing requests.", "S", min=0, max=600),
-    ] = 0.0,
-    grace_seconds: Annotated[
-        float, setting("KFADAPTER_LEGACY_HTTP_GRACE_SECONDS", "Then for requests in flight.", "S", min=0, max=3600)
-    ] = 25.0,
-    log_format: Annotated[
-        LogFormat, setting("KFADAPTER_LEGACY_HTTP_LOG_FORMAT", "How the log looks.")
-    ] = LogFormat.CONSOLE,
-    log_level: Annotated[LogLevel, setting("KFADAPTER_LEGACY_HTTP_LOG_LEVEL", "How much is logged.")] = LogLevel.INFO,
-) -> None:
+        float, typer.Option(metavar="S", min=0, max=600, help="Between SIGTERM and refusing requests.")
+    ] = 0.0
+    grace_seconds: Annotated[float, typer.Option(metavar="S", min=0, max=3600, help="Then for requests in flight.")] = (
+        25.0
+    )
+    log_format: Annotated[LogFormat, typer.Option(help="How the log looks.")] = LogFormat.CONSOLE
+    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.INFO
+
+    def check(self) -> None:
+        """Returns if the addresses and the files for TLS fit each other.
+
+        Raises:
+            ValueError: They do not.
+        """
+        for address in (self.listen, *([] if self.metrics_listen == OFF else [self.metrics_listen])):
+            split_address(address)
+        if bool(self.tls_certificate) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_certificate):
+            raise ValueError("--tls-certificate and --tls-key go together, and --tls-client-ca needs both")
+        if not (self.tls_certificate or self.insecure_listen or is_loopback(split_address(self.listen)[0])):
+            raise ValueError(
+                f"others can reach {self.listen}, and without TLS calls and their tokens can be read and changed on"
+                " their way; set --tls-certificate and --tls-key, listen on 127.0.0.1, or accept the risk with"
+                " --insecure-listen"
+            )
+
+
+def legacy_http(*, options: ClientOptions, how: GatewayOptions) -> None:
     """Serve the Flask adapter's HTTP routes through an adapter.
 
     For a training manager that has not moved to gRPC yet. Callers' tokens are passed on; requests without one are sent
     with the token of this command, if it has one.
     """
     require(oran=("prometheus_client", "python_multipart", "starlette", "structlog", "uvicorn"))
-    from kfadapter_grpc.daemon.listening import ServerStartError  # noqa: PLC0415  of the extra `oran`, as the next
-    from kfadapter_oran.legacy_http import process  # noqa: PLC0415
+    from kfadapter_oran.legacy_http import process  # noqa: PLC0415  of the extra `oran`
 
     try:
-        for address in (listen, *([] if metrics_listen == "off" else [metrics_listen])):
-            split_address(address)
-        if bool(tls_certificate) != bool(tls_key) or (tls_client_ca and not tls_certificate):
-            raise ValueError("--tls-certificate and --tls-key go together, and --tls-client-ca needs both")
-        if not (tls_certificate or insecure_listen or is_loopback(split_address(listen)[0])):
-            raise ValueError(
-                f"others can reach {listen}, and without TLS calls and their tokens can be read and changed on their"
-                " way; set --tls-certificate and --tls-key, listen on 127.0.0.1, or accept the risk with"
-                " --insecure-listen"
-            )
-        tls = process.tls_context(tls_certificate, tls_key, tls_client_ca) if tls_certificate and tls_key else None
+        how.check()
+        files = (how.tls_certificate, how.tls_key)
+        tls = process.tls_context(files[0], files[1], how.tls_client_ca) if files[0] and files[1] else None
     except (ValueError, OSError) as error:
         raise CommandError(
             str(error),
@@ -76,21 +79,4 @@ def legacy_http(
             next_step=manual("lists all of them"),
             exit_code=ExitCode.USAGE,
         ) from None
-    try:
-        process.run(
-            options.client(),
-            listen=listen,
-            tls=tls,
-            max_upload_bytes=max_upload_bytes,
-            metrics_listen="" if metrics_listen == "off" else metrics_listen,
-            drain_seconds=drain_seconds,
-            grace_seconds=grace_seconds,
-            log_format=log_format.value,
-            log_level=log_level.value,
-        )
-    except ServerStartError as error:
-        raise CommandError(
-            error.why,
-            why=f"the gateway was to listen on {error.listen}",
-            next_step=do(f"the same command with another {error.option} HOST:PORT"),
-        ) from None
+    process.run(options.client(), how, tls)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import ssl
-import sys
 import threading
 import time
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 import uvicorn
@@ -17,11 +16,10 @@ import uvicorn
 from kfadapter_grpc.addresses import is_loopback, split_address
 from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
 from kfadapter_grpc.daemon.listening import bound_socket
-from kfadapter_grpc.daemon.log import LogWriter, configure_logging
+from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics import catalog
-from kfadapter_grpc.version import running
 from kfadapter_oran.legacy_http import limits
 from kfadapter_oran.legacy_http.app import LegacyHttp
 from kfadapter_oran.legacy_http.connections import Connection, Connections
@@ -30,12 +28,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from structlog.typing import FilteringBoundLogger
     from typing_extensions import Self
 
     from kfadapter_grpc.client import Client
+    from kfadapter_oran.legacy_http.command import GatewayOptions
 
 OPTION = "--listen"
 """The option for the address."""
@@ -43,72 +41,48 @@ STOP_SECONDS = 1
 """How long answers that are on their way have to leave when the server stops."""
 
 
-def run(
-    client: Client,
-    *,
-    listen: str,
-    tls: Reloaded[ssl.SSLContext] | None,
-    max_upload_bytes: int,
-    metrics_listen: str,
-    drain_seconds: float,
-    grace_seconds: float,
-    log_format: Literal["console", "json"],
-    log_level: str,
-) -> int:
-    """Answers until SIGTERM or SIGINT, then lets requests end within the grace period. For the main thread.
+def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] | None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains within the grace period. For the main thread.
 
     Args:
         client: Calls the adapter; is closed at the end.
-        listen: The address, HOST:PORT.
-        tls: What callers are shown, and asked for; None for plain text.
-        max_upload_bytes: The largest file.
-        metrics_listen: Where metrics are served, HOST:PORT; empty for nowhere.
-        drain_seconds: How long requests are still accepted after the signal.
-        grace_seconds: How long those that are being answered may then take.
-        log_format: `console` or `json`.
-        log_level: The least important lines that are logged.
-
-    Returns:
-        The exit code, 0.
+        options: How to serve.
+        tls: The server's side of TLS; None for plain text.
 
     Raises:
         ServerStartError: An address cannot be listened on.
     """
     with ExitStack() as stages:
-        lines = stages.enter_context(LogWriter(sys.stderr))
-        configure_logging(log_format, log_level, lines)
+        stages.enter_context(logging_to_stderr(options.log_format.value, options.log_level.value))
         logging.getLogger("grpc._channel").setLevel(logging.CRITICAL)  # it reports forms that break off, as we do
         log: FilteringBoundLogger = structlog.get_logger()
-        log.info("starting", **running())
         stages.enter_context(closing(client))
-        registry, metrics_address = catalog.new_registry(), "off"
+        registry = catalog.new_registry()
         requests = catalog.LEGACY_HTTP.counter(registry)
-        if metrics_listen:
-            metrics_address = stages.enter_context(MetricsEndpoint(metrics_listen, registry)).address
+        metrics = stages.enter_context(MetricsEndpoint(options.metrics_listen, registry))
         signals = stages.enter_context(StopSignals())
         app = LegacyHttp(
             client,
-            max_upload_bytes=max_upload_bytes,
+            max_upload_bytes=options.max_upload_bytes,
             observe=lambda route, status: requests.labels(route, str(status)).inc(),
         )
-        server = stages.enter_context(LegacyHttpServer(listen, app, (lambda: tls.value) if tls else None))
+        server = stages.enter_context(LegacyHttpServer(options.listen, app, (lambda: tls.value) if tls else None))
         if tls:
             refresher = Refresher([tls])
             refresher.start()
             stages.callback(refresher.stop)
-        elif not is_loopback(split_address(listen)[0]):
-            log.warning("calls and their tokens can be read on their way: there is no TLS")
-        log.info("serving", address=server.address, adapter=client.target, metrics=metrics_address)
-        log.info("the Flask adapter's HTTP routes are answered, until all callers use gRPC; then end this process")
+        elif not is_loopback(split_address(options.listen)[0]):
+            log.warning("no TLS: requests and their tokens can be read on their way")
+        log.info("serving", address=server.address, adapter=client.target, metrics=metrics.address)
+        log.info("end this process once all callers use gRPC instead of the Flask adapter's HTTP routes")
         log.info("draining", signal=signals.wait())
-        time.sleep(drain_seconds)
-        if not app.drain(grace_seconds):
-            log.warning("the grace period has ended; requests are cut off")
-    return 0
+        time.sleep(options.drain_seconds)
+        if not app.drain(options.grace_seconds):
+            log.warning("the grace period has ended; requests in flight are cancelled")
 
 
 def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> Reloaded[ssl.SSLContext]:
-    """Reads what callers are shown, and the CAs that their certificates must be of; changed files are read again.
+    """Reads the server's certificate and the CAs of client certificates; changed files are read again.
 
     Raises:
         OSError: A file cannot be read.
@@ -175,9 +149,7 @@ class LegacyHttpServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._app.drain(0)
         self._app.close()
         self._uvicorn.should_exit = True

@@ -5,13 +5,14 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from kfadapter_grpc.addresses import split_address
+from kfadapter_grpc.addresses import OFF, split_address
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import do, manual, other
@@ -25,7 +26,6 @@ from kfadapter_grpc.codec import json_moment
 from kfadapter_oran.notices.database import Database, Notice, NoticeStatus, OutboxBusyError, OutboxError
 from kfadapter_oran.notices.deliveries import Ledger
 from kfadapter_oran.notices.receiver import ReceiverOptions, Url
-from kfadapter_oran.options import setting
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
@@ -38,6 +38,103 @@ HOST_VARIABLE, PORT_VARIABLE = "TRAININGMGR_HOST", "TRAININGMGR_PORT"
 """The environment variables that name the training manager in deployments that exist."""
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*[\x21-\x7e])[ \t]*")
 _OWN_HEADERS = frozenset({"connection", "content-length", "content-type", "host", "transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyOptions:
+    """How notices are sent; each option can also be set by its environment variable."""
+
+    VARIABLES: ClassVar[str] = "KFADAPTER_NOTIFY_"
+
+    outbox: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where notices are kept [$XDG_STATE_HOME/kfadapter/notices.db]."),
+    ] = None
+    url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="The receiver; by default the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT.",
+        ),
+    ] = ""
+    receiver_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds a bearer token for the receiver, read before each notice."),
+    ] = None
+    insecure_receiver_token: Annotated[
+        bool,
+        typer.Option("--insecure-receiver-token", help="Send that token without TLS, readable for others on its way."),
+    ] = False
+    receiver_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Authorities of the receiver's certificate.")
+    ] = None
+    receiver_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, max=3600, help="How long the receiver has to answer.")
+    ] = 30.0
+    max_attempts: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Attempts at an unreachable receiver before a notice is parked; 400 is about a day.",
+        ),
+    ] = 400
+    keep: Annotated[str, typer.Option(metavar="TIME", help="How long delivered notices are kept: 12h, 30d.")] = "7d"
+    since: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="At the very first start, also report runs that ended since then; ignored by later starts.",
+        ),
+    ] = ""
+    metrics_listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where metrics and health are served, or 'off'.")
+    ] = "127.0.0.1:9091"
+    log_format: Annotated[LogFormat, typer.Option(help="How the log looks.")] = LogFormat.CONSOLE
+    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.INFO
+
+    def receiver(self, headers: Sequence[str]) -> ReceiverOptions:
+        """Reads how the receiver is reached, with these headers and those of the environment.
+
+        Raises:
+            CommandError: That is wrong, or the address of the metrics is.
+        """
+        try:
+            found = ReceiverOptions(
+                Url.parse(self.url or _training_manager()),
+                _headers(headers),
+                _token(self.receiver_token_file),
+                self.receiver_ca,
+                self.receiver_timeout,
+            )
+            self._check(found)
+        except ValueError as error:
+            raise CommandError(
+                str(error),
+                why="settings come from options and the environment (KFADAPTER_NOTIFY_...)",
+                next_step=manual("lists all of them"),
+                exit_code=ExitCode.USAGE,
+            ) from None
+        return found
+
+    def _check(self, receiver: ReceiverOptions) -> None:
+        url, ca = receiver.url, receiver.ca
+        plain = url.scheme == "http"
+        insecure = receiver.token and plain and not is_this_machine(f"{url.host}:{url.port}")
+        if insecure and not self.insecure_receiver_token:
+            raise ValueError(
+                f"the token would go to {url} without TLS, where others can read it on its way; use https, or accept"
+                " the risk with --insecure-receiver-token"
+            )
+        if ca is not None and plain:
+            raise ValueError(f"--receiver-ca needs an https URL, not {url}")
+        if ca is not None and not ca.is_file():
+            raise ValueError(f"--receiver-ca: not found: file {ca}")
+        try:
+            if self.metrics_listen != OFF:
+                split_address(self.metrics_listen)
+        except ValueError as error:
+            raise ValueError(f"--metrics-listen {error}, or off") from None
 
 
 def notify(
@@ -53,18 +150,7 @@ def notify(
     retry: Annotated[bool, typer.Option("--retry", help="Only have parked notices sent again.")] = False,
     discard: Annotated[bool, typer.Option("--discard", help="Only have parked notices never sent.")] = False,
     every: Annotated[bool, typer.Option("--all", help="With --retry or --discard: all that are parked.")] = False,
-    outbox: Annotated[
-        Path | None,
-        setting("KFADAPTER_NOTIFY_OUTBOX", "Where notices are kept [$XDG_STATE_HOME/kfadapter/notices.db].", "FILE"),
-    ] = None,
-    url: Annotated[
-        str,
-        setting(
-            "KFADAPTER_NOTIFY_URL",
-            "The receiver; by default the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT.",
-            "URL",
-        ),
-    ] = "",
+    how: NotifyOptions,
     header: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,133 +158,29 @@ def notify(
             help="A header to send along; may be repeated [env KFADAPTER_NOTIFY_HEADERS, one on each line].",
         ),
     ] = None,
-    receiver_token_file: Annotated[
-        Path | None,
-        setting(
-            "KFADAPTER_NOTIFY_RECEIVER_TOKEN_FILE",
-            "Holds a bearer token for the receiver, read before each notice.",
-            "FILE",
-        ),
-    ] = None,
-    insecure_receiver_token: Annotated[
-        bool,
-        setting(
-            "KFADAPTER_NOTIFY_INSECURE_RECEIVER_TOKEN",
-            "Send that token without TLS, readable for others on its way.",
-            flag="--insecure-receiver-token",
-        ),
-    ] = False,
-    receiver_ca: Annotated[
-        Path | None,
-        setting("KFADAPTER_NOTIFY_RECEIVER_CA", "Authorities of the receiver's certificate.", "FILE"),
-    ] = None,
-    receiver_timeout: Annotated[
-        float,
-        setting(
-            "KFADAPTER_NOTIFY_RECEIVER_TIMEOUT", "How long the receiver has to answer.", "SECONDS", min=0.1, max=3600
-        ),
-    ] = 30.0,
-    max_attempts: Annotated[
-        int,
-        setting(
-            "KFADAPTER_NOTIFY_MAX_ATTEMPTS",
-            "Attempts at an unreachable receiver before a notice is parked; 400 is about a day.",
-            "N",
-            min=1,
-        ),
-    ] = 400,
-    keep: Annotated[
-        str, setting("KFADAPTER_NOTIFY_KEEP", "How long delivered notices are kept: 12h, 30d.", "TIME")
-    ] = "7d",
-    since: Annotated[
-        str,
-        setting(
-            "KFADAPTER_NOTIFY_SINCE",
-            "At the very first start, also report runs that ended since then; ignored by later starts.",
-            "TIME",
-        ),
-    ] = "",
-    metrics_listen: Annotated[
-        str,
-        setting("KFADAPTER_NOTIFY_METRICS_LISTEN", "Where metrics and health are served, or 'off'.", "HOST:PORT"),
-    ] = "127.0.0.1:9091",
-    log_format: Annotated[LogFormat, setting("KFADAPTER_NOTIFY_LOG_FORMAT", "How the log looks.")] = LogFormat.CONSOLE,
-    log_level: Annotated[LogLevel, setting("KFADAPTER_NOTIFY_LOG_LEVEL", "How much is logged.")] = LogLevel.INFO,
     style: Output = Format.TABLE,
 ) -> None:
     """Post the final states of training jobs' runs to the training manager.
 
     Runs are those with the label trainingjob_id. Every end is reported at least once, through restarts and outages.
     """
-    what = [name for name, wanted in (("--list", list_), ("--retry", retry), ("--discard", discard)) if wanted]
+    what = [name for name, given in (("--list", list_), ("--retry", retry), ("--discard", discard)) if given]
     if len(what) > 1:
         raise typer.BadParameter(f"{' and '.join(what)} do not go together")
     if (notice or every) and what not in (["--retry"], ["--discard"]):
         raise typer.BadParameter("ids and --all belong to --retry or --discard")
-    file = state_folder() / "notices.db" if outbox is None else outbox
+    file = how.outbox or state_folder() / "notices.db"
     if list_:
         _list(file, style)
     elif what:
         _decide(file, notice or [], style, every=every, again=retry)
     else:
-        with _usage_errors():
-            receiver = ReceiverOptions(
-                Url.parse(url or _training_manager()),
-                _headers(header or []),
-                _token(receiver_token_file),
-                receiver_ca,
-                receiver_timeout,
-            )
-            _check(receiver, metrics_listen, insecure_token=insecure_receiver_token)
-        _run(
-            options,
-            file,
-            receiver,
-            since=optional_moment(since),
-            max_attempts=max_attempts,
-            keep=duration(keep),
-            metrics_listen="" if metrics_listen == "off" else metrics_listen,
-            log_format=log_format,
-            log_level=log_level,
-        )
+        receiver, since, keep = how.receiver(header or []), optional_moment(how.since), duration(how.keep)
+        require(notify=("prometheus_client", "structlog"))
+        from kfadapter_oran.notices import process  # noqa: PLC0415  of the extra `notify`
 
-
-def _run(
-    options: ClientOptions,
-    outbox: Path,
-    receiver: ReceiverOptions,
-    *,
-    since: datetime | None,
-    max_attempts: int,
-    keep: timedelta,
-    metrics_listen: str,
-    log_format: LogFormat,
-    log_level: LogLevel,
-) -> None:
-    require(notify=("prometheus_client", "structlog"))
-    from kfadapter_grpc.daemon.listening import ServerStartError  # noqa: PLC0415  of the extra `notify`
-    from kfadapter_oran.notices import process  # noqa: PLC0415
-
-    with _outbox_errors():
-        try:
-            process.run(
-                options.client(),
-                outbox,
-                receiver,
-                namespace=options.namespace,
-                since=since,
-                max_attempts=max_attempts,
-                keep=keep,
-                metrics_listen=metrics_listen,
-                log_format=log_format.value,
-                log_level=log_level.value,
-            )
-        except ServerStartError as error:
-            raise CommandError(
-                error.why,
-                why=f"metrics and health were to be served at {error.listen}",
-                next_step=f"the same command with another {error.option} HOST:PORT, or off",
-            ) from None
+        with _outbox_errors():
+            process.run(options.client(), file, receiver, how, namespace=options.namespace, since=since, keep=keep)
 
 
 def _training_manager() -> str:
@@ -229,25 +211,6 @@ def _token(file: Path | None) -> Token:
         return Token(file=file)
     except CredentialsError as error:
         raise ValueError(f"--receiver-token-file: {error}") from None
-
-
-def _check(receiver: ReceiverOptions, metrics_listen: str, *, insecure_token: bool) -> None:
-    url, ca = receiver.url, receiver.ca
-    plain = url.scheme == "http"
-    if receiver.token and plain and not insecure_token and not is_this_machine(f"{url.host}:{url.port}"):
-        raise ValueError(
-            f"the token would go to {url} without TLS, where others can read it on its way; use https, or accept the"
-            " risk with --insecure-receiver-token"
-        )
-    if ca is not None and plain:
-        raise ValueError(f"--receiver-ca needs an https URL, not {url}")
-    if ca is not None and not ca.is_file():
-        raise ValueError(f"--receiver-ca: not found: file {ca}")
-    try:
-        if metrics_listen != "off":
-            split_address(metrics_listen)
-    except ValueError as error:
-        raise ValueError(f"--metrics-listen {error}, or off") from None
 
 
 def _list(file: Path, style: Format) -> None:
@@ -378,17 +341,4 @@ def _outbox_errors() -> Iterator[None]:
             f"the outbox cannot be used: {error}",
             why="SQLite says so",
             next_step=do("see to the disk and the file's permissions, then the same command again"),
-        ) from None
-
-
-@contextmanager
-def _usage_errors() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise CommandError(
-            str(error),
-            why="settings come from options and the environment (KFADAPTER_NOTIFY_...)",
-            next_step=manual("lists all of them"),
-            exit_code=ExitCode.USAGE,
         ) from None

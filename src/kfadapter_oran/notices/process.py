@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 import time
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client.registry import Collector
 
-from kfadapter_grpc.daemon.log import LogWriter, configure_logging
+from kfadapter_grpc.daemon.log import logging_to_stderr
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.daemon.signals import StopSignals
 from kfadapter_grpc.metrics import catalog
-from kfadapter_grpc.version import running
 from kfadapter_oran.notices.database import Database, NoticeStatus, only_one
 from kfadapter_oran.notices.deliveries import Deliveries, Ledger
 from kfadapter_oran.notices.follower import Follower
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.client import Client
+    from kfadapter_grpc.daemon.log import LogWriter
+    from kfadapter_oran.notices.command import NotifyOptions
     from kfadapter_oran.notices.receiver import ReceiverOptions
 
 FOLLOWER_SECONDS = 2.0
@@ -46,67 +46,49 @@ def run(
     client: Client,
     outbox: Path,
     receiver: ReceiverOptions,
+    options: NotifyOptions,
     *,
     namespace: str,
     since: datetime | None,
-    max_attempts: int,
     keep: timedelta,
-    metrics_listen: str,
-    log_format: Literal["console", "json"],
-    log_level: str,
-) -> int:
+) -> None:
     """Sends notices until SIGTERM or SIGINT. For the main thread of a process.
 
     Args:
         client: Calls the adapter; is closed at the end.
         outbox: The file that notices are kept in.
-        receiver: Where they are posted.
-        namespace: Whose runs are followed; empty for the adapter's own.
+        receiver: How the receiver is reached.
+        options: All further options.
+        namespace: Whose runs are watched; empty for the adapter's own.
         since: At the first start, ends after this moment are reported; None: those after the start.
-        max_attempts: How often a notice is posted before it is parked.
         keep: How long delivered notices are kept.
-        metrics_listen: Where metrics and health are served, HOST:PORT; empty for nowhere.
-        log_format: `console` or `json`.
-        log_level: The least important lines that are logged.
-
-    Returns:
-        The exit code, 0.
 
     Raises:
         OutboxError: The outbox cannot be used, is another namespace's, or another notifier works with it.
         ServerStartError: The address for metrics and health cannot be listened on.
     """
     with ExitStack() as stages:
-        lines = stages.enter_context(LogWriter(sys.stderr))
-        configure_logging(log_format, log_level, lines)
+        lines = stages.enter_context(logging_to_stderr(options.log_format.value, options.log_level.value))
         log: FilteringBoundLogger = structlog.get_logger()
-        log.info("starting", **running())
         stages.enter_context(closing(client))
-        # 1. The outbox, alone.
         stages.enter_context(only_one(outbox))
         database = stages.enter_context(closing(Database(outbox, create=True)))
         box = Outbox(database)
         # KFP's clock may be behind ours; an end a moment before the first start is reported rather than missed.
         first = box.begin(since or datetime.now(timezone.utc) - _CLOCKS_DIFFER, namespace)
-        # 2. Metrics and health.
-        state, metrics_address = NotifierState(Ledger(database), lines), "off"
-        if metrics_listen:
-            endpoint = MetricsEndpoint(metrics_listen, state.registry, state.health)
-            metrics_address = stages.enter_context(endpoint).address
-        # 3. Signals, before anybody can have reason to send one.
+        state = NotifierState(Ledger(database), lines)
+        metrics = stages.enter_context(MetricsEndpoint(options.metrics_listen, state.registry, state.health))
         signals = stages.enter_context(StopSignals())
-        # 4. What sends, then what writes.
-        sender = Sender(Deliveries(database, max_attempts), Receiver(receiver), state.count)
+        sender = Sender(Deliveries(database, options.max_attempts), Receiver(receiver), state.count)
         follower = Follower(client, box, keep, sender.wake)
         state.read_from(follower, sender)
         stages.callback(sender.stop, SENDER_SECONDS)
         stages.callback(follower.stop, FOLLOWER_SECONDS)
         sender.start()
         follower.start()
-        about = {"adapter": client.target, "receiver": str(receiver.url), "metrics": metrics_address}
+        about = {"adapter": client.target, "receiver": str(receiver.url), "metrics": metrics.address}
         log.info("notifying", **about, outbox=str(outbox), first_start=first)
         log.info("stopping", signal=signals.wait())
-    return 0
 
 
 class NotifierState(Collector):
