@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message_factory import GetMessageClass
 
-from kfadapter.v1 import experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
+from kfadapter.v1 import artifact_pb2, experiment_pb2, pipeline_pb2, recurring_run_pb2, run_pb2
 from kfadapter_grpc.contract.call import Role
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _FILES: tuple[FileDescriptor, ...] = (
     pipeline_pb2.DESCRIPTOR,
     run_pb2.DESCRIPTOR,
+    artifact_pb2.DESCRIPTOR,
     experiment_pb2.DESCRIPTOR,
     recurring_run_pb2.DESCRIPTOR,
 )

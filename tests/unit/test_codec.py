@@ -17,10 +17,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kfadapter.v1 import experiment_pb2, recurring_run_pb2, run_pb2
+from kfadapter.v1 import artifact_pb2, experiment_pb2, recurring_run_pb2, run_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.codec import read_request, to_message, to_record
-from kfadapter_grpc.contract import experiments, pipelines, recurring_runs, runs, spec
+from kfadapter_grpc.contract import artifacts, experiments, pipelines, recurring_runs, run_outputs, runs, spec
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ListExperimentsRequest
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, Pipeline
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DESCRIPTORS: dict[str, Descriptor] = {
     name: one
-    for file in (pb, run_pb2, experiment_pb2, recurring_run_pb2)
+    for file in (pb, run_pb2, artifact_pb2, experiment_pb2, recurring_run_pb2)
     for name, one in file.DESCRIPTOR.message_types_by_name.items()
 }
 FRAMES = {
@@ -47,6 +47,7 @@ FRAMES = {
         "DownloadInfo",
         "DownloadPipelineResponse",
         "ReadLogsResponse",
+        "ReadArtifactResponse",
     ),
     *("RunEvent", "RunChanged", "RunGone", "Heartbeat"),
     *("DeleteRunResponse", "DeleteExperimentResponse", "DeleteRecurringRunResponse"),
@@ -63,7 +64,7 @@ NOT_SENT = {("Parameter", "literals"), ("RunOutput", "artifact"), ("RunOutput", 
 
 
 def _record_of(name: str) -> type[Any]:
-    modules = (pipelines, runs, experiments, recurring_runs, spec)
+    modules = (pipelines, runs, run_outputs, artifacts, experiments, recurring_runs, spec)
     return OTHER_NAMES.get(name) or next(getattr(module, name) for module in modules if hasattr(module, name))
 
 
@@ -81,6 +82,7 @@ JSON = st.recursive(
 SCALARS: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_STRING: TEXTS,
     FieldDescriptor.TYPE_BOOL: st.booleans(),
+    FieldDescriptor.TYPE_DOUBLE: st.floats(allow_nan=False).map(lambda number: number + 0.0),
     FieldDescriptor.TYPE_INT32: st.integers(-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_INT64: st.integers(-(2**63), 2**63 - 1),
 }
@@ -120,7 +122,8 @@ def _messages(draw: st.DrawFn, kind: Descriptor, level: int = 3) -> Message:
         if (inner is kind and not level) or not draw(st.booleans()):
             continue
         if inner is not None and inner.GetOptions().map_entry:
-            made[field.name] = draw(st.dictionaries(TEXTS, TEXTS, max_size=2))
+            of_value = SCALARS[inner.fields_by_name["value"].type]
+            made[field.name] = draw(st.dictionaries(TEXTS, of_value, max_size=2))
         elif field.is_repeated:
             several = st.lists(_values(field, level), max_size=2, unique=inner is None)
             made[field.name] = draw(several if inner is not None else several.map(sorted))

@@ -16,7 +16,8 @@ from tests.transcripts import DATA
 
 from kfadapter.v1 import run_pb2 as pb
 from kfadapter_grpc.contract.errors import KfpError
-from kfadapter_grpc.contract.runs import Run, RunArtifact, RunOutput, RunTask
+from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
+from kfadapter_grpc.contract.runs import Run, RunTask
 from kfadapter_grpc.contract.values import NumberText, Replacements, carried, object_violations
 from kfadapter_grpc.kfp import decoding
 from kfadapter_grpc.kfp.decoding import decode
@@ -91,7 +92,7 @@ def test_the_depth_is_what_every_receiver_parses(depth: int, objects: bool) -> N
     value: Json = 1
     for _ in range(depth):
         value = {"a": value} if objects else [value]
-    artifact = RunOutput("m", artifact=RunArtifact(metadata={"x": value}))
+    artifact = RunOutput.of("m", RunArtifact(metadata={"x": value}))
     run = message_of(
         Run("r", parameters={"x": value}, tasks=(RunTask("t", outputs=(artifact, RunOutput("o", value))),)), pb.Run
     )

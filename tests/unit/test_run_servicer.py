@@ -17,14 +17,13 @@ from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
 from kfadapter_grpc.contract.runs import (
     CreateRunRequest,
     GetRunRequest,
     ListRunsRequest,
     Run,
-    RunArtifact,
     RunFilter,
-    RunOutput,
     RunState,
     RunStateChange,
     RunTask,
@@ -55,8 +54,8 @@ TASK = RunTask(
         RunOutput("loss", 0.5),
         RunOutput("nothing", None),
         RunOutput("list", [1, {"a": "나"}]),
-        RunOutput("m", artifact=RunArtifact("system.Metrics", "s3://m", {"accuracy": 0.9})),
-        RunOutput("bare", artifact=RunArtifact()),
+        RunOutput.of("m", RunArtifact("system.Metrics", "s3://m", {"accuracy": 0.9})),
+        RunOutput.of("bare", RunArtifact()),
     ),
 )
 RUN = Run(

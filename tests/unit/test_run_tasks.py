@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from tests.transcripts import DATA
 
-from kfadapter_grpc.contract.runs import RunArtifact, RunOutput, RunState
+from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
+from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.kfp.run_reader import RunJson
 from kfadapter_grpc.kfp.task_details import read_task_details
 
@@ -186,8 +187,8 @@ def test_outputs() -> None:
     assert task.outputs == (
         RunOutput("loss", value=0.5),
         RunOutput("name", value="모델"),
-        RunOutput("m", artifact=RunArtifact("system.Metrics", "file:///m", {"accuracy": 0.9})),
-        RunOutput("d", artifact=RunArtifact(metadata={"artifact_ids": ["2", "3"]})),
+        RunOutput.of("m", RunArtifact("system.Metrics", "file:///m", {"accuracy": 0.9})),
+        RunOutput.of("d", RunArtifact(metadata={"artifact_ids": ["2", "3"]})),
     )
 
 

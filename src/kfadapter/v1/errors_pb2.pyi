@@ -120,6 +120,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """CANCELLED: the client cancelled the call or disconnected. Only the log shows it."""
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 35
     """NOT_FOUND: the run has no such task, or the task has no pod yet. Get with VIEW_FULL returns the tasks."""
+    ERROR_REASON_ARTIFACT_NOT_FOUND: _ErrorReason.ValueType  # 37
+    """NOT_FOUND: the run has no such artifact, or nothing is stored at its location. ArtifactService.List returns the
+    artifacts of a run.
+    """
+    ERROR_REASON_ARTIFACT_NOT_READABLE: _ErrorReason.ValueType  # 38
+    """FAILED_PRECONDITION: the artifact has no bytes that can be read: it consists of metrics, its location is none that
+    the adapter may read, or the store rejected the adapter's credentials. The message says what to change.
+    """
+    ERROR_REASON_ARTIFACT_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 39
+    """UNAVAILABLE: the store of artifacts is unreachable or failed. Retry."""
+    ERROR_REASON_ARTIFACT_CHANGED: _ErrorReason.ValueType  # 40
+    """ABORTED: the artifact was changed while it was read. Read it again from the start."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, independent of the wording of its message."""
@@ -210,4 +222,16 @@ ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 33
 """CANCELLED: the client cancelled the call or disconnected. Only the log shows it."""
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 35
 """NOT_FOUND: the run has no such task, or the task has no pod yet. Get with VIEW_FULL returns the tasks."""
+ERROR_REASON_ARTIFACT_NOT_FOUND: ErrorReason.ValueType  # 37
+"""NOT_FOUND: the run has no such artifact, or nothing is stored at its location. ArtifactService.List returns the
+artifacts of a run.
+"""
+ERROR_REASON_ARTIFACT_NOT_READABLE: ErrorReason.ValueType  # 38
+"""FAILED_PRECONDITION: the artifact has no bytes that can be read: it consists of metrics, its location is none that
+the adapter may read, or the store rejected the adapter's credentials. The message says what to change.
+"""
+ERROR_REASON_ARTIFACT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
+"""UNAVAILABLE: the store of artifacts is unreachable or failed. Retry."""
+ERROR_REASON_ARTIFACT_CHANGED: ErrorReason.ValueType  # 40
+"""ABORTED: the artifact was changed while it was read. Read it again from the start."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -22,6 +22,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _RunState:
@@ -75,6 +80,38 @@ RUN_STATE_PAUSED: RunState.ValueType  # 8
 RUN_STATE_OMITTED: RunState.ValueType  # 9
 """Tasks only: never started, because a task that it depends on did not succeed."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
+
+class _RunSourceState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RunSourceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunSourceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RUN_SOURCE_STATE_UNSPECIFIED: _RunSourceState.ValueType  # 0
+    """Unknown."""
+    RUN_SOURCE_STATE_AVAILABLE: _RunSourceState.ValueType  # 1
+    """It was read; what is not there, the run does not have."""
+    RUN_SOURCE_STATE_NOT_CONFIGURED: _RunSourceState.ValueType  # 2
+    """The adapter was not told where it is. Its operator can do so, as the message says."""
+    RUN_SOURCE_STATE_NOT_SERVED: _RunSourceState.ValueType  # 3
+    """This KFP does not have it."""
+    RUN_SOURCE_STATE_UNREACHABLE: _RunSourceState.ValueType  # 4
+    """It did not respond in time, or not as expected. Try again later."""
+
+class RunSourceState(_RunSourceState, metaclass=_RunSourceStateEnumTypeWrapper):
+    """Whether a source could be read."""
+
+RUN_SOURCE_STATE_UNSPECIFIED: RunSourceState.ValueType  # 0
+"""Unknown."""
+RUN_SOURCE_STATE_AVAILABLE: RunSourceState.ValueType  # 1
+"""It was read; what is not there, the run does not have."""
+RUN_SOURCE_STATE_NOT_CONFIGURED: RunSourceState.ValueType  # 2
+"""The adapter was not told where it is. Its operator can do so, as the message says."""
+RUN_SOURCE_STATE_NOT_SERVED: RunSourceState.ValueType  # 3
+"""This KFP does not have it."""
+RUN_SOURCE_STATE_UNREACHABLE: RunSourceState.ValueType  # 4
+"""It did not respond in time, or not as expected. Try again later."""
+Global___RunSourceState: _TypeAlias = RunSourceState  # noqa: Y015
 
 @_typing.final
 class RunStateChange(_message.Message):
@@ -157,6 +194,8 @@ class Run(_message.Message):
     RECURRING_RUN_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """KFP's id: a UUID, derived from the `request_id` if one was sent."""
     display_name: _builtins.str
@@ -227,7 +266,8 @@ class Run(_message.Message):
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunTask]:
         """The tasks, in the order in which they started; only with VIEW_FULL. They are those that the author wrote: one for
         each iteration of a loop; sub-pipelines, loops and conditions as groups; a branch that was not taken as SKIPPED.
-        KFP's own nodes, such as drivers, are folded into them.
+        KFP's own nodes, such as drivers, are folded into them. Tasks that have not started come last: PENDING while the
+        run continues, afterwards SKIPPED or OMITTED.
         """
 
     @_builtins.property
@@ -238,6 +278,16 @@ class Run(_message.Message):
 
         A run that exceeds a message of 4 MiB has its longest texts and values truncated, and then its lists; a field that
         cannot be read is not set. Each is named here, the first 20 of a kind.
+        """
+
+    @_builtins.property
+    def sources(self) -> Global___RunSources:
+        """From where tasks, outputs and logs of this run come, and what is missing; only with VIEW_FULL."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunMetric]:
+        """The scalar metrics that its tasks logged, by task; only with VIEW_FULL and in a Watch with `tasks`.
+        ArtifactService.ListMetrics returns those of many runs.
         """
 
     def __init__(
@@ -266,14 +316,78 @@ class Run(_message.Message):
         recurring_run_id: _builtins.str = ...,
         etag: _builtins.str = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        sources: Global___RunSources | None = ...,
+        metrics: _abc.Iterable[Global___RunMetric] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "finished_at", b"finished_at", "parameters", b"parameters", "scheduled_at", b"scheduled_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "finished_at", b"finished_at", "parameters", b"parameters", "scheduled_at", b"scheduled_at", "sources", b"sources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "display_name", b"display_name", "error", b"error", "etag", b"etag", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_at", b"finished_at", "labels", b"labels", "parameters", b"parameters", "pipeline_id", b"pipeline_id", "pipeline_name", b"pipeline_name", "pipeline_version_id", b"pipeline_version_id", "pipeline_version_name", b"pipeline_version_name", "recurring_run_id", b"recurring_run_id", "run_id", b"run_id", "scheduled_at", b"scheduled_at", "service_account", b"service_account", "state", b"state", "state_history", b"state_history", "storage_state", b"storage_state", "tasks", b"tasks", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "display_name", b"display_name", "error", b"error", "etag", b"etag", "experiment_id", b"experiment_id", "experiment_name", b"experiment_name", "finished_at", b"finished_at", "labels", b"labels", "metrics", b"metrics", "parameters", b"parameters", "pipeline_id", b"pipeline_id", "pipeline_name", b"pipeline_name", "pipeline_version_id", b"pipeline_version_id", "pipeline_version_name", b"pipeline_version_name", "recurring_run_id", b"recurring_run_id", "run_id", b"run_id", "scheduled_at", b"scheduled_at", "service_account", b"service_account", "sources", b"sources", "state", b"state", "state_history", b"state_history", "storage_state", b"storage_state", "tasks", b"tasks", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class RunSources(_message.Message):
+    """The sources of what is said of a run. A source that fails hides nothing that comes from another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tasks(self) -> Global___RunSource:
+        """Of the tasks, their states and reasons."""
+
+    @_builtins.property
+    def outputs(self) -> Global___RunSource:
+        """Of inputs, outputs, artifacts and metrics."""
+
+    @_builtins.property
+    def logs(self) -> Global___RunSource:
+        """Of the logs."""
+
+    def __init__(
+        self,
+        *,
+        tasks: Global___RunSource | None = ...,
+        outputs: Global___RunSource | None = ...,
+        logs: Global___RunSource | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["logs", b"logs", "outputs", b"outputs", "tasks", b"tasks"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logs", b"logs", "outputs", b"outputs", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunSources: _TypeAlias = RunSources  # noqa: Y015
+
+@_typing.final
+class RunSource(_message.Message):
+    """A source of what is said of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    state: Global___RunSourceState.ValueType
+    """Whether it could be read."""
+    message: _builtins.str
+    """What that means and what to do, in one sentence. Empty if there is nothing to say."""
+    def __init__(
+        self,
+        *,
+        state: Global___RunSourceState.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunSource: _TypeAlias = RunSource  # noqa: Y015
 
 @_typing.final
 class RunTask(_message.Message):
@@ -298,6 +412,7 @@ class RunTask(_message.Message):
     CACHED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     LOG_TAIL_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name in the pipeline. Tasks in different groups or iterations may share one."""
     task_id: _builtins.str
@@ -340,11 +455,15 @@ class RunTask(_message.Message):
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunOutput]:
-        """Its outputs, where KFP reports them."""
+        """Its outputs, as far as `Run.sources` has them; without `executor-logs`, the log that KFP stores."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What you should know although it did not fail, for example why its pod cannot start."""
+
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunInput]:
+        """Its inputs, as far as `Run.sources` has them."""
 
     def __init__(
         self,
@@ -366,16 +485,59 @@ class RunTask(_message.Message):
         cached: _builtins.bool = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         log_tail: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___RunInput] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index", "finished_at", b"finished_at", "iteration_index", b"iteration_index", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index", "attempts", b"attempts", "cached", b"cached", "display_name", b"display_name", "error", b"error", "finished_at", b"finished_at", "iteration_index", b"iteration_index", "kind", b"kind", "log_tail", b"log_tail", "name", b"name", "outputs", b"outputs", "parent_task_id", b"parent_task_id", "pod_name", b"pod_name", "started_at", b"started_at", "state", b"state", "state_history", b"state_history", "task_id", b"task_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index", "attempts", b"attempts", "cached", b"cached", "display_name", b"display_name", "error", b"error", "finished_at", b"finished_at", "inputs", b"inputs", "iteration_index", b"iteration_index", "kind", b"kind", "log_tail", b"log_tail", "name", b"name", "outputs", b"outputs", "parent_task_id", b"parent_task_id", "pod_name", b"pod_name", "started_at", b"started_at", "state", b"state", "state_history", b"state_history", "task_id", b"task_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__iteration_index: _TypeAlias = _typing.Literal["iteration_index"]  # noqa: Y015
     _WhichOneofArgType__iteration_index: _TypeAlias = _typing.Literal["_iteration_index", b"_iteration_index"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__iteration_index) -> _WhichOneofReturnType__iteration_index | None: ...
 
 Global___RunTask: _TypeAlias = RunTask  # noqa: Y015
+
+@_typing.final
+class RunInput(_message.Message):
+    """An input of a task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
+    SOURCE_TASK_FIELD_NUMBER: _builtins.int
+    SOURCE_OUTPUT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name in the component."""
+    source_task: _builtins.str
+    """The name of the task that made it; empty if it is a constant, a default or an input of the pipeline."""
+    source_output: _builtins.str
+    """The name of that task's output."""
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """A parameter's value; values that cannot be represented are replaced as in Run.parameters. Not set for artifacts."""
+
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunArtifact]:
+        """Artifacts: several if the input is a list."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+        artifacts: _abc.Iterable[Global___RunArtifact] | None = ...,
+        source_task: _builtins.str = ...,
+        source_output: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "name", b"name", "source_output", b"source_output", "source_task", b"source_task", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunInput: _TypeAlias = RunInput  # noqa: Y015
 
 @_typing.final
 class RunOutput(_message.Message):
@@ -386,6 +548,7 @@ class RunOutput(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     ARTIFACT_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name in the component."""
     @_builtins.property
@@ -393,8 +556,13 @@ class RunOutput(_message.Message):
         """A parameter's value; values that cannot be represented are replaced as in Run.parameters."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def artifact(self) -> Global___RunArtifact:
-        """An artifact."""
+        """The first of `artifacts`. Use those."""
+
+    @_builtins.property
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunArtifact]:
+        """Artifacts: several if the output is a list, or that of a group which collects them from a loop."""
 
     def __init__(
         self,
@@ -402,10 +570,11 @@ class RunOutput(_message.Message):
         name: _builtins.str = ...,
         value: _struct_pb2.Value | None = ...,
         artifact: Global___RunArtifact | None = ...,
+        artifacts: _abc.Iterable[Global___RunArtifact] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "output", b"output", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "name", b"name", "output", b"output", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "artifacts", b"artifacts", "name", b"name", "output", b"output", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["value", "artifact"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
@@ -415,20 +584,85 @@ Global___RunOutput: _TypeAlias = RunOutput  # noqa: Y015
 
 @_typing.final
 class RunArtifact(_message.Message):
-    """A file or data set that a task created."""
+    """A file, a folder or metrics that a task created, imported or took from the cache."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetricsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     TYPE_FIELD_NUMBER: _builtins.int
     URI_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    ROC_CURVE_FIELD_NUMBER: _builtins.int
+    CONFUSION_MATRIX_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """The schema title (`system.Metrics`)."""
+    """The schema title: `system.Artifact`, `system.Dataset`, `system.Model`, `system.Metrics`,
+    `system.ClassificationMetrics`, `system.SlicedClassificationMetrics`, `system.HTML`, `system.Markdown` or another.
+    """
     uri: _builtins.str
-    """The location."""
+    """The location. Empty for metrics before KFP stores them: metrics are in `metadata` and in the fields made of it."""
+    artifact_id: _builtins.str
+    """KFP's id: a UUID, or the number of ML Metadata. Unique in one KFP. Several runs share an artifact that comes from the
+    cache or was imported before.
+    """
+    name: _builtins.str
+    """The name of the output that it is, or one of. Before KFP has artifacts of its own, several metrics of one output are
+    one artifact; afterwards they are shown as one, with the id of the first.
+    """
+    run_id: _builtins.str
+    """The run for which it was read."""
+    task_id: _builtins.str
+    """The task of that run of which it is an output; for an input, the task that made it, if it is of the same run."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The metadata, including metrics. Where KFP reports only numeric ids of artifacts, they are in `artifact_ids`."""
+        """The metadata that the task set, whole. A value that cannot be represented is replaced as in Run.parameters."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """The creation time."""
+
+    @_builtins.property
+    def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Scalar metrics: the numbers of the metadata of a `system.Metrics`, by name. ML Metadata keeps six decimals; where
+        the task has an output parameter of the same name and, to six decimals, the same value, that is taken.
+        """
+
+    @_builtins.property
+    def roc_curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___RocPoint]:
+        """The ROC curve of a `system.ClassificationMetrics`, point by point."""
+
+    @_builtins.property
+    def confusion_matrix(self) -> Global___ConfusionMatrix:
+        """The confusion matrix of a `system.ClassificationMetrics`."""
+
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricsSlice]:
+        """The slices of a `system.SlicedClassificationMetrics`."""
 
     def __init__(
         self,
@@ -436,14 +670,175 @@ class RunArtifact(_message.Message):
         type: _builtins.str = ...,
         uri: _builtins.str = ...,
         metadata: _struct_pb2.Struct | None = ...,
+        artifact_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        roc_curve: _abc.Iterable[Global___RocPoint] | None = ...,
+        confusion_matrix: Global___ConfusionMatrix | None = ...,
+        slices: _abc.Iterable[Global___MetricsSlice] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confusion_matrix", b"confusion_matrix", "created_at", b"created_at", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "type", b"type", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "confusion_matrix", b"confusion_matrix", "created_at", b"created_at", "metadata", b"metadata", "metrics", b"metrics", "name", b"name", "roc_curve", b"roc_curve", "run_id", b"run_id", "slices", b"slices", "task_id", b"task_id", "type", b"type", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunArtifact: _TypeAlias = RunArtifact  # noqa: Y015
+
+@_typing.final
+class RocPoint(_message.Message):
+    """A point of a ROC curve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    FALSE_POSITIVE_RATE_FIELD_NUMBER: _builtins.int
+    TRUE_POSITIVE_RATE_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    """The confidence from which on a prediction counts as positive."""
+    false_positive_rate: _builtins.float
+    """The share of negatives that were predicted as positive, 0 to 1."""
+    true_positive_rate: _builtins.float
+    """The share of positives that were predicted as positive (recall), 0 to 1."""
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float = ...,
+        false_positive_rate: _builtins.float = ...,
+        true_positive_rate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_positive_rate", b"false_positive_rate", "threshold", b"threshold", "true_positive_rate", b"true_positive_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RocPoint: _TypeAlias = RocPoint  # noqa: Y015
+
+@_typing.final
+class ConfusionMatrix(_message.Message):
+    """A confusion matrix."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of the categories, of rows and of columns."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfusionRow]:
+        """The rows: actual categories, in the order of `categories`."""
+
+    def __init__(
+        self,
+        *,
+        categories: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _abc.Iterable[Global___ConfusionRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfusionMatrix: _TypeAlias = ConfusionMatrix  # noqa: Y015
+
+@_typing.final
+class ConfusionRow(_message.Message):
+    """A row of a confusion matrix."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """How often each category was predicted, in the order of `categories`."""
+
+    def __init__(
+        self,
+        *,
+        counts: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfusionRow: _TypeAlias = ConfusionRow  # noqa: Y015
+
+@_typing.final
+class MetricsSlice(_message.Message):
+    """The metrics of a slice of the data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLICE_FIELD_NUMBER: _builtins.int
+    ROC_CURVE_FIELD_NUMBER: _builtins.int
+    CONFUSION_MATRIX_FIELD_NUMBER: _builtins.int
+    slice: _builtins.str
+    """The slice (`country=KR`)."""
+    @_builtins.property
+    def roc_curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___RocPoint]:
+        """Its ROC curve."""
+
+    @_builtins.property
+    def confusion_matrix(self) -> Global___ConfusionMatrix:
+        """Its confusion matrix."""
+
+    def __init__(
+        self,
+        *,
+        slice: _builtins.str = ...,
+        roc_curve: _abc.Iterable[Global___RocPoint] | None = ...,
+        confusion_matrix: Global___ConfusionMatrix | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["confusion_matrix", b"confusion_matrix"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confusion_matrix", b"confusion_matrix", "roc_curve", b"roc_curve", "slice", b"slice"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricsSlice: _TypeAlias = MetricsSlice  # noqa: Y015
+
+@_typing.final
+class RunMetric(_message.Message):
+    """A scalar metric that a task logged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name (`accuracy`)."""
+    value: _builtins.float
+    """The value."""
+    task: _builtins.str
+    """The path of the task (`each[1]/train`)."""
+    output: _builtins.str
+    """The output of the task that it belongs to."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+        task: _builtins.str = ...,
+        output: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "output", b"output", "task", b"task", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunMetric: _TypeAlias = RunMetric  # noqa: Y015
 
 @_typing.final
 class CreateRunRequest(_message.Message):

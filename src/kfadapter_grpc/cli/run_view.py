@@ -19,7 +19,8 @@ from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.contract.runs import Run, RunOutput
+    from kfadapter_grpc.contract.run_outputs import RunOutput
+    from kfadapter_grpc.contract.runs import Run
     from kfadapter_grpc.contract.spec import Json
 
 LONGEST_VALUE = 200
@@ -149,10 +150,9 @@ def shown_value(value: Json) -> str:
 
 def _output_rows(task: str, made: RunOutput) -> Iterator[tuple[str, str, str]]:
     """Tells an output; of an artifact each thing that is known of it, metrics among others, and where it lies."""
-    artifact = made.artifact
-    if artifact is None:
+    if not made.artifacts:
         yield task, made.name, shown_value(made.value)
-        return
-    for key, value in artifact.metadata.items():
-        yield task, f"{made.name}.{key}", shown_value(value)
-    yield task, made.name, artifact.uri or artifact.type
+    for artifact in made.artifacts:
+        for key, value in artifact.metadata.items():
+            yield task, f"{made.name}.{key}", shown_value(value)
+        yield task, made.name, artifact.uri or artifact.type

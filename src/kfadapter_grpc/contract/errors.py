@@ -100,6 +100,37 @@ class TaskNotFoundError(AdapterError):
     resource_type = "task"
 
 
+class ArtifactNotFoundError(AdapterError):
+    """The run has no such artifact, or nothing is stored at its location."""
+
+    code = StatusCode.NOT_FOUND
+    reason = "ARTIFACT_NOT_FOUND"
+    resource_type = "artifact"
+
+
+class ArtifactNotReadableError(AdapterError):
+    """The artifact has no bytes that the adapter can read."""
+
+    code = StatusCode.FAILED_PRECONDITION
+    reason = "ARTIFACT_NOT_READABLE"
+    resource_type = "artifact"
+
+
+class ArtifactStoreUnavailableError(AdapterError):
+    """The store of artifacts is unreachable or failed."""
+
+    code = StatusCode.UNAVAILABLE
+    reason = "ARTIFACT_STORE_UNAVAILABLE"
+
+
+class ArtifactChangedError(AdapterError):
+    """The artifact was changed while it was read."""
+
+    code = StatusCode.ABORTED
+    reason = "ARTIFACT_CHANGED"
+    resource_type = "artifact"
+
+
 class ExperimentNotFoundError(AdapterError):
     """No experiment has this id or name."""
 

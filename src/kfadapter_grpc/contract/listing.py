@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, TypeVar
 
 from kfadapter_grpc.contract.checks import within
@@ -53,13 +53,23 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListRequest:
+class PageOfListRequest:
+    """A request for a page of a listing."""
+
+    page_size: Annotated[int, within(0, MAX_INT32, "is {}; use 0 for the default of 100, or up to 1000")] = 0
+    page_token: str = ""
+
+    def page(self, token: str) -> PageRequest:
+        """Returns which page is requested; `token` is the one of kfp/."""
+        return PageRequest(min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRequest(PageOfListRequest):
     """A request for a page of a listing, which can be ordered by the fields of ORDERS."""
 
     ORDERS: ClassVar[tuple[str, ...]] = ()
 
-    page_size: Annotated[int, within(0, MAX_INT32, "is {}; use 0 for the default of 100, or up to 1000")] = 0
-    page_token: str = ""
     order_by: str = ""
 
     def check(self) -> Wrong:
@@ -71,9 +81,9 @@ class ListRequest:
 
     def page(self, token: str) -> PageRequest:
         """Returns which page is requested; `token` is the one of kfp/."""
-        size = min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         match = _ORDER_BY.fullmatch(self.order_by)
-        return PageRequest(size, token, Order(match.group(1), match.group(2) == "desc") if match else Order())
+        order = Order(match.group(1), match.group(2) == "desc") if match else Order()
+        return replace(PageOfListRequest.page(self, token), order=order)
 
 
 @dataclass(frozen=True, slots=True)

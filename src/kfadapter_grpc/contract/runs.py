@@ -21,6 +21,7 @@ from kfadapter_grpc.contract.labels import (
 )
 from kfadapter_grpc.contract.listing import MAX_INT32, ListRequest, StorageState, View
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
+from kfadapter_grpc.contract.run_outputs import RunInput, RunMetric, RunOutput
 from kfadapter_grpc.contract.spec import Json, TaskKind
 
 if TYPE_CHECKING:
@@ -86,29 +87,6 @@ class RunStateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class RunArtifact:
-    """A file or data set that a task made: the schema's title (`system.Metrics`) and URI, as far as KFP says."""
-
-    type: str = ""
-    uri: str = ""
-    metadata: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RunOutput:
-    """Something that a task made: an artifact, or, where there is none, a parameter's value."""
-
-    name: str
-    value: Json = None
-    artifact: RunArtifact | None = None
-
-    def in_json(self, made: dict[str, Json]) -> dict[str, Json]:
-        """Shows the artifact or the value."""
-        del made["artifact" if self.artifact is None else "value"]
-        return made
-
-
-@dataclass(frozen=True, slots=True)
 class RunTask:
     """A task of a run. Times are in UTC, None if it has not begun or not finished.
 
@@ -141,6 +119,34 @@ class RunTask:
     cached: bool = False
     warnings: tuple[str, ...] = ()
     log_tail: str = ""
+    inputs: tuple[RunInput, ...] = ()
+
+
+class RunSourceState(enum.Enum):
+    """Whether a source of what is said of a run could be read."""
+
+    UNKNOWN = ""
+    AVAILABLE = "available"
+    NOT_CONFIGURED = "not_configured"
+    NOT_SERVED = "not_served"
+    UNREACHABLE = "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSource:
+    """A source of what is said of a run, and what its state means, in one sentence."""
+
+    state: RunSourceState = RunSourceState.UNKNOWN
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSources:
+    """The sources of what is said of a run; None if it was not asked."""
+
+    tasks: RunSource | None = None
+    outputs: RunSource | None = None
+    logs: RunSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +163,11 @@ class Run:
         recurring_run_id: The recurring run that made it; empty if a caller did.
         etag: Changes whenever the run's state, tasks or archiving change.
         warnings: What people should know although nothing failed.
+        sources: Where the tasks, outputs and logs come from; None with `View.BASIC`.
+        metrics: The scalar metrics of its tasks.
     """
 
-    NOT_LISTED: ClassVar = ("pipeline_name", "pipeline_version_name", "experiment_name", "tasks")
+    NOT_LISTED: ClassVar = ("pipeline_name", "pipeline_version_name", "experiment_name", "tasks", "sources", "metrics")
 
     run_id: str
     display_name: str = ""
@@ -184,6 +192,8 @@ class Run:
     recurring_run_id: str = ""
     etag: str = ""
     warnings: tuple[str, ...] = ()
+    sources: RunSources | None = None
+    metrics: tuple[RunMetric, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from kfadapter_grpc.contract.runs import RunArtifact, RunOutput, RunState, RunStateChange, RunTask
+from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
+from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.run_nodes import Pod, RunNodes
 
@@ -106,12 +107,12 @@ class TaskJson(msgspec.Struct):
         for name, value in cast("Mapping[str, Json]", told.parameters).items():
             yield RunOutput(name, value=value)
         for one in told.artifacts:
-            yield RunOutput(one.name, artifact=RunArtifact(one.type, one.uri, cast("Mapping[str, Json]", one.metadata)))
+            yield RunOutput.of(one.name, RunArtifact(one.type, one.uri, cast("Mapping[str, Json]", one.metadata)))
         known = {one.name for one in told.artifacts}
         for name, found in self.outputs.items():
             if name not in known:
                 ids: list[Json] = [str(one) for one in found.artifact_ids]
-                yield RunOutput(name, artifact=RunArtifact(metadata={"artifact_ids": ids}))
+                yield RunOutput.of(name, RunArtifact(metadata={"artifact_ids": ids}))
 
 
 def state_of(text: str) -> RunState:

@@ -1,0 +1,115 @@
+"""Artifacts: what is asked of them, and what is sent of their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from kfadapter_grpc.contract.checks import text, within
+from kfadapter_grpc.contract.listing import ListRequest, PageOfListRequest
+from kfadapter_grpc.contract.run_outputs import RunMetric
+from kfadapter_grpc.contract.runs import MAX_TASK_PATH, ListRunsRequest, RunFilter, RunId, RunSource, RunState
+from kfadapter_grpc.contract.spec import Json
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.contract.checks import Wrong
+
+MAX_RUNS = 100
+"""How many runs are read for one page."""
+MAX_ENTRIES = 10_000
+"""How many files of a folder are listed."""
+MAX_INT64 = 2**63 - 1
+_MAX_NAME = 1024
+"""Characters of names, types and ids."""
+_MAX_PATH = 4096
+_NO_SIZE = "is {}; bytes are counted from 0"
+_ArtifactId = Annotated[str, text(_MAX_NAME, required="set the artifact_id; List returns the ids")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListArtifactsRequest(PageOfListRequest):
+    """Lists the artifacts of a run, or else of those that match the filter."""
+
+    run_id: Annotated[str, text(_MAX_NAME)] = ""
+    filter: RunFilter = field(default_factory=RunFilter)
+    task: Annotated[str, text(MAX_TASK_PATH)] = ""
+    type: Annotated[str, text(_MAX_NAME)] = ""
+    name: Annotated[str, text(_MAX_NAME)] = ""
+
+    def check(self) -> Wrong:
+        """Checks that runs are selected in one way."""
+        if self.run_id and self.filter != RunFilter(namespace=self.filter.namespace):
+            yield "filter", "selects runs, and so does run_id; leave one of them out"
+
+
+@dataclass(frozen=True, slots=True)
+class GetArtifactRequest:
+    """Gets an artifact of a run."""
+
+    run_id: RunId
+    artifact_id: _ArtifactId
+
+
+@dataclass(frozen=True, slots=True)
+class ReadArtifactRequest:
+    """Reads the bytes of an artifact, or of the file at `path` in it; a length of 0 is all."""
+
+    run_id: RunId
+    artifact_id: _ArtifactId
+    path: Annotated[str, text(_MAX_PATH)] = ""
+    offset: Annotated[int, within(0, MAX_INT64, _NO_SIZE)] = 0
+    length: Annotated[int, within(0, MAX_INT64, _NO_SIZE)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactEntry:
+    """A file of a folder, by its path inside, and its size in bytes."""
+
+    path: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactContent:
+    """What is about to be sent.
+
+    Attributes:
+        name: A name to save it by.
+        media_type: `application/x-tar` for a folder.
+        size: In bytes; None for a folder.
+        entries: The first files of a folder, sorted by path.
+        entry_count: How many files it has.
+        stored_at: In UTC.
+    """
+
+    name: str
+    media_type: str = ""
+    size: int | None = None
+    is_directory: bool = False
+    entries: tuple[ArtifactEntry, ...] = ()
+    entry_count: int = 0
+    stored_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListMetricsRequest(ListRequest):
+    """Lists the metrics of runs."""
+
+    ORDERS: ClassVar = ListRunsRequest.ORDERS
+
+    filter: RunFilter = field(default_factory=RunFilter)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsOfRun:
+    """The scalar metrics of a run, and whether they could be read."""
+
+    run_id: str
+    display_name: str = ""
+    state: RunState = RunState.UNKNOWN
+    created_at: datetime | None = None
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    metrics: tuple[RunMetric, ...] = ()
+    source: RunSource | None = None

@@ -1,0 +1,131 @@
+"""Artifacts and metrics of a run as the contract has them, whichever source they come from."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, cast
+
+from kfadapter_grpc.contract.run_outputs import (
+    ConfusionMatrix,
+    ConfusionRow,
+    MetricsSlice,
+    RocPoint,
+    RunArtifact,
+    RunMetric,
+)
+from kfadapter_grpc.contract.run_paths import paths_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from kfadapter_grpc.contract.runs import RunTask
+    from kfadapter_grpc.contract.spec import Json
+
+EXECUTOR_LOGS = "executor-logs"
+"""How the names of the outputs begin in which KFP keeps the logs of attempts: `executor-logs`, `executor-logs-0`."""
+_TITLES = {
+    "Metric": "system.Metrics",
+    "ClassificationMetric": "system.ClassificationMetrics",
+    "SlicedClassificationMetric": "system.SlicedClassificationMetrics",
+}
+"""The types of KFP's artifact API whose schema has another title; the others are as they are, after `system.`."""
+
+
+def schema_title(kind: str) -> str:
+    """Returns the title of a schema for a type of KFP's artifact API (`Model`) or a title (`system.Model`)."""
+    return kind if "." in kind or not kind else _TITLES.get(kind, f"system.{kind}")
+
+
+def artifact(
+    kind: str,
+    metadata: Mapping[str, Json],
+    *,
+    name: str,
+    uri: str = "",
+    artifact_id: str = "",
+    run_id: str = "",
+    task_id: str = "",
+    created_at: datetime | None = None,
+) -> RunArtifact:
+    """Makes an artifact of what a source says, with what its metadata mean for its type.
+
+    The three types of metrics are those of KFP's SDK, as the launcher stores them: numbers by name;
+    `confidenceMetrics` and `confusionMatrix`; `evaluationSlices` with both.
+    """
+    title = schema_title(kind)
+    of_class = metadata if title == "system.ClassificationMetrics" else {}
+    slices = _list(metadata, "evaluationSlices") if title == "system.SlicedClassificationMetrics" else ()
+    return RunArtifact(
+        title,
+        uri,
+        metadata,
+        artifact_id,
+        name,
+        run_id,
+        task_id,
+        created_at,
+        metrics=dict(_numbers(metadata)) if title == "system.Metrics" else {},
+        roc_curve=_roc_curve(of_class),
+        confusion_matrix=_confusion_matrix(of_class),
+        slices=tuple(_slice(one) for one in slices),
+    )
+
+
+def metrics_of(tasks: Sequence[RunTask]) -> tuple[RunMetric, ...]:
+    """Returns the scalar metrics of tasks, once each: groups that only pass them on are left out."""
+    paths = paths_of(tasks)
+    return tuple(
+        RunMetric(name, value, paths[task.task_id], output.name)
+        for task in tasks
+        for output in task.outputs
+        for one in output.artifacts
+        if one.task_id == task.task_id
+        for name, value in one.metrics.items()
+    )
+
+
+def _numbers(metadata: Mapping[str, Json]) -> Iterator[tuple[str, float]]:
+    for name, value in metadata.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and (number := _number(value)) is not None:
+            yield name, number
+
+
+def _roc_curve(metadata: Mapping[str, Json]) -> tuple[RocPoint, ...]:
+    points = [
+        [_number(one.get(key)) for key in ("confidenceThreshold", "falsePositiveRate", "recall")]
+        for one in _list(metadata, "confidenceMetrics")
+    ]
+    return tuple(RocPoint(*(value or 0.0 for value in point)) for point in points)
+
+
+def _confusion_matrix(metadata: Mapping[str, Json]) -> ConfusionMatrix | None:
+    found = metadata.get("confusionMatrix")
+    if not isinstance(found, dict):
+        return None
+    rows = [one.get("row") for one in _list(found, "rows")]
+    return ConfusionMatrix(
+        tuple(str(one.get("displayName", "")) for one in _list(found, "annotationSpecs")),
+        tuple(ConfusionRow(tuple(_number(count) or 0.0 for count in row)) for row in rows if isinstance(row, list)),
+    )
+
+
+def _slice(found: Mapping[str, Json]) -> MetricsSlice:
+    metrics = found.get("sliceClassificationMetrics")
+    of_slice = cast("Mapping[str, Json]", metrics) if isinstance(metrics, dict) else {}
+    return MetricsSlice(str(found.get("slice", "")), _roc_curve(of_slice), _confusion_matrix(of_slice))
+
+
+def _list(metadata: Mapping[str, Json], key: str) -> list[dict[str, Json]]:
+    """The objects of a list; SDK and users write what they like, so all else is left out."""
+    found = metadata.get(key)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _number(value: Json) -> float | None:
+    """A finite number, or None."""
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
