@@ -45,7 +45,7 @@ HINTS: dict[str, Step] = {
     "RUN_NOT_FOUND": other("runs", words="shows the newest runs; a deleted run cannot be found again"),
     "TASK_NOT_FOUND": other("runs", "show", RUN, words="shows the tasks that have begun, by the names to use"),
     "ARTIFACT_NOT_FOUND": other("runs", "show", RUN, words="shows what its tasks made"),
-    "ARTIFACT_NOT_READABLE": other("runs", "show", RUN, words="shows the metadata, metrics among them, and the location"),
+    "ARTIFACT_NOT_READABLE": other("runs", "show", RUN, words="shows metadata, metrics and location"),
     "ARTIFACT_STORE_UNAVAILABLE": again(words="tries it once more; kfadapter doctor tells which part is unreachable"),
     "ARTIFACT_CHANGED": again(words="reads it anew"),
     "EXPERIMENT_NOT_FOUND": other(

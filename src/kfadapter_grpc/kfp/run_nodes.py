@@ -12,7 +12,7 @@ from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from kfadapter_grpc.contract.runs import RunTask
+    from kfadapter_grpc.contract.runs import RunSources, RunTask
 
 UNEXPLAINED = "the run failed; Kubeflow Pipelines does not say why"
 """What is said of a failure of which nothing else is known."""
@@ -81,6 +81,7 @@ class RunNodes:
         pods_by_task: The pods of tasks by task_id.
         failures: What failed.
         message: What the engine says of the run as a whole.
+        sources: Where this comes from, and what could not be read.
     """
 
     tasks: tuple[RunTask, ...] = ()
@@ -91,6 +92,7 @@ class RunNodes:
     pods_by_task: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     message: str = ""
+    sources: RunSources | None = None
 
     def find(self, task: str, iteration_index: int | None = None) -> RunTask:
         """Finds a task by name, task_id or path.

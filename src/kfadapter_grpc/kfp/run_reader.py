@@ -24,6 +24,7 @@ from kfadapter_grpc.kfp.failures import KfpFailureError, Operation
 from kfadapter_grpc.kfp.inline_spec import read_origin
 from kfadapter_grpc.kfp.rest import V2, explained, segment
 from kfadapter_grpc.kfp.run_nodes import STUCK_AFTER, RunNodes
+from kfadapter_grpc.kfp.run_outputs import metrics_of
 from kfadapter_grpc.kfp.task_details import (
     StateChangeJson,
     StatusJson,
@@ -227,6 +228,8 @@ class RunReader:
             state=state,
             error=(run.error or nodes.why_failed(run.run_id)) if state is RunState.FAILED else "",
             tasks=nodes.tasks,
+            metrics=metrics_of(nodes.tasks),
+            sources=nodes.sources,
             warnings=(*run.warnings, *nodes.warnings, *unreadable),
             etag=_with_warnings(run.etag, nodes.warnings),
         )
