@@ -1,7 +1,7 @@
 """The command: carries out scenarios, and prints what was found. Run it as scripts/robustness.
 
-They run in a process of their own. What that has started goes on when it is killed; it is handed to this process then
-(Linux' child subreaper), which waits for nothing and ends it.
+They run in a process of their own. What that leaves running when it is killed is handed to this process (Linux' child
+subreaper), which kills it.
 """
 
 from __future__ import annotations
@@ -9,77 +9,85 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import math
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.system import bad_input, cancels, disk, drain, faults, hostile, kills, lines, overload
+from tests.system import bad_input, disk, faults, lines, overload, restarts
 from tests.system.scenario import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tests.system.scenario import Finding, Scenario
 
-FOLDER = "ROBUSTNESS_FOLDER"
-"""The variable that says where the files of scenarios go, which are removed with all else; set in their process."""
 END_SECONDS = 15
-"""How long the scenarios may take to end by themselves when they are told to."""
+"""How long the scenarios may take to end by themselves once they are interrupted."""
 SCENARIOS = {
     one.name: one
     for one in (
-        *overload.SCENARIOS, hostile.SCENARIO, drain.SCENARIO, lines.BROKEN_LINES, faults.SCENARIO, bad_input.SCENARIO,
-        cancels.SCENARIO, kills.SCENARIO, disk.SCENARIO, lines.SOAK,
+        overload.overload, overload.stream_overload, overload.fairness, overload.hostile_callers,
+        restarts.drain, lines.broken_lines, faults.faults, bad_input.bad_input, bad_input.cancels,
+        restarts.kills, disk.disk, lines.soak,
     )
 }  # fmt: skip
 """The scenarios by name, in the order in which they are run."""
 _SET_CHILD_SUBREAPER = 36  # prctl(2)
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_NOW = os.WEXITED | os.WNOHANG
+_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 
-class _ToldToEndError(Exception):
-    """A signal came that asks for the end."""
-
-
-def guard(arguments: Sequence[str]) -> int:
+def guard(options: argparse.Namespace) -> int:
     """Runs the scenarios; returns their exit code, or 128 and more if a signal ended them."""
     if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no child subreaper")
-    for number in _SIGNALS:
-        signal.signal(number, _told_to_end)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     with tempfile.TemporaryDirectory(prefix="kfadapter-robustness-", ignore_cleanup_errors=True) as folder:
+        worker = os.fork()
+        if worker == 0:
+            _work(options, folder)
         try:
-            return _run([sys.executable, "-m", "tests.system", *arguments], folder)
+            return _exit_code(worker)
         finally:
-            _end_all()
+            _kill_all()
 
 
-def _run(command: Sequence[str], folder: str) -> int:
-    worker = subprocess.Popen(command, env={**os.environ, FOLDER: folder})
+def _work(options: argparse.Namespace, folder: str) -> None:
+    """Never returns: the guard's cleanup is not for this process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    code = 1
     try:
-        code = worker.wait()
-    except _ToldToEndError as told:
-        with contextlib.suppress(_ToldToEndError, subprocess.TimeoutExpired):
-            worker.send_signal(signal.SIGINT)
-            worker.wait(END_SECONDS)
-        code = -int(told.args[0])
-    return code if code >= 0 else 128 - code
+        code = _run(options, folder)
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except Exception:  # noqa: BLE001 - it is printed
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
-def _told_to_end(number: int, _: object) -> None:
-    raise _ToldToEndError(number)
+def _exit_code(worker: int) -> int:
+    """Waits for the end of the worker, which a signal to this process interrupts."""
+    code, deadline = 0, math.inf
+    while os.waitid(os.P_PID, worker, _NOW | os.WNOWAIT) is None and time.monotonic() < deadline:
+        caught = signal.sigtimedwait(_SIGNALS, 1)
+        if caught is not None and caught.si_signo != signal.SIGCHLD:
+            code, deadline = 128 + caught.si_signo, min(deadline, time.monotonic() + END_SECONDS)
+            os.kill(worker, signal.SIGINT)
+    if code:
+        return code
+    ended = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    return ended if ended >= 0 else 128 - ended
 
 
-def _end_all() -> None:
+def _kill_all() -> None:
     """Kills all children, those that come to us through that, too, until there are none."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(ChildProcessError):
         while True:
             for task in Path("/proc/self/task").glob("*/children"):
@@ -88,19 +96,19 @@ def _end_all() -> None:
             os.waitpid(-1, 0)
 
 
-def main(arguments: Sequence[str], folder: str) -> int:
-    """Carries out scenarios; returns the exit code, 1 if something does not hold."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/robustness", description="Show what holds under load and faults.")
     parser.add_argument("scenarios", metavar="SCENARIO", nargs="*", choices=[*SCENARIOS, []], help=", ".join(SCENARIOS))
     parser.add_argument("--short", action="store_true", help="a little of each, as CI does")
     parser.add_argument("--renew", action="store_true", help="write the tables of docs/robustness.md anew")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of what is left to chance")
-    options = parser.parse_args(arguments)
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, folder: str) -> int:
+    """Carries out scenarios; returns the exit code, 1 if something does not hold."""
     chosen = [SCENARIOS[name] for name in options.scenarios or SCENARIOS]
-    try:
-        failed = [one.name for one in chosen if not _holds(one, options, folder)]
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    failed = [one.name for one in chosen if not _holds(one, options, folder)]
     _say("", "not covered:", *(f"  {one.name}: {one.not_covered}" for one in chosen))
     if failed:
         short = " --short" if options.short else ""
@@ -112,13 +120,13 @@ def main(arguments: Sequence[str], folder: str) -> int:
 def _holds(scenario: Scenario, options: argparse.Namespace, parent: str) -> bool:
     _say("", f"== {scenario.name} (seed {options.seed})", scenario.proves)
     began, holds = time.monotonic(), True
-    with tempfile.TemporaryDirectory(prefix="kfadapter-robustness-", dir=parent) as folder:
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
         stage = Stage(Path(folder), options.short, options.seed, options.renew)
-        stage.home.mkdir()
         try:
-            for finding in scenario.run(stage):
-                holds &= finding.holds
-                _say(_line(finding))
+            with stage.stack:
+                for finding in scenario.run(stage):
+                    holds &= finding.holds
+                    _say(_line(finding))
         except Exception as error:  # noqa: BLE001 - the others are to be run all the same
             holds = False
             _say(f"  FAILED: {type(error).__name__}: {error}")
@@ -137,5 +145,4 @@ def _say(*texts: str) -> None:
 
 
 if __name__ == "__main__":
-    folder = os.environ.get(FOLDER)
-    sys.exit(main(sys.argv[1:], folder) if folder else guard(sys.argv[1:]))
+    sys.exit(guard(_options()))

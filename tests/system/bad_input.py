@@ -1,35 +1,35 @@
-"""Requests that no program would send, and files that are made to hurt."""
+"""Requests that no program would send, files that are made to hurt, and calls that the client cancels in the middle."""
 
 from __future__ import annotations
 
-import math
-import threading
-from collections import Counter
+import base64
+import queue
+import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from benchmarks.pipeline_text import KIB
-from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from tests.hostile_files import HOSTILE
-from tests.system.calls import call, serialized
-from tests.system.records import ids_and_names
-from tests.system.scenario import Finding, Scenario, Stage, Use, at_least, at_most, exactly, grown, none, shown
+from tests.scripted_kfp import ScriptedKfp
+from tests.system import between
+from tests.system.load import OK, begin, call
+from tests.system.records import HELLO, NAME, one_of_each, request, upload
+from tests.system.scenario import Finding, Stage, Use, at_least, at_most, exactly, grown, none, scenario, shown
 
-from kfadapter.v1 import pipeline_pb2
-from kfadapter_embedded.process import start
 from kfadapter_grpc.client import Client, HealthStatus
-from kfadapter_grpc.methods import METHODS, CallKind
+from kfadapter_grpc.methods import MESSAGES, METHODS, CallKind
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
+    from tests.scripted_kfp import Connection, Received
+    from tests.system.load import Outcome
 
 MUTATIONS = 4
 """How many requests are made of each generated one by changing its bytes."""
@@ -38,81 +38,42 @@ CALL_SECONDS = 15.0
 """By when every call must have ended."""
 STREAM_SECONDS = 0.1
 """How long streams, which need not end, are read."""
-_NEVER = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "CANCELLED"})
-_UPLOAD = "/kfadapter.v1.PipelineService/Upload"
 _TEXTS = (
-    "",
-    "0",
-    "..",
-    "../../etc/passwd",
-    "학습",
-    "%2F",
-    "a/b",
-    "\0",
-    "00000000-0000-4000-8000-0",
-    "%",
-    "a" * 300,
+    "", "0", "..", "../../etc/passwd", "학습", "%2F", "a/b", "\0", "00000000-0000-4000-8000-0", "%", "a" * 300,
     "𝔘\u202e\u0300",
-)
+)  # fmt: skip
 _NUMBERS = (0, 1, -1, 7, 9, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63), 2**32 - 1, 2**64 - 1)
-_FLOATS = (0.0, -0.0, 1.5, math.nan, math.inf, -math.inf, 1e308, 5e-324)
-_BITS = {
-    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
-    FieldDescriptor.CPPTYPE_ENUM: (-(2**31), 2**31 - 1),
-    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
-    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
-}
+_FLOATS = (0.0, -0.0, 1.5, float("nan"), float("inf"), float("-inf"), 1e308, 5e-324)
 
 
-class Requests:
+class _Requests:
     """Makes requests from descriptors; half of all texts in them are known names and ids, which mean something."""
 
     def __init__(self, known: Sequence[str], chance: random.Random) -> None:
         self._known, self._chance = known, chance
 
-    def of(self, path: str) -> bytes:
-        """A serialized request of an RPC."""
-        service, _, name = path.removeprefix("/").partition("/")
-        method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-        return self._message(method.input_type, 4).SerializeToString()
+    def of(self, kind: type[Message], depth: int = 4) -> bytes:
+        """A message on the wire, with a third of its fields."""
+        chance, made = self._chance, b""
+        for field in kind.DESCRIPTOR.fields:
+            if not chance.randrange(3) and (depth or field.message_type is None):
+                for _ in range(chance.randint(0, 3) if field.is_repeated else 1):
+                    made += self._field(field, depth)  # type: ignore[arg-type] # one class by two names
+        return made
 
-    def _message(self, descriptor: Descriptor, depth: int) -> Message:
-        message = GetMessageClass(descriptor)()
-        for field in descriptor.fields:
-            if self._chance.randrange(3) or not (depth or field.message_type is None):
-                continue
-            filled, times = getattr(message, field.name), range(self._chance.randint(0, 3))
-            if field.message_type is not None and field.message_type.GetOptions().map_entry:
-                key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
-                for named in [self._value(key, depth) for _ in times]:
-                    if value.message_type is None:
-                        filled[named] = self._value(value, depth)
-                    else:
-                        filled[named].CopyFrom(self._value(value, depth - 1))
-            elif field.is_repeated:
-                filled.extend(self._value(field, depth - 1) for _ in times)
-            elif field.message_type is not None:
-                filled.CopyFrom(self._value(field, depth - 1))
-            else:
-                setattr(message, field.name, self._value(field, depth))
-        return message
-
-    def _value(self, field: FieldDescriptor, depth: int) -> Any:  # noqa: ANN401 - what the field takes
-        chance = self._chance
+    def _field(self, field: FieldDescriptor, depth: int) -> bytes:
+        chance, key = self._chance, field.number << 3
+        if field.type == FieldDescriptor.TYPE_DOUBLE:
+            return _varint(key | 1) + struct.pack("<d", chance.choice(_FLOATS))
         if field.message_type is not None:
-            return self._message(field.message_type, max(depth, 0))
-        if field.type == FieldDescriptor.TYPE_BYTES:
-            return chance.randbytes(chance.randint(0, 200))
-        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-            return chance.choice(chance.choice((self._known, _TEXTS)))
-        if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-            return chance.random() < 0.5
-        if field.cpp_type in _BITS:
-            least, most = _BITS[field.cpp_type]
-            fitting = [one for one in _NUMBERS if least <= one <= most]
-            return chance.choice((chance.choice(fitting), chance.randint(least, most), chance.randint(0, 9)))
-        return chance.choice(_FLOATS)
+            data = self.of(GetMessageClass(field.message_type), depth - 1)
+        elif field.type == FieldDescriptor.TYPE_STRING:
+            data = chance.choice(chance.choice((self._known, _TEXTS))).encode()
+        elif field.type == FieldDescriptor.TYPE_BYTES:
+            data = chance.randbytes(chance.randint(0, 200))
+        else:  # integers, enums and booleans
+            return _varint(key) + _varint(chance.choice((chance.choice(_NUMBERS), chance.randint(0, 9))))
+        return _varint(key | 2) + _varint(len(data)) + data
 
     def mutated(self, data: bytes) -> bytes:
         """Changes, drops, doubles or adds some bytes."""
@@ -132,96 +93,163 @@ class Requests:
         return bytes(changed)
 
 
-class Senders:
-    """Sends requests, some at a time, and notes how they end; `with` waits for all of them."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self.ends: Counter[str] = Counter()
-        self.wrong: dict[str, str] = {}
-        self.slowest = 0.0
-        self._channel = channel
-        self._lock = threading.Lock()
-        self._slots = threading.Semaphore(CALLS_AT_ONCE * 2)
-        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE)
-
-    def __enter__(self) -> Senders:  # noqa: PYI034 - typing.Self is newer than Python 3.10
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown()
-
-    def send(self, path: str, *sent: bytes, what: str = "") -> None:
-        """Sends a request as soon as there is a thread for it."""
-        self._slots.acquire()
-        self._threads.submit(self._send, path, sent, what or sent[0][:60].hex())
-
-    def _send(self, path: str, sent: tuple[bytes, ...], what: str) -> None:
-        stream = METHODS[path].kind is CallKind.STREAM
-        ended = call(self._channel, path, sent, STREAM_SECONDS if stream else CALL_SECONDS)
-        with self._lock:
-            self.ends[ended.code] += 1
-            self.slowest = max(self.slowest, ended.seconds)
-            if ended.code in _NEVER or (ended.code == "DEADLINE_EXCEEDED" and not stream):
-                self.wrong[f"{path} {ended.code} {ended.reason} {ended.message[:160]}"] = what
-        self._slots.release()
+def _varint(number: int) -> bytes:
+    number, made = number % 2**64, bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*made, number])
 
 
-def run(stage: Stage) -> Iterator[Finding]:
-    """Sends generated requests of every RPC, and hostile files."""
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request, what it is, and how its call ended."""
+
+    path: str
+    what: str
+    ended: Outcome
+
+    @property
+    def wrong(self) -> bool:
+        """Whether no call may end so."""
+        late = self.ended.code == "DEADLINE_EXCEEDED" and METHODS[self.path].kind is not CallKind.STREAM
+        return late or self.ended.code in {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "CANCELLED"}
+
+
+def _send(channel: grpc.Channel, path: str, requests: Mapping[str, Sequence[Message | bytes]]) -> list[_Sent]:
+    """Calls an RPC with requests by what they are, some at a time."""
+    seconds = STREAM_SECONDS if METHODS[path].kind is CallKind.STREAM else CALL_SECONDS
+    with ThreadPoolExecutor(CALLS_AT_ONCE) as threads:
+        ended = threads.map(lambda sent: call(channel, path, sent, seconds), requests.values())
+        return [_Sent(path, *one) for one in zip(requests, ended, strict=True)]
+
+
+def _generated(channel: grpc.Channel, requests: _Requests, count: int) -> list[_Sent]:
+    """Calls every RPC with generated requests."""
+    sent: list[_Sent] = []
+    for path, (kind, _) in MESSAGES.items():
+        made = [requests.of(kind) for _ in range(-(-count // (len(MESSAGES) * (1 + MUTATIONS))))]
+        made += [requests.mutated(one) for one in made for _ in range(MUTATIONS)]
+        sent += _send(channel, path, {f"{number}: {one[:60].hex()}": [one] for number, one in enumerate(made)})
+    return sent
+
+
+def _findings(what: str, least: int, sent: Sequence[_Sent]) -> Iterator[Finding]:
+    yield at_least(what, len(sent), least)
+    wrong = {
+        f"{one.path} {one.ended.code} {one.ended.reason} {one.ended.message[:160]}": one.what
+        for one in sent
+        if one.wrong
+    }
+    yield none(f"{what} that ended as none may", wrong)
+    yield at_most("slowest of them", max(one.ended.seconds for one in sent), CALL_SECONDS, "s")
+
+
+@scenario(
+    not_covered="broken HTTP/2 frames: they are gRPC's own; what Kubeflow Pipelines itself makes of hostile files, the "
+    "embedded one excepted."
+)
+def bad_input(stage: Stage) -> Iterator[Finding]:
+    """No request and no file, however made, crashes or holds the adapter, or gets an answer without a reason."""
     count = stage.scaled(100_000, 5_000)
-    with ExitStack() as stack:
-        kfp = stack.enter_context(start(stage.folder / "kfp"))
-        adapter = stage.adapter(stack, kfp.url)
-        requests = Requests(ids_and_names(adapter.target), stage.chance("requests"))
-        channel = stack.enter_context(grpc.insecure_channel(adapter.target))
-        _generated(channel, requests, count // 10)  # what grows at first
-        before = Use.of(adapter.pid)
-        generated, files = _generated(channel, requests, count), _hostile(channel)
-        growth = list(
-            grown(adapter.pid, before, memory=96, threads=16, files=16)
-        )  # 96: what is kept of the largest files
-        with Client(adapter.target) as client:
-            serves = (
-                adapter.alive()
-                and client.health() is HealthStatus.SERVING
-                and next(client.pipelines.list(), None) is not None
-            )
-    yield at_least("generated requests", generated.ends.total(), count)
-    yield shown("of these that were answered with what was requested", generated.ends["OK"])
-    yield none("generated requests that ended as none may", generated.wrong)
-    yield at_most("slowest of them", generated.slowest, CALL_SECONDS, "s")
-    yield at_least("hostile files", files.ends.total(), 40)
-    yield none("hostile files that ended as none may", files.wrong)
-    yield at_most("slowest of them", files.slowest, CALL_SECONDS, "s")
+    adapter = stage.adapter(stage.embedded(stage.folder / "kfp").url)
+    messages = (message for sent in one_of_each(adapter.target).values() for message in sent)
+    known = [NAME, *(text for message in messages for _, text in message.ListFields() if isinstance(text, str))]
+    requests = _Requests(known, stage.chance("requests"))
+    channel = stage.enter(grpc.insecure_channel(adapter.target))
+    _generated(channel, requests, count // 10)  # what grows at first
+    before = Use.of(adapter.pid)
+    generated = _generated(channel, requests, count)
+    hostile = {what: upload(make(), f"hostile-{number}") for number, (what, make) in enumerate(HOSTILE.items())}
+    files = _send(channel, "/kfadapter.v1.PipelineService/Upload", hostile)
+    growth = list(grown(adapter.pid, before, memory=96, threads=16, files=16))  # 96: what is kept of the largest files
+    with Client(adapter.target) as client:
+        healthy = adapter.alive() and client.health() is HealthStatus.SERVING
+        serves = healthy and next(client.pipelines.list(), None) is not None
+    yield from _findings("generated requests", count, generated)
+    yield shown("of these that were answered with what was requested", sum(one.ended.code == OK for one in generated))
+    yield from _findings("hostile files", 40, files)
     yield exactly("adapter serves afterwards", serves, expected=True)
     yield from growth
 
 
-def _generated(channel: grpc.Channel, requests: Requests, count: int) -> Senders:
-    with Senders(channel) as senders:
-        for path in METHODS:
-            for _ in range(-(-count // (len(METHODS) * (1 + MUTATIONS)))):
-                senders.send(path, request := requests.of(path))
-                for _mutation in range(MUTATIONS):
-                    senders.send(path, requests.mutated(request))
-    return senders
-
-
-def _hostile(channel: grpc.Channel) -> Senders:
-    with Senders(channel) as senders:
-        for number, (what, make) in enumerate(HOSTILE.items()):
-            data, metadata = make(), pipeline_pb2.UploadPipelineMetadata(name=f"hostile-{number}")
-            pieces = (data[at : at + KIB * KIB] for at in range(0, len(data), KIB * KIB))
-            messages = [pipeline_pb2.UploadPipelineRequest(metadata=metadata)]
-            messages += (pipeline_pb2.UploadPipelineRequest(chunk=piece) for piece in pieces)
-            senders.send(_UPLOAD, *serialized(*messages), what=what)
-    return senders
-
-
-SCENARIO = Scenario(
-    "bad-input",
-    "No request and no file, however made, crashes or holds the adapter, or gets an answer without a reason.",
-    "broken HTTP/2 frames: they are gRPC's own; what Kubeflow Pipelines itself makes of hostile files, the embedded "
-    "one excepted.",
-    run,
+STOP_SECONDS = 0.25
+"""Within how many seconds after a cancellation the connection to KFP must be closed."""
+WAIT_SECONDS = 20
+_ID = "00000000-0000-4000-8000-000000000000"
+_FILE = base64.b64encode(HELLO.read_bytes()).decode()
+CANCELLED: tuple[tuple[str, tuple[dict[str, Any], ...]], ...] = (
+    ("PipelineService/Get", ({"name": "slow"},)),
+    ("PipelineService/List", ({},)),
+    ("PipelineService/Delete", ({"pipeline_id": _ID, "force": True},)),
+    ("PipelineService/Upload", ({"metadata": {"name": "new"}}, {"chunk": _FILE})),
+    ("PipelineService/Download", ({"name": "slow"},)),
+    ("RunService/Get", ({"run_id": _ID},)),
+    ("RunService/Create", ({"pipeline_name": "slow", "request_id": "slow"},)),
+    ("RunService/ReadLogs", ({"run_id": _ID, "task": "slow"},)),
 )
+"""Calls of each kind."""
+
+
+class _Cancels:
+    """Cancels calls while a KFP that never answers is at work."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stopped: list[float] = []
+        self.endless = 0
+        self.others: list[str] = []
+        self.kfp = stage.enter(ScriptedKfp())
+        for method in between.METHODS:
+            self.kfp.on(method, "", self._hold)
+        self._chance = stage.chance("pauses")
+        self._held: dict[str, queue.SimpleQueue[float]] = {}
+
+    def _hold(self, connection: Connection, received: Received) -> bool:
+        """Notes when the first request of a call comes, and when its connection is closed."""
+        times: queue.SimpleQueue[float] = self._held.pop(between.call_of(received), queue.SimpleQueue())
+        times.put(time.monotonic())
+        connection.sock.recv(1)
+        times.put(time.monotonic())
+        return False
+
+    def cancel(self, channel: grpc.Channel, number: int) -> None:
+        """Begins a call, waits until KFP works for it, waits a little, and cancels it."""
+        (rpc, fields), request_id = CANCELLED[number % len(CANCELLED)], f"cancels-{number}"
+        path, times = f"/kfadapter.v1.{rpc}", queue.SimpleQueue[float]()
+        self._held[request_id] = times
+        call = begin(channel, path, [request(path, **one) for one in fields], WAIT_SECONDS, request_id)
+        try:
+            times.get(timeout=WAIT_SECONDS)
+            time.sleep(self._chance.uniform(0, 0.02))
+            began = time.monotonic()
+            if not call.cancel():
+                raise queue.Empty
+        except queue.Empty:
+            self.others.append(f"{rpc}: {call.code()} {call.details()}")
+            return
+        try:
+            self.stopped.append(times.get(timeout=WAIT_SECONDS) - began)
+        except queue.Empty:
+            self.endless += 1
+
+
+@scenario(
+    not_covered="what KFP itself goes on doing for a request whose connection is closed; the looks after a change that "
+    "was broken off, which have a budget of their own."
+)
+def cancels(stage: Stage) -> Iterator[Finding]:
+    """When a client cancels a call, the adapter lets go of KFP's work at once, and nothing of the call is left."""
+    count, first, made = stage.scaled(2_000, 200), CALLS_AT_ONCE * 4, _Cancels(stage)
+    adapter = stage.adapter(made.kfp.url)
+    channel = stage.enter(grpc.insecure_channel(adapter.target))
+    with ThreadPoolExecutor(CALLS_AT_ONCE) as threads:
+        list(threads.map(made.cancel, [channel] * first, range(first)))  # what grows at first
+        before = Use.of(adapter.pid)
+        list(threads.map(made.cancel, [channel] * count, range(first, count)))
+    growth = list(grown(adapter.pid, before, memory=16, threads=4, files=4))
+    yield at_least("calls cancelled while KFP was at work", len(made.stopped), count - len(made.others))
+    yield none("calls that KFP was not asked for, or that had ended", made.others)
+    yield none("calls whose work went on in KFP", made.endless)
+    longest, bound = max(made.stopped, default=0), STOP_SECONDS * stage.slack
+    yield at_most("longest time until KFP's work was let go", longest, bound, "s")
+    yield from growth

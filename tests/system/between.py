@@ -1,14 +1,15 @@
-"""What stands between an adapter and a KFP: it misbehaves, never answers, or does something at a moment of a call."""
+"""What stands between an adapter and its KFP or its callers, and misbehaves at a request, a moment, or a byte."""
 
 from __future__ import annotations
 
 import http.client
 import re
+import select
 import socket
+import sys
 import threading
-import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.scripted_kfp import Behaviour, Connection, Received
+    from typing_extensions import Self
 
 HUGE_BYTES = 160 * KIB * KIB
 """The size of a huge body: above what the adapter takes (128 MiB)."""
 REFUSE, BAD_TLS = "refuse", "bad TLS"
 """The faults that a URL of its own stands for."""
+METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH")
 _JSON = {"Content-Type": "application/json"}
 _PARTIAL = head(200, {**_JSON, "Content-Length": "1000"}) + b'{"run_id": "'
 _KINDS = {"runs": "Run", "pipelines": "Pipeline", "experiments": "Experiment", "recurringruns": "Job"}
@@ -45,7 +48,7 @@ def _refusal(status: int, code: int, message: str, **headers: str) -> Behaviour:
 
 
 def _not_found(connection: Connection, received: Received) -> bool:
-    """What KFP says of a thing that is not there, by the path that names it."""
+    """What KFP answers if what the path names is missing."""
     found = re.search(r"/(runs|pipelines|experiments|recurringruns)/([^/?:]*)", received.path)
     kind, name = (_KINDS[found[1]], found[2]) if found else ("Thing", "")
     return _refusal(404, 5, f"Failed: ResourceNotFoundError: {kind} {name} not found")(connection, received)
@@ -95,34 +98,38 @@ def call_of(received: Received) -> str:
     return received.headers.get("x-request-id", "")
 
 
-class Between(ScriptedKfp):
-    """Stands before the KFP of a URL, if any."""
+class _Between(ScriptedKfp):
+    """Stands before the KFP of a URL."""
 
-    def __init__(self, url: str = "") -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
         self._behind = urlsplit(url).netloc
         self._lock = threading.Lock()
-        for method in ("GET", "POST", "DELETE", "PUT", "PATCH"):
-            self.on(method, "", self.serve)
+        for method in METHODS:
+            self.on(method, "", self._respond)
 
-    def serve(self, connection: Connection, received: Received) -> bool:
-        """Answers a request; returns whether the line may stay."""
+    def _respond(self, connection: Connection, received: Received) -> bool:
         raise NotImplementedError
 
-    def ask(self, received: Received) -> tuple[int, Behaviour]:
+    def _ask(self, received: Received) -> tuple[int, Behaviour]:
         """Sends a request on; returns the status of its answer, and what repeats the answer."""
-        behind = http.client.HTTPConnection(self._behind, timeout=10)
-        try:
-            kept = {key: value for key, value in received.headers.items() if key != "host"}
-            behind.request(received.method, received.path, received.body or None, kept)
+        with self._sent(received, received.body) as behind:
             answer = behind.getresponse()
             content_type = answer.headers.get("Content-Type", "")
             return answer.status, answers(answer.status, answer.read(), content_type=content_type)
-        finally:
-            behind.close()
+
+    @contextmanager
+    def _sent(self, received: Received, body: bytes) -> Iterator[http.client.HTTPConnection]:
+        """Sends a request with a body, or with half of it: the rest never comes, and the connection ends."""
+        with closing(http.client.HTTPConnection(self._behind, timeout=10)) as behind:
+            behind.putrequest(received.method, received.path, skip_host=True, skip_accept_encoding=True)
+            for key, value in received.headers.items():
+                behind.putheader(key, value)
+            behind.endheaders(body)
+            yield behind
 
 
-class FaultyKfp(Between):
+class FaultyKfp(_Between):
     """Has some requests meet with a fault."""
 
     def __init__(self, url: str) -> None:
@@ -152,14 +159,13 @@ class FaultyKfp(Between):
         with self._lock:
             return Counter(_words(one) for one in self.requests if changes_only(one, 0)) - self._refused
 
-    def serve(self, connection: Connection, received: Received) -> bool:
-        """Misbehaves, or asks the KFP behind."""
+    def _respond(self, connection: Connection, received: Received) -> bool:
         with self._lock:
             self._came[call_of(received)] += 1
             fault = self._fault if self._meets(received, self._came[call_of(received)]) else None
         if fault is not None:
             return fault(connection, received)
-        status, answer = self.ask(received)
+        status, answer = self._ask(received)
         if status == HTTPStatus.CONFLICT:
             with self._lock:
                 self._refused[_words(received)] += 1
@@ -168,36 +174,6 @@ class FaultyKfp(Between):
 
 def _words(received: Received) -> tuple[str, str]:
     return call_of(received), f"{received.method} {received.path.partition('?')[0]}"
-
-
-class SlowKfp(Between):
-    """Never answers, and notes when each call's line is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._came: dict[str, threading.Event] = {}
-        self._closed: dict[str, float] = {}
-        self._changed = threading.Condition()
-
-    def expect(self, request_id: str) -> threading.Event:
-        """Returns what is set when the first request of a call has come."""
-        with self._changed:
-            return self._came.setdefault(request_id, threading.Event())
-
-    def closed_at(self, request_id: str, seconds: float) -> float | None:
-        """When the line of a call was closed, waited for; None if that takes too long."""
-        with self._changed:
-            self._changed.wait_for(lambda: request_id in self._closed, seconds)
-            return self._closed.get(request_id)
-
-    def serve(self, connection: Connection, received: Received) -> bool:
-        """Waits until the line is closed."""
-        self.expect(call_of(received)).set()
-        connection.sock.recv(1)
-        with self._changed:
-            self._closed.setdefault(call_of(received), time.monotonic())
-            self._changed.notify_all()
-        return False
 
 
 class Step(Enum):
@@ -222,8 +198,8 @@ class Moment:
     lost: str = ""
 
 
-class Tripwire(Between):
-    """Passes all on, and at one moment does something first, after which the line breaks."""
+class Tripwire(_Between):
+    """Passes all on, and at one moment does something first, after which the connection breaks."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -236,15 +212,14 @@ class Tripwire(Between):
         with self._lock:
             self._moment, self._lost, self._action = moment, moment.lost if moment else "", action
 
-    def serve(self, connection: Connection, received: Received) -> bool:
-        """Passes a request on, unless this is the moment."""
-        if self._is_moment(received, Step.BEFORE):
-            return self._act()
+    def _respond(self, connection: Connection, received: Received) -> bool:
         try:
+            if self._is_moment(received, Step.BEFORE):
+                return self._act()
             if self._is_moment(received, Step.HALFWAY):
-                with self._begun(received):
+                with self._sent(received, received.body[: len(received.body) // 2]):
                     return self._act()
-            _, answer = self.ask(received)
+            _, answer = self._ask(received)
         except (OSError, http.client.HTTPException):
             return False
         with self._lock:
@@ -256,24 +231,72 @@ class Tripwire(Between):
 
     def _act(self) -> bool:
         self._action()
-        return False  # which breaks the line
-
-    @contextmanager
-    def _begun(self, received: Received) -> Iterator[None]:
-        """Sends half of a request on; the rest never comes, and the line ends with the block."""
-        host, _, port = self._behind.partition(":")
-        with socket.create_connection((host, int(port)), 10) as line:
-            fields = "".join(f"{key}: {value}\r\n" for key, value in received.headers.items())
-            first = f"{received.method} {received.path} HTTP/1.1\r\n{fields}\r\n"
-            line.sendall(first.encode() + received.body[: len(received.body) // 2])
-            yield
+        return False  # which breaks the connection
 
     def _is_moment(self, received: Received, step: Step) -> bool:
         with self._lock:
             moment = self._moment
-            if moment is None or self._lost or moment.step is not step or moment.method != received.method:
+            if moment is None or self._lost or (moment.step, moment.method) != (step, received.method):
                 return False
             if not re.search(moment.path, received.path):
                 return False
             self._moment = None
         return True
+
+
+class CuttingProxy:
+    """Passes connections on to a server on loopback, and cuts them after some bytes, or at `cut`.
+
+    Attributes:
+        target: Its address.
+        cuts: How many connections were cut.
+    """
+
+    def __init__(self, server: str, cut_after: Callable[[], int] = lambda: sys.maxsize) -> None:
+        """Stands before the server at an address; `cut_after` gives each connection its bytes in both directions."""
+        host, _, port = server.partition(":")
+        self._server, self._cut_after = (host, int(port)), cut_after
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.target = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.cuts = 0
+        self._lock = threading.Lock()
+        self._open: set[tuple[socket.socket, socket.socket]] = set()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+        self.cut()
+
+    def cut(self) -> None:
+        """Cuts all connections that are open, on both sides at once, with what was on its way lost."""
+        with self._lock:
+            self.cuts += len(self._open)
+            for side in [side for sides in self._open for side in sides]:
+                with suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._pass, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _pass(self, caller: socket.socket) -> None:
+        """Passes bytes in both directions until either side ends, or as many have passed as may."""
+        left = self._cut_after()
+        with suppress(OSError), caller, socket.create_connection(self._server, 5) as server:
+            other = {caller: server, server: caller}
+            with self._lock:
+                self._open.add((caller, server))
+            with suppress(OSError):
+                while left and (data := (source := select.select([*other], [], [])[0][0]).recv(min(left, 64 * KIB))):
+                    other[source].sendall(data)
+                    left -= len(data)
+            with self._lock:
+                self.cuts += left == 0
+                self._open.discard((caller, server))

@@ -1,25 +1,20 @@
-"""The load generator: calls from a process of its own, and callers of the client library in this one.
-
-Run as `python -m tests.system.load` with a plan as the first line of its stdin; prints `ready`, begins with the next
-line, and prints what it saw after the plan's seconds, or with one more line; all as JSON.
-"""
+"""The load generator: calls of any RPC from a process of its own, and callers of the client library in this one."""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import random
-import sys
+import signal
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
-from benchmarks.processes import START_SECONDS, Child
-from tests.system.calls import OK, OWN_CONNECTION, Outcome, begin, call, outcome
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from kfadapter.v1.pipeline_pb2 import GetPipelineRequest
 from kfadapter_grpc.client import AdapterError, Client
@@ -27,14 +22,78 @@ from kfadapter_grpc.methods import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from multiprocessing.connection import Connection
 
+    from google.protobuf.message import Message
+    from tests.system.scenario import Stage
     from typing_extensions import Self
 
 GET = "/kfadapter.v1.PipelineService/Get"
 HEALTH = "/grpc.health.v1.Health/Check"
+OK = "OK"
+"""The reason of a call that succeeded."""
+OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
+"""Options of a channel that shares its connection with no other one."""
+START_SECONDS = 60
 T = TypeVar("T")
 _SERVING = b"\x08\x01"
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: its status code and text, and its stable reason, which is empty where the status has none."""
+
+    code: str
+    reason: str
+    message: str
+    seconds: float
+    retry_info: bool = False
+    answer: bytes = b""
+
+
+def begin(
+    channel: grpc.Channel, path: str, sent: Sequence[Message | bytes], seconds: float, request_id: str = ""
+) -> Any:  # noqa: ANN401 - one of gRPC's calls
+    """Begins a call; several messages are sent only where the caller sends a stream."""
+    method = METHODS.get(path)  # health checks are not of the contract
+    uploads, streams = (method.client_streaming, method.server_streaming) if method is not None else (False, False)
+    shape = f"{'stream' if uploads else 'unary'}_{'stream' if streams else 'unary'}"
+    made = getattr(channel, shape)(path, request_serializer=_serialized)
+    metadata = [("x-request-id", request_id)] if request_id else []
+    return (made if streams else made.future)(iter(sent) if uploads else sent[0], timeout=seconds, metadata=metadata)
+
+
+def _serialized(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+def call(
+    channel: grpc.Channel, path: str, sent: Sequence[Message | bytes], seconds: float, request_id: str = ""
+) -> Outcome:
+    """Makes a call and reads all its answers, at most `seconds`."""
+    began = time.monotonic()
+    begun = begin(channel, path, sent, seconds, request_id)
+    answer = b""
+    with suppress(grpc.RpcError):
+        if path in METHODS and METHODS[path].server_streaming:
+            for _ in begun:
+                pass
+        else:
+            answer = begun.result()
+    return outcome(begun, time.monotonic() - began, answer)
+
+
+def outcome(ended: Any, seconds: float, answer: bytes = b"") -> Outcome:  # noqa: ANN401 - one of gRPC's calls
+    """How a call has ended."""
+    if ended.code() is grpc.StatusCode.OK:
+        return Outcome(OK, OK, "", seconds, answer=answer)
+    trailers = dict(ended.trailing_metadata() or ())
+    details = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b"")).details
+    info = error_details_pb2.ErrorInfo()
+    reason = "".join(info.reason for detail in details if detail.Unpack(info))
+    retry_info = any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in details)
+    return Outcome(ended.code().name, reason, ended.details() or "", seconds, retry_info)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +103,7 @@ class Plan:
     Attributes:
         target: The adapter's address.
         path: The RPC.
-        sent: The messages of a call, in hexadecimal digits.
+        sent: The messages of a call.
         connections: How many connections there are, each of its own.
         rate: Calls a second in all, whatever becomes of them; 0: each connection has one call after the other.
         seconds: For how long; 0: until it is stopped.
@@ -55,7 +114,7 @@ class Plan:
 
     target: str
     path: str = GET
-    sent: tuple[str, ...] = (GetPipelineRequest(name="instant").SerializeToString().hex(),)
+    sent: tuple[bytes, ...] = (GetPipelineRequest(name="instant").SerializeToString(),)
     connections: int = 1
     rate: float = 0
     seconds: float = 0
@@ -101,27 +160,96 @@ class Seen:
             self.others[f"{ended.code} {ended.reason}: {ended.message}"] += 1
 
 
-class Load(Child):
-    """A process that carries out a plan; it is stopped at the latest at the end of a `with` block."""
+class Load:
+    """A process that carries out a plan: it is ready when the `with` block is entered, and killed at its end."""
 
-    def __init__(self, home: Path, plan: Plan) -> None:
-        """Starts it, and waits until it could begin."""
-        super().__init__([sys.executable, "-m", "tests.system.load"], home)
+    def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self.write(json.dumps(asdict(plan)))
-        self.read(START_SECONDS)
+        self._line, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_carry_out, args=(plan, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        self._receive()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
 
     def begin(self) -> Self:
         """Has it begin."""
-        self.write("begin")
+        self._line.send("begin")
         return self
 
     def seen(self) -> Seen:
         """Waits for its end, or stops it where it has none; returns what it saw."""
         if not self._plan.seconds:
-            self.write("stop")
-        found = json.loads(self.read(self._plan.seconds + 3 * self._plan.timeout + START_SECONDS))
-        return Seen(**{**found, "others": Counter(found["others"])})
+            self._line.send("stop")
+        found = self._receive(self._plan.seconds + 3 * self._plan.timeout)
+        assert isinstance(found, Seen)
+        return found
+
+    def _receive(self, seconds: float = 0) -> object:
+        if not self._line.poll(seconds + START_SECONDS):
+            raise TimeoutError(f"the load on {self._plan.path} does not end")
+        return self._line.recv()
+
+
+def _carry_out(plan: Plan, line: Connection[Any, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the scenario, which then ends this
+    seen = Seen()
+    with ExitStack() as stack:
+        channels = [
+            stack.enter_context(grpc.insecure_channel(plan.target, OWN_CONNECTION)) for _ in range(plan.connections)
+        ]
+        for channel in [] if plan.within else channels:
+            grpc.channel_ready_future(channel).result(START_SECONDS)
+        line.send("ready")
+        line.recv()
+        if plan.rate:
+            _at_a_rate(plan, channels, seen)
+        else:
+            _in_turn(plan, channels, seen, line)
+    line.send(seen)
+
+
+def _at_a_rate(plan: Plan, channels: Sequence[grpc.Channel], seen: Seen) -> None:
+    lock, ended, count = threading.Lock(), threading.Semaphore(0), round(plan.rate * plan.seconds)
+    begun = time.perf_counter()
+    for number in range(count):
+        time.sleep(max(0, begun + number / plan.rate - time.perf_counter()))
+        started = time.perf_counter()
+
+        def note(one: object, started: float = started) -> None:
+            with lock:
+                seen.note(plan.path, outcome(one, time.perf_counter() - started))
+            ended.release()
+
+        begin(channels[number % len(channels)], plan.path, plan.sent, plan.timeout).add_done_callback(note)
+    seen.lasted = time.perf_counter() - begun
+    for _ in range(count):
+        ended.acquire()
+
+
+def _in_turn(plan: Plan, channels: Sequence[grpc.Channel], seen: Seen, line: Connection[Any, Any]) -> None:
+    stopped, lock, begun = threading.Event(), threading.Lock(), time.perf_counter()
+
+    def calls(channel: grpc.Channel) -> None:
+        stopped.wait(random.uniform(0, plan.within))  # noqa: S311 - not all at the same instant
+        while not stopped.wait(plan.pause):
+            ended = call(channel, plan.path, plan.sent, plan.timeout)
+            with lock:
+                seen.note(plan.path, ended)
+
+    with ThreadPoolExecutor(len(channels)) as threads:
+        callers = [threads.submit(calls, channel) for channel in channels]
+        line.poll(plan.seconds or None)
+        stopped.set()
+        for caller in callers:
+            caller.result()
+    seen.lasted = time.perf_counter() - begun
 
 
 def slowest(seconds: Sequence[float], share: float = 1) -> float:
@@ -153,25 +281,29 @@ class Repeated:
         raise AssertionError
 
 
+Part: TypeAlias = "Callable[[Crowd, random.Random], None]"
+"""What a thread of a crowd does; it uses the crowd's client and pauses with its `stopped`."""
+
+
 class Crowd:
     """Threads that do their part again and again while a `with` block lasts.
 
     Attributes:
+        client: The client that they share; closed at the end of the block, which ends what has no end.
         stopped: Set when the block is left.
         ended: How often each part succeeded.
         failures: How often a part failed with which reason and text.
     """
 
-    def __init__(
-        self, *parts: tuple[Callable[[random.Random], None], int], chance: Callable[..., random.Random]
-    ) -> None:
+    def __init__(self, stage: Stage, target: str, *parts: tuple[Part, int]) -> None:
         """Will have so many threads do each part."""
+        self.client = Client(target)
         self.stopped = threading.Event()
         self.ended: Counter[str] = Counter()
         self.failures: Counter[tuple[str, str, str]] = Counter()
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._repeat, args=(part, chance(part.__name__, number)))
+            threading.Thread(target=self._repeat, args=(part, stage.chance(part.__name__, number)))
             for part, count in parts
             for number in range(count)
         ]
@@ -183,82 +315,19 @@ class Crowd:
 
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
+        self.client.close()
         for thread in self._threads:
             thread.join()
 
-    def _repeat(self, part: Callable[[random.Random], None], chance: random.Random) -> None:
-        name = part.__name__.removeprefix("_")
+    def _repeat(self, part: Part, chance: random.Random) -> None:
         while not self.stopped.is_set():
             failure = None
             try:
-                part(chance)
-            except AdapterError as error:
-                failure = (name, error.reason, str(error))
-            except RuntimeError as error:  # the client was closed
-                failure = (name, "", str(error))
-            with self.lock:
+                part(self, chance)
+            except (AdapterError, RuntimeError) as error:  # RuntimeError: the client is closed
+                failure = (part.__name__, getattr(error, "reason", ""), str(error))
+            with self._lock:
                 if failure is None:
-                    self.ended[name] += 1
-                else:
-                    self.failures[failure] += not self.stopped.is_set()
-
-
-def _at_a_rate(plan: Plan, channels: Sequence[grpc.Channel], sent: Sequence[bytes], seen: Seen) -> None:
-    lock, open_calls, count = threading.Lock(), threading.Semaphore(0), round(plan.rate * plan.seconds)
-    begun = time.perf_counter()
-    for number in range(count):
-        time.sleep(max(0, begun + number / plan.rate - time.perf_counter()))
-        started = time.perf_counter()
-
-        def note(ended: object, started: float = started) -> None:
-            with lock:
-                seen.note(plan.path, outcome(ended, time.perf_counter() - started))
-            open_calls.release()
-
-        begin(channels[number % len(channels)], plan.path, sent, plan.timeout).add_done_callback(note)
-    seen.lasted = time.perf_counter() - begun
-    for _ in range(count):
-        open_calls.acquire()
-
-
-def _in_turn(plan: Plan, channels: Sequence[grpc.Channel], sent: Sequence[bytes], seen: Seen) -> None:
-    stopped, lock, begun = threading.Event(), threading.Lock(), time.perf_counter()
-
-    def callers_turn(channel: grpc.Channel) -> None:
-        stopped.wait(random.uniform(0, plan.within))  # noqa: S311 - not all at the same instant
-        while not stopped.wait(plan.pause):
-            ended = call(channel, plan.path, sent, plan.timeout)
-            with lock:
-                seen.note(plan.path, ended)
-
-    def await_line() -> None:
-        sys.stdin.readline()
-        stopped.set()
-
-    with ThreadPoolExecutor(len(channels)) as threads:
-        callers = [threads.submit(callers_turn, channel) for channel in channels]
-        threading.Thread(target=await_line, daemon=True).start()
-        stopped.wait(plan.seconds or None)
-        stopped.set()
-        for caller in callers:
-            caller.result()
-    seen.lasted = time.perf_counter() - begun
-
-
-def main(plan: Plan) -> None:
-    """Calls, and prints what came of it."""
-    seen, sent = Seen(), [bytes.fromhex(one) for one in plan.sent]
-    with ExitStack() as stack:
-        channels = [grpc.insecure_channel(plan.target, OWN_CONNECTION) for _ in range(plan.connections)]
-        for channel in channels:
-            stack.enter_context(channel)
-            if not plan.within:
-                grpc.channel_ready_future(channel).result(START_SECONDS)
-        print("ready", flush=True)  # noqa: T201
-        sys.stdin.readline()
-        (_at_a_rate if plan.rate else _in_turn)(plan, channels, sent, seen)
-        print(json.dumps(vars(seen)), flush=True)  # noqa: T201
-
-
-if __name__ == "__main__":
-    main(Plan(**json.loads(sys.stdin.readline())))
+                    self.ended[part.__name__] += 1
+                elif not self.stopped.is_set():
+                    self.failures[failure] += 1

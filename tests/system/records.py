@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from google.protobuf import descriptor_pool, json_format
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.json_format import ParseDict
 
+from kfadapter.v1.pipeline_pb2 import UploadPipelineMetadata, UploadPipelineRequest
 from kfadapter_grpc.client import Client, IntervalSchedule, RunState
-from kfadapter_grpc.methods import METHODS
+from kfadapter_grpc.methods import MESSAGES
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -32,7 +31,6 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
     """
     with Client(target) as client:
         stored = client.pipelines.upload(HELLO, name=NAME)
-        pipeline_id, version_id = stored.pipeline.pipeline_id, stored.version.pipeline_version_id
         client.pipelines.upload(_PIPELINES / "sleeps.yaml", name="sleeps")
         client.pipelines.upload(CONTAINER, name="container")
         running = client.runs.create("sleeps", parameters={"seconds": 3600}).run_id
@@ -48,61 +46,41 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
             client.recurring_runs.create(NAME, schedule=schedule, enabled=enabled).recurring_run_id
             for enabled in (True, False)
         )
-    pipeline = {"pipeline_id": pipeline_id}
-    version = {**pipeline, "pipeline_version_id": version_id}
-    file = base64.b64encode(HELLO.read_bytes()).decode()
-    sent: dict[str, list[dict[str, Any]]] = {
-        "PipelineService/Get": [pipeline],
-        "PipelineService/List": [{}],
-        "PipelineService/Upload": [{"metadata": {"name": "new", "request_id": "faults-upload"}}, {"chunk": file}],
-        "PipelineService/Delete": [{**pipeline, "force": True}],
-        "PipelineService/ListVersions": [pipeline],
-        "PipelineService/GetVersion": [version],
-        "PipelineService/DeleteVersion": [version],
-        "PipelineService/Download": [pipeline],
-        "RunService/Create": [{**pipeline, "request_id": "faults-run"}],
-        "RunService/Get": [{"run_id": failed}],
-        "RunService/List": [{}],
-        "RunService/Watch": [{"runs": {"run_ids": [running]}}],
-        "RunService/ReadLogs": [{"run_id": ran, "task": "greet"}],
-        "RunService/Terminate": [{"run_id": running}],
-        "RunService/Retry": [{"run_id": retried}],
-        "RunService/Archive": [{"run_id": failed}],
-        "RunService/Unarchive": [{"run_id": archived}],
-        "RunService/Delete": [{"run_id": failed}],
-        "ExperimentService/Create": [{"name": "new"}],
-        "ExperimentService/Get": [{"experiment_id": free}],
-        "ExperimentService/List": [{}],
-        "ExperimentService/Archive": [{"experiment_id": free}],
-        "ExperimentService/Unarchive": [{"experiment_id": kept}],
-        "ExperimentService/Delete": [{"experiment_id": free}],
-        "RecurringRunService/Create": [{**pipeline, "interval": {"interval": "3600s"}}],
-        "RecurringRunService/Get": [{"recurring_run_id": on}],
-        "RecurringRunService/List": [{}],
-        "RecurringRunService/Enable": [{"recurring_run_id": off}],
-        "RecurringRunService/Disable": [{"recurring_run_id": on}],
-        "RecurringRunService/Delete": [{"recurring_run_id": on}],
+    pipeline: dict[str, object] = {"pipeline_id": stored.pipeline.pipeline_id}
+    version = {"pipeline_version_id": stored.version.pipeline_version_id}
+    ids = {**pipeline, **version, "run_id": failed, "experiment_id": free, "recurring_run_id": on}
+    special: dict[str, dict[str, object]] = {
+        "PipelineService/Delete": {**pipeline, "force": True},
+        "PipelineService/Download": pipeline,
+        "RunService/Create": {**pipeline, "request_id": "faults-run"},
+        "RunService/Watch": {"runs": {"run_ids": [running]}},
+        "RunService/ReadLogs": {"run_id": ran, "task": "greet"},
+        "RunService/Terminate": {"run_id": running},
+        "RunService/Retry": {"run_id": retried},
+        "RunService/Unarchive": {"run_id": archived},
+        "ExperimentService/Create": {"name": "new"},
+        "ExperimentService/Unarchive": {"experiment_id": kept},
+        "RecurringRunService/Create": {**pipeline, "interval": {"interval": "3600s"}},
+        "RecurringRunService/List": {},
+        "RecurringRunService/Enable": {"recurring_run_id": off},
     }
-    return {path: tuple(request(path, **one) for one in sent[path.removeprefix("/kfadapter.v1.")]) for path in METHODS}
+    requests: dict[str, tuple[Message, ...]] = {}
+    for path, (kind, _) in MESSAGES.items():
+        fields = {key: one for key, one in ids.items() if key in kind.DESCRIPTOR.fields_by_name}
+        requests[path] = (request(path, **special.get(path.removeprefix("/kfadapter.v1."), fields)),)
+    return {**requests, "/kfadapter.v1.PipelineService/Upload": upload(HELLO.read_bytes(), "new", "faults-upload")}
 
 
 def request(path: str, **fields: object) -> Message:
     """A message of an RPC's requests, from its fields as JSON has them."""
-    service, _, name = path.removeprefix("/").partition("/")
-    method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    return json_format.ParseDict(fields, GetMessageClass(method.input_type)())
+    return ParseDict(fields, MESSAGES[path][0]())
 
 
-def ids_and_names(target: str) -> tuple[str, ...]:
-    """Makes a pipeline, a run that has failed, and an experiment; returns by which ids and names they are known."""
-    with Client(target) as client:
-        stored = client.pipelines.upload(HELLO, name=NAME)
-        client.pipelines.upload(CONTAINER, name="container")
-        run_id = client.runs.create("container").run_id
-        _await(client, RunState.FAILED, run_id)
-        experiment = client.experiments.create("free")
-        ids = (stored.pipeline.pipeline_id, stored.version.pipeline_version_id, run_id, experiment.experiment_id)
-    return (NAME, "container", "free", *ids)
+def upload(file: bytes, name: str, request_id: str = "") -> tuple[UploadPipelineRequest, ...]:
+    """The messages of an upload, in chunks of 1 MiB."""
+    metadata = UploadPipelineMetadata(name=name, request_id=request_id)
+    chunks = (UploadPipelineRequest(chunk=file[at : at + 2**20]) for at in range(0, len(file), 2**20))
+    return (UploadPipelineRequest(metadata=metadata), *chunks)
 
 
 def stored_versions(target: str) -> dict[str, list[str]]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from benchmarks import pipeline_text, processes
 from benchmarks.memory_use import memory_use
 from benchmarks.processes import Adapter
 
+from kfadapter_embedded.process import EmbeddedKfp, start
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import ExitStack
+    from contextlib import AbstractContextManager
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,38 +32,55 @@ class Finding:
     holds: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stage:
-    """What a scenario works with: an empty folder of its own, and how much to do."""
+    """An empty folder, how much to do, and all that has been started, which ends with the scenario."""
 
     folder: Path
     short: bool
     seed: int
     renew: bool = False
-
-    @property
-    def home(self) -> Path:
-        """An empty home folder for processes."""
-        return self.folder / "home"
+    stack: ExitStack = field(default_factory=ExitStack)
 
     @property
     def slack(self) -> float:
-        """By how much times may be longer than in a whole run: a short one shares its machine with others."""
+        """How many times as long things may take as in a whole run: a short one shares its machine with others."""
         return 4.0 if self.short else 1.0
-
-    def chance(self, *names: object) -> random.Random:
-        """Random numbers that follow from the seed and `names`."""
-        return random.Random(repr((self.seed, *names)))  # noqa: S311 - to be repeated, not to be secret
 
     def scaled(self, whole: int, short: int) -> int:
         """How much to do."""
         return short if self.short else whole
 
-    def adapter(self, stack: ExitStack, kfp_url: str, *options: str) -> Adapter:
-        """Starts an adapter, which runs until `stack` ends."""
-        adapter = stack.enter_context(Adapter(kfp_url, self.home, *options))
-        adapter.wait()
+    def chance(self, *names: object) -> random.Random:
+        """Random numbers that follow from the seed and `names`."""
+        return random.Random(repr((self.seed, *names)))  # noqa: S311 - to be repeated, not to be secret
+
+    def file(self, size: int) -> Path:
+        """A pipeline file of so many bytes."""
+        return pipeline_text.write_pipeline(self.folder, size)
+
+    def enter(self, manager: AbstractContextManager[T]) -> T:
+        """Starts anything that ends with the scenario."""
+        return self.stack.enter_context(manager)
+
+    def stand_in(self, seconds: float = 0) -> str:
+        """Starts a stand-in for KFP that takes so long for each answer; returns its URL."""
+        return self.enter(processes.stand_in(self.folder / "home", seconds))
+
+    def embedded(self, data: Path, port: int = 0) -> EmbeddedKfp:
+        """Starts an embedded KFP."""
+        return self.enter(start(data, port))
+
+    def adapter(self, kfp_url: str, *options: str, after: Adapter | None = None) -> Adapter:
+        """Starts an adapter at a free port, or at the address of one that has ended."""
+        if after is not None:
+            after.__exit__()
+        adapter = Adapter(kfp_url, self.folder / "home", *options, target=after.target if after is not None else "")
+        self.enter(adapter).wait()
         return adapter
+
+
+Run: TypeAlias = "Callable[[Stage], Iterator[Finding]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +90,12 @@ class Scenario:
     name: str
     proves: str
     not_covered: str
-    run: Callable[[Stage], Iterator[Finding]]
+    run: Run
+
+
+def scenario(*, not_covered: str) -> Callable[[Run], Scenario]:
+    """Makes a scenario of a function, whose docstring is the sentence that it proves."""
+    return lambda run: Scenario(run.__name__.replace("_", "-"), run.__doc__ or "", not_covered, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +109,14 @@ class Use:
     @classmethod
     def of(cls, pid: int) -> Use:
         """Reads what a process uses now."""
-        process = Path(f"/proc/{pid}")
-        threads, files = (len(list((process / name).iterdir())) for name in ("task", "fd"))
+        threads, files = (len(list(Path(f"/proc/{pid}", name).iterdir())) for name in ("task", "fd"))
         return cls(memory_use(pid).resident, threads, files)
 
 
 def grown(pid: int, before: Use, *, memory: float, threads: int, files: int) -> Iterator[Finding]:
-    """By how much a process has grown since; what it is about to let go of has ten seconds for that."""
+    """By how much a process has grown since; what it is about to release has ten seconds for that."""
     end = time.monotonic() + 10
-    while True:
-        now = Use.of(pid)
-        if (now.files <= before.files and now.threads <= before.threads) or time.monotonic() > end:
-            break
+    while ((now := Use.of(pid)).files > before.files or now.threads > before.threads) and time.monotonic() < end:
         time.sleep(0.1)
     yield at_most("memory grows by", now.memory - before.memory, memory, "MiB")
     yield at_most("threads grow by", now.threads - before.threads, threads)

@@ -8,7 +8,7 @@ from tests.scripted_kfp import Received
 from tests.system.__main__ import SCENARIOS
 from tests.system.between import from_the_nth_on
 from tests.system.faults import PAGE, documented_reasons
-from tests.system.kills import ARRIVING, MOMENTS, kills
+from tests.system.restarts import ARRIVING, MOMENTS, all_kills
 from tests.system.scenario import Stage
 
 from kfadapter_grpc.contract.errors import all_error_classes
@@ -37,7 +37,7 @@ def test_reasons_are_read_from_the_contract() -> None:
 @pytest.mark.parametrize("short", [True, False], ids=["short", "whole"])
 def test_kills_meet_every_named_moment(tmp_path: Path, short: bool) -> None:
     """Every named moment has its kill, in the whole form one of either victim, and others come at random."""
-    planned = list(kills(Stage(tmp_path, short, seed=1)))
+    planned = list(all_kills(Stage(tmp_path, short, seed=1)))
     named = Counter(kill.moment.what for kill in planned if kill.moment is not None)
     assert named.keys() == {moment.what for moments in MOMENTS.values() for moment in moments}
     assert any(kill.moment is None for kill in planned)

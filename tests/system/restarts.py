@@ -1,0 +1,346 @@
+"""Adapters that are stopped and started again under load, and adapters and KFPs that are killed during calls."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from benchmarks.pipeline_text import KIB
+from tests.system.between import Moment, Step, Tripwire
+from tests.system.load import Crowd, Repeated
+from tests.system.records import CONTAINER, HELLO, stored_versions
+from tests.system.scenario import Finding, Stage, at_least, at_most, exactly, none, scenario, shown
+
+from kfadapter_grpc.client import AdapterError, Client, HealthStatus, InvalidPipelineFileError, RunFilter
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterator, Sequence
+
+    from benchmarks.processes import Adapter
+
+    from kfadapter_embedded.process import EmbeddedKfp
+
+CALLERS, CALLS_A_SECOND = 10, 100
+UPLOADERS, WATCHERS = 20, 50
+UPLOAD_BYTES = 600 * KIB
+"""How large an upload is; it is sent in three pieces, slowly."""
+DRAIN_SECONDS, GRACE_SECONDS = 0.5, 10.0
+SETTLE_SECONDS = 2.5
+"""How long an adapter serves before the other one is stopped, as minReadySeconds says: callers find it within 2 s."""
+
+
+def _call(crowd: Crowd, _: random.Random) -> None:
+    crowd.client.pipelines.get("instant")
+    crowd.stopped.wait(CALLERS / CALLS_A_SECOND)
+
+
+def _watch(crowd: Crowd, _: random.Random) -> None:
+    """Watches until the client is closed; it comes back by itself when an adapter leaves."""
+    for _event in crowd.client.runs.watch(where=RunFilter()):
+        pass
+
+
+@scenario(not_covered="callers with stubs of their own and without its service config: they see DRAINING, and repeat.")
+def drain(stage: Stage) -> Iterator[Finding]:
+    """Adapters behind one name can be stopped and started, and no call of the client library fails."""
+    times, url, file = stage.scaled(50, 4), stage.stand_in(), stage.file(UPLOAD_BYTES)
+    running, codes, seconds, watches = [_serving(stage, url), _serving(stage, url)], list[int](), list[float](), 0
+
+    def upload(crowd: Crowd, _: random.Random) -> None:
+        def slowly(*_: object) -> None:
+            crowd.stopped.wait(0.3)
+
+        crowd.client.pipelines.upload(file, name="new-upload", progress=slowly)
+
+    target = "ipv4:" + ",".join(adapter.target for adapter in running)
+    with Crowd(stage, target, (_call, CALLERS), (upload, UPLOADERS), (_watch, WATCHERS)) as crowd:
+        for number in range(times):
+            time.sleep(SETTLE_SECONDS)
+            leaving, began = running[number % 2], time.monotonic()
+            leaving.send_signal(signal.SIGTERM)
+            codes.append(leaving.ended(DRAIN_SECONDS + GRACE_SECONDS + 4))
+            seconds.append(time.monotonic() - began)
+            watches += sum("RunService/Watch" in line and "DRAINING" in line for line in leaving.written().splitlines())
+            running[number % 2] = _serving(stage, url, leaving)
+        time.sleep(SETTLE_SECONDS)
+        ended, failures = crowd.ended.copy(), dict(crowd.failures)
+    yield exactly("adapters that ended with exit code 0", codes.count(0), times)
+    yield at_most("longest end", max(seconds), DRAIN_SECONDS + GRACE_SECONDS, "s")
+    yield shown("calls that succeeded", ended["_call"])
+    yield shown("uploads that succeeded", ended["upload"])
+    yield at_least("watches that were ended with DRAINING and came back", watches, times)
+    yield none("calls, uploads and watches that failed", failures)
+
+
+def _serving(stage: Stage, url: str, after: Adapter | None = None) -> Adapter:
+    """Starts an adapter, and waits until it reports SERVING."""
+    options = ("--drain-seconds", str(DRAIN_SECONDS), "--grace-seconds", str(GRACE_SECONDS), "--max-uploads", "64")
+    adapter = stage.adapter(url, *options, after=after)
+    with Client(adapter.target, timeout=60) as client:
+        while client.health() is not HealthStatus.SERVING:
+            time.sleep(0.01)
+    return adapter
+
+
+LANES = 2
+"""How many pairs of an adapter and a KFP are killed beside each other, one for each core."""
+MOST_ATTEMPTS = 100
+"""How often a caller repeats a call, each time with the library's own repetitions."""
+SPOOLED_BYTES, SENT_BYTES = 900 * KIB, 700 * KIB
+"""The size of a file that the adapter keeps on disk while it arrives; what was read of it when some must be there."""
+LONGEST_SECONDS = 0.25
+"""Until when after its beginning a call is killed at random."""
+
+
+class Kind(Enum):
+    """What a call is for."""
+
+    NEW = "upload"
+    SPOOLED = "upload of a file that is kept on disk"
+    NEXT = "upload of a second version"
+    REFUSED = "upload of a file that KFP refuses"
+    CREATE = "run"
+
+
+_MAKE, _FILL, _RUN = r"/v2beta1/pipelines$", r"/pipelines/upload_version\?", r"/v2beta1/runs$"
+_NAMED, _VERSIONS = r"/pipelines/names/", r"/versions\?"
+ARRIVING = Moment("upload: while the file arrives at the adapter", "", "")
+"""The one moment that no request to KFP marks."""
+MOMENTS: dict[Kind, tuple[Moment, ...]] = {
+    Kind.SPOOLED: (ARRIVING,),
+    Kind.NEW: (
+        Moment("upload: before the pipeline is made", "POST", _MAKE),
+        Moment("upload: after the pipeline was made", "POST", _MAKE, Step.ANSWERED),
+        Moment("upload: when the pipeline is looked for again", "GET", _NAMED, lost=_MAKE),
+        Moment("upload: before the version is made", "POST", _FILL),
+        Moment("upload: while the file arrives at KFP", "POST", _FILL, Step.HALFWAY),
+        Moment("upload: after the version was made", "POST", _FILL, Step.ANSWERED),
+        Moment("upload: when the version is looked for again", "GET", _VERSIONS, lost=_FILL),
+    ),
+    Kind.NEXT: (
+        Moment("second version: before its pipeline is looked for", "GET", _NAMED),
+        Moment("second version: before its number is looked for", "GET", r"/v1beta1/pipeline_versions\?.*=200"),
+        Moment("second version: before an earlier upload is looked for", "GET", _VERSIONS),
+        Moment("second version: before it is made", "POST", _FILL),
+        Moment("second version: after it was made", "POST", _FILL, Step.ANSWERED),
+    ),
+    Kind.REFUSED: (
+        Moment("refused file: before the pipeline is deleted again", "DELETE", r"/pipelines/"),
+        Moment("refused file: after the pipeline was deleted again", "DELETE", r"/pipelines/", Step.ANSWERED),
+    ),
+    Kind.CREATE: (
+        Moment("run: before it is looked for", "GET", r"/v2beta1/runs/"),
+        Moment("run: before its pipeline is looked for", "GET", _NAMED),
+        Moment("run: before it is made", "POST", _RUN),
+        Moment("run: while the request arrives at KFP", "POST", _RUN, Step.HALFWAY),
+        Moment("run: after it was made", "POST", _RUN, Step.ANSWERED),
+        Moment("run: when it is looked for again", "GET", r"/v2beta1/runs/", lost=_RUN),
+    ),
+}
+"""The named moments of each kind of call."""
+AT_RANDOM = (Kind.NEW, Kind.NEXT, Kind.CREATE)
+"""The calls that are under way when one is killed at random."""
+_REFUSED_FILE = HELLO.read_bytes().replace(b"schemaVersion: 2.1.0", b"schemaVersion: 9.9.9")
+"""What KFP does not take, and only KFP knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Which of the two is killed, and when: at a moment of a call, or `seconds` after the beginning of calls."""
+
+    number: int
+    victim: str
+    calls: tuple[Kind, ...]
+    moment: Moment | None = None
+    seconds: float = 0
+
+    @property
+    def name(self) -> str:
+        """What it is counted as."""
+        return f"{self.moment.what}, {self.victim}" if self.moment is not None else "at random"
+
+
+def all_kills(stage: Stage) -> Iterator[Kill]:
+    """Every named moment for both victims, in short for one of them; then as many at random, until it is enough."""
+    victims = ("adapter", "KFP")
+    named = [(kind, moment) for kind, moments in MOMENTS.items() for moment in moments]
+    both = [(*one, victim) for one in named for victim in victims if (one[1], victim) != (ARRIVING, "KFP")]
+    chosen = [(*one, victims[n % 2]) for n, one in enumerate(named)] if stage.short else both
+    for number in range(stage.scaled(200, 32)):
+        if number < len(chosen) or (number % 2 and not stage.short):
+            kind, moment, victim = chosen[number % len(chosen)]
+            yield Kill(number, victim, (kind,), moment)
+        else:
+            seconds = stage.chance("moment", number).uniform(0, LONGEST_SECONDS)
+            yield Kill(number, victims[number // 2 % 2], AT_RANDOM, seconds=seconds)
+
+
+class _Lane:
+    """An adapter and a KFP that are killed during calls, each of which is repeated until it is acknowledged.
+
+    Attributes:
+        calls: How many calls there were.
+        killed: How many kills there were, by their name.
+        versions: The versions that were acknowledged of each pipeline, by its name.
+        runs: The run that each Create was acknowledged with, by its name.
+        lost: What was acknowledged, and is not there.
+        wrong: What is there too often, or half-made.
+    """
+
+    def __init__(self, stage: Stage, number: int) -> None:
+        self._stage, self._data = stage, stage.folder / f"kfp-{number}"
+        self._kfp = stage.embedded(self._data)
+        self._tripwire = stage.enter(Tripwire(self._kfp.url))
+        self._adapter = stage.adapter(self._tripwire.url)
+        self._large, self._refused = stage.file(SPOOLED_BYTES), stage.folder / "refused.yaml"
+        self._refused.write_bytes(_REFUSED_FILE)
+        self.calls = 0
+        self.killed: Counter[str] = Counter()
+        self.versions: defaultdict[str, list[str]] = defaultdict(list)
+        self.runs: dict[str, str] = {}
+        self.repeated = Repeated(self._adapter.target, MOST_ATTEMPTS, AdapterError, pause=0.1)
+        self._upload("container", CONTAINER)
+
+    def run(self, chosen: Sequence[Kill]) -> None:
+        """Carries out kills one after the other, and compares in the end what was acknowledged with what is there."""
+        for kill in chosen:
+            self.killed[kill.name] += self._carry_out(kill)
+        stored = stored_versions(self._adapter.target)
+        with Client(self._adapter.target) as client:
+            runs = {one.run_id: one.display_name for one in client.runs.list()}
+        self.lost = [name for name, made in self.versions.items() if not {*made} <= {*stored.get(name, ())}]
+        self.lost += [name for name, one in self.runs.items() if runs.get(one) != name]
+        both = stored.keys() | self.versions.keys()
+        self.wrong = [name for name in both if len(stored.get(name, ())) != len(self.versions.get(name, ()))]
+        self.wrong += [name for name, count in Counter(runs.values()).items() if count > 1]
+
+    def _carry_out(self, kill: Kill) -> bool:
+        """Begins the calls, kills at the moment, heals, and waits for the calls; returns whether it killed."""
+        killed, names = threading.Event(), [f"kills-{kill.number}-{kind.name}" for kind in kill.calls]
+        for kind, name in zip(kill.calls, names, strict=True):
+            if kind is Kind.NEXT:
+                self._upload(name, HELLO)
+
+        def act() -> None:
+            if not killed.is_set():
+                process: Adapter | EmbeddedKfp = self._adapter if kill.victim == "adapter" else self._kfp
+                os.kill(process.pid, signal.SIGKILL)
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                killed.set()
+
+        def arrive(sent: int, _: int | None) -> None:
+            if sent > SENT_BYTES and not killed.is_set():
+                self._await_spooled()
+                act()
+
+        arriving = kill.moment is ARRIVING
+        self._tripwire.arm(None if arriving else kill.moment, act)
+        with ThreadPoolExecutor(len(names)) as threads:
+            progress = arrive if arriving else None
+            under_way = [threads.submit(self._do, *one, progress) for one in zip(kill.calls, names, strict=True)]
+            if kill.moment is None:
+                time.sleep(kill.seconds)
+                act()
+            while not killed.wait(0.05) and not all(call.done() for call in under_way):
+                pass
+            self._tripwire.arm(None)
+            self._heal()
+            for call in under_way:
+                call.result()
+        self.calls += len(names)
+        return killed.is_set()
+
+    def _await_spooled(self) -> None:
+        """Waits until the adapter holds bytes of an upload in a file without a name."""
+        end = time.monotonic() + 20
+        while not _spooled_bytes(self._adapter.pid):
+            if time.monotonic() > end:
+                raise RuntimeError("the adapter keeps nothing of an upload on its disk")
+            time.sleep(0.002)
+
+    def _heal(self) -> None:
+        """Starts again what was killed, at its address."""
+        if not self._adapter.alive():
+            self._adapter = self._stage.adapter(self._tripwire.url, after=self._adapter)
+        if not alive(self._kfp):
+            self._kfp.stop()
+            self._kfp = self._stage.embedded(self._data, urlsplit(self._kfp.url).port or 0)
+
+    def _do(self, kind: Kind, name: str, progress: Callable[[int, int | None], None] | None) -> None:
+        """Makes a call of a kind until it succeeds."""
+        if kind is Kind.CREATE:
+            self.runs[name] = self.repeated(
+                lambda client: client.runs.create("container", display_name=name, request_id=name).run_id
+            )
+        elif kind is Kind.REFUSED:
+            self.repeated(lambda client: self._refuse(client, name))
+            self._upload(name, HELLO)
+        else:
+            self._upload(name, self._large if kind is Kind.SPOOLED else HELLO, f"{name}-again", progress)
+
+    def _upload(
+        self, name: str, file: Path, request_id: str = "", progress: Callable[[int, int | None], None] | None = None
+    ) -> None:
+        def once(client: Client) -> str:
+            receipt = client.pipelines.upload(file, name=name, request_id=request_id or name, progress=progress)
+            return receipt.version.pipeline_version_id
+
+        self.versions[name].append(self.repeated(once))
+
+    def _refuse(self, client: Client, name: str) -> None:
+        try:
+            client.pipelines.upload(self._refused, name=name, request_id=f"{name}-refused")
+        except InvalidPipelineFileError:
+            return
+        raise RuntimeError("a file that KFP does not take was taken")
+
+
+def alive(kfp: EmbeddedKfp) -> bool:
+    """Whether it is still running."""
+    return os.waitid(os.P_PID, kfp.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def _spooled_bytes(pid: int) -> int:
+    found = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if int(link.name) > 2 and str(link.readlink()).endswith(" (deleted)"):
+                found += link.stat().st_size
+        except FileNotFoundError:  # closed since
+            continue
+    return found
+
+
+@scenario(
+    not_covered="a machine that loses its power; a KFP other than the embedded one; callers who do not repeat: of "
+    "theirs an empty pipeline may be left, which the next upload adopts."
+)
+def kills(stage: Stage) -> Iterator[Finding]:
+    """Whenever the adapter or KFP is killed, nothing acknowledged is lost or doubled, and a repeated call ends well."""
+    chosen = list(all_kills(stage))
+    lanes = [_Lane(stage, number) for number in range(LANES)]
+    with ThreadPoolExecutor(LANES) as threads:
+        list(threads.map(_Lane.run, lanes, (chosen[number::LANES] for number in range(LANES))))
+    killed = sum((lane.killed for lane in lanes), Counter[str]())
+    named = {kill.name for kill in chosen if kill.moment is not None}
+    calls = sum(lane.calls for lane in lanes)
+    acknowledged = sum(len(lane.versions) - 1 + len(lane.runs) for lane in lanes)
+    yield shown("kills at random moments, each in three calls", killed["at random"])
+    yield at_least("named moments, with who was killed then", len(killed.keys() & named), len(named))
+    yield none("kills whose moment did not come", len(chosen) - killed.total())
+    yield shown("calls", calls)
+    yield shown("calls that were repeated by their caller", sum(lane.repeated.count for lane in lanes))
+    yield exactly("calls acknowledged in the end", acknowledged, calls)
+    yield none("versions and runs acknowledged, but not there", [one for lane in lanes for one in lane.lost])
+    wrong = [one for lane in lanes for one in lane.wrong]
+    yield none("pipelines and runs that are there too often or half-made", wrong)
