@@ -12,6 +12,7 @@ from tests.transcripts import DATA
 
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.kfp.run_outputs import artifact
 from kfadapter_grpc.kfp.run_reader import RunJson
 from kfadapter_grpc.kfp.task_details import read_task_details
 
@@ -184,10 +185,12 @@ def test_outputs() -> None:
     }
     node = {**_node("train"), "outputs": {"m": {"artifact_ids": ["1"]}, "d": {"artifact_ids": ["2", 3]}}}
     (task,) = _tasks(_run({**node, "kfadapter_outputs": told}))
+    key, task_id = f"{task.task_id}.m", task.task_id
+    m = artifact("system.Metrics", {"accuracy": 0.9}, name="m", uri="file:///m", artifact_id=key, task_id=task_id)
     assert task.outputs == (
         RunOutput("loss", value=0.5),
         RunOutput("name", value="모델"),
-        RunOutput.of("m", RunArtifact("system.Metrics", "file:///m", {"accuracy": 0.9})),
+        RunOutput.of("m", m),
         RunOutput.of("d", RunArtifact(metadata={"artifact_ids": ["2", "3"]})),
     )
 

@@ -48,14 +48,22 @@ class TaskPaths:
             TaskNotFoundError: No task goes by it.
             InvalidFieldError: Several do; the message lists their paths.
         """
+        chosen = self.select(named, iteration_index)
+        if len(chosen) > 1:
+            raise self._ambiguous(named, chosen)
+        return chosen[0]
+
+    def select(self, named: str, iteration_index: int | None = None) -> Sequence[RunTask]:
+        """Finds all tasks that are meant by it, in the same way.
+
+        Raises:
+            TaskNotFoundError: No task goes by it.
+        """
         if named in self._by_id:
-            return self._by_id[named]
+            return [self._by_id[named]]
         for found in self._meant(named):
-            chosen = [one for one in found if iteration_index is None or one.iteration_index == iteration_index]
-            if len(chosen) == 1:
-                return chosen[0]
-            if chosen:
-                raise self._ambiguous(named, chosen)
+            if chosen := [one for one in found if iteration_index in {None, one.iteration_index}]:
+                return chosen
         raise self._missing(named, iteration_index)
 
     def _meant(self, named: str) -> Iterator[list[RunTask]]:

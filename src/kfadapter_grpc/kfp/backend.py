@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError
+from kfadapter_grpc.kfp.artifacts import Artifacts
 from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.logs import RunLogs
@@ -32,6 +33,7 @@ class KfpBackend:
         experiments: The experiments.
         runs: The runs.
         run_logs: What their tasks have written.
+        artifacts: What their tasks have made.
         recurring_runs: The recurring runs.
     """
 
@@ -57,6 +59,7 @@ class KfpBackend:
             pipelines=self.pipelines,
             experiments=self.experiments,
         )
+        self.artifacts = Artifacts(self.runs)
         self.recurring_runs = RecurringRuns(rest, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:
@@ -79,6 +82,7 @@ class KfpBackend:
 
     def close(self) -> None:
         """Closes all connections."""
+        self.artifacts.close()
         self.run_logs.close()
         if self._pod_logs is not None:
             self._pod_logs.close()

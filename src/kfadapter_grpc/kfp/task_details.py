@@ -18,6 +18,7 @@ from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
 from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.run_nodes import Pod, RunNodes
+from kfadapter_grpc.kfp.run_outputs import artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -107,11 +108,13 @@ class TaskJson(msgspec.Struct):
         for name, value in cast("Mapping[str, Json]", told.parameters).items():
             yield RunOutput(name, value=value)
         for one in told.artifacts:
-            yield RunOutput.of(one.name, RunArtifact(one.type, one.uri, cast("Mapping[str, Json]", one.metadata)))
+            metadata, key = cast("Mapping[str, Json]", one.metadata), f"{self.task_id}.{one.name}"
+            found = artifact(one.type, metadata, name=one.name, uri=one.uri, artifact_id=key, task_id=self.task_id)
+            yield RunOutput.of(one.name, found)
         known = {one.name for one in told.artifacts}
-        for name, found in self.outputs.items():
+        for name, ids_of in self.outputs.items():
             if name not in known:
-                ids: list[Json] = [str(one) for one in found.artifact_ids]
+                ids: list[Json] = [str(one) for one in ids_of.artifact_ids]
                 yield RunOutput.of(name, RunArtifact(metadata={"artifact_ids": ids}))
 
 

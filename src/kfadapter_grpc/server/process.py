@@ -16,6 +16,7 @@ from kfadapter_grpc.server.grpc_server import AdapterServer
 from kfadapter_grpc.server.kfp import connect_as_set
 from kfadapter_grpc.server.memory import leave_out_what_is_loaded, return_large_blocks
 from kfadapter_grpc.server.metrics import Metrics
+from kfadapter_grpc.services.artifacts import ArtifactServicer
 from kfadapter_grpc.services.experiments import ExperimentServicer
 from kfadapter_grpc.services.pipelines import PipelineServicer
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
@@ -96,6 +97,7 @@ def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, n
     return [
         PipelineServicer(backend.pipelines, limits, namespace),
         RunServicer(backend.runs, namespace, watches=watches, logs=backend.run_logs),
+        ArtifactServicer(backend.artifacts, namespace),
         ExperimentServicer(backend.experiments, namespace),
         RecurringRunServicer(backend.recurring_runs, namespace),
     ]

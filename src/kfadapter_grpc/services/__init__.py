@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from kfadapter.v1 import experiment_pb2_grpc, pipeline_pb2_grpc, recurring_run_pb2_grpc, run_pb2_grpc
+from kfadapter.v1 import artifact_pb2_grpc, experiment_pb2_grpc, pipeline_pb2_grpc, recurring_run_pb2_grpc, run_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Servicer: TypeAlias = (
     pipeline_pb2_grpc.PipelineServiceServicer
     | run_pb2_grpc.RunServiceServicer
+    | artifact_pb2_grpc.ArtifactServiceServicer
     | experiment_pb2_grpc.ExperimentServiceServicer
     | recurring_run_pb2_grpc.RecurringRunServiceServicer
 )
@@ -22,6 +23,7 @@ Servicer: TypeAlias = (
 _ADD: dict[type[object], Callable[..., None]] = {
     pipeline_pb2_grpc.PipelineServiceServicer: pipeline_pb2_grpc.add_PipelineServiceServicer_to_server,
     run_pb2_grpc.RunServiceServicer: run_pb2_grpc.add_RunServiceServicer_to_server,
+    artifact_pb2_grpc.ArtifactServiceServicer: artifact_pb2_grpc.add_ArtifactServiceServicer_to_server,
     experiment_pb2_grpc.ExperimentServiceServicer: experiment_pb2_grpc.add_ExperimentServiceServicer_to_server,
     recurring_run_pb2_grpc.RecurringRunServiceServicer: (
         recurring_run_pb2_grpc.add_RecurringRunServiceServicer_to_server

@@ -50,8 +50,8 @@ def message(record: object, kind: type[M]) -> M:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def page(found: Page[Any], kind: type[M], request: Message) -> M:
-    """Makes the answer of a List; its token is bound to the listing of `request`.
+def page(found: Page[Any], kind: type[M], request: Message, **more: object) -> M:
+    """Makes the answer of a List, with `more` fields; its token is bound to the listing of `request`.
 
     The token is base64url of a hash of the listing (method, filters, order) and of the token of kfp/. It is not signed,
     so any replica reads it.
@@ -59,10 +59,11 @@ def page(found: Page[Any], kind: type[M], request: Message) -> M:
     items = kind.DESCRIPTOR.fields[0]
     of_item = GetMessageClass(cast("Descriptor", items.message_type))
     raw = _listing(request) + found.next_token.encode() if found.next_token else b""
+    if found.total_size is not None:
+        more["total_size"] = found.total_size
     return kind(
-        **{items.name: [message(one, of_item) for one in found.items]},
+        **{items.name: [message(one, of_item) for one in found.items], **more},
         next_page_token=base64.urlsafe_b64encode(raw).decode().rstrip("="),
-        total_size=found.total_size,
     )
 
 

@@ -1,0 +1,78 @@
+"""The ArtifactService."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter.v1 import artifact_pb2 as pb
+from kfadapter.v1 import run_pb2
+from kfadapter.v1.artifact_pb2_grpc import ArtifactServiceServicer
+from kfadapter_grpc.codec import read_request
+from kfadapter_grpc.contract import artifacts as contract
+from kfadapter_grpc.contract.call import Call
+from kfadapter_grpc.contract.errors import ArtifactNotReadableError
+from kfadapter_grpc.contract.run_outputs import RunArtifact
+from kfadapter_grpc.interceptors import caller_seconds, current_call
+from kfadapter_grpc.methods import download_seconds
+from kfadapter_grpc.services.answers import message, page, page_token
+
+if TYPE_CHECKING:
+    import grpc
+
+    from kfadapter_grpc.kfp.artifacts import Artifacts
+
+ReadBytes: TypeAlias = Callable[
+    [RunArtifact, contract.ReadArtifactRequest, Call],
+    AbstractContextManager[Iterator[contract.ArtifactContent | bytes]],
+]
+"""Opens the bytes of an artifact: what is about to come, then the bytes."""
+
+
+class ArtifactServicer(ArtifactServiceServicer):
+    """Serves the calls of `kfadapter.v1.ArtifactService`."""
+
+    def __init__(self, artifacts: Artifacts, default_namespace: str = "", *, read: ReadBytes | None = None) -> None:
+        """Answers from `artifacts`; without `read`, their bytes cannot be read."""
+        self._artifacts = artifacts
+        self._namespace = default_namespace
+        self._read = read
+
+    def List(self, request: pb.ListArtifactsRequest, context: grpc.ServicerContext) -> pb.ListArtifactsResponse:
+        """Lists artifacts."""
+        wanted = read_request(request, contract.ListArtifactsRequest, self._namespace)
+        found, warnings = self._artifacts.list(wanted, wanted.page(page_token(request)), current_call(context))
+        return page(found, pb.ListArtifactsResponse, request, warnings=warnings)
+
+    def Get(self, request: pb.GetArtifactRequest, context: grpc.ServicerContext) -> run_pb2.RunArtifact:
+        """Gets an artifact of a run."""
+        wanted = read_request(request, contract.GetArtifactRequest)
+        found = self._artifacts.get(wanted.run_id, wanted.artifact_id, current_call(context))
+        return message(found, run_pb2.RunArtifact)
+
+    def Read(self, request: pb.ReadArtifactRequest, context: grpc.ServicerContext) -> Iterator[pb.ReadArtifactResponse]:
+        """Reads the bytes of an artifact: what is about to come first, then the bytes."""
+        wanted = read_request(request, contract.ReadArtifactRequest)
+        call = current_call(context)
+        artifact = self._artifacts.get(wanted.run_id, wanted.artifact_id, call)
+        if self._read is None:
+            raise ArtifactNotReadableError("this adapter does not read artifacts", resource_name=wanted.artifact_id)
+        with self._read(artifact, wanted, call) as parts:
+            begun, sent, has_deadline = time.monotonic(), 0, caller_seconds(context) is not None
+            for part in parts:
+                if not has_deadline:
+                    call.extend(download_seconds(sent) - (time.monotonic() - begun))
+                if isinstance(part, bytes):
+                    sent += len(part)
+                    call.usage.add_sent(len(part))
+                    yield pb.ReadArtifactResponse(chunk=part)
+                else:
+                    yield pb.ReadArtifactResponse(content=message(part, pb.ArtifactContent))
+
+    def ListMetrics(self, request: pb.ListMetricsRequest, context: grpc.ServicerContext) -> pb.ListMetricsResponse:
+        """Lists the scalar metrics of runs."""
+        wanted = read_request(request, contract.ListMetricsRequest, self._namespace)
+        found = self._artifacts.list_metrics(wanted.filter, wanted.page(page_token(request)), current_call(context))
+        return page(found, pb.ListMetricsResponse, request)
