@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kfadapter_grpc.kfp.probes import facts as facts  # declares the probes
-from kfadapter_grpc.kfp.probes.bench import NO_SAMPLE
-from kfadapter_grpc.kfp.probes.probe import PROBES, Finding, Outcome, Probe, measure
+from kfadapter_grpc.kfp.probes.bench import NO_SAMPLE, Probe
+from kfadapter_grpc.kfp.probes.facts import PROBES
+from kfadapter_grpc.kfp.probes.measuring import Finding, Outcome, measure
 from kfadapter_grpc.kfp.probes.reaching import STAGES, Reach, Stage, reach
 
 __all__ = ["NO_SAMPLE", "PROBES", "STAGES", "Finding", "Outcome", "Probe", "Reach", "Stage", "measure", "reach"]

@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
@@ -128,9 +129,18 @@ class Bench:
         query = ListQuery(size, predicates=predicates).pairs(namespace=self.namespace)
         return self.ask(Request("GET", f"{V2}/{resource}", query), kind)
 
+    @property
+    def scope(self) -> tuple[tuple[str, str], ...]:
+        """The namespace as a query; empty for a single-user KFP."""
+        return (("namespace", self.namespace),) if self.namespace else ()
+
     def post(self, path: str, body: Mapping[str, object], kind: type[T]) -> T:
         """Sends a POST of JSON."""
         return self.ask(Request("POST", V2 + path, body=json.dumps(body).encode()), kind)
+
+    def post_pipeline(self, name: str) -> PipelineJson:
+        """Creates a pipeline of this name, without a version."""
+        return self.post("/pipelines", {"name": name, "display_name": self.name, **dict(self.scope)}, PipelineJson)
 
     @property
     def sample(self) -> PipelineJson:
@@ -168,11 +178,21 @@ class Bench:
             raise CannotTellError("the version for it could not be made")
         return self._version
 
+    @property
+    def run(self) -> RunJson:
+        """The run that was started, as it is now.
+
+        Raises:
+            CannotTellError: It was not.
+        """
+        try:
+            return self.ask(Request("GET", f"{V2}/runs/{self.run_id}"), RunJson)
+        except KfpFailureError:
+            raise CannotTellError("the run for it could not be started") from None
+
     def make_pipeline(self) -> PipelineJson:
         """Creates the pipeline, without a version."""
-        names = {"name": self.name, "display_name": self.name}
-        body = {**names, "namespace": self.namespace} if self.namespace else names
-        self._pipeline = self._made(lambda: self.post("/pipelines", body, PipelineJson))
+        self._pipeline = self._made(lambda: self.post_pipeline(self.name))
         return self._pipeline
 
     def make_version(self, name: str) -> VersionJson:
@@ -246,9 +266,8 @@ class Bench:
         return self._gone(path, call)
 
     def _named(self, call: Call) -> str:
-        query = (("namespace", self.namespace),) if self.namespace else ()
         try:
-            found = self.ask(Request("GET", f"{V2}/pipelines/names/{self.name}", query), PipelineJson, call)
+            found = self.ask(Request("GET", f"{V2}/pipelines/names/{self.name}", self.scope), PipelineJson, call)
         except KfpFailureError as error:
             if error.failure.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -263,6 +282,33 @@ class Bench:
         except (AdapterError, NotAnApiError):
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One fact about KFP, and how to see whether it holds.
+
+    Attributes:
+        name: A short name, lower case with hyphens.
+        sentence: The fact.
+        without: What the adapter does, or cannot do, where the fact does not hold.
+        look: Tries it; returns what it found, or raises `DiffersError`, `CannotTellError` or what a request raises.
+        older: What KFP 2.5.0 was found to do.
+        newer: What KFP 2.17.0 was found to do, as its manifests install it.
+        needed: Whether the adapter fails some calls without it, instead of making up for it.
+        writes: Whether it creates or deletes something.
+        advice: What to do where it does not hold; if empty, to use a newer KFP.
+    """
+
+    name: str
+    sentence: str
+    without: str
+    look: Callable[[Bench], str]
+    older: str = "yes"
+    newer: str = "yes"
+    needed: bool = True
+    writes: bool = False
+    advice: str = ""
 
 
 def decoded(body: bytes, kind: type[T]) -> T:

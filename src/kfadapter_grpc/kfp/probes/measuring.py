@@ -1,4 +1,4 @@
-"""What a probe is, how it is declared, and trying all of them; what they create is deleted, however they end."""
+"""Tries all probes; what they create is deleted, however they end."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.kfp.error_table import explain_page
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError
 from kfadapter_grpc.kfp.probes.bench import FAULTS, Bench, CannotTellError, DiffersError
+from kfadapter_grpc.kfp.probes.facts import PROBES, SAYS_NOTHING
 from kfadapter_grpc.kfp.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from kfadapter_grpc.kfp.probes.bench import Probe
     from kfadapter_grpc.kfp.transport import TransportSettings
-
-
-SAYS_NOTHING = frozenset({401, 403, 429, 502, 503, 504})
-"""Answers that say nothing about a fact: the caller is not let in, or KFP cannot serve now."""
 
 
 class Outcome(enum.Enum):
@@ -29,33 +27,6 @@ class Outcome(enum.Enum):
     HOLDS = "holds"
     DIFFERS = "differs"
     UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One fact about KFP, and how to see whether it holds.
-
-    Attributes:
-        look: Tries it; returns what it found, or raises `DiffersError`, `CannotTellError` or what a request raises.
-        name: A short name, lower case with hyphens.
-        sentence: The fact.
-        without: What the adapter does, or cannot do, where the fact does not hold.
-        newer: What KFP 2.17.0 was found to do, as its manifests install it.
-        older: What KFP 2.5.0 was found to do.
-        needed: Whether the adapter fails some calls without it, instead of making up for it.
-        writes: Whether it creates or deletes something.
-        advice: What to do where it does not hold; if empty, to use a newer KFP.
-    """
-
-    look: Callable[[Bench], str]
-    name: str
-    sentence: str
-    without: str
-    newer: str = "yes"
-    older: str = "yes"
-    needed: bool = True
-    writes: bool = False
-    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +44,6 @@ class Finding:
     outcome: Outcome
     found: str
     seconds: float
-
-
-PROBES: list[Probe] = []
-"""Every fact that is probed, in the order in which they are tried."""
-
-
-def fact(
-    name: str,
-    sentence: str,
-    without: str,
-    *,
-    newer: str = "yes",
-    older: str = "yes",
-    needed: bool = True,
-    writes: bool = False,
-    advice: str = "",
-) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
-    """Declares the function as the probe of a fact; the arguments are those of `Probe`."""
-
-    def added(look: Callable[[Bench], str]) -> Callable[[Bench], str]:
-        PROBES.append(Probe(look, name, sentence, without, newer, older, needed, writes, advice))
-        return look
-
-    return added
 
 
 def measure(
@@ -121,13 +68,9 @@ def measure(
         with bench.cleared_away(left_behind):
             for probe in PROBES:
                 if write or not probe.writes:
-                    yield _tried(probe, bench)
-
-
-def _tried(probe: Probe, bench: Bench) -> Finding:
-    start = time.perf_counter()
-    outcome, found = _outcome(probe, bench)
-    return Finding(probe, outcome, found, time.perf_counter() - start)
+                    start = time.perf_counter()
+                    outcome, found = _outcome(probe, bench)
+                    yield Finding(probe, outcome, found, time.perf_counter() - start)
 
 
 def _outcome(probe: Probe, bench: Bench) -> tuple[Outcome, str]:
