@@ -1,6 +1,6 @@
-"""Names for the shell's completion, asked of the adapter while somebody waits at the Tab key.
+"""Names for the shell's completion, requested from the adapter at the Tab key.
 
-It is quick or it offers nothing, and it never says a word: there is a half-typed command line where it would appear.
+It is quick or offers nothing, and prints nothing else: a half-typed command line stands where that would appear.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, MutableMapping
 
     from kfadapter_grpc.client import Client
+    from kfadapter_grpc.contract.pipelines import PipelineRef
 
 SECONDS = 1.0
 """How long the adapter has to answer."""
@@ -35,79 +36,63 @@ _STEERING = frozenset("\\`$\"'")
 _TO_QUOTE = re.compile(r"([^\w@%+=:,./-])")
 
 
+def _offers(ask: Callable[[Client, str], Iterable[str]]) -> Callable[[typer.Context, str], list[str]]:
+    """Makes a completion of what `ask` returns for the client and what was typed."""
+
+    def offer(context: typer.Context, incomplete: str) -> list[str]:
+        wanted = utf8(incomplete)
+        return _offered(context, wanted, lambda client: ask(client, wanted))
+
+    return offer
+
+
+def _offers_of_pipeline(ask: Callable[[Client, PipelineRef], Iterable[str]]) -> Callable[..., list[str]]:
+    """Makes a completion of what `ask` returns for the client and the pipeline that was typed before."""
+
+    def offer(context: typer.Context, incomplete: str) -> list[str]:
+        from kfadapter_grpc.cli.values import reference  # noqa: PLC0415
+
+        # The option still lacks its value, so the words before it were not told apart: the first is the pipeline.
+        typed = context.params.get("pipeline") or next(iter(context.args), "")
+        if not typed:
+            return []
+        ref = reference(utf8(str(typed)), by_id=context.params.get("by_id"))
+        return _offered(context, utf8(incomplete), lambda client: ask(client, ref))
+
+    return offer
+
+
 def pipeline_names(context: typer.Context, incomplete: str) -> list[str]:
     """Offers the names of pipelines; none where an id is to be typed."""
-    if context.params.get("by_id"):
-        return []
-    wanted = utf8(incomplete)
-
-    def ask(client: Client) -> Iterable[str]:
-        page = client.pipelines.list(name_contains=wanted, order_by="name", page_size=_PAGE).page()
-        return (pipeline.name for pipeline in page.items)
-
-    return _offered(context, wanted, ask)
+    return [] if context.params.get("by_id") else _pipeline_names(context, incomplete)
 
 
-def version_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the names of the versions of the pipeline that was typed before."""
-    from kfadapter_grpc.cli.values import reference  # noqa: PLC0415
-
-    # The option still lacks its value, so the words before it were not told apart: the first is the pipeline.
-    typed = context.params.get("pipeline") or next(iter(context.args), "")
-    if not typed:
-        return []
-    ref = reference(utf8(str(typed)), by_id=context.params.get("by_id"))
-
-    def ask(client: Client) -> Iterable[str]:
-        page = client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id, page_size=_PAGE).page()
-        return (version.name for version in page.items)
-
-    return _offered(context, utf8(incomplete), ask)
+def _parameters(client: Client, ref: PipelineRef) -> Iterable[str]:
+    spec = client.pipelines.get_version(ref.name, pipeline_id=ref.pipeline_id).spec
+    return (f"{parameter.name}=" for parameter in spec.parameters) if spec else ()
 
 
-def run_ids(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the ids of the newest runs."""
-
-    def ask(client: Client) -> Iterable[str]:
-        return (run.run_id for run in client.runs.list(page_size=_PAGE).page().items)
-
-    return _offered(context, utf8(incomplete), ask)
-
-
-def experiment_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the names of experiments."""
-    wanted = utf8(incomplete)
-
-    def ask(client: Client) -> Iterable[str]:
-        page = client.experiments.list(name_contains=wanted, order_by="name", page_size=_PAGE).page()
-        return (experiment.name for experiment in page.items)
-
-    return _offered(context, wanted, ask)
-
-
-def recurring_run_ids(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the ids of recurring runs."""
-
-    def ask(client: Client) -> Iterable[str]:
-        return (one.recurring_run_id for one in client.recurring_runs.list(page_size=_PAGE).page().items)
-
-    return _offered(context, utf8(incomplete), ask)
-
-
-def parameter_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Offers the parameters of the pipeline that was typed before, each with its `=`."""
-    from kfadapter_grpc.cli.values import reference  # noqa: PLC0415
-
-    typed = context.params.get("pipeline") or next(iter(context.args), "")
-    if not typed:
-        return []
-    ref = reference(utf8(str(typed)), by_id=context.params.get("by_id"))
-
-    def ask(client: Client) -> Iterable[str]:
-        spec = client.pipelines.get_version(ref.name, pipeline_id=ref.pipeline_id).spec
-        return (f"{parameter.name}=" for parameter in spec.parameters) if spec else ()
-
-    return _offered(context, utf8(incomplete), ask)
+_pipeline_names = _offers(
+    lambda client, wanted: (
+        one.name for one in client.pipelines.list(name_contains=wanted, order_by="name", page_size=_PAGE).page().items
+    )
+)
+experiment_names = _offers(
+    lambda client, wanted: (
+        one.name for one in client.experiments.list(name_contains=wanted, order_by="name", page_size=_PAGE).page().items
+    )
+)
+run_ids = _offers(lambda client, _: (one.run_id for one in client.runs.list(page_size=_PAGE).page().items))
+recurring_run_ids = _offers(
+    lambda client, _: (one.recurring_run_id for one in client.recurring_runs.list(page_size=_PAGE).page().items)
+)
+version_names = _offers_of_pipeline(
+    lambda client, ref: (
+        one.name
+        for one in client.pipelines.list_versions(ref.name, pipeline_id=ref.pipeline_id, page_size=_PAGE).page().items
+    )
+)
+parameter_names = _offers_of_pipeline(_parameters)
 
 
 def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
@@ -152,7 +137,9 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
 
 def _spelled(name: str, wanted: str) -> str:
     """Spells a name as it must be typed; only bash leaves that to the program, and only outside of quotes."""
-    if not _is_bash(os.environ) or _is_within_quotes():
+    words, cursor = os.environ.get(_WORDS, "").split("\n"), int(os.environ.get(_CURSOR, "0"))
+    is_quoted = cursor < len(words) and words[cursor].startswith(("'", '"'))
+    if not _is_bash(os.environ) or is_quoted:
         return name
     begun = max(wanted.rfind(char) for char in _BREAKS) + 1  # bash goes on behind it
     return _Spelled(_TO_QUOTE.sub(r"\\\1", name[begun:]))
@@ -160,12 +147,6 @@ def _spelled(name: str, wanted: str) -> str:
 
 def _is_bash(environment: Mapping[str, str]) -> bool:
     return environment.get(SHELL_VARIABLE) == "complete_bash"
-
-
-def _is_within_quotes() -> bool:
-    words = os.environ.get(_WORDS, "").split("\n")
-    cursor = int(os.environ.get(_CURSOR, "0"))
-    return cursor < len(words) and words[cursor].startswith(("'", '"'))
 
 
 class _Spelled(str):

@@ -124,8 +124,9 @@ class ClientOptions:
         from kfadapter_grpc.client import Client, credentials  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
         if self.target and not _ADDRESS.fullmatch(self.target):
-            message = f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
-            raise typer.BadParameter(message)
+            raise typer.BadParameter(
+                f"'{self.target}' is no address of an adapter; write HOST:PORT, as 127.0.0.1:50051"
+            )
         given = {
             credentials.TLS_VARIABLE: "1" if self.tls else "",
             credentials.CA_VARIABLE: str(self.ca or ""),

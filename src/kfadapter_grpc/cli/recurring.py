@@ -178,8 +178,7 @@ def _schedule(cron: str, every: str, start_at: datetime | None, end_at: datetime
     from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
 
     if bool(cron) == bool(every):
-        message = "give either --cron or --every"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("give either --cron or --every")
     return CronSchedule(cron, start_at, end_at) if cron else IntervalSchedule(duration(every), start_at, end_at)
 
 

@@ -79,8 +79,7 @@ def list_(
     from kfadapter_grpc.contract.runs import RunState
 
     if version and not pipeline:
-        message = "--version needs --pipeline"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("--version needs --pipeline")
     created, finished, own_labels = optional_moment(created_after), optional_moment(finished_after), labels(label)
     in_experiment = experiment_reference(experiment)
     with options.client() as client:
@@ -167,8 +166,7 @@ def logs(
     from kfadapter_grpc.cli.logs import print_log, print_logs
 
     if not task and (attempt or iteration is not None):
-        message = "--attempt and --iteration need a TASK"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("--attempt and --iteration need a TASK")
     with options.client() as client:
         which = run_id(client, run)
         if task:

@@ -57,8 +57,7 @@ def native_path(text: str) -> Path:
         BadParameter: It is empty, which Python would take for the current folder.
     """
     if not text:
-        message = "an empty text is no path"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("an empty text is no path")
     try:
         os.fsencode(text)
     except UnicodeEncodeError:

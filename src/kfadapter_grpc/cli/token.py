@@ -30,8 +30,7 @@ def token(
     from kfadapter_grpc.contract.call import Role
 
     if not is_name(name):
-        message = f"{name!r} cannot name a token: up to 128 characters, no blanks and no #"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter(f"{name!r} cannot name a token: up to 128 characters, no blanks and no #")
     made = new_token()
     line = TokenEntry(name, Role(role.value), digest(made), _last_day(expires)).line()
     if add_to is None:
@@ -60,6 +59,5 @@ def _last_day(expires: str | None) -> date | None:
         return None
     day = try_day(expires)
     if day is None or day < today():
-        message = f"{expires!r} is no day to come; write it as 2027-01-31"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter(f"{expires!r} is no day to come; write it as 2027-01-31")
     return day

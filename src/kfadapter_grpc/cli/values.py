@@ -36,8 +36,7 @@ def duration(text: str) -> timedelta:
     counts = found.groups() if found else ("0",) * len(_UNITS)
     seconds = sum(int(count or 0) * unit for count, unit in zip(counts, _UNITS.values(), strict=True))
     if not seconds:
-        message = f"'{text}' is no length of time; write 90s, 15m, 1h30m or 7d"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter(f"'{text}' is no length of time; write 90s, 15m, 1h30m or 7d")
     return timedelta(seconds=seconds)
 
 
@@ -62,8 +61,7 @@ def moment(text: str) -> datetime:
     try:
         told = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text))
     except ValueError:
-        message = f"'{text}' is no time; write 2026-01-31 or 2026-01-31T08:00:00Z"
-        raise typer.BadParameter(message) from None
+        raise typer.BadParameter(f"'{text}' is no time; write 2026-01-31 or 2026-01-31T08:00:00Z") from None
     return told if told.tzinfo else told.replace(tzinfo=timezone.utc)
 
 
@@ -135,8 +133,7 @@ def version_reference(text: str | None) -> VersionRef:
     from kfadapter_grpc.contract.pipelines import VersionRef
 
     if text == "":
-        message = "an empty text is no version"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("an empty text is no version")
     return VersionRef(pipeline_version_id=text) if text and _UUID.fullmatch(text) else VersionRef(name=text or "")
 
 
@@ -171,8 +168,7 @@ def run_id(client: Client, text: str) -> str:
         CommandError: There is no run yet.
     """
     if not text:
-        message = "an empty text is no run"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("an empty text is no run")
     if text != LATEST:
         return text
     newest = client.runs.list(page_size=1).page().items

@@ -42,8 +42,7 @@ def doctor(
     if server:
         _print(_server_verdicts(config, kfp_url, options.namespace, write=write_probes), output)
     elif write_probes or config or kfp_url:
-        message = "--write-probes, --config and --kfp-url check the server's end: add --server"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("--write-probes, --config and --kfp-url check the server's end: add --server")
     else:
         from kfadapter_grpc.doctor import caller
 

@@ -228,8 +228,7 @@ def _list(file: Path, style: Format) -> None:
 
 def _decide(file: Path, ids: Sequence[int], style: Format, *, every: bool, again: bool) -> None:
     if bool(ids) == every:
-        message = "say which notices: their ids, or --all"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("say which notices: their ids, or --all")
     with _ledger(file) as ledger:
         wanted = list(dict.fromkeys(ledger.parked() if every else ids))
         _check_parked(wanted, ledger)
