@@ -20,10 +20,13 @@ from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
 from kfadapter_grpc.kfp.error_table import ROWS, Row
 from kfadapter_grpc.kfp.probes import PROBES
 from kfadapter_grpc.metrics.catalog import CATALOG, LEGACY_HTTP_CATALOG, NOTIFY_CATALOG, Metric
-from kfadapter_grpc.settings import setting_rows
+from kfadapter_grpc.setting_sources import declared
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from kfadapter_grpc.setting_sources import Declared
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -202,8 +205,12 @@ def errors_page() -> str:
 
 def settings_page() -> str:
     """docs/reference/settings.md."""
-    rows = (f"| `{row.name}` | `{row.variable}` | {row.default} | {row.description} |\n" for row in setting_rows())
-    return SETTINGS_HEAD + "".join(rows)
+    return SETTINGS_HEAD + "".join(map(_setting_line, declared(Settings).values()))
+
+
+def _setting_line(one: Declared) -> str:
+    said = f"{one.option.help} {one.more}".strip()
+    return f"| `{one.name}` | `{one.variable}` | {one.shown_default} | {said} |\n"
 
 
 def doctor_page() -> str:

@@ -1,6 +1,7 @@
 """`kfadapter dev`: an embedded KFP, an adapter in front of it, and a banner that says how to use both."""
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import os
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
-from kfadapter_grpc.cli import serve
 from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import Step, again, do
-from kfadapter_grpc.cli.option_types import LogLevel
 from kfadapter_grpc.cli.streams import state_folder
+from kfadapter_grpc.daemon import LogLevel
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +28,6 @@ HOST = "127.0.0.1"
 """Where both listen: this machine only."""
 LAST_LINES = 10
 """How much is shown of what the embedded KFP said before it ended."""
-ASKING = ("tls_certificate", "tls_key", "tls_client_ca", "token_file")
-"""What an adapter asks callers for, if its settings say so; this one, on loopback, answers plainly whoever calls."""
 GRACE_SECONDS = 5.0
 """What running calls get when the server is stopped; its user is waiting."""
 
@@ -42,7 +41,7 @@ def dev(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."),
     ] = None,
-    log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = LogLevel.WARNING,
+    log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = "warning",
 ) -> None:
     """Start an embedded KFP and an adapter on this machine."""
     require(server=SERVER, embedded=("starlette", "uvicorn", "python_multipart"))
@@ -51,19 +50,22 @@ def dev(
     check_folder(folder)
     with _launched(folder, kfp_port) as kfp:
         # The adapter is loaded while the embedded KFP starts: each takes about as long as the other.
-        serve.load_server()
+        from kfadapter_grpc.server import run  # noqa: PLC0415
+
         url = _answering(kfp)
-        settings = serve.load_settings(
-            None,
+        settings = Settings.load(
             listen=f"{HOST}:{port}",
             metrics_listen="off",  # nobody scrapes a trial, and no port more can be in somebody's way
             kfp_url=url,
-            log_level=log_level.value,
+            log_level=log_level,
             grace_seconds=GRACE_SECONDS,
         )
-        settings = settings.model_copy(update=dict.fromkeys(ASKING))
+        # On loopback this adapter answers in plain text and lets every caller in, whatever the environment says.
+        settings = dataclasses.replace(
+            settings, tls_certificate=None, tls_key=None, tls_client_ca=None, token_file=None
+        )
         with _watched(kfp, folder) as watch:
-            serve.serve_until_stopped(settings, functools.partial(_ready, kfp_url=url, folder=folder, watch=watch))
+            run(settings, functools.partial(_ready, kfp_url=url, folder=folder, watch=watch))
 
 
 @contextlib.contextmanager

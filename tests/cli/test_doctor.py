@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import time
@@ -524,7 +525,7 @@ def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:
     settings = Settings.load(**secured)
     with AdapterServer(settings, [], lambda: True) as server:
         ended = Kfadapter(server.address)("--ca", str(tmp_path / "ca.pem"), "doctor", "-o", "json")
-        again = listening(settings.model_copy(update={"listen": server.address}))
+        again = listening(dataclasses.replace(settings, listen=server.address))
     assert "certificate ends 20" in verdicts(ended.out, "warning")["encryption"]["what"]
     assert (again.status, "in use" in again.what) == (Status.WARNING, True)
 

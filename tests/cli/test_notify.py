@@ -75,6 +75,17 @@ def test_mistakes_are_told(kfadapter: Kfadapter, tmp_path: Path, arguments: tupl
     assert not (tmp_path / "box").exists()
 
 
+def test_an_unknown_variable(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of the notifier with a typo is named, with the one that was meant, and never its value."""
+    monkeypatch.setenv("KFADAPTER_NOTIFY_ULR", "canary")
+    monkeypatch.setenv("KFADAPTER_NOTIFY_HEADERS", "X-Team: a")
+    monkeypatch.setenv("KFADAPTER_NOTIFY_PORT", "tcp://10.0.0.1:9091")
+    ended = kfadapter("notify", "--outbox", str(tmp_path / "n.db"), *WITH_ALL)
+    assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+    assert "error: KFADAPTER_NOTIFY_ULR: unknown variable; did you mean KFADAPTER_NOTIFY_URL?\n" in ended.err
+    assert "canary" not in ended.err
+
+
 def test_a_token_does_not_go_far_in_plain_text(kfadapter: Kfadapter, tmp_path: Path) -> None:
     """A token for a receiver elsewhere needs TLS, or the word that the risk is taken."""
     token = tmp_path / "token"

@@ -111,10 +111,7 @@ def test_version_needs_no_command() -> None:
 
 def test_all_commands_can_be_loaded_without_the_extras() -> None:
     """Where only the client is installed every command can still say what it needs."""
-    extras = (
-        "pydantic_settings structlog msgspec grpc_reflection httptools kfp_server_api urllib3 "
-        "kfp starlette uvicorn python_multipart"
-    )
+    extras = "structlog msgspec grpc_reflection httptools kfp_server_api urllib3 kfp starlette uvicorn python_multipart"
     program = (
         "import importlib, pkgutil, sys\n"
         f"sys.modules.update(dict.fromkeys({extras.split()!r}))\n"

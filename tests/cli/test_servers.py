@@ -1,20 +1,19 @@
 from __future__ import annotations
 
-import inspect
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from kfadapter_embedded.dev import banner, check_ports
 from kfadapter_grpc.cli import errors as extras
+from kfadapter_grpc.cli.command import command
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.option_types import KfpCredentialsChoice, LogFormat, LogLevel
-from kfadapter_grpc.cli.serve import load_settings, serve
+from kfadapter_grpc.cli.serve import serve
 from kfadapter_grpc.cli.streams import state_folder
+from kfadapter_grpc.setting_sources import REMOVED, declared
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.settings_sources import GONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,33 +32,27 @@ def taken_port() -> Iterator[int]:
 
 def test_every_setting_has_an_option() -> None:
     """What the server can be told, it can be told on the command line; nothing else is offered."""
-    assert set(inspect.signature(serve).parameters) == {*Settings.model_fields, *GONE, "config", "check"}
+    options = {one.name for one in command(serve).params}
+    assert options == {*declared(Settings), *REMOVED, "config", "check"}
 
 
-@pytest.mark.parametrize("log_format", LogFormat)
-@pytest.mark.parametrize("log_level", LogLevel)
-def test_the_choices_are_those_of_the_settings(log_format: LogFormat, log_level: LogLevel) -> None:
-    """Every choice that the options offer is one that the settings take."""
-    settings = load_settings(None, log_format=log_format.value, log_level=log_level.value)
-    assert (settings.log_format, settings.log_level) == (log_format.value, log_level.value)
-
-
-@pytest.mark.parametrize("choice", KfpCredentialsChoice)
-def test_the_kinds_of_credentials_are_those_of_the_settings(choice: KfpCredentialsChoice, tmp_path: Path) -> None:
-    """Each kind of credentials that the option offers is one that the settings take."""
-    token = tmp_path / "token"
-    token.write_text("t")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(token))
-        file = token if choice is KfpCredentialsChoice.TOKEN_FILE else None
-        assert load_settings(None, kfp_credentials=choice.value, kfp_token_file=file).kfp_credentials == choice.value
+@pytest.mark.parametrize("name", ["log_format", "log_level", "kfp_credentials", "pod_logs"])
+def test_a_choice_that_there_is_not(name: str, kfadapter: Kfadapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text that is none of the choices is refused, as option and as variable, with the choices."""
+    one = declared(Settings)[name]
+    refused = [kfadapter("serve", "--check", one.flag, "canary")]
+    monkeypatch.setenv(one.variable, "canary")
+    refused.append(kfadapter("serve", "--check"))
+    for ended in refused:
+        assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+        assert all(choice in ended.err for choice in get_args(one.kind))
 
 
 def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An option that was given wins; one that was not leaves the environment's word."""
     monkeypatch.setenv("KFADAPTER_NAMESPACE", "from-environment")
-    assert load_settings(None, namespace=None).namespace == "from-environment"
-    assert load_settings(None, namespace="from-option").namespace == "from-option"
+    assert Settings.load(namespace=None).namespace == "from-environment"
+    assert Settings.load(namespace="from-option").namespace == "from-option"
 
 
 def test_wrong_settings_are_a_usage_error(kfadapter: Kfadapter) -> None:
@@ -78,7 +71,7 @@ def test_check_prints_the_settings(kfadapter: Kfadapter, tmp_path: Path) -> None
     ended = kfadapter("serve", "--check", "--config", str(config), "--listen", "127.0.0.1:1")
     assert (ended.code, ended.err) == (ExitCode.OK, "settings are fine\n")
     rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in ended.out.splitlines()}
-    assert set(rows) == {"SETTING", *Settings.model_fields}
+    assert set(rows) == {"SETTING", *declared(Settings)}
     assert rows["listen"] == ["127.0.0.1:1", "flag --listen"]
     assert rows["max_uploads"] == ["3", f"file {config}, line 1"]
     assert rows["max_streams"] == ["256", "default"]

@@ -24,7 +24,8 @@ from kfadapter.v1 import experiment_pb2, pipeline_pb2, run_pb2
 from kfadapter_grpc.auth.tokens import TokenEntry, digest
 from kfadapter_grpc.contract.call import Authorization, Role
 from kfadapter_grpc.kfp.transport import Answer, Request
-from kfadapter_grpc.settings import Settings, SettingsError
+from kfadapter_grpc.setting_sources import SettingsError
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

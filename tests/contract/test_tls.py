@@ -16,7 +16,8 @@ from tests.contract.tokens import TOKENS, bearer, token_file, token_lines
 from kfadapter.v1 import pipeline_pb2
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
 from kfadapter_grpc.server import AdapterServer, ServerStartError
-from kfadapter_grpc.settings import Settings, SettingsError
+from kfadapter_grpc.setting_sources import SettingsError
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ import pytest
 from scripts import manifests
 from scripts.manifests import ADAPTER, ROOT, Manifest
 
+from kfadapter_grpc.setting_sources import PREFIX
 from kfadapter_grpc.settings import Settings
-from kfadapter_grpc.settings_sources import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ class Installation:
 
     def setting(self, name: str) -> str:
         """What a setting is told, or its default."""
-        return self.environment.get(PREFIX + name.upper()) or str(Settings.model_fields[name].default)
+        return self.environment.get(PREFIX + name.upper()) or str(getattr(Settings(), name))
 
     def port_of(self, name: str) -> int:
         """The port of a setting that is an address; 0 where there is none."""

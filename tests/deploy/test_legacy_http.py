@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from scripts import manifests
 from scripts.manifests import ROOT
 from tests.deploy.conftest import EVERYTHING, Installation, installation
 
-from kfadapter_grpc.settings_sources import OTHER_VARIABLES, PREFIX
+from kfadapter_grpc.setting_sources import CLIENT_VARIABLES, PREFIX
 from kfadapter_oran.commands import COMMANDS
+from kfadapter_oran.legacy_http.command import GatewayOptions
 
 NAME = "legacy-http"
 
@@ -51,7 +53,8 @@ def test_it_runs_the_command(container: dict[str, Any], installed: Installation)
 
 def test_its_variables_are_read(variables: dict[str, str], container: dict[str, Any]) -> None:
     """Every variable is one that the command reads, and comes from the ConfigMap."""
-    assert {name.removeprefix(PREFIX) for name in variables} <= OTHER_VARIABLES
+    own = {GatewayOptions.VARIABLES + one.name.upper() for one in fields(GatewayOptions)}
+    assert set(variables) <= own | {PREFIX + name.upper() for name in CLIENT_VARIABLES}
     (source,) = container["envFrom"]
     assert source["configMapRef"]["name"].startswith("kfadapter-legacy-http-")
 

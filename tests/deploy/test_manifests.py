@@ -9,11 +9,11 @@ from scripts import manifests
 from scripts.manifests import ROOT
 from tests.deploy.conftest import EVERYTHING, installation, names
 
-from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_AUDIENCE, SERVICE_ACCOUNT_TOKEN
 from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
 from kfadapter_grpc.server.process import ABANDON_SECONDS
-from kfadapter_grpc.settings import Settings, setting_rows
-from kfadapter_grpc.settings_sources import PREFIX
+from kfadapter_grpc.setting_checks import SERVICE_ACCOUNT_AUDIENCE, SERVICE_ACCOUNT_TOKEN
+from kfadapter_grpc.setting_sources import PREFIX, declared
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from tests.deploy.conftest import Installation
@@ -79,7 +79,7 @@ def test_all_containers_are_of_one_image(installed: Installation) -> None:
 
 def test_variables_are_settings(installed: Installation) -> None:
     """Every variable that the adapter gets is a setting: it would not start with another."""
-    assert set(manifests.variables(installed.made)) <= {row.variable for row in setting_rows()}
+    assert set(manifests.variables(installed.made)) <= {one.variable for one in declared(Settings).values()}
 
 
 def test_variables_come_from_the_config_map(installed: Installation) -> None:
@@ -262,4 +262,4 @@ def test_the_variables_of_the_image_are_settings() -> None:
     """Every KFADAPTER_ variable that the Dockerfile sets is a setting of the server."""
     names = {name.removeprefix(PREFIX).lower() for name in manifests.image_variables()}
     assert "listen" in names
-    assert names <= set(Settings.model_fields)
+    assert names <= set(declared(Settings))

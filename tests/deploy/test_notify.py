@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import urllib.request
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ from scripts.manifests import ROOT
 from tests.contract.running import eventually
 from tests.deploy.conftest import EVERYTHING, Installation, installation
 
-from kfadapter_grpc.settings_sources import OTHER_VARIABLES, PREFIX
-from kfadapter_oran.notices.command import notify
+from kfadapter_grpc.setting_sources import CLIENT_VARIABLES, PREFIX
+from kfadapter_oran.notices.command import HEADERS_VARIABLE, NotifyOptions, notify
 from kfadapter_oran.notices.process import FOLLOWER_SECONDS, SENDER_SECONDS
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ def test_it_runs_the_command(container: dict[str, Any]) -> None:
 
 def test_its_variables_are_read(variables: dict[str, str]) -> None:
     """Every variable is one that the command reads."""
-    names = {name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)}
-    assert names <= OTHER_VARIABLES
+    own = {NotifyOptions.VARIABLES + one.name.upper() for one in fields(NotifyOptions)} | {HEADERS_VARIABLE}
+    named = {name for name in variables if name.startswith(PREFIX)}
+    assert named <= own | {PREFIX + name.upper() for name in CLIENT_VARIABLES}
     assert {name for name in variables if not name.startswith(PREFIX)} == {"TRAININGMGR_HOST", "TRAININGMGR_PORT"}
 
 

@@ -17,8 +17,8 @@ from tests.contract.tokens import TOKENS, token_lines
 from tests.deploy.conftest import EVERYTHING, installation
 
 from kfadapter_grpc.client import Client, HealthStatus, Tls, UnauthenticatedError
-from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_TOKEN, SERVICE_ACCOUNT_TOKEN_VARIABLE
-from kfadapter_grpc.settings_sources import PREFIX
+from kfadapter_grpc.setting_checks import SERVICE_ACCOUNT_TOKEN, SERVICE_ACCOUNT_TOKEN_VARIABLE
+from kfadapter_grpc.setting_sources import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from kfadapter_grpc.kfp import ForwardedCredentials, NoCredentials, TokenFile
-from kfadapter_grpc.kfp_access import SERVICE_ACCOUNT_TOKEN, is_inside, token_path
 from kfadapter_grpc.server.kfp import credentials
-from kfadapter_grpc.settings import Settings, SettingsError
+from kfadapter_grpc.setting_checks import SERVICE_ACCOUNT_TOKEN, is_inside, token_path
+from kfadapter_grpc.setting_sources import SettingsError
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,8 @@ from tests.certificates import CertificateAuthority, Pair
 from kfadapter_grpc.auth.certificates import server_certificate
 from kfadapter_grpc.auth.client_names import ClientNames
 from kfadapter_grpc.contract.call import Caller, Role
-from kfadapter_grpc.settings import Settings, SettingsError
+from kfadapter_grpc.setting_sources import SettingsError
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

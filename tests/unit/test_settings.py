@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kfadapter_grpc.addresses import split_address
-from kfadapter_grpc.settings import Settings, SettingsError, setting_rows
+from kfadapter_grpc.setting_sources import SettingsError, declared
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +146,7 @@ def test_reachable_address_needs_a_flag(listen: str) -> None:
     """An address that others can reach is taken only with the flag that names the risk."""
     (line,) = mistakes(listen=listen)
     assert "--insecure-listen" in line
-    assert "without TLS calls can be read and changed on their way" in line
+    assert "without TLS calls and their tokens can be read and changed on their way" in line
     assert Settings.load(listen=listen, insecure_listen=True).listen == listen
 
 
@@ -177,7 +179,7 @@ def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, toml: Callable[[s
     }
     assert told["max_stream"].endswith("did you mean max_streams?")
     assert told["some_thing"].endswith("unknown setting")
-    assert told["max_uploads"].startswith("max_uploads (KFADAPTER_MAX_UPLOADS): input should be a valid integer")
+    assert told["max_uploads"].startswith("max_uploads (KFADAPTER_MAX_UPLOADS): must be an integer")
     assert told["max_uploads"].endswith("not 'many'")
 
 
@@ -207,10 +209,12 @@ def test_log_level_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.load().log_level == "warning"
 
 
-def test_rows() -> None:
-    """Every setting has a row with its variable, its default and what it is for."""
-    rows = {row.name: row for row in setting_rows()}
-    assert set(rows) == set(Settings.model_fields)
-    assert all(row.description.endswith(".") for row in rows.values())
-    assert (rows["max_uploads"].variable, rows["max_uploads"].default) == ("KFADAPTER_MAX_UPLOADS", "16")
-    assert rows["upload_dir"].default == ""
+def test_declarations() -> None:
+    """Every setting is declared with its variable, its default and sentences that say what it is for."""
+    settings = declared(Settings)
+    assert set(settings) == {one.name for one in fields(Settings)}
+    for one in settings.values():
+        assert (one.option.help or "").endswith(".")
+        assert one.more.endswith(".") or not one.more
+    assert (settings["max_uploads"].variable, settings["max_uploads"].shown_default) == ("KFADAPTER_MAX_UPLOADS", "16")
+    assert settings["upload_dir"].shown_default == settings["log_format"].shown_default == ""

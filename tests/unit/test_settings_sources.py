@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kfadapter_grpc.settings import Settings, SettingsError
-from kfadapter_grpc.settings_sources import OTHER_VARIABLES, PREFIX, TomlFile
+from kfadapter_grpc.setting_sources import (
+    CLIENT_VARIABLES,
+    OTHER_VARIABLES,
+    PREFIX,
+    SIBLINGS,
+    SettingsError,
+    TomlFile,
+    declared,
+)
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,22 +93,22 @@ def test_a_port_that_kubernetes_did_not_set(monkeypatch: pytest.MonkeyPatch) -> 
     assert line.startswith("KFADAPTER_PORT: unknown variable")
 
 
-@pytest.mark.parametrize("name", sorted(OTHER_VARIABLES - {"CONFIG"}))
+@pytest.mark.parametrize("name", ["notify_url", "legacy_http_listen", "family", *CLIENT_VARIABLES])
 def test_variables_of_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables of the command line are no mistake of the server's."""
-    monkeypatch.setenv(PREFIX + name, "x")
+    monkeypatch.setenv(PREFIX + name.upper(), "x")
     Settings.load()
 
 
 def test_all_variables_are_known() -> None:
-    """Every variable that the source names is a setting or in the list of the others, and the list holds no more."""
+    """Every variable that the source names is a setting or in the list of the client's, and the list holds no more."""
     named = {
         found
         for path in (ROOT / "src").rglob("*.py")
         for found in re.findall(r'"(?:env )?KFADAPTER_([A-Z][A-Z_]*)"|PREFIX \+ "([A-Z_]+)"', path.read_text("utf-8"))
     }
-    names = {one or other for one, other in named}
-    assert names - {name.upper() for name in Settings.model_fields} == set(OTHER_VARIABLES)
+    names = {(one or other).lower() for one, other in named} - set(declared(Settings))
+    assert {name for name in names if not name.startswith(SIBLINGS)} == set(OTHER_VARIABLES)
 
 
 def test_the_place_of_what_is_no_toml(toml: Callable[[str | bytes], Path]) -> None:
@@ -117,10 +125,7 @@ def test_the_place_of_a_wrong_value(toml: Callable[[str | bytes], Path]) -> None
     """A wrong value and an unknown name of the file are told with their lines, however the name is written."""
     path = toml('# max_uploads = 1\n\n"max_uploads" = "many"\nmax_stream = 2\n\n[elsewhere]\nkey = 1\n')
     assert mistakes(path) == (
-        (
-            f"max_uploads ({path}, line 3): input should be a valid integer, unable to parse string as an integer, "
-            "not 'many'"
-        ),
+        (f"max_uploads ({path}, line 3): must be an integer, not 'many'"),
         f"max_stream ({path}, line 4): unknown setting; did you mean max_streams?",
         f"elsewhere ({path}, line 6): unknown setting",
     )
@@ -149,7 +154,7 @@ def test_where_settings_come_from(toml: Callable[[str | bytes], Path], monkeypat
     monkeypatch.setenv("KF_NAMESPACE", "team-a")
     path = toml("\nmax_streams = 2\nmax_unary_calls = 2\n")
     settings, effective = Settings.load_traced(config=path, max_unary_calls=3, reflection=None)
-    assert [one.name for one in effective] == list(Settings.model_fields)
+    assert [one.name for one in effective] == list(declared(Settings))
     told = {one.name: (one.value, one.origin) for one in effective}
     assert told["max_uploads"] == ("1", "environment KFADAPTER_MAX_UPLOADS")
     assert told["max_streams"] == ("2", f"file {path}, line 2")

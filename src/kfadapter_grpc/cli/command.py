@@ -3,7 +3,8 @@
 A command is a function with annotations as Typer reads them. A parameter whose type is a dataclass of such annotations
 stands for the options that are its fields. That of the type `ClientOptions` stands for all options that say which
 adapter to call; `Annotated[ClientOptions, "namespace"]` takes only those that are named. A `Path` is read as the file
-system spells it. Errors that a command raises become words on stderr and an exit code.
+system spells it. A parameter `Annotated[Flags, Settings]` takes those of the fields' options that were given, by their
+names. Errors that a command raises become words on stderr and an exit code.
 
 A table of commands, `{"name": ("package.module:function", "Short help.")}`, is all that the program's help needs: the
 module is imported when the command runs or its own help is wanted. A sibling package adds its commands by the name of
@@ -29,7 +30,7 @@ from typer.main import get_command
 
 from kfadapter_grpc.cli import invocation
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.options import SHARED, ClientOptions, field_parameters
+from kfadapter_grpc.cli.options import SHARED, ClientOptions, Flags, field_parameters, flag_parameters
 from kfadapter_grpc.cli.streams import native_path
 
 Function = Callable[..., None]
@@ -136,6 +137,9 @@ def _with_shared_options(function: Function) -> Function:
         kind = getattr(hints[one.name], "__origin__", hints[one.name])
         if kind is ClientOptions:
             made = shared = ClientOptions.parameters(getattr(hints[one.name], "__metadata__", SHARED))
+        elif kind == Flags:
+            kind = dict
+            own += (made := flag_parameters(hints[one.name].__metadata__[0]))
         elif isinstance(kind, type) and is_dataclass(kind):
             own += (made := field_parameters(kind))
         else:

@@ -17,7 +17,6 @@ SERVER = (
     "grpc_reflection",
     "httptools",
     "msgspec",
-    "pydantic_settings",
     "structlog",
 )
 """What the extra `server` brings."""

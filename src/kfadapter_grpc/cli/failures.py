@@ -14,6 +14,7 @@ from kfadapter_grpc.cli.text import print_parts
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, CredentialsError
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.daemon.listening import ServerStartError
+from kfadapter_grpc.setting_sources import SettingsError
 
 DEBUG_VARIABLE = "KFADAPTER_DEBUG"
 """Set to anything, it shows where an error comes from."""
@@ -132,6 +133,14 @@ def _in_words(error: Exception) -> CommandError:
             str(error),
             why="credentials come from options (--ca, --token-file, ...) and the environment (KFADAPTER_CA, ...)",
             next_step="kfadapter --help",
+            exit_code=ExitCode.USAGE,
+        )
+    if isinstance(error, SettingsError):
+        return CommandError(
+            str(error),
+            why="settings come from options, the file of serve --config, and the environment (KFADAPTER_...), in this"
+            " order",
+            next_step=manual("lists the options"),
             exit_code=ExitCode.USAGE,
         )
     if isinstance(error, ServerStartError):

@@ -56,38 +56,6 @@ class IfExistsChoice(str, enum.Enum):
     SKIP_IF_SAME = "skip-if-same"
 
 
-class KfpCredentialsChoice(str, enum.Enum):
-    """The credentials sent to KFP; the values are those of the settings."""
-
-    NONE = "none"
-    TOKEN_FILE = "token-file"  # noqa: S105 - a kind of credentials
-    SERVICE_ACCOUNT = "service-account"
-    FORWARD = "forward"
-
-
-class PodLogsChoice(str, enum.Enum):
-    """Whether logs are read from the Kubernetes API; the values are those of the settings."""
-
-    OFF = "off"
-    AUTO = "auto"
-
-
-class LogFormat(str, enum.Enum):
-    """How log lines look; the values are those of the settings."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class LogLevel(str, enum.Enum):
-    """The least important lines to log; the values are those of the settings."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
 class RoleChoice(str, enum.Enum):
     """What the bearer of a token may do; the values are those of `contract.call.Role`."""
 

@@ -1,4 +1,4 @@
-"""The options of every command that calls an adapter; they may stand before or behind its name."""
+"""Options that are the fields of a dataclass, and those of every command that calls an adapter."""
 
 import copy
 import inspect
@@ -7,13 +7,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_type_hints
 
 import typer
+
+from kfadapter_grpc.setting_sources import shown
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
 
+Flags: TypeAlias = Mapping[str, Any]
+"""Options by their names; None if one was not given."""
 SHARED = ("target", "timeout", "namespace")
 """What the help of a command shows of them; the others are in the program's own help."""
 _ADDRESS = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?(?:[^\s/\[\]:]+|\[[0-9A-Fa-f:.%]+\]):\d{1,5}|unix:\S+")
@@ -33,6 +37,18 @@ def field_parameters(kind: type) -> list[inspect.Parameter]:
             option.envvar = prefix + field.name.upper()
         parameter = inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[type_, option])
         made.append(parameter if field.default is MISSING else parameter.replace(default=field.default))
+    return made
+
+
+def flag_parameters(settings: type) -> list[inspect.Parameter]:
+    """Declares the fields of a dataclass whose values may also come from elsewhere: None if not given, not bounded."""
+    made = []
+    for one in field_parameters(settings):
+        type_, option = get_args(one.annotation)
+        default = "" if one.default in (None, one.empty) or one.default is False else shown(one.default)
+        option.help = f"{option.help}  [env var: {option.envvar}{default and f'; default: {default}'}]"
+        option.envvar = option.min = option.max = None
+        made.append(one.replace(default=None, annotation=Annotated[type_ | None, option]))
     return made
 
 

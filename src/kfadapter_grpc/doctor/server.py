@@ -10,7 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kfadapter_grpc.addresses import is_loopback, split_address
+from kfadapter_grpc.addresses import OFF, is_loopback, split_address
 from kfadapter_grpc.auth.certificates import check_certificate
 from kfadapter_grpc.auth.tokens import parse_tokens
 from kfadapter_grpc.cli.errors import ExitCode
@@ -23,7 +23,8 @@ from kfadapter_grpc.doctor import kfp, logs
 from kfadapter_grpc.doctor.verdict import Verdict, certificate, failed, ok, skipped, warning
 from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
-from kfadapter_grpc.settings import Settings, SettingsError
+from kfadapter_grpc.setting_sources import SettingsError
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -154,7 +155,7 @@ def listening_for_health(settings: Settings) -> Verdict:
 
 def listening_for_metrics(settings: Settings) -> Verdict:
     """The same for the address of metrics, where an adapter answers with its own."""
-    if not settings.metrics_listen:
+    if settings.metrics_listen in ("", OFF):
         return ok(_METRICS, "off: the adapter cannot be monitored")
     return _address(_METRICS, settings.metrics_listen, "KFADAPTER_METRICS_LISTEN", _taken_for_metrics)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp import (
@@ -14,8 +15,8 @@ from kfadapter_grpc.kfp import (
     TransportSettings,
     kubernetes_api,
 )
-from kfadapter_grpc.kfp_access import KUBERNETES_SERVICE_ACCOUNT, token_path
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS
+from kfadapter_grpc.setting_checks import token_path
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp import Credentials
@@ -23,20 +24,23 @@ if TYPE_CHECKING:
     from kfadapter_grpc.settings import Settings
     from kfadapter_grpc.spool import SpoolPlace
 
+KUBERNETES_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where Kubernetes puts the token of a pod's service account, its own CAs, and the pod's namespace."""
+
 
 def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver | None = None) -> KfpBackend:
     """Makes the backend; nothing is sent yet, and no file is read.
 
     Args:
-        settings: Where KFP is, and as whom it is asked.
+        settings: The server's.
         place: Where downloads are kept on their way.
-        observer: Is told of every request when it is over.
+        observer: Observes every request to KFP when it has finished.
     """
     return KfpBackend(transport_settings(settings, observer), place, pod_log_settings(settings))
 
 
 def transport_settings(settings: Settings, observer: KfpObserver | None = None) -> TransportSettings:
-    """Tells where KFP is, how it is reached, and as whom it is asked; `observer` is told of every request."""
+    """Returns KFP's address, TLS files and credentials; `observer` observes every request."""
     return TransportSettings(
         settings.kfp_url,
         pool_size=settings.max_unary_calls + settings.max_uploads + SPARE_THREADS,
@@ -52,7 +56,7 @@ def pod_log_settings(settings: Settings) -> TransportSettings | None:
 
 
 def credentials(settings: Settings) -> Credentials:
-    """Tells as whom KFP is asked."""
+    """Returns the credentials for KFP."""
     if settings.kfp_credentials == "forward":
         return ForwardedCredentials()
     path = token_path(settings.kfp_credentials, settings.kfp_token_file)

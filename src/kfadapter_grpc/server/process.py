@@ -37,17 +37,14 @@ ABANDON_SECONDS = 2.0
 """How long calls that were cut off at the end of the grace get to notice it."""
 
 
-def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT, then lets running calls end within the grace. For the main thread of a process.
+def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains within the grace period. For the main thread of a process.
 
     A second SIGINT ends the process at once with 130.
 
     Args:
-        settings: What the server was told.
-        on_ready: Is told the address, HOST:PORT, once the server listens.
-
-    Returns:
-        The exit code, 0.
+        settings: The server's.
+        on_ready: Called with the address, HOST:PORT, once the server listens.
 
     Raises:
         ServerStartError: The address cannot be listened on.
@@ -89,7 +86,6 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> in
         if not server.drain():
             log.warning("the grace period has ended; calls in flight are cancelled", calls=server.admission.count())
     _abandon_stuck_calls(server, log)
-    return 0
 
 
 def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, namespace: str) -> list[Servicer]:

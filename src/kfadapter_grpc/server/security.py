@@ -14,7 +14,7 @@ from kfadapter_grpc.auth.client_names import ClientNames
 from kfadapter_grpc.auth.reloaded import Refresher, Reloaded
 from kfadapter_grpc.auth.tokens import Tokens, parse_tokens
 from kfadapter_grpc.interceptors import Authentication
-from kfadapter_grpc.settings import SettingsError
+from kfadapter_grpc.setting_sources import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,16 +1,16 @@
 """`kfadapter legacy-http`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import typer
 
 from kfadapter_grpc.addresses import OFF, is_loopback, split_address
-from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
-from kfadapter_grpc.cli.invocation import manual
-from kfadapter_grpc.cli.option_types import LogFormat, LogLevel
+from kfadapter_grpc.cli.errors import require
 from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.daemon import LogFormat, LogLevel
+from kfadapter_grpc.setting_sources import SettingsError, unknown_variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,18 @@ class GatewayOptions:
     grace_seconds: Annotated[float, typer.Option(metavar="S", min=0, max=3600, help="Then for requests in flight.")] = (
         25.0
     )
-    log_format: Annotated[LogFormat, typer.Option(help="How the log looks.")] = LogFormat.CONSOLE
-    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.INFO
+    log_format: Annotated[LogFormat, typer.Option(help="How the log looks.")] = "console"
+    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = "info"
 
     def check(self) -> None:
-        """Returns if the addresses and the files for TLS fit each other.
+        """Returns if the addresses and the files for TLS fit each other, and no variable has an unknown name.
 
         Raises:
             ValueError: They do not.
+            SettingsError: There is one.
         """
+        if unknown := [*unknown_variables(self.VARIABLES, {one.name for one in fields(self)})]:
+            raise SettingsError(*unknown)
         for address in (self.listen, *([] if self.metrics_listen == OFF else [self.metrics_listen])):
             split_address(address)
         if bool(self.tls_certificate) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_certificate):
@@ -73,10 +76,5 @@ def legacy_http(*, options: ClientOptions, how: GatewayOptions) -> None:
         files = (how.tls_certificate, how.tls_key)
         tls = process.tls_context(files[0], files[1], how.tls_client_ca) if files[0] and files[1] else None
     except (ValueError, OSError) as error:
-        raise CommandError(
-            str(error),
-            why="settings come from options and the environment (KFADAPTER_LEGACY_HTTP_...)",
-            next_step=manual("lists all of them"),
-            exit_code=ExitCode.USAGE,
-        ) from None
+        raise SettingsError(str(error)) from None
     process.run(options.client(), how, tls)

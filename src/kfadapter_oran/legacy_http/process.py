@@ -53,7 +53,7 @@ def run(client: Client, options: GatewayOptions, tls: Reloaded[ssl.SSLContext] |
         ServerStartError: An address cannot be listened on.
     """
     with ExitStack() as stages:
-        stages.enter_context(logging_to_stderr(options.log_format.value, options.log_level.value))
+        stages.enter_context(logging_to_stderr(options.log_format, options.log_level))
         logging.getLogger("grpc._channel").setLevel(logging.CRITICAL)  # it reports forms that break off, as we do
         log: FilteringBoundLogger = structlog.get_logger()
         stages.enter_context(closing(client))

@@ -5,7 +5,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -15,14 +15,16 @@ import typer
 from kfadapter_grpc.addresses import OFF, split_address
 from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.errors import CommandError, ExitCode, require
-from kfadapter_grpc.cli.invocation import do, manual, other
-from kfadapter_grpc.cli.option_types import Format, LogFormat, LogLevel, Output
+from kfadapter_grpc.cli.invocation import do, other
+from kfadapter_grpc.cli.option_types import Format, Output
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.output import Step
 from kfadapter_grpc.cli.streams import state_folder
 from kfadapter_grpc.cli.values import duration, optional_moment, shown_duration, shown_time
 from kfadapter_grpc.client.credentials import CredentialsError, Token, is_this_machine
 from kfadapter_grpc.codec import json_moment
+from kfadapter_grpc.daemon import LogFormat, LogLevel
+from kfadapter_grpc.setting_sources import SettingsError, unknown_variables
 from kfadapter_oran.notices.database import Database, Notice, NoticeStatus, OutboxBusyError, OutboxError
 from kfadapter_oran.notices.deliveries import Ledger
 from kfadapter_oran.notices.receiver import ReceiverOptions, Url
@@ -90,15 +92,18 @@ class NotifyOptions:
     metrics_listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where metrics and health are served, or 'off'.")
     ] = "127.0.0.1:9091"
-    log_format: Annotated[LogFormat, typer.Option(help="How the log looks.")] = LogFormat.CONSOLE
-    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = LogLevel.INFO
+    log_format: Annotated[LogFormat, typer.Option(help="How the log looks.")] = "console"
+    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = "info"
 
     def receiver(self, headers: Sequence[str]) -> ReceiverOptions:
         """Reads how the receiver is reached, with these headers and those of the environment.
 
         Raises:
-            CommandError: That is wrong, or the address of the metrics is.
+            SettingsError: That is wrong, or the address of the metrics, or the name of a variable is.
         """
+        names = {"headers", *(one.name for one in fields(self))}
+        if unknown := [*unknown_variables(self.VARIABLES, names)]:
+            raise SettingsError(*unknown)
         try:
             found = ReceiverOptions(
                 Url.parse(self.url or _training_manager()),
@@ -109,12 +114,7 @@ class NotifyOptions:
             )
             self._check(found)
         except ValueError as error:
-            raise CommandError(
-                str(error),
-                why="settings come from options and the environment (KFADAPTER_NOTIFY_...)",
-                next_step=manual("lists all of them"),
-                exit_code=ExitCode.USAGE,
-            ) from None
+            raise SettingsError(str(error)) from None
         return found
 
     def _check(self, receiver: ReceiverOptions) -> None:

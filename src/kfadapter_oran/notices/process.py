@@ -68,7 +68,7 @@ def run(
         ServerStartError: The address for metrics and health cannot be listened on.
     """
     with ExitStack() as stages:
-        lines = stages.enter_context(logging_to_stderr(options.log_format.value, options.log_level.value))
+        lines = stages.enter_context(logging_to_stderr(options.log_format, options.log_level))
         log: FilteringBoundLogger = structlog.get_logger()
         stages.enter_context(closing(client))
         stages.enter_context(only_one(outbox))

@@ -1,0 +1,243 @@
+"""What the server's settings must be, each and together, and what they say about the token for KFP.
+
+The parameters of a check are names of settings; the mistake is about the first one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from kfadapter_grpc.addresses import OFF, is_loopback, split_address
+from kfadapter_grpc.auth.certificates import check_ca, check_certificate, check_key
+from kfadapter_grpc.auth.client_names import split_names
+from kfadapter_grpc.auth.reloaded import read_small
+from kfadapter_grpc.auth.tokens import parse_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+T = TypeVar("T")
+
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
+"""Where the kfp SDK, and so most deployments, has Kubernetes put the token of a service account for KFP."""
+SERVICE_ACCOUNT_TOKEN_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105 - a name
+"""Names another place, as for the kfp SDK."""
+SERVICE_ACCOUNT_AUDIENCE = "pipelines.kubeflow.org"
+"""The audience that KFP expects in such a token, unless configured otherwise."""
+_SERVICE_AND_NAMESPACE = 2
+
+
+def token_path(kfp_credentials: str, kfp_token_file: Path | None) -> Path | None:
+    """Returns the file with the adapter's own token for KFP; None if these credentials have none."""
+    if kfp_credentials == "service-account":
+        return Path(os.environ.get(SERVICE_ACCOUNT_TOKEN_VARIABLE) or SERVICE_ACCOUNT_TOKEN)
+    return kfp_token_file if kfp_credentials == "token-file" else None
+
+
+def is_inside(host: str) -> bool:
+    """Whether a host is on this machine, or inside a cluster or a private network, where plain http is common.
+
+    A Service of Kubernetes is called `ml-pipeline`, `ml-pipeline.kubeflow` or `ml-pipeline.kubeflow.svc...`, so names
+    of one or two parts are taken for inside.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.rstrip(".").split(".")
+        return len(labels) <= _SERVICE_AND_NAMESPACE or "svc" in labels or labels[-1] in {"local", "internal"}
+    return address.is_private or address.is_loopback
+
+
+def _listen(listen: str) -> None:
+    split_address(listen)
+
+
+def _insecure_listen(insecure_listen: bool, listen: str, tls_certificate: Path | None) -> None:
+    if not (insecure_listen or tls_certificate or is_loopback(split_address(listen)[0])):
+        raise ValueError(
+            f"others can reach {listen}, and without TLS calls and their tokens can be read and changed on their "
+            "way; set tls_certificate and tls_key, listen on 127.0.0.1, or accept the risk with --insecure-listen"
+        )
+
+
+def _metrics_listen(metrics_listen: str) -> None:
+    if metrics_listen not in ("", OFF):
+        split_address(metrics_listen)
+
+
+def _health_listen(health_listen: str) -> None:
+    if health_listen:
+        split_address(health_listen)
+
+
+def _certificate(tls_certificate: Path | None) -> None:
+    if tls_certificate is not None:
+        _parsed(tls_certificate, check_certificate)
+
+
+def _key(tls_key: Path | None, tls_certificate: Path | None) -> None:
+    if (tls_key is None) != (tls_certificate is None):
+        raise ValueError("tls_certificate and tls_key must both be set, or neither")
+    if tls_key is not None and tls_certificate is not None:
+        leaf = _parsed(tls_certificate, check_certificate)
+        _parsed(tls_key, lambda data: check_key(data, leaf))
+
+
+def _client_ca_needs_tls(tls_client_ca: Path | None, tls_certificate: Path | None) -> None:
+    if tls_client_ca is not None and tls_certificate is None:
+        raise ValueError("client certificates need TLS: set tls_certificate and tls_key, too")
+
+
+def _client_ca(tls_client_ca: Path | None) -> None:
+    if tls_client_ca is not None:
+        _parsed(tls_client_ca, check_ca)
+
+
+def _client_names(tls_client_readers: str, tls_client_names: str, tls_client_ca: Path | None) -> None:
+    named = split_names(tls_client_readers) | split_names(tls_client_names)
+    if tls_client_ca is None and named:
+        raise ValueError("names in client certificates need tls_client_ca, the CA of the certificates that count")
+    if tls_client_ca is not None and not named:
+        raise ValueError(
+            "no client could call: list names in tls_client_names or tls_client_readers; * stands for every "
+            "certificate of tls_client_ca"
+        )
+
+
+def _tokens(token_file: Path | None) -> None:
+    if token_file is not None:
+        _parsed(token_file, parse_tokens)
+
+
+def _kfp_url(kfp_url: str) -> None:
+    parts = urlsplit(kfp_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must begin with http:// or https:// and a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or a password")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with the path, without ? and #")
+    _ = parts.port  # raises ValueError, in words, for a port that is none
+
+
+def _forwarded(kfp_credentials: str, token_file: Path | None) -> None:
+    if kfp_credentials == "forward" and token_file:
+        raise ValueError(
+            "forward would hand the tokens of token_file on to Kubeflow Pipelines, as a call carries one "
+            "authorization; authenticate callers by certificate (tls_client_ca), or leave it to Kubeflow Pipelines"
+        )
+
+
+def _in_clear_text(kfp_credentials: str, kfp_url: str) -> None:
+    parts = urlsplit(kfp_url)
+    if kfp_credentials != "none" and parts.scheme == "http" and not is_inside(parts.hostname or ""):
+        raise ValueError(
+            f"would send credentials to {parts.hostname} over http, where all on the way can read them; "
+            "use https, or a name inside the cluster"
+        )
+
+
+def _kfp_token(kfp_token_file: Path | None, kfp_credentials: str) -> None:
+    if kfp_token_file is not None and kfp_credentials != "token-file":
+        raise ValueError(f"is used only with kfp_credentials = token-file, not with {kfp_credentials}")
+    path = token_path(kfp_credentials, kfp_token_file)
+    if path is None and kfp_credentials == "token-file":
+        raise ValueError("kfp_credentials = token-file needs it")
+    if path is None or _has_content(path):
+        return
+    hint = (
+        f"; mount a projected token with the audience {SERVICE_ACCOUNT_AUDIENCE} there, "
+        f"or name its place with {SERVICE_ACCOUNT_TOKEN_VARIABLE}"
+    )
+    raise ValueError(f"{path} cannot be read, or is empty{hint if kfp_credentials == 'service-account' else ''}")
+
+
+def _kfp_ca(kfp_ca_file: Path | None, kfp_url: str) -> None:
+    if kfp_ca_file is None:
+        return
+    _needs_https(kfp_url)
+    try:
+        ssl.create_default_context(cafile=kfp_ca_file)
+    except OSError as error:  # of which the errors of ssl are some
+        raise ValueError(f"{kfp_ca_file} holds no certificates in PEM form ({error.strerror or error})") from None
+
+
+def _kfp_certificate(kfp_client_key: Path | None, kfp_client_certificate: Path | None, kfp_url: str) -> None:
+    if (kfp_client_certificate is None) != (kfp_client_key is None):
+        raise ValueError("kfp_client_certificate and kfp_client_key belong together")
+    if kfp_client_certificate is None or kfp_client_key is None:
+        return
+    _needs_https(kfp_url)
+    try:
+        context = ssl.create_default_context()
+        context.load_cert_chain(kfp_client_certificate, kfp_client_key, password=_no_password)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"{kfp_client_certificate} and {kfp_client_key} are no certificate and its key, not encrypted, in PEM form "
+            f"({why})"
+        ) from None
+
+
+def _upload_dir(upload_dir: Path | None) -> None:
+    if upload_dir is not None and not (upload_dir.is_dir() and os.access(upload_dir, os.W_OK)):
+        raise ValueError(f"{upload_dir} is not a folder that can be written to")
+
+
+CHECKS: tuple[Callable[..., None], ...] = (
+    _listen,
+    _metrics_listen,
+    _health_listen,
+    _certificate,
+    _key,
+    _client_ca_needs_tls,
+    _client_ca,
+    _client_names,
+    _tokens,
+    _insecure_listen,
+    _kfp_url,
+    _forwarded,
+    _in_clear_text,
+    _kfp_token,
+    _kfp_ca,
+    _kfp_certificate,
+    _upload_dir,
+)
+
+
+def _parsed(path: Path, parse: Callable[[bytes], T]) -> T:
+    """Reads and parses a file.
+
+    Raises:
+        ValueError: It cannot be read, or is wrong.
+    """
+    try:
+        data = read_small(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return parse(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return bool(path.read_bytes().strip())
+    except OSError:
+        return False
+
+
+def _needs_https(kfp_url: str) -> None:
+    if urlsplit(kfp_url).scheme != "https":
+        raise ValueError("is used only where kfp_url begins with https://")
+
+
+def _no_password() -> NoReturn:
+    raise ValueError("the key is encrypted")

@@ -1,0 +1,285 @@
+"""Where settings come from: flags, a TOML file, the environment; which one wins, and what in there is no setting."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from typer.models import OptionInfo
+
+PREFIX = "KFADAPTER_"
+"""Begins the name of every environment variable."""
+CLIENT_VARIABLES = (
+    "ca",
+    "client_certificate",
+    "client_key",
+    "client_token_file",
+    "debug",
+    "insecure_token",
+    "server_name",
+    "target",
+    "tls",
+    "token",
+)
+"""The variables of the client and the command line, without the prefix and in small letters."""
+OTHER_VARIABLES = ("config", "family", *CLIENT_VARIABLES)
+"""Those that are no settings of the server."""
+SIBLINGS = ("notify_", "legacy_http_")
+"""Begin the variables of other processes."""
+REMOVED = {
+    "legacy_http": "the Flask adapter's routes have a process of their own, beside this one: "
+    "kfadapter legacy-http --target HOST:PORT --listen HOST:PORT",
+}
+"""Settings that older versions had, and what to do instead."""
+_SERVICE_LINK = re.compile(
+    r"(\w+_)?(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d+|PORT=\w+://.*|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)"
+)
+"""What Kubernetes puts into the environment of every container for a Service whose name begins with `kfadapter`."""
+_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_BOOLEANS = {
+    **dict.fromkeys(("1", "on", "t", "true", "y", "yes"), True),
+    **dict.fromkeys(("0", "off", "f", "false", "n", "no"), False),
+}
+_KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text", Path: "a path"}
+
+
+class SettingsError(Exception):
+    """The settings are wrong.
+
+    Attributes:
+        lines: One line for each mistake, all of them at once.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A setting as its field declares it.
+
+    Attributes:
+        field: The field, whose name is the TOML key.
+        kind: The type, without None.
+        option: The option, with help and bounds.
+        more: What the reference adds to the help.
+    """
+
+    field: Field[Any]
+    kind: Any
+    option: OptionInfo
+    more: str
+
+    @property
+    def name(self) -> str:
+        """The TOML key."""
+        return self.field.name
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def shown_default(self) -> str:
+        """The default as it would be written; empty if there is none, or it depends on the process."""
+        return "" if self.field.default is MISSING else shown(self.field.default)
+
+    def default(self) -> object:
+        """The value if no source has one."""
+        factory = self.field.default_factory
+        return self.field.default if factory is MISSING else factory()
+
+    def convert(self, raw: object) -> object:
+        """Makes a value of what a source says.
+
+        Raises:
+            ValueError: It is of another type, or out of range.
+        """
+        text = raw.strip().lower() if isinstance(raw, str) else raw
+        if choices := get_args(self.kind):
+            if text in choices:
+                return text
+            raise ValueError(f"must be one of {', '.join(choices)}, not '{raw}'")
+        if self.kind is bool and str(text).lower() in _BOOLEANS:
+            return _BOOLEANS[str(text).lower()]
+        if self.kind in (int, float):
+            return self._number(raw)
+        if isinstance(raw, (str, self.kind)) and self.kind is not bool:
+            return self.kind(raw)
+        raise ValueError(f"must be {_KINDS[self.kind]}, not '{raw}'")
+
+    def _number(self, raw: object) -> float:
+        least, most = self.option.min, self.option.max
+        try:
+            number: float = self.kind(str(raw))
+        except ValueError:
+            raise ValueError(f"must be {_KINDS[self.kind]}, not '{raw}'") from None
+        if least is not None and not number >= least:  # so that NaN is refused
+            raise ValueError(f"must be at least {least:g}, not '{raw}'")
+        if most is not None and number > most:
+            raise ValueError(f"must be at most {most:g}, not '{raw}'")
+        return number
+
+
+def declared(settings: type) -> dict[str, Declared]:
+    """The settings by their names: the fields of a dataclass, annotated with type, option and perhaps a text."""
+    hints = get_type_hints(settings, include_extras=True)
+    made = {}
+    for one in fields(settings):
+        kind, option, *more = get_args(hints[one.name])
+        if NoneType in get_args(kind):
+            kind = next(inner for inner in get_args(kind) if inner is not NoneType)
+        made[one.name] = Declared(one, kind, option, *(more or [""]))
+    return made
+
+
+def shown(value: object) -> str:
+    """Writes a value as a source would."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class TomlFile:
+    """A settings file, or none.
+
+    Attributes:
+        path: Where it is; None if there is none.
+        values: What it says.
+        mistakes: Why it says nothing, one line each.
+        lines: The line, from 1, on which each name stands first.
+    """
+
+    path: Path | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    mistakes: tuple[str, ...] = ()
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path | None) -> TomlFile:
+        """Reads a file; what is wrong with it becomes a mistake."""
+        if path is None:
+            return cls()
+        if not path.is_file():
+            return cls(path, mistakes=(f"{path}: file not found",))
+        toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+        try:
+            text = path.read_bytes().decode()
+            values = toml.loads(text)
+        except OSError as error:
+            return cls(path, mistakes=(f"{path}: cannot be read: {error.strerror}",))
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            return cls(path, mistakes=(f"{path}, line {line}: not a TOML file: it is not UTF-8",))
+        except toml.TOMLDecodeError as error:
+            return cls(path, mistakes=(_not_toml(path, text, str(error)),))
+        return cls(path, values, lines={name: _line_of(name, text) for name in values})
+
+    def place(self, name: str) -> str:
+        """The place of a name in the file."""
+        return f"{self.path}, line {self.lines[name]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What all sources say, before anything of it is checked, by the names of settings.
+
+    Attributes:
+        flags: The options that were given.
+        file: The TOML file.
+        variables: The environment variables with the prefix that are set to something.
+        old: Variables of the Flask adapter, which all others precede, each with the value that it gives.
+    """
+
+    flags: Mapping[str, object]
+    file: TomlFile
+    variables: Mapping[str, str]
+    old: Mapping[str, tuple[str, str]]
+
+    def find(self, one: Declared) -> tuple[object, str]:
+        """Returns a setting's value and its source."""
+        name = one.name
+        if name in self.flags:
+            return self.flags[name], f"flag {one.flag}"
+        if name in self.file.values:
+            return self.file.values[name], f"file {self.file.place(name)}"
+        if name in self.variables:
+            return os.environ[self.variables[name]], f"environment {self.variables[name]}"
+        if name in self.old:
+            variable, value = self.old[name]
+            return value, f"environment {variable}"
+        return None, "default"
+
+    def where(self, name: str) -> str:
+        """Returns where to correct a setting: its place in the file, if the value is from there, or its variable."""
+        if name in self.file.values and name not in self.flags:
+            return self.file.place(name)
+        return PREFIX + name.upper()
+
+    def unknown_names(self, settings: Collection[str]) -> Iterator[str]:
+        """Yields a line for each flag and each name of the file that is no setting."""
+        for name in {**self.file.values, **self.flags}:
+            if name not in settings:
+                yield f"{name} ({self.where(name)}): unknown setting{_instead(name, settings)}"
+
+
+def set_variables(prefix: str) -> dict[str, str]:
+    """The environment variables with the prefix that are set to something, by the names of settings."""
+    named = (variable for variable, value in os.environ.items() if value and variable.upper().startswith(prefix))
+    return {variable[len(prefix) :].lower(): variable for variable in named}
+
+
+def unknown_variables(prefix: str, names: Collection[str], foreign: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yields a line for each environment variable with the prefix that nothing reads; values are never shown.
+
+    Args:
+        prefix: The prefix.
+        names: What may follow it, in small letters.
+        foreign: What others' variables begin with behind it.
+    """
+    for name, variable in sorted(set_variables(prefix).items()):
+        link = _SERVICE_LINK.fullmatch(f"{variable[len(PREFIX) :].upper()}={os.environ[variable]}")
+        if not (name in names or name.startswith(foreign) or link):
+            yield f"{variable}: unknown variable{_instead(name, names, prefix)}"
+
+
+def _instead(name: str, names: Collection[str], prefix: str = "") -> str:
+    """Returns the end of the sentence that a name is unknown: what has replaced it, or the nearest name."""
+    if name in REMOVED:
+        return f" any more: {REMOVED[name]}"
+    near = next(iter(difflib.get_close_matches(name, sorted(names), n=1)), "")
+    return f"; did you mean {prefix}{near.upper() if prefix else near}?" if near else ""
+
+
+def _line_of(name: str, text: str) -> int:
+    key = re.escape(name)
+    found = re.search(rf"""^[ \t]*(?:\[+[ \t]*)?(?:{key}|"{key}"|'{key}')[ \t]*[=.\]]""", text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
+
+
+def _not_toml(path: Path, text: str, said: str) -> str:
+    place = _PLACE.search(said)
+    words = said[: place.start()] if place else said
+    if place and place[1]:
+        line, column = int(place[1]), int(place[2])
+    else:
+        line, column = text.count("\n") + 1, len(text.rpartition("\n")[2]) + 1
+    return f"{path}, line {line}, column {column}: not a TOML file: {words}"
