@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from kfadapter_grpc.cli.python_file import kfp_is_installed
+from kfadapter_grpc.cli.pipeline_file import kfp_is_installed
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter

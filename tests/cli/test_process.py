@@ -18,7 +18,7 @@ from rich.cells import cell_len
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.python_file import kfp_is_installed
+from kfadapter_grpc.cli.pipeline_file import kfp_is_installed
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.version import running
 

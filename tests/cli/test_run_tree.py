@@ -3,8 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
 from kfadapter_grpc.cli.drawing import Followed
+from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, planned_paths, run_line, short_error, task_lines
+from kfadapter_grpc.cli.watch import _judge
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 
@@ -97,8 +102,9 @@ def test_an_error_may_not_steer_the_terminal() -> None:
 def test_a_retried_run_is_judged_by_its_end() -> None:
     """A history that tells of a termination makes a later success no less one."""
     history = (RunStateChange(RunState.CANCELED),)
-    one = Followed(Run("r", state=RunState.SUCCEEDED, state_history=history))
-    assert (one.was_stopped, one.has_failed) == (False, False)
+    _judge([Followed(Run("r", state=RunState.SUCCEEDED, state_history=history))], ClientOptions())
+    with pytest.raises(CommandError, match="was cancelled"):
+        _judge([Followed(Run("r", state=RunState.CANCELED))], ClientOptions())
 
 
 def test_only_changes_are_told() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_embedded.compile_file import commented
-from kfadapter_grpc.cli import python_file
+from kfadapter_grpc.cli import pipeline_file
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.option_types import IfExistsChoice
 from kfadapter_grpc.cli.pipeline_file import default_name
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Kfadapter
     from tests.client.fake_adapter import FakeAdapter
 
-needs_kfp = pytest.mark.skipif(not python_file.kfp_is_installed(), reason="kfp is not installed")
+needs_kfp = pytest.mark.skipif(not pipeline_file.kfp_is_installed(), reason="kfp is not installed")
 
 TWO_PIPELINES = """
 from kfp import dsl
@@ -363,7 +363,7 @@ def test_a_file_sees_no_arguments_but_its_own_name(kfadapter: Kfadapter, two: Pa
 @needs_kfp
 def test_a_py_that_never_ends(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that does not come to its end is ended, and the error says after which time."""
-    monkeypatch.setattr(python_file, "COMPILE_SECONDS", 1.0)
+    monkeypatch.setattr(pipeline_file, "COMPILE_SECONDS", 1.0)
     path = tmp_path / "endless.py"
     path.write_text("while True: pass\n")
     ended = kfadapter("upload", str(path))
@@ -402,7 +402,7 @@ def test_without_kfp_a_py_says_what_to_install(
     """Where kfp is missing the error names the command that installs it."""
     path = tmp_path / "one.py"
     path.write_text("x = 1\n")
-    monkeypatch.setattr(python_file, "kfp_is_installed", lambda: False)
+    monkeypatch.setattr(pipeline_file, "kfp_is_installed", lambda: False)
     ended = kfadapter("upload", str(path))
     assert ended.code == ExitCode.USAGE
     assert "next:  pip install 'kfadapter-grpc[embedded]'\n" in ended.err
@@ -417,8 +417,8 @@ def test_kfp_is_the_sdk_and_not_its_namespace(there: bool, monkeypatch: pytest.M
             return name
         raise PackageNotFoundError
 
-    monkeypatch.setattr(python_file, "distribution", distribution)
-    assert python_file.kfp_is_installed() is there
+    monkeypatch.setattr(pipeline_file, "distribution", distribution)
+    assert pipeline_file.kfp_is_installed() is there
 
 
 def test_payload_is_what_the_adapter_reads(kfadapter: Kfadapter, tmp_path: Path) -> None:

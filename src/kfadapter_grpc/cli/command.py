@@ -197,17 +197,12 @@ def guarded(program: Callable[[], object]) -> ExitCode:
     except Exception as error:  # noqa: BLE001  nothing unexpected may end in a traceback
         from kfadapter_grpc.cli.failures import report  # noqa: PLC0415  loads gRPC, which `--help` does not need
 
-        _give_up_full_output()
+        try:  # a full disk must not be tried again when Python exits
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
         return report(error, invocation.current())
     return ExitCode.OK
-
-
-def _give_up_full_output() -> None:
-    """Drops what cannot be written, as on a full disk; Python would try again when it exits, and complain."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _discard_output()
 
 
 def _discard_output() -> None:

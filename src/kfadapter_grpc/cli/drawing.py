@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
@@ -10,7 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from kfadapter_grpc.cli import output, run_tree
-from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, short_error, shown_state
+from kfadapter_grpc.cli.run_tree import UNICODE, marks_for, short_error, shown_state
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.cli.values import shown_duration
 from kfadapter_grpc.contract.run_paths import TaskPaths
@@ -63,16 +62,6 @@ class Followed:
         self._told_run = self.run.state
         return changed
 
-    @property
-    def was_stopped(self) -> bool:
-        """Whether a termination ended it."""
-        return self.run.state is RunState.CANCELED
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether it ended with a fault of its own."""
-        return self.run.state is RunState.FAILED and not self.gone
-
 
 class Lines:
     """Tells each change on a line of its own."""
@@ -91,7 +80,9 @@ class Lines:
             path = paths.of(task)
             self._tell(at, f"{name}/{path}" if self._several else path, *_task_words(task))
         if one.takes_state():
-            self._tell(at, name, shown_state(one.run.state), _run_length(one))
+            run = one.run
+            took = shown_duration(run.finished_at - run.created_at) if run.finished_at and run.created_at else ""
+            self._tell(at, name, shown_state(run.state), took)
 
     def reached(self, *, kfp: bool) -> None:
         """Tells when Kubeflow Pipelines goes away and comes back."""
@@ -113,7 +104,7 @@ class Screen:
         self._followed = followed
         self._stream = stream
         self._console = output.console(stream)
-        self._marks = UNICODE if output.is_utf8(stream) else ASCII
+        self._marks = marks_for(stream)
         self._reached = True
         self._live = Live(
             console=self._console,
@@ -147,29 +138,20 @@ class Screen:
         for one in self._followed:
             lines.append(Text(run_tree.run_line(one.run, now, one.planned), style="bold"))
             told = run_tree.task_lines(one.run, one.planned, now, self._marks, output.encodable)
-            lines += [_colored(line) for line in told]
+            for line in told:
+                text = Text(line)
+                for state, style in _STYLES.items():
+                    text.highlight_regex(rf"(?<=  ){state.value}(?=  |$)", style)
+                lines.append(text)
         if not self._reached:
             lines.append(Text(_AWAY, style="yellow"))
         picture = Text("\n", no_wrap=True, overflow="ellipsis" if self._marks is UNICODE else "crop")
         return picture.join(lines)
 
 
-def _colored(line: str) -> Text:
-    """Gives a state its color, where the terminal has any."""
-    text = Text(line)
-    for state, style in _STYLES.items():
-        text.highlight_regex(rf"(?<=  ){state.value}(?=  |$)", style)
-    return text
-
-
 def _task_words(task: RunTask) -> tuple[str, ...]:
     length = ""
     if task.started_at is not None and task.finished_at is not None:
         length = shown_duration(task.finished_at - task.started_at)
-    mark = UNICODE.cut if output.is_utf8(sys.stdout) else ASCII.cut
+    mark = marks_for().cut
     return shown_state(task.state), length, *(short_error(text, mark) for text in (task.error, *task.warnings))
-
-
-def _run_length(one: Followed) -> str:
-    run = one.run
-    return shown_duration(run.finished_at - run.created_at) if run.finished_at and run.created_at else ""

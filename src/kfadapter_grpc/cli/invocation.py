@@ -98,7 +98,8 @@ class Invocation:
         elif step.manual:
             command = f"{self.command} --help"
         elif step.command:
-            command = self._other(step.command)
+            where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
+            command = shlex.join([PROGRAM, *self.options.words(), *where, *self._named(step.command)])
         else:
             command = ""
         return "\n".join(part for part in (command, step.words) if part)
@@ -111,10 +112,6 @@ class Invocation:
         replaced = {word for word in (*step.options, step.without) if word.startswith("--")}
         end = self.words.index("--") if "--" in self.words else len(self.words)
         return shlex.join([PROGRAM, *_lose(self.words[:end], replaced), *step.options, *self.words[end:]])
-
-    def _other(self, command: Sequence[str]) -> str:
-        where = [*_option("--target", self.options.target), *_option("--namespace", self.options.namespace)]
-        return shlex.join([PROGRAM, *self.options.words(), *where, *self._named(command)])
 
     def _named(self, command: Sequence[str]) -> Iterator[str]:
         """Puts pipeline and run in their places, so that none is taken for an option."""

@@ -73,16 +73,11 @@ def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
     seen: set[str] = set()
     with closing(client.runs.watch([run], tasks=True)) as events:
         for event in events:
-            if isinstance(event, RunChanged):
-                yield from _new(event.run, seen)
-
-
-def _new(run: Run, seen: set[str]) -> Iterator[tuple[str, RunTask]]:
-    for path, task in _by_path(run):
-        key = task.task_id or path
-        if key not in seen and task.state not in _NOT_BEGUN:
-            seen.add(key)
-            yield path, task
+            for path, task in _by_path(event.run) if isinstance(event, RunChanged) else ():
+                key = task.task_id or path
+                if key not in seen and task.state not in _NOT_BEGUN:
+                    seen.add(key)
+                    yield path, task
 
 
 def _write(chunks: Iterable[bytes], task: str, stream: TextIO) -> None:

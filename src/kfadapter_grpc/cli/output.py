@@ -91,11 +91,13 @@ def print_document(value: object, style: Format) -> None:
         sys.stdout.write(plain_json(json.dumps(value, indent=2, ensure_ascii=not is_utf8())) + "\n")
 
 
-def print_heading(text: str) -> None:
-    """Prints a title as tables have it."""
+def print_section(title: str, lines: Iterable[str]) -> None:
+    """Prints lines under a title as tables have it, behind an empty line."""
     from rich.text import Text
 
-    _print(Text(text, style="bold"))
+    print_line("")
+    _print(Text(title, style="bold"))
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def width(least: int) -> int:
@@ -193,7 +195,10 @@ def print_table(
     natural = {title: max(map(cell_len, (title, *column))) for title, *column in zip(head, *cells, strict=True)}
     widths = try_fit(natural, steps, console(sys.stdout).width, cell_len(_mark()))
     if widths is None:
-        _print_blocks(head, cells)
+        for number, row in enumerate(cells):
+            if number:
+                print_line("")
+            print_fields(zip(head, row, strict=True))
     else:
         _print_columns(widths, cells, cut)
 
@@ -229,13 +234,6 @@ def _print_columns(widths: dict[str, int], rows: Sequence[Sequence[str]], cut: S
         kept = [(title, cell) for title, cell in zip(widths, row, strict=True) if title in shown]
         table.add_row(*(Text(_cut(cell, shown[title]) if title in cut else cell) for title, cell in kept))
     _print(table)
-
-
-def _print_blocks(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for number, row in enumerate(rows):
-        if number:
-            print_line("")
-        print_fields(zip(head, row, strict=True))
 
 
 def _cut(text: str, width: int) -> str:

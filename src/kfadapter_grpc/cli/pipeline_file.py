@@ -1,21 +1,55 @@
-"""The file that a command is given, and what it is called."""
+"""The file that a command is given; of a Python file the pipelines that it compiles to, in a process of its own."""
 
 from __future__ import annotations
 
+import json
 import os
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
-from kfadapter_grpc.cli.invocation import again
-from kfadapter_grpc.cli.python_file import PipelineFile, compiled
+from kfadapter_grpc.cli.invocation import Step, again
+from kfadapter_grpc.cli.output import waiting
 from kfadapter_grpc.cli.streams import STDIN, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from io import FileIO
+
+COMPILE_SECONDS = 60.0
+"""How long a compilation may take: the file may import large libraries."""
+_CORRECT = again(words="once the file is corrected")
+_PROGRAM = "kfadapter_embedded.compile_file"
+_RESULT = "result.json"
+_LAST_LINES = 3
+_SAID_BYTES = 16 * 1024
+_SAID_SECONDS = 10.0  # a process that left the group may go on speaking
+
 
 _SUFFIXES = (".tar.gz", ".tgz", ".yaml", ".yml", ".json", ".zip", ".py")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineFile:
+    """A file that is ready to be sent.
+
+    Attributes:
+        path: Where it is.
+        name: The default name of its pipeline; empty if unknown.
+        function: The function of a `.py` that it was compiled from; otherwise empty.
+    """
+
+    path: Path
+    name: str
+    function: str = ""
 
 
 def default_name(path: Path) -> str:
@@ -91,3 +125,134 @@ def several(files: list[PipelineFile], path: Path, why: str) -> CommandError:
         next_step=again("--function", files[0].function),
         exit_code=ExitCode.USAGE,
     )
+
+
+@contextmanager
+def compiled(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
+    """Compiles the pipelines of a file; what is made lasts as long as the block.
+
+    Args:
+        path: The file.
+        function: Which pipeline to compile; all of them if not given.
+        seconds: How long it may take, if more than `COMPILE_SECONDS`.
+
+    Raises:
+        CommandError: It cannot be compiled, or kfp is not installed.
+    """
+    if not kfp_is_installed():
+        raise CommandError(
+            f"{path} must be compiled first",
+            why="kfp, which compiles pipelines, is not installed",
+            next_step="pip install 'kfadapter-grpc[embedded]'",
+            exit_code=ExitCode.USAGE,
+        )
+    with tempfile.TemporaryDirectory(prefix="kfadapter-") as folder:
+        with waiting(f"compiling {utf8(str(path))}"):
+            pipelines = _compile(path, Path(folder), function or "", max(seconds or 0.0, COMPILE_SECONDS))
+        yield pipelines
+
+
+def kfp_is_installed() -> bool:
+    """Tells whether the SDK is there; a module `kfp` is no proof, as `kfp-pipeline-spec` alone brings one too."""
+    try:
+        distribution("kfp")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[PipelineFile]:
+    try:
+        code, said = _run([sys.executable, "-m", _PROGRAM, str(path.resolve()), str(folder), function], seconds)
+        result = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
+    except subprocess.TimeoutExpired:
+        raise CommandError(
+            f"{path} was not compiled within {seconds:g} s",
+            why="the file runs while it is compiled, and did not come to its end",
+            next_step=again("--timeout", f"{5 * seconds:g}", words="gives it more time, if it only is slow"),
+            exit_code=ExitCode.TIMED_OUT,
+        ) from None
+    except FileNotFoundError:
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        why = f"its process ended without a result ({how}){_last_words(said.end())}"
+        raise _not_compiled(path, why, _CORRECT) from None
+    if "fault" in result:
+        raise _not_compiled(path, _told(result["fault"]), _step(result["fault"]))
+    return [PipelineFile(folder / one["file"], one["name"], one["function"]) for one in result["pipelines"]]
+
+
+def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
+    """Runs the compilation, and ends everything that it started when it is over, takes too long, or Ctrl-C comes.
+
+    Returns:
+        Its exit code, and what it said.
+    """
+    said = _Said()
+    with said.writer as out, subprocess.Popen(  # noqa: S603  the user's own file, which the user asked to compile
+        command, env=_environment(), stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+    ) as child:  # fmt: skip
+        try:
+            code = child.wait(seconds)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+    return code, said
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "1",  # nothing is left beside the user's file
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONSAFEPATH": "1",  # the working folder does not decide which modules kfp is made of
+    }
+
+
+class _Said:
+    """The end of what processes say; the rest is dropped, however much it is.
+
+    Attributes:
+        writer: What they write to; to be closed once they are started.
+    """
+
+    def __init__(self) -> None:
+        reader, writer = os.pipe()
+        self.writer = os.fdopen(writer, "wb")
+        self._bytes = b""
+        self._thread = threading.Thread(target=self._listen, args=(os.fdopen(reader, "rb", 0),), daemon=True)
+        self._thread.start()
+
+    def end(self) -> bytes:
+        """Tells the last of it, once all have ended, or have had their time for that."""
+        self._thread.join(_SAID_SECONDS)
+        return self._bytes
+
+    def _listen(self, reader: FileIO) -> None:
+        with reader:
+            while data := reader.read(_SAID_BYTES):
+                self._bytes = (self._bytes + data)[-_SAID_BYTES:]
+
+
+def _not_compiled(path: Path, why: str, step: str | Step) -> CommandError:
+    return CommandError(f"{path} cannot be compiled", why=why, next_step=step)
+
+
+def _step(fault: dict[str, str]) -> str | Step:
+    """Tells what to do about a fault: a package that the file needs may be missing, or the function be another one."""
+    if fault.get("missing"):
+        return f"pip install {fault['missing']}\nthen the same command again; or correct what the file imports"
+    if fault.get("instead"):
+        return again("--function", fault["instead"])
+    return _CORRECT
+
+
+def _told(fault: dict[str, str]) -> str:
+    """Puts the place before the words, as compilers do, and the line below."""
+    where = f"{fault['where']}: " if fault["where"] else ""
+    line = fault.get("line", "")
+    return f"{where}{fault['why']}" + (f"\n{line}" if line else "")
+
+
+def _last_words(said: bytes) -> str:
+    lines = said.decode("utf-8", "replace").splitlines()
+    return "".join(f"\n{line}" for line in lines[-_LAST_LINES:] if line.strip())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
+from kfadapter_grpc.cli.output import is_utf8
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.cli.values import shown_duration
 from kfadapter_grpc.contract.run_paths import TaskPaths
@@ -72,6 +73,11 @@ ASCII = Marks(
 )
 
 
+def marks_for(stream: TextIO | None = None) -> Marks:
+    """Returns the marks that a stream, stdout unless another is given, has the characters for."""
+    return UNICODE if is_utf8(stream) else ASCII
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """A task as it is shown; `task` is None for one that has not begun."""
@@ -79,10 +85,6 @@ class _Row:
     path: tuple[str, ...]
     task: RunTask | None = None
     label: str = ""
-
-    @property
-    def shown(self) -> str:
-        return self.label or self.path[-1]
 
 
 def run_line(run: Run, now: datetime, planned: Sequence[str] = ()) -> str:
@@ -112,7 +114,7 @@ def task_lines(
         shown: Writes a text as the output will show it, so that its width is known.
     """
     rows = _ordered([*_begun(run), *_waiting(run, planned)])
-    names = [shown(" " * _INDENT * (len(row.path) - 1) + one_line(row.shown)) for row in rows]
+    names = [shown(" " * _INDENT * (len(row.path) - 1) + one_line(row.label or row.path[-1])) for row in rows]
     widest = max(map(cell_len, names), default=0)
     return [_line(row, set_cell_size(name, widest), now, marks) for row, name in zip(rows, names, strict=True)]
 

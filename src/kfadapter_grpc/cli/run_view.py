@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output, run_tree
 from kfadapter_grpc.cli.output import SHORT_NAME, SHORT_TIME, Step
 from kfadapter_grpc.cli.pipeline_view import shown_tags
-from kfadapter_grpc.cli.run_tree import UNICODE, shown_state
+from kfadapter_grpc.cli.run_tree import marks_for, shown_state
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.cli.values import shown_duration, shown_time
 from kfadapter_grpc.contract.listing import StorageState
@@ -40,14 +39,14 @@ def print_run(run: Run) -> None:
             ("Parameters", "\n".join(f"{name} = {shown_value(value)}" for name, value in run.parameters.items())),
         ]
     )
-    print_tasks(run)
-    print_log_tails(run)
+    if lines := run_tree.task_lines(run, (), datetime.now(timezone.utc), marks_for(), output.encodable):
+        output.print_section("TASKS", lines)
+    paths = paths_of(run.tasks)
+    for task in run.tasks:
+        if task.log_tail:
+            lines = [plain(line) for line in task.log_tail.splitlines()]
+            output.print_section(f"LOG OF {one_line(paths[task.task_id])}, LAST LINES", lines)
     print_outputs(run)
-
-
-def print_started(run: Run, follow: str) -> None:
-    """Prints a run that was just started, and how it is followed."""
-    output.print_fields([*run_fields(run), ("Follow", follow)])
 
 
 def run_fields(run: Run) -> list[tuple[str, str]]:
@@ -67,31 +66,6 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def print_tasks(run: Run) -> None:
-    """Prints the tasks of a run, behind an empty line, if there are any."""
-    lines = tree(run)
-    if lines:
-        output.print_line("")
-        output.print_heading("TASKS")
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
-
-
-def tree(run: Run) -> list[str]:
-    """Draws the tasks with the characters that stdout has."""
-    marks = UNICODE if output.is_utf8() else run_tree.ASCII
-    return run_tree.task_lines(run, (), datetime.now(timezone.utc), marks, output.encodable)
-
-
-def print_log_tails(run: Run) -> None:
-    """Prints the last lines that failed tasks wrote, each under its path."""
-    paths = paths_of(run.tasks)
-    for task in run.tasks:
-        if task.log_tail:
-            output.print_line("")
-            output.print_heading(f"LOG OF {one_line(paths[task.task_id])}, LAST LINES")
-            sys.stdout.writelines(f"{plain(line)}\n" for line in task.log_tail.splitlines())
-
-
 def print_outputs(run: Run) -> None:
     """Prints what the tasks made, behind an empty line, if they made anything."""
     paths = TaskPaths(run.tasks)
@@ -105,7 +79,7 @@ def print_outputs(run: Run) -> None:
 def print_runs(runs: Sequence[Run]) -> None:
     """Prints runs, one on a row."""
     head = ("NAME", "ID", "STATE", "CREATED", "TIME", "ERROR")
-    mark = UNICODE.cut if output.is_utf8() else run_tree.ASCII.cut
+    mark = marks_for().cut
     rows = [
         (
             run.display_name,
@@ -144,7 +118,7 @@ def shown_length(run: Run) -> str:
 def shown_value(value: Json) -> str:
     """Writes a value: a text as it is, anything else as JSON; a long one is cut."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    mark = UNICODE.cut if output.is_utf8() else run_tree.ASCII.cut
+    mark = marks_for().cut
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + mark
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -37,9 +36,12 @@ def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
     """Tells in lines what needs no table."""
     if spec is None:
         return []
+    versions = (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version)
+    known = ", ".join(filter(None, versions))
+    images = (_DIGEST.sub(r"\1", task.image) for _, task in _placed(spec.tasks, ()) if task.image)
     return [
-        ("Format", _format(spec)),
-        ("Images", "\n".join(_images(spec.tasks))),
+        ("Format", f"{_FORMATS[spec.format]} ({known})" if known else _FORMATS[spec.format]),
+        ("Images", "\n".join(dict.fromkeys(images))),
         ("Unknown", f"this adapter does not know: {some_of(spec.unknown_parts)}" if spec.unknown_parts else ""),
         ("Parameters", "" if spec.parameters or spec.format is PipelineFormat.UNKNOWN else "none"),
     ]
@@ -60,7 +62,10 @@ def print_spec(spec: SpecSummary | None) -> None:
         (Step("DESCRIPTION", 16), Step("INPUT ARTIFACT", 16)),
     )
     _print_table(("OUTPUT", "TYPE", "DESCRIPTION"), _output_rows(spec), (Step("DESCRIPTION", 16), Step("OUTPUT", 16)))
-    _print_tasks(spec.tasks)
+    if spec.tasks:
+        style = UNICODE if output.is_utf8() else ASCII
+        tree = outline(graph_of(spec.tasks, output.encodable), output.width(LEAST_WIDTH), style)
+        output.print_section("TASKS", tree)
     _print_table(("TASK", "NEEDS"), list(_needs(spec.tasks)), (Step("NEEDS", 16), Step("TASK", 16)))
 
 
@@ -71,27 +76,6 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequ
         kept = [[cell for title, cell in zip(head, row, strict=True) if title in filled] for row in rows]
         output.print_line("")
         output.print_table(filled, kept, steps=[step for step in steps if step.title in filled])
-
-
-def _print_tasks(tasks: Sequence[Task]) -> None:
-    if tasks:
-        style = UNICODE if output.is_utf8() else ASCII
-        output.print_line("")
-        output.print_heading("TASKS")
-        for line in outline(graph_of(tasks, output.encodable), output.width(LEAST_WIDTH), style):
-            sys.stdout.write(f"{line}\n")
-
-
-def _format(spec: SpecSummary) -> str:
-    told = ", ".join(
-        part for part in (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version) if part
-    )
-    return f"{_FORMATS[spec.format]} ({told})" if told else _FORMATS[spec.format]
-
-
-def _images(tasks: Sequence[Task]) -> list[str]:
-    """Tells every image once, in the order of the tasks, without the tail of a digest."""
-    return list(dict.fromkeys(_DIGEST.sub(r"\1", task.image) for _, task in _placed(tasks, ()) if task.image))
 
 
 def some_of(parts: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from io import FileIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,9 +25,12 @@ def prepare_streams() -> None:
         CommandError: There is no standard output; whatever is opened first would be taken for it.
     """
     closed = sys.stdout is None
-    _open_closed()
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # a new file gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, TextIOWrapper(FileIO(os.devnull, mode), encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
-        _never_fail_to_print(stream)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a character that the encoding lacks is no failure
     if closed:
         raise CommandError(
             "the standard output is closed",
@@ -69,24 +72,3 @@ def state_folder() -> Path:
     """Where a program of the user keeps what it must not lose, as the XDG base directory specification says."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (state if state.is_absolute() else Path.home() / ".local" / "state") / "kfadapter"
-
-
-def _open_closed() -> None:
-    """Opens what is closed, from 0 upwards, as a new file gets the lowest free number."""
-    if sys.stdin is None:
-        sys.stdin = _nothing("r")
-    if sys.stdout is None:
-        sys.stdout = _nothing("w")
-    if sys.stderr is None:
-        sys.stderr = _nothing("w")
-
-
-def _nothing(mode: str) -> TextIO:
-    return TextIOWrapper(FileIO(os.devnull, mode), encoding="utf-8")
-
-
-def _never_fail_to_print(stream: object) -> None:
-    """Shows characters that the terminal's encoding lacks as escapes, instead of failing on them."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")

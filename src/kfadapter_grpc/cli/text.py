@@ -17,7 +17,9 @@ def plain(text: str) -> str:
     r"""Shows control characters instead of sending them (`\x1b` for an escape), so that no data can move a cursor."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_shown(char) if _steers(char) else char for char in text)
+    return "".join(
+        _shown(char) if char in _TURNING or unicodedata.category(char) in _STEERING else char for char in text
+    )
 
 
 def one_line(text: str) -> str:
@@ -28,10 +30,6 @@ def one_line(text: str) -> str:
 def plain_json(text: str) -> str:
     """Writes the control characters that stand in a JSON text, which JSON allows, as its escapes; it says the same."""
     return _UNESCAPED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _steers(char: str) -> bool:
-    return char in _TURNING or unicodedata.category(char) in _STEERING
 
 
 def _shown(char: str) -> str:

@@ -16,8 +16,7 @@ from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
 from kfadapter_grpc.cli.option_types import Description, File, Format, Function, IfExistsChoice, Tags
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.pipeline_file import pipeline_files, several
-from kfadapter_grpc.cli.python_file import PipelineFile
+from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files, several
 from kfadapter_grpc.cli.streams import STDIN
 from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.cli.values import tags

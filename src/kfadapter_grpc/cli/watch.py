@@ -34,17 +34,12 @@ def follow(client: Client, run_ids: Sequence[str], style: Format, options: Clien
     Raises:
         CommandError: One failed, was stopped, or is gone.
     """
-    followed = [_begin(client, one) for one in dict.fromkeys(run_ids)]
+    runs = [client.runs.get(one) for one in dict.fromkeys(run_ids)]  # a missing one is an error as everywhere
+    followed = [Followed(run, _planned(client, run)) for run in runs]
     with _going_on(followed, options), _drawing(followed, style) as drawing:
         _follow(client, followed, drawing)
     _print(followed, style)
     _judge(followed, options)
-
-
-def _begin(client: Client, run: str) -> Followed:
-    """Looks at a run, so that one which is not there is told as everywhere."""
-    found = client.runs.get(run)
-    return Followed(found, _planned(client, found))
 
 
 def _planned(client: Client, run: Run) -> list[str]:
@@ -113,44 +108,29 @@ def _print(followed: Sequence[Followed], style: Format) -> None:
 
 def _judge(followed: Sequence[Followed], options: ClientOptions) -> None:
     """Ends with the worst that happened."""
-    for judged in (_failed, _gone, _stopped):
-        for one in followed:
-            error = judged(one, options)
-            if error is not None:
-                raise error
-
-
-def _failed(one: Followed, options: ClientOptions) -> CommandError | None:
-    if not one.has_failed:
-        return None
-    failed = Invocation(run=one.run.run_id, options=options)
-    further = _LOGS if any(task.state is RunState.FAILED for task in one.run.tasks) else _SHOW
-    return CommandError(
-        f"run '{one.run.display_name}' failed",
-        why=one.run.error or "Kubeflow Pipelines does not say why",
-        next_step=failed.spell(further),
-        exit_code=ExitCode.RUN_FAILED,
-    )
-
-
-def _gone(one: Followed, _: ClientOptions) -> CommandError | None:
-    if not one.gone:
-        return None
-    return CommandError(
-        f"run {one.run.run_id} is gone",
-        why="it was deleted while it was watched",
-        next_step=other("runs", words="shows the newest runs"),
-        exit_code=ExitCode.NOT_FOUND,
-    )
-
-
-def _stopped(one: Followed, _: ClientOptions) -> CommandError | None:
-    if not one.was_stopped:
-        return None
-    return CommandError(
-        f"run '{one.run.display_name}' was cancelled",
-        # What the run itself says is mostly that its tasks failed, which came of the termination.
-        why="it was terminated",
-        next_step=do("start it again with kfadapter run, if it was not meant to end"),
-        exit_code=ExitCode.CANCELLED,
-    )
+    failed = next((one.run for one in followed if one.run.state is RunState.FAILED and not one.gone), None)
+    if failed is not None:
+        further = _LOGS if any(task.state is RunState.FAILED for task in failed.tasks) else _SHOW
+        raise CommandError(
+            f"run '{failed.display_name}' failed",
+            why=failed.error or "Kubeflow Pipelines does not say why",
+            next_step=Invocation(run=failed.run_id, options=options).spell(further),
+            exit_code=ExitCode.RUN_FAILED,
+        )
+    gone = next((one.run for one in followed if one.gone), None)
+    if gone is not None:
+        raise CommandError(
+            f"run {gone.run_id} is gone",
+            why="it was deleted while it was watched",
+            next_step=other("runs", words="shows the newest runs"),
+            exit_code=ExitCode.NOT_FOUND,
+        )
+    cancelled = next((one.run for one in followed if one.run.state is RunState.CANCELED), None)
+    if cancelled is not None:
+        raise CommandError(
+            f"run '{cancelled.display_name}' was cancelled",
+            # What the run itself says is mostly that its tasks failed, which came of the termination.
+            why="it was terminated",
+            next_step=do("start it again with kfadapter run, if it was not meant to end"),
+            exit_code=ExitCode.CANCELLED,
+        )
