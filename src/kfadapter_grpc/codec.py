@@ -59,7 +59,8 @@ def to_page(message: Message, kind: type[R]) -> Page[R]:
     """Makes a page of records of the answer of a List, whose first field holds them."""
     answer = cast("Any", message)
     items = tuple(to_record(item, kind) for item in getattr(answer, message.DESCRIPTOR.fields[0].name))
-    return Page(items, answer.next_page_token, answer.total_size if answer.HasField("total_size") else None)
+    counted = "total_size" in message.DESCRIPTOR.fields_by_name and answer.HasField("total_size")
+    return Page(items, answer.next_page_token, answer.total_size if counted else None)
 
 
 def read_request(message: Message, kind: type[R], default_namespace: str = "", prefix: str = "") -> R:

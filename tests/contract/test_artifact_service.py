@@ -90,6 +90,7 @@ def test_an_artifact(stub: ArtifactServiceStub) -> None:
         "run_id": "r1",
         "task_id": "train-1",
         "metrics": {"accuracy": 2.0},
+        "task": "each[1]/train",
     }
     listed = stub.List(pb.ListArtifactsRequest(run_id="r1", task="each[1]/train", type="Metrics"))
     assert list(listed.artifacts) == [found]

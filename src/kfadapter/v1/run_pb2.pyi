@@ -620,6 +620,7 @@ class RunArtifact(_message.Message):
     ROC_CURVE_FIELD_NUMBER: _builtins.int
     CONFUSION_MATRIX_FIELD_NUMBER: _builtins.int
     SLICES_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """The schema title: `system.Artifact`, `system.Dataset`, `system.Model`, `system.Metrics`,
     `system.ClassificationMetrics`, `system.SlicedClassificationMetrics`, `system.HTML`, `system.Markdown` or another.
@@ -638,6 +639,8 @@ class RunArtifact(_message.Message):
     """The run for which it was read."""
     task_id: _builtins.str
     """The task of that run of which it is an output; for an input, the task that made it, if it is of the same run."""
+    task: _builtins.str
+    """The path of the task (`each[1]/train`); only from ArtifactService, as a run shows its artifacts under their tasks."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """The metadata that the task set, whole. A value that cannot be represented is replaced as in Run.parameters."""
@@ -679,10 +682,11 @@ class RunArtifact(_message.Message):
         roc_curve: _abc.Iterable[Global___RocPoint] | None = ...,
         confusion_matrix: Global___ConfusionMatrix | None = ...,
         slices: _abc.Iterable[Global___MetricsSlice] | None = ...,
+        task: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["confusion_matrix", b"confusion_matrix", "created_at", b"created_at", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "confusion_matrix", b"confusion_matrix", "created_at", b"created_at", "metadata", b"metadata", "metrics", b"metrics", "name", b"name", "roc_curve", b"roc_curve", "run_id", b"run_id", "slices", b"slices", "task_id", b"task_id", "type", b"type", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "confusion_matrix", b"confusion_matrix", "created_at", b"created_at", "metadata", b"metadata", "metrics", b"metrics", "name", b"name", "roc_curve", b"roc_curve", "run_id", b"run_id", "slices", b"slices", "task", b"task", "task_id", b"task_id", "type", b"type", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -56,6 +56,7 @@ class RunArtifact:
         created_at: In UTC.
         metrics: The numbers among the metadata of a `system.Metrics`.
         slices: Those of a `system.SlicedClassificationMetrics`.
+        task: The path of the task, where the artifact does not stand under it.
     """
 
     type: str = ""
@@ -70,6 +71,7 @@ class RunArtifact:
     roc_curve: tuple[RocPoint, ...] = ()
     confusion_matrix: ConfusionMatrix | None = None
     slices: tuple[MetricsSlice, ...] = ()
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)

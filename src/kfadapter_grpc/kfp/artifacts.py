@@ -19,7 +19,7 @@ import msgspec
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import MAX_RUNS, MetricsOfRun
 from kfadapter_grpc.contract.listing import Page
-from kfadapter_grpc.contract.run_paths import TaskPaths
+from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 from kfadapter_grpc.contract.runs import Run, RunSource, RunSourceState
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.rest import MAX_PAGE_BYTES
@@ -110,7 +110,7 @@ class Artifacts:
         taken = (one for task in run.tasks for given in task.inputs for one in given.artifacts)
         for found in (*made, *taken):
             if found.artifact_id == artifact_id:
-                return found
+                return replace(found, task=paths_of(run.tasks).get(found.task_id, ""))
         _ensure_readable(run)
         text = f"run {run_id} has no artifact '{artifact_id}'; list the artifacts of the run"
         about = {"run_id": run_id, "artifact_id": artifact_id}
@@ -222,13 +222,14 @@ def _artifacts(run: Run, where: ListArtifactsRequest) -> Iterator[RunArtifact]:
             tasks = TaskPaths(run.tasks).select(where.task)
         except errors.TaskNotFoundError:
             return
+    paths = paths_of(run.tasks)
     for task in tasks:
         for output in task.outputs:
             for one in output.artifacts:
                 is_own = where.task or one.task_id in {"", task.task_id}
                 types, names = ("", one.type, one.type.removeprefix("system.")), ("", output.name)
                 if is_own and where.type in types and where.name in names:
-                    yield one
+                    yield replace(one, task=paths.get(one.task_id, ""))
 
 
 def _source_of(run: Run) -> RunSource:
