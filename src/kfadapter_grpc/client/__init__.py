@@ -7,12 +7,14 @@ with Client("127.0.0.1:50051") as client:
     print(client.pipelines.get("train").latest_version)
 """
 
+from kfadapter_grpc.client.artifact_files import ArtifactReceipt
 from kfadapter_grpc.client.client import DEFAULT_TARGET, TARGET_VARIABLE, Client
 from kfadapter_grpc.client.credentials import CredentialsError, Tls
 from kfadapter_grpc.client.download import DownloadReceipt
 from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError, DeadlineError
 from kfadapter_grpc.client.health import HealthStatus
 from kfadapter_grpc.client.upload import UploadReceipt
+from kfadapter_grpc.contract.artifacts import ArtifactContent, ArtifactEntry, MetricsOfRun
 from kfadapter_grpc.contract.errors import (
     AdapterError,
     AmbiguousNameError,
@@ -103,8 +105,11 @@ __all__ = [
     "AmbiguousNameError",
     "Artifact",
     "ArtifactChangedError",
+    "ArtifactContent",
+    "ArtifactEntry",
     "ArtifactNotFoundError",
     "ArtifactNotReadableError",
+    "ArtifactReceipt",
     "ArtifactStoreUnavailableError",
     "CallCancelledError",
     "CallFailedError",
@@ -139,6 +144,7 @@ __all__ = [
     "KfpTimeoutError",
     "KfpUnavailableError",
     "KubernetesExtra",
+    "MetricsOfRun",
     "MetricsSlice",
     "NameContestedError",
     "OverloadedError",

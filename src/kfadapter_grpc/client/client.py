@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.client import health
+from kfadapter_grpc.client.artifacts import Artifacts
 from kfadapter_grpc.client.connection import Connection
 from kfadapter_grpc.client.credentials import make_credentials
 from kfadapter_grpc.client.experiments import Experiments
@@ -39,6 +40,7 @@ class Client:
     Attributes:
         pipelines: Pipelines and their versions.
         runs: Runs.
+        artifacts: What their tasks made.
         experiments: Experiments.
         recurring_runs: Recurring runs.
     """
@@ -97,6 +99,7 @@ class Client:
         self._namespace = namespace
         self.pipelines = Pipelines(connection, namespace)
         self.runs = Runs(connection, namespace)
+        self.artifacts = Artifacts(connection, namespace)
         self.experiments = Experiments(connection, namespace)
         self.recurring_runs = RecurringRuns(connection, namespace)
 

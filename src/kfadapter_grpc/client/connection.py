@@ -36,7 +36,7 @@ MAX_REPLY_BYTES = 64 * 2**20
 OUTCOME_UNKNOWN = (CannotConnectError, DrainingError, KfpUnavailableError)
 """After these, a write may have had its effect."""
 _REPEATS = 2
-_MAX_PAUSE_SECONDS = 2.0
+MAX_PAUSE_SECONDS = 2.0
 
 
 def service_config() -> str:
@@ -365,7 +365,7 @@ def repeated(
         except errors as error:
             if not can_repeat():
                 raise
-            time.sleep(min(error.retry_after or 0.0, _MAX_PAUSE_SECONDS))
+            time.sleep(min(error.retry_after or 0.0, MAX_PAUSE_SECONDS))
     return call()
 
 

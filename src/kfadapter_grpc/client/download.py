@@ -66,7 +66,7 @@ class Reception:
             self.begun = True
             digest.update(message.chunk)
             size += len(message.chunk)
-            _write(self._target, message.chunk)
+            write_all(self._target, message.chunk)
             if self._progress is not None:
                 self._progress(size, first.info.total_bytes)
         receipt = DownloadReceipt(size, digest.hexdigest())
@@ -74,14 +74,15 @@ class Reception:
         return receipt
 
 
-def _write(target: BinaryIO, chunk: bytes) -> None:
-    """Writes all of a chunk, of which an unbuffered stream may take a part at a time."""
+def write_all(target: BinaryIO, chunk: bytes) -> int:
+    """Writes all of a chunk, of which an unbuffered stream may take a part at a time; returns its size."""
     rest = memoryview(chunk)
     while rest:
         taken = target.write(rest)
         if not taken:
             raise BlockingIOError(errno.EAGAIN, "the stream takes no more bytes now")
         rest = rest[taken:]
+    return len(chunk)
 
 
 def _compare(arrived: DownloadReceipt, announced: DownloadReceipt) -> None:

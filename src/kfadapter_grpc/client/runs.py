@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, TypedDict
 
 from kfadapter_grpc.client.connection import MARGIN_SECONDS, Resource, new_request_id, repeated
 from kfadapter_grpc.client.errors import DeadlineError
+from kfadapter_grpc.client.metrics import metrics_table
 from kfadapter_grpc.client.watch import watch
+from kfadapter_grpc.contract.artifacts import MAX_RUNS, ListMetricsRequest, MetricsOfRun
 from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError, RunNotFoundError
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import View
@@ -39,9 +42,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from datetime import datetime
 
+    from typing_extensions import Unpack
+
     from kfadapter_grpc.client.connection import Pages
+    from kfadapter_grpc.client.metrics import Rows
     from kfadapter_grpc.contract.runs import RunEvent, RunState
     from kfadapter_grpc.contract.spec import Json
+
+
+class RunsWhere(TypedDict, total=False):
+    """Which runs, as `Runs.list` has it."""
+
+    experiment_name: str
+    experiment_id: str
+    states: Iterable[RunState]
+    created_after: datetime | None
+    finished_after: datetime | None
+    display_name_contains: str
+    labels: Mapping[str, str]
+    label_keys: Iterable[str]
+    pipeline_id: str
+    pipeline_version_id: str
+    recurring_run_id: str
+    archived: bool
 
 
 class Runs(Resource):
@@ -166,20 +189,76 @@ class Runs(Resource):
             ExperimentNotFoundError: There is no such experiment.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
-        where = RunFilter(
-            ExperimentRef(experiment_id, experiment_name),
-            states=frozenset(states),
+        where = self._where(
+            experiment_name=experiment_name,
+            experiment_id=experiment_id,
+            states=states,
             created_after=created_after,
             finished_after=finished_after,
             display_name_contains=display_name_contains,
             labels=labels or {},
-            label_keys=frozenset(label_keys),
+            label_keys=label_keys,
             pipeline_id=pipeline_id,
             pipeline_version_id=pipeline_version_id,
             recurring_run_id=recurring_run_id,
             archived=archived,
         )
-        return self._list(ListRunsRequest(self._here(where), page_size=page_size, order_by=order_by), Run)
+        return self._list(ListRunsRequest(where, page_size=page_size, order_by=order_by), Run)
+
+    def metrics(
+        self,
+        *,
+        parameters: Iterable[str] = (),
+        order_by: str = "",
+        limit: int = 0,
+        on_warning: Callable[[str], None] | None = None,
+        **where: Unpack[RunsWhere],
+    ) -> Rows:
+        """Returns the scalar metrics of all runs that match as a table, which `pandas.DataFrame` takes as it is.
+
+        A column is named by its metric (`accuracy`), or, where several tasks of the table have one of this name, by
+        task and metric (`train/accuracy`), or by task, output and metric.
+
+        Args:
+            parameters: The run parameters that become columns.
+            order_by: As of `list`.
+            limit: How many runs at most, the first in this order; 0 means all.
+            on_warning: Called for each run whose metrics could not be read, with the reason.
+            **where: Which runs, as of `list`.
+
+        Returns:
+            A row for each run: `run_id`, `display_name`, `state`, `created_at`, the parameters, then the metrics;
+            None where a run has no such value.
+
+        Raises:
+            ExperimentNotFoundError: There is no such experiment.
+            AmbiguousNameError: Several experiments have this name; use an id.
+        """
+        size = min(limit, MAX_RUNS)
+        request = ListMetricsRequest(self._where(**where), page_size=size, order_by=order_by)
+        found = list(islice(self._list(request, MetricsOfRun), limit or None))
+        for run in found:
+            if on_warning and run.source and run.source.state.is_missing:
+                on_warning(f"run {run.run_id}: {run.source.message}")
+        return metrics_table(found, tuple(parameters))
+
+    def _where(self, **where: Unpack[RunsWhere]) -> RunFilter:
+        """Makes the filter of a listing."""
+        return self._here(
+            RunFilter(
+                ExperimentRef(where.get("experiment_id", ""), where.get("experiment_name", "")),
+                states=frozenset(where.get("states", ())),
+                created_after=where.get("created_after"),
+                finished_after=where.get("finished_after"),
+                display_name_contains=where.get("display_name_contains", ""),
+                labels=where.get("labels", {}),
+                label_keys=frozenset(where.get("label_keys", ())),
+                pipeline_id=where.get("pipeline_id", ""),
+                pipeline_version_id=where.get("pipeline_version_id", ""),
+                recurring_run_id=where.get("recurring_run_id", ""),
+                archived=where.get("archived", False),
+            )
+        )
 
     def terminate(self, run_id: str, *, wait: float = 0) -> Run:
         """Stops a run; one that is over or stopping already is left as it is.

@@ -131,6 +131,11 @@ class RunSourceState(enum.Enum):
     NOT_SERVED = "not_served"
     UNREACHABLE = "unreachable"
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is known that something is missing."""
+        return self not in {RunSourceState.UNKNOWN, RunSourceState.AVAILABLE}
+
 
 @dataclass(frozen=True, slots=True)
 class RunSource:

@@ -44,7 +44,6 @@ _MARGIN_SECONDS = 0.5
 _PATIENCE_SECONDS = 0.1
 """How long a read that has ended may take to say so."""
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
-_READABLE = frozenset({RunSourceState.AVAILABLE, RunSourceState.UNKNOWN})
 
 
 class _Position(NamedTuple):
@@ -141,7 +140,7 @@ class Artifacts:
         room, offset, done = MAX_PAGE_BYTES, position.offset, 0
         with closing(self._whole(runs, call)) as whole:
             for read in whole:
-                if read.source.state not in _READABLE and not read.is_gone:
+                if read.source.state.is_missing and not read.is_gone:
                     warnings.append(f"run {read.run.run_id}: {read.source.message}")
                 found = list(_artifacts(read.run, where))[offset:]
                 end = _fitting(found, page.size - len(items), room, at_least=0 if items else 1)
@@ -235,7 +234,7 @@ def _artifacts(run: Run, where: ListArtifactsRequest) -> Iterator[RunArtifact]:
 def _source_of(run: Run) -> RunSource:
     """What is missing of the outputs of a run; tasks that could not be read have none, either."""
     known = [one for one in (run.sources.outputs, run.sources.tasks) if one] if run.sources else []
-    return next((one for one in known if one.state not in _READABLE), known[0] if known else _AVAILABLE)
+    return next((one for one in known if one.state.is_missing), known[0] if known else _AVAILABLE)
 
 
 def _ensure_readable(run: Run) -> None:
@@ -246,7 +245,7 @@ def _ensure_readable(run: Run) -> None:
         UnsupportedByKfpError: The source is not configured, or this KFP has none.
     """
     source = _source_of(run)
-    if source.state not in _READABLE:
+    if source.state.is_missing:
         is_gone = source.state is RunSourceState.UNREACHABLE
         kind = errors.KfpUnavailableError if is_gone else errors.UnsupportedByKfpError
         raise kind(source.message, metadata={"run_id": run.run_id})

@@ -1,0 +1,227 @@
+"""Artifacts: what the tasks of runs made, and their bytes."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from grpc import StatusCode
+
+from kfadapter_grpc.client.artifact_files import ArtifactReceipt, Destination
+from kfadapter_grpc.client.connection import MAX_PAUSE_SECONDS, Pages, Resource, repeated
+from kfadapter_grpc.client.download import write_all
+from kfadapter_grpc.client.errors import CallFailedError, CannotConnectError
+from kfadapter_grpc.codec import to_page, to_record
+from kfadapter_grpc.contract.artifacts import (
+    ArtifactContent,
+    GetArtifactRequest,
+    ListArtifactsRequest,
+    ListMetricsRequest,
+    MetricsOfRun,
+    ReadArtifactRequest,
+)
+from kfadapter_grpc.contract.errors import ArtifactChangedError, ArtifactStoreUnavailableError, DrainingError
+from kfadapter_grpc.contract.run_outputs import RunArtifact
+from kfadapter_grpc.contract.runs import RunFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from kfadapter_grpc.contract.listing import Page
+
+BROKEN = (ArtifactStoreUnavailableError, CannotConnectError, DrainingError)
+"""After these a read continues where it ended."""
+_REPEATS = 3
+"""How often it is tried again without a further byte."""
+_PAUSE_SECONDS = 0.5
+
+
+class Artifacts(Resource):
+    """The calls of ArtifactService."""
+
+    def list(
+        self,
+        run_id: str = "",
+        *,
+        where: RunFilter | None = None,
+        task: str = "",
+        type: str = "",  # noqa: A002 - the contract's name
+        name: str = "",
+        page_size: int = 0,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> Pages[RunArtifact]:
+        """Yields the artifacts of a run, or of all runs that match a filter, newest run first.
+
+        Args:
+            run_id: The run.
+            where: Which runs, instead.
+            task: Only outputs of this task, by its name, its id in the run or its path.
+            type: Only artifacts of this type, such as `system.Model` or `Model`.
+            name: Only artifacts of outputs with this name.
+            page_size: How many to request at a time; 0 leaves it to the adapter.
+            on_warning: Called for each run of a filter that could not be read, with the reason.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            TaskNotFoundError: The run has no such task.
+            UnsupportedByKfpError: The outputs of the run are not available; the message says why.
+        """
+        selected = RunFilter() if run_id and where is None else self._here(where or RunFilter())
+        request = ListArtifactsRequest(
+            run_id=run_id, filter=selected, task=task, type=type, name=name, page_size=page_size
+        )
+
+        def read(token: str) -> Page[RunArtifact]:
+            answer = self._connection.unary(replace(request, page_token=token))
+            if on_warning is not None:
+                for text in answer.warnings:
+                    on_warning(text)
+            return to_page(answer, RunArtifact)
+
+        return Pages(read)
+
+    def get(self, run_id: str, artifact_id: str) -> RunArtifact:
+        """Gets an artifact of a run, which may be an input or an output of its tasks.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+            ArtifactNotFoundError: The run has no such artifact.
+        """
+        return self._ask(GetArtifactRequest(run_id, artifact_id), RunArtifact)
+
+    def list_metrics(
+        self, where: RunFilter | None = None, *, order_by: str = "", page_size: int = 0
+    ) -> Pages[MetricsOfRun]:
+        """Yields the scalar metrics of all runs that match a filter; `runs.metrics` makes a table of them.
+
+        Args:
+            where: Which runs; by default all.
+            order_by: As of `runs.list`.
+            page_size: How many runs to request at a time, at most 100; 0 leaves it to the adapter.
+        """
+        here = self._here(where or RunFilter())
+        return self._list(ListMetricsRequest(here, page_size=page_size, order_by=order_by), MetricsOfRun)
+
+    def read(
+        self,
+        run_id: str,
+        artifact_id: str,
+        *,
+        path: str = "",
+        offset: int = 0,
+        length: int = 0,
+        on_content: Callable[[ArtifactContent], None] | None = None,
+    ) -> Generator[bytes, None, None]:
+        """Yields the bytes of an artifact; those of a folder as a tar archive.
+
+        Args:
+            run_id: The run.
+            artifact_id: The artifact.
+            path: A file of a folder.
+            offset: From which byte on.
+            length: How many bytes at most; 0 means all.
+            on_content: Called before the first byte with name, size and, for a folder, its files.
+
+        Raises:
+            ArtifactNotFoundError: The run has no such artifact, or nothing is stored at its location.
+            ArtifactNotReadableError: It has no bytes that the adapter may read.
+            ArtifactStoreUnavailableError: The store is unreachable or failed; `offset` continues.
+        """
+        with closing(self._parts(ReadArtifactRequest(run_id, artifact_id, path, offset, length))) as parts:
+            for part in parts:
+                if isinstance(part, bytes):
+                    yield part
+                elif on_content is not None:
+                    on_content(part)
+
+    def download(
+        self,
+        run_id: str,
+        artifact_id: str,
+        *,
+        to: str | os.PathLike[str] | BinaryIO = ".",
+        path: str = "",
+        force: bool = False,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> ArtifactReceipt:
+        """Downloads an artifact: a file, or a folder with all its files.
+
+        A file or folder appears once it is complete, and its size is compared with what the adapter announced. When the
+        adapter or the store goes away in between, the download of a file continues where it ended, and that of a folder
+        begins anew.
+
+        Args:
+            run_id: The run.
+            artifact_id: The artifact.
+            to: A path; an existing directory, or a path that ends with a separator, gets a file or folder with the
+                artifact's own name. A folder is unpacked, unless the path ends with `.tar`. A stream gets the bytes
+                as they come, of a folder those of a tar archive, and is not closed.
+            path: A file of a folder.
+            force: Replace files that exist.
+            progress: Called with the bytes received so far and the total; None for a folder.
+
+        Raises:
+            FileExistsError: The file or folder exists, and `force` is not set.
+            ArtifactNotFoundError: The run has no such artifact, or nothing is stored at its location.
+            ArtifactNotReadableError: It has no bytes that the adapter may read.
+            ArtifactChangedError: It was changed while it was read, or what arrived is not what was announced.
+            OSError: The file cannot be written.
+        """
+        request = ReadArtifactRequest(run_id, artifact_id, path)
+        if not isinstance(to, (str, os.PathLike)):
+            with closing(self._continued(request, progress)) as parts:
+                content = cast("ArtifactContent", next(parts))
+                size = sum(write_all(to, cast("bytes", chunk)) for chunk in parts)
+            return ArtifactReceipt(None, size, content)
+        destination = Destination(to, force=force)
+
+        def receive() -> ArtifactReceipt:
+            with closing(self._continued(request, progress)) as parts:
+                content = cast("ArtifactContent", next(parts))
+                return destination.save(content, cast("Iterator[bytes]", parts))
+
+        return repeated(receive, BROKEN, lambda: destination.is_folder)
+
+    def _continued(
+        self, request: ReadArtifactRequest, progress: Callable[[int, int | None], None] | None
+    ) -> Generator[ArtifactContent | bytes, None, None]:
+        """Yields what is announced, then all bytes of it; after a break the read of a file continues."""
+        announced: ArtifactContent | None = None
+        done = failures = 0
+        while True:
+            try:
+                for part in self._parts(replace(request, offset=done)):
+                    if isinstance(part, bytes):
+                        done, failures = done + len(part), 0
+                        if progress is not None:
+                            progress(done, announced.size if announced else None)
+                    elif announced is not None:
+                        _ensure_same(part, announced)
+                        continue
+                    else:
+                        announced = part
+                    yield part
+                break
+            except BROKEN as error:
+                failures += 1
+                if announced is None or announced.is_directory or failures > _REPEATS:
+                    raise
+                time.sleep(min(error.retry_after or _PAUSE_SECONDS, MAX_PAUSE_SECONDS))
+        if announced is None:
+            raise CallFailedError("the answer is empty", status=StatusCode.UNKNOWN, request_id="", metadata={})
+        if announced.size not in {None, done}:
+            raise ArtifactChangedError(f"{done} bytes arrived instead of {announced.size}; download it again")
+
+    def _parts(self, request: ReadArtifactRequest) -> Generator[ArtifactContent | bytes, None, None]:
+        with closing(self._connection.server_stream(request, None)) as messages:
+            for message in messages:
+                is_chunk = message.WhichOneof("part") == "chunk"
+                yield message.chunk if is_chunk else to_record(message.content, ArtifactContent)
+
+
+def _ensure_same(now: ArtifactContent, before: ArtifactContent) -> None:
+    if now != before:
+        raise ArtifactChangedError("the artifact was changed while it was read; download it again")

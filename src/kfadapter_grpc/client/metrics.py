@@ -1,0 +1,60 @@
+"""The metrics of runs as a table: one row for each run, and columns with the shortest names that are not ambiguous."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from kfadapter_grpc.contract.artifacts import MetricsOfRun
+    from kfadapter_grpc.contract.run_outputs import RunMetric
+    from kfadapter_grpc.contract.spec import Json
+
+Rows: TypeAlias = "list[dict[str, Json | datetime]]"
+"""Rows with the same columns in the same order."""
+RUN_COLUMNS = ("run_id", "display_name", "state", "created_at")
+
+
+def metrics_table(runs: Sequence[MetricsOfRun], parameters: Sequence[str] = ()) -> Rows:
+    """Makes a table of the metrics of runs, with columns for these parameters."""
+    of_parameters = {name: name if name not in RUN_COLUMNS else f"parameter/{name}" for name in parameters}
+    taken = {*RUN_COLUMNS, *of_parameters.values()}
+    columns = _columns((one for run in runs for one in run.metrics), taken)
+    rows: Rows = []
+    for run in runs:
+        values = {_key(one): one.value for one in run.metrics}
+        rows.append(
+            {
+                "run_id": run.run_id,
+                "display_name": run.display_name,
+                "state": run.state.value,
+                "created_at": run.created_at,
+                **{column: run.parameters.get(name) for name, column in of_parameters.items()},
+                **{column: values.get(key) for key, column in columns.items()},
+            }
+        )
+    return rows
+
+
+def _key(metric: RunMetric) -> tuple[str, str, str]:
+    return metric.task, metric.output, metric.name
+
+
+def _columns(metrics: Iterable[RunMetric], taken: set[str]) -> dict[tuple[str, str, str], str]:
+    """Names the metrics of a table, in the order in which they come."""
+    keys = list(dict.fromkeys(map(_key, metrics)))
+    same: defaultdict[str, int] = defaultdict(int)
+    for key in keys:
+        for name in dict.fromkeys(_names(key)):
+            same[name] += 1
+    return {
+        key: next((one for one in _names(key) if same[one] == 1 and one not in taken), _names(key)[-1]) for key in keys
+    }
+
+
+def _names(key: tuple[str, str, str]) -> tuple[str, str, str]:
+    task, output, name = key
+    return name, f"{task}/{name}", f"{task}/{output}/{name}"

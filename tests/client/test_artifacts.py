@@ -1,0 +1,308 @@
+"""Artifacts from Python: lists, tables of metrics, and downloads that continue, unpack and never overwrite."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from tests.made_runs import AT, FakeRuns, run_of
+
+from kfadapter_grpc.client import (
+    ArtifactChangedError,
+    ArtifactContent,
+    ArtifactEntry,
+    ArtifactNotFoundError,
+    ArtifactStoreUnavailableError,
+    CannotConnectError,
+    Client,
+    KfpError,
+    MetricsOfRun,
+    RunFilter,
+    RunMetric,
+)
+from kfadapter_grpc.client.metrics import metrics_table
+from kfadapter_grpc.kfp.artifacts import Artifacts
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.services.artifacts import ArtifactServicer
+from kfadapter_grpc.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.run_outputs import RunArtifact
+    from kfadapter_grpc.kfp.runs import Runs
+
+DATA = "한글 모델\n".encode() * 1000
+FILE = ArtifactContent("모델.bin", "application/octet-stream", len(DATA))
+ID = "r0-train-0-model"
+
+
+@dataclass
+class Store:
+    """The bytes of one artifact; a read breaks after so many bytes, once for each of `breaks`."""
+
+    content: ArtifactContent = FILE
+    data: bytes = DATA
+    breaks: list[tuple[int, Exception]] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+
+    @contextmanager
+    def read(
+        self, _: RunArtifact, request: ReadArtifactRequest, __: Call
+    ) -> Iterator[Iterator[ArtifactContent | bytes]]:
+        """Reads on from the offset."""
+        self.offsets.append(request.offset)
+        yield self._parts(request)
+
+    def _parts(self, request: ReadArtifactRequest) -> Iterator[ArtifactContent | bytes]:
+        yield self.content
+        data = self.data[request.offset :]
+        after, error = self.breaks.pop(0) if self.breaks else (len(data), None)
+        for begin in range(0, min(after, len(data)), 1000):
+            yield data[begin : min(begin + 1000, after)]
+        if error is not None:
+            raise error
+
+
+@pytest.fixture
+def runs() -> FakeRuns:
+    """Three runs."""
+    return FakeRuns({f"r{index}": run_of(f"r{index}", index) for index in range(3)})
+
+
+@pytest.fixture
+def store() -> Store:
+    """The bytes of their artifacts."""
+    return Store()
+
+
+@pytest.fixture
+def client(runs: FakeRuns, store: Store, no_settings_from_outside: None) -> Iterator[Client]:
+    """A client of an adapter that has them."""
+    del no_settings_from_outside
+    artifacts = Artifacts(cast("Runs", runs))
+    settings = Settings.load(config=None, listen="127.0.0.1:0")
+    servicer = ArtifactServicer(artifacts, read=store.read)
+    with AdapterServer(settings, [servicer], lambda: True) as server, Client(server.address) as made:
+        yield made
+    artifacts.close()
+
+
+def folder(files: Mapping[str, bytes]) -> tuple[ArtifactContent, bytes]:
+    """A folder as it is sent."""
+    archived = io.BytesIO()
+    with tarfile.open(fileobj=archived, mode="w") as archive:
+        for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    entries = tuple(ArtifactEntry(path, len(data)) for path, data in files.items())
+    return ArtifactContent("자료", "application/x-tar", None, True, entries, len(entries)), archived.getvalue()
+
+
+def test_lists(client: Client, runs: FakeRuns) -> None:
+    """Artifacts of a run, and of all runs page by page; what could not be read is told."""
+    assert [one.artifact_id for one in client.artifacts.list("r1", task="train", type="Model")] == [
+        "r1-train-0-model",
+        "r1-train-1-model",
+    ]
+    runs.bad = {"r1": KfpError("부서짐")}
+    warnings: list[str] = []
+    found = client.artifacts.list(where=RunFilter(), name="model", page_size=1, on_warning=warnings.append)
+    assert [(one.run_id, one.task) for one in found] == [
+        (run, f"each[{index}]/train") for run in ("r0", "r2") for index in range(2)
+    ]
+    assert set(warnings) == {"run r1: 부서짐"}
+    assert client.artifacts.get("r0", ID).metadata == {}
+    with pytest.raises(ArtifactNotFoundError):
+        client.artifacts.get("r0", "x")
+
+
+def test_reading(client: Client) -> None:
+    """Bytes as they come, after what is announced of them."""
+    contents: list[ArtifactContent] = []
+    assert b"".join(client.artifacts.read("r0", ID, offset=5, on_content=contents.append)) == DATA[5:]
+    assert contents == [FILE]
+
+
+@pytest.mark.parametrize("place", ["", "새/", "model.h5"])
+def test_a_file(client: Client, tmp_path: Path, place: str) -> None:
+    """It goes to a path, or by its own name into a directory; nothing else is left, and progress ends at its size."""
+    told: list[tuple[int, int | None]] = []
+    to = f"{tmp_path}/{place}"
+    receipt = client.artifacts.download("r0", ID, to=to, progress=lambda done, total: told.append((done, total)))
+    expected = tmp_path / (place if place == "model.h5" else f"{place}모델.bin")
+    assert (receipt.path, receipt.size, receipt.content) == (expected, len(DATA), FILE)
+    assert expected.read_bytes() == DATA
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == [expected]
+    assert told[-1] == (len(DATA), len(DATA))
+
+
+def test_a_stream(client: Client) -> None:
+    """A stream gets the bytes and stays open."""
+    target = io.BytesIO()
+    receipt = client.artifacts.download("r0", ID, to=target)
+    assert (target.getvalue(), receipt.path, receipt.size) == (DATA, None, len(DATA))
+
+
+def test_never_over_a_file(client: Client, tmp_path: Path) -> None:
+    """A file that exists is kept, unless that is forced."""
+    path = tmp_path / "모델.bin"
+    path.write_bytes(b"mine")
+    for to in (tmp_path, path):
+        with pytest.raises(FileExistsError, match=r"모델\.bin"):
+            client.artifacts.download("r0", ID, to=to)
+    assert path.read_bytes() == b"mine"
+    client.artifacts.download("r0", ID, to=tmp_path, force=True)
+    assert path.read_bytes() == DATA
+
+
+def test_it_continues_where_it_ended(client: Client, store: Store, tmp_path: Path) -> None:
+    """When the store goes away, the rest is read from there on, and again as long as it goes forward."""
+    away = ArtifactStoreUnavailableError("away")
+    store.breaks = [(2500, away), (0, away), (0, away), (3000, away), (500, away)]
+    receipt = client.artifacts.download("r0", ID, to=tmp_path / "m")
+    assert (receipt.size, (tmp_path / "m").read_bytes()) == (len(DATA), DATA)
+    assert store.offsets == [0, 2500, 2500, 2500, 5500, 6000]
+
+
+def test_a_store_that_stays_away(client: Client, store: Store, tmp_path: Path) -> None:
+    """After some attempts without a byte it fails, and nothing is left."""
+    store.breaks = [(2500, ArtifactStoreUnavailableError("away")), *([(0, ArtifactStoreUnavailableError("away"))] * 9)]
+    with pytest.raises(ArtifactStoreUnavailableError):
+        client.artifacts.download("r0", ID, to=tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_changed_in_between(client: Client, store: Store, tmp_path: Path) -> None:
+    """Two halves of different files are never put together, and no file is too short."""
+
+    def change() -> Iterator[ArtifactContent]:
+        yield FILE
+        yield replace(FILE, size=7)
+
+    contents = change()
+    store.__class__ = type("Changing", (Store,), {"content": property(lambda _: next(contents))})
+    store.breaks = [(10, ArtifactStoreUnavailableError("away"))]
+    with pytest.raises(ArtifactChangedError, match="changed while it was read"):
+        client.artifacts.download("r0", ID, to=tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fewer_bytes_than_announced(client: Client, store: Store, tmp_path: Path) -> None:
+    """A file whose size is not the announced one does not appear."""
+    store.data = DATA[:-1]
+    with pytest.raises(ArtifactChangedError, match=f"{len(DATA) - 1} bytes arrived instead of {len(DATA)}"):
+        client.artifacts.download("r0", ID, to=tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+FILES = {"a.txt": b"a", "그림/b.png": DATA, "그림/깊이/빈": b""}
+
+
+def test_a_folder(client: Client, store: Store, tmp_path: Path) -> None:
+    """A folder is unpacked by its own name, or as the path says; with force its files are replaced, others stay."""
+    store.content, store.data = folder(FILES)
+    receipt = client.artifacts.download("r0", ID, to=tmp_path)
+    assert (receipt.path, receipt.size) == (tmp_path / "자료", sum(map(len, FILES.values())))
+    client.artifacts.download("r0", ID, to=tmp_path / "other")
+    for name in ("자료", "other"):
+        assert {path: (tmp_path / name / path).read_bytes() for path in FILES} == FILES
+    with pytest.raises(FileExistsError):
+        client.artifacts.download("r0", ID, to=tmp_path)
+    (tmp_path / "자료" / "mine").write_bytes(b"mine")
+    (tmp_path / "자료" / "a.txt").write_bytes(b"old")
+    client.artifacts.download("r0", ID, to=tmp_path, force=True)
+    assert (tmp_path / "자료" / "a.txt").read_bytes() == b"a"
+    assert (tmp_path / "자료" / "mine").read_bytes() == b"mine"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["other", "자료"]
+
+
+def test_a_folder_as_an_archive(client: Client, store: Store, tmp_path: Path) -> None:
+    """A path that ends with .tar, and a stream, get the archive."""
+    store.content, store.data = folder(FILES)
+    client.artifacts.download("r0", ID, to=tmp_path / "m.tar")
+    stream = io.BytesIO()
+    client.artifacts.download("r0", ID, to=stream)
+    assert (tmp_path / "m.tar").read_bytes() == stream.getvalue() == store.data
+
+
+def test_a_folder_begins_anew(client: Client, store: Store, tmp_path: Path) -> None:
+    """An archive has no middle to continue in."""
+    store.content, store.data = folder(FILES)
+    store.breaks = [(3000, ArtifactStoreUnavailableError("away"))]
+    client.artifacts.download("r0", ID, to=tmp_path / "m")
+    assert (tmp_path / "m" / "a.txt").read_bytes() == b"a"
+    assert store.offsets == [0, 0]
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../../x"])
+def test_no_file_leads_outside(client: Client, store: Store, tmp_path: Path, path: str) -> None:
+    """An archive with such a name is refused, and nothing is left of it."""
+    store.content, store.data = folder({"a": b"a", path: b"x"})
+    with pytest.raises(ArtifactChangedError, match="no file of a folder"):
+        client.artifacts.download("r0", ID, to=tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", "", "c:\\x"])
+def test_its_own_name_leads_nowhere_else(client: Client, store: Store, tmp_path: Path, name: str) -> None:
+    """Whatever the adapter says, a file lands in the directory that was given."""
+    store.content = replace(FILE, name=name)
+    receipt = client.artifacts.download("r0", ID, to=tmp_path)
+    assert receipt.path is not None
+    assert receipt.path.parent == tmp_path
+    assert receipt.path.read_bytes() == DATA
+
+
+# --- tables of metrics ----------------------------------------------------------------------------------------------
+
+
+def test_metrics(client: Client, runs: FakeRuns) -> None:
+    """A row for each run with the same columns; parameters only where they are wanted, None where nothing is."""
+    runs.bad = {"r2": KfpError("부서짐")}
+    warnings: list[str] = []
+    rows = client.runs.metrics(parameters=["n", "state"], display_name_contains="", on_warning=warnings.append)
+    assert list(rows[0]) == [
+        *("run_id", "display_name", "state", "created_at", "n", "parameter/state"),
+        *("each[0]/train/accuracy", "each[1]/train/accuracy"),
+    ]
+    assert list(rows[1].values()) == ["r1", "이름 r1", "SUCCEEDED", AT, 7, None, 1.0, 2.0]
+    assert list(rows[2].values())[-2:] == [None, None]
+    assert warnings == ["run r2: 부서짐"]
+    assert [row["run_id"] for row in client.runs.metrics(limit=2)] == ["r0", "r1"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "columns"),
+    [
+        ([[("accuracy", "train", "m")], [("accuracy", "train", "m"), ("loss", "check", "m")]], ["accuracy", "loss"]),
+        ([[("accuracy", "train", "m")], [("accuracy", "check", "m")]], ["train/accuracy", "check/accuracy"]),
+        (
+            [[("accuracy", "train", "m"), ("accuracy", "train", "other"), ("loss", "train", "m")]],
+            ["train/m/accuracy", "train/other/accuracy", "loss"],
+        ),
+        ([[("state", "train", "m"), ("n", "train", "m")]], ["train/state", "train/n"]),
+    ],
+)
+def test_names_of_columns(metrics: list[list[tuple[str, str, str]]], columns: list[str]) -> None:
+    """A column has the shortest name that is not ambiguous in the table."""
+    runs = [
+        MetricsOfRun(f"r{index}", metrics=tuple(RunMetric(name, 0.5, task, output) for name, task, output in row))
+        for index, row in enumerate(metrics)
+    ]
+    assert list(metrics_table(runs, ["n"])[0])[5:] == columns
+
+
+def test_an_adapter_that_is_not_there(tmp_path: Path) -> None:
+    """Nothing is created before the adapter answered."""
+    with Client("127.0.0.1:1") as client, pytest.raises(CannotConnectError):
+        client.artifacts.download("r0", ID, to=tmp_path / "new" / "m")
+    assert list(tmp_path.iterdir()) == []
