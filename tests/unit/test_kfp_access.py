@@ -1,4 +1,4 @@
-"""What settings may say of how KFP is reached, and as whom; all is checked before the server starts."""
+"""Settings for the connection to KFP and its credentials; all are checked before the server starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from kfadapter_grpc.kfp import ForwardedCredentials, NoCredentials, TokenFile
+from kfadapter_grpc.kfp import Credentials, ForwardedCredentials, TokenFile
 from kfadapter_grpc.server.kfp import credentials
 from kfadapter_grpc.setting_checks import SERVICE_ACCOUNT_TOKEN, is_inside, token_path
 from kfadapter_grpc.setting_sources import SettingsError
@@ -64,7 +64,7 @@ def mistake(**settings: object) -> str:
 def test_kinds_of_credentials(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each kind is what the server then shows to KFP."""
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(token))
-    assert isinstance(credentials(Settings.load()), NoCredentials)
+    assert type(credentials(Settings.load())) is Credentials
     assert isinstance(credentials(Settings.load(kfp_credentials="forward")), ForwardedCredentials)
     for kind, file in (("token-file", token), ("service-account", None)):
         own = credentials(Settings.load(kfp_credentials=kind, kfp_token_file=file))

@@ -1,4 +1,4 @@
-"""As whom KFP is asked: each kind of credentials over a real line, before a KFP that watches what it is shown."""
+"""Credentials for KFP: each kind over a real connection, before a KFP that records what it receives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.scripted_kfp import Behaviour, Connection, Received, ScriptedKfp, ans
 
 from kfadapter_grpc.contract.call import Authorization, Call
 from kfadapter_grpc.contract.errors import KfpRejectedCredentialsError, UnauthenticatedError
-from kfadapter_grpc.kfp import ForwardedCredentials, NoCredentials, TokenFile, TransportSettings, connect
+from kfadapter_grpc.kfp import Credentials, ForwardedCredentials, TokenFile, TransportSettings, connect
 from kfadapter_grpc.kfp.transport import Request, Transport
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def after_changing(path: Path, token: str, behaviour: Behaviour) -> Behaviour:
 def test_nobody_is_named_by_default(kfp: ScriptedKfp) -> None:
     """Without credentials there is no header, whatever came with the call."""
     kfp.on("GET", "/x", OK)
-    with closing(Transport(TransportSettings(kfp.url, credentials=NoCredentials()))) as transport:
+    with closing(Transport(TransportSettings(kfp.url, credentials=Credentials()))) as transport:
         transport.send(Request("GET", "/x"), call("Bearer canary"))
     assert shown(kfp) == [None]
 

@@ -1,1 +1,1 @@
-"""Who may call: tokens, names in client certificates, the server's certificate, and how changed files are taken up."""
+"""Authentication and authorization: tokens, client certificates, the server's certificate, and re-read files."""

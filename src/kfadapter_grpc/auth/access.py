@@ -1,4 +1,4 @@
-"""Decides who calls, and whether they may."""
+"""Authentication and authorization of callers."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _SCHEME = "bearer"
 
 
 class Access:
-    """Knows whom to let in: bearers of tokens, holders of certificates, both at once, or anybody."""
+    """Authenticates callers by token, by client certificate, by both at once, or not at all."""
 
     def __init__(self, tokens: Callable[[], Tokens] | None, names: ClientNames | None) -> None:
-        """Lets in who has all that is asked for.
+        """A caller needs all that is required.
 
         Args:
-            tokens: Tells the tokens that are valid now; None if no token is asked for.
-            names: The names in client certificates that may call; None if no certificate is asked for.
+            tokens: Returns the tokens that are valid now; None if none is required.
+            names: The names in client certificates that may call; None if no certificate is required.
         """
         self._tokens = tokens
         self._names = names
 
     def caller(self, authorization: Sequence[str | bytes], names: Callable[[], Sequence[str]]) -> Caller | None:
-        """Tells who calls; None where nobody is asked.
+        """Returns the caller; None if nothing is required.
 
-        Where both are asked for, the token says who it is, and the call may do what both allow.
+        If both are required, the token gives the name, and the call may do what both allow.
 
         Args:
             authorization: The values of the metadata `authorization`.
-            names: Tells the names in the certificate of the connection.
+            names: Returns the names in the certificate of the connection.
 
         Raises:
             UnauthenticatedError: The call brings no valid token.
@@ -50,10 +50,10 @@ class Access:
 
 
 def authorize(caller: Caller | None, needed: Role, method: str) -> None:
-    """Sees whether somebody may make a call; nobody in particular may, as then nobody is asked.
+    """Returns if a caller may make a call; an unknown one may, as then callers are not authenticated.
 
     Raises:
-        PermissionDeniedError: They may not.
+        PermissionDeniedError: The role does not allow it.
     """
     if caller is not None and not caller.role.allows(needed):
         raise PermissionDeniedError(

@@ -21,7 +21,7 @@ def split_names(text: str) -> frozenset[str]:
 class ClientNames:
     """The names that may call. A certificate has several: DNS names, URIs, a common name; one that is listed suffices.
 
-    Who is among the readers only reads, whatever else lists them; a name that is spelled out counts before `*`.
+    A reader only reads, even if it is also a writer; a name that is spelled out counts before `*`.
     """
 
     def __init__(self, writers: str, readers: str) -> None:
@@ -29,7 +29,7 @@ class ClientNames:
         self._lists = ((split_names(readers), Role.READER), (split_names(writers), Role.WRITER))
 
     def try_caller(self, names: Sequence[str]) -> Caller | None:
-        """Tells who has a certificate with these names; None if nobody of these names may call."""
+        """Returns the caller whose certificate has these names; None if none of them may call."""
         for listed, role in self._lists:
             for name in names:
                 if name in listed:

@@ -1,4 +1,4 @@
-"""Files that may change while the server runs: what they say is taken up, unless it is wrong."""
+"""Files that are re-read while the server runs, unless what they hold is wrong."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MAX_FILE_BYTES = 1024 * 1024
 
 
 class Refreshable(Protocol):
-    """Something that may look old."""
+    """Something that may be out of date."""
 
     def refresh(self) -> None:
-        """Has a look whether it is."""
+        """Brings it up to date."""
         ...
 
 
@@ -63,7 +63,7 @@ class Reloaded(Generic[T]):
     def refresh(self) -> None:
         """Reads the files again, and takes up what they say if it is right.
 
-        What is wrong is told once, and tried again: a certificate that is not valid yet will be.
+        A mistake is logged once, and tried again: a certificate that is not valid yet will be.
         """
         try:
             contents = self._read()

@@ -28,7 +28,7 @@ _MOST_TOLD = 5
 
 
 class TokenFileError(ValueError):
-    """A file of tokens is wrong; the message tells the lines, and nothing of what may be a secret in them."""
+    """A file of tokens is wrong; the message has the lines, and nothing that may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class TokenEntry:
     last_day: date | None = None
 
     def is_expired(self) -> bool:
-        """Tells whether its last day is over."""
+        """Whether its last day has passed."""
         return self.last_day is not None and today() > self.last_day
 
     def line(self) -> str:
@@ -58,7 +58,7 @@ class TokenEntry:
 
 
 def today() -> date:
-    """Tells the day it is in UTC."""
+    """Returns the current day in UTC."""
     return datetime.now(timezone.utc).date()
 
 
@@ -68,12 +68,12 @@ def new_token() -> str:
 
 
 def digest(token: str) -> bytes:
-    """Tells the hash of a token."""
+    """Returns the hash of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def is_name(text: str) -> bool:
-    """Tells whether a text can name a token: up to 128 visible characters of any script, but no `#`."""
+    """Whether a text can name a token: up to 128 visible characters of any script, but no `#`."""
     return _NAME.fullmatch(text) is not None and text.isprintable()
 
 

@@ -90,12 +90,12 @@ class Connection:
     """
 
     def __init__(self, target: str, timeout: float | None, credentials: Credentials) -> None:
-        """Remembers where to connect to and as whom.
+        """Connects at the first call.
 
         Args:
             target: The address.
             timeout: How many seconds a call may take; None means the contract's default.
-            credentials: Who calls, and how to know the adapter.
+            credentials: The caller's, and how to verify the adapter.
         """
         self.target = target
         self._credentials = credentials

@@ -1,4 +1,4 @@
-"""One call: how long it may take, whether anybody still waits for it, as whom KFP is asked, and what it has used."""
+"""One call: its deadline, its cancellation, the caller's credentials for KFP, and what it has used."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Call:
 
     Attributes:
         request_id: Names the call in logs, errors and towards KFP.
-        authorization: As whom KFP is asked, where callers are that themselves; None: as the adapter.
+        authorization: The caller's credentials for KFP, if they are forwarded; None: the adapter's own are used.
         usage: What was used for it.
     """
 

@@ -41,7 +41,7 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
     """
     reached = reach(settings, namespace)
     if settings.credentials.of_callers:
-        yield from _way_for_nobody(reached, settings.url, namespace)
+        yield from _way_without_credentials(reached, settings.url, namespace)
         return
     yield from _way(reached, settings.url, namespace)
     if reached.stopped_at is not None:
@@ -55,7 +55,7 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
         with closing(findings):
             yield from map(_fact, findings)
     except (KeyboardInterrupt, GeneratorExit):
-        for what in left:  # nobody takes verdicts any more
+        for what in left:  # verdicts are no longer read
             sys.stderr.write(f"could not be deleted, delete it by hand: {what}\n")
         raise
     yield from map(_left_behind, left)
@@ -65,14 +65,14 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
         yield skipped("KFP facts that need writing", names, step)
 
 
-def _way_for_nobody(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
-    """What can be seen where the adapter has no credentials of its own: how far one gets that nobody needs any for."""
+def _way_without_credentials(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:
+    """Yields the stages that need no credentials, if the adapter has none of its own."""
     if reached.stopped_at is Stage.CREDENTIALS:
         reached = replace(reached, stopped_at=None)
     way = list(_way(reached, url, namespace))
     yield from way[: STAGES.index(Stage.CREDENTIALS)]
     step = do("at a caller's end: kfadapter doctor, with the caller's own credentials, shows whether they have access")
-    yield skipped("KFP credentials and facts", "Kubeflow Pipelines is asked as each caller", step)
+    yield skipped("KFP credentials and facts", "each caller's own credentials are sent to Kubeflow Pipelines", step)
 
 
 def _way(reached: Reach, url: str, namespace: str) -> Iterator[Verdict]:

@@ -44,7 +44,7 @@ def layers(
     Args:
         authentication: Who may call.
         admission: Who gets a place.
-        ask_as_caller: Whether KFP is asked with the callers' own credentials.
+        ask_as_caller: Whether callers' credentials are forwarded to KFP.
         observers: Who else is to see what becomes of each call.
     """
     as_caller = (take_authorization,) if ask_as_caller else ()

@@ -46,16 +46,16 @@ class Authentication:
 
 
 def certificate_names(context: grpc.ServicerContext) -> list[str]:
-    """Tells the names in the client certificate of a connection: URIs, DNS names, the common name."""
+    """Returns the names in the client certificate of a connection: URIs, DNS names, the common name."""
     known = cast("Mapping[str, Iterable[bytes]]", context.auth_context())  # types-grpcio has it wrong
     return [value.decode("utf-8", "replace") for key in _NAMES for value in known.get(key, ()) if value]
 
 
 @contextmanager
 def take_authorization(rpc: Rpc) -> Iterator[None]:
-    """The layer that has KFP asked as the caller: refuses calls that do not say as whom, before anything is read.
+    """The layer that forwards callers' credentials to KFP: refuses calls without them, before anything is read.
 
-    Nothing else of a caller's metadata goes to KFP; a `kubeflow-userid` that a caller sends counts for nothing.
+    Nothing else of a caller's metadata is forwarded; a `kubeflow-userid` that a caller sends is ignored.
 
     Raises:
         UnauthenticatedError: The call brings no credentials, or several.

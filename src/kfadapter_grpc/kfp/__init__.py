@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfadapter_grpc.kfp.backend import KfpBackend
 from kfadapter_grpc.kfp.connections import TlsFiles
-from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, NoCredentials, TokenFile
+from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, TokenFile
 from kfadapter_grpc.kfp.pod_logs import kubernetes_api
 from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
@@ -13,7 +13,6 @@ __all__ = [
     "Credentials",
     "ForwardedCredentials",
     "KfpBackend",
-    "NoCredentials",
     "TlsFiles",
     "TokenFile",
     "TransportSettings",
@@ -37,9 +36,9 @@ def connect(
         url: The base URL.
         pool_size: How many idle connections are kept.
         place: Where downloads are kept on their way.
-        credentials: As whom it is asked; nobody if not given.
-        tls: Whom to trust there, and what to show.
-        kubernetes: How to reach the Kubernetes API for the logs of pods; not at all if not given.
+        credentials: Sent with every request; defaults to none.
+        tls: CAs and client certificate.
+        kubernetes: How to reach the Kubernetes API for the logs of pods; if unset, it is not called.
     """
-    settings = TransportSettings(url, pool_size, credentials=credentials or NoCredentials(), tls=tls or TlsFiles())
+    settings = TransportSettings(url, pool_size, credentials=credentials or Credentials(), tls=tls or TlsFiles())
     return KfpBackend(settings, place or SpoolPlace(), kubernetes)

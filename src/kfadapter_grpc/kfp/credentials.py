@@ -1,13 +1,13 @@
-"""As whom KFP is asked: what goes into the `authorization` header of a request.
+"""Credentials for KFP: the `authorization` header of requests.
 
-KFP finds out who asks from that header, or from one that the service mesh before it sets (`kubeflow-userid`), which is
-never sent from here: a mesh that trusts this process would believe it.
+KFP knows its user by that header, or by one that the service mesh before it sets (`kubeflow-userid`), which is never
+sent from here: a mesh that trusts this process would believe it.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -24,70 +24,52 @@ MAX_TOKEN_BYTES = 64 * 1024
 """More than any header that a server takes."""
 
 
-class Credentials(Protocol):
-    """What KFP is shown. Safe to use from many threads.
+class Credentials:
+    """None: for a KFP without users, or a mesh that knows this process by its certificate. Others inherit from it.
+
+    Safe to use from many threads.
 
     Attributes:
-        of_callers: Whether they are those of the callers, not the adapter's own.
+        of_callers: Whether they are the callers', not the adapter's own.
     """
-
-    of_callers: bool
-
-    def header(self, call: Call) -> str | None:
-        """Tells the header for a call; None: KFP is not told who asks.
-
-        Raises:
-            KfpRejectedCredentialsError: The adapter has none that it could show.
-            UnauthenticatedError: The caller has sent none.
-        """
-        ...
-
-    def try_other(self, refused: str | None) -> str | None:
-        """Tells another header than the one that KFP has refused, if there is one by now."""
-        ...
-
-
-class NoCredentials:
-    """Nobody is named: a KFP without users, or a mesh that knows this process by its certificate."""
 
     of_callers = False
 
-    def header(self, call: Call) -> None:
-        """Tells that there is none."""
-        del call
+    def header(self, call: Call) -> str | None:  # noqa: ARG002  for those who inherit
+        """Returns the header for a call; None: without it.
 
-    def try_other(self, refused: str | None) -> None:
-        """Tells that there is none."""
-        del refused
+        Raises:
+            KfpRejectedCredentialsError: The adapter's own cannot be read.
+            UnauthenticatedError: The caller has sent none.
+        """
+        return None
+
+    def try_other(self, refused: str | None) -> str | None:  # noqa: ARG002
+        """Returns another header than the one that KFP has refused, if there is one by now."""
+        return None
 
 
-class ForwardedCredentials:
+class ForwardedCredentials(Credentials):
     """Each caller's own, as they came with the call."""
 
     of_callers = True
 
     def header(self, call: Call) -> str:
-        """Tells the caller's."""
+        """Returns the caller's."""
         if call.authorization is None:
             raise UnauthenticatedError("there are no credentials to send to Kubeflow Pipelines")
         return call.authorization.value
 
-    def try_other(self, refused: str | None) -> None:
-        """Tells that there is none: a caller who has another makes another call."""
-        del refused
 
+class TokenFile(Credentials):
+    """A token in a file, which another program renews, as Kubernetes.
 
-class TokenFile:
-    """A token in a file, which somebody else renews: Kubernetes, or a program that logs in now and then.
-
-    The file is read again when it has changed, which each request looks for. While it cannot be read, or holds no
-    token, the last one that it held is shown.
+    The file is re-read when it has changed, which each request checks. While it cannot be read, or holds no token, the
+    last one that it held is used.
     """
 
-    of_callers = False
-
     def __init__(self, path: Path) -> None:
-        """Will read `path`; reads nothing yet."""
+        """Reads `path` at the first request."""
         self._path = path
         self._lock = threading.Lock()
         self._stamp: tuple[int, ...] | None = None
@@ -98,7 +80,7 @@ class TokenFile:
         return f"TokenFile({str(self._path)!r})"
 
     def header(self, call: Call) -> str:
-        """Tells the token that is in the file now."""
+        """Returns the token that is in the file now."""
         del call
         header = self._read()
         if header is None:
@@ -125,7 +107,7 @@ class TokenFile:
             return self._header
 
     def _warn(self, why: str) -> None:
-        """Tells the log; each cause once, not at each request."""
+        """Logs a cause once, not at each request."""
         if why != self._failed:
             self._failed = why
             log: FilteringBoundLogger = structlog.get_logger()

@@ -24,7 +24,7 @@ from urllib.parse import urlencode, urlsplit
 
 from kfadapter_grpc.contract.errors import CallCancelledError, KfpError, KfpTimeoutError, KfpUnavailableError
 from kfadapter_grpc.kfp.connections import Connections, NotConnectedError, TlsFiles, words_for
-from kfadapter_grpc.kfp.credentials import Credentials, NoCredentials
+from kfadapter_grpc.kfp.credentials import Credentials
 from kfadapter_grpc.kfp.exchange import AlarmClock, Exchange
 from kfadapter_grpc.kfp.http1 import AnswerReader, request_head, send
 
@@ -129,15 +129,15 @@ class TransportSettings:
         url: The base URL, with any path prefix, without a slash at the end.
         pool_size: How many idle connections are kept.
         connect_seconds: The longest time to connect.
-        credentials: As whom it is asked.
-        tls: Whom to trust there, and what to show.
-        observer: Is told of every request when it is over.
+        credentials: Sent with every request.
+        tls: CAs and client certificate.
+        observer: Observes every request when it has finished.
     """
 
     url: str
     pool_size: int = 96
     connect_seconds: float = _CONNECT_SECONDS
-    credentials: Credentials = field(default_factory=NoCredentials)
+    credentials: Credentials = field(default_factory=Credentials)
     tls: TlsFiles = field(default_factory=TlsFiles)
     observer: KfpObserver | None = None
 

@@ -1,4 +1,4 @@
-"""The gRPC server: what it is made of, how it starts, and how it runs dry."""
+"""The gRPC server: its parts, its start, and its drain."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class AdapterServer:
         """Builds the server; it listens when it is started.
 
         Args:
-            settings: What it was told.
+            settings: The server's.
             servicers: Answer the calls of the services, each of its own.
-            probe: Tells whether KFP answers, within a few seconds.
+            probe: Whether KFP answers; returns within a few seconds.
             on_drain: Ends calls that would not end by themselves; called when no new ones are taken any more.
             observers: Layers that see what becomes of each call.
 
@@ -139,15 +139,15 @@ class AdapterServer:
         return port
 
     def who_may_call(self) -> dict[str, object]:
-        """Tells, for the log, what callers are asked for, and where health is told without TLS."""
+        """Returns, for the log, what callers need, and the address of health checks without TLS."""
         where = {"health_address": self._health_listener.address} if self._health_listener.address else {}
         return {**self._security.summary(), **where}
 
     def drain(self) -> bool:
-        """Lets the server run dry: NOT_SERVING, a pause, no new calls, the rest of the grace for running ones.
+        """Drains the server: NOT_SERVING, a pause, no new calls, the grace period for calls in flight.
 
         Returns:
-            Whether all calls have ended within the grace.
+            Whether all calls have ended within the grace period.
         """
         self._health.drain()
         self._stopping.wait(self._settings.drain_seconds)

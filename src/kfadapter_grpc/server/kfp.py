@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.kfp import (
+    Credentials,
     ForwardedCredentials,
     KfpBackend,
-    NoCredentials,
     TlsFiles,
     TokenFile,
     TransportSettings,
@@ -19,7 +19,6 @@ from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 from kfadapter_grpc.setting_checks import token_path
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.kfp import Credentials
     from kfadapter_grpc.kfp.exchange import KfpObserver
     from kfadapter_grpc.settings import Settings
     from kfadapter_grpc.spool import SpoolPlace
@@ -60,4 +59,4 @@ def credentials(settings: Settings) -> Credentials:
     if settings.kfp_credentials == "forward":
         return ForwardedCredentials()
     path = token_path(settings.kfp_credentials, settings.kfp_token_file)
-    return NoCredentials() if path is None else TokenFile(path)
+    return Credentials() if path is None else TokenFile(path)

@@ -1,4 +1,4 @@
-"""Who may reach a server and call it, as its settings say, and as the files that they name say now."""
+"""Authentication of a server, by its settings and the current content of the files that they name."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class Security:
-    """Certificates, tokens and names of a server; changed files are taken up while it runs.
+    """Certificates, tokens and names of a server; changed files are re-read while it runs.
 
     Attributes:
-        authentication: The layer that lets calls in.
-        credentials: What the server shows, and asks callers for; None without TLS.
+        authentication: The layer that authenticates calls.
+        credentials: The certificates for TLS; None without.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -51,7 +51,7 @@ class Security:
         self._refresher = Refresher([one for one in (tokens, certificate) if one])
 
     def start(self) -> None:
-        """Begins to look for changed files, and says so if nobody will be asked who they are."""
+        """Begins to re-read changed files; logs a warning if callers are not authenticated."""
         self._refresher.start()
         kfp_asks = self._settings.kfp_credentials == "forward"
         open_to_all = not (self._settings.token_file or self._settings.tls_client_ca or kfp_asks)
@@ -60,7 +60,7 @@ class Security:
             log.warning("whoever reaches this address may do everything: set token_file or tls_client_ca")
 
     def summary(self) -> dict[str, object]:
-        """Tells what callers are asked for: `tls` is off, on or mutual, `tokens` whether one is needed."""
+        """Returns what callers need: `tls` is off, on or mutual, `tokens` whether one is required."""
         asked: dict[str, object] = {"tls": "off", "tokens": self._settings.token_file is not None}
         if self._certificate:
             asked["tls"] = "mutual" if self._settings.tls_client_ca else "on"
@@ -73,7 +73,7 @@ class Security:
 
 
 class _Handshakes:
-    """Gives gRPC, which asks at every new connection, the certificate of now. Never waits: files are read elsewhere."""
+    """Gives gRPC the current certificate at every new connection. Never waits: files are read elsewhere."""
 
     def __init__(self, certificate: Reloaded[ServerCertificate]) -> None:
         self._certificate = certificate

@@ -106,9 +106,9 @@ _CREDENTIALS = (
 
 
 def reach(settings: TransportSettings, namespace: str = "", *, seconds: float = REACH_SECONDS) -> Reach:
-    """Sends cheap requests, as the adapter would, and tells how far they got; each has `seconds` to be answered.
+    """Sends cheap requests, as the adapter would, and returns how far they got; each has a deadline of `seconds`.
 
-    Where KFP is asked as the callers, nobody is there as whom to go further than the API.
+    If callers' credentials are forwarded to KFP, there are none here: requests that need them are left out.
     """
     parts = urlsplit(settings.url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
