@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import AdapterError, KfpRejectedCredentialsError
+from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.artifacts import Artifacts
 from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.failures import Operation
@@ -34,15 +35,21 @@ class KfpBackend:
         runs: The runs.
         run_logs: What their tasks have written.
         artifacts: What their tasks have made.
+        artifact_bytes: The bytes of it.
         recurring_runs: The recurring runs.
     """
 
     def __init__(
-        self, settings: TransportSettings, place: SpoolPlace, kubernetes: TransportSettings | None = None
+        self,
+        settings: TransportSettings,
+        place: SpoolPlace,
+        kubernetes: TransportSettings | None = None,
+        artifact_bytes: ArtifactBytes | None = None,
     ) -> None:
         """Will ask the KFP of `settings`, and keep what is on its way from there in `place`.
 
-        Logs of pods come from the Kubernetes API of `kubernetes`, if any.
+        Logs of pods come from the Kubernetes API of `kubernetes`, if any; without `artifact_bytes`, the bytes of
+        artifacts cannot be read.
         """
         self._transport = Transport(settings)
         self._asks_as_callers = settings.credentials.of_callers
@@ -60,6 +67,7 @@ class KfpBackend:
             experiments=self.experiments,
         )
         self.artifacts = Artifacts(self.runs)
+        self.artifact_bytes = artifact_bytes or ArtifactBytes()
         self.recurring_runs = RecurringRuns(rest, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:
@@ -83,6 +91,7 @@ class KfpBackend:
     def close(self) -> None:
         """Closes all connections."""
         self.artifacts.close()
+        self.artifact_bytes.close()
         self.run_logs.close()
         if self._pod_logs is not None:
             self._pod_logs.close()

@@ -93,7 +93,7 @@ def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, n
     return [
         PipelineServicer(backend.pipelines, limits, namespace),
         RunServicer(backend.runs, namespace, watches=watches, logs=backend.run_logs),
-        ArtifactServicer(backend.artifacts, namespace),
+        ArtifactServicer(backend.artifacts, namespace, read=backend.artifact_bytes.read),
         ExperimentServicer(backend.experiments, namespace),
         RecurringRunServicer(backend.recurring_runs, namespace),
     ]

@@ -1,0 +1,225 @@
+"""Reads the bytes of artifacts: a file, a file of a folder, or a folder as a tar archive.
+
+Where they lie is what the artifact's record says; whether they are read is what the settings say. Nothing is ever in
+memory but the names of a folder's files and a few pieces.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import tarfile
+import threading
+from contextlib import closing, contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.artifacts import MAX_ENTRIES, ArtifactContent, ArtifactEntry
+from kfadapter_grpc.kfp.artifact_folder import FolderPlace
+from kfadapter_grpc.kfp.artifact_stores import Location, endpoint_of, split_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
+
+    from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.run_outputs import RunArtifact
+    from kfadapter_grpc.kfp.artifact_files import ArtifactFile, ArtifactPlace
+    from kfadapter_grpc.kfp.object_stores import ObjectStores
+
+CHUNK_BYTES = 256 * 1024
+"""How many bytes go into one message."""
+MAX_READS = 32
+"""How many artifacts are read at once; each takes 3 MiB of memory."""
+TAR = "application/x-tar"
+_UNKNOWN = "application/octet-stream"
+_METRICS = frozenset({"system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics"})
+_BY_TYPE = {"system.HTML": "text/html", "system.Markdown": "text/markdown"}
+
+
+class ArtifactBytes:
+    """Reads the bytes of artifacts. Safe to use from many threads; making it touches no network."""
+
+    def __init__(self, stores: ObjectStores | None = None, folder: Path | None = None) -> None:
+        """Reads from these stores and, of an embedded KFP, from this folder; from nothing if neither is given."""
+        self._stores = stores
+        self._folder = folder
+        self._free = threading.BoundedSemaphore(MAX_READS)
+
+    def close(self) -> None:
+        """Ends what is still read."""
+        if self._stores is not None:
+            self._stores.close()
+
+    @contextmanager
+    def read(
+        self, artifact: RunArtifact, request: ReadArtifactRequest, call: Call, *, session: str = ""
+    ) -> Iterator[Iterator[ArtifactContent | bytes]]:
+        """Opens an artifact; what it yields begins with its content, and the bytes follow.
+
+        Args:
+            artifact: What is read; its caller may read its run.
+            request: Which part of it.
+            call: For which call.
+            session: What ML Metadata says of its store (`store_session_info`), JSON; empty if nothing does.
+
+        Raises:
+            ArtifactNotFoundError: Nothing is stored there.
+            ArtifactNotReadableError: It is nothing that is stored, or may not be read.
+            ArtifactStoreUnavailableError: The store is unreachable or failed.
+            ArtifactChangedError: It was changed meanwhile.
+            OverloadedError: Too many are being read.
+        """
+        if not self._free.acquire(blocking=False):
+            raise errors.OverloadedError(f"{MAX_READS} artifacts are being read, which is the limit; try again shortly")
+        try:
+            with _about(artifact):
+                place = self._place(artifact, session, call)
+                content, parts = _opened(place, artifact, request, session)
+            with closing(_within(parts, artifact)) as safe:
+                yield chain([content], safe)
+        finally:
+            self._free.release()
+
+    def _place(self, artifact: RunArtifact, session: str, call: Call) -> ArtifactPlace:
+        if not artifact.uri:
+            raise errors.ArtifactNotReadableError(
+                "it consists of metrics, which Get returns" if artifact.type in _METRICS else "it has no location"
+            )
+        scheme, rest = split_uri(artifact.uri)
+        if scheme == "file" and self._folder is not None:
+            return FolderPlace(self._folder, rest)
+        if scheme == "file":
+            raise errors.ArtifactNotReadableError(
+                "it is a file of another machine; the adapter reads files of an embedded Kubeflow Pipelines only"
+            )
+        location = Location.of(artifact.uri)
+        if self._stores is None:
+            raise errors.ArtifactNotReadableError(
+                f"it lies in an object store ({scheme}://{location.bucket}), and the adapter was told of none; its "
+                "operator can name the store in a file and set artifact_stores to it"
+            )
+        return self._stores.open(location, session, call)
+
+
+@contextmanager
+def _about(artifact: RunArtifact) -> Iterator[None]:
+    """Names the artifact in errors that are about it."""
+    try:
+        yield
+    except (
+        errors.ArtifactNotReadableError,
+        errors.ArtifactStoreUnavailableError,
+        errors.ArtifactChangedError,
+    ) as error:
+        text = error.message
+        if isinstance(error, errors.ArtifactNotReadableError):
+            text = f"artifact '{artifact.name or artifact.artifact_id}' cannot be read: {text}"
+        about = {"run_id": artifact.run_id, "artifact_id": artifact.artifact_id}
+        raise type(error)(text, metadata=about, resource_name=artifact.artifact_id) from error
+
+
+def _within(parts: Iterator[bytes], artifact: RunArtifact) -> Generator[bytes, None, None]:
+    with _about(artifact):
+        yield from parts
+
+
+def _opened(
+    place: ArtifactPlace, artifact: RunArtifact, request: ReadArtifactRequest, session: str
+) -> tuple[ArtifactContent, Iterator[bytes]]:
+    path = _checked(request.path)
+    if file := place.file(path):
+        if request.offset > file.size:
+            raise errors.InvalidFieldError.of(
+                "offset", f"is {request.offset}, beyond the end; it has {file.size} bytes"
+            )
+        end = min(file.size, request.offset + request.length) if request.length else file.size
+        return _content(place, artifact, file), _chunks(place.pieces(file, request.offset, end))
+    if path:
+        raise _missing(artifact, f"artifact '{artifact.name}' has no file '{path}'; read it without a path for a list")
+    if not (files := place.files()):
+        raise _nothing(artifact, place, session)
+    if request.offset:
+        raise errors.InvalidFieldError.of("offset", "must be 0 for a folder; read one of its files by path")
+    entries = tuple(ArtifactEntry(one.path, one.size) for one in files[:MAX_ENTRIES])
+    content = ArtifactContent(place.name, TAR, None, is_directory=True, entries=entries, entry_count=len(files))
+    archive = _archive(place, files)
+    return content, _chunks(_first(archive, request.length) if request.length else archive)
+
+
+def _checked(path: str) -> str:
+    """A path inside of an artifact.
+
+    Raises:
+        InvalidFieldError: It is none.
+    """
+    if path and ("\0" in path or any(part in ("", ".", "..") for part in path.split("/"))):
+        text = "must be the path of a file as the entries have it: without '/' at an end, '//', '.' or '..'"
+        raise errors.InvalidFieldError.of("path", text)
+    return path
+
+
+def _nothing(artifact: RunArtifact, place: ArtifactPlace, session: str) -> errors.AdapterError:
+    if artifact.type in _METRICS:
+        text = f"artifact '{artifact.name}' cannot be read: it consists of metrics, which Get returns"
+        return errors.ArtifactNotReadableError(text, resource_name=artifact.artifact_id)
+    where = f"nothing is stored {place}, which is where artifact '{artifact.name}' is recorded"
+    text = f"{where}: its task wrote nothing, or it was deleted"
+    endpoint = endpoint_of(session)
+    if endpoint and endpoint not in str(place).lower():
+        text += f"; it was recorded for the store {endpoint}"
+    return _missing(artifact, text)
+
+
+def _missing(artifact: RunArtifact, text: str) -> errors.ArtifactNotFoundError:
+    about = {"run_id": artifact.run_id, "artifact_id": artifact.artifact_id}
+    return errors.ArtifactNotFoundError(text, metadata=about, resource_name=artifact.artifact_id)
+
+
+def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
+    """What is said of a file: its media type as its artifact's type has it, or the store, or else its name."""
+    name = file.path.rpartition("/")[2] or place.name
+    stored = file.media_type.partition(";")[0].strip()
+    of_artifact = "" if file.path else _BY_TYPE.get(artifact.type, "")
+    guessed = mimetypes.guess_type(name, strict=False)[0] or ""
+    kind = of_artifact or (stored if stored not in ("binary/octet-stream", _UNKNOWN) else "") or guessed or _UNKNOWN
+    return ArtifactContent(name, kind, file.size, stored_at=file.stored_at)
+
+
+def _archive(place: ArtifactPlace, files: Sequence[ArtifactFile]) -> Iterator[bytes]:
+    """Yields a tar archive, with names in any script and of any length (PAX)."""
+    written = 0
+    for file in files:
+        header = tarfile.TarInfo(file.path)
+        header.size = file.size
+        header.mtime = int(file.stored_at.timestamp()) if file.stored_at else 0
+        yield (head := header.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
+        yield from place.pieces(file, 0, file.size)
+        yield (pad := bytes(-file.size % tarfile.BLOCKSIZE))
+        written += len(head) + file.size + len(pad)
+    yield bytes(2 * tarfile.BLOCKSIZE + -(written + 2 * tarfile.BLOCKSIZE) % tarfile.RECORDSIZE)
+
+
+def _first(pieces: Iterator[bytes], length: int) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece[:length]
+        length -= len(piece)
+        if length <= 0:
+            return
+
+
+def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Cuts pieces to the size of messages, and joins small ones."""
+    small = b""
+    for piece in pieces:
+        if len(small) + len(piece) < CHUNK_BYTES:
+            small += piece
+            continue
+        view = memoryview(small + piece if small else piece)
+        whole = len(view) - len(view) % CHUNK_BYTES
+        for at in range(0, whole, CHUNK_BYTES):
+            yield bytes(view[at : at + CHUNK_BYTES])
+        small = bytes(view[whole:])
+    if small:
+        yield small

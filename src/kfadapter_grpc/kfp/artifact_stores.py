@@ -1,0 +1,248 @@
+"""Which object stores the adapter may read, and how: a file in the form of KFP's ConfigMap `kfp-launcher`.
+
+What an artifact's record says of its store is written by pods, so it never decides where credentials are sent: endpoint
+and credentials come from this file alone, and only what lies under a bucket and prefix that it names is read. The
+record only chooses among several stores that have the same bucket.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+import yaml
+
+from kfadapter_grpc.contract.errors import ArtifactNotReadableError
+
+SCHEMES = ("minio", "s3", "gs")
+"""The schemes of object stores: KFP's `minio` is S3, too."""
+SECRETS = "/var/run/secrets/kfadapter"
+"""Where Secrets are mounted, each in a folder of its name."""
+_URI = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL | re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+class SecretRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A Secret and its keys: two for S3, the JSON of a service account for Google's."""
+
+    secret_name: str = ""
+    access_key_key: str = "accesskey"
+    secret_key_key: str = "secretkey"  # noqa: S105  the name of a key of a Secret
+    token_key: str = ""
+
+    def __post_init__(self) -> None:
+        for name in (self.secret_name, self.access_key_key, self.secret_key_key, self.token_key or "-"):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"secretRef: {name!r} is no name of a Secret or of a key")
+
+
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Where credentials are; without a Secret it is the identity of the pod, or the environment."""
+
+    from_env: bool = False
+    secret_ref: SecretRef | None = None
+
+
+class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """How to reach a store; what an override leaves out is as in the provider's default."""
+
+    endpoint: str = ""
+    region: str = ""
+    disable_ssl: bool | None = msgspec.field(default=None, name="disableSSL")
+    force_path_style: bool | None = None
+    max_retries: int | None = None
+    """Read and not used: the adapter has its own bounds."""
+    credentials: Credentials | None = None
+    ca_file: str = ""
+    """CAs of the endpoint's certificate, in addition to the usual ones. KFP has no such field."""
+
+    @property
+    def url(self) -> str:
+        """The endpoint as a URL; empty for that of the provider."""
+        if not self.endpoint or "://" in self.endpoint:
+            return self.endpoint.rstrip("/")
+        return f"{'http' if self.disable_ssl else 'https'}://{self.endpoint.rstrip('/')}"
+
+
+class _Override(Store, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    bucket_name: str = ""
+    key_prefix: str = ""
+
+    def over(self, default: Store) -> Store:
+        """Fills in what is left out."""
+        own = {name: value for name in Store.__struct_fields__ if (value := getattr(self, name)) not in ("", None)}
+        return msgspec.structs.replace(default, **own)
+
+
+class _Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="lower"):
+    default: Store = Store()
+    overrides: tuple[_Override, ...] = ()
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The file: the two keys of the ConfigMap and two of the adapter's own.
+
+    Attributes:
+        default_pipeline_root: What lies under it may be read.
+        readable: URIs (`s3://bucket/prefix`) under which more may be read.
+        secrets: The folder in which Secrets are mounted, each in a folder of its name.
+    """
+
+    default_pipeline_root: str = ""
+    providers: dict[str, _Provider] | str = {}
+    readable: tuple[str, ...] = ()
+    secrets: str = SECRETS
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A bucket and prefix that may be read, and how.
+
+    Attributes:
+        scheme: One of SCHEMES.
+        bucket: The bucket's name.
+        prefix: Without slashes at its ends; empty for all of the bucket.
+        store: How it is reached.
+        secrets: The folder in which Secrets are mounted.
+    """
+
+    scheme: str
+    bucket: str
+    prefix: str
+    store: Store
+    secrets: str = SECRETS
+
+    def holds(self, location: Location) -> bool:
+        """Tells whether this is where the location lies."""
+        inside = not self.prefix or f"{location.key}/".startswith(f"{self.prefix}/")
+        return (self.scheme, self.bucket) == (location.scheme, location.bucket) and inside
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an artifact lies in an object store."""
+
+    scheme: str
+    bucket: str
+    key: str
+
+    @classmethod
+    def of(cls, uri: str) -> Location:
+        """Reads a URI as KFP writes them: without escapes.
+
+        Raises:
+            ArtifactNotReadableError: Nothing can be read there.
+        """
+        scheme, rest = split_uri(uri)
+        bucket, _, key = rest.partition("/")
+        if scheme not in SCHEMES:
+            schemes = ", ".join(f"{one}://" for one in SCHEMES)
+            text = f"its location has the scheme {scheme}://, which the adapter does not read; it reads {schemes}"
+            raise ArtifactNotReadableError(text if scheme else "its location is not a URI")
+        if not bucket or not key or any(part in ("", ".", "..") for part in key.rstrip("/").split("/")):
+            raise ArtifactNotReadableError("its location is malformed: it lacks bucket or key, or holds '..' or '//'")
+        return cls(scheme, bucket, key.rstrip("/"))
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Splits a URI into its scheme and what comes after the slashes; both empty if it is none."""
+    found = _URI.fullmatch(uri)
+    return (found[1].lower(), found[2]) if found else ("", "")
+
+
+Places: TypeAlias = "tuple[Place, ...]"
+
+
+def read_places(data: bytes) -> Places:
+    """Reads the file; JSON is YAML, too.
+
+    Raises:
+        ValueError: It is wrong; the text says what.
+    """
+    try:
+        found = msgspec.convert(_lower(yaml.safe_load(data)), _File)
+        providers = found.providers
+        if isinstance(providers, str):
+            providers = msgspec.convert(_lower(yaml.safe_load(providers) or {}), dict[str, _Provider])
+    except yaml.YAMLError as error:
+        raise ValueError(f"is no YAML: {str(error).splitlines()[0]}") from None
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+    if unknown := [name for name in providers if name not in SCHEMES]:
+        raise ValueError(f"providers: {unknown[0]!r} is none of {', '.join(SCHEMES)}")
+    places = [
+        Place(scheme, one.bucket_name, one.key_prefix.strip("/"), one.over(provider.default), found.secrets)
+        for scheme, provider in providers.items()
+        for one in provider.overrides
+    ]
+    if nameless := [one for one in places if not one.bucket]:
+        raise ValueError(f"providers.{nameless[0].scheme}.overrides: bucketName is missing")
+    roots = [found.default_pipeline_root] if found.default_pipeline_root else []
+    places += [_place_of(root, providers, found.secrets) for root in (*roots, *found.readable)]
+    if any(one.scheme == "minio" and not one.store.endpoint for one in places):
+        raise ValueError("providers.minio: endpoint is missing")
+    return tuple(places)
+
+
+def _lower(document: Any) -> Any:  # noqa: ANN401  a document of YAML
+    """Writes `Overrides` as `overrides`: KFP, which reads JSON as Go does, takes both."""
+    if isinstance(document, dict):
+        return {"overrides" if key == "Overrides" else key: _lower(value) for key, value in document.items()}
+    return [_lower(one) for one in document] if isinstance(document, list) else document
+
+
+def _place_of(uri: str, providers: dict[str, _Provider], secrets: str) -> Place:
+    """A root, whose query may name region and endpoint as in KFP."""
+    scheme, rest = split_uri(uri)
+    path, _, query = rest.partition("?")
+    bucket, _, prefix = path.partition("/")
+    if scheme not in SCHEMES or not bucket:
+        raise ValueError(f"{uri!r} does not begin with one of {', '.join(SCHEMES)}, :// and a bucket")
+    default = providers.get(scheme, _Provider()).default
+    own = dict(parse_qsl(query))
+    store = _Override(endpoint=own.get("endpoint", ""), region=own.get("region", "")).over(default)
+    return Place(scheme, bucket, prefix.strip("/"), store, secrets)
+
+
+def choose(places: Places, location: Location, session: str) -> Place:
+    """Finds the place of a location: that of the record's endpoint first, then the one with the longest prefix.
+
+    Args:
+        places: What may be read.
+        location: Where the artifact lies.
+        session: What ML Metadata says of its store (`store_session_info`), JSON; empty if nothing does.
+
+    Raises:
+        ArtifactNotReadableError: It may not be read.
+    """
+    found = [one for one in places if one.holds(location)]
+    if not found:
+        text = (
+            f"the adapter may not read {location.scheme}://{location.bucket}; its operator can allow the bucket, or a "
+        )
+        raise ArtifactNotReadableError(f"{text}prefix of it, in the file of the setting artifact_stores")
+    wanted = endpoint_of(session)
+    return max(found, key=lambda one: (wanted != "" and _host(one.store.endpoint) == wanted, len(one.prefix)))
+
+
+def endpoint_of(session: str) -> str:
+    """Returns the endpoint that a session names, HOST:PORT; empty if it names none. Users can write what they like."""
+    try:
+        found = msgspec.json.decode(session or b"{}", type=_Session)
+    except (msgspec.DecodeError, UnicodeError):
+        return ""
+    return _host(str(found.params.get("endpoint") or ""))
+
+
+def _host(endpoint: str) -> str:
+    try:
+        return urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").netloc.lower()
+    except ValueError:
+        return ""
+
+
+class _Session(msgspec.Struct, rename="pascal"):
+    params: dict[str, Any] = {}

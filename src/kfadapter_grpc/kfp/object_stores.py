@@ -1,0 +1,337 @@
+"""Reads object stores: S3, what speaks like it, and Google's, by obstore.
+
+obstore signs, retries and keeps identities fresh. Its calls wait on an event loop of their own, whose thread is started
+by the first of them, so that each wait has a deadline and ends at once when its caller cancels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import time
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as StillWaiting
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import GCSStore, S3Store
+
+from kfadapter_grpc.auth.reloaded import Reloaded, read_small
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp.artifact_files import PIECE_BYTES, ArtifactFile, ensure_few
+from kfadapter_grpc.kfp.artifact_stores import choose, read_places
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+    from concurrent.futures import Future
+
+    from obstore import GetOptions, GetResult
+    from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.artifact_stores import Location, Place, Places
+
+T = TypeVar("T")
+
+CHUNK_SECONDS = 20.0
+"""How long a store may take for the next chunk, obstore's own retries included."""
+_READ_SECONDS = 8.0
+_CONNECT_SECONDS = 3.0
+_REQUEST_HOURS = 24
+_RESUMES = 3
+"""How often in a row a body is asked for again that breaks off."""
+_PAGE = 1000
+_S3_KEYS = ("access_key_id", "secret_access_key")
+_RETRIES: RetryConfig = {
+    "max_retries": 3,
+    "retry_timeout": timedelta(seconds=CHUNK_SECONDS / 2),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+}
+_STATUS = re.compile(r"status code: (\d{3})")
+_IDENTITY = re.compile(r"Error performing (PUT|POST|\w+ https?://(169\.254\.|metadata\.google\.internal))")
+"""Requests for credentials: to a token service, or to the one of the machine."""
+_REJECTED = range(300, 500)
+_TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+_DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+class ObjectStores:
+    """The stores that a file describes. Safe to use from many threads; making it touches no network."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file, and again when it has changed.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is wrong.
+        """
+        self._places: Reloaded[Places] = Reloaded("the stores of artifacts", [path], read_places)
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._clients: dict[Place, tuple[tuple[bytes, ...], S3Store | GCSStore]] = {}
+
+    def close(self) -> None:
+        """Ends the thread; what is still read breaks off."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None and self._thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join()
+            loop.close()
+
+    def open(self, location: Location, session: str, call: Call) -> ObjectPlace:
+        """Finds where an artifact lies, as one call will read it.
+
+        Args:
+            location: Where its record says that it lies.
+            session: What ML Metadata says of its store; empty if nothing does.
+            call: For which call.
+
+        Raises:
+            ArtifactNotReadableError: It may not be read.
+        """
+        self._places.refresh()
+        return ObjectPlace(self, choose(self._places.value, location, session), location.key, call)
+
+    def client(self, place: Place) -> S3Store | GCSStore:
+        """Makes the client of a place, or keeps the last one while the files of its credentials are the same.
+
+        Raises:
+            ArtifactNotReadableError: They cannot be read, or do not fit.
+        """
+        files = _files(place)
+        try:
+            contents = tuple(map(read_small, files))
+        except OSError as error:
+            text = f"its store's credentials cannot be read: {error.filename}: {error.strerror}"
+            raise errors.ArtifactNotReadableError(text) from None
+        with self._lock:
+            known = self._clients.get(place)
+            if known is not None and known[0] == contents:
+                return known[1]
+            client = _client(place, contents)
+            self._clients = {one: kept for one, kept in self._clients.items() if one in self._places.value}
+            self._clients[place] = contents, client
+            return client
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Starts to wait for something."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="object-stores", daemon=True)
+                self._thread.start()
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+class ObjectPlace:
+    """An object, or the objects under `key/`, as one call reads them."""
+
+    def __init__(self, stores: ObjectStores, place: Place, key: str, call: Call) -> None:
+        """Will read `key` of the place for `call`; touches no network yet."""
+        self._stores = stores
+        self._place = place
+        self._key = key
+        self.name = key.rpartition("/")[2]
+        self._call = call
+
+    def __str__(self) -> str:
+        at = f" of {self._place.store.endpoint}" if self._place.store.endpoint else ""
+        return f"at '{self._key}' in bucket '{self._place.bucket}'{at}"
+
+    def file(self, path: str) -> ArtifactFile | None:
+        """Finds a file by its path inside, or the artifact itself if it is one."""
+        try:
+            found = self._wait(_get(self._client(), self._name(path), {"head": True}))
+        except FileNotFoundError:
+            return None
+        kind = str(found.attributes.get("Content-Type") or "")
+        return ArtifactFile(path, found.meta["size"], found.meta["e_tag"] or "", kind, found.meta["last_modified"])
+
+    def files(self) -> list[ArtifactFile]:
+        """Lists the objects under `key/`, sorted; the empty ones are left out that stand for folders."""
+        prefix, found = f"{self._key}/", list[ArtifactFile]()
+        pages = obstore.list(self._client(), self._key, chunk_size=_PAGE)
+        try:
+            while page := self._wait(_next(pages, ())):
+                found += [
+                    ArtifactFile(one["path"][len(prefix) :], one["size"], one["e_tag"] or "", "", one["last_modified"])
+                    for one in page
+                    if one["path"].startswith(prefix)
+                ]
+                ensure_few(len(found))
+        except FileNotFoundError:
+            text = f"its store has no bucket '{self._place.bucket}'; its operator should look at artifact_stores"
+            raise errors.ArtifactNotReadableError(text) from None
+        folders = {one.path[:at] for one in found for at, sign in enumerate(one.path) if sign == "/"}
+        return sorted((one for one in found if one.size or one.path not in folders), key=lambda one: one.path)
+
+    def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
+        """Yields the bytes of a file; goes on where a body breaks off.
+
+        Raises:
+            ArtifactChangedError: It is not the object any more that it was.
+        """
+        failures, arrived = 0, time.monotonic()
+        while start < end:
+            try:
+                for piece in self._body(file, start, end):
+                    start, failures = start + len(piece), 0
+                    yield piece
+                    arrived = time.monotonic()
+                if start < end:
+                    raise errors.ArtifactStoreUnavailableError("the store ended the object too early; try again")
+            except FileNotFoundError:
+                raise errors.ArtifactChangedError("it was deleted while it was read") from None
+            except errors.ArtifactStoreUnavailableError:
+                failures += 1
+                if failures > _RESUMES or time.monotonic() - arrived >= CHUNK_SECONDS:
+                    raise
+
+    def _body(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
+        """One request; the next piece is on its way while one is used."""
+        options: GetOptions = {"range": (start, end)}
+        if file.stamp and not file.stamp.startswith("W/"):
+            options["if_match"] = file.stamp
+        found = self._wait(_get(self._client(), self._name(file.path), options))
+        if (found.meta["e_tag"] or "", found.meta["size"]) != (file.stamp, file.size):
+            raise _changed()
+        stream = found.stream(PIECE_BYTES)
+        coming = self._stores.begin(_next(stream, b""))
+        try:
+            while piece := self._result(coming):
+                coming = self._stores.begin(_next(stream, b""))
+                yield piece
+        finally:
+            coming.cancel()
+
+    def _name(self, path: str) -> str:
+        return f"{self._key}/{path}" if path else self._key
+
+    def _client(self) -> S3Store | GCSStore:
+        return self._stores.client(self._place)
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._result(self._stores.begin(work))
+
+    def _result(self, future: Future[T]) -> T:
+        """Waits for a result, until the chunk's deadline, or the call's, or until the client cancels."""
+        forget = self._call.on_cancel(lambda: _ignored(future.cancel()))
+        seconds = self._call.remaining()
+        try:
+            return future.result(max(0.0, min(CHUNK_SECONDS, seconds)))
+        except CancelledError:
+            raise errors.CallCancelledError("the client cancelled the call") from None
+        except StillWaiting:
+            future.cancel()
+            if seconds <= CHUNK_SECONDS:
+                text = "the deadline passed before the artifact was read; allow more time"
+                raise errors.KfpTimeoutError(text) from None
+            text = f"the store of the artifact did not respond for {CHUNK_SECONDS:.0f} s; try again"
+            raise errors.ArtifactStoreUnavailableError(text) from None
+        except (BaseError, ValueError) as error:
+            raise _converted(error) from None
+        finally:
+            forget()
+
+
+def _ignored(_: bool) -> None:
+    """Takes what nobody wants."""
+
+
+async def _get(client: S3Store | GCSStore, name: str, options: GetOptions) -> GetResult:
+    return await obstore.get_async(client, name, options=options)
+
+
+async def _next(stream: Any, end: T) -> T:  # noqa: ANN401  a stream of obstore's
+    try:
+        return cast("T", await stream.__anext__())
+    except StopAsyncIteration:
+        return end
+
+
+def _files(place: Place) -> list[Path]:
+    """The files that the client of a place is made of: CAs, then credentials."""
+    store, ref = place.store, place.store.credentials.secret_ref if place.store.credentials else None
+    names = [Path(store.ca_file)] if store.ca_file else []
+    if ref is None:
+        return names
+    keys = (ref.token_key,) if place.scheme == "gs" else (ref.access_key_key, ref.secret_key_key)
+    return [*names, *(Path(place.secrets, ref.secret_name, key) for key in keys)]
+
+
+def _client(place: Place, contents: tuple[bytes, ...]) -> S3Store | GCSStore:
+    store, url = place.store, place.store.url
+    options: ClientConfig = {
+        "allow_http": url.startswith("http://"),
+        "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=_READ_SECONDS),
+        "timeout": timedelta(hours=_REQUEST_HOURS),
+    }
+    if store.ca_file:
+        options["root_certificate"], *secrets = contents
+    else:
+        secrets = list(contents)
+    config: dict[str, object] = {}
+    if url:
+        config["base_url" if place.scheme == "gs" else "endpoint"] = url
+    try:
+        if place.scheme == "gs":
+            if secrets:
+                config["service_account_key"] = secrets[0].decode()
+            of_google = cast("GCSConfig", config)
+            return GCSStore(place.bucket, config=of_google, client_options=options, retry_config=_RETRIES)
+        if store.region:
+            config["region"] = store.region
+        if store.force_path_style is False:
+            config["virtual_hosted_style_request"] = True
+            config["endpoint"] = url.replace("://", f"://{place.bucket}.", 1)
+        if secrets:
+            config |= zip(_S3_KEYS, (one.decode().strip() for one in secrets), strict=True)
+        return S3Store(place.bucket, config=cast("S3Config", config), client_options=options, retry_config=_RETRIES)
+    except (BaseError, ValueError):  # whose text may quote a key
+        text = "its store cannot be used as artifact_stores describes it: the endpoint or the credentials are malformed"
+        raise errors.ArtifactNotReadableError(text) from None
+
+
+def _converted(error: Exception) -> errors.AdapterError | FileNotFoundError:
+    """Makes an error of one of obstore's, whose text is read and never shown: it may quote the store or a key."""
+    kind, text = type(error).__name__, str(error)
+    status = int(found[1]) if (found := _STATUS.search(text)) else 0
+    if status == HTTPStatus.NOT_FOUND:
+        return FileNotFoundError()
+    if kind == "PreconditionError" or status == HTTPStatus.PRECONDITION_FAILED:
+        return _changed()
+    how = f" (HTTP {status})" if status else ""
+    causes = (
+        (
+            _IDENTITY.search(text),
+            "the adapter has no credentials for its store; set some in artifact_stores, or give its pod an identity",
+        ),
+        (
+            kind in ("PermissionDeniedError", "UnauthenticatedError") or status in _DENIED,
+            "its store denied access to the adapter; its credentials need the right to read and list",
+        ),
+        (
+            kind in ("InvalidPathError", "ValueError"),
+            "its name, or that of one of its files, has parts that are empty or dots",
+        ),
+        (
+            "without LOCATION" in text or (status in _REJECTED and status not in _TRANSIENT),
+            f"its store refused{how}: its region or credentials may be wrong",
+        ),
+    )
+    for applies, words in causes:
+        if applies:
+            return errors.ArtifactNotReadableError(words)
+    return errors.ArtifactStoreUnavailableError(f"the store of the artifact is unreachable or failed{how}; try again")
+
+
+def _changed() -> errors.ArtifactChangedError:
+    return errors.ArtifactChangedError("the artifact was changed while it was read; read it again from the start")
