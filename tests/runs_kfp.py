@@ -66,6 +66,7 @@ class RunsKfp:
         experiments: The names of the experiments by id.
         logs: What pods have written, by their names.
         manifests: What v1beta1 says of the execution of runs, by id; without any, that route is not served.
+        tasks: The tasks of runs in the native API, by run id; None: this KFP is too old for it.
     """
 
     runs: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class RunsKfp:
     versions: list[str] = field(default_factory=lambda: [VERSION, OLDER])
     manifests: dict[str, object] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, list[object]] | None = None
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -130,6 +132,8 @@ class RunsKfp:
             ("GET", "/apis/v1beta1/runs/([^/]+)", self._get_v1beta1),
             ("GET", "/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", self._log),
             ("GET", rf"{_RUNS}/([^/:]+)", self._get),
+            ("GET", rf"{_RUNS}/([^/:]+)/tasks", self._list_tasks),
+            ("GET", rf"{v2}/artifact_tasks", self._artifact_tasks),
             ("DELETE", rf"{_RUNS}/([^/:]+)", self._delete),
             ("POST", rf"{_RUNS}/([^/:]+):(\w+)", self._change),
         ]
@@ -203,8 +207,21 @@ class RunsKfp:
 
     def _get_v1beta1(self, _: Received, __: dict[str, str], run_id: str) -> Behaviour:
         if not self.manifests:
-            return answers(404, {"code": 5, "message": "Not Found", "details": []})
+            return _NO_ROUTE
         return answers(200, self.manifests[run_id]) if run_id in self.manifests else _no_run(run_id)
+
+    def _list_tasks(self, _: Received, query: dict[str, str], run_id: str) -> Behaviour:
+        if self.tasks is None:
+            return _NO_ROUTE
+        found = self.tasks.get(run_id, [])
+        start, size = int(query.get("page_token", "0")), min(int(query.get("page_size", "20")), 200)
+        page = {"tasks": found[start : start + size]} if found else {}
+        return answers(200, {**page, **({"next_page_token": str(start + size)} if start + size < len(found) else {})})
+
+    def _artifact_tasks(self, _: Received, __: dict[str, str]) -> Behaviour:
+        if self.tasks is None:
+            return _NO_ROUTE
+        return refused(400, 3, "At least one filter is required (task_ids, run_ids, or artifact_ids)")
 
     def _log(self, _: Received, __: dict[str, str], run_id: str, pod: str) -> Behaviour:
         if pod in self.logs:
@@ -236,6 +253,7 @@ class RunsKfp:
 
 
 _RUNS = "/apis/v2beta1/runs"
+_NO_ROUTE = answers(404, {"code": 5, "message": "Not Found", "details": []})
 _AFTER: dict[str, dict[str, str]] = {
     "terminate": {"state": "CANCELING"},
     "retry": {"state": "RUNNING", "finished_at": NEVER},

@@ -6,11 +6,10 @@ The tables were written by hand from the recordings: what a person who reads the
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.recorded_runs import in_v1beta1, names, recorded
+from tests.recorded_runs import Said, in_v1beta1, names, recorded, said_of
 from tests.repository.conftest import call
 
 from kfadapter_grpc.contract.errors import InvalidFieldError, TaskNotFoundError
@@ -23,20 +22,9 @@ from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 if TYPE_CHECKING:
     from tests.runs_kfp import RunsKfp
 
-    from kfadapter_grpc.contract.runs import Run, RunTask
     from kfadapter_grpc.kfp.runs import Runs
 
 EXIT_1 = "Error (exit code 1)"
-
-
-@dataclass(frozen=True)
-class Said:
-    """What is to be said of a run: its state, its tasks (`path STATE kind, further words`), why it failed."""
-
-    state: str
-    tasks: str = ""
-    error: str = ""
-    warning: str = ""
 
 
 STEP_AND_BOOM = "boom {boom}\nstep SUCCEEDED container x1"
@@ -171,23 +159,6 @@ def put(kfp: RunsKfp, stage: dict[str, Any]) -> str:
     kfp.runs[run_id] = stage["run"]
     kfp.manifests[run_id] = in_v1beta1(stage)
     return run_id
-
-
-def said_of(run: Run) -> Said:
-    """What is said of a run, in the notation of the tables."""
-    paths = TaskPaths(run.tasks)
-    lines = "\n".join(f"{paths.of(task)} {_words(task)}" for task in run.tasks)
-    return Said(run.state.value, lines, run.error.replace(run.run_id, "{run}"), "; ".join(run.warnings))
-
-
-def _words(task: RunTask) -> str:
-    words = f"{task.state.value} {task.kind.value}"
-    words += f" x{task.attempts}" if task.attempts else ""
-    words += " cached" if task.cached else ""
-    shown_already = task.display_name in {"", task.name} or task.kind.value in {"dag", "loop", "condition"}
-    words += "" if shown_already else f" ({task.display_name})"
-    words += f": {task.error}" if task.error else ""
-    return words + "".join(f"! {warning}" for warning in task.warnings)
 
 
 def test_every_recorded_stage_is_in_the_table() -> None:

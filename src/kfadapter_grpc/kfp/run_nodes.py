@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import RunSources, RunTask
 
 UNEXPLAINED = "the run failed; Kubeflow Pipelines does not say why"
@@ -28,7 +29,11 @@ STUCK_AFTER = timedelta(seconds=30)
 """After how long a pod that has not started is worth a closer look, or a warning."""
 MANY = 5
 """How many tasks are named before the rest is counted."""
-_EXIT_CODE = re.compile(r"(Error )?\(?exit code \d+\)?")
+EXIT_CODE = re.compile(r"(Error )?\(?exit code \d+\)?|(failed to execute component: )?exit status \d+")
+"""What Argo, and KFP's launcher, say of a program that failed."""
+
+Key: TypeAlias = "tuple[tuple[str, int | None], ...]"
+"""Where a task is, whatever its id: the names of its groups and its own, each with the iteration that it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class RunNodes:
         failures: What failed.
         message: What the engine says of the run as a whole.
         sources: Where this comes from, and what could not be read.
+        stored_logs: The artifacts in which KFP keeps the logs of a task, by task_id, that of the last attempt last.
     """
 
     tasks: tuple[RunTask, ...] = ()
@@ -93,6 +99,7 @@ class RunNodes:
     failures: tuple[Failure, ...] = ()
     message: str = ""
     sources: RunSources | None = None
+    stored_logs: Mapping[str, tuple[RunArtifact, ...]] = field(default_factory=dict)
 
     def find(self, task: str, iteration_index: int | None = None) -> RunTask:
         """Finds a task by name, task_id or path.
@@ -124,11 +131,22 @@ class RunNodes:
 
     def _where_to_look(self, failure: Failure, run_id: str, paths: Mapping[str, str]) -> str:
         """The program's own words are only in its log."""
-        if not _EXIT_CODE.fullmatch(failure.reason):
+        if not EXIT_CODE.fullmatch(failure.reason):
             return ""
         if failure.task_id and failure.iteration is None:
             return f"; `kfadapter logs {run_id} {paths[failure.task_id]}` shows its log"
         return f"; `kubectl logs -n {self.namespace or 'NAMESPACE'} {failure.pod} -c main` shows its log"
+
+
+def keys_of(tasks: Iterable[RunTask]) -> dict[Key, RunTask]:
+    """Returns tasks by their keys; groups must come before what is in them."""
+    keys: dict[str, Key] = {}
+    found: dict[Key, RunTask] = {}
+    for task in tasks:
+        key = (*keys.get(task.parent_task_id, ()), (task.name, task.iteration_index))
+        keys[task.task_id] = key
+        found[key] = task
+    return found
 
 
 def who(path: str) -> str:

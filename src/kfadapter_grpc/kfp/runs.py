@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.kfp.rest import Predicate, Rest
     from kfadapter_grpc.kfp.run_nodes import RunNodes
-    from kfadapter_grpc.kfp.run_reader import RunJson, RunReader
+    from kfadapter_grpc.kfp.run_reader import OneRunJson, RunJson, RunReader
 
 _SORT_KEYS = {"created_at": "created_at", "finished_at": "finished_at", "display_name": "name", "run_id": "id"}
 _FIRST_PAUSE_SECONDS = 0.1
@@ -155,7 +155,7 @@ class Runs:
             return replace(self._reader.whole(found, self._reader.nodes(found, call)), tasks=())
         return found.record()
 
-    def _finished(self, found: RunJson, wait_seconds: float, call: Call) -> RunJson:
+    def _finished(self, found: OneRunJson, wait_seconds: float, call: Call) -> OneRunJson:
         """Polls a run until it has finished, or there is no time left."""
         end = time.monotonic() + min(wait_seconds, call.remaining() - _MARGIN_SECONDS)
         pause = _FIRST_PAUSE_SECONDS
@@ -206,7 +206,7 @@ class Runs:
         call: Call,
         *,
         unclear: tuple[type[errors.AdapterError], ...] = _UNCLEAR,
-    ) -> RunJson:
+    ) -> OneRunJson:
         request, context = post(f"{run_path(run_id)}:{verb}", {}), context_of(run_id)
         return ensure_changed(
             lambda: self._rest.ask(operation, request, dict[str, object], call, context),

@@ -194,6 +194,17 @@ class Versions:
         request = Request("GET", _version_path(pipeline_id, version_id))
         return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
 
+    def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int) -> bytes:
+        """Gets the spec of a version as JSON.
+
+        Raises:
+            AnswerTooLargeError: The version takes more than `limit` bytes.
+            VersionNotFoundError: There is none.
+        """
+        request = Request("GET", _version_path(pipeline_id, version_id), limit=limit)
+        context = version_context(pipeline_id, VersionRef(version_id))
+        return bytes(self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context).pipeline_spec)
+
     def create(self, request: Request, call: Call, context: Context) -> VersionJson:
         """Sends the upload of a version. The answer holds its whole spec again, which is dropped unread."""
         with explained(context):

@@ -1,0 +1,186 @@
+"""Inputs and outputs of tasks as the native API of KFP has them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
+from kfadapter_grpc.kfp.decoding import known_time
+from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from kfadapter_grpc.contract.spec import Json
+
+_METRIC = "Metric"
+_ROOT = "ROOT"
+_OF_TASKS = frozenset({"TASK_OUTPUT_INPUT", "COLLECTED_INPUTS", "COMPONENT_INPUT"})
+"""The types of inputs whose producer is the task that made them; elsewhere it is the group that holds the value."""
+_ITEM = "ITERATOR_INPUT"
+_OF_ITERATION = "ITERATOR_OUTPUT"
+_HIDDEN = "pipelinechannel--"
+"""How the compiler begins the names of inputs that it adds: those of groups, and of texts that containers embed."""
+
+
+class _ProducerJson(msgspec.Struct):
+    task_name: str = ""
+    iteration: str | int | None = None
+
+
+class ParameterJson(msgspec.Struct):
+    """A parameter; a loop has one for each iteration."""
+
+    parameter_key: str = ""
+    value: object = None
+    type: str = ""
+    producer: _ProducerJson = msgspec.field(default_factory=_ProducerJson)
+
+
+class _ArtifactJson(msgspec.Struct):
+    artifact_id: str = ""
+    name: str = ""
+    type: str = ""
+    uri: str = ""
+    metadata: dict[str, object] = {}
+    number_value: object = None
+    created_at: datetime | None = None
+
+
+class _ArtifactsJson(msgspec.Struct):
+    artifact_key: str = ""
+    artifacts: list[_ArtifactJson] = []
+    type: str = ""
+    producer: _ProducerJson = msgspec.field(default_factory=_ProducerJson)
+
+
+class PortsJson(msgspec.Struct):
+    """The inputs or the outputs of a task."""
+
+    parameters: list[ParameterJson] = []
+    artifacts: list[_ArtifactsJson] = []
+
+
+class Ports:
+    """The inputs and outputs of the tasks of one run."""
+
+    def __init__(self, run_id: str, made: Mapping[str, PortsJson], iterations: Mapping[str, int | None]) -> None:
+        """Takes the outputs of tasks that are no groups by task_id, and in which iterations tasks are."""
+        self._run_id = run_id
+        self._iterations = iterations
+        self._known: dict[str, RunArtifact] = {}
+        self._own = {task_id: self._made(outputs, task_id) for task_id, outputs in made.items()}
+
+    def logs(self, task_id: str) -> tuple[RunArtifact, ...]:
+        """Returns the logs of a task that KFP has stored, that of the last attempt last."""
+        found = [
+            one
+            for name, artifacts in self._own.get(task_id, {}).items()
+            if name.startswith(EXECUTOR_LOGS)
+            for one in artifacts
+        ]
+        return tuple(sorted(found, key=lambda one: (len(one.uri), one.uri)))
+
+    def outputs(self, task_id: str, found: PortsJson, *, of_loop: bool) -> tuple[RunOutput, ...]:
+        """Returns the outputs of a task; each of a loop is a list with one item for each iteration."""
+        made = {name: RunOutput(name, value=value) for name, value in _values(found.parameters, as_list=of_loop)}
+        artifacts = self._own[task_id] if task_id in self._own else self._passed_on(found)
+        made |= {
+            name: RunOutput.of(name, *ones) for name, ones in artifacts.items() if not name.startswith(EXECUTOR_LOGS)
+        }
+        return tuple(made[name] for name in sorted(made))
+
+    def inputs(self, found: PortsJson, around: Mapping[str, PortsJson], *, of_group: bool) -> tuple[RunInput, ...]:
+        """Returns the inputs of a task; `around` has the outputs of the tasks that it may take them from, by name."""
+        given = [one for one in found.parameters if one.type != _ITEM]
+        sources = {one.parameter_key: _source(one) for one in given} | {
+            one.artifact_key: _source(one) for one in found.artifacts
+        }
+        made: dict[str, RunInput] = {}
+        for name, value in _values(given, as_list=False):
+            source = sources[name]
+            made[name] = RunInput(name, value, source_task=source, source_output=_output_with(around, source, value))
+        for name, artifacts in self._passed_on(found).items():
+            source, first = sources[name], artifacts[0].artifact_id
+            outputs = around.get(source, PortsJson()).artifacts
+            keys = (one.artifact_key for one in outputs if first in {made.artifact_id for made in one.artifacts})
+            output = next(keys, "")
+            made[name] = RunInput(name, artifacts=artifacts, source_task=source, source_output=output, has_value=False)
+        return tuple(made[name] for name in sorted(made) if of_group or not name.startswith(_HIDDEN))
+
+    def _made(self, found: PortsJson, task_id: str) -> dict[str, tuple[RunArtifact, ...]]:
+        """The artifacts that a task made; the numbers of one output are one artifact."""
+        made: dict[str, tuple[RunArtifact, ...]] = {}
+        for entry in found.artifacts:
+            metrics = [one for one in entry.artifacts if one.type == _METRIC]
+            others = [[one] for one in entry.artifacts if one.type != _METRIC]
+            for ones in [metrics, *others] if metrics else others:
+                one = self._artifact(entry.artifact_key, ones, task_id)
+                self._known |= {each.artifact_id: one for each in ones}
+                made[entry.artifact_key] = (*made.get(entry.artifact_key, ()), one)
+        return made
+
+    def _passed_on(self, found: PortsJson) -> dict[str, tuple[RunArtifact, ...]]:
+        """Artifacts of other tasks, by name and in the order of iterations."""
+        groups: dict[str, dict[str, RunArtifact]] = {}
+        for entry in found.artifacts:
+            for one in entry.artifacts:
+                made = self._known.get(one.artifact_id) or self._artifact(entry.artifact_key, [one], "")
+                groups.setdefault(entry.artifact_key, {})[made.artifact_id] = made
+        return {
+            name: tuple(sorted(group.values(), key=lambda one: self._iterations.get(one.task_id) or 0))
+            for name, group in groups.items()
+        }
+
+    def _artifact(self, name: str, ones: Sequence[_ArtifactJson], made_by: str) -> RunArtifact:
+        first = ones[0]
+        metadata = {key: value for one in ones for key, value in one.metadata.items()}
+        metadata |= {one.name: one.number_value for one in ones if one.number_value is not None}
+        return artifact(
+            first.type,
+            cast("Mapping[str, Json]", metadata),
+            name=name,
+            uri=first.uri,
+            artifact_id=first.artifact_id,
+            run_id=self._run_id,
+            task_id=made_by,
+            created_at=known_time(first.created_at),
+        )
+
+
+def _values(parameters: Sequence[ParameterJson], *, as_list: bool) -> Iterator[tuple[str, Json]]:
+    """The values by name; those of iterations are a list."""
+    groups: dict[str, list[ParameterJson]] = {}
+    for one in parameters:
+        groups.setdefault(one.parameter_key, []).append(one)
+    for name, found in groups.items():
+        if len(found) > 1 or (as_list and found[0].type == _OF_ITERATION):
+            found.sort(key=lambda one: whole(one.producer.iteration) or 0)
+            yield name, [cast("Json", one.value) for one in found]
+        else:
+            yield name, cast("Json", found[0].value)
+
+
+def _source(one: ParameterJson | _ArtifactsJson) -> str:
+    """The task that an input comes from; an item of a loop comes from none."""
+    of_task = one.type in _OF_TASKS and one.producer.task_name != _ROOT
+    is_item = one.type == "COMPONENT_INPUT" and one.producer.iteration is not None
+    return one.producer.task_name if of_task and not is_item else ""
+
+
+def _output_with(around: Mapping[str, PortsJson], source: str, value: Json) -> str:
+    """The output of a task that has a value; empty if there are several of them."""
+    outputs = dict(_values(around.get(source, PortsJson()).parameters, as_list=False))
+    found = [name for name, made in outputs.items() if len(outputs) == 1 or made == value]
+    return found[0] if len(found) == 1 else ""
+
+
+def whole(text: str | int | None) -> int | None:
+    """Reads an int64 of KFP's JSON, where it is a text; None if there is none."""
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None

@@ -1,0 +1,322 @@
+"""The tasks of a run, and why it failed, from the native API of the KFP that follows 2.17: `GET /runs/{run_id}/tasks`.
+
+Drivers and launchers write these tasks, not the server: a task exists once its driver has run, a killed one stays
+RUNNING for ever, a group is FAILED as soon as one of its tasks is. So the run's own state comes first, and what only
+Argo knows is taken from the manifest: pods at work, pods that cannot start, and how killed tasks ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
+from kfadapter_grpc.contract.spec import Task, TaskKind
+from kfadapter_grpc.kfp.decoding import known_time
+from kfadapter_grpc.kfp.native_ports import Ports, PortsJson, whole
+from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, Failure, Pod, RunNodes, keys_of
+from kfadapter_grpc.kfp.task_details import StateChangeJson, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from kfadapter_grpc.kfp.run_nodes import Key
+
+_ROOT = "ROOT"
+_CACHED = "CACHED"
+_KINDS = {
+    "RUNTIME": TaskKind.CONTAINER,
+    "IMPORTER": TaskKind.IMPORTER,
+    "LOOP": TaskKind.LOOP,
+    "CONDITION": TaskKind.CONDITION,
+    "CONDITION_BRANCH": TaskKind.CONDITION,
+    "DAG": TaskKind.DAG,
+    "EXIT_HANDLER": TaskKind.DAG,
+}
+_NAMELESS = frozenset({"Loop", "Condition Branch"})
+"""The display names of groups whose names KFP has lost."""
+_BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
+_UNKNOWN_END = "it was running when the run ended; how it ended is unknown"
+_LATEST = datetime.max.replace(tzinfo=timezone.utc)
+
+
+class _PodJson(msgspec.Struct):
+    name: str = ""
+    type: str = ""
+
+
+class _AttributesJson(msgspec.Struct):
+    iteration_index: str | int | None = None
+
+
+class _MetadataJson(msgspec.Struct):
+    message: str = ""
+
+
+class NativeTaskJson(msgspec.Struct):
+    """A task of the native API."""
+
+    task_id: str
+    name: str = ""
+    display_name: str = ""
+    pods: list[_PodJson] = []
+    create_time: datetime | None = None
+    end_time: datetime | None = None
+    state: str = ""
+    status_metadata: _MetadataJson = msgspec.field(default_factory=_MetadataJson)
+    state_history: list[StateChangeJson] = []
+    type: str = ""
+    type_attributes: _AttributesJson = msgspec.field(default_factory=_AttributesJson)
+    parent_task_id: str = ""
+    inputs: PortsJson = msgspec.field(default_factory=PortsJson)
+    outputs: PortsJson = msgspec.field(default_factory=PortsJson)
+
+    @property
+    def run_state(self) -> RunState:
+        """Its state; a cached task has succeeded."""
+        return RunState.SUCCEEDED if self.state == _CACHED else state_of(self.state)
+
+    @property
+    def kind(self) -> TaskKind:
+        """What it is."""
+        return _KINDS.get(self.type, TaskKind.UNKNOWN)
+
+    def pod_names(self) -> tuple[str, ...]:
+        """The pods of its attempts; those of its driver if that failed."""
+        executors = tuple(one.name for one in self.pods if one.type == "EXECUTOR")
+        if executors or self.run_state is not RunState.FAILED or self.kind.is_group:
+            return executors
+        return tuple(one.name for one in self.pods)
+
+    def history(self) -> tuple[RunStateChange, ...]:
+        """The states that it went through."""
+        return tuple(
+            RunStateChange(
+                RunState.SUCCEEDED if one.state == _CACHED else state_of(one.state), known_time(one.update_time)
+            )
+            for one in self.state_history
+        )
+
+
+class NativeTasksJson(msgspec.Struct):
+    """A page of tasks."""
+
+    tasks: list[NativeTaskJson] = []
+    next_page_token: str = ""
+
+
+def read_native_tasks(
+    found: Sequence[NativeTaskJson], run_id: str, state: RunState, spec: Mapping[tuple[str, ...], Task], argo: RunNodes
+) -> RunNodes:
+    """Reads the tasks of a run.
+
+    Args:
+        found: All of them, the root among them.
+        run_id: The run.
+        state: Its state in v2beta1.
+        spec: The tasks of its pipeline by the names of their groups and their own; empty if unknown.
+        argo: What the manifest says of it; without tasks if it was not read.
+    """
+    return _Reader(found, run_id, state, spec, argo).read()
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A task with its place: its group, the iteration, and what the spec says of it."""
+
+    found: NativeTaskJson
+    key: Key
+    parent_id: str
+    iteration: int | None
+    spec: Task
+    order: int
+
+    @property
+    def began(self) -> tuple[datetime, int, int, int, datetime, str]:
+        """When it began, to the second; then its place in the pipeline."""
+        began, ended = (known_time(at) or _LATEST for at in (self.found.create_time, self.found.end_time))
+        return began, len(self.key), self.iteration or 0, self.order, ended, self.found.name
+
+
+class _Reader:
+    """Reads one run."""
+
+    def __init__(
+        self,
+        found: Sequence[NativeTaskJson],
+        run_id: str,
+        state: RunState,
+        spec: Mapping[tuple[str, ...], Task],
+        argo: RunNodes,
+    ) -> None:
+        self._is_over = state.is_over
+        self._is_terminated = argo.is_terminated or state is RunState.CANCELED
+        self._spec = spec
+        self._orders = {path: order for order, path in enumerate(spec)}
+        self._argo = argo
+        self._by_key = keys_of(argo.tasks)
+        self._children: dict[str, list[NativeTaskJson]] = {}
+        by_id = {one.task_id: one for one in found if one.type != _ROOT}
+        for one in by_id.values():
+            parent = one.parent_task_id if one.parent_task_id in by_id else ""
+            self._children.setdefault(parent, []).append(one)
+        self._placed = sorted(self._walk(), key=lambda one: one.began)
+        self._around = self._outputs_around()
+        self._ports = Ports(
+            run_id,
+            {one.found.task_id: one.found.outputs for one in self._placed if not one.found.kind.is_group},
+            {one.found.task_id: one.iteration for one in self._placed},
+        )
+
+    def read(self) -> RunNodes:
+        states: dict[str, RunState] = {}
+        for one in sorted(self._placed, key=lambda placed: len(placed.key), reverse=True):  # groups after their tasks
+            states[one.found.task_id] = self._state(one, states)
+        tasks = [self._task(one, states[one.found.task_id]) for one in self._placed]
+        ids = {argo.task_id: one.found.task_id for one in self._placed if (argo := self._by_key.get(one.key))}
+        known = set(ids)
+        further = [
+            replace(task, parent_task_id=ids.get(task.parent_task_id, task.parent_task_id))
+            for task in self._argo.tasks
+            if task.task_id not in known
+        ]
+        argo_pods = {ids.get(task_id, task_id): pods for task_id, pods in self._argo.pods_by_task.items() if pods}
+        return replace(
+            self._argo,
+            tasks=(*tasks, *further),
+            pods_by_task={one.found.task_id: self._pods(one) for one in self._placed} | argo_pods,
+            failures=tuple(self._failures(states, ids)),
+            stored_logs={
+                one.found.task_id: logs for one in self._placed if (logs := self._ports.logs(one.found.task_id))
+            },
+        )
+
+    def _walk(self) -> Iterator[_Placed]:
+        """Goes through the groups breadth first; tasks that contain each other in a circle are left out."""
+        todo: deque[tuple[str, Key, NativeTaskJson | None, int | None]] = deque([("", (), None, None)])
+        while todo:
+            parent_id, above, group, around = todo.popleft()
+            for one in self._children.get(parent_id, ()):
+                in_loop = group is not None and group.kind is TaskKind.LOOP
+                iteration = whole(one.type_attributes.iteration_index) if in_loop else around
+                key = (*above, (one.name, iteration))
+                path = tuple(name for name, _ in key)
+                spec = self._spec.get(path, Task(one.name))
+                yield _Placed(one, key, parent_id, iteration, spec, self._orders.get(path, len(self._orders)))
+                todo.append((one.task_id, key, one, iteration))
+
+    def _state(self, one: _Placed, states: Mapping[str, RunState]) -> RunState:
+        """The state of a task whose own tasks' states are known."""
+        state, argo = one.found.run_state, self._by_key.get(one.key)
+        inside = [states[child.task_id] for child in self._children.get(one.found.task_id, ())]
+        if state is RunState.FAILED and not self._is_over and RunState.RUNNING in inside:
+            return RunState.RUNNING
+        if (
+            argo is not None
+            and self._is_terminated
+            and argo.state is RunState.CANCELED
+            and state is not RunState.SUCCEEDED
+        ):
+            return RunState.CANCELED
+        if state is not RunState.RUNNING:
+            return state
+        if not self._is_over:
+            return RunState.PENDING if argo is not None and argo.state is RunState.PENDING else state
+        if argo is not None and argo.state.is_over:
+            return argo.state
+        return RunState.FAILED if RunState.FAILED in inside and not self._is_terminated else RunState.CANCELED
+
+    def _task(self, one: _Placed, state: RunState) -> RunTask:
+        found, argo = one.found, self._by_key.get(one.key)
+        kind = TaskKind.EXIT_HANDLER if one.spec.kind is TaskKind.EXIT_HANDLER else found.kind
+        pods = self._pods(one)
+        warnings = argo.warnings if argo is not None else ()
+        lost = self._is_over and found.run_state is RunState.RUNNING and not found.kind.is_group
+        if lost and argo is None and not self._is_terminated:
+            warnings = (*warnings, _UNKNOWN_END)
+        ended = known_time(found.end_time) or (argo.finished_at if argo is not None else None)
+        shown = found.display_name if found.display_name not in _NAMELESS else found.name
+        return RunTask(
+            name=found.name,
+            task_id=found.task_id,
+            state=state,
+            error=self._words(one) if state is RunState.FAILED else "",
+            started_at=known_time(found.create_time) if state in _BEGUN else None,
+            finished_at=ended if state in _BEGUN and state.is_over else None,
+            pod_name=pods[-1].name if pods else "",
+            state_history=found.history(),
+            outputs=self._ports.outputs(found.task_id, found.outputs, of_loop=kind is TaskKind.LOOP),
+            display_name=one.spec.display_name or shown,
+            kind=kind,
+            parent_task_id=one.parent_id,
+            iteration_index=one.iteration,
+            attempts=len(pods),
+            cached=found.state == _CACHED and not kind.is_group,
+            warnings=warnings,
+            inputs=self._ports.inputs(found.inputs, self._around[one.parent_id, one.iteration], of_group=kind.is_group),
+        )
+
+    def _outputs_around(self) -> dict[tuple[str, int | None], dict[str, PortsJson]]:
+        """The outputs that tasks may take their inputs from, by group and iteration: those beside them, and above."""
+        found: dict[tuple[str, int | None], dict[str, PortsJson]] = {}
+        at = {one.found.task_id: (one.parent_id, one.iteration) for one in self._placed}
+        for one in sorted(self._placed, key=lambda placed: len(placed.key)):
+            place = at[one.found.task_id]
+            if place not in found:
+                found[place] = dict(found.get(at.get(one.parent_id, ("", None)), {}))
+            found[place][one.found.name] = one.found.outputs
+        return found
+
+    # --- pods and reasons -----------------------------------------------------------------------------------------
+
+    def _pods(self, one: _Placed) -> tuple[Pod, ...]:
+        argo = self._by_key.get(one.key)
+        known = self._argo.pods(argo.task_id) if argo is not None else ()
+        return known or tuple(Pod(name, name, is_over=True) for name in one.found.pod_names())
+
+    def _words(self, one: _Placed) -> str:
+        """Why a task failed; nothing for a group of which a task failed."""
+        failure = self._reason(one)
+        return f"its driver failed: {failure}" if failure and _by_driver(one.found) else failure
+
+    def _reason(self, one: _Placed) -> str:
+        argo, said = self._by_key.get(one.key), one.found.status_metadata.message
+        if one.found.kind.is_group and any(
+            child.run_state is RunState.FAILED for child in self._children.get(one.found.task_id, ())
+        ):
+            return ""
+        if argo is not None and argo.error and (not said or EXIT_CODE.fullmatch(said)):
+            return argo.error.removeprefix("its driver failed: ")
+        return said
+
+    def _failures(self, states: Mapping[str, RunState], ids: Mapping[str, str]) -> Iterator[Failure]:
+        """What failed of itself: tasks, groups without a failed task, and drivers that only Argo knows of."""
+        argo = {ids[one.task_id]: one for one in self._argo.failures if one.task_id in ids and one.iteration is None}
+        at_end: set[str] = set()
+        for one in self._placed:
+            found = one.found
+            if one.spec.kind is TaskKind.EXIT_HANDLER or one.parent_id in at_end:
+                at_end.add(found.task_id)
+            if states[found.task_id] is not RunState.FAILED or (found.kind.is_group and not self._reason(one)):
+                continue
+            pods, known = self._pods(one), argo.get(found.task_id)
+            yield Failure(
+                task_id=found.task_id,
+                reason=self._reason(one),
+                at=known.at if known else found.end_time.isoformat() if found.end_time else "",
+                pod=pods[-1].name if pods else "",
+                by_driver=_by_driver(found),
+                at_end=found.task_id in at_end or (known is not None and known.at_end),
+            )
+        for failure in self._argo.failures:
+            if failure.task_id not in ids or failure.iteration is not None:
+                yield replace(failure, task_id=ids.get(failure.task_id, failure.task_id))
+
+
+def _by_driver(found: NativeTaskJson) -> bool:
+    """Whether the driver failed: it made the task as one that had failed."""
+    return [one.state for one in found.state_history] == [RunState.FAILED.value]

@@ -1,0 +1,143 @@
+"""The tasks that a run's pipeline declares: their titles and kinds, and those that have not begun.
+
+KFP has a task only once its driver has run, and Argo a node only once it may run. The rest is in the pipeline spec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.runs import RunState, RunTask
+from kfadapter_grpc.contract.spec import PipelineFormat, TaskKind
+from kfadapter_grpc.kfp.run_nodes import keys_of
+from kfadapter_grpc.kfp.spec import summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.spec import Task
+    from kfadapter_grpc.kfp.run_nodes import Key, RunNodes
+    from kfadapter_grpc.kfp.versions import Versions
+
+MAX_SPEC_BYTES = 8 * 1024 * 1024
+"""Larger specs are not read for the tasks of a run."""
+MAX_KEPT_BYTES = 32 * 1024 * 1024
+"""How much of specs is kept, by their size as JSON."""
+MAX_KEPT = 256
+"""How many specs are kept."""
+MAX_UNSTARTED = 1000
+"""How many tasks are shown that have not begun."""
+SPEC_SECONDS = 2.0
+"""How long reading a spec may take."""
+_NOTHING_INSIDE = frozenset({RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
+
+SpecTasks: TypeAlias = "Mapping[tuple[str, ...], Task]"
+"""The tasks of a pipeline by the names of their groups and their own, in an order in which they can run."""
+_NO_TASKS: SpecTasks = MappingProxyType({})
+
+
+class RunSpecs:
+    """The specs of runs; those of versions never change, and are kept. Safe to use from many threads."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+        self._kept: OrderedDict[str, tuple[SpecTasks, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def tasks(self, pipeline_id: str, version_id: str, inline: bytes, call: Call) -> SpecTasks:
+        """Returns what the spec of a run declares; empty if that cannot be read, or not in time.
+
+        Args:
+            pipeline_id: The pipeline that it was started from; empty if it was from a file.
+            version_id: Its version.
+            inline: The spec that the run itself has; empty if it has none.
+            call: For which call.
+        """
+        key = hashlib.sha256(inline).hexdigest() if inline else version_id
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+        if not key or not (inline or pipeline_id) or len(inline) > MAX_SPEC_BYTES:
+            return _NO_TASKS
+        try:
+            with call.within(SPEC_SECONDS) as part:
+                spec = inline or self._versions.spec(pipeline_id, version_id, part, MAX_SPEC_BYTES)
+            found = summarize(spec)
+        except AdapterError:
+            return _NO_TASKS
+        tasks = dict(_flat(found.tasks, ())) if found.format is PipelineFormat.KFP_V2 else _NO_TASKS
+        self._keep(key, tasks, len(spec))
+        return tasks
+
+    def _keep(self, key: str, tasks: SpecTasks, size: int) -> None:
+        with self._lock:
+            self._kept[key] = tasks, size
+            while len(self._kept) > MAX_KEPT or sum(one for _, one in self._kept.values()) > MAX_KEPT_BYTES:
+                self._kept.popitem(last=False)
+
+
+def _flat(tasks: Iterable[Task], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Task]]:
+    todo = [(above, task) for task in tasks]
+    while todo:
+        path, task = todo.pop(0)
+        yield (*path, task.name), task
+        todo[:0] = [((*path, task.name), inner) for inner in task.tasks]
+
+
+def with_unstarted(nodes: RunNodes, spec: SpecTasks, *, is_over: bool) -> RunNodes:
+    """Adds the tasks that have not begun: PENDING while their group runs, OMITTED afterwards.
+
+    Nothing is added inside of a group that has not begun itself, or was skipped.
+    """
+    if not spec or nodes.unreadable:
+        return nodes
+    by_key = keys_of(nodes.tasks)
+    added = [task for key, group in _groups(by_key) for task in _unstarted(key, group, spec, by_key, is_over=is_over)]
+    warnings = nodes.warnings
+    if len(added) > MAX_UNSTARTED:
+        warnings = (*warnings, f"{len(added) - MAX_UNSTARTED} more tasks have not begun")
+    return replace(nodes, tasks=(*nodes.tasks, *added[:MAX_UNSTARTED]), warnings=warnings)
+
+
+def _groups(by_key: Mapping[Key, RunTask]) -> Iterator[tuple[Key, RunTask | None]]:
+    """The groups that have begun, the pipeline first; a loop once for each iteration, which ends the key."""
+    yield (), None
+    iterations: dict[str, set[int]] = {}
+    for task in by_key.values():
+        if task.iteration_index is not None:
+            iterations.setdefault(task.parent_task_id, set()).add(task.iteration_index)
+    for key, task in by_key.items():
+        if task.kind is TaskKind.LOOP and task.state not in _NOTHING_INSIDE:
+            for index in sorted(iterations.get(task.task_id, ())):
+                yield (*key, ("", index)), task
+        elif task.kind.is_group and task.state not in _NOTHING_INSIDE:
+            yield (*key, ("", task.iteration_index)), task
+
+
+def _unstarted(
+    key: Key, group: RunTask | None, spec: SpecTasks, by_key: Mapping[Key, RunTask], *, is_over: bool
+) -> Iterator[RunTask]:
+    above, iteration = key[:-1], key[-1][1] if key else None
+    path = tuple(name for name, _ in above)
+    declared = [task for place, task in spec.items() if place[:-1] == path]
+    ended = is_over or (group is not None and group.state.is_over)
+    parent_id = group.task_id if group else ""
+    for task in declared:
+        if (*above, (task.name, iteration)) not in by_key:
+            yield RunTask(
+                task.name,
+                task_id=f"{parent_id}/{task.name}" + ("" if iteration is None else f"[{iteration}]"),
+                state=RunState.OMITTED if ended else RunState.PENDING,
+                display_name=task.display_name or task.name,
+                kind=task.kind,
+                parent_task_id=parent_id,
+                iteration_index=iteration,
+            )

@@ -1,0 +1,337 @@
+"""What is said of 22 runs of the KFP that follows 2.17 (tests/data/native_runs), at each stage that was recorded.
+
+The table was written by hand from the recordings: what a person who reads the tasks would say of the run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.native_specs import Declared, spec_of_tasks
+from tests.recorded_runs import Said, in_v1beta1, names, recorded_native, said_of
+from tests.repository.conftest import call
+
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.run_paths import TaskPaths
+from kfadapter_grpc.contract.runs import RunSource, RunSources, RunSourceState
+
+if TYPE_CHECKING:
+    from tests.runs_kfp import RunsKfp
+
+    from kfadapter_grpc.contract.run_outputs import RunOutput
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.kfp.runs import Runs
+
+SPECS: dict[str, dict[str, object]] = {
+    "fails": spec_of_tasks(Declared("boom"), Declared("tell"), Declared("tell-2", after=("boom",))),
+    "exits": spec_of_tasks(
+        Declared("exit-handler-1", (Declared("boom"), Declared("tell", after=("boom",))), title="guard"),
+        Declared("cleanup", after=("exit-handler-1",), at_end=True),
+    ),
+    "conditions": spec_of_tasks(
+        Declared("coin"),
+        Declared(
+            "condition-branches-1",
+            (
+                Declared("condition-2", (Declared("tell"),), title="heads", when=True),
+                Declared("condition-3", (Declared("tell-2"),), title="tails", when=True),
+                Declared("condition-4", (Declared("tell-3"),), title="else", when=True),
+            ),
+            after=("coin",),
+        ),
+        Declared("condition-5", (Declared("tell-5"),), title="never", after=("coin",), when=True),
+        Declared("tell-4", after=("condition-branches-1",), title="Tell the result"),
+    ),
+    "loop": spec_of_tasks(
+        Declared("for-loop-1", (Declared("shard"), Declared("square")), title="each", loops=True),
+        Declared("merge", after=("for-loop-1",)),
+        Declared("total", after=("for-loop-1",)),
+    ),
+    "loop_fails": spec_of_tasks(
+        Declared("for-loop-1", (Declared("div"), Declared("tell", after=("div",))), loops=True),
+        Declared("after", after=("for-loop-1",)),
+    ),
+    "naps": spec_of_tasks(Declared("tell"), Declared("nap"), Declared("tell-2", after=("nap",))),
+}
+
+
+EXIT_1 = "failed to execute component: exit status 1"
+UNSCHEDULABLE = "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+LOG = "`kfadapter logs {{run}} {}` shows its log"
+AVAILABLE = RunSource(RunSourceState.AVAILABLE)
+SHARDS = "\n".join(f"each[{index}]/shard SUCCEEDED container x1" for index in (1, 2, 0))
+SQUARES = "\n".join(f"each[{index}]/square SUCCEEDED container x1" for index in (0, 2, 1))
+LOOP = f"each SUCCEEDED loop\n{SHARDS}\n{SQUARES}\nmerge SUCCEEDED container x1\ntotal SUCCEEDED container x1"
+TOLD = "tell SUCCEEDED container cached"
+
+SAID = {
+    ("cached", "succeeded"): Said(
+        "SUCCEEDED",
+        "make-artifacts SUCCEEDED container cached\n"
+        "make-params SUCCEEDED container cached\n"
+        "use SUCCEEDED container cached",
+    ),
+    ("conditions", "succeeded"): Said(
+        "SUCCEEDED",
+        "coin SUCCEEDED container cached\n"
+        "condition-branches-1 SUCCEEDED dag\n"
+        "never SKIPPED condition\n"
+        "condition-branches-1/heads SUCCEEDED condition\n"
+        "condition-branches-1/tails SKIPPED condition\n"
+        "condition-branches-1/else SKIPPED condition\n"
+        "tell-4 SUCCEEDED container cached (Tell the result)\n"
+        "condition-branches-1/heads/tell SUCCEEDED container cached",
+    ),
+    ("dies", "failed"): Said("FAILED", "", "failed to create pod: admission denied"),
+    ("empty_loop", "succeeded"): Said("SUCCEEDED", "for-loop-1 SKIPPED loop\ntell SUCCEEDED container x1"),
+    ("exits", "failed"): Said(
+        "FAILED",
+        "guard FAILED dag\n"
+        f"guard/boom FAILED container x1: {EXIT_1}\n"
+        "cleanup SUCCEEDED exit_handler x1\n"
+        "guard/tell OMITTED container",
+        f"task 'guard/boom' failed: {EXIT_1}; {LOG.format('guard/boom')}",
+    ),
+    ("fails", "failed"): Said(
+        "FAILED",
+        f"boom FAILED container x1: {EXIT_1}\n{TOLD}\ntell-2 OMITTED container",
+        f"task 'boom' failed: {EXIT_1}; {LOG.format('boom')}",
+    ),
+    ("imports", "succeeded"): Said("SUCCEEDED", "importer SUCCEEDED importer x1\nrd SUCCEEDED container x1"),
+    ("loop", "running"): Said("RUNNING", LOOP),
+    ("loop", "succeeded"): Said("SUCCEEDED", LOOP),
+    ("loop_chain", "failed"): Said(
+        "FAILED",
+        "for-loop-1 FAILED loop\n"
+        "for-loop-1[0]/square SUCCEEDED container x1\n"
+        "for-loop-1[1]/square SUCCEEDED container x1\n"
+        "for-loop-1/shard FAILED container x1: its driver failed: "
+        'input parameter "i" type mismatch: expect NUMBER_INTEGER, got list',
+        "the driver of task 'for-loop-1/shard' failed: "
+        'input parameter "i" type mismatch: expect NUMBER_INTEGER, got list',
+    ),
+    ("loop_fails", "failed"): Said(
+        "FAILED",
+        "for-loop-1 FAILED loop\n"
+        f"for-loop-1[1]/div FAILED container x1: {EXIT_1}\n"
+        "for-loop-1[2]/div SUCCEEDED container x1\n"
+        "for-loop-1[0]/div SUCCEEDED container x1\n"
+        "after OMITTED container\n"
+        "for-loop-1[0]/tell OMITTED container\n"
+        "for-loop-1[1]/tell OMITTED container\n"
+        "for-loop-1[2]/tell OMITTED container",
+        f"task 'for-loop-1[1]/div' failed: {EXIT_1}; {LOG.format('for-loop-1[1]/div')}",
+    ),
+    ("loops", "succeeded"): Said(
+        "SUCCEEDED",
+        "for-loop-1 SUCCEEDED loop\n"
+        "for-loop-1[0]/condition-2 SUCCEEDED condition\n"
+        "for-loop-1[1]/condition-2 SKIPPED condition\n"
+        "for-loop-1[0]/inner SUCCEEDED dag\n"
+        "for-loop-1[0]/for-loop-3 SUCCEEDED loop\n"
+        "for-loop-1[1]/inner SUCCEEDED dag\n"
+        "for-loop-1[1]/for-loop-3 SUCCEEDED loop\n"
+        "for-loop-1[0]/condition-2/tell SUCCEEDED container x1\n"
+        "for-loop-1[0]/inner/add SUCCEEDED container x1\n"
+        "for-loop-1[1]/inner/add SUCCEEDED container x1\n"
+        "for-loop-1[0]/for-loop-3[1]/add SUCCEEDED container x1\n"
+        "for-loop-1[1]/for-loop-3[0]/add SUCCEEDED container x1\n"
+        "for-loop-1[1]/for-loop-3[1]/add SUCCEEDED container x1\n"
+        "for-loop-1[0]/for-loop-3[0]/add SUCCEEDED container x1",
+    ),
+    ("naps", "running"): Said("RUNNING", f"{TOLD}\nnap RUNNING container\ntell-2 PENDING container"),
+    ("naps", "terminating"): Said("CANCELING", f"{TOLD}\nnap RUNNING container\ntell-2 PENDING container"),
+    ("naps", "terminated"): Said("CANCELED", f"{TOLD}\nnap CANCELED container\ntell-2 OMITTED container"),
+    ("nested", "succeeded"): Said(
+        "SUCCEEDED",
+        "middle SUCCEEDED dag\n"
+        "middle/inner SUCCEEDED dag\n"
+        "middle/inner/square SUCCEEDED container x1\n"
+        "middle/inner/square-2 SUCCEEDED container x1\n"
+        "square SUCCEEDED container x1 (Final square)",
+    ),
+    ("odd_types", "succeeded"): Said("SUCCEEDED", "folder SUCCEEDED container cached\nodd SUCCEEDED container x1"),
+    ("outputs", "running"): Said("RUNNING", "make-artifacts RUNNING container\nmake-params RUNNING container"),
+    ("outputs", "succeeded"): Said(
+        "SUCCEEDED",
+        "make-artifacts SUCCEEDED container x1\nmake-params SUCCEEDED container x1\nuse SUCCEEDED container x1",
+    ),
+    ("retried", "failed"): Said(
+        "FAILED",
+        f"{TOLD}\nflaky FAILED container x1: {EXIT_1}",
+        f"task 'flaky' failed: {EXIT_1}; {LOG.format('flaky')}",
+    ),
+    ("retried", "just retried"): Said("RUNNING", f"{TOLD}\nflaky RUNNING container"),
+    ("retried", "succeeded"): Said(
+        "SUCCEEDED", f"{TOLD}\nflaky SUCCEEDED container x1\ntell-2 SUCCEEDED container cached"
+    ),
+    ("retries", "succeeded"): Said("SUCCEEDED", f"flaky SUCCEEDED container x2\n{TOLD}"),
+    ("stuck", "running"): Said(
+        "RUNNING", f"greet PENDING container x1! {UNSCHEDULABLE}", warning=f"task 'greet' is waiting: {UNSCHEDULABLE}"
+    ),
+    ("text_metric", "failed"): Said(
+        "FAILED",
+        "text-metric FAILED container x1: failed to execute component: "
+        'metric value "note" must be a number, got *structpb.Value_StringValue',
+        "task 'text-metric' failed: failed to execute component: "
+        'metric value "note" must be a number, got *structpb.Value_StringValue',
+    ),
+}
+"""Every recorded stage but those of `SAID_BY_LAUNCHER`."""
+
+SAID_BY_LAUNCHER = {
+    ("imports_outside", "failed"): ("rd", "is outside the configured pipeline root and has no explicit provider"),
+    ("nan_metric", "failed"): ("nan", "invalid value NaN"),
+    ("not_written", "failed"): ("notwritten", 'declared output artifact "d" is missing at'),
+}
+"""Runs of which the launcher says at length why a task failed."""
+
+
+def put(kfp: RunsKfp, stage: dict[str, Any]) -> str:
+    """Has a KFP serve a run as at one stage; returns its id."""
+    run_id = str(stage["run"]["run_id"])
+    kfp.runs[run_id] = stage["run"]
+    kfp.manifests[run_id] = in_v1beta1(stage)
+    assert kfp.tasks is not None
+    kfp.tasks[run_id] = stage["tasks"]
+    return run_id
+
+
+@pytest.fixture
+def native(kfp: RunsKfp) -> RunsKfp:
+    """A KFP that has the native API."""
+    kfp.tasks = {}
+    return kfp
+
+
+def got(native: RunsKfp, runs: Runs, name: str, stage: str) -> Run:
+    """A recorded run as it was at a stage."""
+    native.spec = SPECS.get(name, {})
+    found = next(one for one in recorded_native(name) if one["stage"] == stage)
+    return runs.get(put(native, found), View.FULL, call())
+
+
+def output_of(run: Run, path: str, name: str) -> RunOutput:
+    """An output of a task."""
+    task = TaskPaths(run.tasks).find(path)
+    return next(one for one in task.outputs if one.name == name)
+
+
+def test_every_recorded_stage_is_in_a_table() -> None:
+    """No recording is passed over."""
+    stages = {(name, stage["stage"]) for name in names("native_runs") for stage in recorded_native(name)}
+    assert stages == SAID.keys() | SAID_BY_LAUNCHER.keys()
+    assert len(names("native_runs")) == 22
+
+
+@pytest.mark.parametrize(("name", "stage"), SAID)
+def test_a_recorded_run(native: RunsKfp, runs: Runs, name: str, stage: str) -> None:
+    """Tasks, states, reasons and warnings are those that a person reads from KFP's tasks."""
+    run = got(native, runs, name, stage)
+    assert said_of(run) == SAID[name, stage]
+    assert run.sources == RunSources(AVAILABLE, AVAILABLE, AVAILABLE)
+    ids = [task.task_id for task in run.tasks]
+    assert len(ids) == len(set(ids))
+    for task in run.tasks:
+        assert task.parent_task_id in {"", *ids[: ids.index(task.task_id)]}
+        assert (task.started_at is None) is (task.state.value in {"PENDING", "SKIPPED", "OMITTED"}) or task.attempts
+        assert (task.finished_at is not None) or task.state.value not in {"SUCCEEDED", "FAILED"}
+        assert not [one.name for one in task.outputs if one.name.startswith("executor-logs")]
+        assert [one.name for one in task.outputs] == sorted(one.name for one in task.outputs)
+        for output in task.outputs:
+            assert all(one.run_id == run.run_id and one.task_id in ids for one in output.artifacts)
+
+
+@pytest.mark.parametrize(("name", "stage"), SAID_BY_LAUNCHER)
+def test_what_the_launcher_says(native: RunsKfp, runs: Runs, name: str, stage: str) -> None:
+    """Where the launcher itself failed, it says why, and no command is needed to learn more."""
+    path, words = SAID_BY_LAUNCHER[name, stage]
+    run = got(native, runs, name, stage)
+    assert run.error.startswith(f"task '{path}' failed: failed to execute component: ")
+    assert words in run.error
+    assert "kfadapter logs" not in run.error
+
+
+def test_outputs_of_every_type(native: RunsKfp, runs: Runs) -> None:
+    """Values as JSON has them; numbers that were logged together are one artifact; metrics by task."""
+    run = got(native, runs, "outputs", "succeeded")
+    values = {one.name: one.value for one in TaskPaths(run.tasks).find("make-params").outputs}
+    assert values == {
+        "flag": True,
+        "items": [1, "two", 3.5],
+        "pairs": {"a": {"b": 1}},
+        "real": 0.5,
+        "text": "hello 190244 문자",
+        "whole": 7,
+    }
+    made = {one.name: one.artifacts[0] for one in TaskPaths(run.tasks).find("make-artifacts").outputs}
+    assert {name: one.type for name, one in made.items()} == {
+        "blob": "system.Artifact",
+        "data": "system.Dataset",
+        "matrix": "system.ClassificationMetrics",
+        "metrics": "system.Metrics",
+        "model": "system.Model",
+        "notes": "system.Markdown",
+        "page": "system.HTML",
+        "roc": "system.ClassificationMetrics",
+    }
+    assert made["metrics"].metrics == {"loss": 0.07, "accuracy": 0.93}
+    assert made["metrics"].artifact_id == "0fb8e1f3-9b2a-45da-b79a-7b37a70ef361"
+    assert made["data"].metadata == {"columns": ["x", "y"], "rows": 7}
+    assert made["data"].uri.startswith("minio://mlpipeline/v2/artifacts/outputs/")
+    assert made["matrix"].confusion_matrix is not None
+    assert made["matrix"].confusion_matrix.categories == ("cat", "dog")
+    assert [point.true_positive_rate for point in made["roc"].roc_curve] == [0, 0.8, 1]
+    assert [(one.task, one.name, one.value) for one in run.metrics] == [
+        ("make-artifacts", "loss", 0.07),
+        ("make-artifacts", "accuracy", 0.93),
+    ]
+    odd = output_of(got(native, runs, "odd_types", "succeeded"), "odd", "sliced")
+    assert [one.slice for one in odd.artifacts[0].slices] == ["young"]
+
+
+def test_cached_tasks_have_the_artifacts_of_the_run_that_made_them(native: RunsKfp, runs: Runs) -> None:
+    """The ids are those of the other run; the task is this run's."""
+    made, cached = (got(native, runs, name, "succeeded") for name in ("outputs", "cached"))
+    ids = [output_of(run, "make-artifacts", "model").artifacts[0].artifact_id for run in (made, cached)]
+    assert ids[0] == ids[1]
+    assert output_of(cached, "make-artifacts", "model").artifacts[0].task_id == cached.tasks[0].task_id
+    assert made.metrics == cached.metrics
+
+
+def test_what_a_loop_collects(native: RunsKfp, runs: Runs) -> None:
+    """Values and artifacts are in the order of the iterations; an artifact is that of the task that made it."""
+    run = got(native, runs, "loop", "succeeded")
+    assert output_of(run, "each", "pipelinechannel--square-Output").value == [6235313296, 6235471225, 6235629156]
+    parts = output_of(run, "each", "pipelinechannel--shard-part").artifacts
+    assert [one.metadata for one in parts] == [{"part": 78964}, {"part": 78965}, {"part": 78966}]
+    assert parts == tuple(output_of(run, f"each[{index}]/shard", "part").artifacts[0] for index in range(3))
+    merge = {one.name: one for one in TaskPaths(run.tasks).find("merge").inputs}
+    assert merge["parts"].artifacts == parts
+    assert (merge["parts"].source_task, merge["parts"].source_output) == ("for-loop-1", "pipelinechannel--shard-part")
+    assert merge["nums"].value == [789640, 789650, 789660]
+    assert [(one.name, one.value) for one in TaskPaths(run.tasks).find("each[1]/shard").inputs] == [("i", 78965)]
+
+
+def test_where_inputs_come_from(native: RunsKfp, runs: Runs) -> None:
+    """By the task and its output; constants, defaults and inputs of the pipeline come from no task."""
+    run = got(native, runs, "outputs", "succeeded")
+    use, make = (TaskPaths(run.tasks).find(name) for name in ("use", "make-params"))
+    assert [(one.name, one.source_task, one.source_output, one.has_value) for one in use.inputs] == [
+        ("data", "make-artifacts", "data", False),
+        ("model", "make-artifacts", "model", False),
+    ]
+    assert use.inputs[0].artifacts == output_of(run, "make-artifacts", "data").artifacts
+    assert {one.name: (one.value, one.source_task) for one in make.inputs} == {
+        "b": (True, ""),
+        "d": ({"a": {"b": 1}}, ""),
+        "f": (0.5, ""),
+        "i": (7, ""),
+        "s": ("hello 190244", ""),
+        "xs": ([1, "two", 3.5], ""),
+    }
+    importer = got(native, runs, "imports", "succeeded")
+    assert [(one.source_task, one.source_output) for one in TaskPaths(importer.tasks).find("rd").inputs] == [
+        ("importer", "artifact")
+    ]
