@@ -217,7 +217,7 @@ def _is_whole_but_for_the_value(bad: Message, usual: Message, odd: Odd, rpc: str
 def _without_values(record: Message) -> Message:
     made = type(record)()
     made.CopyFrom(record)
-    for name in ("parameters", "tasks", "warnings"):
+    for name in ("parameters", "tasks", "metrics", "warnings"):
         if name in record.DESCRIPTOR.fields_by_name:
             made.ClearField(name)
     return made
