@@ -3,6 +3,7 @@
 An alias of `kfadapter_oran.pipeline_mgr`. `docs/training-manager.md` shows the change file by file.
 """
 
+from kfadapter_oran.jobs import ArgumentProfile
 from kfadapter_oran.pipeline_mgr import (
     PipelineMgr,
     PipelineMgrError,
@@ -10,6 +11,5 @@ from kfadapter_oran.pipeline_mgr import (
     terminate_training,
     training_start,
 )
-from kfadapter_oran.training_arguments import ArgumentProfile
 
 __all__ = ["ArgumentProfile", "PipelineMgr", "PipelineMgrError", "Response", "terminate_training", "training_start"]

@@ -11,7 +11,6 @@ from grpc import StatusCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.experiments import Experiment
@@ -67,7 +66,7 @@ def pipelines_body(pipelines: Iterable[Pipeline]) -> dict[str, Json]:
             "pipeline_id": one.pipeline_id,
             "display_name": one.name,
             "description": one.description,
-            "created_at": _http_date(one.created_at),
+            "created_at": format_datetime(one.created_at, usegmt=True) if one.created_at else None,
         }
         for one in pipelines
     ]
@@ -146,10 +145,6 @@ def execution_body(
         "run_status": SCHEDULED,
         "arguments_left_out": list(left_out),
     }
-
-
-def _http_date(moment: datetime | None) -> str | None:
-    return None if moment is None else format_datetime(moment, usegmt=True)
 
 
 def _text(value: Json) -> str:

@@ -1,20 +1,71 @@
-"""Starts the run of a training job, however its request came."""
+"""Starts the run of a training job with the arguments that the training manager sends."""
 
 from __future__ import annotations
 
+import enum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import DEFAULT_EXPERIMENT
+from kfadapter_grpc.contract.parameters import typed_values
 from kfadapter_oran.answers import execution_body
-from kfadapter_oran.training_arguments import JOB_LABEL, run_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.spec import Json
-    from kfadapter_oran.training_arguments import ArgumentProfile
+    from kfadapter_grpc.contract.spec import Json, Parameter
+
+JOB_LABEL = "trainingjob_id"
+"""The label of a run with the training job that it was started for."""
+
+_RENAMED = {"modelname": "modelName", "modelversion": "modelVersion"}
+_FEATURE_PATH = "featurepath"
+_FEATURE_PARTS = ("featuregroup_name", "trainingjob_id")
+
+
+class ArgumentProfile(enum.Enum):
+    """How the arguments of a training job become those of a run."""
+
+    AS_GIVEN = "as-given"
+    """Under their own names, all of them."""
+    FLASK_ADAPTER = "flask-adapter"
+    """As the Flask adapter named them: `featurepath`, `modelname` and `modelversion` are made of the training manager's
+    arguments where the pipeline declares them, and what the pipeline does not declare is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunArguments:
+    """What a run is given.
+
+    Attributes:
+        values: The values, texts turned into the declared types.
+        left_out: The names of arguments that the pipeline does not declare and that were left out, sorted.
+    """
+
+    values: Mapping[str, Json]
+    left_out: tuple[str, ...] = ()
+
+
+def run_arguments(
+    given: Mapping[str, Json], declared: Sequence[Parameter], profile: ArgumentProfile = ArgumentProfile.AS_GIVEN
+) -> RunArguments:
+    """Turns the arguments of a training job into those of a run.
+
+    A text becomes a value of the declared type; one that is none, and with `AS_GIVEN` a name that is not declared,
+    stays as it is: the adapter refuses the run and reports all that is wrong with it.
+    """
+    kept, left_out = dict(given), set[str]()
+    if profile is ArgumentProfile.FLASK_ADAPTER:
+        names = {parameter.name for parameter in declared}
+        old = {old: given[name] for old, name in _RENAMED.items() if name in given}
+        if all(part in given for part in _FEATURE_PARTS):
+            old[_FEATURE_PATH] = "_".join(str(given[part]) for part in _FEATURE_PARTS)
+        left_out = given.keys() - names
+        kept = {name: value for name, value in {**old, **given}.items() if name in names}
+    texts = {name: value for name, value in kept.items() if isinstance(value, str)}
+    return RunArguments({**kept, **typed_values(texts, declared)}, tuple(sorted(left_out)))
 
 
 def start_job(

@@ -15,8 +15,7 @@ from kfadapter_grpc.client.client import TARGET_VARIABLE
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_oran import answers
-from kfadapter_oran.jobs import start_job
-from kfadapter_oran.training_arguments import ArgumentProfile
+from kfadapter_oran.jobs import ArgumentProfile, start_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -24,7 +24,7 @@ from tests.notices.receiving import Receiving, receiving
 
 from kfadapter_grpc.client import Client, DeadlineError
 from kfadapter_grpc.training_manager import PipelineMgr
-from kfadapter_oran.training_arguments import JOB_LABEL
+from kfadapter_oran.jobs import JOB_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

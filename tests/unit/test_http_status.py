@@ -77,6 +77,7 @@ def test_whose_fault_it_is() -> None:
     """Statuses from 500 on are for what its caller cannot mend: KFP's faults, and the adapter's."""
     ours = {reason for reason, status in STATUSES.items() if status >= HTTPStatus.INTERNAL_SERVER_ERROR}
     assert ours == {
-        "CANNOT_CONNECT", "DEADLINE", "DRAINING", "INTERNAL", "KFP_ERROR", "KFP_REJECTED_CREDENTIALS", "KFP_TIMEOUT",
+        "ARTIFACT_STORE_UNAVAILABLE", "CANNOT_CONNECT", "DEADLINE", "DRAINING", "INTERNAL", "KFP_ERROR",
+        "KFP_REJECTED_CREDENTIALS", "KFP_TIMEOUT",
         "KFP_UNAVAILABLE", "STORAGE_FULL", "UNSUPPORTED_BY_KFP",
     }  # fmt: skip

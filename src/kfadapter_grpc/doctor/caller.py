@@ -163,12 +163,6 @@ def _clock(client: Client) -> Verdict:
     return clock("clock", "the adapter's", min(told - before, 0.0) + max(told - after, 0.0))
 
 
-def _reflection(client: Client) -> Verdict:
-    if client.reflects():
-        return ok("reflection", "on: grpcurl needs no .proto files")
-    return ok("reflection", "off: grpcurl needs the .proto files (-import-path protos)")
-
-
 def _since(start: float) -> str:
     return f"{1000 * (time.perf_counter() - start):.0f} ms"
 
@@ -182,6 +176,14 @@ CHECKS: tuple[Check, ...] = (
     Check("read", _read),
     Check("version", _version, needs="read"),
     Check("clock", _clock, needs="read"),
-    Check("reflection", _reflection),
+    Check(
+        "reflection",
+        lambda client: ok(
+            "reflection",
+            "on: grpcurl needs no .proto files"
+            if client.reflects()
+            else "off: grpcurl needs the .proto files (-import-path protos)",
+        ),
+    ),
 )
 """All checks from the caller's end, in order."""

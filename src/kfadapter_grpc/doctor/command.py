@@ -40,7 +40,14 @@ def doctor(
     The exit code is 0 if nothing failed, otherwise that of the first failure. Only --write-probes changes anything.
     """
     if server:
-        _print(_server_verdicts(config, kfp_url, options.namespace, write=write_probes), output)
+        require(server=SERVER)
+        from kfadapter_grpc.doctor import server as checks
+        from kfadapter_grpc.doctor import stopped_as_interrupted
+
+        verdicts = checks.examine(config, write=write_probes, kfp_url=kfp_url, namespace=options.namespace or None)
+        with stopped_as_interrupted(), closing(verdicts):
+            found = list(verdicts)
+        _print(found, output)
     elif write_probes or config or kfp_url:
         raise typer.BadParameter("--write-probes, --config and --kfp-url check the server's end: add --server")
     else:
@@ -48,15 +55,6 @@ def doctor(
 
         with options.client() as client:
             _print(list(caller.examine(client)), output)
-
-
-def _server_verdicts(config: Path | None, kfp_url: str | None, namespace: str, *, write: bool) -> "list[Verdict]":
-    require(server=SERVER)
-    from kfadapter_grpc.doctor import server, stopped_as_interrupted
-
-    verdicts = server.examine(config, write=write, kfp_url=kfp_url, namespace=namespace or None)
-    with stopped_as_interrupted(), closing(verdicts):
-        return list(verdicts)
 
 
 def _print(verdicts: "list[Verdict]", style: Report) -> None:

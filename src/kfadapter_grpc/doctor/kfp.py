@@ -58,7 +58,13 @@ def examine(settings: TransportSettings, namespace: str, *, write: bool) -> Iter
         for what in left:  # verdicts are no longer read
             sys.stderr.write(f"could not be deleted, delete it by hand: {what}\n")
         raise
-    yield from map(_left_behind, left)
+    for what in left:
+        yield failed(
+            "KFP cleanup",
+            f"could not be deleted: {what}",
+            why="Kubeflow Pipelines did not answer, or refused",
+            next_step=do("delete it by hand: kfadapter delete NAME --force, kfadapter runs delete ID"),
+        )
     if not write:
         names = ", ".join(probe.name for probe in PROBES if probe.writes)
         step = again(WRITE_FLAG, words="makes one pipeline and one run, and deletes them")
@@ -142,12 +148,3 @@ def _fact(finding: Finding) -> Verdict:
         probe.advice or "use Kubeflow Pipelines 2.17.0 or newer if that matters; see docs/reference/kfp-versions.md"
     )
     return (failed if probe.needed else warning)(name, what, why=probe.without, next_step=step)
-
-
-def _left_behind(what: str) -> Verdict:
-    return failed(
-        "KFP cleanup",
-        f"could not be deleted: {what}",
-        why="Kubeflow Pipelines did not answer, or refused",
-        next_step=do("delete it by hand: kfadapter delete NAME --force, kfadapter runs delete ID"),
-    )

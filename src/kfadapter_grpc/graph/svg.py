@@ -178,7 +178,10 @@ class _Pen:
         columns = self._falls[wire.bus]
         low, high = sorted((start[0], end.x))
         crossed = columns[bisect_right(columns, low) : bisect_left(columns, high)][::way]
-        bridges = "".join(_bridge(_x(column), way) for column in crossed)
+        bridges = "".join(
+            f"H{_x(column) - way * _BRIDGE:g}a{_BRIDGE:g} {_BRIDGE:g} 0 0 {int(way > 0)} {way * 2 * _BRIDGE:g} 0"
+            for column in crossed
+        )
         return (
             f"M{left:g} {first_y:g}V{level - first:g}q0 {first:g} {way * first:g} {first:g}{bridges}"
             f"H{right - way * last:g}q{way * last:g} 0 {way * last:g} {last:g}V{last_y:g}"
@@ -191,7 +194,3 @@ def _ways_down(wire: Wire) -> Iterator[tuple[int, int, int]]:
         return
     yield from ((x, y, wire.bus) for x, y in wire.starts)
     yield from ((end.x, wire.bus, end.y) for end in wire.ends)
-
-
-def _bridge(x: float, way: int) -> str:
-    return f"H{x - way * _BRIDGE:g}a{_BRIDGE:g} {_BRIDGE:g} 0 0 {int(way > 0)} {way * 2 * _BRIDGE:g} 0"

@@ -60,15 +60,14 @@ def caller_seconds(context: grpc.ServicerContext) -> float | None:
 
 def _call(context: grpc.ServicerContext, default_seconds: float) -> Call:
     seconds = caller_seconds(context)
-    call = Call(_request_id(context), default_seconds if seconds is None else _before(seconds))
+    if seconds is None:
+        seconds = default_seconds
+    else:  # leaves time for the response: past the client's own deadline it would not learn why the call failed
+        seconds -= min(ANSWER_SECONDS, seconds / 10)
+    call = Call(_request_id(context), seconds)
     if not context.add_callback(call.cancel):
         call.cancel()
     return call
-
-
-def _before(seconds: float) -> float:
-    """Leaves time for the answer: past the caller's own deadline nobody would hear why the call failed."""
-    return seconds - min(ANSWER_SECONDS, seconds / 10)
 
 
 def _request_id(context: grpc.ServicerContext) -> str:

@@ -65,7 +65,8 @@ def wire_status(error: AdapterError, request_id: str) -> WireStatus:
     for length, count in _CUTS:
         status = _status(error, request_id, length, count)
         data = status.SerializeToString()
-        if _wire_size(status.message, data) <= MAX_STATUS_BYTES:
+        # The message is sent percent-encoded, the details in base64.
+        if len(quote(status.message, safe=" ")) + len(data) * 4 // 3 <= MAX_STATUS_BYTES:
             break
     trailers: list[tuple[str, str | bytes]] = [(REQUEST_ID_KEY, request_id), (DETAILS_KEY, data)]
     if isinstance(error, KfpUnavailableError):
@@ -112,8 +113,3 @@ def _cut(text: str, length: int) -> str:
     """Shortens a text, and replaces what UTF-8 cannot say."""
     sayable = text.encode("utf-8", "replace").decode("utf-8")
     return sayable if len(sayable) <= length else sayable[: length - 1] + "…"
-
-
-def _wire_size(message: str, data: bytes) -> int:
-    """Tells the bytes of the two trailers: the message percent-encoded, the details in base64."""
-    return len(quote(message, safe=" ")) + len(data) * 4 // 3

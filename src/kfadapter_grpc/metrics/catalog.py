@@ -170,40 +170,10 @@ NOTIFIER_BUILD = Metric(
     "kfadapter_notify_build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python", "grpc")
 )
 
-CATALOG: tuple[Metric, ...] = (
-    STARTED,
-    HANDLED,
-    HANDLING,
-    FAILURES,
-    INFLIGHT,
-    LIMIT,
-    RECEIVED,
-    SENT,
-    KFP_REQUESTS,
-    KFP_SECONDS,
-    KFP_ERRORS,
-    KFP_UP,
-    WATCHES,
-    WATCHED_RUNS,
-    WATCH_TICKS,
-    WATCH_QUESTIONS,
-    LINES_DROPPED,
-    THREADS,
-    BUILD,
-)
-"""All of the adapter. Beside them the process itself is measured: `process_*`, of the Prometheus client library."""
-
-NOTIFY_CATALOG: tuple[Metric, ...] = (
-    NOTICES,
-    NOTICE_AGE,
-    ATTEMPTS,
-    OPEN_RUNS,
-    WATCH_CONNECTED,
-    COMPARISON_AGE,
-    LINES_DROPPED,
-    NOTIFIER_BUILD,
-)
-"""Those of a notifier, of which the process itself is measured, too."""
-
+_ALL = [one for one in globals().copy().values() if isinstance(one, Metric)]
 LEGACY_HTTP_CATALOG: tuple[Metric, ...] = (LEGACY_HTTP,)
-"""Those of `kfadapter legacy-http`, of which the process itself is measured, too."""
+"""Those of `kfadapter legacy-http`. Beside them each process itself is measured, by the client library: `process_*`."""
+NOTIFY_CATALOG = (*(one for one in _ALL if one.name.startswith("kfadapter_notify_")), LINES_DROPPED)
+"""Those of a notifier."""
+CATALOG = tuple(one for one in _ALL if one is LINES_DROPPED or one not in (*LEGACY_HTTP_CATALOG, *NOTIFY_CATALOG))
+"""Those of the adapter."""

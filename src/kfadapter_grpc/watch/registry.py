@@ -103,7 +103,14 @@ class RunCache:
         if complete:
             known.completed_at = at
             self._incomplete.pop(run.run_id, None)
-        if before is not None and known.complete >= complete and _same(before, run, complete=complete):
+        if (
+            before is not None
+            and known.complete >= complete
+            and (
+                # Only a complete read has warnings, which stand behind a `+` in the etag.
+                before.etag == run.etag or (not complete and before.etag.startswith(f"{run.etag}+"))
+            )
+        ):
             return False
         event = known.event = RunChanged(run, at)
         known.complete = complete
@@ -191,11 +198,6 @@ class RunCache:
         return (known.event.run for known in self._known.values() if known.event is not None)
 
 
-def _same(before: Run, run: Run, *, complete: bool) -> bool:
-    """Whether nothing has changed; only a complete read has warnings, which stand behind a `+` in the etag."""
-    return before.etag == run.etag or (not complete and before.etag.startswith(f"{run.etag}+"))
-
-
 def chunks(run_ids: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:
     """Splits ids into requests to KFP."""
     return (run_ids[begin : begin + size] for begin in range(0, len(run_ids), size))
@@ -245,13 +247,6 @@ class FilterGroup:
         new = [run.run_id for run in runs if run.run_id not in self.run_ids]
         self.run_ids.update(dict.fromkeys(new))
         return new
-
-    def drop_oldest(self) -> Sequence[str]:
-        """Drops the oldest runs beyond `MAX_FOLLOWED`; returns their ids."""
-        dropped = list(self.run_ids)[: max(len(self.run_ids) - MAX_FOLLOWED, 0)]
-        for run_id in dropped:
-            del self.run_ids[run_id]
-        return dropped
 
 
 class Registry:
@@ -326,7 +321,9 @@ class Registry:
                 watch.begun = True
                 group.cache.subscribe(watch, new)
             changed = group.cache.update(runs)
-            dropped = group.drop_oldest()
+            dropped = list(group.run_ids)[: max(len(group.run_ids) - MAX_FOLLOWED, 0)]
+            for run_id in dropped:
+                del group.run_ids[run_id]
             for watch in group.watches:
                 group.cache.unsubscribe(watch, dropped)
             return bool(new) or changed

@@ -83,14 +83,16 @@ class EventQueue:
         """
         while True:
             with self._changed:
-                self._changed.wait_for(self._has_news, timeout=heartbeat_seconds)
+                self._changed.wait_for(
+                    lambda: (
+                        self._pending or self._finished or self._failure or self._reachable is not self._sent_reachable
+                    ),
+                    timeout=heartbeat_seconds,
+                )
                 event = self._next()
             if event is None:
                 return
             yield event
-
-    def _has_news(self) -> bool:
-        return bool(self._pending or self._finished or self._failure) or self._reachable is not self._sent_reachable
 
     def _next(self) -> RunEvent | None:
         """The next event; None at the end."""

@@ -12,9 +12,8 @@ from starlette.exceptions import HTTPException
 
 from kfadapter_grpc.contract.listing import View
 from kfadapter_oran import answers
-from kfadapter_oran.jobs import start_job
+from kfadapter_oran.jobs import ArgumentProfile, start_job
 from kfadapter_oran.legacy_http import limits
-from kfadapter_oran.training_arguments import ArgumentProfile
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client

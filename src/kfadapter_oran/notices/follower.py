@@ -18,8 +18,8 @@ from kfadapter_grpc.client.watch import MAX_KNOWN
 from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunChanged, RunFilter, RunGone, RunState
+from kfadapter_oran.jobs import JOB_LABEL
 from kfadapter_oran.notices.outbox import SeenRun
-from kfadapter_oran.training_arguments import JOB_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.runs import Run, RunEvent
-    from kfadapter_oran.notices.outbox import Outbox, Written
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_oran.notices.database import Notice
+    from kfadapter_oran.notices.outbox import Outbox
 
 COMPARE_SECONDS = 60.0
 """How far apart the comparisons are."""
@@ -161,13 +162,10 @@ class Follower:
         with closing(self._client.runs.watch(where=where, known_etags=known)) as events:
             for event in events:
                 self.heard_at = time.monotonic()
-                self._take_event(event)
-
-    def _take_event(self, event: RunEvent) -> None:
-        if isinstance(event, RunChanged):
-            self._take(event.run)
-        elif isinstance(event, RunGone):
-            self._tell(self._outbox.miss(event.run_id))
+                if isinstance(event, RunChanged):
+                    self._take(event.run)
+                elif isinstance(event, RunGone):
+                    self._tell(self._outbox.miss(event.run_id))
 
     def _take_listed(self, run: Run) -> None:
         """Takes a run of a list, which may call a terminated run failed: a failure that is news is read whole."""
@@ -186,7 +184,7 @@ class Follower:
         if seen is not None:
             self._tell(self._outbox.take(seen))
 
-    def _tell(self, written: Written | None) -> None:
+    def _tell(self, written: Notice | None) -> None:
         if written is not None:
             self._log.info(
                 "notice written",

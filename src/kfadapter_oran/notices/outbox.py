@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from kfadapter_oran.notices.database import NoticeStatus, OutboxError, moment
-from kfadapter_oran.training_arguments import JOB_LABEL
+from kfadapter_oran.jobs import JOB_LABEL
+from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, OutboxError, moment, notice
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kfadapter_grpc.contract.runs import Run, RunStateChange
-    from kfadapter_oran.notices.database import Database
+    from kfadapter_oran.notices.database import Database, Notice
 
 DELETED = "DELETED"
 """What is reported of a run that was deleted before its end was seen; no state of KFP's."""
@@ -81,16 +81,6 @@ def _earlier_ends(history: Sequence[RunStateChange]) -> Iterator[tuple[str, date
             yield one.state.value, one.at
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A notice that was just written: its number, its run, the job, and how the run ended."""
-
-    id: int
-    run_id: str
-    job: str
-    state: str
-
-
 class Outbox:
     """What comes in. Safe to use from several threads.
 
@@ -128,20 +118,27 @@ class Outbox:
             connection.executemany("INSERT INTO facts (name, value) VALUES (?, ?)", first.items())
             return True
 
-    def take(self, run: SeenRun) -> Written | None:
+    def take(self, run: SeenRun) -> Notice | None:
         """Takes a run as it is now; writes a notice if it has finished and that was not reported yet."""
         if not self._is_news(run):
             return None
         with self._database.writing() as connection:
             if not run.is_over:
-                self._keep_open(connection, run)
+                connection.execute(
+                    "INSERT INTO open_runs (run_id, job, etag) VALUES (?, ?, ?)"
+                    " ON CONFLICT (run_id) DO UPDATE SET etag = excluded.etag, gone_at = NULL",
+                    (run.run_id, run.job, run.etag),
+                )
                 return None
             was_open = connection.execute("DELETE FROM open_runs WHERE run_id = ?", (run.run_id,)).rowcount > 0
             facts = _facts(connection)
             if not was_open and run.ended_at.timestamp() <= facts[_FLOOR]:
                 return None
-            if _was_reported(run, facts) or self._last_end(connection, run.run_id) > run.ended_at.timestamp():
+            if self._last_end(connection, run.run_id) > run.ended_at.timestamp():
                 return None
+            ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
+            if any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends):
+                return None  # it ended like this before, so long ago that the notice may have been forgotten
             return self._write(connection, run.run_id, run.job, run.state, run.ended_at.timestamp())
 
     def is_new_end(self, run: SeenRun) -> bool:
@@ -153,7 +150,7 @@ class Outbox:
             return True
         return at > float(dict(self._database.read("SELECT name, value FROM facts"))[_FLOOR])
 
-    def miss(self, run_id: str) -> Written | None:
+    def miss(self, run_id: str) -> Notice | None:
         """Notes that a run that had not finished is not found; writes a notice when it stays missing."""
         now = self._now()
         with self._database.writing() as connection:
@@ -211,16 +208,9 @@ class Outbox:
         query = "SELECT coalesce(max(ended_at), 0) FROM notices WHERE run_id = ?"
         return float(connection.execute(query, (run_id,)).fetchone()[0])
 
-    def _keep_open(self, connection: sqlite3.Connection, run: SeenRun) -> None:
-        connection.execute(
-            "INSERT INTO open_runs (run_id, job, etag) VALUES (?, ?, ?)"
-            " ON CONFLICT (run_id) DO UPDATE SET etag = excluded.etag, gone_at = NULL",
-            (run.run_id, run.job, run.etag),
-        )
-
     def _write(
         self, connection: sqlite3.Connection, run_id: str, job: str, state: str, ended_at: float
-    ) -> Written | None:
+    ) -> Notice | None:
         now = self._now()
         made = connection.execute(
             "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at) VALUES (?, ?, ?, ?, ?, ?)"
@@ -234,14 +224,9 @@ class Outbox:
                 (ended_at, run_id, state),
             )
             return None
-        return Written(int(made.lastrowid or 0), run_id, job, state)
+        query = f"SELECT {COLUMNS} FROM notices WHERE id = ?"  # noqa: S608
+        return notice(connection.execute(query, (made.lastrowid,)).fetchone())
 
 
 def _facts(connection: sqlite3.Connection) -> dict[str, Any]:
     return dict(connection.execute("SELECT name, value FROM facts").fetchall())
-
-
-def _was_reported(run: SeenRun, facts: Mapping[str, float]) -> bool:
-    """Whether the run ended like this before, so long ago that the notice may have been forgotten."""
-    ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
-    return any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends)

@@ -19,7 +19,7 @@ from kfadapter_grpc.client.credentials import Token
 from kfadapter_grpc.contract.runs import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from kfadapter_oran.notices.database import Notice
@@ -156,7 +156,9 @@ class Receiver:
             guard.cancel()
             connection.cut()
             connection.close()
-        return Attempt(meaning(notice.state, answer), _shown(answer, self._secrets()))
+        sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
+        secrets = [one for one in (*sent, *self._options.headers.values()) if len(one) >= _SECRET_CHARACTERS]
+        return Attempt(meaning(notice.state, answer), _shown(answer, secrets))
 
     def _exchange(self, connection: _Connection, body: bytes, headers: Mapping[str, str]) -> Answer:
         connection.connect()
@@ -167,10 +169,6 @@ class Receiver:
         with suppress(OSError, http.client.HTTPException):  # the status is known
             said = response.read(MAX_BODY_BYTES)
         return Answer(response.status, said)
-
-    def _secrets(self) -> Iterator[str]:
-        sent = [value.removeprefix(_BEARER) for _, value in self._options.token.metadata()]
-        return (value for value in [*sent, *self._options.headers.values()] if len(value) >= _SECRET_CHARACTERS)
 
     def _headers(self, notice: Notice) -> dict[str, str]:
         token = {name.title(): value for name, value in self._options.token.metadata()}

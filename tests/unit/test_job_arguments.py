@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from kfadapter_grpc.contract.spec import Json, Parameter, ParameterType
-from kfadapter_oran.training_arguments import ArgumentProfile, run_arguments
+from kfadapter_oran.jobs import ArgumentProfile, run_arguments
 
 GIVEN: dict[str, Json] = {
     "epochs": "10",
