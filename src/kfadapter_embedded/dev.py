@@ -57,6 +57,7 @@ def dev(
             listen=f"{HOST}:{port}",
             metrics_listen="off",  # nobody scrapes a trial, and no port more can be in somebody's way
             kfp_url=url,
+            artifact_folder=folder / "runs",
             log_level=log_level,
             grace_seconds=GRACE_SECONDS,
         )

@@ -17,6 +17,7 @@ from kfadapter_grpc.auth.certificates import check_ca, check_certificate, check_
 from kfadapter_grpc.auth.client_names import split_names
 from kfadapter_grpc.auth.reloaded import read_small
 from kfadapter_grpc.auth.tokens import parse_tokens
+from kfadapter_grpc.kfp.artifact_stores import read_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,6 +186,16 @@ def _kfp_certificate(kfp_client_key: Path | None, kfp_client_certificate: Path |
         ) from None
 
 
+def _artifact_stores(artifact_stores: Path | None) -> None:
+    if artifact_stores is not None:
+        _parsed(artifact_stores, read_places)
+
+
+def _artifact_folder(artifact_folder: Path | None) -> None:
+    if artifact_folder is not None and not artifact_folder.is_dir():
+        raise ValueError(f"{artifact_folder} is not a folder")
+
+
 def _upload_dir(upload_dir: Path | None) -> None:
     if upload_dir is not None and not (upload_dir.is_dir() and os.access(upload_dir, os.W_OK)):
         raise ValueError(f"{upload_dir} is not a folder that can be written to")
@@ -207,6 +218,8 @@ CHECKS: tuple[Callable[..., None], ...] = (
     _kfp_token,
     _kfp_ca,
     _kfp_certificate,
+    _artifact_stores,
+    _artifact_folder,
     _upload_dir,
 )
 

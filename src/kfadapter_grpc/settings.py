@@ -138,6 +138,17 @@ class Settings:
         "`auto`: in a pod whose service account has `get` on pods/log (deploy/components/pod-logs); `off`: from KFP "
         "only.",
     ] = "auto"
+    artifact_stores: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Object stores from which artifacts are read."),
+        "YAML in the form of KFP's ConfigMap `kfp-launcher` ([how](../deploy.md#artifacts)). It is re-read when it "
+        "changes, and so are the credentials that it names. If unset, no object store is read.",
+    ] = None
+    artifact_folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of an embedded KFP from which artifacts are read."),
+        "`kfadapter dev` sets it. If unset, no artifact that is a file of this machine is read.",
+    ] = None
     max_unary_calls: Annotated[
         int,
         typer.Option(metavar="N", min=1, max=10_000, help="Concurrency limit of unary calls."),

@@ -9,6 +9,7 @@ from scripts import manifests
 from scripts.manifests import ROOT
 from tests.deploy.conftest import EVERYTHING, installation, names
 
+from kfadapter_grpc.kfp.artifact_stores import read_places
 from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
 from kfadapter_grpc.server.process import ABANDON_SECONDS
 from kfadapter_grpc.setting_checks import SERVICE_ACCOUNT_AUDIENCE, SERVICE_ACCOUNT_TOKEN
@@ -24,9 +25,9 @@ SAFE_VOLUMES = {"emptyDir", "secret", "configMap", "projected"}
 
 
 def test_everything_there_is_is_looked_at() -> None:
-    """Three overlays, one installation with all seven components, and two examples of the documentation."""
+    """Three overlays, one installation with all eight components, and two examples of the documentation."""
     assert list(names()) == ["embedded", "multi-user", "single-user", EVERYTHING, "example 0", "example 1"]
-    components = ("tls", "mutual-tls", "tokens", "monitoring", "notify", "legacy-http", "pod-logs")
+    components = ("tls", "mutual-tls", "tokens", "monitoring", "notify", "legacy-http", "pod-logs", "artifact-stores")
     assert len(list(manifests.components())) == len(components)
 
 
@@ -146,6 +147,20 @@ def test_files_are_mounted(installed: Installation) -> None:
     assert not any("subPath" in mount for mount in mounts)
 
 
+def test_artifact_stores(kustomize: None) -> None:
+    """The component's file is right, and the Secret that it names is mounted where the adapter looks for it."""
+    del kustomize
+    installed = installation(EVERYTHING)
+    (text,) = (one["data"]["stores.yaml"] for one in installed.all("ConfigMap") if "stores.yaml" in one["data"])
+    places = read_places(text.encode())
+    assert {(one.scheme, one.bucket) for one in places} == {("minio", "mlpipeline")}
+    for place in places:
+        assert place.store.credentials is not None
+        assert place.store.credentials.secret_ref is not None
+        name = place.store.credentials.secret_ref.secret_name
+        assert volume_at(installed, f"{place.secrets}/{name}")["secret"]["secretName"] == name
+
+
 def test_there_is_no_token_for_kubernetes(installed: Installation) -> None:
     """A pod has no token of its service account, but for KFP alone where KFP wants one, and to read logs of pods."""
     assert installed.one("ServiceAccount")["automountServiceAccountToken"] is False
@@ -209,7 +224,9 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
     kfp = urlsplit(installed.setting("kfp_url"))
     at_home = kfp.hostname == "127.0.0.1"
     kubernetes = {443, 6443} if installed.all("Role") else set()
-    assert outward == (set() if at_home else {53, kfp.port or {"http": 80, "https": 443}[kfp.scheme], *kubernetes})
+    stores = {8333, 9000} if installed.setting("artifact_stores") != "None" else set()
+    of_kfp = kfp.port or {"http": 80, "https": 443}[kfp.scheme]
+    assert outward == (set() if at_home else {53, of_kfp, *kubernetes, *stores})
 
 
 def test_headless_service_is_headless(installed: Installation) -> None:

@@ -203,6 +203,17 @@ def test_upload_dir(tmp_path: Path) -> None:
     assert "not a folder" in line
 
 
+def test_artifacts(tmp_path: Path) -> None:
+    """The file of stores must be right, and the folder of artifacts there."""
+    stores = tmp_path / "stores.yaml"
+    stores.write_text("defaultPipelineRoot: s3://bucket/prefix")
+    assert Settings.load(artifact_stores=stores, artifact_folder=tmp_path).artifact_stores == stores
+    stores.write_text("defaultPipelineRoot: https://bucket/prefix")
+    first, second = mistakes(artifact_stores=stores, artifact_folder=tmp_path / "none")
+    assert "stores.yaml: 'https://bucket/prefix' does not begin with one of minio, s3, gs" in first
+    assert "not a folder" in second
+
+
 def test_log_level_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """Log levels may be written in capitals."""
     monkeypatch.setenv("KFADAPTER_LOG_LEVEL", "WARNING")

@@ -34,7 +34,7 @@ class FolderPlace:
         path = Path(unquote(rest.removeprefix("localhost")))
         if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
             raise ArtifactNotReadableError("its location is malformed: it is no absolute path, or holds '..'")
-        if not any(path.is_relative_to(one) for one in (root, self._root)):
+        if not any(path.is_relative_to(one) for one in (root.absolute(), self._root)):
             raise _outside()
         self._path = path
         self.name = path.name

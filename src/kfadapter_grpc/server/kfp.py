@@ -15,8 +15,10 @@ from kfadapter_grpc.kfp import (
     TransportSettings,
     kubernetes_api,
 )
+from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.server.grpc_server import SPARE_THREADS
 from kfadapter_grpc.setting_checks import token_path
+from kfadapter_grpc.setting_sources import SettingsError
 
 if TYPE_CHECKING:
     from kfadapter_grpc.kfp.exchange import KfpObserver
@@ -28,14 +30,31 @@ KUBERNETES_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount
 
 
 def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver | None = None) -> KfpBackend:
-    """Makes the backend; nothing is sent yet, and no file is read.
+    """Makes the backend; nothing is sent yet.
 
     Args:
         settings: The server's.
         place: Where downloads are kept on their way.
         observer: Observes every request to KFP when it has finished.
+
+    Raises:
+        SettingsError: The file of artifact stores is wrong; it was not when the settings were loaded.
     """
-    return KfpBackend(transport_settings(settings, observer), place, pod_log_settings(settings))
+    bytes_of_artifacts = artifact_bytes(settings)
+    return KfpBackend(transport_settings(settings, observer), place, pod_log_settings(settings), bytes_of_artifacts)
+
+
+def artifact_bytes(settings: Settings) -> ArtifactBytes:
+    """Makes the reader of artifacts' bytes; obstore is loaded only where there are stores."""
+    if settings.artifact_stores is None:
+        return ArtifactBytes(folder=settings.artifact_folder)
+    from kfadapter_grpc.kfp.object_stores import ObjectStores  # noqa: PLC0415
+
+    try:
+        stores = ObjectStores(settings.artifact_stores)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"artifact_stores: {settings.artifact_stores}: {error}") from error
+    return ArtifactBytes(stores, settings.artifact_folder)
 
 
 def transport_settings(settings: Settings, observer: KfpObserver | None = None) -> TransportSettings:
