@@ -200,6 +200,9 @@ def test_the_public_names() -> None:
     runs = {"CronSchedule", "Experiment", "IntervalSchedule", "RecurringRun", "StorageState"}
     runs |= {"Run", "RunArtifact", "RunOutput", "RunState", "RunStateChange", "RunTask"}
     runs |= {"ExperimentRef", "Heartbeat", "RunChanged", "RunEvent", "RunFilter", "RunGone"}
+    runs |= {"ConfusionMatrix", "ConfusionRow", "MetricsSlice", "RocPoint", "RunInput", "RunMetric"}
+    runs |= {"ArtifactContent", "ArtifactEntry", "ArtifactReceipt", "MetricsOfRun"}
+    runs |= {"RunSource", "RunSources", "RunSourceState"}
     assert set(kfadapter_grpc.client.__all__) == models | graph | runs | own | shared | faults
     assert all(hasattr(kfadapter_grpc.client, name) for name in kfadapter_grpc.client.__all__)
 
