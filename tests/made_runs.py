@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from structlog.testing import capture_logs
 
 from kfadapter_grpc.contract import errors
-from kfadapter_grpc.contract.listing import Page, PageRequest
+from kfadapter_grpc.contract.artifacts import ArtifactContent
+from kfadapter_grpc.contract.listing import Page, PageRequest, View
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunSource, RunSources, RunSourceState, RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.kfp.artifacts import Artifacts
 from kfadapter_grpc.kfp.run_outputs import artifact, metrics_of
+from kfadapter_grpc.server import AdapterServer
+from kfadapter_grpc.services.artifacts import ArtifactServicer
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.run_outputs import RunArtifact
+    from kfadapter_grpc.kfp.runs import Runs
+    from kfadapter_grpc.services import Servicer
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 READABLE = RunSources(RunSource(RunSourceState.AVAILABLE), RunSource(RunSourceState.AVAILABLE))
@@ -87,6 +100,10 @@ class FakeRuns:
         items = [replace(one, tasks=(), metrics=(), sources=None) for one in list(self.runs.values())[start:end]]
         return Page(tuple(items), str(end) if end < len(self.runs) else "", len(self.runs))
 
+    def get(self, run_id: str, _: View, call: Call) -> Run:
+        """Reads a run, whatever the view."""
+        return self.get_complete(run_id, call)
+
     def get_complete(self, run_id: str, call: Call) -> Run:
         """Reads a run."""
         with self.lock:
@@ -101,7 +118,52 @@ class FakeRuns:
                 raise errors.KfpTimeoutError("late")
             if run_id in self.bad:
                 raise self.bad[run_id]
+            if run_id not in self.runs:
+                raise errors.RunNotFoundError(f"not found: run {run_id}", resource_name=run_id)
             return self.runs[run_id]
         finally:
             with self.lock:
                 self.at_once -= 1
+
+
+DATA = "한글 모델\n".encode() * 1000
+FILE = ArtifactContent("모델.bin", "application/octet-stream", len(DATA))
+ID = "r0-train-0-model"
+
+
+@dataclass
+class Store:
+    """The bytes of one artifact; a read breaks after so many bytes, once for each of `breaks`."""
+
+    content: ArtifactContent = FILE
+    data: bytes = DATA
+    breaks: list[tuple[int, Exception]] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+
+    @contextmanager
+    def read(
+        self, _: RunArtifact, request: ReadArtifactRequest, __: Call
+    ) -> Iterator[Iterator[ArtifactContent | bytes]]:
+        """Reads on from the offset."""
+        self.offsets.append(request.offset)
+        yield self._parts(request)
+
+    def _parts(self, request: ReadArtifactRequest) -> Iterator[ArtifactContent | bytes]:
+        yield self.content
+        data = self.data[request.offset :]
+        after, error = self.breaks.pop(0) if self.breaks else (len(data), None)
+        for begin in range(0, min(after, len(data)), 1000):
+            yield data[begin : min(begin + 1000, after)]
+        if error is not None:
+            raise error
+
+
+@contextmanager
+def serving_artifacts(runs: FakeRuns, store: Store, *others: Servicer) -> Iterator[str]:
+    """An adapter that has the artifacts of the runs, and the address of it."""
+    artifacts = Artifacts(cast("Runs", runs))
+    settings = Settings.load(config=None, listen="127.0.0.1:0")
+    servicers = [ArtifactServicer(artifacts, read=store.read), *others]
+    with capture_logs(), AdapterServer(settings, servicers, lambda: True) as server:
+        yield server.address
+    artifacts.close()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import tarfile
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
-from tests.made_runs import AT, FakeRuns, run_of
+from tests.made_runs import AT, DATA, FILE, ID, FakeRuns, Store, run_of, serving_artifacts
 
 from kfadapter_grpc.client import (
     ArtifactChangedError,
@@ -25,50 +24,10 @@ from kfadapter_grpc.client import (
     RunMetric,
 )
 from kfadapter_grpc.client.metrics import metrics_table
-from kfadapter_grpc.kfp.artifacts import Artifacts
-from kfadapter_grpc.server import AdapterServer
-from kfadapter_grpc.services.artifacts import ArtifactServicer
-from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
-    from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.run_outputs import RunArtifact
-    from kfadapter_grpc.kfp.runs import Runs
-
-DATA = "한글 모델\n".encode() * 1000
-FILE = ArtifactContent("모델.bin", "application/octet-stream", len(DATA))
-ID = "r0-train-0-model"
-
-
-@dataclass
-class Store:
-    """The bytes of one artifact; a read breaks after so many bytes, once for each of `breaks`."""
-
-    content: ArtifactContent = FILE
-    data: bytes = DATA
-    breaks: list[tuple[int, Exception]] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-
-    @contextmanager
-    def read(
-        self, _: RunArtifact, request: ReadArtifactRequest, __: Call
-    ) -> Iterator[Iterator[ArtifactContent | bytes]]:
-        """Reads on from the offset."""
-        self.offsets.append(request.offset)
-        yield self._parts(request)
-
-    def _parts(self, request: ReadArtifactRequest) -> Iterator[ArtifactContent | bytes]:
-        yield self.content
-        data = self.data[request.offset :]
-        after, error = self.breaks.pop(0) if self.breaks else (len(data), None)
-        for begin in range(0, min(after, len(data)), 1000):
-            yield data[begin : min(begin + 1000, after)]
-        if error is not None:
-            raise error
 
 
 @pytest.fixture
@@ -87,12 +46,8 @@ def store() -> Store:
 def client(runs: FakeRuns, store: Store, no_settings_from_outside: None) -> Iterator[Client]:
     """A client of an adapter that has them."""
     del no_settings_from_outside
-    artifacts = Artifacts(cast("Runs", runs))
-    settings = Settings.load(config=None, listen="127.0.0.1:0")
-    servicer = ArtifactServicer(artifacts, read=store.read)
-    with AdapterServer(settings, [servicer], lambda: True) as server, Client(server.address) as made:
+    with serving_artifacts(runs, store) as address, Client(address) as made:
         yield made
-    artifacts.close()
 
 
 def folder(files: Mapping[str, bytes]) -> tuple[ArtifactContent, bytes]:

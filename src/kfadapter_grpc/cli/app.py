@@ -41,7 +41,8 @@ COMMANDS: Table = {
     "logs": (f"{CLI}.runs:logs", "Print the logs of a run's tasks."),
     "terminate": (f"{CLI}.runs:terminate", "Terminate a run; no-op if it has finished."),
     "retry": (f"{CLI}.runs:retry", "Retry a failed run from the tasks that failed."),
-    "runs": (f"{CLI}.runs:runs", "List, show, archive and delete runs."),
+    "runs": (f"{CLI}.runs:runs", "List, show, archive and delete runs; show their metrics."),
+    "artifacts": (f"{CLI}.artifacts:artifacts", "List and download what the tasks of a run made."),
     "experiments": (f"{CLI}.experiments:experiments", "List, show, create, archive and delete experiments."),
     "recurring": (f"{CLI}.recurring:recurring", "List, show, create, enable, disable and delete recurring runs."),
 }

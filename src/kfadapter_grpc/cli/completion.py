@@ -95,6 +95,36 @@ version_names = _offers_of_pipeline(
 parameter_names = _offers_of_pipeline(_parameters)
 
 
+def task_paths(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers the paths of the tasks of the run that was typed before."""
+    from kfadapter_grpc.cli.values import run_id  # noqa: PLC0415
+    from kfadapter_grpc.contract.run_paths import paths_of  # noqa: PLC0415
+
+    run = _typed(context, "run", 0)
+
+    def ask(client: Client) -> Iterable[str]:
+        return paths_of(client.runs.get(run_id(client, run)).tasks).values()
+
+    return _offered(context, utf8(incomplete), ask) if run else []
+
+
+def output_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Offers the artifacts of the task that was typed before."""
+    from kfadapter_grpc.cli.values import run_id  # noqa: PLC0415
+
+    run, task = _typed(context, "run", 0), _typed(context, "task", 1)
+
+    def ask(client: Client) -> Iterable[str]:
+        return dict.fromkeys(one.name for one in client.artifacts.list(run_id(client, run), task=task))
+
+    return _offered(context, utf8(incomplete), ask) if run and task else []
+
+
+def _typed(context: typer.Context, name: str, place: int) -> str:
+    """An argument that was typed before; the words are not told apart yet where an option lacks its value."""
+    return utf8(str(context.params.get(name) or next(iter(context.args[place:]), "")))
+
+
 def _offered(context: typer.Context, wanted: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
     try:
         with _options(context).client() as client:

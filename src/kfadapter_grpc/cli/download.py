@@ -39,7 +39,7 @@ def download(
 
     ref, which = reference(pipeline, by_id=by_id), version_reference(version or None)
     to = None if to == STDIN else to
-    with _stdout() if to is None else replaced(to) as target, tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spooled:
+    with stdout() if to is None else replaced(to) as target, tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spooled:
         file = target if output is DownloadFormat.JSON else cast("BinaryIO", spooled)
         with options.client() as client:
             receipt = client.pipelines.download(
@@ -59,7 +59,7 @@ def download(
 
 
 @contextmanager
-def _stdout() -> Iterator[BinaryIO]:
+def stdout() -> Iterator[BinaryIO]:
     """The standard output, for bytes; on a terminal the next prompt begins a line."""
     sys.stdout.flush()
     yield sys.stdout.buffer

@@ -12,6 +12,7 @@ from kfadapter_grpc.cli.completion import (
     pipeline_names,
     recurring_run_ids,
     run_ids,
+    task_paths,
     version_names,
 )
 
@@ -39,6 +40,14 @@ class GraphFormat(str, enum.Enum):
     SVG = "svg"
     MERMAID = "mermaid"
     DOT = "dot"
+
+
+class TableFormat(str, enum.Enum):
+    """How a table of numbers is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
 
 
 class DownloadFormat(str, enum.Enum):
@@ -138,6 +147,10 @@ Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE"
 RunName = Annotated[
     str,
     typer.Argument(metavar="RUN", help="The run's id, or @latest, the newest run.", autocompletion=run_ids),
+]
+TaskName = Annotated[
+    str,
+    typer.Argument(metavar="TASK", help="Task: its name, its id or its path.", autocompletion=task_paths),
 ]
 RunDisplayName = Annotated[str, typer.Option("--display-name", help="Display name; generated if omitted.")]
 InExperiment = Annotated[

@@ -327,3 +327,21 @@ def waiting(text: str) -> Iterator[None]:
     with Progress(TextColumn("{task.description}", markup=False), console=console(sys.stderr), transient=True) as bars:
         bars.add_task(one_line(text), total=None)
         yield
+
+
+@contextmanager
+def progress_bar(doing: str, at_end: str = "") -> Iterator[Callable[[int, int | None], None] | None]:
+    """Shows a bar of bytes on stderr while that is a terminal; `at_end` replaces what is being done after the last."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console(sys.stderr), transient=True) as bars:
+        task = bars.add_task(doing, total=None)
+
+        def update(done: int, total: int | None) -> None:
+            bars.update(task, completed=done, total=total, description=at_end if at_end and done == total else doing)
+
+        yield update

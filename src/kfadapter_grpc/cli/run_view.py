@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output, run_tree
+from kfadapter_grpc.cli.option_types import Format, TableFormat
 from kfadapter_grpc.cli.output import SHORT_NAME, SHORT_TIME, Step
 from kfadapter_grpc.cli.pipeline_view import shown_tags
 from kfadapter_grpc.cli.run_tree import marks_for, shown_state
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.cli.values import shown_duration, shown_time
+from kfadapter_grpc.codec import json_moment
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kfadapter_grpc.contract.run_outputs import RunOutput
-    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.client.metrics import Rows
+    from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
+    from kfadapter_grpc.contract.runs import Run, RunSource, RunSources, RunTask
     from kfadapter_grpc.contract.spec import Json
 
 LONGEST_VALUE = 200
@@ -33,6 +38,7 @@ def print_run(run: Run) -> None:
             *run_fields(run),
             ("Error", run.error),
             ("Warnings", "\n".join(run.warnings)),
+            ("Missing", "\n".join(_missing(run.sources))),
             ("Archived", "yes" if run.storage_state is StorageState.ARCHIVED else ""),
             ("Recurring", run.recurring_run_id),
             ("Account", run.service_account),
@@ -47,6 +53,13 @@ def print_run(run: Run) -> None:
             lines = [plain(line) for line in task.log_tail.splitlines()]
             output.print_section(f"LOG OF {one_line(paths[task.task_id])}, LAST LINES", lines)
     print_outputs(run)
+
+
+def _missing(sources: RunSources | None) -> Iterator[str]:
+    for name in ("tasks", "outputs", "logs"):
+        source: RunSource | None = getattr(sources, name, None)
+        if source and source.state.is_missing:
+            yield f"{name}: {source.message or source.state.value}"
 
 
 def run_fields(run: Run) -> list[tuple[str, str]]:
@@ -69,7 +82,7 @@ def run_fields(run: Run) -> list[tuple[str, str]]:
 def print_outputs(run: Run) -> None:
     """Prints what the tasks made, behind an empty line, if they made anything."""
     paths = TaskPaths(run.tasks)
-    rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(paths.of(task), one)]
+    rows = [row for task in run.tasks for one in task.outputs for row in _output_rows(paths.of(task), task, one)]
     if rows:
         output.print_line("")
         steps = (Step("VALUE", 16), Step("TASK", 12), Step("OUTPUT", 12))
@@ -122,11 +135,80 @@ def shown_value(value: Json) -> str:
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + mark
 
 
-def _output_rows(task: str, made: RunOutput) -> Iterator[tuple[str, str, str]]:
-    """Tells an output; of an artifact each thing that is known of it, metrics among others, and where it lies."""
-    if not made.artifacts:
-        yield task, made.name, shown_value(made.value)
-    for artifact in made.artifacts:
-        for key, value in artifact.metadata.items():
-            yield task, f"{made.name}.{key}", shown_value(value)
-        yield task, made.name, artifact.uri or artifact.type
+def _output_rows(path: str, task: RunTask, made: RunOutput) -> Iterator[tuple[str, str, str]]:
+    """Tells an output; of the task's own artifact each thing that is known of it, metrics among others."""
+    artifacts = made.artifacts or ((made.artifact,) if made.artifact else ())  # an older adapter sends one alone
+    if not artifacts:
+        yield path, made.name, shown_value(made.value)
+    for artifact in artifacts:
+        is_typed = artifact.roc_curve or artifact.confusion_matrix or artifact.slices
+        if is_typed:
+            yield path, made.name, summary(artifact)
+        elif artifact.task_id in {"", task.task_id}:
+            for key, value in artifact.metadata.items():
+                yield path, f"{made.name}.{key}", shown_value(value)
+        if artifact.uri or not is_typed:
+            yield path, made.name, location(artifact)
+
+
+def location(artifact: RunArtifact) -> str:
+    """Tells where an artifact lies, and its type."""
+    kind = artifact.type.removeprefix("system.")
+    return f"{artifact.uri} ({kind})" if artifact.uri and kind else artifact.uri or artifact.type
+
+
+def summary(artifact: RunArtifact) -> str:
+    """Tells what an artifact is in a few words: its metrics, or else where it lies."""
+    parts = [f"{name} = {value:.6g}" for name, value in artifact.metrics.items()]
+    if artifact.roc_curve:
+        parts.append(f"ROC curve of {len(artifact.roc_curve)} points")
+    if artifact.confusion_matrix:
+        parts.append(f"confusion matrix of {', '.join(artifact.confusion_matrix.categories)}")
+    if artifact.slices:
+        parts.append(f"{len(artifact.slices)} slices")
+    return ", ".join(parts) or artifact.uri
+
+
+def print_artifacts(found: Sequence[RunArtifact]) -> None:
+    """Prints artifacts, one on a row."""
+    rows = [(one.task, one.name, one.type.removeprefix("system."), one.artifact_id, summary(one)) for one in found]
+    steps = (Step("CONTENT", 20), Step("ID", 0), Step("CONTENT", 0), Step("TASK", SHORT_NAME))
+    output.print_table(("TASK", "OUTPUT", "TYPE", "ID", "CONTENT"), rows, steps=steps)
+
+
+# --- tables of metrics ----------------------------------------------------------------------------------------------
+
+_TITLES = {"run_id": "ID", "display_name": "NAME", "state": "STATE", "created_at": "CREATED"}
+
+
+def print_metrics(rows: Rows, style: TableFormat) -> None:
+    """Prints a table of metrics; what a run lacks is empty, or null in JSON."""
+    plain_rows = [
+        {key: json_moment(one) if isinstance(one, datetime) else one for key, one in row.items()} for row in rows
+    ]
+    if style is TableFormat.JSON:
+        output.print_document(plain_rows, Format.JSON)
+    elif style is TableFormat.CSV:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(rows[0] if rows else _TITLES)
+        writer.writerows([_cell(one) for one in row.values()] for row in plain_rows)
+    elif not rows:
+        output.note("no runs")
+    else:
+        titles = [_TITLES.get(key, key) if _TITLES.get(key) not in rows[0] else key for key in rows[0]]
+        cells = [[_shown(one) for one in row.values()] for row in rows]
+        steps = (Step(titles[3], SHORT_TIME), Step(titles[3], 0), Step(titles[1], SHORT_NAME), Step(titles[0], 0))
+        output.print_table(titles, cells, steps=steps, cut=(titles[3],))
+
+
+def _cell(value: Json) -> str:
+    """A value in a CSV file: a text or number as it is, anything else as JSON, nothing as nothing."""
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _shown(value: Json | datetime) -> str:
+    if isinstance(value, datetime):
+        return shown_time(value)
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else shown_value(value)

@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415  help loads no more than it needs
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ from kfadapter_grpc.cli.option_types import (
     Output,
     RunName,
     StateChoice,
+    TableFormat,
     Watch,
     Yes,
     order_by_fields,
@@ -38,71 +40,117 @@ from kfadapter_grpc.cli.values import (
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
+    from kfadapter_grpc.client.runs import RunsWhere
     from kfadapter_grpc.contract.runs import Run
 
 NEWEST = 20
 """How many runs are listed unless more are asked for."""
 
 
-def list_(
-    options: ClientOptions,
-    *,
-    contains: Contains = "",
-    experiment: InExperiment = "",
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which runs are listed, and in which order."""
+
+    contains: Contains = ""
+    experiment: InExperiment = ""
     pipeline: Annotated[
         str,
         typer.Option(
             "--pipeline", metavar="NAME|ID", help="Only runs of this pipeline.", autocompletion=pipeline_names
         ),
-    ] = "",
+    ] = ""
     version: Annotated[
         str, typer.Option("--version", metavar="NAME|ID", help="Only runs of this version of --pipeline.")
-    ] = "",
+    ] = ""
     recurring: Annotated[
         str, typer.Option("--recurring", metavar="ID", help="Only runs that this recurring run started.")
-    ] = "",
+    ] = ""
     state: Annotated[
         list[StateChoice] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
-    ] = None,
-    created_after: CreatedAfter = "",
+    ] = None
+    created_after: CreatedAfter = ""
     finished_after: Annotated[
         str, typer.Option(metavar="TIME", help="Only runs that finished later, as --created-after.")
-    ] = "",
-    label: Labels = None,
-    archived: Archived = False,
-    order_by: Annotated[str, order_by_fields("created_at, finished_at, display_name or run_id", "created_at")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST,
-    output: Output = Format.TABLE,
-) -> None:
+    ] = ""
+    label: Labels = None
+    archived: Archived = False
+    order_by: Annotated[str, order_by_fields("created_at, finished_at, display_name or run_id", "created_at")] = ""
+    limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
+
+    def where(self, client: "Client") -> "RunsWhere":
+        """Tells them to the client, which is asked for the ids of pipeline and version.
+
+        Raises:
+            BadParameter: A time or a label is malformed, or a version has no pipeline.
+        """
+        from kfadapter_grpc.contract.runs import RunState
+
+        if self.version and not self.pipeline:
+            message = "--version needs --pipeline"
+            raise typer.BadParameter(message)
+        created, finished, own_labels = (
+            optional_moment(self.created_after),
+            optional_moment(self.finished_after),
+            labels(self.label),
+        )
+        in_experiment = experiment_reference(self.experiment)
+        pipeline_id, version_id = _pipeline(client, self.pipeline, self.version)
+        return {
+            "experiment_name": in_experiment.name,
+            "experiment_id": in_experiment.experiment_id,
+            "states": [RunState(one.value.upper()) for one in self.state or []],
+            "created_after": created,
+            "finished_after": finished,
+            "display_name_contains": self.contains,
+            "labels": own_labels,
+            "pipeline_id": pipeline_id,
+            "pipeline_version_id": version_id,
+            "recurring_run_id": self.recurring,
+            "archived": self.archived,
+        }
+
+
+def list_(options: ClientOptions, which: Selection, *, output: Output = Format.TABLE) -> None:
     """List runs, newest first."""
     from kfadapter_grpc.cli.run_view import print_runs
-    from kfadapter_grpc.contract.runs import RunState
 
-    if version and not pipeline:
-        raise typer.BadParameter("--version needs --pipeline")
-    created, finished, own_labels = optional_moment(created_after), optional_moment(finished_after), labels(label)
-    in_experiment = experiment_reference(experiment)
+    limit = which.limit
     with options.client() as client:
-        pipeline_id, version_id = _pipeline(client, pipeline, version)
-        matching = client.runs.list(
-            experiment_name=in_experiment.name,
-            experiment_id=in_experiment.experiment_id,
-            states=[RunState(one.value.upper()) for one in state or []],
-            created_after=created,
-            finished_after=finished,
-            display_name_contains=contains,
-            labels=own_labels,
-            pipeline_id=pipeline_id,
-            pipeline_version_id=version_id,
-            recurring_run_id=recurring,
-            archived=archived,
-            order_by=order_by,
-            page_size=page_size(limit + 1 if limit else 0),
-        )
+        size = page_size(limit + 1 if limit else 0)
+        matching = client.runs.list(**which.where(client), order_by=which.order_by, page_size=size)
         found = list(itertools.islice(matching, limit + 1 if limit else None))
     out.print_records(found, output, what="runs", name=lambda one: one.run_id, table=print_runs, limit=limit)
     if limit and len(found) > limit:
         out.note(f"there are more than these {limit}; --limit 0 shows all")
+
+
+def metrics(
+    options: ClientOptions,
+    which: Selection,
+    *,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME", help="A run parameter as a column; may be repeated."),
+    ] = None,
+    output: Annotated[TableFormat, typer.Option("--output", "-o", help="Output format.")] = TableFormat.TABLE,
+) -> None:
+    """Compare the metrics of runs, one run on a row, newest first."""
+    from kfadapter_grpc.cli.run_view import print_metrics
+
+    missing: list[str] = []
+    with options.client() as client:
+        rows = client.runs.metrics(
+            parameters=parameter or (),
+            order_by=which.order_by,
+            limit=which.limit,
+            on_warning=missing.append,
+            **which.where(client),
+        )
+    print_metrics(rows, output)
+    for text in missing:
+        out.note(text)
+    if which.limit and len(rows) == which.limit:
+        out.note(f"these are {which.limit} runs at most; --limit 0 shows all")
 
 
 def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
@@ -239,7 +287,9 @@ def delete(
     )
 
 
-runs = group("List, show, archive and delete runs.", list_, show, archive, unarchive, delete)
+runs = group(
+    "List, show, archive and delete runs; show their metrics.", list_, show, metrics, archive, unarchive, delete
+)
 
 
 def _question(client: "Client", run: str, *, allow_missing: bool) -> str:

@@ -2,8 +2,8 @@
 # ruff: noqa: PLC0415  help loads no more than it needs
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -143,7 +143,8 @@ def _upload(options: ClientOptions, file: PipelineFile, request: "UploadPipeline
 
 def send(options: ClientOptions, source: Path | BinaryIO, request: "UploadPipelineMetadata") -> "UploadReceipt":
     """Sends a file, with a progress bar on a terminal."""
-    with options.client() as client, _progress(request.name) as progress:
+    name = one_line(request.name)
+    with options.client() as client, out.progress_bar(f"uploading {name}", f"storing {name}") as progress:
         return client.pipelines.upload(
             source,
             name=request.name,
@@ -156,26 +157,6 @@ def send(options: ClientOptions, source: Path | BinaryIO, request: "UploadPipeli
             request_id=request.request_id,
             progress=progress,
         )
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Shows a bar on stderr while it is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    shown = one_line(name)
-    with Progress(*columns, console=out.console(sys.stderr), transient=True) as bars:
-        task = bars.add_task(f"uploading {shown}", total=None)
-
-        def update(sent: int, total: int | None) -> None:
-            done = sent == total
-            bars.update(task, completed=sent, total=total, description=f"{'storing' if done else 'uploading'} {shown}")
-
-        yield update
 
 
 def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool) -> None:

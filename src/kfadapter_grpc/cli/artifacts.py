@@ -1,0 +1,135 @@
+"""`kfadapter artifacts`: what the tasks of a run made."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.command import group
+from kfadapter_grpc.cli.completion import output_names, task_paths
+from kfadapter_grpc.cli.errors import CommandError, ExitCode
+from kfadapter_grpc.cli.invocation import RUN, again, other
+from kfadapter_grpc.cli.option_types import Format, Output, RunName, TaskName
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.streams import native_path
+from kfadapter_grpc.cli.text import one_line
+from kfadapter_grpc.cli.values import run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kfadapter_grpc.client import Client, RunArtifact
+
+_STDOUT = "-"
+_SHOWN = 10
+
+
+def list_(
+    options: ClientOptions,
+    run: RunName,
+    *,
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task", metavar="TASK", help="Only outputs of this task, by name, id or path.", autocompletion=task_paths
+        ),
+    ] = "",
+    type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only this type: Model, Dataset, ...")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="OUTPUT", help="Only outputs with this name.")] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """List the artifacts that the tasks of a run made."""
+    from kfadapter_grpc.cli.run_view import print_artifacts
+
+    with options.client() as client:
+        found = client.artifacts.list(run_id(client, run), task=task, type=type_, name=name)
+        out.print_records(found, output, what="artifacts", name=lambda one: one.artifact_id, table=print_artifacts)
+
+
+def get(
+    options: ClientOptions,
+    run: RunName,
+    task: TaskName,
+    name: Annotated[str, typer.Argument(metavar="OUTPUT", help="Name of the output.", autocompletion=output_names)],
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|DIR|-",
+            help="Where to save it; - is stdout, a folder then is a tar archive.",
+        ),
+    ] = ".",
+    path: Annotated[str, typer.Option("--path", metavar="PATH", help="One file of a folder.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+) -> None:
+    """Download an artifact: a file, or a folder with all its files."""
+    with options.client() as client:
+        which = run_id(client, run)
+        found = list(client.artifacts.list(which, task=task, name=name))
+        if not found:
+            raise _nothing(client, which, task, name)
+        target = native_path(to)
+        is_folder = target.is_dir() or to.endswith(("/", os.sep))
+        if len(found) > 1 and (to == _STDOUT or not is_folder):
+            raise _several(found, name)
+        for number, one in enumerate(found):
+            place = target / str(number) if len(found) > 1 else target
+            _save(
+                client, one, to if to == _STDOUT else f"{place}{os.sep}" if is_folder else str(place), path, force=force
+            )
+
+
+def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, force: bool) -> None:
+    from kfadapter_grpc.cli.download import stdout
+
+    try:
+        with out.progress_bar(f"downloading {one_line(artifact.name)}") as progress:
+            if to == _STDOUT:
+                with stdout() as stream:
+                    client.artifacts.download(
+                        artifact.run_id, artifact.artifact_id, to=stream, path=path, progress=progress
+                    )
+                return
+            receipt = client.artifacts.download(
+                artifact.run_id, artifact.artifact_id, to=to, path=path, force=force, progress=progress
+            )
+    except FileExistsError as error:
+        raise CommandError(
+            f"it exists: {error.filename}",
+            why="a download never replaces a file unasked",
+            next_step=again("--force", words="replaces it; -o FILE saves it elsewhere"),
+        ) from error
+    files = (
+        f" in {receipt.content.entry_count} files" if receipt.content.is_directory and receipt.content.entries else ""
+    )
+    of = f" of task '{artifact.task}'" if artifact.task else ""
+    out.note(f"wrote {receipt.path} ({receipt.size} bytes{files}){of}")
+
+
+def _nothing(client: "Client", run: str, task: str, name: str) -> CommandError:
+    names = list(dict.fromkeys(one.name for one in client.artifacts.list(run, task=task)))
+    known = ", ".join(f"'{one}'" for one in names[:_SHOWN]) or "none"
+    return CommandError(
+        f"not found: artifact '{name}' of task '{task}'",
+        why=f"its artifacts are: {known}; parameters are shown by kfadapter runs show",
+        next_step=other("artifacts", "list", RUN, words="shows the artifacts of the run"),
+        exit_code=ExitCode.NOT_FOUND,
+    )
+
+
+def _several(found: "Sequence[RunArtifact]", name: str) -> CommandError:
+    paths = list(dict.fromkeys(one.task for one in found))
+    shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+    return CommandError(
+        f"there are {len(found)} artifacts '{name}'",
+        why=f"they are of: {shown}",
+        next_step=again("-o", "DIR/", words="saves all of them; a path as TASK selects one"),
+        exit_code=ExitCode.USAGE,
+    )
+
+
+artifacts = group("List and download what the tasks of a run made.", list_, get)

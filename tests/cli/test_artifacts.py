@@ -1,0 +1,200 @@
+"""`kfadapter artifacts` and `kfadapter runs metrics`: what is printed, what is saved, and how they end."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from tests.cli.conftest import Kfadapter
+from tests.made_runs import DATA, READABLE, FakeRuns, Store, run_of, serving_artifacts
+
+from kfadapter_grpc.contract.errors import ArtifactNotReadableError, KfpError
+from kfadapter_grpc.contract.run_outputs import RunOutput
+from kfadapter_grpc.contract.runs import RunSource, RunSourceState
+from kfadapter_grpc.kfp.run_outputs import artifact
+from kfadapter_grpc.services.runs import RunServicer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kfadapter_grpc.kfp.runs import Runs
+
+
+@pytest.fixture
+def runs() -> FakeRuns:
+    """Three runs."""
+    return FakeRuns({f"r{index}": run_of(f"r{index}", index / 3) for index in range(3)})
+
+
+@pytest.fixture
+def store() -> Store:
+    """The bytes of their artifacts."""
+    return Store()
+
+
+@pytest.fixture
+def kfadapter(runs: FakeRuns, store: Store, no_settings_from_outside: None) -> Iterator[Kfadapter]:
+    """The command line before an adapter that has them."""
+    del no_settings_from_outside
+    with serving_artifacts(runs, store, RunServicer(cast("Runs", runs))) as target:
+        yield Kfadapter(target)
+
+
+def test_list(kfadapter: Kfadapter) -> None:
+    """One artifact on a row, metrics with their values; JSON has the whole record, names are ids."""
+    ended = kfadapter("artifacts", "list", "r1")
+    assert (ended.code, ended.err) == (0, "")
+    lines = [line.split() for line in ended.out.splitlines()]
+    assert lines[0] == ["TASK", "OUTPUT", "TYPE", "ID", "CONTENT"]
+    assert lines[1] == ["each[0]/train", "metrics", "Metrics", "r1-train-0-metrics", "accuracy", "=", "0.333333"]
+    assert lines[2] == ["each[0]/train", "model", "Model", "r1-train-0-model", "s3://b/model"]
+    filters = ("--task", "each[1]/train", "--type", "Model", "--name", "model")
+    (found,) = json.loads(kfadapter("artifacts", "list", "r1", *filters, "-o", "json").out)
+    assert (found["artifact_id"], found["type"], found["run_id"]) == ("r1-train-1-model", "system.Model", "r1")
+    assert kfadapter("artifacts", "list", "r1", "--type", "Model", "-o", "name").out.split() == [
+        "r1-train-0-model",
+        "r1-train-1-model",
+    ]
+    assert kfadapter("artifacts", "list", "r1", "--name", "없음").err == "no artifacts\n"
+    assert kfadapter("artifacts", "list", "@latest").out == kfadapter("artifacts", "list", "r0").out
+
+
+def test_get(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes into this directory, into another one, to a file or to stdout; what was written is told."""
+    monkeypatch.chdir(tmp_path)
+    words = ("artifacts", "get", "r0", "each[0]/train", "model")
+    ended = kfadapter(*words)
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == f"wrote 모델.bin ({len(DATA)} bytes) of task 'each[0]/train'\n"
+    assert kfadapter(*words, "-o", "새/").code == 0
+    assert kfadapter(*words, "-o", "m.h5").code == 0
+    for path in ("모델.bin", "새/모델.bin", "m.h5"):
+        assert (tmp_path / path).read_bytes() == DATA
+    assert kfadapter(*words, "-o", "-").out == DATA.decode()
+
+
+def test_get_never_replaces_a_file(kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """A file that exists is an error that says how to replace it."""
+    path = tmp_path / "m"
+    path.write_bytes(b"mine")
+    words = ("artifacts", "get", "r0", "each[0]/train", "model", "-o", str(path))
+    ended = kfadapter(*words)
+    assert ended.code == 8
+    assert f"it exists: {path}" in ended.err
+    assert "--force" in ended.err
+    assert path.read_bytes() == b"mine"
+    assert kfadapter(*words, "--force").code == 0
+    assert path.read_bytes() == DATA
+
+
+def test_get_several(kfadapter: Kfadapter, tmp_path: Path) -> None:
+    """A name that several tasks have needs a directory, or the path of one of them."""
+    ended = kfadapter("artifacts", "get", "r0", "train", "model", "-o", str(tmp_path / "m"))
+    assert ended.code == 2
+    assert "each[0]/train, each[1]/train" in ended.err
+    assert kfadapter("artifacts", "get", "r0", "train", "model", "-o", "-").code == 2
+    assert kfadapter("artifacts", "get", "r0", "each", "models", "-o", str(tmp_path)).code == 0
+    assert [(tmp_path / str(index) / "모델.bin").read_bytes() for index in range(2)] == [DATA, DATA]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("r9", "train", "model"), 5, "RUN_NOT_FOUND"),
+        (("r0", "없음", "model"), 5, "TASK_NOT_FOUND"),
+        (("r0", "each[0]/train", "loss"), 5, "its artifacts are: 'metrics', 'model'"),
+    ],
+)
+def test_what_is_not_there(kfadapter: Kfadapter, words: tuple[str, ...], code: int, text: str) -> None:
+    """What is missing is named, with what there is instead."""
+    ended = kfadapter("artifacts", "get", *words)
+    assert ended.code == code
+    assert text in ended.err
+
+
+def test_what_cannot_be_read(kfadapter: Kfadapter, store: Store, tmp_path: Path) -> None:
+    """The adapter's reason is shown, and nothing is left."""
+    store.breaks = [(0, ArtifactNotReadableError("it consists of metrics"))]
+    ended = kfadapter("artifacts", "get", "r0", "each[0]/train", "metrics", "-o", f"{tmp_path}/")
+    assert ended.code == 8
+    assert "it consists of metrics" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+def test_metrics(kfadapter: Kfadapter) -> None:
+    """A row for each run with the parameters that were named."""
+    ended = kfadapter("runs", "metrics", "-p", "n")
+    assert (ended.code, ended.err) == (0, "")
+    head, first, second, _ = (line.split("   ") for line in ended.out.splitlines())
+    assert [cell.strip() for cell in head if cell.strip()] == [
+        *("ID", "NAME", "STATE", "CREATED", "n", "each[0]/train/accuracy", "each[1]/train/accuracy")
+    ]
+    assert [cell.strip() for cell in first if cell.strip()][:4] == [
+        "r0",
+        "이름 r0",
+        "SUCCEEDED",
+        "2026-01-02 03:04:05 UTC",
+    ]
+    assert [cell.strip() for cell in second if cell.strip()][4:] == ["7", "0.333333", "1.33333"]
+
+
+def test_metrics_for_programs(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """CSV and JSON have full numbers and the same columns; a run without metrics has none, and why is told."""
+    runs.bad = {"r2": KfpError("부서짐")}
+    runs.runs["r1"] = replace(runs.runs["r1"], parameters={"n": [1, "가"]})
+    ended = kfadapter("runs", "metrics", "-p", "n", "-o", "csv")
+    assert ended.err == "run r2: 부서짐\n"
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert rows[1] == {
+        "run_id": "r1",
+        "display_name": "이름 r1",
+        "state": "SUCCEEDED",
+        "created_at": "2026-01-02T03:04:05Z",
+        "n": '[1, "가"]',
+        "each[0]/train/accuracy": str(1 / 3),
+        "each[1]/train/accuracy": str(1 / 3 + 1),
+    }
+    assert rows[2]["each[0]/train/accuracy"] == ""
+    found = json.loads(kfadapter("runs", "metrics", "-o", "json").out)
+    assert list(found[0]) == [key for key in rows[0] if key != "n"]
+    assert (found[1]["each[0]/train/accuracy"], found[2]["each[0]/train/accuracy"]) == (1 / 3, None)
+
+
+def test_no_more_than_wanted(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """The limit is one of runs; that there may be more is told."""
+    ended = kfadapter("runs", "metrics", "--limit", "2", "-o", "json")
+    assert [row["run_id"] for row in json.loads(ended.out)] == ["r0", "r1"]
+    assert "--limit 0 shows all" in ended.err
+    runs.runs = {}
+    assert kfadapter("runs", "metrics").err == "no runs\n"
+    assert kfadapter("runs", "metrics", "-o", "json").out == "[]\n"
+    assert kfadapter("runs", "metrics", "--version", "v1").code == 2
+
+
+def test_a_run_shows_what_its_tasks_made(kfadapter: Kfadapter, runs: FakeRuns) -> None:
+    """Under each task: values, metrics, and artifacts with their place; what is missing is named with the reason."""
+    curve = {"confidenceMetrics": [{"confidenceThreshold": 0.5, "falsePositiveRate": 0.1, "recall": 0.9}]}
+    report = artifact("ClassificationMetric", curve, name="report", artifact_id="c", task_id="check")
+    *others, check = runs.runs["r1"].tasks
+    tasks = (*others, replace(check, outputs=(RunOutput.of("report", report),)))
+    sources = replace(READABLE, logs=RunSource(RunSourceState.NOT_SERVED, "set archiveLogs"))
+    runs.runs["r1"] = replace(runs.runs["r1"], tasks=tasks, sources=sources)
+    shown = kfadapter("runs", "show", "r1").out
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "Missing logs: set archiveLogs" in rows
+    for row in (
+        "each models s3://b/model (Model)",
+        "each[0]/train loss 0.1",
+        "each[0]/train metrics.accuracy 0.3333333333333333",
+        "each[0]/train model s3://b/model (Model)",
+        "검사 report ROC curve of 1 points",
+    ):
+        assert row in rows
