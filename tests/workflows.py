@@ -25,6 +25,10 @@ class Task:
     exit_task: str = ""
     phase: str = "Succeeded"
     message: str = ""
+    spec: dict[str, object] = field(default_factory=dict)
+    component: dict[str, object] = field(default_factory=dict)
+    cached: bool = False
+    attempts: int = 1
 
 
 @dataclass
@@ -33,35 +37,38 @@ class Workflow:
 
     tasks: tuple[Task, ...]
     retries: bool = True
+    name: str = NAME
     nodes: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def manifest(self, **status: object) -> str:
         """The Workflow as KFP serves it."""
         self.nodes.clear()
-        top = self._node(NAME, NAME, "DAG", "entrypoint", "")
+        top = self._node(self.name, self.name, "DAG", "entrypoint", "")
         self._driver("root", "system-dag-driver", top, task="")
         root = self._node(f"{top[1]}.root", "root", "DAG", "root", top[0])
         for task in self.tasks:
             self._task(task, root)
-        body = {"metadata": {"name": NAME, "namespace": "kubeflow"}, "status": {"nodes": self.nodes, **status}}
+        body = {"metadata": {"name": self.name, "namespace": "kubeflow"}, "status": {"nodes": self.nodes, **status}}
         return json.dumps(body)
 
     def _task(self, task: Task, within: tuple[str, str]) -> None:
         if task.kind == "loop":
             self._loop(task, within)
         elif task.kind == "importer":
-            self._node(f"{within[1]}.{task.name}", task.name, "Pod", "system-importer", within[0], task=task)
+            name = f"{within[1]}.{task.name}"
+            self._node(name, task.name, "Pod", "system-importer", within[0], task=task, spec=task.spec)
         elif task.kind == "volume":
             at = f"{within[1]}.{task.name}"
             self._node(at, task.name, "Pod", "system-container-driver", within[0], task=task, told=task.name)
         elif task.kind == "container":
-            self._driver(task.name, "system-container-driver", within)
+            self._driver(task.name, "system-container-driver", within, task.spec, of=task)
             executor = self._node(
                 f"{within[1]}.{task.name}", task.name, "DAG", "system-container-executor", within[0], task=task
             )
-            self._node(f"{executor[1]}.executor", "executor", "Pod", "system-container-impl", executor[0], task=task)
+            self._executor(task, executor)
         else:
             spec = {"triggerPolicy": {"condition": "a == 1"}} if task.kind == "condition" else {}
+            spec.update(task.spec)  # type: ignore[arg-type] # JSON
             self._driver(task.name, "system-dag-driver", within, spec)
             skipped = task.phase == "Skipped"
             kind = "Skipped" if skipped else "DAG"
@@ -76,9 +83,9 @@ class Workflow:
     def _loop(self, task: Task, within: tuple[str, str]) -> None:
         template = f"comp-{task.name}-{task.name}-iterator"
         loop = self._node(f"{within[1]}.{task.name}", task.name, "DAG", template, within[0], task=task)
-        self._driver("iteration", "system-dag-driver", loop, task=task.name)
+        self._driver("iteration", "system-dag-driver", loop, task.spec, task=task.name)
         group = f"{loop[1]}.iteration-iterations"
-        plain = Workflow((), retries=False, nodes=self.nodes)
+        plain = Workflow((), retries=False, name=self.name, nodes=self.nodes)
         plain._node(group, "iteration-iterations", "TaskGroup", "x", loop[0])
         for index in range(task.items):
             shown = f"iteration-iterations({index}:{index})"
@@ -88,12 +95,39 @@ class Workflow:
             for inner in task.inside:
                 self._task(inner, item)
 
+    def _executor(self, task: Task, within: tuple[str, str]) -> None:
+        """Makes the node of a container, skipped if the task came from the cache; of several attempts a Retry node."""
+        name = f"{within[1]}.executor"
+        if task.cached or task.attempts == 1:
+            kind = "Skipped" if task.cached else "Pod"
+            self._node(name, "executor", kind, "system-container-impl", within[0], task=task)
+            return
+        common = {"templateName": "retry-system-container-impl", "boundaryID": within[0], "startedAt": AT}
+        self._put(name, {**common, "displayName": "executor", "type": "Retry", "phase": task.phase})
+        for number in range(task.attempts):
+            phase = task.phase if number == task.attempts - 1 else "Failed"
+            shown = f"executor({number})"
+            self._put(f"{name}({number})", {**common, "displayName": shown, "type": "Pod", "phase": phase})
+
     def _driver(
-        self, name: str, template: str, within: tuple[str, str], spec: object = None, task: str | None = None
+        self,
+        name: str,
+        template: str,
+        within: tuple[str, str],
+        spec: object = None,
+        task: str | None = None,
+        *,
+        of: Task | None = None,
     ) -> None:
         shown = f"{name}-driver"
         at = f"{within[1]}.{shown}"
-        self._node(at, shown, "Pod", template, within[0], told=name if task is None else task, spec=spec)
+        node = self._node(at, shown, "Pod", template, within[0], told=name if task is None else task, spec=spec)
+        if of is not None:
+            self.nodes[node[0]]["outputs"] = {
+                "parameters": [{"name": "cached-decision", "value": str(of.cached).lower()}]
+            }
+            ports = self.nodes[node[0]]["inputs"]["parameters"]  # type: ignore[index] # made by _node
+            ports.append({"name": "component", "value": json.dumps(of.component)})
 
     def _node(
         self,
@@ -126,14 +160,14 @@ class Workflow:
         return self._put(f"{name}(0)", {**common, "displayName": f"{shown}(0)", "type": kind, "inputs": ports})
 
     def _put(self, name: str, node: dict[str, object]) -> tuple[str, str]:
-        key = node_id(name)
+        key = node_id(name, self.name)
         self.nodes[key] = {"id": key, "name": name, **node}
         return key, name
 
 
-def node_id(name: str) -> str:
+def node_id(name: str, workflow: str = NAME) -> str:
     """The id that Argo gives to a node: the Workflow's name and FNV-1a of the node's."""
     value = 2166136261
     for byte in name.encode():
         value = (value ^ byte) * 16777619 % 2**32
-    return NAME if name == NAME else f"{NAME}-{value}"
+    return workflow if name == workflow else f"{workflow}-{value}"

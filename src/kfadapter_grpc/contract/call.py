@@ -109,7 +109,7 @@ class Call:
         self._deadline = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._cancelled = False
-        self._on_cancel: dict[int, Callable[[], None]] = {}
+        self._on_cancel: dict[int, Callable[[], object]] = {}
         self._next_key = 0
 
     @property
@@ -172,7 +172,7 @@ class Call:
         finally:
             forget()
 
-    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def on_cancel(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Has `callback` run, once, when the call is cancelled, at once if it is.
 
         Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kfadapter_grpc.kfp.backend import KfpBackend
 from kfadapter_grpc.kfp.connections import TlsFiles
 from kfadapter_grpc.kfp.credentials import Credentials, ForwardedCredentials, TokenFile
+from kfadapter_grpc.kfp.mlmd.store import StoreSettings
 from kfadapter_grpc.kfp.pod_logs import kubernetes_api
 from kfadapter_grpc.kfp.transport import TransportSettings
 from kfadapter_grpc.spool import SpoolPlace
@@ -13,6 +14,7 @@ __all__ = [
     "Credentials",
     "ForwardedCredentials",
     "KfpBackend",
+    "StoreSettings",
     "TlsFiles",
     "TokenFile",
     "TransportSettings",
@@ -29,6 +31,7 @@ def connect(
     credentials: Credentials | None = None,
     tls: TlsFiles | None = None,
     kubernetes: TransportSettings | None = None,
+    mlmd: StoreSettings | None = None,
 ) -> KfpBackend:
     """Makes a backend for the KFP at `url`; nothing is sent yet.
 
@@ -39,6 +42,7 @@ def connect(
         credentials: Sent with every request; defaults to none.
         tls: CAs and client certificate.
         kubernetes: How to reach the Kubernetes API for the logs of pods; if unset, it is not called.
+        mlmd: Where ML Metadata is, which has the outputs of runs of KFP 2.5 to 2.17; if unset, it is not called.
     """
     settings = TransportSettings(url, pool_size, credentials=credentials or Credentials(), tls=tls or TlsFiles())
-    return KfpBackend(settings, place or SpoolPlace(), kubernetes)
+    return KfpBackend(settings, place or SpoolPlace(), kubernetes, mlmd=mlmd)

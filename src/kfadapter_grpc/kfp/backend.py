@@ -12,6 +12,7 @@ from kfadapter_grpc.kfp.artifacts import Artifacts
 from kfadapter_grpc.kfp.experiments import Experiments
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.logs import RunLogs
+from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
 from kfadapter_grpc.kfp.pipelines import Pipelines
 from kfadapter_grpc.kfp.pod_logs import PodLogs
 from kfadapter_grpc.kfp.recurring_runs import RecurringRuns
@@ -21,6 +22,7 @@ from kfadapter_grpc.kfp.runs import Runs
 from kfadapter_grpc.kfp.transport import Request, Transport, TransportSettings
 
 if TYPE_CHECKING:
+    from kfadapter_grpc.kfp.mlmd.store import StoreSettings
     from kfadapter_grpc.spool import SpoolPlace
 
 _PROBE_SECONDS = 3.0
@@ -45,18 +47,20 @@ class KfpBackend:
         place: SpoolPlace,
         kubernetes: TransportSettings | None = None,
         artifact_bytes: ArtifactBytes | None = None,
+        mlmd: StoreSettings | None = None,
     ) -> None:
         """Will ask the KFP of `settings`, and keep what is on its way from there in `place`.
 
-        Logs of pods come from the Kubernetes API of `kubernetes`, if any; without `artifact_bytes`, the bytes of
-        artifacts cannot be read.
+        Logs of pods come from the Kubernetes API of `kubernetes`, if any, outputs of tasks from ML Metadata at `mlmd`;
+        without `artifact_bytes`, the bytes of artifacts cannot be read.
         """
         self._transport = Transport(settings)
         self._asks_as_callers = settings.credentials.of_callers
         self._rest = rest = Rest(self._transport)
         self.pipelines = Pipelines(rest, place)
         self.experiments = Experiments(rest)
-        reader = RunReader(rest)
+        self._outputs = OutputsReader(mlmd)
+        reader = RunReader(rest, self._outputs)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
         self.run_logs = RunLogs(rest, reader, self._pod_logs)
         self.runs = Runs(
@@ -95,4 +99,5 @@ class KfpBackend:
         self.run_logs.close()
         if self._pod_logs is not None:
             self._pod_logs.close()
+        self._outputs.close()
         self._transport.close()

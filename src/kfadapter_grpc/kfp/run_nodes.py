@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import RunSources, RunTask
+    from kfadapter_grpc.kfp.task_inputs import SpecTexts
 
 UNEXPLAINED = "the run failed; Kubeflow Pipelines does not say why"
 """What is said of a failure of which nothing else is known."""
@@ -87,6 +88,8 @@ class RunNodes:
         failures: What failed.
         message: What the engine says of the run as a whole.
         sources: Where this comes from, and what could not be read.
+        specs: The specs of tasks by task_id, as far as the nodes have them.
+        stores: Where the bytes of artifacts are, by artifact_id: KFP's `store_session_info`, as JSON.
         stored_logs: The artifacts in which KFP keeps the logs of a task, by task_id, that of the last attempt last.
     """
 
@@ -99,6 +102,8 @@ class RunNodes:
     failures: tuple[Failure, ...] = ()
     message: str = ""
     sources: RunSources | None = None
+    specs: Mapping[str, SpecTexts] = field(default_factory=dict)
+    stores: Mapping[str, str] = field(default_factory=dict)
     stored_logs: Mapping[str, tuple[RunArtifact, ...]] = field(default_factory=dict)
 
     def find(self, task: str, iteration_index: int | None = None) -> RunTask:

@@ -23,6 +23,7 @@ from kfadapter_grpc.kfp.error_table import Context, explain, explain_page
 from kfadapter_grpc.kfp.experiments import storage_state
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
 from kfadapter_grpc.kfp.inline_spec import read_origin
+from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
 from kfadapter_grpc.kfp.native_tasks import NativeTaskJson, NativeTasksJson, read_native_tasks
 from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, explained, segment, set_only, smaller
 from kfadapter_grpc.kfp.run_nodes import STUCK_AFTER, RunNodes
@@ -224,8 +225,10 @@ class _ManifestJson(msgspec.Struct):
 class RunReader:
     """Reads runs. Safe to use from many threads."""
 
-    def __init__(self, rest: Rest) -> None:
+    def __init__(self, rest: Rest, outputs: OutputsReader | None = None) -> None:
+        """Will ask KFP, and for outputs ML Metadata."""
         self._rest = rest
+        self._outputs = outputs or OutputsReader(None)
         self._specs = RunSpecs(Versions(rest))
         self._manifest_not_served_until = 0.0
         self._is_native, self._is_native_until = False, 0.0
@@ -283,6 +286,7 @@ class RunReader:
             return nodes
         is_native = bool(nodes.tasks) and self._serves_tasks(found, call)
         nodes = replace(nodes, sources=_sources(found, nodes, is_native=is_native))
+        nodes = self._outputs.complete(found.run_id, nodes, call)
         if found.state == RunState.SUCCEEDED.value and not nodes.tasks:
             return nodes
         return with_unstarted(nodes, self._spec(found, call), is_over=found.known_state.is_over)

@@ -193,11 +193,8 @@ class Workflow:
         return f"{self.name}-{number}" if ".inline" in node.name else f"{self.name}-{node.template_name}-{number}"
 
     def node_id(self, name: str) -> str:
-        """The id that Argo gives to a node of this name: FNV-1a of it, 32 bits."""
-        value = 0x811C9DC5
-        for byte in name.encode():
-            value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
-        return self.name if name == self.name else f"{self.name}-{value}"
+        """The id that Argo gives to a node of this name."""
+        return self.name if name == self.name else f"{self.name}-{hashed(name)}"
 
     def _steps(self, boundaries: list[str]) -> dict[str, Step]:
         found: dict[str, Step] = {}
@@ -240,6 +237,13 @@ def read_workflow(manifest: str) -> Workflow:
     if not nodes and status.offload_node_status_version:
         raise UnreadableWorkflowError("its workflow is so large that Argo keeps its nodes in a database of its own")
     return Workflow(found, nodes)
+
+
+def hashed(text: str, state: int = 0x811C9DC5) -> int:
+    """The number that ends the id of a node of this name, FNV-1a of 32 bits; `state` is that of what precedes it."""
+    for byte in text.encode():
+        state = ((state ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return state
 
 
 def moment(text: str | None) -> datetime | None:

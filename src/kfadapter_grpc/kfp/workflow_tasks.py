@@ -20,6 +20,7 @@ from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, STUCK_AFTER, Failure, Pod, RunNodes, who
+from kfadapter_grpc.kfp.task_inputs import SpecTexts
 from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class _Reader:
         self._now = now
         self._found: list[tuple[str, RunTask]] = []
         self._pods: dict[str, tuple[Pod, ...]] = {}
+        self._specs: dict[str, SpecTexts] = {}
         self._failures: list[Failure] = []
         self._waiting: list[tuple[str, str]] = []
         self._todo: deque[tuple[Mapping[str, Step], _Place]] = deque()
@@ -118,6 +120,7 @@ class _Reader:
             pods_by_task=self._pods,
             failures=tuple(one for one in self._failures if one.task_id not in canceled),
             message=workflow.message,
+            specs=self._specs,
         )
 
     # --- walking ------------------------------------------------------------------------------------------------
@@ -213,6 +216,8 @@ class _Reader:
         if state is RunState.FAILED:
             task = replace(task, error=self._why(task, step, driver, pods, place))
         self._pods[task.task_id] = tuple(self._pod(pod) for pod in pods)
+        told = driver or source
+        self._specs[task.task_id] = SpecTexts(told.input("task"), told.input("component"))
         self._found.append((min(one.began for one in (step, driver) if one), task))
         below = _Place(task.task_id, place.iteration, place.at_end)
         if kind is TaskKind.LOOP:

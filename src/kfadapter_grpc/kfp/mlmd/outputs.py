@@ -1,0 +1,212 @@
+"""What the tasks of a run took and made, out of the executions, events and artifacts of ML Metadata."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
+from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.contract.values import json_text
+from kfadapter_grpc.kfp.mlmd.join import Join
+from kfadapter_grpc.kfp.mlmd.sessions import SESSION, is_session, session_of
+from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, artifact
+from kfadapter_grpc.kfp.task_inputs import HIDDEN, TaskInputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from kfadapter_grpc.contract.run_outputs import RunArtifact
+    from kfadapter_grpc.contract.runs import RunTask
+    from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.kfp.mlmd.records import Execution, Producers, RecordedRun, StoredArtifact
+    from kfadapter_grpc.kfp.run_nodes import RunNodes
+
+DOUBTFUL = "its inputs and outputs are left out: by its name they are of one task, by its pod of another"
+"""Said of a task whose execution cannot be told for sure."""
+_MISSING: Json = object()  # type: ignore[assignment] # no value, which is not the same as null
+_METRICS = "system.Metrics"
+_TEMPLATE = re.compile(r"\{\{\$\.inputs\.parameters\[(?:'([^']*)'|\"([^\"]*)\")\]\}\}")
+
+
+def with_outputs(run_id: str, nodes: RunNodes, recorded: RecordedRun) -> RunNodes:
+    """Adds inputs, outputs and artifacts to the tasks of a run."""
+    return _Outputs(run_id, nodes, recorded).complete()
+
+
+class _Outputs:
+    """What is recorded of one run, by task."""
+
+    def __init__(self, run_id: str, nodes: RunNodes, recorded: RecordedRun) -> None:
+        self._run_id = run_id
+        self._nodes = nodes
+        self._recorded = recorded
+        self._tasks = {task.task_id: task for task in nodes.tasks}
+        self._join = Join(nodes, recorded.executions)
+        self._inputs = TaskInputs(nodes.specs, {task.task_id: task.parent_task_id for task in nodes.tasks})
+        self._taken: dict[int, dict[str, list[int]]] = {}
+        self._given: dict[int, dict[str, list[int]]] = {}
+        for event in recorded.events:
+            if event.artifact_id in recorded.artifacts:
+                ports = (self._given if event.is_output else self._taken).setdefault(event.execution_id, {})
+                ports.setdefault(event.name, []).append(event.artifact_id)
+        self._makers: dict[int, list[RunArtifact]] = {}
+        self._artifacts: dict[str, dict[str, tuple[RunArtifact, ...]]] = {}
+        self._logs: dict[str, tuple[RunArtifact, ...]] = {}
+        for task_id, execution in sorted(self._join.executions.items(), key=lambda one: one[1].id):
+            self._read_artifacts(task_id, execution)
+
+    def complete(self) -> RunNodes:
+        recorded = self._recorded
+        stores = {str(one.id): session_of(one, recorded.pipeline_root) for one in recorded.artifacts.values()}
+        tasks = tuple(self._completed(task) for task in self._nodes.tasks)
+        return replace(self._nodes, tasks=tasks, stores=stores, stored_logs=self._logs)
+
+    def _completed(self, task: RunTask) -> RunTask:
+        execution = self._join.executions.get(task.task_id)
+        if task.task_id in self._join.doubtful:
+            return replace(task, warnings=(*task.warnings, DOUBTFUL))
+        if execution is None:
+            return task
+        return replace(
+            task,
+            inputs=tuple(sorted(self._inputs_of(task, execution), key=lambda one: one.name)),
+            outputs=tuple(sorted(self._outputs_of(task, execution), key=lambda one: one.name)),
+        )
+
+    # --- outputs ------------------------------------------------------------------------------------------------
+
+    def _read_artifacts(self, task_id: str, execution: Execution) -> None:
+        """Takes up the artifacts that a task made; of a group they are those of its tasks."""
+        made: dict[str, tuple[RunArtifact, ...]] = {}
+        for name, ids in self._given.get(execution.id, {}).items():
+            stored = [self._recorded.artifacts[one] for one in sorted(set(ids))]
+            found = tuple(self._artifact(one, name, task_id, execution.outputs) for one in stored)
+            if name.startswith(EXECUTOR_LOGS):
+                self._logs[task_id] = tuple(sorted((*self._logs.get(task_id, ()), *found), key=_by_id))
+                continue
+            made[name] = found
+            for one, artifact_ in zip(stored, found, strict=True):
+                self._makers.setdefault(one.id, []).append(artifact_)
+        self._artifacts[task_id] = made
+
+    def _artifact(
+        self, stored: StoredArtifact, name: str, task_id: str, parameters: Mapping[str, Json] | None = None
+    ) -> RunArtifact:
+        """Makes an artifact without what KFP added to its metadata."""
+        metadata = dict(stored.properties)
+        if is_session(metadata.get(SESSION)):
+            del metadata[SESSION]
+        if metadata.get("display_name") == name:
+            del metadata["display_name"]
+        if stored.type == _METRICS:
+            metadata = {key: _exact(value, (parameters or {}).get(key)) for key, value in metadata.items()}
+        return artifact(
+            stored.type,
+            metadata,
+            name=name,
+            uri=stored.uri,
+            artifact_id=str(stored.id),
+            run_id=self._run_id,
+            task_id=task_id,
+            created_at=stored.created_at,
+        )
+
+    def _outputs_of(self, task: RunTask, execution: Execution) -> Iterator[RunOutput]:
+        for name in (*execution.outputs, *execution.parameters):
+            if (value := self._value(task, name)) is not _MISSING:
+                yield RunOutput(name, value=value)
+        for name in {**self._artifacts[task.task_id], **execution.artifacts}:
+            if made := self._made(task, name):
+                yield RunOutput.of(name, *made)
+
+    def _value(self, task: RunTask, name: str, depth: int = 0) -> Json:
+        """The value of an output; a group's is that of one of its tasks, a loop's a list of those of its iterations."""
+        execution = self._join.executions.get(task.task_id)
+        if execution is None or depth > len(self._tasks):
+            return _MISSING
+        if name in execution.outputs:
+            return execution.outputs[name]
+        found: list[Json] = []
+        for producers in self._producers(task, execution.parameters.get(name, ())):
+            values = (self._value(child, key, depth + 1) for child, key in producers)
+            found += [one for one in values if one is not _MISSING][:1]
+        if task.kind is TaskKind.LOOP and found:
+            return found
+        return found[0] if found else _MISSING
+
+    def _made(self, task: RunTask, name: str, depth: int = 0) -> tuple[RunArtifact, ...]:
+        """The artifacts of an output; a group's are those of its tasks, a loop's those of all its iterations."""
+        execution = self._join.executions.get(task.task_id)
+        if execution is None or depth > len(self._tasks):
+            return ()
+        if (own := self._artifacts[task.task_id].get(name)) is not None:
+            return own
+        found: list[RunArtifact] = []
+        for producers in self._producers(task, execution.artifacts.get(name, ())):
+            made = (self._made(child, key, depth + 1) for child, key in producers)
+            found += next((one for one in made if one), ())
+        return tuple(found)
+
+    def _producers(self, group: RunTask, producers: Producers) -> Iterator[list[tuple[RunTask, str]]]:
+        """Yields where an output of a group may come from: once, or for each iteration of a loop."""
+        for iteration in self._join.iterations(group):
+            places = ((self._join.at(group.task_id, name, iteration), key) for name, key in producers)
+            yield [(task, key) for task, key in places if task is not None]
+
+    # --- inputs -------------------------------------------------------------------------------------------------
+
+    def _inputs_of(self, task: RunTask, execution: Execution) -> Iterator[RunInput]:
+        given = {**self._inputs.defaults(task.task_id), **execution.inputs}
+        for name, value in given.items():
+            if task.kind.is_group or not name.startswith(HIDDEN):
+                source = self._inputs.source(task.task_id, name)
+                yield RunInput(name, _resolved(value, execution.inputs), (), *source)
+        for name, ids in self._taken.get(execution.id, {}).items():
+            source = self._inputs.source(task.task_id, name)
+            artifacts = self._in_order([self._input(one, name, task, source[0]) for one in ids])
+            if source == ("", "") and len({one.name for one in artifacts}) == 1 and artifacts[0].task_id:
+                source = self._tasks[artifacts[0].task_id].name, artifacts[0].name
+            yield RunInput(name, None, artifacts, *source, has_value=False)
+
+    def _input(self, artifact_id: int, name: str, task: RunTask, source: str) -> RunArtifact:
+        """An artifact that a task took, as the task made it that is its source, or is nearest to it."""
+
+        def nearness(made: RunArtifact) -> tuple[bool, bool]:
+            maker = self._tasks[made.task_id]
+            beside = (maker.parent_task_id, maker.iteration_index) == (task.parent_task_id, task.iteration_index)
+            return maker.name == source, beside
+
+        makers = self._makers.get(artifact_id)
+        return max(makers, key=nearness) if makers else self._artifact(self._recorded.artifacts[artifact_id], name, "")
+
+    def _in_order(self, artifacts: Sequence[RunArtifact]) -> tuple[RunArtifact, ...]:
+        """A list in the order of the iterations that made its items; the store promises none."""
+        return tuple(sorted(artifacts, key=lambda one: self._join.iteration_path(one.task_id)))
+
+
+def _by_id(found: RunArtifact) -> int:
+    return int(found.artifact_id)
+
+
+def _exact(value: Json, parameter: Json) -> Json:
+    """A metric, which the store keeps with six decimals, or instead the parameter that is equal up to there."""
+    numbers = [one for one in (value, parameter) if isinstance(one, int | float) and not isinstance(one, bool)]
+    return parameter if len({f"{one:.6f}" for one in numbers}) == 1 and len(numbers) == 2 else value  # noqa: PLR2004
+
+
+def _resolved(value: Json, inputs: Mapping[str, Json]) -> Json:
+    """A value in which the other inputs that it embeds are filled in, as KFP's launcher does."""
+    if isinstance(value, str):
+        return _TEMPLATE.sub(lambda found: _text(inputs.get(found[1] or found[2], found[0])), value)
+    if isinstance(value, list):
+        return [_resolved(one, inputs) for one in value]
+    return {key: _resolved(one, inputs) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def _text(value: Json) -> str:
+    if isinstance(value, float):
+        return f"{Decimal(repr(value)):f}"
+    return value if isinstance(value, str) else "" if value is None else json_text(value)

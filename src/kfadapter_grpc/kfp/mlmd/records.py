@@ -1,0 +1,215 @@
+"""What ML Metadata has of a run, read out of its messages: executions, their events, and artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.struct_pb2 import Struct
+    from google.protobuf.struct_pb2 import Value as JsonValue
+
+    from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
+
+_EXACT = 2.0**53
+_T = TypeVar("_T")
+
+Producers = tuple[tuple[str, str], ...]
+"""The tasks and outputs that an output of a group may come from: the first that has a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A task, a group, or an iteration of a loop.
+
+    Attributes:
+        name: The task's, as in the spec; before KFP 2.14 its display name. Empty for the run as a whole.
+        parent: The group that it is in; 0 for the run as a whole.
+        pod_name: Of the last attempt; empty if it has not started, or did not need to.
+        outputs: Parameters; a group has none of its own.
+        parameters: Where the parameters of a group come from.
+        artifacts: Where the artifacts of a group come from.
+    """
+
+    id: int
+    name: str = ""
+    parent: int = 0
+    iteration_index: int | None = None
+    iteration_count: int | None = None
+    is_group: bool = False
+    pod_name: str = ""
+    inputs: Mapping[str, Json] = field(default_factory=dict)
+    outputs: Mapping[str, Json] = field(default_factory=dict)
+    parameters: Mapping[str, Producers] = field(default_factory=dict)
+    artifacts: Mapping[str, Producers] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An artifact that an execution took or made, as this input or output."""
+
+    execution_id: int
+    artifact_id: int
+    name: str
+    is_output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """An artifact; `properties` are what the task set, and KFP's `display_name` and `store_session_info`."""
+
+    id: int
+    type: str = ""
+    uri: str = ""
+    properties: Mapping[str, Json] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """What is recorded of a run."""
+
+    namespace: str = ""
+    pipeline_root: str = ""
+    executions: tuple[Execution, ...] = ()
+    events: tuple[Event, ...] = ()
+    artifacts: Mapping[int, StoredArtifact] = field(default_factory=dict)
+
+
+class _ParameterSelectorJson(msgspec.Struct, rename="camel"):
+    producer_subtask: str = ""
+    output_parameter_key: str = ""
+
+
+class _OneOfJson(msgspec.Struct, rename="camel"):
+    parameter_selectors: list[_ParameterSelectorJson] = []
+
+
+class _ParameterProducerJson(msgspec.Struct, rename="camel"):
+    value_from_parameter: _ParameterSelectorJson | None = None
+    value_from_oneof: _OneOfJson | None = None
+
+
+class _ArtifactSelectorJson(msgspec.Struct):
+    producer_subtask: str = ""
+    output_artifact_key: str = ""
+
+
+class _ArtifactProducerJson(msgspec.Struct):
+    artifact_selectors: list[_ArtifactSelectorJson] = []
+
+
+def execution(found: pb.Execution) -> Execution:
+    """Reads an execution."""
+    properties = dict(found.custom_properties)
+    get = properties.get
+
+    def text(key: str) -> str:
+        return value.string_value if (value := get(key)) else ""
+
+    def number(key: str) -> int | None:
+        return value.int_value if (value := get(key)) else None
+
+    def values(key: str) -> Mapping[str, Json]:
+        return json_object(value.struct_value) if (value := get(key)) else {}
+
+    return Execution(
+        id=found.id,
+        name=text("task_name") or text("display_name"),
+        parent=number("parent_dag_id") or 0,
+        iteration_index=number("iteration_index"),
+        iteration_count=number("iteration_count"),
+        is_group=not number("parent_dag_id") or "total_dag_tasks" in properties or "iteration_count" in properties,
+        pod_name=text("pod_name"),
+        inputs=values("inputs"),
+        outputs=values("outputs"),
+        parameters={key: _parameter_producers(one) for key, one in values("parameter_producer_task").items()},
+        artifacts=_artifact_producers(text("artifact_producer_task")),
+    )
+
+
+def event(found: pb.Event) -> Event:
+    """Reads an event; its path has one step, the name."""
+    name = next((step.key for step in found.path.steps if step.key), "")
+    return Event(found.execution_id, found.artifact_id, name, found.type == found.OUTPUT)
+
+
+def artifact(found: pb.Artifact, kind: str) -> StoredArtifact:
+    """Reads an artifact of a type."""
+    created = found.create_time_since_epoch
+    return StoredArtifact(
+        id=found.id,
+        type=kind,
+        uri=found.uri,
+        properties={key: _property(found.custom_properties[key]) for key in sorted(found.custom_properties)},
+        created_at=datetime.fromtimestamp(created / 1000, timezone.utc) if 0 < created < _EXACT / 1e3 else None,
+    )
+
+
+def json_object(found: Struct) -> dict[str, Json]:
+    """Reads a JSON object; protobuf's maps have no order."""
+    return {key: _json(found.fields[key]) for key in sorted(found.fields)}
+
+
+def _json(value: JsonValue) -> Json:
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        return _number(value.number_value)
+    if kind == "string_value":
+        return value.string_value
+    if kind == "bool_value":
+        return value.bool_value
+    if kind == "list_value":
+        return [_json(one) for one in value.list_value.values]
+    return json_object(value.struct_value) if kind == "struct_value" else None
+
+
+def _number(value: float) -> Json:
+    """All numbers are doubles; those that are whole come from whole ones, or mean the same."""
+    return int(value) if value.is_integer() and abs(value) <= _EXACT else value
+
+
+def _property(value: pb.Value) -> Json:
+    """What a task set as metadata. KFP stores booleans as whole numbers, and wraps lists and objects once."""
+    kind = value.WhichOneof("value")
+    if kind == "double_value":
+        return _number(value.double_value)
+    if kind == "string_value":
+        return value.string_value
+    if kind == "int_value":
+        return bool(value.int_value)
+    if kind != "struct_value":
+        return None
+    found = json_object(value.struct_value)
+    wrapped = next(iter(found)) if len(found) == 1 else ""
+    return found[wrapped] if wrapped in {"list", "struct"} else found
+
+
+def _parameter_producers(text: Json) -> Producers:
+    found = _decoded(text, _ParameterProducerJson)
+    if found.value_from_parameter is not None:
+        selectors = [found.value_from_parameter]
+    else:
+        selectors = (found.value_from_oneof or _OneOfJson()).parameter_selectors
+    return tuple((one.producer_subtask, one.output_parameter_key) for one in selectors)
+
+
+def _artifact_producers(text: str) -> Mapping[str, Producers]:
+    found = _decoded(text or "{}", dict[str, _ArtifactProducerJson])
+    return {
+        key: tuple((one.producer_subtask, one.output_artifact_key) for one in producer.artifact_selectors)
+        for key, producer in found.items()
+    }
+
+
+def _decoded(text: Json, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(cast("str", text), type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
+        return kind()

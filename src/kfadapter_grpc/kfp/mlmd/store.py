@@ -1,0 +1,219 @@
+"""Asks ML Metadata's store, over gRPC, what it has of a run; says in words why it could not."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+
+from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
+from kfadapter_grpc.kfp.mlmd.metadata_store_pb2_grpc import MetadataStoreServiceStub
+from kfadapter_grpc.kfp.mlmd.records import RecordedRun, artifact, event, execution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from kfadapter_grpc.contract.call import Call
+
+PAGE_SIZE = 100
+"""Executions a page; of more the store returns 101, without saying that there are more."""
+IDS_AT_ONCE = 500
+MAX_MESSAGE_BYTES = 100 * 1024 * 1024
+"""As KFP's own clients of the store have it."""
+_LEAST_SECONDS = 0.001
+_MAX_BACKOFF_MS = 5_000
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where the store is.
+
+    Attributes:
+        address: HOST:PORT.
+        tls: Whether to speak TLS.
+        ca: The authorities that its certificate may come from, in PEM form; None: gRPC's own.
+    """
+
+    address: str
+    tls: bool = False
+    ca: Path | None = None
+
+
+class StoreError(Exception):
+    """The store could not be read; the message says why, in a sentence."""
+
+
+class StoreUnreachableError(StoreError):
+    """It does not answer at all."""
+
+
+class MetadataStore:
+    """A store. Safe to use from many threads; making one does no network call."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        """Will ask the store of `settings`; proxies that environment variables name are not used."""
+        self._settings = settings
+        self._ca = settings.ca.read_bytes() if settings.ca else None
+        self._channel = self._connected()
+        self._stub = MetadataStoreServiceStub(self._channel)
+        self._types: dict[int, str] = {}
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def run(self, run_id: str, call: Call) -> RecordedRun | None:
+        """Reads all that is recorded of a run; None if nothing is.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        self._follow_ca()
+        name = pb.GetContextByTypeAndNameRequest(type_name="system.PipelineRun", context_name=run_id)
+        context = self._ask(self._stub.GetContextByTypeAndName, name, call).context
+        if context.name != run_id:  # for some databases letter case does not count
+            return None
+        executions = {one.id: execution(one) for one in self._executions(context.id, call)}
+        events = tuple(
+            event(one)
+            for ids in _chunks(sorted(executions))
+            for one in self._ask(
+                self._stub.GetEventsByExecutionIDs, pb.GetEventsByExecutionIDsRequest(execution_ids=ids), call
+            ).events
+        )
+        artifacts = [
+            one
+            for ids in _chunks(sorted({one.artifact_id for one in events}))
+            for one in self._ask(
+                self._stub.GetArtifactsByID, pb.GetArtifactsByIDRequest(artifact_ids=ids), call
+            ).artifacts
+        ]
+        types = self._types_of(artifacts, call)
+        properties = context.custom_properties
+        return RecordedRun(
+            namespace=properties["namespace"].string_value,
+            pipeline_root=properties["pipeline_root"].string_value,
+            executions=tuple(executions.values()),
+            events=events,
+            artifacts={one.id: artifact(one, one.type or types.get(one.type_id, "")) for one in artifacts},
+        )
+
+    def check(self, call: Call) -> None:
+        """Asks it for a run that there is not.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        request = pb.GetContextByTypeAndNameRequest(type_name="system.PipelineRun", context_name="-")
+        self._ask(self._stub.GetContextByTypeAndName, request, call)
+
+    def _executions(self, context_id: int, call: Call) -> Iterator[pb.Execution]:
+        token: str | None = None
+        while True:
+            options = pb.ListOperationOptions(max_result_size=PAGE_SIZE, next_page_token=token)
+            request = pb.GetExecutionsByContextRequest(context_id=context_id, options=options)
+            page = self._ask(self._stub.GetExecutionsByContext, request, call)
+            yield from page.executions
+            token = page.next_page_token
+            if not token:
+                return
+
+    def _types_of(self, artifacts: Sequence[pb.Artifact], call: Call) -> dict[int, str]:
+        """The names of types by id, for servers that do not name them (before 1.6)."""
+        if any(not one.type and one.type_id not in self._types for one in artifacts):
+            found = self._ask(self._stub.GetArtifactTypes, pb.GetArtifactTypesRequest(), call).artifact_types
+            self._types = {one.id: one.name for one in found}
+        return self._types
+
+    def _ask(
+        self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, call: Call
+    ) -> _Response:
+        """Sends a request, within what is left of the call, and ends it when the client cancelled the call."""
+        begun = time.monotonic()
+        answer = method.future(request, timeout=max(call.remaining(), _LEAST_SECONDS))
+        forget = call.on_cancel(answer.cancel)
+        try:
+            response: _Response = answer.result()
+        except grpc.FutureCancelledError as error:
+            raise StoreError("the call was cancelled") from error
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        finally:
+            forget()
+            call.usage.add_kfp(time.monotonic() - begun)
+        return response
+
+    def _follow_ca(self) -> None:
+        """Connects anew if the file of authorities has changed."""
+        with suppress(OSError):
+            ca = self._settings.ca.read_bytes() if self._settings.ca else None
+            if ca != self._ca:
+                old, self._ca = self._channel, ca
+                self._channel = self._connected()
+                self._stub = MetadataStoreServiceStub(self._channel)
+                old.close()
+
+    def _connected(self) -> grpc.Channel:
+        """Makes a channel, which connects when it is used."""
+        settings = self._settings
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_reconnect_backoff_ms", _MAX_BACKOFF_MS),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        if not settings.tls:
+            return grpc.insecure_channel(settings.address, options)
+        return grpc.secure_channel(settings.address, grpc.ssl_channel_credentials(self._ca), options)
+
+    def _failure(self, error: grpc.RpcError) -> StoreError:
+        """What a failure means, and what to check; gRPC's own words may hold addresses, and are not passed on."""
+        code, told = error.code(), error.details() or ""
+        at = f"ML Metadata at {self._settings.address}"
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return StoreUnreachableError(f"{at} did not respond in time; try again later")
+        if code is grpc.StatusCode.UNAVAILABLE:
+            return StoreUnreachableError(f"{at} {self._why_unavailable(told)}")
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return StoreUnreachableError(
+                f"the server at {self._settings.address} is not ML Metadata; mlmd_address must be the address of KFP's "
+                "metadata-grpc-service, with its port 8080"
+            )
+        if code in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}:
+            return StoreUnreachableError(f"{at} refuses the adapter ({code.name}); check the policies of the mesh")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return StoreError(f"{at} returns more than {MAX_MESSAGE_BYTES // 2**20} MiB at once")
+        return StoreError(f"{at} failed ({code.name}); try again later")
+
+    def _why_unavailable(self, told: str) -> str:
+        for words, meaning in _MEANINGS:
+            if words in told:
+                return meaning
+        if not self._settings.tls and "Socket closed" in told:
+            return "closed the connection; if it expects TLS, set mlmd_tls"
+        return "is unreachable; try again later"
+
+
+_MEANINGS = (
+    ("http1.x", "is a server of HTTP/1, not of gRPC; mlmd_address must be the address of KFP's metadata-grpc-service"),
+    ("CERTIFICATE_VERIFY_FAILED", "has a certificate that mlmd_ca does not vouch for"),
+    ("BAD_SIGNATURE", "has a certificate that mlmd_ca does not vouch for"),
+    ("ostname Verification", "has a certificate for another name; check mlmd_address and mlmd_ca"),
+    ("WRONG_VERSION_NUMBER", "does not speak TLS; switch mlmd_tls off"),
+    ("andshake failed", "does not accept the TLS connection; check mlmd_tls and mlmd_ca"),
+    ("resol", "has a name that cannot be resolved; check mlmd_address"),
+)
+"""What gRPC says of a connection that failed, and what it means."""
+
+
+def _chunks(ids: Iterable[_T]) -> Iterator[list[_T]]:
+    rest = iter(ids)
+    while chunk := list(islice(rest, IDS_AT_ONCE)):
+        yield chunk

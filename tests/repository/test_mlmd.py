@@ -1,0 +1,275 @@
+"""Runs of KFP 2.5 to 2.17 with ML Metadata beside it: what is asked, what is shown, and what a bad end means."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from tests.certificates import CertificateAuthority
+from tests.mlmd import FakeStore, Recording
+from tests.repository.conftest import call
+
+from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.runs import RunSource, RunSourceState
+from kfadapter_grpc.kfp import StoreSettings, connect
+from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
+from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
+from kfadapter_grpc.kfp.mlmd.store import MetadataStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.runs_kfp import RunsKfp
+
+    from kfadapter_grpc.contract.runs import Run
+
+AVAILABLE = RunSource(RunSourceState.AVAILABLE)
+
+
+@pytest.fixture
+def nested() -> Recording:
+    """What was recorded of a run with a pipeline in a pipeline."""
+    return Recording("nested")
+
+
+@pytest.fixture
+def store(nested: Recording) -> Iterator[FakeStore]:
+    """A store that knows one run."""
+    store = FakeStore(nested)
+    yield store
+    store.stop()
+
+
+def _get(kfp: RunsKfp, recording: Recording, mlmd: StoreSettings | None, manifest: str = "") -> Run:
+    run_id = kfp.add(run_id=recording.run_id, state="SUCCEEDED")
+    runtime = {"workflow_manifest": manifest or recording.workflow().manifest()}
+    kfp.manifests[run_id] = {"run": {"id": run_id}, "pipeline_runtime": runtime}
+    with closing(connect(kfp.url, mlmd=mlmd)) as backend:
+        return backend.runs.get(run_id, View.FULL, call())
+
+
+def _outputs_source(run: Run) -> RunSource:
+    assert run.sources is not None
+    assert run.sources.outputs is not None
+    return run.sources.outputs
+
+
+def test_a_run(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
+    """A run is read with what its tasks took and made, in four calls, its pipeline not among them."""
+    run = _get(kfp, nested, StoreSettings(store.start()))
+    outputs = {task.name: {one.name: one.value for one in task.outputs} for task in run.tasks}
+    assert outputs == {"inner": {"piece": None, "squared": 9}, "square": {"Output": 9}, "piece": {"data": None}} | {
+        "read": {"Output": 18}
+    }
+    assert _outputs_source(run) == AVAILABLE
+    names = ["GetContextByTypeAndName", "GetExecutionsByContext", "GetEventsByExecutionIDs", "GetArtifactsByID"]
+    assert store.calls == names
+
+
+def test_without_a_store(kfp: RunsKfp, nested: Recording) -> None:
+    """Without a store all else is there, and the answer says what to set."""
+    run = _get(kfp, nested, None)
+    source = _outputs_source(run)
+    assert source.state is RunSourceState.NOT_CONFIGURED
+    assert "set mlmd_address" in source.message
+    assert [task.state.name for task in run.tasks] == ["SUCCEEDED"] * 4
+    assert not run.metrics
+
+
+def test_old_servers_have_types_by_id(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
+    """Servers 1.0 and 1.5 name types by their ids, which differ from store to store; they are asked for once."""
+    store.old = True
+    address = store.start()
+    run = _get(kfp, nested, StoreSettings(address))
+    piece = next(task for task in run.tasks if task.name == "piece")
+    assert [one.type for output in piece.outputs for one in output.artifacts] == ["system.Dataset"]
+    assert store.calls.count("GetArtifactTypes") == 1
+
+
+def test_unknown_run(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
+    """A run of which nothing is recorded yet has no outputs; nothing is wrong."""
+    store.recordings.clear()
+    run = _get(kfp, nested, StoreSettings(store.start()))
+    assert (_outputs_source(run), [task.outputs for task in run.tasks]) == (AVAILABLE, [()] * 4)
+
+
+def test_letter_case_counts(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
+    """MySQL finds another run whose id differs in letter case only; it is not shown."""
+    nested.run_id = nested.run_id.upper()
+    run = _get(kfp, nested, StoreSettings(store.start()))
+    assert [task.outputs for task in run.tasks] == [()] * 4
+
+
+def test_another_namespace(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
+    """A store that is another KFP's shows nothing of a run that happens to have the id."""
+    nested.context.custom_properties["namespace"].string_value = "team-b"
+    run = _get(kfp, nested, StoreSettings(store.start()))
+    source = _outputs_source(run)
+    assert source.state is RunSourceState.UNREACHABLE
+    assert "another namespace" in source.message
+    assert "team-b" not in source.message
+    assert [task.outputs for task in run.tasks] == [()] * 4
+
+
+@pytest.mark.parametrize(("count", "most"), [(300, 12), (602, 22)])
+def test_large_runs(count: int, most: int, store: FakeStore, nested: Recording) -> None:
+    """All of a large run comes, in pages of 100 executions and with few calls."""
+    nested.executions = [pb.Execution(id=number) for number in range(1, count + 1)]
+    nested.events = [
+        pb.Event(artifact_id=one.id, execution_id=one.id, type=pb.Event.OUTPUT) for one in nested.executions
+    ]
+    nested.artifacts = [pb.Artifact(id=one.id, type="system.Artifact") for one in nested.executions]
+    with closing(MetadataStore(StoreSettings(store.start()))) as reading:
+        found = reading.run(nested.run_id, call())
+    assert found is not None
+    assert (len(found.executions), len(found.events), len(found.artifacts)) == (count,) * 3
+    assert len(store.calls) <= most
+
+
+def _unreachable(address: str, words: str, *, tls: bool = False, ca: Path | None = None) -> None:
+    recording = Recording("nested")
+    reader = OutputsReader(StoreSettings(address, tls, ca))
+    with closing(reader):
+        nodes = reader.complete(recording.run_id, recording.nodes(), call())
+    assert nodes.sources is not None
+    assert nodes.sources.outputs is not None
+    assert nodes.sources.outputs.state is RunSourceState.UNREACHABLE
+    assert words in nodes.sources.outputs.message
+    assert nodes.tasks == recording.nodes().tasks
+
+
+def test_nothing_listens() -> None:
+    """Where nothing listens, or the name is unknown, that is said at once."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as unused:
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    begun = time.monotonic()
+    _unreachable(address, f"ML Metadata at {address} is unreachable")
+    _unreachable("metadata.invalid:8080", "cannot be resolved")
+    assert time.monotonic() - begun < 1.5
+
+
+def test_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that accepts and never answers costs its time once; for a while it is not asked again."""
+    monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.reader.READ_SECONDS", 0.3)
+    recording = Recording("nested")
+    with closing(socket.create_server(("127.0.0.1", 0))) as deaf:
+        reader = OutputsReader(StoreSettings(f"127.0.0.1:{deaf.getsockname()[1]}"))
+        with closing(reader):
+            begun = time.monotonic()
+            for _ in range(5):
+                nodes = reader.complete(recording.run_id, recording.nodes(), call())
+                assert nodes.sources is not None
+                assert nodes.sources.outputs is not None
+                assert "did not respond in time" in nodes.sources.outputs.message
+            assert 0.25 < time.monotonic() - begun < 1
+
+
+def test_slow_in_all(monkeypatch: pytest.MonkeyPatch, store: FakeStore, nested: Recording) -> None:
+    """The time is that of all calls together, not of each."""
+    monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.reader.READ_SECONDS", 0.5)
+    store.before = lambda _name, _context: time.sleep(0.2)
+    reader = OutputsReader(StoreSettings(store.start()))
+    with closing(reader):
+        begun = time.monotonic()
+        nodes = reader.complete(nested.run_id, nested.nodes(), call())
+        assert time.monotonic() - begun < 0.75
+    assert nodes.sources is not None
+    assert nodes.sources.outputs is not None
+    assert nodes.sources.outputs.state is RunSourceState.UNREACHABLE
+
+
+def test_a_cancelled_call_waits_for_nothing(store: FakeStore, nested: Recording) -> None:
+    """When the client cancels the call, so is the request, and the store is not thought ill of."""
+    hangs, cancelled = threading.Event(), threading.Event()
+
+    def hang(_name: str, _context: grpc.ServicerContext) -> None:
+        hangs.set()
+        cancelled.wait(20)
+
+    def cancel() -> None:
+        hangs.wait(20)
+        one.cancel()
+
+    store.before = hang
+    reader, one = OutputsReader(StoreSettings(store.start())), call()
+    with closing(reader):
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        begun = time.monotonic()
+        reader.complete(nested.run_id, nested.nodes(), one)
+        assert time.monotonic() - begun < 1.5
+        cancelled.set()
+        thread.join()
+        store.before = lambda _name, _context: None
+        nodes = reader.complete(nested.run_id, nested.nodes(), call())
+    assert nodes.sources is not None
+    assert nodes.sources.outputs == AVAILABLE
+
+
+def test_a_server_of_http() -> None:
+    """The port of a REST API or of envoy is told apart from one that is down."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        _unreachable(f"127.0.0.1:{server.getsockname()[1]}", "is a server of HTTP/1, not of gRPC")
+        thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (grpc.StatusCode.UNIMPLEMENTED, "is not ML Metadata; mlmd_address must be"),
+        (grpc.StatusCode.PERMISSION_DENIED, "refuses the adapter (PERMISSION_DENIED)"),
+        (grpc.StatusCode.INTERNAL, "failed (INTERNAL)"),
+    ],
+)
+def test_other_failures(code: grpc.StatusCode, words: str, store: FakeStore) -> None:
+    """What a server answers is put in words; its own text, which may name more than it should, is not passed on."""
+    store.before = lambda _name, context: context.abort(code, "10.0.0.7: secret")
+    address = store.start()
+    _unreachable(address, words)
+
+
+def test_too_large(monkeypatch: pytest.MonkeyPatch, store: FakeStore) -> None:
+    """An answer above the limit is refused."""
+    monkeypatch.setattr("kfadapter_grpc.kfp.mlmd.store.MAX_MESSAGE_BYTES", 2**10)
+    store.recordings[0].context.custom_properties["filler"].string_value = "x" * 2**11
+    _unreachable(store.start(), "returns more than")
+
+
+def test_tls(store: FakeStore, nested: Recording, tmp_path: Path, kfp: RunsKfp) -> None:
+    """TLS works with the store's CA, whose changed file needs no restart; what else happens is put in words."""
+    authority = CertificateAuthority()
+    pair = authority.issue("localhost")
+    address = store.start(grpc.ssl_server_credentials([(pair.key, pair.certificate)]))
+    ca = CertificateAuthority().write(tmp_path)
+    _unreachable(address, "has a certificate that mlmd_ca does not vouch for", tls=True, ca=ca)
+    _unreachable(address, "if it expects TLS, set mlmd_tls")
+    with closing(MetadataStore(StoreSettings(address, tls=True, ca=ca))) as reading:
+        ca.write_bytes(authority.certificate)
+        assert reading.run(nested.run_id, call()) is not None
+    run = _get(kfp, nested, StoreSettings(address, tls=True, ca=ca))
+    assert _outputs_source(run) == AVAILABLE
+    plain = FakeStore(nested)
+    _unreachable(plain.start(), "does not speak TLS; switch mlmd_tls off", tls=True, ca=ca)
+    plain.stop()
+
+
+def test_no_run_no_outputs(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
+    """The store is asked only for runs that KFP has shown to the caller, and only if they have tasks."""
+    manifest = json.dumps({"metadata": {"name": "wf"}, "status": {"nodes": {}}})
+    run = _get(kfp, nested, StoreSettings(store.start()), manifest)
+    assert (_outputs_source(run), store.calls) == (AVAILABLE, [])
