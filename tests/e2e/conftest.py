@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import grpc
 import pytest
+from tests.cli.conftest import Kfadapter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,16 +42,12 @@ class Adapter:
     said: tuple[str, ...] = ()
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Runs the command line against it."""
-        return subprocess.run(
-            [PROGRAM, "--target", self.target, *arguments],
-            input=stdin,
-            capture_output=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONUTF8": "1"},
-            timeout=SECONDS,
-            check=False,
-        )
+        """Runs the command line against it: in this process, which takes a tenth of the time, unless it reads stdin."""
+        if stdin:
+            words = [PROGRAM, "--target", self.target, *arguments]
+            return subprocess.run(words, input=stdin, capture_output=True, cwd=ROOT, timeout=SECONDS, check=False)
+        ended = Kfadapter(self.target)(*arguments)
+        return subprocess.CompletedProcess(arguments, ended.code, ended.out.encode(), ended.err.encode())
 
     def printed(self, *arguments: str, stdin: bytes = b"") -> str:
         """Runs a command that must succeed, and tells what it printed; what a KFP lacks may be noted on stderr."""
@@ -63,7 +60,7 @@ class Adapter:
 @contextmanager
 def dev(data: Path, *more: str) -> Iterator[Adapter]:
     """Runs `kfadapter dev` on free ports."""
-    with _process("dev", "--port", "0", "--kfp-port", "0", "--data", str(data), *more) as process:
+    with spawned("dev", "--port", "0", "--kfp-port", "0", "--data", str(data), *more) as process:
         lines = tuple(_until(process.stdout, "stop "))
         assert lines, process.communicate()[1]
         yield Adapter(lines[0].split()[1], process, lines)
@@ -76,7 +73,7 @@ def serve(kfp_url: str, *more: str) -> Iterator[Adapter]:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
     with (
-        _process(
+        spawned(
             "serve",
             "--listen",
             target,
@@ -128,7 +125,8 @@ def name(adapter: Adapter) -> Iterator[str]:
 
 
 @contextmanager
-def _process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def spawned(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs the command line in a process of its own, which is killed at the end."""
     with subprocess.Popen(
         [PROGRAM, *arguments],
         stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from tests.e2e.conftest import ROOT, SECONDS, dev, serve
+from tests.e2e.conftest import ROOT, SECONDS, dev, serve, spawned
 
 from kfadapter_embedded.dev import LAST_LINES
 from kfadapter_grpc.cli.errors import ExitCode
@@ -218,10 +218,11 @@ def test_dev_keeps_its_data(tmp_path: Path) -> None:
 def test_one_folder_is_for_one_dev(tmp_path: Path) -> None:
     """A second dev on the same folder is refused with a word, and the first goes on."""
     with dev(tmp_path) as first:
-        second = first.run("dev", "--port", "0", "--kfp-port", "0", "--data", str(tmp_path))
-        assert (second.returncode, second.stdout) == (ExitCode.REFUSED, b"")
-        assert f"the data folder {tmp_path} is in use".encode() in second.stderr
-        assert b"next:  stop the other kfadapter dev, or name another folder with --data" in second.stderr
+        with spawned("dev", "--port", "0", "--kfp-port", "0", "--data", str(tmp_path)) as second:
+            out, err = second.communicate(timeout=SECONDS)
+        assert (second.returncode, out) == (ExitCode.REFUSED, "")
+        assert f"the data folder {tmp_path} is in use" in err
+        assert "next:  stop the other kfadapter dev, or name another folder with --data" in err
         assert first.printed("list", "-o", "json") == "[]\n"
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.contract.running import eventually
 from tests.e2e.conftest import ROOT, dev
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ def test_a_run_that_fails(local: Adapter) -> None:
 def test_a_run_that_is_stopped(local: Adapter) -> None:
     """It has finished before it would by itself, and is shown as canceled, though KFP's own state is FAILED."""
     run = local.run("run", str(PIPELINES / "sleeps.yaml"), "-o", "name").stdout.decode().strip()
+    eventually(
+        lambda: (
+            "RUNNING"
+            in [task["state"] for task in json.loads(local.printed("runs", "show", run, "-o", "json"))["tasks"]]
+        )
+    )
     assert local.printed("terminate", run, "--wait", "60") == f"run {run} has finished: CANCELED\n"
     assert local.run("watch", run).returncode == 7
     assert run in local.printed("runs", "--state", "canceled", "-o", "name").splitlines()

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.certificates import CertificateAuthority
-from tests.e2e.conftest import PROGRAM, SECONDS, _process, dev
+from tests.cli.conftest import Kfadapter
+from tests.e2e.conftest import PROGRAM, SECONDS, dev, spawned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.cli.conftest import Ended
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,11 @@ class Guarded:
     process: subprocess.Popen[str]
     token: dict[str, str]
 
-    def run(self, *arguments: str, target: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, target: str | None = None) -> Ended:
         """Runs the command line against it."""
-        words = [PROGRAM, "--target", target or self.address, *arguments]
-        return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
+        return Kfadapter(target or self.address)(*arguments)
 
-    def call(self, bearer: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def call(self, bearer: str, *arguments: str) -> Ended:
         """Runs it over TLS with a token."""
         token_file = str(self.folder / f"{bearer}.token")
         return self.run("--ca", str(self.folder / "ca.pem"), "--token-file", token_file, *arguments)
@@ -50,7 +52,7 @@ class Guarded:
     def eventually(self, bearer: str, code: int) -> None:
         """Waits until calls of a bearer end with a code."""
         end = time.monotonic() + SECONDS
-        while self.call(bearer, "list").returncode != code:
+        while self.call(bearer, "list").code != code:
             assert time.monotonic() < end
 
 
@@ -79,7 +81,7 @@ def guarded(embedded_url: str, tmp_path: Path) -> Iterator[Guarded]:
         "--token-file": str(tmp_path / "tokens"),
         "--log-format": "json",
     }
-    with _process("serve", *(word for option in options.items() for word in option)) as process:
+    with spawned("serve", *(word for option in options.items() for word in option)) as process:
         assert process.stderr is not None
         line = next(line for line in map(json.loads, process.stderr) if line["event"] == "serving")
         assert (line["tls"], line["tokens"]) == ("on", True)
@@ -99,18 +101,18 @@ def test_dev_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.slow
 def test_from_token_to_refusal(guarded: Guarded) -> None:
     """Tokens made by the command line open what their roles allow; one that is taken out of the file opens nothing."""
-    assert guarded.call("reader", "list").returncode == 0
-    assert guarded.call("writer", "experiments", "create", "e2e-security").returncode == 0
+    assert guarded.call("reader", "list").code == 0
+    assert guarded.call("writer", "experiments", "create", "e2e-security").code == 0
     denied = guarded.call("reader", "experiments", "create", "e2e-security-2")
-    assert (denied.returncode, denied.stdout) == (4, "")
-    assert denied.stderr.startswith("error: 'reader' calls as a reader, and kfadapter.v1.ExperimentService/Create")
+    assert (denied.code, denied.out) == (4, "")
+    assert denied.err.startswith("error: 'reader' calls as a reader, and kfadapter.v1.ExperimentService/Create")
     unknown = guarded.run("--ca", str(guarded.folder / "ca.pem"), "list")
-    assert unknown.returncode == 4
-    assert "why:   UNAUTHENTICATED, request " in unknown.stderr
+    assert unknown.code == 4
+    assert "why:   UNAUTHENTICATED, request " in unknown.err
     file = guarded.folder / "tokens"
     file.write_text("".join(line for line in file.read_text().splitlines(True) if not line.startswith("reader ")))
     guarded.eventually("reader", 4)
-    assert guarded.call("writer", "list").returncode == 0
+    assert guarded.call("writer", "list").code == 0
 
 
 @pytest.mark.slow
@@ -118,8 +120,8 @@ def test_health_needs_no_token(guarded: Guarded) -> None:
     """Health is told over TLS without a token, and without TLS on its own address, which tells nothing else."""
     over_tls = guarded.run("--ca", str(guarded.folder / "ca.pem"), "health")
     plain = guarded.run("health", target=guarded.health)
-    assert (over_tls.stdout, plain.stdout) == ("SERVING\n", "SERVING\n")
-    assert guarded.run("list", target=guarded.health).returncode == 8
+    assert (over_tls.out, plain.out) == ("SERVING\n", "SERVING\n")
+    assert guarded.run("list", target=guarded.health).code == 8
 
 
 def test_a_replaced_certificate(guarded: Guarded) -> None:
