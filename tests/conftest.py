@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from kfadapter_embedded.process import start
+from kfadapter_grpc.kfp import transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,12 @@ hypothesis.settings.load_profile("untimed")
 
 # A shell starts what runs in the background deaf to Ctrl-C, and processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# The settings of whoever runs the tests are not for what they start.
+for name in list(os.environ):
+    if name.startswith(("KFADAPTER_", "KUBEFLOW_", "KF_")) and not name.startswith("KFADAPTER_TEST_"):
+        del os.environ[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,12 +53,10 @@ def _logging_as_it_was() -> Iterator[None]:
     logging.root.setLevel(level)
 
 
-@pytest.fixture
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes the settings away that whoever runs the tests has in the environment."""
-    for name in list(os.environ):
-        if name.startswith("KFADAPTER_") or name in {"KUBEFLOW_HOST", "KUBEFLOW_PORT", "KF_NAMESPACE"}:
-            monkeypatch.delenv(name)
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that failed is repeated at once by what runs in this process."""
+    monkeypatch.setattr(transport, "BACKOFF_SECONDS", (0.0, 0.0))
 
 
 @pytest.fixture(scope="session")

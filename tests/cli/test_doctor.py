@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 TOLD_BY_RUNS = {"KFP default-retry", "KFP plugins", "KFP log-archive"}
 """What only a run that has ended tells."""
 
-pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
-
 
 @pytest.fixture
 def adapter(embedded_url: str) -> Iterator[str]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Kfadapter
 
-pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
 WITH_ALL = ("--url", "http://127.0.0.1:1/", "--metrics-listen", "off")
 
 

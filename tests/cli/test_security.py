@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -29,13 +28,6 @@ from kfadapter_grpc.contract.call import Role
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("KFADAPTER_"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -63,7 +63,6 @@ def test_wrong_settings_are_a_usage_error(kfadapter: Kfadapter) -> None:
     assert "http://" in ended.err
 
 
-@pytest.mark.usefixtures("no_settings_from_outside")
 def test_check_prints_the_settings(kfadapter: Kfadapter, tmp_path: Path) -> None:
     """Settings that are fine are printed with where each comes from, and nothing is served."""
     config = tmp_path / "kfadapter.toml"
@@ -77,7 +76,6 @@ def test_check_prints_the_settings(kfadapter: Kfadapter, tmp_path: Path) -> None
     assert rows["max_streams"] == ["256", "default"]
 
 
-@pytest.mark.usefixtures("no_settings_from_outside")
 def test_check_lists_every_mistake(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mistakes of flags, file and environment are all told at once, with exit code 2 and nothing on stdout."""
     config = tmp_path / "kfadapter.toml"

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +26,6 @@ if TYPE_CHECKING:
 
 CANARY = "kfa_canary-4711"
 FAR = "adapter.example:50051"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("KFADAPTER_"):
-            monkeypatch.delenv(name)
 
 
 @dataclass(frozen=True)

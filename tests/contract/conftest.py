@@ -38,11 +38,6 @@ def _drop(*_: object) -> NoReturn:
     raise structlog.DropEvent
 
 
-@pytest.fixture(autouse=True)
-def _alone(no_settings_from_outside: None) -> None:
-    del no_settings_from_outside
-
-
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Starts real servers on free loopback ports; they stop when the test is over."""

@@ -53,10 +53,9 @@ class Adapter:
     channel: grpc.Channel
 
 
-@pytest.fixture
-def adapter(no_settings_from_outside: None) -> Iterator[Adapter]:
+@contextlib.contextmanager
+def _adapter() -> Iterator[Adapter]:
     """The adapter, with all of its services."""
-    del no_settings_from_outside
     with contextlib.ExitStack() as stack:
         kfp = OddKfp()
         backend = stack.enter_context(contextlib.closing(connect(stack.enter_context(kfp.server).url)))
@@ -71,6 +70,20 @@ def adapter(no_settings_from_outside: None) -> Iterator[Adapter]:
         server = stack.enter_context(AdapterServer(settings, servicers, lambda: True))
         channel = stack.enter_context(grpc.insecure_channel(server.address))
         yield Adapter(kfp, watches, server.address, channel)
+
+
+@pytest.fixture
+def adapter() -> Iterator[Adapter]:
+    """One of the test's own."""
+    with _adapter() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Adapter]:
+    """One for tests that set no more than which record is odd."""
+    with _adapter() as made:
+        yield made
 
 
 def _get_run(adapter: Adapter, view: common_pb2.View.ValueType = common_pb2.VIEW_BASIC) -> list[Message]:
@@ -176,12 +189,12 @@ CASES = [(kind, rpc) for kind, odd in ODD.items() for rpc in RPCS if shows(odd, 
 
 
 @pytest.mark.parametrize(("kind", "rpc"), CASES)
-def test_a_record_is_isolated(adapter: Adapter, kind: str, rpc: str) -> None:
+def test_a_record_is_isolated(shared: Adapter, kind: str, rpc: str) -> None:
     """The sound record comes whole beside the odd one; of that comes what can be carried, and what cannot is named."""
-    adapter.kfp.odd = Odd()
-    usual = _sorted(RPCS[rpc](adapter))
-    odd = adapter.kfp.odd = ODD[kind]
-    found = _sorted(RPCS[rpc](adapter))
+    shared.kfp.odd = Odd()
+    usual = _sorted(RPCS[rpc](shared))
+    odd = shared.kfp.odd = ODD[kind]
+    found = _sorted(RPCS[rpc](shared))
     assert found.keys() == {BAD, SOUND}
     assert found[SOUND] == usual[SOUND]
     bad = found[BAD]
@@ -224,10 +237,10 @@ def _without_values(record: Message) -> Message:
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_notices_go_on(adapter: Adapter, tmp_path: Path, kind: str) -> None:
+def test_notices_go_on(shared: Adapter, tmp_path: Path, kind: str) -> None:
     """Both runs of a training job are seen to be over, whatever the odd one holds."""
-    adapter.kfp.odd = ODD[kind]
-    with box(tmp_path / "box.sqlite") as kept, Client(adapter.address) as client:
+    shared.kfp.odd = ODD[kind]
+    with box(tmp_path / "box.sqlite") as kept, Client(shared.address) as client:
         Follower(client, kept.outbox, KEEP, lambda: None).compare()
         seen = {run_id for run_id, state, _ in kept.notices if state == "SUCCEEDED"}
     assert SOUND in seen

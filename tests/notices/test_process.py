@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures("no_settings_from_outside"),
     pytest.mark.timeout(180),
 ]
 

@@ -355,7 +355,7 @@ def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: RecurringRuns, foun
 def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
     """After the deadline it is looked, too, in time of the adapter's own."""
     with_pipeline(scripted).on("POST", CREATE, stalls()).on("GET", LIST, listing(made()))
-    assert kfp.create(WANTED, call(5)).recurring_run_id == ID
+    assert kfp.create(WANTED, call(1)).recurring_run_id == ID
 
 
 @pytest.mark.parametrize("fault", BROKEN)

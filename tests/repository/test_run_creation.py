@@ -314,7 +314,7 @@ BREAKS = {
 def test_a_fault_after_the_run_was_started(kfp: RunsKfp, runs: Runs, fault: str) -> None:
     """Whatever is answered, looking finds the run, and that is the answer; a copy finds it, too."""
     kfp.faults = [Fault(stored=True, behaviour=BREAKS[fault])]
-    run = runs.create(REPEATABLE, call(5 if fault == "silence" else 20))
+    run = runs.create(REPEATABLE, call(1 if fault == "silence" else 20))
     assert run.run_id == RUN
     assert runs.create(REPEATABLE, call()).run_id == RUN
     assert len(kfp.posts()) == 1
@@ -326,7 +326,7 @@ def test_a_fault_before_the_run_was_started(kfp: RunsKfp, runs: Runs, fault: str
     """An error, nothing is sent again by itself, and a copy of the call starts the run."""
     kfp.faults = [Fault(stored=False, behaviour=BREAKS[fault])]
     with pytest.raises(errors.AdapterError):
-        runs.create(REPEATABLE, call(5 if fault == "silence" else 20))
+        runs.create(REPEATABLE, call(1 if fault == "silence" else 20))
     assert len(kfp.posts()) == 1
     assert runs.create(REPEATABLE, call()).run_id == RUN
     assert list(kfp.runs) == [RUN]

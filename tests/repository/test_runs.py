@@ -261,7 +261,7 @@ def test_terminate_waits_while_kfp_is_away(scripted: ScriptedKfp, before_scripte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("wait_seconds", "budget"), [(0.3, 60), (600, 5)])
+@pytest.mark.parametrize(("wait_seconds", "budget"), [(0.3, 60), (600, 1.5)])
 def test_terminate_waits_no_longer_than_it_may(
     scripted: ScriptedKfp, before_scripted: Runs, wait_seconds: float, budget: float
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HTTPS = "https://kfp.example.org"
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith(("KFADAPTER_", "KF_PIPELINES_")):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture

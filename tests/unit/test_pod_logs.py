@@ -160,7 +160,6 @@ def pod_verdict(**settings: object) -> tuple[Status, str]:
     return found.status, f"{found.what} {found.next_step}"
 
 
-@pytest.mark.usefixtures("no_settings_from_outside")
 def test_doctor(in_pod: Cluster) -> None:
     """The doctor says whether the logs of pods can be read, and what to grant where they cannot."""
     nobody = "/namespaces/kubeflow/pods/kfadapter-doctor/log"
@@ -174,7 +173,7 @@ def test_doctor(in_pod: Cluster) -> None:
     assert "NetworkPolicy" in pod_verdict()[1]
 
 
-@pytest.mark.usefixtures("no_settings_from_outside", "in_pod")
+@pytest.mark.usefixtures("in_pod")
 def test_switched_off() -> None:
     """Where it is switched off, Kubernetes is not asked, and the doctor says what that means."""
     status, text = pod_verdict(pod_logs="off")
@@ -183,7 +182,6 @@ def test_switched_off() -> None:
     assert server_kfp.pod_log_settings(Settings.load(config=None, pod_logs="off")) is None
 
 
-@pytest.mark.usefixtures("no_settings_from_outside")
 @pytest.mark.parametrize(("served", "status"), [(True, Status.OK), (False, Status.WARNING)])
 def test_doctor_of_kfp(served: bool, status: Status) -> None:  # a parameter of the test
     """The doctor says whether Kubeflow Pipelines serves logs at this address."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 def test_scenarios_are_documented(name: str) -> None:
     """Every scenario has its line on the page."""
     assert f"| `{name}` | " in PAGE.read_text(encoding="utf-8")
+
+
+def test_ci_runs_every_scenario() -> None:
+    """CI names each scenario once, in whichever of its steps."""
+    lines = (PAGE.parents[1] / ".ci" / "run").read_text(encoding="utf-8")
+    named = [name for names in re.findall(r"robustness --short ([a-z -]+)", lines) for name in names.split()]
+    assert sorted(named) == sorted(SCENARIOS)
 
 
 def test_reasons_are_read_from_the_contract() -> None:

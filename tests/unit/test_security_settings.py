@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOKEN_LINE = "ci reader sha256:" + "0a" * 32
-
-
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("KFADAPTER_"):
-            monkeypatch.delenv(name)
 
 
 @dataclass(frozen=True)

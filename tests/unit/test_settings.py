@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
-
-
 @pytest.fixture
 def toml(tmp_path: Path) -> Callable[[str], Path]:
     """Writes settings files."""

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-pytestmark = pytest.mark.usefixtures("no_settings_from_outside")
-
-
 @pytest.fixture
 def toml(tmp_path: Path) -> Callable[[str | bytes], Path]:
     """Writes settings files."""

@@ -42,6 +42,8 @@ MAX_ANSWER_BYTES = 128 * 1024 * 1024
 _CONNECT_SECONDS = 5.0
 _READ_ATTEMPTS = 3
 _RETRY_STATUS = frozenset({429, 502, 503, 504})
+BACKOFF_SECONDS = (0.05, 0.2)
+"""Between which bounds the first pause before a read is repeated lies; each further one is twice as long."""
 _MAX_BACKOFF_SECONDS = 2.0
 
 
@@ -252,7 +254,7 @@ class Transport:
 
     def _wait(self, attempt: int, retry_after: float | None, call: Call) -> bool:
         """Waits before the next attempt; False if there is no time for one."""
-        seconds = retry_after if retry_after is not None else random.uniform(0.05, 0.2) * 2**attempt  # noqa: S311 - jitter
+        seconds = retry_after if retry_after is not None else random.uniform(*BACKOFF_SECONDS) * 2**attempt  # noqa: S311 - jitter
         if seconds > min(_MAX_BACKOFF_SECONDS, call.remaining() / 2):
             return False
         return not call.cancelled_within(seconds) and not self._closed.is_set()
