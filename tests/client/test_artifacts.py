@@ -43,9 +43,8 @@ def store() -> Store:
 
 
 @pytest.fixture
-def client(runs: FakeRuns, store: Store, no_settings_from_outside: None) -> Iterator[Client]:
+def client(runs: FakeRuns, store: Store) -> Iterator[Client]:
     """A client of an adapter that has them."""
-    del no_settings_from_outside
     with serving_artifacts(runs, store) as address, Client(address) as made:
         yield made
 
