@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import grpc
 import pytest
@@ -20,8 +20,8 @@ from kfadapter_grpc.auth.tokens import parse_tokens, today
 from kfadapter_grpc.cli.app import app
 from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.cli.invocation import Invocation, other
-from kfadapter_grpc.cli.option_types import RoleChoice
 from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.token import token
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.call import Role
 
@@ -201,7 +201,7 @@ def test_tokens_that_cannot_be_made(kfadapter: Kfadapter, arguments: list[str]) 
 
 def test_roles_are_those_of_the_adapter() -> None:
     """The roles that the command offers are those that there are."""
-    assert [one.value for one in RoleChoice] == [role.value for role in Role]
+    assert list(get_args(get_type_hints(token)["role"])) == [role.value for role in Role]
 
 
 def test_settings_of_who_may_call_are_told_at_once(kfadapter: Kfadapter, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import pytest
 import yaml
@@ -18,8 +18,8 @@ from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_embedded.compile_file import commented
 from kfadapter_grpc.cli import pipeline_file
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.option_types import IfExistsChoice
 from kfadapter_grpc.cli.pipeline_file import default_name
+from kfadapter_grpc.cli.upload import UploadOptions
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import PipelineExistsError
 from kfadapter_grpc.contract.pipelines import IfExists
@@ -127,7 +127,7 @@ def test_upload_sends_its_options(kfadapter: Kfadapter, fake: FakeAdapter, file:
 
 def test_the_choices_are_those_of_the_domain() -> None:
     """The option offers exactly what the contract knows."""
-    assert [choice.value for choice in IfExistsChoice] == [choice.value for choice in IfExists]
+    assert list(get_args(get_type_hints(UploadOptions)["if_exists"])) == [choice.value for choice in IfExists]
 
 
 @pytest.mark.parametrize(

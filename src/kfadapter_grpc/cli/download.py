@@ -6,12 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO, cast
+from typing import Annotated, BinaryIO, Literal, cast
 
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.option_types import ById, DownloadFormat, PipelineName, Version
+from kfadapter_grpc.cli.option_types import ById, PipelineName, Version
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.streams import STDIN
 from kfadapter_grpc.cli.values import reference, version_reference
@@ -27,11 +27,11 @@ def download(
     by_id: ById = None,
     to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Write to a file, not to stdout.")] = None,
     output: Annotated[
-        DownloadFormat,
+        Literal["yaml", "json"],
         typer.Option(
             "--output", "-o", help="Output format; json is KFP's content, byte by byte; yaml takes a second per MB."
         ),
-    ] = DownloadFormat.YAML,
+    ] = "yaml",
 ) -> None:
     """Download the file of a version, by default the latest."""
     from kfadapter_grpc.cli.pipeline_yaml import write_yaml
@@ -40,7 +40,7 @@ def download(
     ref, which = reference(pipeline, by_id=by_id), version_reference(version or None)
     to = None if to == STDIN else to
     with stdout() if to is None else replaced(to) as target, tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as spooled:
-        file = target if output is DownloadFormat.JSON else cast("BinaryIO", spooled)
+        file = target if output == "json" else cast("BinaryIO", spooled)
         with options.client() as client:
             receipt = client.pipelines.download(
                 ref.name,
@@ -50,7 +50,7 @@ def download(
                 to=file,
             )
         written = f"{receipt.size} bytes, SHA-256 {receipt.sha256}"
-        if output is DownloadFormat.YAML:
+        if output == "yaml":
             file.seek(0)
             write_yaml(file, target)
             written = "YAML"

@@ -3,12 +3,12 @@
 
 import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.option_types import ById, GraphFormat, PipelineName, Version
+from kfadapter_grpc.cli.option_types import ById, PipelineName, Version
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.values import find_version, reference, version_reference
 
@@ -28,7 +28,9 @@ def graph(
     *,
     version: Version = "",
     by_id: ById = None,
-    output: Annotated[GraphFormat, typer.Option("--output", "-o", help="Output format.")] = GraphFormat.TEXT,
+    output: Annotated[
+        Literal["text", "svg", "mermaid", "dot"], typer.Option("--output", "-o", help="Output format.")
+    ] = "text",
     width: Annotated[
         int | None,
         typer.Option("--width", min=20, metavar="N", help="Width of the text; defaults to the terminal, or 80."),
@@ -41,7 +43,7 @@ def graph(
     with options.client() as client:
         found = find_version(client, reference(pipeline, by_id=by_id), version_reference(version or None))
     _note_gaps(found)
-    if output is not GraphFormat.TEXT:
+    if output != "text":
         sys.stdout.write(_document(found, output))
     elif found.spec and found.spec.tasks:
         style = ASCII if ascii_only or not out.is_utf8() else UNICODE
@@ -73,15 +75,15 @@ def _print_text(tasks: "Graph", width: int, style: "Style") -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _document(version: "PipelineVersion", style: GraphFormat) -> str:
+def _document(version: "PipelineVersion", style: str) -> str:
     """Writes the graph for a document; where stdout is not UTF-8, in ASCII with each format's own references."""
     from kfadapter_grpc.graph import dot, graph_of, mermaid, svg
 
     spec = version.spec
     tasks = graph_of(spec.tasks if spec else ())
-    if style is GraphFormat.MERMAID:
+    if style == "mermaid":
         text = mermaid(tasks)
         return text if out.is_utf8() else re.sub(r"[^\x00-\x7f]", lambda found: f"#{ord(found[0])};", text)
     name = spec.name if spec else ""
-    text = dot(tasks) if style is GraphFormat.DOT else svg(tasks, f"{name or 'pipeline'}, version {version.name}")
+    text = dot(tasks) if style == "dot" else svg(tasks, f"{name or 'pipeline'}, version {version.name}")
     return text if out.is_utf8() else text.encode("ascii", "xmlcharrefreplace").decode("ascii")

@@ -26,50 +26,12 @@ class Format(str, enum.Enum):
     NAME = "name"
 
 
-class Report(str, enum.Enum):
-    """How the findings of the doctor are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class GraphFormat(str, enum.Enum):
-    """How the graph of a pipeline is drawn."""
-
-    TEXT = "text"
-    SVG = "svg"
-    MERMAID = "mermaid"
-    DOT = "dot"
-
-
 class TableFormat(str, enum.Enum):
     """How a table of numbers is printed."""
 
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
-
-
-class DownloadFormat(str, enum.Enum):
-    """How a pipeline that was downloaded is written."""
-
-    YAML = "yaml"
-    JSON = "json"
-
-
-class IfExistsChoice(str, enum.Enum):
-    """What to do if a pipeline of the name exists; the values are those of `contract.pipelines.IfExists`."""
-
-    NEW_VERSION = "new-version"
-    FAIL = "fail"
-    SKIP_IF_SAME = "skip-if-same"
-
-
-class RoleChoice(str, enum.Enum):
-    """What the bearer of a token may do; the values are those of `contract.call.Role`."""
-
-    READER = "reader"
-    WRITER = "writer"
 
 
 class StateChoice(str, enum.Enum):

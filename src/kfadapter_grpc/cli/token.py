@@ -5,18 +5,17 @@ import os
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from kfadapter_grpc.cli.option_types import RoleChoice
 from kfadapter_grpc.cli.output import note
 
 
 def token(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the bearer in the adapter's log.")],
     *,
-    role: Annotated[RoleChoice, typer.Option(help="Role: read only, or all RPCs.")],
+    role: Annotated[Literal["reader", "writer"], typer.Option(help="Role: read only, or all RPCs.")],
     expires: Annotated[
         str | None, typer.Option(metavar="YYYY-MM-DD", help="Last day of validity (UTC); unlimited if omitted.")
     ] = None,
@@ -32,7 +31,7 @@ def token(
     if not is_name(name):
         raise typer.BadParameter(f"{name!r} cannot name a token: up to 128 characters, no blanks and no #")
     made = new_token()
-    line = TokenEntry(name, Role(role.value), digest(made), _last_day(expires)).line()
+    line = TokenEntry(name, Role(role), digest(made), _last_day(expires)).line()
     if add_to is None:
         note("the line for the adapter's --token-file:")
         note(line)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import typer
 
@@ -14,7 +14,7 @@ from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import pipeline_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
-from kfadapter_grpc.cli.option_types import Description, File, Format, Function, IfExistsChoice, Tags
+from kfadapter_grpc.cli.option_types import Description, File, Format, Function, Tags
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files, several
 from kfadapter_grpc.cli.streams import STDIN
@@ -55,9 +55,9 @@ class UploadOptions:
     display_name: Annotated[str, typer.Option(help="Display name.")] = ""
     tag: Tags = None
     code_source_url: Annotated[str, typer.Option(metavar="URL", help="URL of the source code.")] = ""
-    if_exists: Annotated[IfExistsChoice, typer.Option(help="What to do if the pipeline exists.")] = (
-        IfExistsChoice.NEW_VERSION
-    )
+    if_exists: Annotated[
+        Literal["new-version", "fail", "skip-if-same"], typer.Option(help="What to do if the pipeline exists.")
+    ] = "new-version"
     request_id: Annotated[str, typer.Option(metavar="ID", help="Idempotency key of the upload.")] = ""
     function: Function = None
 
@@ -83,7 +83,7 @@ class UploadOptions:
             display_name=self.display_name,
             tags=tags(self.tag),
             code_source_url=self.code_source_url,
-            if_exists=IfExists(self.if_exists.value),
+            if_exists=IfExists(self.if_exists),
             request_id=self.request_id,
             namespace=namespace,
         )

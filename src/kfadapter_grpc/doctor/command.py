@@ -3,14 +3,14 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import SERVER, ExitCode, require
 from kfadapter_grpc.cli.invocation import Step, current
-from kfadapter_grpc.cli.option_types import Format, Report
+from kfadapter_grpc.cli.option_types import Format
 from kfadapter_grpc.cli.options import ClientOptions
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def doctor(
     kfp_url: Annotated[
         str | None, typer.Option(metavar="URL", help="With --server: where Kubeflow Pipelines is.")
     ] = None,
-    output: Annotated[Report, typer.Option("--output", "-o", help="Output format.")] = Report.TABLE,
+    output: Annotated[Literal["table", "json"], typer.Option("--output", "-o", help="Output format.")] = "table",
 ) -> None:
     """Check an installation and say what to do: an adapter, or the server itself.
 
@@ -57,11 +57,11 @@ def doctor(
             _print(list(caller.examine(client)), output)
 
 
-def _print(verdicts: "list[Verdict]", style: Report) -> None:
+def _print(verdicts: "list[Verdict]", style: str) -> None:
     from kfadapter_grpc.doctor.verdict import worst
 
     rows = [_row(verdict) for verdict in verdicts]
-    if style is Report.JSON:
+    if style == "json":
         out.print_document([dict(zip(_KEYS, row, strict=True)) for row in rows], Format.JSON)
     else:
         steps = (out.Step("NEXT", 20), out.Step("WHY", 16), out.Step("WHAT", 20))

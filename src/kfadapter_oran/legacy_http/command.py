@@ -19,27 +19,31 @@ class GatewayOptions:
 
     VARIABLES: ClassVar[str] = "KFADAPTER_LEGACY_HTTP_"
 
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = "127.0.0.1:5001"
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address to listen on.")] = "127.0.0.1:5001"
     insecure_listen: Annotated[
         bool, typer.Option("--insecure-listen", help="Allow an address that others can reach without TLS.")
     ] = False
-    tls_certificate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The certificate for callers: HTTPS.")
-    ] = None
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key.")] = None
-    tls_client_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="Only callers with its certificates.")] = (
+    tls_certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="The gateway's certificate: HTTPS.")] = (
         None
     )
-    metrics_listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Metrics, or 'off'.")] = "127.0.0.1:9092"
-    max_upload_bytes: Annotated[int, typer.Option(metavar="N", min=1, help="The largest file.")] = 32 * 1024 * 1024
-    drain_seconds: Annotated[
-        float, typer.Option(metavar="S", min=0, max=600, help="Between SIGTERM and refusing requests.")
-    ] = 0.0
-    grace_seconds: Annotated[float, typer.Option(metavar="S", min=0, max=3600, help="Then for requests in flight.")] = (
-        25.0
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the certificate.")] = None
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CA of client certificates, which are then required (mTLS).")
+    ] = None
+    metrics_listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address of the metrics, or 'off'.")] = (
+        "127.0.0.1:9092"
     )
-    log_format: Annotated[LogFormat, typer.Option(help="How the log looks.")] = "console"
-    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = "info"
+    max_upload_bytes: Annotated[int, typer.Option(metavar="N", min=1, help="Maximum size of a file.")] = (
+        32 * 1024 * 1024
+    )
+    drain_seconds: Annotated[
+        float, typer.Option(metavar="S", min=0, max=600, help="Time between SIGTERM and refusing requests.")
+    ] = 0.0
+    grace_seconds: Annotated[
+        float, typer.Option(metavar="S", min=0, max=3600, help="Grace period of requests in flight.")
+    ] = 25.0
+    log_format: Annotated[LogFormat, typer.Option(help="Log format.")] = "console"
+    log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = "info"
 
     def check(self) -> None:
         """Returns if the addresses and the files for TLS fit each other, and no variable has an unknown name.

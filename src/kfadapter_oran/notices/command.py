@@ -56,7 +56,7 @@ class NotifyOptions:
         str,
         typer.Option(
             metavar="URL",
-            help="The receiver; by default the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT.",
+            help="The receiver; defaults to the training manager at TRAININGMGR_HOST and TRAININGMGR_PORT.",
         ),
     ] = ""
     receiver_token_file: Annotated[
@@ -67,11 +67,9 @@ class NotifyOptions:
         bool,
         typer.Option("--insecure-receiver-token", help="Send that token without TLS, readable for others on its way."),
     ] = False
-    receiver_ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Authorities of the receiver's certificate.")
-    ] = None
+    receiver_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="CAs of the receiver's certificate.")] = None
     receiver_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, max=3600, help="How long the receiver has to answer.")
+        float, typer.Option(metavar="SECONDS", min=0.1, max=3600, help="Deadline of the receiver's response.")
     ] = 30.0
     max_attempts: Annotated[
         int,
@@ -90,10 +88,10 @@ class NotifyOptions:
         ),
     ] = ""
     metrics_listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where metrics and health are served, or 'off'.")
+        str, typer.Option(metavar="HOST:PORT", help="Address of metrics and health, or 'off'.")
     ] = "127.0.0.1:9091"
-    log_format: Annotated[LogFormat, typer.Option(help="How the log looks.")] = "console"
-    log_level: Annotated[LogLevel, typer.Option(help="How much is logged.")] = "info"
+    log_format: Annotated[LogFormat, typer.Option(help="Log format.")] = "console"
+    log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = "info"
 
     def receiver(self, headers: Sequence[str]) -> ReceiverOptions:
         """Reads how the receiver is reached, with these headers and those of the environment.
