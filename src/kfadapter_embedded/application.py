@@ -23,7 +23,9 @@ from .experiments import Experiments
 from .pipelines import Pipelines
 from .recurring_runs import RecurringRuns
 from .run_logs import RunLogs
+from .tasks import Tasks
 from .uploads import Uploads
+from .workflow import Workflows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +55,8 @@ def application(store: Store, folder: Path, runs: Runs) -> Starlette:
         *Pipelines(store).routes(),
         *Experiments(store).routes(),
         *RunLogs(store, runs.folders).routes(),
+        *Tasks(store).routes(),
+        *Workflows(store).routes(),
         *runs.routes(),
         *RecurringRuns(store).routes(),
     ]

@@ -29,7 +29,7 @@ class KfpError(Exception):
 
     Attributes:
         status: the gRPC code that KFP puts into the body, and the HTTP status.
-        reason: the innermost words, which KFP repeats in `details`.
+        reason: the innermost words, which KFP repeats in `details`; empty where its gateway refuses.
         text: the whole chain of contexts, outermost first, ending in the reason.
     """
 
@@ -41,13 +41,21 @@ class KfpError(Exception):
 
     def response(self) -> Response:
         """The HTTP answer that KFP gives for this error."""
-        detail = {"@type": "type.googleapis.com/google.rpc.Status", "code": self.status[0], "message": self.reason}
-        return json_response({"code": self.status[0], "message": self.text, "details": [detail]}, self.status[1])
+        body: dict[str, object] = {"code": self.status[0], "message": self.text}
+        if self.reason:
+            detail = {"code": self.status[0], "message": self.reason}
+            body["details"] = [{"@type": "type.googleapis.com/google.rpc.Status", **detail}]
+        return json_response(body, self.status[1])
 
 
 def invalid_input(reason: str) -> KfpError:
     """The caller sent something that KFP refuses."""
     return KfpError(_INVALID_ARGUMENT, reason, f"Invalid input error: {reason}")
+
+
+def invalid_parameter(name: str, value: str) -> KfpError:
+    """KFP's gateway knows no such value of a parameter of the query."""
+    return KfpError(_INVALID_ARGUMENT, "", f'parsing field "{name}": "{value}" is not a valid value')
 
 
 def invalid_input_because(reason: str, cause: str) -> KfpError:
@@ -134,4 +142,4 @@ def json_response(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
 def unknown_route(status: int) -> Response:
     """The answer of KFP's gateway where it has no route (404) or not for this method (405)."""
     code, words = (12, "Method Not Allowed") if status == HTTPStatus.METHOD_NOT_ALLOWED else (5, "Not Found")
-    return json_response({"code": code, "message": words, "details": []}, HTTPStatus(status))
+    return json_response({"code": code, "message": words}, HTTPStatus(status))

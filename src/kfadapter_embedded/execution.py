@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -16,7 +17,10 @@ Parameters: TypeAlias = Mapping[str, object]
 """Values of parameters, as JSON holds them."""
 SCRATCH: Final = "scratch"
 """The part of a run's folder that is not needed once it has finished."""
+EXECUTOR_LOGS: Final = "executor-logs"
+"""The output of each task that holds the logs of its attempts."""
 _MAX_FILE_NAME = 200
+_ITERATION = re.compile(r"\[(\d+)\]")
 
 
 class State(str, enum.Enum):
@@ -55,16 +59,6 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A file that a task made. `path` lies in the run's folder; `metadata` holds metrics, among others."""
-
-    name: str
-    type: str
-    path: str
-    metadata: Parameters = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class TaskReport:
     """How a task stands, or with the name `WHOLE` the run itself.
 
@@ -73,21 +67,37 @@ class TaskReport:
             (`for-loop-1[0]/train`).
         state: Its state.
         error: Why it failed, in words; empty if it did not.
-        parameters: Its output parameters, once it has succeeded.
-        artifacts: Its output artifacts, once it has succeeded.
+        message: The same in the words of KFP's driver and launcher.
+        attempts: How many times its command has been executed.
+        began: Whether it got as far as KFP's driver; what depends on a failed or skipped task does not.
+        details: Fields of KFP's task as far as they are known: `display_name`, `type`, `type_attributes`,
+            `cache_fingerprint`, `inputs`, `outputs`.
     """
 
     name: str
     state: State
     error: str = ""
-    parameters: Parameters = field(default_factory=dict)
-    artifacts: tuple[Artifact, ...] = ()
+    message: str = ""
+    attempts: int = 0
+    began: bool = True
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
-def log_path(folder: Path, task_name: str) -> Path:
-    """Where the log of a task lies: inside `folder`, whatever the name is made of."""
+def iteration_of(path: str) -> int | None:
+    """The iteration of the innermost loop that a task is in."""
+    found = _ITERATION.findall(path)
+    return int(found[-1]) if found else None
+
+
+def task_name(path: str) -> str:
+    """What KFP calls the task of a path, unique among its siblings only."""
+    return path.rpartition("/")[2].partition("[")[0] or "ROOT"
+
+
+def log_path(folder: Path, task_name: str, attempt: int = 0) -> Path:
+    """Where the log of a task's attempt lies: inside `folder`, whatever the name is made of."""
     name = quote(task_name, safe="")
     if len(name) > _MAX_FILE_NAME:
         # What begins alike, as deep loops do, must not share a log.
         name = f"{name[:_MAX_FILE_NAME]}-{sha256(task_name.encode()).hexdigest()[:16]}"
-    return folder / "logs" / f"{name}.log"
+    return folder / "logs" / name / f"{EXECUTOR_LOGS}-{attempt}"

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_plus
 
-from .errors import invalid_input, invalid_input_because
+from .errors import KfpError, invalid_input, invalid_input_because
 from .json_text import read_time, sound_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .errors import KfpError
     from .kinds import Kind
 
 _TAG_PREFIX = "tags."
+_UNREAD = "failed to parse filter spec:"
 # KFP's operations, and what they are called inside a page token.
 _TOKEN_NAMES = {
     "EQUALS": "EQ",
@@ -129,15 +129,20 @@ class Filter:
         return cls(_ordered(predicates), tags)
 
 
-def read_filter(text: str) -> tuple[tuple[Sent, ...], tuple[tuple[str, str], ...]]:
-    """Reads the query parameter `filter`: its conditions on fields, and those on tags.
+def read_filter(text: str, *, tagged: bool) -> tuple[tuple[Sent, ...], tuple[tuple[str, str], ...]]:
+    """Reads the query parameter `filter`: its conditions on fields, and those on tags of what has tags.
 
     Raises:
         KfpError: it cannot be read, or a condition on a tag is not possible.
     """
-    sent = [_read_predicate(item) for item in _decode(text)]
-    tags = (_tag(*each) for each in sent if each[1].startswith(_TAG_PREFIX))
-    return tuple(each for each in sent if not each[1].startswith(_TAG_PREFIX)), tuple(tags)
+    try:
+        sent = [_read_predicate(item) for item in _decode(text)]
+    except KfpError as error:
+        if tagged:
+            raise
+        raise invalid_input(error.reason.replace(_UNREAD, f'failed to parse valid filter from "{text}":')) from None
+    tags = [each for each in sent if tagged and each[1].startswith(_TAG_PREFIX)]
+    return tuple(each for each in sent if each not in tags), tuple(_tag(*each) for each in tags)
 
 
 def predicates_of(sent: Iterable[Sent], kind: Kind) -> tuple[Predicate, ...]:
@@ -209,7 +214,7 @@ def _decode(text: str) -> list[object]:
     except json.JSONDecodeError as error:
         raise _syntax_error(decoded, error) from None
     except RecursionError:
-        raise invalid_input("failed to parse filter spec: proto: exceeded max recursion depth") from None
+        raise invalid_input(f"{_UNREAD} proto: exceeded max recursion depth") from None
     predicates = document.get("predicates", []) if isinstance(document, dict) else None
     if not isinstance(predicates, list) or not document.keys() <= {"predicates"}:
         raise _unreadable()
@@ -222,13 +227,13 @@ def _syntax_error(text: str, error: json.JSONDecodeError) -> KfpError:
     """Words a fault of the JSON as Go's protojson does."""
     token = re.match(r"[-+._a-zA-Z0-9]{1,32}|.", text[error.pos :])
     if token is None:
-        return invalid_input("failed to parse filter spec: proto: unexpected EOF")
+        return invalid_input(f"{_UNREAD} proto: unexpected EOF")
     where = f"proto: syntax error (line {error.lineno}:{error.colno})"
-    return invalid_input(f"failed to parse filter spec: {where}: invalid value {token[0]}")
+    return invalid_input(f"{_UNREAD} {where}: invalid value {token[0]}")
 
 
 def _unreadable() -> KfpError:
-    return invalid_input("failed to parse filter spec: proto: syntax error: it is no list of predicates")
+    return invalid_input(f"{_UNREAD} proto: syntax error: it is no list of predicates")
 
 
 def _read_predicate(item: object) -> tuple[str, str, Value | None]:
@@ -243,7 +248,7 @@ def _read_predicate(item: object) -> tuple[str, str, Value | None]:
         raise _unreadable()
     for name, value in rest.items():
         if name not in _VALUES:
-            raise invalid_input(f'failed to parse filter spec: proto: unknown field "{name}"')
+            raise invalid_input(f'{_UNREAD} proto: unknown field "{name}"')
         return operation, key, _VALUES[name](value)
     return operation, key, None
 
@@ -265,9 +270,7 @@ def _seconds(value: object) -> int:
     try:
         return read_time(_string(value))
     except (ValueError, OverflowError):
-        raise invalid_input(
-            f"failed to parse filter spec: proto: invalid google.protobuf.Timestamp value {value!r}"
-        ) from None
+        raise invalid_input(f"{_UNREAD} proto: invalid google.protobuf.Timestamp value {value!r}") from None
 
 
 def _many(read: Callable[[object], Scalar]) -> Callable[[object], tuple[Scalar, ...]]:

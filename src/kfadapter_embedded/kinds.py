@@ -24,6 +24,11 @@ class Kind:
         owner: the field with the id of what it belongs to; empty if it belongs to nothing.
         constants: the values of fields that no document has.
         more: further columns of the table.
+        numbers: the values of fields that are stored as numbers, in order from 1.
+        fields: the names that fields have in documents, where they differ.
+        tagged: whether it has tags, by which it can be filtered.
+        order: the field that lists are sorted by if none is named.
+        order_by: the query's parameter that names one.
     """
 
     name: str
@@ -35,6 +40,11 @@ class Kind:
     owner: str = ""
     constants: Mapping[str, str] = field(default_factory=dict)
     more: str = ""
+    numbers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+    tagged: bool = False
+    order: str = "created_at"
+    order_by: str = "sort_by"
 
     def try_column(self, name: str) -> str | None:
         """KFP's column for a name that the API has for a field."""
@@ -51,7 +61,12 @@ class Kind:
         return f"CREATE TABLE {self.table} ({', '.join(parts)})"
 
     def _generated(self, name: str, column: str) -> str:
-        value = f"json_extract(document, '$.{name}')"
+        value = f"json_extract(document, '$.{self.fields.get(name, name)}')"
+        if name in self.numbers:
+            cases = " ".join(f"WHEN '{one}' THEN {number}" for number, one in enumerate(self.numbers[name], 1))
+            return f"{column} INTEGER AS (CASE {value} {cases} END) STORED"
+        if column == "NumberValue":
+            return f"{column} REAL AS ({value}) STORED"
         if column.endswith("InSec"):
             return f"{column} INTEGER AS (coalesce(CAST(strftime('%s', {value}) AS INTEGER), 0)) STORED"
         return f"{column} TEXT COLLATE folded AS (coalesce({value}, '{self.constants.get(name, '')}')) STORED"
@@ -66,6 +81,7 @@ PIPELINES: Final = Kind(
     key="pipeline_id",
     columns={"pipeline_id": "UUID", "name": "Name", **_TEXTS, "namespace": "Namespace"},
     aliases={"id": "pipeline_id"},
+    tagged=True,
 )
 VERSIONS: Final = Kind(
     name="PipelineVersion",
@@ -74,6 +90,7 @@ VERSIONS: Final = Kind(
     key="pipeline_version_id",
     columns={"pipeline_version_id": "UUID", "name": "Name", **_TEXTS, "status": "Status"},
     aliases={"id": "pipeline_version_id"},
+    tagged=True,
     owner="pipeline_id",
     constants={"status": "ready"},
     more="spec TEXT NOT NULL",
@@ -123,4 +140,75 @@ RECURRING_RUNS: Final = Kind(
     aliases={"id": "recurring_run_id", "name": "display_name"},
     owner="experiment_id",
 )
-KINDS: Final = (PIPELINES, VERSIONS, EXPERIMENTS, RUNS, RECURRING_RUNS)
+TASKS: Final = Kind(
+    name="Task",
+    plural="tasks",
+    table="tasks",
+    key="task_id",
+    columns={
+        "task_id": "UUID",
+        "name": "Name",
+        "display_name": "DisplayName",
+        "scope_path": "ScopePath",
+        "parent_task_id": "ParentTaskUUID",
+        "create_time": "CreatedAtInSec",
+        "end_time": "FinishedInSec",
+        "status": "State",
+        "type": "Type",
+    },
+    aliases={"id": "task_id", "created_at": "create_time"},
+    owner="run_id",
+    more="path TEXT NOT NULL, position INTEGER NOT NULL, error TEXT NOT NULL, began INTEGER NOT NULL",
+    numbers={
+        "status": ("RUNNING", "SUCCEEDED", "SKIPPED", "FAILED", "CACHED"),
+        "type": ("ROOT", "RUNTIME", "CONDITION_BRANCH", "CONDITION", "LOOP", "EXIT_HANDLER", "IMPORTER", "DAG"),
+    },
+    fields={"status": "state"},
+    order="create_time",
+    order_by="order_by",
+)
+"""Tasks of runs, as KFP's drivers and launchers write them.
+
+Apart from the document: the path in the pipeline, the position among the run's tasks, why it failed in words, and
+whether a driver came to it; the others are shown in `run_details` only.
+"""
+ARTIFACTS: Final = Kind(
+    name="Artifact",
+    plural="artifacts",
+    table="artifacts",
+    key="artifact_id",
+    columns={
+        "artifact_id": "UUID",
+        "name": "Name",
+        "uri": "URI",
+        "created_at": "CreatedAtInSec",
+        "namespace": "Namespace",
+        "number_value": "NumberValue",
+        "type": "Type",
+    },
+    aliases={"id": "artifact_id"},
+    numbers={
+        "type": (
+            *("Artifact", "Model", "Dataset", "HTML", "Markdown"),
+            *("Metric", "ClassificationMetric", "SlicedClassificationMetric"),
+        )
+    },
+)
+ARTIFACT_TASKS: Final = Kind(
+    name="ArtifactTask",
+    plural="artifact tasks",
+    table="artifact_tasks",
+    key="id",
+    columns={
+        "id": "UUID",
+        "artifact_id": "ArtifactID",
+        "task_id": "TaskID",
+        "run_id": "RunUUID",
+        "type": "Type",
+        "key": "ArtifactKey",
+    },
+    aliases={},
+    owner="run_id",
+    order="id",
+)
+KINDS: Final = (PIPELINES, VERSIONS, EXPERIMENTS, RUNS, RECURRING_RUNS, TASKS, ARTIFACTS, ARTIFACT_TASKS)

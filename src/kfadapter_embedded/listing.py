@@ -65,21 +65,24 @@ class Listing:
         return base64.b64encode(to_json(fields).encode()).decode()
 
 
-def parse_listing(kind: Kind, query: Mapping[str, str]) -> Listing:
-    """Reads `page_size`, `page_token`, `sort_by` and `filter`.
+def parse_listing(kind: Kind, query: Mapping[str, str], most: int = _MAX_PAGE_SIZE) -> Listing:
+    """Reads `page_size`, of which there are at most so many, `page_token`, `sort_by` and `filter`.
 
     Raises:
         KfpError: with the words that KFP has for what is wrong.
     """
     page_size = _integer_parameter("page_size", query.get("page_size", ""))
-    sort_by, filter_text, token = (query.get(key, "") for key in ("sort_by", "filter", "page_token"))
-    with context(f"Failed to list {kind.plural} due to invalid tag filter in filter spec"):
-        sent, tags = read_filter(filter_text)
-    options = f"pageToken: {token}, pageSize: {page_size}, sortBy: {sort_by}, filter: {filter_text}"
-    with context(f"Failed to list {kind.plural} due invalid list options: {options}"):
+    sort_by, filter_text, token = (query.get(key, "") for key in (kind.order_by, "filter", "page_token"))
+    words = "Failed to create list options"
+    if kind.tagged:
+        options = f"pageToken: {token}, pageSize: {page_size}, sortBy: {sort_by}, filter: {filter_text}"
+        words = f"Failed to list {kind.plural} due invalid list options: {options}"
+    with context(f"Failed to list {kind.plural} due to invalid tag filter in filter spec" if kind.tagged else words):
+        sent, tags = read_filter(filter_text, tagged=kind.tagged)
+    with context(words):
         if page_size < 0:
             raise invalid_input(f"The page size should be greater than 0. Got {page_size}")
-        size = min(page_size or _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE)
+        size = min(page_size or _DEFAULT_PAGE_SIZE, most)
         first = _first_page(kind, size, sort_by, Filter(predicates_of(sent, kind), tags))
         return _next_page(first, token, compare=bool(sort_by or sent)) if token else first
 
@@ -98,7 +101,7 @@ def _first_page(kind: Kind, page_size: int, sort_by: str, filters: Filter) -> Li
     if len(words) > _MAX_WORDS or (len(words) == _MAX_WORDS and words[1] not in {"asc", "desc"}):
         formats = '"field_name", "field_name desc", or "field_name asc"'
         raise invalid_input(f'Received invalid sort by format "{sort_by}". Supported format: {formats}')
-    field = words[0] if words else "created_at"
+    field = words[0] if words else kind.order
     column = kind.try_column(field)
     if column is None:
         raise invalid_input(f'Invalid sorting field: "{field}" on listable type {kind.name}')

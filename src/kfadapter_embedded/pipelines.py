@@ -173,7 +173,7 @@ class Pipelines:
         with self._store.reading() as documents:
             with context(*layers):
                 _pipeline(documents, pipeline_id)
-            return documents.page(listing, pipeline_id)
+            return documents.page(listing, owner=[pipeline_id])
 
     def _get_version(self, request: Request) -> Response:
         version_id = request.path_params["version_id"]

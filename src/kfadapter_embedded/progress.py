@@ -6,27 +6,41 @@ import json
 import logging
 import sqlite3
 import threading
+from dataclasses import replace
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from .execution import OVER, WHOLE, State
-from .json_text import rfc3339, sound_text, to_json
-from .kinds import RUNS
-from .run_tasks import changed_task, error_body, new_task, outputs_text, with_state
+from .execution import OVER, WHOLE, State, TaskReport
+from .json_text import rfc3339, sound_text, to_json, written_json
+from .kinds import ARTIFACT_TASKS, ARTIFACTS, RUNS, TASKS
+from .run_tasks import (
+    ancestors,
+    artifacts_of,
+    changed_task,
+    counts_of,
+    error_body,
+    link_of,
+    new_task,
+    parent_of,
+    reset_task,
+    task_id,
+    with_state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .execution import TaskReport
     from .run_folders import RunFolders
     from .store import Documents, Store
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 _KEEP_TASK = """
-    INSERT INTO tasks (run_id, name, document, position) VALUES (?, ?, ?, (SELECT count(*) FROM tasks WHERE run_id = ?))
-    ON CONFLICT (run_id, name) DO UPDATE SET document = excluded.document
+    INSERT INTO tasks (id, document, path, position, error, began)
+    VALUES (?, ?, ?, (SELECT count(*) FROM tasks WHERE owner = ?), ?, ?)
+    ON CONFLICT (id) DO UPDATE SET document = excluded.document, error = excluded.error
     """
+_KEPT = frozenset({State.SUCCEEDED, State.SKIPPED})
 
 
 class Progress:
@@ -46,22 +60,21 @@ class Progress:
         if report.name != WHOLE:
             self._durably(lambda: self._keep(run_id, report))
         elif report.state is State.RUNNING:
-            self._durably(lambda: self._start(run_id))
+            self._durably(lambda: self._start(run_id, report))
         else:
             closing, size = self._closing.is_set(), self._folders.size(run_id)
-            self._durably(lambda: self.end(run_id, report.state, report.error, size, if_started=closing), for_ever=True)
+            self._durably(lambda: self.end(run_id, report, size, if_started=closing), for_ever=True)
             with self._store.reading() as documents:
                 deleted = documents.text(RUNS, run_id) is None
             if deleted:
                 self._folders.remove(run_id)
 
-    def end(self, run_id: str, state: State, error: str, file_bytes: int = 0, *, if_started: bool = False) -> None:
-        """Ends a run and all of its tasks.
+    def end(self, run_id: str, report: TaskReport, file_bytes: int = 0, *, if_started: bool = False) -> None:
+        """Ends a run.
 
         Args:
             run_id: which.
-            state: how; what was cancelled is FAILED, as KFP has it.
-            error: why it failed, in words.
+            report: how; what was cancelled is FAILED, as KFP has it.
             file_bytes: how much its files take.
             if_started: leave the state of a run alone that still waits.
         """
@@ -70,14 +83,17 @@ class Progress:
             run = documents.document(RUNS, run_id)
             if run is None or run["state"] in OVER or (if_started and run["state"] == State.PENDING):
                 return
-            self._end(documents, run, _shown(state), sound_text(error))
+            if report.state is not State.CANCELED and counts_of(documents, [run_id]):
+                self._put_task(documents, run, replace(report, error=""))
+            state = State.FAILED if report.state is State.CANCELED else report.state
+            self._put_run(documents, run, state, sound_text(report.error))
 
     def cut_off(self, error: str) -> None:
         """Ends all runs that were being executed as failed: no process executes them any more."""
         with self._store.writing() as documents:
             query = "SELECT document FROM run_details WHERE State IN (?, ?)"
             for (text,) in documents.execute(query, (State.RUNNING.value, State.CANCELING.value)).fetchall():
-                self._end(documents, json.loads(text), State.FAILED, error)
+                self._put_run(documents, json.loads(text), State.FAILED, error)
 
     def cancel(self, run_id: str) -> bool:
         """Marks a run as one that is being ended; returns whether it can be."""
@@ -97,16 +113,23 @@ class Progress:
                 return False
             self._put_run(documents, run, State.RUNNING, "")
             documents.execute(last, (run_id,))
+            documents.execute("DELETE FROM tasks WHERE owner = ? AND NOT began", (run_id,))
+            query = "SELECT document FROM tasks WHERE owner = ? AND State IN (1, 4)"
+            for (text,) in documents.execute(query, (run_id,)).fetchall():
+                task = reset_task(json.loads(text), self._store.now())
+                documents.put(TASKS, task)
+                documents.execute("UPDATE tasks SET error = '' WHERE id = ?", (task["task_id"],))
+                links = "DELETE FROM artifact_tasks WHERE TaskID = ? AND Type LIKE '%OUTPUT'"
+                documents.execute(links, (task["task_id"],))
             return True
 
-    def _start(self, run_id: str) -> None:
-        """A run that waited begins; what its tasks did before a retry is forgotten."""
+    def _start(self, run_id: str, report: TaskReport) -> None:
+        """A run that waited begins."""
         with self._store.writing() as documents:
             run = documents.document(RUNS, run_id)
             if run is None or run["state"] in OVER:
                 return
-            documents.execute("DELETE FROM tasks WHERE run_id = ?", (run_id,))
-            self._put_task(documents, run_id, WHOLE, State.RUNNING, "")
+            self._put_task(documents, run, report)
             if run["state"] == State.PENDING:
                 self._put_run(documents, run, State.RUNNING, "")
 
@@ -118,22 +141,12 @@ class Progress:
             if run["state"] == State.CANCELING:
                 # KFP has it in the history if it hears of the workflow between the request and the end.
                 documents.put(RUNS, with_state(run, State.CANCELING, self._store.now()))
-            self._put_task(documents, run_id, report.name, _shown(report.state), sound_text(report.error))
-            if report.parameters or report.artifacts:
-                update = "UPDATE tasks SET outputs = ? WHERE run_id = ? AND name = ?"
-                documents.execute(update, (outputs_text(run_id, report), run_id, report.name))
-
-    def _end(self, documents: Documents, run: dict[str, object], state: State, error: str) -> None:
-        run_id = str(run["run_id"])
-        tasks = documents.execute("SELECT name, document FROM tasks WHERE run_id = ?", (run_id,)).fetchall()
-        for name, text in tasks:
-            before = json.loads(text)["state"]
-            if before not in OVER:
-                # What had not begun never will.
-                self._put_task(documents, run_id, name, State.SKIPPED if before == State.PENDING else state, "")
-        if tasks:
-            self._put_task(documents, run_id, WHOLE, state, "")
-        self._put_run(documents, run, state, error)
+            self._put_task(documents, run, report)
+            if report.state is State.FAILED:
+                # Drivers and launchers of KFP have each group fail at once, whatever still runs in it.
+                known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
+                for path in known & {WHOLE, *ancestors(report.name)}:
+                    self._put_task(documents, run, TaskReport(path, State.FAILED))
 
     def _put_run(self, documents: Documents, run: dict[str, object], state: State, error: str) -> None:
         now = self._store.now()
@@ -141,11 +154,33 @@ class Progress:
         changed.pop("error", None)
         documents.put(RUNS, changed | ({"error": error_body(error)} if error else {}))
 
-    def _put_task(self, documents: Documents, run_id: str, name: str, state: State, error: str) -> None:
-        now = self._store.now()
-        text = documents.one("SELECT document FROM tasks WHERE run_id = ? AND name = ?", run_id, name)
-        task = changed_task(json.loads(text) if text else new_task(run_id, name, now), state, error, now)
-        documents.execute(_KEEP_TASK, (run_id, name, to_json(task), run_id))
+    def _put_task(self, documents: Documents, run: dict[str, object], report: TaskReport) -> None:
+        """Writes a task down as it was reported to stand, and the artifacts that it takes and gives."""
+        run_id, now = str(run["run_id"]), self._store.now()
+        details = json.loads(written_json(dict(report.details)))
+        report = replace(report, error=sound_text(report.error), message=sound_text(report.message), details=details)
+        task = documents.document(TASKS, task_id(run_id, report.name))
+        if task is None:
+            known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
+            parent = parent_of(report.name, known)
+            task = new_task(run_id, report.name, str(run["display_name"]), parent, now)
+        elif task["state"] in _KEPT:
+            # It succeeded before its run was retried.
+            return
+        if report.state is not State.CANCELED:
+            workflow = documents.one("SELECT workflow FROM run_details WHERE id = ?", run_id)
+            task = changed_task(task, report, workflow, now)
+            self._keep_artifacts(documents, task, report)
+        values = (task["task_id"], to_json(task), report.name, run_id, report.error, report.began)
+        documents.execute(_KEEP_TASK, values)
+
+    def _keep_artifacts(self, documents: Documents, task: dict[str, object], report: TaskReport) -> None:
+        for part in report.details.keys() & {"inputs", "outputs"}:
+            for entry, artifact in artifacts_of(task, part):
+                documents.add(ARTIFACTS, artifact, if_new=True)
+                documents.add(ARTIFACT_TASKS, link_of(task, entry, artifact), if_new=True)
+            for entry, _ in artifacts_of(task, part):
+                entry["producer"].pop("iteration", None)
 
     def _durably(self, write: Callable[[], None], *, for_ever: bool = False) -> None:
         """Writes, again and again if need be; `for_ever` means until the server ends."""
@@ -158,8 +193,3 @@ class Progress:
                 if self._closing.wait(seconds):
                     break
         return write()
-
-
-def _shown(state: State) -> State:
-    """The state as KFP shows it: the end of what was cancelled is a failure."""
-    return State.FAILED if state is State.CANCELED else state

@@ -17,8 +17,8 @@ from .run_requests import (
     check_parameters,
     find_experiment,
     find_pipeline,
+    listed_experiment,
     parameters_of,
-    require_listed_experiment,
     shared_fields,
 )
 from .run_tasks import error_body
@@ -58,10 +58,9 @@ class RecurringRuns:
 
     def _list(self, request: Request) -> Response:
         listing = parse_listing(RECURRING_RUNS, request.query_params)
-        experiment_id = request.query_params.get("experiment_id", "")
-        require_listed_experiment(self._store, experiment_id, "recurring runs")
+        wanted = listed_experiment(self._store, request.query_params.get("experiment_id", ""), "recurring runs")
         with self._store.reading() as documents:
-            page = documents.page(listing, experiment_id)
+            page = documents.page(listing, **wanted)
         return json_response("".join(page.json("recurringRuns", map(_served, page.texts))))
 
     def _create(self, _request: Request, body: dict[str, object]) -> Response:

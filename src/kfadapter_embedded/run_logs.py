@@ -5,7 +5,9 @@ As KFP's, the route answers 200 before it looks for the log, so errors come as J
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
@@ -13,13 +15,12 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from .errors import UploadError
-from .execution import WHOLE, State, log_path
+from .execution import WHOLE, log_path
 from .kinds import RUNS
-from .run_tasks import pod_names, task_id
+from .run_tasks import attempts_of, executor_pod, old_pods
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -50,30 +51,38 @@ class RunLogs:
         headers = {"cache-control": "no-cache, private"}
         return StreamingResponse(_whole(found), media_type="text/plain", headers=headers)
 
-    def _find(self, run_id: str, pod: str) -> Path | str:
-        """The file of a log, or what KFP writes behind the run's id where there is none."""
+    def _find(self, run_id: str, pod: str) -> list[Path] | str:
+        """The files of a log, or what KFP writes behind the run's id where there is none."""
         query = (
-            "SELECT name, position, workflow FROM tasks JOIN run_details ON id = run_id "
-            "WHERE run_id = ? AND name <> ? AND json_extract(tasks.document, '$.state') NOT IN (?, ?)"
+            "SELECT path, position, workflow, tasks.document "
+            "FROM tasks JOIN run_details ON run_details.id = tasks.owner WHERE tasks.owner = ? "
+            "AND began AND path <> ? AND tasks.State <> 3"
         )
         with self._store.reading() as documents:
             if documents.text(RUNS, run_id) is None:
                 failed = f"Failed to fetch run {run_id}: ResourceNotFoundError: Run {run_id} not found"
                 return f" due to run fetching error: {failed}"
-            begun = documents.execute(query, (run_id, WHOLE, State.PENDING.value, State.SKIPPED.value)).fetchall()
-        for name, position, workflow in begun:
-            # A task's pod: as KFP lists it, and by the task's id, as there is one pod for each task.
-            if pod in {pod_names(workflow, position)[0], task_id(run_id, name)}:
-                return log_path(self._folders.path(run_id), name)
+            begun = documents.execute(query, (run_id, WHOLE)).fetchall()
+        for path, position, workflow, text in begun:
+            task, folder = json.loads(text), self._folders.path(run_id)
+            # The pod of the attempt that is under way is not listed yet.
+            logs = [log_path(folder, path, attempt) for attempt in range(attempts_of(task) + 1)]
+            for attempt, log in enumerate(logs):
+                if pod == executor_pod(workflow, path, attempt, task["type"]):
+                    return [log]
+            if pod in {old_pods(workflow, position)[0], task["task_id"]}:
+                # Before there was a log for each attempt, there was one for all.
+                return [Path(f"{logs[0].parent}.log"), *logs]
         failed = f"Failed to read logs from pod {pod} due to error opening log stream"
         return f': InternalServerError: {failed}: pods "{pod}" not found'
 
 
-async def _whole(path: Path) -> AsyncIterator[bytes]:
-    position = 0
-    while piece := await run_in_threadpool(_piece, path, position):
-        position += len(piece)
-        yield piece
+async def _whole(paths: list[Path]) -> AsyncIterator[bytes]:
+    for path in paths:
+        position = 0
+        while piece := await run_in_threadpool(_piece, path, position):
+            position += len(piece)
+            yield piece
 
 
 def _piece(path: Path, position: int) -> bytes:

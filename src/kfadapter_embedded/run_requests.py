@@ -68,14 +68,14 @@ def find_experiment(store: Store, experiment_id: str, kind: str) -> str:
     return experiment_id
 
 
-def require_listed_experiment(store: Store, experiment_id: str, plural: str) -> None:
-    """Refuses a list of what belongs to an experiment that does not exist.
+def listed_experiment(store: Store, experiment_id: str, plural: str) -> dict[str, list[str]]:
+    """Which owner a list is to be of: an experiment, if one is named.
 
     Raises:
         KfpError: an experiment is named, and there is none.
     """
     if not experiment_id:
-        return
+        return {}
     words = f"Failed to list {plural} due to error fetching namespace for experiment {experiment_id}"
     with store.reading() as documents:
         documents.found(
@@ -85,6 +85,7 @@ def require_listed_experiment(store: Store, experiment_id: str, plural: str) -> 
             f"{words}. Try filtering based on namespace",
             f"Failed to fetch namespace from experiment {experiment_id}",
         )
+    return {"owner": [experiment_id]}
 
 
 def find_pipeline(store: Store, body: dict[str, object], kind: str) -> tuple[dict[str, object], str]:

@@ -1,52 +1,35 @@
-"""The tasks of runs as KFP's API serves them.
+"""The tasks of runs: as documents of the next KFP's task API, and as `task_details` of KFP 2.
 
-A task with an empty name stands for the whole pipeline; it is shown as `root-driver-dag`, as with KFP.
+A task with an empty path stands for the whole run: ROOT in the one, `root-driver-dag` in the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .execution import OVER, WHOLE, State
-from .json_text import rfc3339, without_empty, written_json
+from .execution import EXECUTOR_LOGS, OVER, WHOLE, State, iteration_of, task_name
+from .json_text import rfc3339, to_json, without_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
     from .execution import TaskReport
     from .store import Documents
 
-_OUTPUTS_KEY: Final = "kfadapter_outputs"
-"""Where a task shows what it has put out: KFP's messages have no place for values, and its clients ignore this."""
 _WHOLE_NAME: Final = "root-driver-dag"
 _NOT_ENDED = "0001-01-01T00:00:00Z"
 # Go's code for what failed for a reason of its own.
 _UNKNOWN = 2
 _FIRST_POD = 1001
-
-
-def new_task(run_id: str, name: str, now: int) -> dict[str, object]:
-    """A task that was not reported before."""
-    return {
-        "run_id": run_id,
-        "task_id": task_id(run_id, name),
-        "display_name": name or _WHOLE_NAME,
-        "create_time": rfc3339(now),
-    }
-
-
-def changed_task(task: dict[str, object], state: State, error: str, now: int) -> dict[str, object]:
-    """A task in a state that it was reported to be in."""
-    changed = with_state(task, state, now)
-    running = [each["update_time"] for each in history_of(changed) if each["state"] == State.RUNNING]
-    ended = rfc3339(now) if state in OVER else ""
-    changed["start_time"] = running[-1] if running else ended or task["create_time"]
-    changed["end_time"] = ended or _NOT_ENDED
-    changed.pop("error", None)
-    return changed | ({"error": error_body(error)} if error else {})
+_KEYS = (
+    *("name", "display_name", "task_id", "run_id", "pods", "cache_fingerprint", "create_time", "end_time", "state"),
+    *("status_metadata", "state_history", "type", "type_attributes", "parent_task_id", "child_tasks", "inputs"),
+    *("outputs", "scope_path"),
+)
+"""KFP's fields of a task, in its order."""
+_GROUPS = frozenset({"ROOT", "DAG", "LOOP", "CONDITION_BRANCH"})
 
 
 def with_state(document: dict[str, object], state: State, now: int) -> dict[str, object]:
@@ -68,71 +51,218 @@ def error_body(words: str) -> dict[str, object]:
     return {"code": _UNKNOWN, "message": words}
 
 
-def outputs_text(run_id: str, report: TaskReport) -> str:
-    """What a task has put out, as JSON of the fields that show it."""
-    artifacts = [
-        {
-            "artifact_id": _artifact_id(run_id, report.name, artifact.name),
-            "name": artifact.name,
-            "type": artifact.type,
-            "uri": Path(artifact.path).as_uri() if artifact.path.startswith("/") else artifact.path,
-            "metadata": dict(artifact.metadata),
-        }
-        for artifact in report.artifacts
-    ]
-    ids = {each["name"]: {"artifact_ids": [each["artifact_id"]]} for each in artifacts}
-    values = {"parameters": dict(report.parameters), "artifacts": artifacts}
-    return written_json(without_empty(outputs=ids) | {_OUTPUTS_KEY: values})
+def task_id(run_id: str, path: str) -> str:
+    """The id of a task: the same whenever the run is executed."""
+    return _uuid(run_id, path)
 
 
-def _artifact_id(run_id: str, task: str, name: str) -> str:
-    """A number of 63 bits, which is what KFP's ids of artifacts are."""
-    digest = hashlib.sha256(json.dumps([run_id, task, name]).encode()).digest()
-    return str(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def task_id(run_id: str, name: str) -> str:
-    """The id of a task: the same whenever the run is read."""
-    digest = hashlib.sha256(json.dumps([run_id, name]).encode()).hexdigest()
+def _uuid(*parts: object) -> str:
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return "-".join((digest[:8], digest[8:12], f"4{digest[13:16]}", f"8{digest[17:20]}", digest[20:32]))
 
 
-def pod_names(workflow: str, position: int) -> tuple[str, str]:
-    """What the pods of a task and of its driver would be called on a cluster."""
+def new_task(run_id: str, path: str, title: str, parent: str, now: int) -> dict[str, object]:
+    """A task as its driver makes it: of a path, below the task of another one; the run has the title."""
+    iteration = iteration_of(path)
+    names = [task_name(one) for one in path.split("/")] if path else []
+    return {
+        "name": task_name(path),
+        "display_name": task_name(path) if path else title,
+        "task_id": task_id(run_id, path),
+        "run_id": run_id,
+        "create_time": rfc3339(now),
+        "type": "RUNTIME" if path else "ROOT",
+        **({} if path else {"type_attributes": {}}),
+        **({} if iteration is None else {"type_attributes": {"iteration_index": str(iteration)}}),
+        **({"parent_task_id": task_id(run_id, parent)} if path else {}),
+        "inputs": {},
+        "outputs": {},
+        "scope_path": ".".join(["root", *names]),
+    }
+
+
+def changed_task(task: dict[str, Any], report: TaskReport, workflow: str, now: int) -> dict[str, object]:
+    """A task as it was reported to stand."""
+    details = dict[str, Any](report.details)
+    changed = with_state({**task, **details}, report.state, now)
+    attributes = [each["type_attributes"] for each in (task, details) if "type_attributes" in each]
+    if attributes:
+        changed["type_attributes"] = {key: one for each in attributes for key, one in each.items()}
+    changed["pods"] = list(_pods(changed, report, workflow))
+    if report.message:
+        changed["status_metadata"] = {"message": report.message}
+    changed.pop("end_time", None)
+    if report.state in OVER:
+        changed["end_time"] = rfc3339(now)
+    return {key: changed[key] for key in _KEYS if key in changed}
+
+
+def reset_task(task: dict[str, object], now: int) -> dict[str, object]:
+    """A task that is executed again with its run."""
+    kept = {key: value for key, value in task.items() if key not in {"end_time", "status_metadata"}}
+    return with_state({**kept, "pods": [], "outputs": {}}, State.RUNNING, now)
+
+
+def executor_pod(workflow: str, path: str, attempt: int, kind: object = "RUNTIME") -> str:
+    """The name of the pod of an attempt, as Argo makes it of the template's name and a number."""
+    template = "importer" if kind == "IMPORTER" else "container-impl"
+    return f"{workflow}-system-{template}-{pod_number(path, attempt)}"
+
+
+def pod_number(path: str, attempt: int | str) -> int:
+    """The number that the names of a task's pods end with."""
+    return int(hashlib.sha256(json.dumps([path, attempt]).encode()).hexdigest()[:8], 16)
+
+
+def _pods(task: dict[str, object], report: TaskReport, workflow: str) -> Iterator[dict[str, str]]:
+    """The pods: the driver's from the beginning, the executor's when an attempt has ended."""
+    before, kind, path = task.get("pods"), task["type"], report.name
+    if isinstance(before, list):
+        yield from before
+    elif kind != "IMPORTER":
+        name = f"{workflow}-system-{'dag' if kind in _GROUPS else 'container'}-driver-{pod_number(path, 'driver')}"
+        yield {"name": name, "uid": _uuid(task["run_id"], name), "type": "DRIVER"}
+    known = {each["name"] for each in before} if isinstance(before, list) else set()
+    for attempt in range(report.attempts):
+        name = executor_pod(workflow, path, attempt, kind)
+        if name not in known:
+            yield {"name": name, "uid": _uuid(task["run_id"], name), "type": "EXECUTOR"}
+
+
+def attempts_of(task: Mapping[str, object]) -> int:
+    """How many times the command of a task has been executed, as far as its pods show."""
+    pods = task.get("pods")
+    return sum(each["type"] == "EXECUTOR" for each in pods) if isinstance(pods, list) else 0
+
+
+def artifacts_of(task: Mapping[str, Any], part: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The artifacts among the inputs or the outputs of a task, each with the entry that it is in."""
+    for entry in task.get(part, {}).get("artifacts", ()):
+        for artifact in entry["artifacts"]:
+            yield entry, artifact
+
+
+def link_of(task: Mapping[str, Any], entry: Mapping[str, Any], artifact: Mapping[str, Any]) -> dict[str, object]:
+    """What joins a task and an artifact that it takes or gives."""
+    return {
+        "id": _uuid(task["task_id"], entry["type"], entry["artifact_key"], artifact["artifact_id"]),
+        "artifact_id": artifact["artifact_id"],
+        "run_id": task["run_id"],
+        "task_id": task["task_id"],
+        "type": entry["type"],
+        "producer": dict(entry["producer"]),
+        "key": entry["artifact_key"],
+    }
+
+
+def tasks_of(documents: Documents, run_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The tasks of runs as KFP's task API serves them, in its order, as JSON texts."""
+    found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
+    query = f"SELECT owner, document FROM tasks WHERE owner IN ({_marks(found)}) AND began ORDER BY CreatedAtInSec, id"  # noqa: S608
+    rows = documents.execute(query, list(found)).fetchall()
+    children = children_of(documents, run_ids)
+    for run_id, text in rows:
+        found[run_id].append(with_children(text, children))
+    return found
+
+
+def counts_of(documents: Documents, run_ids: Sequence[str]) -> dict[str, str]:
+    """How many tasks runs have."""
+    query = (
+        f"SELECT owner, CAST(count(*) AS TEXT) FROM tasks WHERE owner IN ({_marks(run_ids)}) AND began GROUP BY owner"  # noqa: S608
+    )
+    return dict(documents.execute(query, list(run_ids)).fetchall())
+
+
+def children_of(documents: Documents, run_ids: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    """The children of the tasks of runs, by the parent's id."""
+    found: dict[str, list[dict[str, str]]] = {}
+    query = f"SELECT ParentTaskUUID, id, Name FROM tasks WHERE owner IN ({_marks(run_ids)}) AND began ORDER BY position"  # noqa: S608
+    for parent, child, name in documents.execute(query, list(run_ids)):
+        found.setdefault(parent, []).append({"task_id": child, "name": name})
+    return found
+
+
+def with_children(text: str, children: Mapping[str, list[dict[str, str]]]) -> str:
+    """A task as KFP serves it."""
+    task = json.loads(text)
+    if below := children.get(task["task_id"]):
+        task["child_tasks"] = below
+    return to_json({key: task[key] for key in _KEYS if key in task})
+
+
+def _marks(values: Collection[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def old_pods(workflow: str, position: int) -> tuple[str, str]:
+    """What KFP 2 lists as the pods of a task and of its driver."""
     number = _FIRST_POD + 2 * position
     return f"{workflow}-{number}", f"{workflow}-{number + 1}"
 
 
 def task_details(documents: Documents, run_ids: Sequence[str], *, outputs: bool = False) -> dict[str, list[object]]:
-    """The tasks of runs, each with its driver, in the order in which they were first reported."""
-    found: dict[str, list[tuple[int, str, str, str, str]]] = {run_id: [] for run_id in run_ids}
-    put_out = "outputs" if outputs else "''"
+    """The tasks of runs as KFP 2 lists them, each with its driver, in the order in which they were first reported."""
+    found: dict[str, list[tuple[Any, ...]]] = {run_id: [] for run_id in run_ids}
     query = (
-        f"SELECT run_id, position, name, workflow, tasks.document, {put_out} FROM tasks "  # noqa: S608
-        f"JOIN run_details ON id = run_id WHERE run_id IN ({', '.join('?' * len(found))}) ORDER BY run_id, position"
+        "SELECT tasks.owner, position, path, workflow, run_details.State, FinishedAtInSec, error, tasks.document "  # noqa: S608
+        f"FROM tasks JOIN run_details ON run_details.id = tasks.owner WHERE tasks.owner IN ({_marks(found)}) "
+        "ORDER BY tasks.owner, position"
     )
     for run_id, *row in documents.execute(query, list(found)):
         found[run_id].append(tuple(row))
-    return {run_id: list(_details(run_id, rows)) for run_id, rows in found.items()}
+    return {run_id: list(_details(run_id, rows, outputs=outputs)) for run_id, rows in found.items()}
 
 
-def _details(run_id: str, rows: Sequence[tuple[int, str, str, str, str]]) -> Iterator[object]:
+def _details(run_id: str, rows: Sequence[tuple[Any, ...]], *, outputs: bool) -> Iterator[object]:
     """The tasks of one run; what is in no task that is known is below the whole pipeline."""
-    names = {name for _, name, *_ in rows}
+    paths = {path for _, path, *_ in rows}
     children: dict[str, list[dict[str, str]]] = {}
-    for position, name, workflow, *_ in rows:
-        if name != WHOLE:
-            parent = next((one for one in _ancestors(name) if one in names), WHOLE)
-            children.setdefault(parent, []).extend({"pod_name": pod} for pod in pod_names(workflow, position))
-    for _, name, _, text, outputs in rows:
+    for position, path, workflow, *_ in rows:
+        if path != WHOLE:
+            children.setdefault(parent_of(path, paths), []).extend(
+                {"pod_name": pod} for pod in old_pods(workflow, position)
+            )
+    for _, path, _, run_state, finished, error, text in rows:
         task = json.loads(text)
+        if run_state in OVER and task["state"] not in OVER:
+            # KFP's task API leaves it as it was when its pod was killed.
+            task = {**with_state(task, State.FAILED, finished), "end_time": rfc3339(finished)}
+        began = [each["update_time"] for each in history_of(task) if each["state"] == State.RUNNING]
+        start = began[-1] if began else task.get("end_time") or task["create_time"]
         yield {
-            **task,
-            **without_empty(child_tasks=children.get(name)),
-            **(json.loads(outputs) if outputs else {}),
+            **{key: task[key] for key in ("run_id", "task_id", "create_time", "state", "state_history")},
+            "display_name": path or _WHOLE_NAME,
+            "start_time": start,
+            "end_time": task.get("end_time", _NOT_ENDED),
+            **without_empty(error=error_body(error) if error else None, child_tasks=children.get(path)),
+            **(_old_outputs(task) if outputs else {}),
         }
-        if name != WHOLE and task["state"] != State.PENDING:
-            yield _driver(run_id, f"{name}-driver", task["start_time"])
+        if path != WHOLE:
+            yield _driver(run_id, f"{path}-driver", start)
+
+
+def _old_outputs(task: Mapping[str, Any]) -> dict[str, object]:
+    """Where KFP 2 has a place for outputs, which is for the ids of artifacts; those are numbers of 63 bits."""
+    if task["type"] in _GROUPS:
+        return {}
+    ids: dict[str, dict[str, list[str]]] = {}
+    private: dict[str, dict[str, Any]] = {}
+    for entry, one in artifacts_of(task, "outputs"):
+        key = entry["artifact_key"]
+        if key != EXECUTOR_LOGS:
+            number = str(int(one["artifact_id"].replace("-", ""), 16) >> 65)
+            ids.setdefault(key, {"artifact_ids": []})["artifact_ids"].append(number)
+            kind = {"Metric": "Metrics", "ClassificationMetric": "ClassificationMetrics"}.get(one["type"], one["type"])
+            made = private.setdefault(key if kind == "Metrics" else one["artifact_id"], {"name": key, "metadata": {}})
+            made.update(artifact_id=number, type=f"system.{kind}", uri=one.get("uri", ""))
+            made["metadata"] = {**made["metadata"], **one.get("metadata", {})}
+    values = {one["parameter_key"]: one["value"] for one in task["outputs"].get("parameters", ())}
+    if not (values or private):
+        return {}
+    return without_empty(outputs=ids) | {
+        "kfadapter_outputs": {"parameters": values, "artifacts": list(private.values())}
+    }
 
 
 def _driver(run_id: str, name: str, began: str) -> dict[str, object]:
@@ -147,9 +277,14 @@ def _driver(run_id: str, name: str, began: str) -> dict[str, object]:
     }
 
 
-def _ancestors(name: str) -> Iterator[str]:
+def ancestors(path: str) -> Iterator[str]:
     """The tasks that one may be in, from the nearest: `a[0]/b` is in `a[0]`, which is an iteration of `a`."""
-    while name := name.rpartition("/")[0]:
-        yield name
-        if name.endswith("]"):
-            yield name.rpartition("[")[0]
+    while path := path.rpartition("/")[0]:
+        yield path
+        if path.endswith("]"):
+            yield path.rpartition("[")[0]
+
+
+def parent_of(path: str, known: Container[str]) -> str:
+    """The nearest task that one is in, of those that are known."""
+    return next((one for one in ancestors(path) if one in known), WHOLE)

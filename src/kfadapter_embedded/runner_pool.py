@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from .child import Tail, piped
-from .execution import SCRATCH, WHOLE, Artifact, State, TaskReport
+from .execution import SCRATCH, WHOLE, State, TaskReport
 from .runner.environment import VARIABLE, end_family
 
 if TYPE_CHECKING:
@@ -229,16 +229,18 @@ class _Run:
         end = None
         for line in _lines(stream):
             if line.run:
-                end = TaskReport(WHOLE, line.run, line.error)
+                end = TaskReport(WHOLE, line.run, line.error, details=line.details)
                 continue
             if self._end and line.state is not State.SUCCEEDED:
                 # What a run does while it is being ended is the ending's doing: `execute` has the right words for it.
                 continue
-            if line.state is State.RUNNING:
+            if line.state is State.RUNNING and line.task != WHOLE:
                 self._active[line.task] = None
             else:
                 self._active.pop(line.task, None)
-            report = TaskReport(line.task, line.state, line.error, line.parameters, line.artifacts)
+            report = TaskReport(
+                line.task, line.state, line.error, line.message, line.attempts, line.began, line.details
+            )
             self._report(self.job.run_id, report)
         return end
 
@@ -259,8 +261,10 @@ class _Line(msgspec.Struct):
     run: State | None = None
     state: State = State.PENDING
     error: str = ""
-    parameters: dict[str, object] = {}
-    artifacts: tuple[Artifact, ...] = ()
+    message: str = ""
+    attempts: int = 0
+    began: bool = True
+    details: dict[str, object] = {}
 
 
 def _lines(stream: IO[bytes]) -> Iterator[_Line]:

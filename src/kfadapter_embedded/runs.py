@@ -20,9 +20,10 @@ from .errors import (
     failed_precondition,
     internal,
     invalid_input,
+    invalid_parameter,
     json_response,
 )
-from .execution import OVER, Job, State
+from .execution import OVER, WHOLE, Job, State, TaskReport
 from .experiments import ARCHIVED, AVAILABLE
 from .json_text import joined, rfc3339, to_json, without_empty
 from .kinds import EXPERIMENTS, RUNS
@@ -32,16 +33,16 @@ from .run_requests import (
     check_parameters,
     find_experiment,
     find_pipeline,
+    listed_experiment,
     parameters_of,
     pipeline_name,
-    require_listed_experiment,
     shared_fields,
 )
-from .run_tasks import task_details
+from .run_tasks import counts_of, task_details, tasks_of
 from .store import TakenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -58,6 +59,8 @@ _CUT_OFF = "the embedded KFP was stopped in the middle of this run; a retry exec
 _MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
 _GIB = 1 << 30
 _UNIQUE_LETTERS = 5
+_MAX_FULL_PAGE = 100
+_VIEWS = frozenset({"", "DEFAULT", "FULL"})
 
 
 class Runs:
@@ -105,32 +108,35 @@ class Runs:
             self._submit(run)
 
     def _list(self, request: Request) -> Response:
-        listing = parse_listing(RUNS, request.query_params)
-        experiment_id = request.query_params.get("experiment_id", "")
-        require_listed_experiment(self._store, experiment_id, "runs")
+        full = _is_full(request)
+        listing = parse_listing(RUNS, request.query_params, *((_MAX_FULL_PAGE,) if full else ()))
+        wanted = listed_experiment(self._store, request.query_params.get("experiment_id", ""), "runs")
         with self._store.reading() as documents:
-            page = documents.page(listing, experiment_id)
-            details = task_details(documents, page.ids)
-        return StreamingResponse(page.json("runs", self._texts(page, details)), media_type="application/json")
+            page = documents.page(listing, **wanted)
+            tasks = _tasks(documents, page.ids, full=full)
+        return StreamingResponse(page.json("runs", self._texts(page, tasks)), media_type="application/json")
 
-    def _texts(self, page: Page, details: dict[str, list[object]]) -> Iterator[str]:
+    def _texts(self, page: Page, tasks: dict[str, dict[str, str]]) -> Iterator[str]:
         """The runs of a page, one after the other: many large specs are not held at once."""
         for run_id, text in zip(page.ids, page.texts, strict=True):
             if _has_version(text):
-                yield _served(text, details[run_id], "")
+                yield joined(text, **tasks[run_id])
                 continue
             with self._store.reading() as documents:
                 spec = documents.spec(RUNS, run_id)
             if spec is not None:  # otherwise it was deleted since the page was read
-                yield _served(text, details[run_id], spec)
+                yield joined(text, **tasks[run_id], pipeline_spec=spec)
 
     def _get(self, request: Request) -> Response:
-        run_id = request.path_params["run_id"]
+        run_id, full = request.path_params["run_id"], _is_full(request)
         with self._store.reading() as documents:
             text = _found(documents, run_id, "Failed to get a run")
-            details = task_details(documents, [run_id], outputs=True)[run_id]
-            spec = "" if _has_version(text) else documents.spec(RUNS, run_id) or ""
-        return json_response(_served(text, details, spec))
+            tasks = _tasks(documents, [run_id], full=full, outputs=True)[run_id]
+            spec = "" if _has_version(text) and not full else documents.spec(RUNS, run_id) or ""
+        if full:
+            # As with KFP, which shows the whole spec in place of the version that it is of.
+            text = to_json({key: one for key, one in json.loads(text).items() if key != "pipeline_version_reference"})
+        return json_response(joined(text, **tasks, pipeline_spec=spec))
 
     def _create(self, request: Request, body: dict[str, object]) -> Response:
         shared = shared_fields(body)
@@ -161,7 +167,7 @@ class Runs:
             )
             text = self._added(run, spec)
         self._submit(run)
-        return json_response(_served(text, [], "" if reference else spec))
+        return json_response(joined(text, pipeline_spec="" if reference else spec))
 
     def _added(self, run: dict[str, object], spec: str) -> str:
         run_id, experiment_id = str(run["run_id"]), str(run["experiment_id"])
@@ -278,7 +284,8 @@ class Runs:
             folder = self.folders.make(run_id)
         except OSError as error:
             _log.warning("no folder for run %s: %s", run_id, error)
-            self._progress.end(run_id, State.FAILED, f"no folder can be made for it: {error.strerror}")
+            fault = f"no folder can be made for it: {error.strerror}"
+            self._progress.end(run_id, TaskReport(WHOLE, State.FAILED, fault))
             return
         self._executor.submit(Job(run_id, spec.encode(), parameters_of(run), folder))
         with self._store.reading() as documents:
@@ -316,9 +323,28 @@ def _has_version(text: str) -> bool:
     return "pipeline_version_reference" in json.loads(text)
 
 
-def _served(text: str, details: list[object], spec: str) -> str:
-    """A run as KFP serves it; the spec is shown unless it is a version's."""
-    return joined(text, run_details=to_json({"task_details": details}) if details else "", pipeline_spec=spec)
+def _is_full(request: Request) -> bool:
+    """Whether the tasks are to be shown; raises KfpError if the view is unknown."""
+    view = request.query_params.get("view", "")
+    if view not in _VIEWS:
+        raise invalid_parameter("view", view)
+    return view == "FULL"
+
+
+def _tasks(
+    documents: Documents, run_ids: Sequence[str], *, full: bool, outputs: bool = False
+) -> dict[str, dict[str, str]]:
+    """What is shown of the tasks of runs, as JSON texts: in full as the next KFP does, else as KFP 2 and the next."""
+    found = tasks_of(documents, run_ids) if full else task_details(documents, run_ids, outputs=outputs)
+    counts = counts_of(documents, run_ids)
+    return {
+        run_id: {
+            "run_details": to_json({"task_details": tasks}) if tasks and not full else "",
+            "task_count": counts.get(run_id, ""),
+            "tasks": f"[{','.join(map(str, tasks))}]" if tasks and full else "",
+        }
+        for run_id, tasks in found.items()
+    }
 
 
 def _check_lengths(run_id: str, run: dict[str, object]) -> None:

@@ -17,32 +17,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .errors import not_found
 from .json_text import to_json, without_empty
-from .kinds import KINDS, PIPELINES, RUNS, VERSIONS
+from .kinds import ARTIFACT_TASKS, KINDS, PIPELINES, RUNS, TASKS, VERSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from .kinds import Kind
     from .listing import Listing
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """The `user_version` of a database that this program writes; `upgrade` brings older ones to it."""
 # What versions and runs execute is kept once for all of the same; apart, so that listing never touches it. Runs outlive
 # their pipeline, version and experiment, so nothing refers to those.
 _SCHEMA: Final = (
     *(kind.schema() for kind in KINDS),
     "CREATE TABLE specs (digest TEXT PRIMARY KEY, spec TEXT NOT NULL)",
-    """CREATE TABLE tasks (
-        run_id TEXT NOT NULL REFERENCES run_details (id) ON DELETE CASCADE, name TEXT NOT NULL,
-        position INTEGER NOT NULL, document TEXT NOT NULL, outputs TEXT NOT NULL DEFAULT '',
-        PRIMARY KEY (run_id, name))""",
     "CREATE UNIQUE INDEX pipeline_names ON pipelines (Name)",
     "CREATE UNIQUE INDEX version_names ON pipeline_versions (owner, Name)",
     "CREATE UNIQUE INDEX experiment_names ON experiments (Name)",
     "CREATE UNIQUE INDEX run_ids ON run_details (UUID)",
-    *(f"CREATE INDEX {kind.table}_by_time ON {kind.table} (CreatedAtInSec, id)" for kind in KINDS),
-    *(f"CREATE INDEX {kind.table}_of ON {kind.table} (owner, CreatedAtInSec, id)" for kind in KINDS if kind.owner),
+    *(f"CREATE INDEX {each.table}_by_time ON {each.table} ({each.columns[each.order]}, id)" for each in KINDS),
+    *(
+        f"CREATE INDEX {each.table}_of ON {each.table} (owner, {each.columns[each.order]}, id)"
+        for each in KINDS
+        if each.owner
+    ),
+    "CREATE INDEX artifact_tasks_of_artifacts ON artifact_tasks (ArtifactID)",
+    "CREATE INDEX artifact_tasks_of_tasks ON artifact_tasks (TaskID)",
     "CREATE INDEX runs_by_state ON run_details (State, submission)",
     "CREATE INDEX runs_by_submission ON run_details (submission)",
     "CREATE INDEX runs_by_size ON run_details (file_bytes)",
@@ -114,8 +116,10 @@ class Documents(sqlite3.Connection):
         text = self.text(kind, item_id)
         return json.loads(text) if text else None
 
-    def add(self, kind: Kind, document: dict[str, object], **more: str | int) -> str:
+    def add(self, kind: Kind, document: dict[str, object], *, if_new: bool = False, **more: str | int) -> str:
         """Adds a document, with the values of the kind's further columns; returns it as JSON text.
+
+        With `if_new`, one whose id is there already is left as it is.
 
         Raises:
             TakenError: its name or id is taken, in whatever letter case.
@@ -124,7 +128,8 @@ class Documents(sqlite3.Connection):
         values = {"id": str(document[kind.key]), **more, "document": text}
         marks = ", ".join("?" * len(values))
         try:
-            self.execute(f"INSERT INTO {kind.table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+            insert = f"INSERT {'OR IGNORE ' if if_new else ''}INTO {kind.table} ({', '.join(values)}) VALUES ({marks})"  # noqa: S608
+            self.execute(insert, tuple(values.values()))
         except sqlite3.IntegrityError as error:
             raise TakenError(values["id"]) from error
         return text
@@ -145,6 +150,10 @@ class Documents(sqlite3.Connection):
             raise not_found(f"{kind.name} {item_id} not found", *layers)
         if kind is PIPELINES:
             self.execute("DELETE FROM pipeline_versions WHERE owner = ?", (item_id,))
+        if kind is RUNS:
+            # Its artifacts stay, as with KFP.
+            for each in (TASKS, ARTIFACT_TASKS):
+                self.execute(f"DELETE FROM {each.table} WHERE owner = ?", (item_id,))  # noqa: S608
         used = (f"SELECT 1 FROM {each.table} WHERE spec = digest" for each in (VERSIONS, RUNS))  # noqa: S608
         self.execute(f"DELETE FROM specs WHERE NOT EXISTS ({' UNION ALL '.join(used)})")  # noqa: S608
 
@@ -160,12 +169,13 @@ class Documents(sqlite3.Connection):
         spec: str | None = self.one(query, item_id)
         return spec
 
-    def page(self, listing: Listing, owner: str = "") -> Page:
-        """A page of documents; those of one owner, if there is an id."""
+    def page(self, listing: Listing, **wanted: Sequence[str | int]) -> Page:
+        """A page of documents; those that have one of the values wanted in each of these columns."""
         conditions, arguments = listing.filter.sql()
         source = f"FROM {listing.kind.table} WHERE 1{conditions}"
-        if owner:
-            source, arguments = f"{source} AND owner = ?", [*arguments, owner]
+        for column, values in wanted.items():
+            source += f" AND {column} IN ({', '.join('?' * len(values))})"
+            arguments += values
         total = self.one(f"SELECT count(*) {source}", *arguments)
         column, (order, bound) = listing.sort_column, ("DESC", "<=") if listing.descending else ("ASC", ">=")
         if listing.start:
@@ -275,8 +285,8 @@ def _prepare(connection: Documents) -> None:
         return
     from . import upgrade  # noqa: PLC0415  # once in the life of a folder
 
-    former = upgrade.set_aside(connection)
+    upgrade.set_aside(connection, version)
     for statement in _SCHEMA:
-        connection.execute(statement)
-    upgrade.take_over(connection, former)
+        connection.execute(statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS"))
+    upgrade.take_over(connection, version)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,50 +1,64 @@
-"""Brings a database of an older program to today's: schemas 1 (pipelines alone) and 2, which had a column per field."""
+"""Brings a database of an older program to today's.
+
+Schema 1 had pipelines alone, 2 a column per field, 3 the tasks as KFP 2 lists them.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .execution import Artifact, State, TaskReport
-from .json_text import rfc3339, to_json, without_empty
-from .kinds import EXPERIMENTS, PIPELINES, RECURRING_RUNS, RUNS, VERSIONS
-from .run_tasks import error_body, new_task, outputs_text
+from .execution import State, TaskReport, task_name
+from .json_text import rfc3339, without_empty
+from .kinds import ARTIFACT_TASKS, ARTIFACTS, EXPERIMENTS, PIPELINES, RECURRING_RUNS, RUNS, TASKS, VERSIONS
+from .run_tasks import artifacts_of, changed_task, error_body, link_of, new_task, parent_of, task_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .store import Documents
 
-_FORMER: Final = (
-    *("pipelines", "versions", "specs"),
-    *("experiments", "run_specs", "runs", "tasks", "outputs", "recurring_runs"),
-)
+_FORMER: Final = {
+    1: ("pipelines", "versions", "specs"),
+    2: ("pipelines", "versions", "specs", "experiments", "run_specs", "runs", "tasks", "outputs", "recurring_runs"),
+    3: ("tasks",),
+}
 _NOT_ENDED = "0001-01-01T00:00:00Z"
+_KINDS = (("for-loop-", "LOOP"), ("condition-branches-", "DAG"), ("condition-", "CONDITION_BRANCH"))
 
 
-def set_aside(documents: Documents) -> set[str]:
-    """Gives the tables of an older program other names; returns those that there are, by their former names."""
-    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
-    former = {name for (name,) in documents.execute(query)} & set(_FORMER)
+def set_aside(documents: Documents, version: int) -> None:
+    """Gives those tables of an older program other names that are made anew."""
     for (index,) in documents.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND sql > ''").fetchall():
         documents.execute(f"DROP INDEX {index}")
-    for table in former:
+    for table in _FORMER.get(version, ()):
         documents.execute(f"ALTER TABLE {table} RENAME TO former_{table}")
-    return former
 
 
-def take_over(documents: Documents, former: set[str]) -> None:
+def take_over(documents: Documents, version: int) -> None:
     """Makes documents of all rows, and drops the tables."""
-    if "pipelines" in former:
+    if version in {1, 2}:
         _take_pipelines(documents)
-    if "runs" in former:
+    if version == 2:  # noqa: PLR2004
         _take_experiments(documents)
         _take_runs(documents)
-        _take_tasks(documents)
         _take_recurring_runs(documents)
-    for table in reversed(_FORMER):
-        documents.execute(f"DROP TABLE IF EXISTS former_{table}")
+        query = "SELECT * FROM former_tasks LEFT JOIN former_outputs USING (run_id, name) ORDER BY run_id, position"
+        for row in _rows(documents, query):
+            row["outputs"] = {key: json.loads(row[key]) for key in ("parameters", "artifacts") if row[key] is not None}
+            row["end_time"] = rfc3339(row["ended_at"]) if row["ended_at"] else ""
+            _take_task(documents, {**row, "create_time": rfc3339(row["created_at"]), "state_history": _history(row)})
+    if version == 3:  # noqa: PLR2004
+        for row in _rows(documents, "SELECT * FROM former_tasks ORDER BY run_id, position"):
+            task = json.loads(row["document"])
+            task["error"] = task.get("error", {}).get("message", "")
+            task["end_time"] = task["end_time"] if task["end_time"] != _NOT_ENDED else ""
+            row["outputs"] = json.loads(row["outputs"] or "{}").get("kfadapter_outputs", {})
+            _take_task(documents, {**task, **row})
+    for table in reversed(_FORMER.get(version, ())):
+        documents.execute(f"DROP TABLE former_{table}")
 
 
 def _rows(documents: Documents, query: str) -> Iterator[dict[str, Any]]:
@@ -124,29 +138,51 @@ def _take_runs(documents: Documents) -> None:
         documents.add(RUNS, run, spec=documents.keep_spec(row["spec"]), **more)
 
 
-def _take_tasks(documents: Documents) -> None:
-    query = "SELECT * FROM former_tasks LEFT JOIN former_outputs USING (run_id, name)"
-    for row in _rows(documents, query):
-        running = [at for at, state in json.loads(row["history"]) if state == State.RUNNING]
-        began = running[-1] if running else row["ended_at"] or row["created_at"]
-        task = without_empty(
-            **new_task(row["run_id"], row["name"], row["created_at"]),
-            start_time=rfc3339(began),
-            end_time=rfc3339(row["ended_at"]) if row["ended_at"] else _NOT_ENDED,
-            state=row["state"],
-            error=_error(row),
-            state_history=_history(row),
-        )
-        values = (row["run_id"], row["name"], row["position"], to_json(task), _outputs(row))
-        documents.execute("INSERT INTO tasks VALUES (?, ?, ?, ?, ?)", values)
+def _take_task(documents: Documents, row: dict[str, Any]) -> None:
+    """Makes a task of what was known of it: its inputs were not, and groups are known by their names."""
+    run_id, path, name = row["run_id"], row["name"], task_name(row["name"])
+    known = {path for (path,) in documents.execute("SELECT path FROM tasks WHERE owner = ?", (run_id,))}
+    title = documents.one("SELECT DisplayName FROM run_details WHERE id = ?", run_id)
+    kind = next((kind for begin, kind in _KINDS if name.startswith(begin)), "RUNTIME") if path else "ROOT"
+    values = row["outputs"].get("parameters", {}).items()
+    made = [_artifact(run_id, path, one, row["create_time"]) for one in row["outputs"].get("artifacts", ())]
+    producer = {"task_name": name}
+    details = {
+        "type": kind,
+        "outputs": without_empty(
+            parameters=[
+                {"value": value, "type": "OUTPUT", "parameter_key": key, "producer": producer} for key, value in values
+            ],
+            artifacts=[
+                {"artifacts": [one], "type": "OUTPUT", "artifact_key": one["name"], "producer": producer}
+                for one in made
+            ],
+        ),
+    }
+    attempts = int(kind == "RUNTIME" and bool(row["end_time"]))
+    report = TaskReport(path, State(row["state"]), row["error"], row["error"], attempts, details=details)
+    workflow = documents.one("SELECT workflow FROM run_details WHERE id = ?", run_id)
+    task = changed_task(new_task(run_id, path, title, parent_of(path, known), 0), report, workflow, 0)
+    task.update(without_empty(**{key: row[key] for key in ("create_time", "end_time", "state_history")}))
+    began = kind in {"CONDITION_BRANCH", "LOOP"} or row["state"] not in {State.SKIPPED, State.PENDING}
+    documents.add(TASKS, task, path=path, position=row["position"], error=row["error"], began=began)
+    for one in made:
+        documents.add(ARTIFACTS, one)
+    for entry, one in artifacts_of(task, "outputs"):
+        documents.add(ARTIFACT_TASKS, link_of(task, entry, one))
 
 
-def _outputs(row: dict[str, Any]) -> str:
-    if row["parameters"] is None:
-        return ""
-    artifacts = tuple(Artifact(**artifact) for artifact in json.loads(row["artifacts"]))
-    report = TaskReport(row["name"], State.SUCCEEDED, parameters=json.loads(row["parameters"]), artifacts=artifacts)
-    return outputs_text(row["run_id"], report)
+def _artifact(run_id: str, path: str, former: dict[str, Any], created: str) -> dict[str, Any]:
+    kind = former["type"].removeprefix("system.")
+    uri = former.get("uri") or former["path"]
+    return {
+        "artifact_id": task_id(run_id, f"{path}:{former['name']}"),
+        "name": former["name"],
+        "type": kind.removesuffix("s") if kind.endswith("Metrics") else kind,
+        "uri": Path(uri).as_uri() if uri.startswith("/") else uri,
+        **without_empty(metadata=former["metadata"]),
+        "created_at": created,
+    }
 
 
 def _take_recurring_runs(documents: Documents) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import uuid
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from tests.transcripts import PIPELINES
 from kfadapter.v1 import common_pb2, recurring_run_pb2, run_pb2
 from kfadapter.v1.recurring_run_pb2_grpc import RecurringRunServiceStub
 from kfadapter.v1.run_pb2_grpc import RunServiceStub
-from kfadapter_embedded.execution import Artifact, State, TaskReport
+from kfadapter_embedded.execution import State, TaskReport
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.services.recurring_runs import RecurringRunServicer
 from kfadapter_grpc.services.runs import RunServicer
@@ -123,8 +124,13 @@ def test_parameters_that_kfp_refuses(adapter: Adapter, value: str) -> None:
 def test_outputs_of_tasks(adapter: Adapter, kind: str) -> None:
     """A run whose task made something odd is told by all; KFP's own clients can read it, too."""
     run_id = a_run(adapter.kfp.caller)
-    artifact = Artifact("m", "system.Metrics", "/m", {"x": MADE[kind]})
-    report = TaskReport("greet", State.SUCCEEDED, parameters={"x": MADE[kind]}, artifacts=(artifact,))
+    artifact = {"artifact_id": str(uuid.uuid4()), "name": "x", "type": "Metric", "metadata": {"x": MADE[kind]}}
+    origin = {"type": "OUTPUT", "producer": {"task_name": "greet"}}
+    outputs = {
+        "parameters": [{"value": MADE[kind], "parameter_key": "x", **origin}],
+        "artifacts": [{"artifacts": [artifact], "artifact_key": "m", **origin}],
+    }
+    report = TaskReport("greet", State.SUCCEEDED, attempts=1, details={"outputs": outputs})
     adapter.kfp.executor.start(run_id, "greet")
     adapter.kfp.executor.report(run_id, report)
     adapter.kfp.executor.end(run_id, State.SUCCEEDED)

@@ -70,7 +70,7 @@ def read(stub: RunServiceStub, run_id: str = "r", task: str = TASK) -> bytes:
 def write(kfp: Serving, text: bytes) -> None:
     """Writes to the log of the task."""
     path = log_path(kfp.executor.jobs[0].folder, TASK)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write(text)
 

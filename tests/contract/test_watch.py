@@ -92,10 +92,10 @@ def test_the_course_of_a_run(adapter: Adapter, tasks: bool) -> None:
 def test_tasks_of_a_run_that_goes_on(adapter: Adapter) -> None:
     """A watch with tasks tells what becomes of them while the run goes on."""
     run_id = a_run(adapter.kfp.caller)
-    adapter.kfp.executor.start(run_id, "first")
+    adapter.kfp.executor.start(run_id, "greet")
     events = adapter.watch(run_id, tasks=True)
     assert [task.state for task in changed(next(events)).tasks] == [pb.RUN_STATE_RUNNING]
-    adapter.kfp.executor.end_task(run_id, "first", State.SUCCEEDED)
+    adapter.kfp.executor.end_task(run_id, "greet", State.SUCCEEDED)
     assert [task.state for task in changed(next(events)).tasks] == [pb.RUN_STATE_SUCCEEDED]
     events.cancel()
 

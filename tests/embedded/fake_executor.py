@@ -52,7 +52,7 @@ class FakeExecutor(RunnerPool):
 
     def end_task(self, run_id: str, name: str, state: State, error: str = "") -> None:
         """A task ends."""
-        self.report(run_id, TaskReport(name, state, error))
+        self.report(run_id, TaskReport(name, state, error, attempts=int(state is not State.SKIPPED)))
 
     def end(self, run_id: str, state: State, error: str = "") -> None:
         """The run ends."""

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,6 +23,25 @@ def served_spec(text: str) -> bytes:
     """A compiled file as KFP serves it."""
     pipeline, *platform = list(yaml.safe_load_all(text))
     return json.dumps({"pipeline_spec": pipeline, "platform_spec": platform[0]} if platform else pipeline).encode()
+
+
+def parameters_of(report: TaskReport) -> dict[str, object]:
+    """The output parameters of a task."""
+    return {one["parameter_key"]: one["value"] for one in _outputs(report).get("parameters", ())}
+
+
+def artifacts_of(report: TaskReport) -> dict[str, list[dict[str, Any]]]:
+    """The output artifacts of a task, the logs of its attempts among them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in _outputs(report).get("artifacts", ()):
+        found.setdefault(one["artifact_key"], []).extend(one["artifacts"])
+    return found
+
+
+def _outputs(report: TaskReport) -> dict[str, Any]:
+    outputs = report.details.get("outputs", {})
+    assert isinstance(outputs, dict)
+    return outputs
 
 
 @dataclass
@@ -43,12 +62,13 @@ class Watcher:
     def report(self, run_id: str, report: TaskReport) -> None:
         """The run, or one of its tasks, has begun or ended."""
         if self.aloud:
-            print(f"{report.state.value:<10} {report.name} {report.error or dict(report.parameters) or ''}")  # noqa: T201
+            print(f"{report.state.value:<10} {report.name} {report.error or parameters_of(report) or ''}")  # noqa: T201
         with self.changed:
             if report.name != WHOLE:
                 self.reports.append(report)
             elif report.state is State.RUNNING:
-                self.started.append(run_id)
+                if not report.details:
+                    self.started.append(run_id)
             else:
                 self.ends[run_id] = (report.state, report.error)
             self.changed.notify_all()

@@ -116,7 +116,7 @@ def test_function(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.executor.playing = [
             TaskReport("greet", State.RUNNING),
-            TaskReport("greet", State.SUCCEEDED, parameters={"Output": "x"}),
+            TaskReport("greet", State.SUCCEEDED),
         ]
         found = client(tmp_path, FUNCTION, server.url)
         assert isinstance(found, list)

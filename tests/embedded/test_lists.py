@@ -40,7 +40,7 @@ def add(store: Store, name: str, display_name: str = "x", **fields: object) -> d
 def page_of(store: Store, query: dict[str, str], kind: Kind = PIPELINES, owner: str = "") -> Page:
     """A page of a list."""
     with store.reading() as documents:
-        return documents.page(parse_listing(kind, query), owner)
+        return documents.page(parse_listing(kind, query), **({"owner": [owner]} if owner else {}))
 
 
 def names_of(page: Page) -> list[str]:

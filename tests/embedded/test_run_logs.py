@@ -8,7 +8,8 @@ from tests.embedded.runs import a_run, tasks_of
 from tests.embedded.serving import Serving, serving
 from tests.transcripts import DATA
 
-from kfadapter_embedded.execution import State, log_path
+from kfadapter_embedded.execution import State, TaskReport, log_path
+from kfadapter_embedded.run_tasks import task_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ def run_id(server: Serving) -> str:
 def write(server: Serving, text: bytes) -> None:
     """Writes to the log of the task."""
     path = log_path(server.executor.jobs[0].folder, NAME)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write(text)
 
@@ -70,6 +71,22 @@ def test_names_of_a_task(server: Serving, run_id: str) -> None:
         for version in ("v1beta1", "v2beta1"):
             status, text = read(server, run_id, name, version)
             assert (status, json.loads(text)["message"]) == (404, "Not Found")
+
+
+def test_logs_of_attempts(server: Serving, run_id: str) -> None:
+    """Each attempt has a pod and a log of its own; the task's id stands for all of them."""
+    for attempt, text in enumerate(("첫째\n", "second\n")):
+        path = log_path(server.executor.jobs[0].folder, NAME, attempt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    server.executor.report(run_id, TaskReport(NAME, State.FAILED, attempts=1))
+    server.executor.report(run_id, TaskReport(NAME, State.SUCCEEDED, attempts=2))
+    task = server.caller.get(f"/runs/{run_id}/tasks/{task_id(run_id, NAME)}").json
+    pods = task["pods"]
+    assert isinstance(pods, list)
+    assert [pod["type"] for pod in pods] == ["DRIVER", "EXECUTOR", "EXECUTOR"]
+    assert [read(server, run_id, pod["name"]) for pod in pods[1:]] == [(200, "첫째\n"), (200, "second\n")]
+    assert read(server, run_id, str(task["task_id"])) == (200, "첫째\nsecond\n")
 
 
 def test_no_log_yet(server: Serving, run_id: str) -> None:

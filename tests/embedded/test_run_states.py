@@ -12,7 +12,8 @@ from tests.embedded.runs import a_pipeline, a_run, tasks_of, try_run
 from tests.embedded.serving import Serving, serving
 from tests.transcripts import DATA, Replayer, Transcript
 
-from kfadapter_embedded.execution import Artifact, State, TaskReport
+from kfadapter_embedded.execution import State, TaskReport
+from kfadapter_embedded.run_tasks import task_id
 from kfadapter_embedded.store import Documents
 
 if TYPE_CHECKING:
@@ -70,13 +71,16 @@ STEPS: dict[str, Callable[[Serving, str], None]] = {
 def test_plays(server: Serving, play: JsonObject) -> None:
     """While it is executed, a run is served as KFP serves it while its workflow moves on."""
     run_id = a_run(server.caller, display_name=play["title"])
-    compare = Replayer(server.url, Transcript("run_states", ()), frozenset({"plugins_output"}))
+    free = frozenset({"plugins_output", "task_count"})
     steps = play["steps"]
     assert isinstance(steps, list)
     for step in steps:
         assert isinstance(step, dict)
         STEPS[str(step["after"])](server, run_id)
         served = _comparable(server.caller.get(f"/runs/{run_id}").json)
+        # As with the next KFP, tasks are reset at once; KFP 2 shows the former ones until Argo begins.
+        ignored = free | {"run_details"} if step["after"] == "retry" else free
+        compare = Replayer(server.url, Transcript("run_states", ()), ignored)
         found = list(compare._compare("", _comparable(step["run"]), served))
         assert not found, f"after {step['after']}: {found}"
 
@@ -90,11 +94,17 @@ def _comparable(run: object) -> JsonObject:
     return plain
 
 
+def _native(server: Serving, run_id: str) -> list[dict[str, object]]:
+    tasks = server.caller.get(f"/runs/{run_id}", view="FULL").json["tasks"]
+    assert isinstance(tasks, list)
+    return sorted(tasks, key=lambda task: str(task["scope_path"]))
+
+
 def test_why_it_failed(server: Serving) -> None:
     """A failed run and its failed tasks say why, in whatever script; what had not begun never does."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, "train")
-    server.executor.report(run_id, TaskReport("report", State.PENDING))
+    server.executor.report(run_id, TaskReport("report", State.SKIPPED, began=False))
     server.executor.end_task(run_id, "train", State.FAILED, "ValueError: 값이 없다 \ud800")
     server.executor.end(run_id, State.FAILED, "task train failed")
     run = server.caller.get(f"/runs/{run_id}").json
@@ -102,30 +112,42 @@ def test_why_it_failed(server: Serving) -> None:
     assert run["error"] == {"code": 2, "message": "task train failed"}
     assert tasks["train"]["error"] == {"code": 2, "message": "ValueError: 값이 없다 \ufffd"}
     assert tasks["report"]["state"] == "SKIPPED"
+    assert [task["name"] for task in _native(server, run_id)] == ["ROOT", "train"]
     assert "error" not in tasks["root-driver-dag"]
 
 
 def test_outputs(server: Serving) -> None:
-    """What a task has put out is shown: artifacts where KFP has a place for them, values beside it."""
+    """What a task has put out is shown in its task, artifacts by themselves too, and their ids in `task_details`."""
     run_id = a_run(server.caller)
     folder = server.executor.jobs[0].folder
-    model = Artifact("model", "system.Model", str(folder / "한글 model"), {"layers": 3})
-    metrics = Artifact("metrics", "system.Metrics", "gs://elsewhere/metrics", {"loss": 0.5})
-    server.executor.start(run_id, "train")
-    values = {"Output": "결과", "n": 7, "nested": {"a": [1.5, None]}}
-    server.executor.report(run_id, TaskReport("train", State.SUCCEEDED, "", values, (model, metrics)))
-    train = tasks_of(server.caller.get(f"/runs/{run_id}").json)["train"]
-    put_out = train["kfadapter_outputs"]
-    assert isinstance(put_out, dict)
-    assert put_out["parameters"] == values
-    ids = [artifact.pop("artifact_id") for artifact in put_out["artifacts"]]
-    assert put_out["artifacts"] == [
-        {"name": "model", "type": "system.Model", "uri": (folder / "한글 model").as_uri(), "metadata": {"layers": 3}},
-        {"name": "metrics", "type": "system.Metrics", "uri": "gs://elsewhere/metrics", "metadata": {"loss": 0.5}},
+    made = [
+        {"artifact_id": ID.format(1), "name": "model", "type": "Model", "metadata": {"layers": 3}},
+        {"artifact_id": ID.format(2), "name": "loss", "type": "Metric", "metadata": {"loss": 0.5}},
     ]
-    assert train["outputs"] == {"model": {"artifact_ids": ids[:1]}, "metrics": {"artifact_ids": ids[1:]}}
-    assert all(0 <= int(each) < 2**63 for each in ids)
-    assert len(set(ids)) == 2
+    made[0]["uri"] = (folder / "한글 model").as_uri()
+    outputs = {
+        "parameters": [_output(parameter_key="Output", value="결과")],
+        "artifacts": [
+            _output(artifact_key="model", artifacts=made[:1]),
+            _output(artifact_key="metrics", artifacts=made[1:]),
+            _output(artifact_key="executor-logs", artifacts=[{"artifact_id": ID.format(3), "type": "Artifact"}]),
+        ],
+    }
+    server.executor.start(run_id, "train")
+    server.executor.report(run_id, TaskReport("train", State.SUCCEEDED, attempts=1, details={"outputs": outputs}))
+    task = server.caller.get(f"/runs/{run_id}/tasks/{task_id(run_id, 'train')}").json
+    assert task["outputs"] == outputs
+    train = tasks_of(server.caller.get(f"/runs/{run_id}").json)["train"]
+    assert set(train["outputs"]) == {"model", "metrics"}  # type: ignore[call-overload]
+    assert all(0 <= int(each) < 2**63 for one in train["outputs"].values() for each in one["artifact_ids"])  # type: ignore[attr-defined]
+    assert server.caller.get(f"/artifacts/{ID.format(2)}").json == made[1]
+
+
+ID = "00000000-0000-4000-8000-00000000000{}"
+
+
+def _output(**fields: object) -> dict[str, object]:
+    return {"type": "OUTPUT", "producer": {"task_name": "train"}, **fields}
 
 
 def test_tasks_in_tasks(server: Serving) -> None:
@@ -196,22 +218,37 @@ def test_termination_before_it_is_submitted(server: Serving, monkeypatch: pytest
 
 
 def test_retry(server: Serving) -> None:
-    """A failed run can be executed anew: what its tasks did before is forgotten when it begins."""
+    """A failed run can be executed anew: what succeeded stays, the rest begins again as the same tasks."""
     run_id = a_run(server.caller)
-    server.executor.start(run_id, "greet")
+    server.executor.start(run_id, "greet", "before")
+    server.executor.end_task(run_id, "before", State.SUCCEEDED)
+    server.executor.report(run_id, TaskReport("after", State.SKIPPED, began=False))
     server.executor.end_task(run_id, "greet", State.FAILED, "no")
     server.executor.end(run_id, State.FAILED, "no")
     assert server.caller.call("POST", f"/runs/{run_id}:retry").status == 200
     assert server.caller.get(f"/runs/{run_id}")["finished_at"] == "1970-01-01T00:00:00Z"
+    again = {str(task["name"]): task for task in _native(server, run_id)}
+    assert {name: (task["state"], task["pods"] == []) for name, task in again.items()} == {
+        "ROOT": ("RUNNING", True),
+        "before": ("SUCCEEDED", False),
+        "greet": ("RUNNING", True),
+    }
+    assert not again["greet"].keys() & {"end_time", "status_metadata"}
     assert [job.run_id for job in server.executor.jobs] == [run_id, run_id]
-    server.executor.start(run_id, "other")
+    server.executor.start(run_id, "greet")
+    server.executor.end_task(run_id, "greet", State.SUCCEEDED)
     server.executor.end(run_id, State.SUCCEEDED)
     run = server.caller.get(f"/runs/{run_id}").json
     history = run["state_history"]
     assert isinstance(history, list)
     assert [each["state"] for each in history] == ["PENDING", "RUNNING", "FAILED", "RUNNING", "SUCCEEDED"]
     assert "error" not in run
-    assert set(tasks_of(run)) == {"root-driver-dag", "other", "other-driver"}
+    assert {name: task["task_id"] for name, task in tasks_of(run).items() if "-driver" not in name} == {
+        name: task["task_id"] for name, task in again.items() if name != "ROOT"
+    }
+    (greet,) = (task for task in _native(server, run_id) if task["name"] == "greet")
+    states = [each["state"] for each in greet["state_history"]]  # type: ignore[attr-defined]
+    assert states == ["RUNNING", "FAILED", "RUNNING", "SUCCEEDED"]
 
 
 def test_no_retry(server: Serving) -> None:

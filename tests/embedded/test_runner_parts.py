@@ -24,6 +24,7 @@ from kfadapter_embedded.runner.spec import Component, Task, read_pipeline
 from kfadapter_embedded.runner.values import ValueFaultError, Values, converted, filled, load_json, picked
 
 if TYPE_CHECKING:
+    from kfadapter_embedded.execution import TaskReport
     from kfadapter_embedded.json_text import JsonValue
 
 VALUES: dict[str, JsonValue] = {"n": 5, "f": 2.5, "s": "it's", "t": True, "xs": [1], "dotted.name-x": "가"}
@@ -297,8 +298,9 @@ class Leaves:
         self._failing = failing
         self._lock = threading.Lock()
 
-    def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
+    def __call__(self, begun: TaskReport, task: Task, component: Component, values: Values) -> Outcome:
         """Notes the task."""
+        name = begun.name
         assert (task.component_ref, component.dag) == ({"name": "comp-a"}, None)
         with self._lock:
             self.seen.append(name)
@@ -322,7 +324,7 @@ def _walked(
         read_pipeline(_dag(tasks)),  # type: ignore[arg-type]
         {},
         leaves,
-        report=lambda report: states.update({report.name: report.state}),
+        report=lambda report: states.update({report.name: report.state} if report.name else {}),
         stopped=stopped or threading.Event(),
         names={},
     )

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import pytest
-from tests.embedded.run_file import Watcher, run, served_spec
+from tests.embedded.run_file import Watcher, artifacts_of, parameters_of, run, served_spec
 
 from kfadapter_embedded.execution import Job, State, TaskReport, log_path
 from kfadapter_embedded.runner.log import LOG_BYTES, TAIL_BYTES
@@ -44,7 +45,7 @@ class Tried:
 
     def output(self, task: str, name: str = "Output") -> object:
         """An output parameter of a task."""
-        return self.watcher.last(task).parameters[name]
+        return parameters_of(self.watcher.last(task))[name]
 
     def state(self, task: str) -> State:
         """The last state of a task."""
@@ -52,7 +53,10 @@ class Tried:
 
     def log(self, task: str) -> str:
         """The log of a task."""
-        return log_path(self.folder, task).read_text("utf-8")
+        first = log_path(self.folder, task)
+        return "".join(
+            first.with_name(f"executor-logs-{n}").read_text("utf-8") for n in range(len(list(first.parent.iterdir())))
+        )
 
 
 @pytest.fixture(scope="session")
@@ -121,12 +125,18 @@ def test_parallel_squares(try_out: Callable[..., Tried]) -> None:
 def test_train_and_report(try_out: Callable[..., Tried]) -> None:
     """A file is passed on, a metric and a model come out, and a request for a GPU is noted and not served."""
     tried = succeeded(try_out("train_and_report.yaml"))
-    artifacts = {one.name: one for one in tried.watcher.last("train").artifacts}
+    artifacts = artifacts_of(tried.watcher.last("train"))
+    (metric,), (model,) = artifacts["metrics"], artifacts["model"]
     loss = tried.output("train")
-    assert artifacts["metrics"].type == "system.Metrics"
-    assert artifacts["metrics"].metadata == {"loss": loss}
-    assert Path(artifacts["model"].path).is_relative_to(tried.folder)
-    assert len(Path(artifacts["model"].path).read_text("utf-8").split()) == 2
+    assert (metric["name"], metric["type"], metric["number_value"], metric["metadata"]) == (
+        "loss",
+        "Metric",
+        loss,
+        {"loss": loss},
+    )
+    path = Path(unquote(urlsplit(model["uri"]).path))
+    assert path.is_relative_to(tried.folder)
+    assert len(path.read_text("utf-8").split()) == 2
     assert "requests nvidia.com/gpu; nothing is reserved" in tried.log("train")
     assert str(tried.output("condition-1/report")).startswith("loss=")
 
@@ -217,10 +227,12 @@ def test_condition_on_a_named_output(try_out: Callable[..., Tried]) -> None:
     """Outputs of all types, under names of their own, reach conditions and tasks."""
     tried = succeeded(try_out("named-output-condition"))
     given = tried.watcher.last("many-outputs")
-    assert given.parameters == {"loss": 1.0, "name": "이름", "flag": True, "d": {"a": 3}, "xs": [1, 2]}
-    assert {one.name: dict(one.metadata) for one in given.artifacts} == {
+    assert parameters_of(given) == {"loss": 1.0, "name": "이름", "flag": True, "d": {"a": 3}, "xs": [1, 2]}
+    made = artifacts_of(given)
+    assert {name: one[0].get("metadata") for name, one in made.items()} == {
         "model": {"이름": "모델"},
         "metrics": {"accuracy": 0.5},
+        "executor-logs": None,
     }
     assert tried.output("condition-1/echo") == "이름"
 
@@ -256,7 +268,7 @@ def test_retries(try_out: Callable[..., Tried], tmp_path: Path) -> None:
     assert tried.output("count-attempts") == 3
     assert "[kfadapter: attempt 2 of 4 failed: AssertionError (exit code 1)]" in tried.log("count-attempts")
     states = [report.state for report in tried.watcher.reports]
-    assert states == [State.RUNNING, State.SUCCEEDED]
+    assert states == [State.RUNNING, State.FAILED, State.FAILED, State.SUCCEEDED]
 
 
 def test_imported_file(try_out: Callable[..., Tried], tmp_path: Path) -> None:
@@ -265,8 +277,9 @@ def test_imported_file(try_out: Callable[..., Tried], tmp_path: Path) -> None:
     data.write_text("내용", "utf-8")
     tried = succeeded(try_out("imported", uri=f"file://{data}"))
     assert tried.output("read-two") == "내용|내용"
-    (artifact,) = tried.watcher.last("importer").artifacts
-    assert (artifact.path, artifact.metadata) == (str(data), {"언어": "한국어"})
+    (artifact,) = artifacts_of(tried.watcher.last("importer"))["artifact"]
+    assert (artifact["name"], artifact["uri"]) == (data.name, data.as_uri())
+    assert artifact["metadata"] == {"언어": "한국어"}
 
 
 def test_imported_file_that_is_not_there(try_out: Callable[..., Tried]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.embedded.run_file import Watcher
 
-from kfadapter_embedded.execution import WHOLE, Artifact, Job, State, TaskReport
+from kfadapter_embedded.execution import WHOLE, Job, State, TaskReport
 from kfadapter_embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:
@@ -58,14 +58,13 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 def test_reports(stage: Stage) -> None:
     """What the runner says of tasks is passed on whole and in order, then the end."""
-    artifact = {"name": "m", "type": "system.Metrics", "path": "/x/m", "metadata": {"정확도": 0.5}}
-    done = {"task": "훈련", "state": "SUCCEEDED", "parameters": {"n": 1, "s": "글"}, "artifacts": [artifact]}
+    details = {"display_name": "훈련", "outputs": {"parameters": [{"parameter_key": "n", "value": 1}]}}
+    done = {"task": "훈련", "state": "SUCCEEDED", "attempts": 1, "details": details}
     stage.play("run", ("say", {"task": "훈련", "state": "RUNNING"}), ("say", done), DONE)
     assert stage.end() == (State.SUCCEEDED, "")
-    kept = (Artifact("m", "system.Metrics", "/x/m", {"정확도": 0.5}),)
     assert stage.watcher.reports == [
         TaskReport("훈련", State.RUNNING),
-        TaskReport("훈련", State.SUCCEEDED, parameters={"n": 1, "s": "글"}, artifacts=kept),
+        TaskReport("훈련", State.SUCCEEDED, attempts=1, details=details),
     ]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from contextlib import suppress
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from kfadapter_embedded.execution import SCRATCH, State, TaskReport, log_path
+from kfadapter_embedded.execution import EXECUTOR_LOGS, SCRATCH, State, TaskReport, iteration_of, log_path
 
 from .dag import Outcome
 from .environment import VARIABLE, end_family, make_overlay
 from .log import TaskLog, why
 from .spec import mapping
+from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled, load_json
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ _INSTALLS_KFP = re.compile(
     \ +'kfp==[^']+'(?:\ +'--no-deps')?(?:\ +'typing-extensions[^']*')?\ *&&\ +(?="\$0"\ "\$@")""",
     re.VERBOSE,
 )
+# How KFP's launcher begins to say why a task failed.
+_LAUNCHER = "failed to execute component"
 _WHOLE_INPUT = "{{$}}"
 _PIECE = 1 << 16
 _DRAIN_SECONDS = 5.0
@@ -66,30 +70,39 @@ class ComponentRunner:
         self._room = threading.Semaphore(max(2, os.cpu_count() or 2))
         self._numbers = count(1)
 
-    def __call__(self, name: str, task: Task, component: Component, values: Values) -> Outcome:
+    def __call__(self, begun: TaskReport, task: Task, component: Component, values: Values) -> Outcome:
         """Executes a task, again and again as its retry policy says."""
-        with TaskLog(log_path(self.folder, name)) as log:
-            if importer := component.executor.importer:
-                self._report(TaskReport(name, State.RUNNING))
+        if importer := component.executor.importer:
+            self._report(begun)
+            with TaskLog(log_path(self.folder, begun.name)) as log:
                 return _imported(importer, component, values, self._names, log)
-            retry = task.retry_policy
-            for failures in range(retry.max_retry_count):
-                outcome = self._attempt(name, failures, component, values, log)
-                if outcome.state is not State.FAILED:
-                    return outcome
+        logs: list[RuntimeArtifact] = []
+        retry = task.retry_policy
+        for failures in range(retry.max_retry_count + 1):
+            path = log_path(self.folder, begun.name, failures)
+            path.unlink(missing_ok=True)
+            logs.append(recorded(RuntimeArtifact(EXECUTOR_LOGS, {}, str(path))))
+            with TaskLog(path) as log:
+                outcome = self._attempt(begun, failures, component, values, log)
+                outcome = replace(outcome, attempts=failures + 1, values=outcome.values.with_logs(logs))
+                if outcome.state is not State.FAILED or failures == retry.max_retry_count:
+                    break
                 log.note(f"attempt {failures + 1} of {retry.max_retry_count + 1} failed: {outcome.error}")
-                if self.stopped.wait(retry.pause(failures + 1)):
-                    return Outcome(State.CANCELED)
-            return self._attempt(name, retry.max_retry_count, component, values, log)
+            shown = {"outputs": entries(given_by(outcome.values, begun.name), iteration_of(begun.name))}
+            failed = replace(begun, state=State.FAILED, error=outcome.error, message=outcome.message, details=shown)
+            self._report(replace(failed, attempts=failures + 1))
+            if self.stopped.wait(retry.pause(failures + 1)):
+                return Outcome(State.CANCELED)
+        return outcome
 
-    def _attempt(self, name: str, failures: int, component: Component, values: Values, log: TaskLog) -> Outcome:
+    def _attempt(self, begun: TaskReport, failures: int, component: Component, values: Values, log: TaskLog) -> Outcome:
         """Executes a task once, as soon as there is room."""
         with self._room:
             if self.stopped.is_set():
                 return Outcome(State.CANCELED)
             if not failures:
-                self._report(TaskReport(name, State.RUNNING))
-            outcome = _Attempt(self, next(self._numbers), name, component, values).outcome(log)
+                self._report(begun)
+            outcome = _Attempt(self, next(self._numbers), begun.name, component, values).outcome(log)
             return Outcome(State.CANCELED) if outcome.state is State.FAILED and self.stopped.is_set() else outcome
 
 
@@ -127,7 +140,8 @@ class _Attempt:
             log.note(f"requests {kind}; nothing is reserved on this machine")
         code = self._execute([_argument(one, text) for one in (*self.container.command, *self.container.args)], log)
         if code:
-            return _failed(why(code, log.tail, self.container.image))
+            ending = f"exit status {code}" if code > 0 else f"signal: {signal.strsignal(-code)}".lower()
+            return Outcome(State.FAILED, why(code, log.tail, self.container.image), message=f"{_LAUNCHER}: {ending}")
         try:
             return Outcome(State.SUCCEEDED, values=self._read_outputs())
         except ValueFaultError as error:
@@ -224,7 +238,7 @@ class _Attempt:
             given = mapping(one)
             custom = str(given.get("custom_path") or "")
             uri = str(given.get("uri") or planned.uri)
-            yield replace(planned, uri=uri, metadata=mapping(given.get("metadata")), custom_path=custom)
+            yield recorded(replace(planned, uri=uri, metadata=mapping(given.get("metadata")), custom_path=custom))
 
 
 def _argument(part: str, executor_input: str) -> str:
@@ -255,7 +269,7 @@ def _copy(stream: IO[bytes], log: TaskLog) -> None:
 
 
 def _failed(error: str) -> Outcome:
-    return Outcome(State.FAILED, error)
+    return Outcome(State.FAILED, error, message=f"{_LAUNCHER}: {error}")
 
 
 def _file_name(task: str) -> str:
@@ -276,5 +290,8 @@ def _imported(
     log.note(f"imports {uri}; nothing is copied")
     metadata = mapping(filled(importer.metadata or {}, values.parameters, names))
     declared = component.output_definitions.artifacts.items()
-    made = {name: (RuntimeArtifact(name, one.artifact_type, uri, metadata),) for name, one in declared}
+    made = {
+        name: (recorded(RuntimeArtifact(name, one.artifact_type, uri, metadata), imported=True),)
+        for name, one in declared
+    }
     return Outcome(State.SUCCEEDED, values=Values(artifacts=made))

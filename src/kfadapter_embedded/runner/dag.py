@@ -13,11 +13,24 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from kfadapter_embedded.execution import Artifact, State, TaskReport
+import msgspec
+
+from kfadapter_embedded.execution import WHOLE, State, TaskReport, iteration_of, task_name
 
 from .condition import ConditionError, holds
 from .spec import SpecError
-from .values import RuntimeArtifact, ValueFaultError, Values, as_text, check_literals, converted, filled, picked
+from .task_api import COLLECTED, CONDITION, ITERATOR_OUTPUT, described, entries, fingerprint, given_by, together
+from .values import (
+    Origin,
+    RuntimeArtifact,
+    ValueFaultError,
+    Values,
+    as_text,
+    check_literals,
+    converted,
+    filled,
+    picked,
+)
 
 if TYPE_CHECKING:
     import threading
@@ -25,10 +38,10 @@ if TYPE_CHECKING:
 
     from kfadapter_embedded.json_text import JsonValue
 
-    from .spec import Component, Dag, Loop, Output, Pipeline, Selectors, Source, Task
+    from .spec import Component, Dag, Loop, Output, Pipeline, Source, Task
 
-    Leaf: TypeAlias = Callable[[str, Task, Component, Values], "Outcome"]
-    """Executes a task that is no DAG, and reports nothing: its path, itself, what it runs, and what goes in."""
+    Leaf: TypeAlias = Callable[[TaskReport, Task, Component, Values], "Outcome"]
+    """Executes a task that is no DAG: what it reports as soon as it begins, itself, what it runs, and what goes in."""
 
 # So many tasks of one DAG, and iterations of one loop, are under way at once; the rest wait. Loops may be nested.
 _MOST_TASKS = 32
@@ -45,6 +58,8 @@ class Outcome:
         culprit: The innermost task that failed, by its path.
         values: What came out of it.
         cut_off: Whether it was skipped because a task before it failed, and not because of a condition.
+        message: The error in the words of KFP's driver or launcher.
+        attempts: How many times its command has been executed.
     """
 
     state: State
@@ -52,6 +67,8 @@ class Outcome:
     culprit: str = ""
     values: Values = field(default_factory=Values)
     cut_off: bool = False
+    message: str = ""
+    attempts: int = 0
 
     @property
     def blocks(self) -> bool:
@@ -88,12 +105,16 @@ def run_pipeline(
     """
     walk = _Walk(pipeline, leaf, report, stopped, names)
     try:
-        values = walk.with_defaults(pipeline.root, Values(parameters))
+        values = walk.with_defaults(pipeline.root, Values(parameters), WHOLE)
     except ValueFaultError as error:
         return Outcome(State.FAILED, str(error))
     if pipeline.root.dag is None:
         raise SpecError("the root of the pipeline has no tasks")
-    return walk.dag(pipeline.root.dag, values, "")
+    missing = dict.fromkeys(pipeline.root.input_definitions.parameters.keys() - values.parameters.keys())
+    given = {**values.parameters, **missing}
+    shown = replace(values, parameters=given, origins=dict.fromkeys(given, Origin("RUNTIME_VALUE_INPUT", "ROOT")))
+    report(TaskReport(WHOLE, State.RUNNING, details={"inputs": entries(shown)}))
+    return walk.dag(pipeline.root.dag, values, WHOLE)
 
 
 @dataclass(frozen=True)
@@ -104,8 +125,8 @@ class _Walk:
     stopped: threading.Event
     names: Mapping[str, str]
 
-    def dag(self, dag: Dag, values: Values, path: str) -> Outcome:
-        """Runs the tasks of a DAG; `path` is what their names begin with."""
+    def dag(self, dag: Dag, values: Values, path: str, *, is_branch: bool = False) -> Outcome:
+        """Runs the tasks of a DAG of this path, which may be taken on a condition."""
         done: dict[str, Outcome] = {}
         waiting = {name: task.depends_on for name, task in dag.tasks.items()}
         running: dict[Future[Outcome], str] = {}
@@ -118,55 +139,71 @@ class _Walk:
                     return Outcome(State.FAILED, f"{', '.join(waiting)}: waits for a task that there is not")
                 for finished in wait(running, return_when=FIRST_COMPLETED).done:
                     done[running.pop(finished)] = finished.result()
-        return _dag_outcome(dag, done)
+        return _dag_outcome(dag, done, is_branch=is_branch)
 
     def _task(self, key: str, task: Task, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
         """Runs one task, or finds why not; whatever goes wrong is its outcome."""
-        name = f"{path}{key}"
+        name = f"{path}/{key}" if path else key
         if self.stopped.is_set():
             return Outcome(State.CANCELED)
         if not task.always and any(done[one].blocks for one in task.depends_on):
-            return self._ended(name, Outcome(State.SKIPPED, cut_off=True))
+            return self._ended(name, Outcome(State.SKIPPED, cut_off=True), began=False)
+        details: dict[str, JsonValue] = {}
         try:
-            return self._attempt(task, self._inputs(key, task, values, done), name)
+            details.update(described(task, self.pipeline.component(task), key))
+            return self._attempt(task, self._inputs(key, task, values, done, path), name, details)
         except _NoValueError:
-            return self._ended(name, Outcome(State.SKIPPED))
+            return self._ended(name, Outcome(State.SKIPPED), began=False)
         except (ConditionError, SpecError, ValueFaultError) as error:
-            return self._ended(name, Outcome(State.FAILED, str(error), name))
+            fault = str(error)
         except OSError as error:
-            return self._ended(name, Outcome(State.FAILED, f"this server could not run it: {error}", name))
+            fault = f"this server could not run it: {error}"
+        return self._ended(name, Outcome(State.FAILED, fault, name, message=fault), details)
 
-    def _attempt(self, task: Task, inputs: Values, name: str) -> Outcome:
+    def _attempt(self, task: Task, inputs: Values, name: str, details: dict[str, JsonValue]) -> Outcome:
+        details["inputs"] = entries(inputs, iteration_of(name))
         condition = task.trigger_policy.get("condition")
         if condition and not holds(condition, inputs.parameters):
-            return self._ended(name, Outcome(State.SKIPPED))
-        loop = task.parameter_iterator or task.artifact_iterator
-        return self._loop(task, loop, inputs, name) if loop else self._once(task, inputs, name)
+            return self._ended(name, Outcome(State.SKIPPED), details)
+        if task.loop:
+            return self._loop(task, task.loop, inputs, name, details)
+        return self._once(task, inputs, name, details)
 
-    def _ended(self, name: str, outcome: Outcome) -> Outcome:
+    def _ended(
+        self, name: str, outcome: Outcome, details: Mapping[str, JsonValue] | None = None, *, began: bool = True
+    ) -> Outcome:
         if outcome.state is not State.CANCELED:
             error = outcome.error if outcome.culprit in {"", name} else outcome.told()
-            self.report(TaskReport(name, outcome.state, error))
+            report = TaskReport(name, outcome.state, error, outcome.message, outcome.attempts, began)
+            self.report(replace(report, details=details or {}))
         return outcome
 
-    def _once(self, task: Task, inputs: Values, name: str) -> Outcome:
+    def _once(self, task: Task, inputs: Values, name: str, details: dict[str, JsonValue]) -> Outcome:
         """Runs a task's component once."""
         component = self.pipeline.component(task)
-        values = self.with_defaults(component, inputs)
+        values = self.with_defaults(component, inputs, name)
+        details = {**details, "inputs": entries(values, iteration_of(name)), **fingerprint(component, values)}
+        begun = TaskReport(name, State.RUNNING, details=details)
         if component.dag:
-            self.report(TaskReport(name, State.RUNNING))
-            return self._ended(name, self.dag(component.dag, values, f"{name}/"))
-        outcome = self.leaf(name, task, component, values)
-        if outcome.state is State.SUCCEEDED:
-            self.report(_success(name, outcome.values))
-            return outcome
-        return self._ended(name, replace(outcome, culprit=name))
+            self.report(begun)
+            outcome = self.dag(component.dag, values, name, is_branch=details["type"] == CONDITION)
+            return self._ended(name, outcome, {"outputs": entries(outcome.values)})
+        outcome = self.leaf(begun, task, component, values)
+        outcome = replace(outcome, culprit=name, values=given_by(outcome.values, name))
+        return self._ended(name, outcome, {"outputs": entries(outcome.values, iteration_of(name))})
 
-    def _loop(self, task: Task, loop: Loop, inputs: Values, name: str) -> Outcome:
+    def _loop(self, task: Task, loop: Loop, inputs: Values, name: str, details: dict[str, JsonValue]) -> Outcome:
         """Runs a task once for every item."""
-        iterations = [_with_item(loop, item, inputs) for item in _items(loop, inputs)]
+        item_origin = Origin("ITERATOR_INPUT", task_name(name))
+        iterations = [_with_item(loop, item, inputs, item_origin) for item in _items(loop, inputs)]
         component = self.pipeline.component(task)
-        self.report(TaskReport(name, State.RUNNING))
+        given = [entries(one.only(loop.item_input), index) for index, one in enumerate(iterations)]
+        details["inputs"] = together([entries(inputs, iteration_of(name)), *given])
+        details["type_attributes"] = {"iteration_count": str(len(iterations))}
+        if not iterations:
+            self._ended(name, Outcome(State.SKIPPED), details)
+            return _loop_outcome([], component, name)
+        self.report(TaskReport(name, State.RUNNING, details=details))
 
         def run(index: int) -> Outcome:
             return self._iteration(task, component, iterations[index], f"{name}[{index}]")
@@ -174,20 +211,23 @@ class _Walk:
         limit = min(task.iterator_policy.get("parallelismLimit") or _MOST_ITERATIONS, _MOST_ITERATIONS)
         with ThreadPoolExecutor(_width(len(iterations), limit)) as threads:
             outcomes = list(threads.map(run, range(len(iterations))))
-        return self._ended(name, _loop_outcome(outcomes, component))
+        put_out = [entries(one.values.of_type(ITERATOR_OUTPUT), index) for index, one in enumerate(outcomes)]
+        outcome = _loop_outcome(outcomes, component, name)
+        return self._ended(name, outcome, {"outputs": {} if outcome.blocks else together(put_out)})
 
     def _iteration(self, task: Task, component: Component, values: Values, name: str) -> Outcome:
         if self.stopped.is_set():
             return Outcome(State.CANCELED)
         if component.dag:
             try:
-                return self.dag(component.dag, self.with_defaults(component, values), f"{name}/")
+                return self.dag(component.dag, self.with_defaults(component, values, name), name)
             except ValueFaultError as error:
                 return Outcome(State.FAILED, str(error), name)
-        return self._once(task, values, name)
+        once = msgspec.structs.replace(task, parameter_iterator=None, artifact_iterator=None)
+        return self._once(once, values, name, described(once, component, task_name(name)))
 
-    def with_defaults(self, component: Component, values: Values) -> Values:
-        """Completes what goes into a component, each value with the type that is declared.
+    def with_defaults(self, component: Component, values: Values, path: str) -> Values:
+        """Completes what goes into the component of a task, each value with the type that is declared.
 
         Raises:
             ValueFaultError: a value is missing, or does not fit.
@@ -201,9 +241,10 @@ class _Walk:
                 parameters[name] = converted(value, kind, name)
             if name in values.parameters:
                 check_literals(value, declared.literals, name)
-        return Values(parameters, values.artifacts)
+        by_default = Origin("COMPONENT_DEFAULT_INPUT", task_name(path.rpartition("/")[0]))
+        return Values(parameters, values.artifacts, {**dict.fromkeys(parameters, by_default), **values.origins})
 
-    def _inputs(self, key: str, task: Task, values: Values, done: Mapping[str, Outcome]) -> Values:
+    def _inputs(self, key: str, task: Task, values: Values, done: Mapping[str, Outcome], path: str) -> Values:
         sources = task.inputs.parameters
         parameters: dict[str, JsonValue] = {
             name: value for name, source in sources.items() if (value := _value(source, values, done)) is not None
@@ -213,7 +254,11 @@ class _Walk:
         # What placeholders stand for are the inputs as they came.
         parameters |= {name: filled(parameters.get(name), dict(parameters), names) for name in constants}
         artifacts = {name: _artifacts(source, values, done) for name, source in task.inputs.artifacts.items()}
-        return Values(parameters, {name: one for name, one in artifacts.items() if one})
+        parent = task_name(path)
+        origins = {
+            name: _origin(source, values, done, parent) for name, source in {**sources, **task.inputs.artifacts}.items()
+        }
+        return Values(parameters, {name: one for name, one in artifacts.items() if one}, origins)
 
 
 def _width(count: int, limit: int) -> int:
@@ -251,6 +296,19 @@ def _artifacts(source: Source, values: Values, done: Mapping[str, Outcome]) -> t
     return outputs[source.output.key]
 
 
+def _origin(source: Source, values: Values, done: Mapping[str, Outcome], parent: str) -> Origin:
+    """Where an input of a task comes from, which is in the group `parent`."""
+    if source.task_final_status:
+        return Origin("TASK_FINAL_STATUS_OUTPUT", parent)
+    if source.output is None:
+        if source.runtime_value is not None:
+            return Origin("RUNTIME_VALUE_INPUT", parent)
+        name = source.component_input_parameter or source.component_input_artifact or ""
+        return Origin("COMPONENT_INPUT", values.origins.get(name, Origin("", parent)).producer)
+    made = done[source.output.task].values.origins.get(source.output.key, Origin("", source.output.task))
+    return Origin(COLLECTED if made.type == COLLECTED else "TASK_OUTPUT_INPUT", made.producer)
+
+
 def _missing(source: Output, done: Mapping[str, Outcome]) -> Exception:
     if done[source.task].state is State.SKIPPED:
         return _NoValueError()
@@ -282,53 +340,42 @@ def _items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact
     return items
 
 
-def _with_item(loop: Loop, item: JsonValue | RuntimeArtifact, inputs: Values) -> Values:
+def _with_item(loop: Loop, item: JsonValue | RuntimeArtifact, inputs: Values, origin: Origin) -> Values:
+    origins = {**inputs.origins, loop.item_input: origin}
     if isinstance(item, RuntimeArtifact):
-        return Values(inputs.parameters, {**inputs.artifacts, loop.item_input: (item,)})
-    return Values({**inputs.parameters, loop.item_input: item}, inputs.artifacts)
-
-
-def _success(name: str, values: Values) -> TaskReport:
-    artifacts = tuple(
-        Artifact(key, str(one.type.get("schemaTitle", "system.Artifact")), one.custom_path or one.uri, one.metadata)
-        for key, several in values.artifacts.items()
-        for one in several
-    )
-    return TaskReport(name, State.SUCCEEDED, parameters=values.parameters, artifacts=artifacts)
+        return Values(inputs.parameters, {**inputs.artifacts, loop.item_input: (item,)}, origins)
+    return Values({**inputs.parameters, loop.item_input: item}, inputs.artifacts, origins)
 
 
 def _first_failure(outcomes: Iterator[Outcome]) -> Outcome | None:
     return next((one for one in outcomes if one.state is State.FAILED), None)
 
 
-def _dag_outcome(dag: Dag, done: Mapping[str, Outcome]) -> Outcome:
+def _dag_outcome(dag: Dag, done: Mapping[str, Outcome], *, is_branch: bool) -> Outcome:
     """The outcome of a whole DAG: one failure is its failure, whatever ran afterwards."""
     if failure := _first_failure(done[name] for name in dag.tasks):
         return Outcome(State.FAILED, failure.error, failure.culprit)
     if any(one.state is State.CANCELED for one in done.values()):
         return Outcome(State.CANCELED)
-    parameters = {key: _first(done, one) for key, one in dag.outputs.parameters.items()}
-    artifacts = {key: _first_artifact(done, one) for key, one in dag.outputs.artifacts.items()}
-    return Outcome(
-        State.SUCCEEDED,
-        values=Values(
-            {key: value for key, value in parameters.items() if value is not None},
-            {key: value for key, value in artifacts.items() if value is not None},
-        ),
-    )
+    parameters: dict[str, JsonValue] = {}
+    artifacts: dict[str, tuple[RuntimeArtifact, ...]] = {}
+    origins: dict[str, Origin] = {}
+    for key, selectors in {**dag.outputs.parameters, **dag.outputs.artifacts}.items():
+        for one in selectors.outputs:
+            given = done[one.task].values if one.task in done else Values()
+            value, several = given.parameters.get(one.key), given.artifacts.get(one.key)
+            if value is None and several is None:
+                continue
+            if several is None:
+                parameters[key] = value
+            else:
+                artifacts[key] = several
+            origins[key] = Origin("ONE_OF_OUTPUT" if is_branch or selectors.is_one_of else "OUTPUT", one.task)
+            break
+    return Outcome(State.SUCCEEDED, values=Values(parameters, artifacts, origins))
 
 
-def _first(done: Mapping[str, Outcome], selectors: Selectors) -> JsonValue:
-    given = (done[one.task].values.parameters.get(one.key) for one in selectors.outputs if one.task in done)
-    return next((value for value in given if value is not None), None)
-
-
-def _first_artifact(done: Mapping[str, Outcome], selectors: Selectors) -> tuple[RuntimeArtifact, ...] | None:
-    given = (done[one.task].values.artifacts.get(one.key) for one in selectors.outputs if one.task in done)
-    return next((value for value in given if value is not None), None)
-
-
-def _loop_outcome(outcomes: list[Outcome], component: Component) -> Outcome:
+def _loop_outcome(outcomes: list[Outcome], component: Component, path: str) -> Outcome:
     """The outcome of a loop: its outputs are lists, without the iterations that gave none."""
     if failure := _first_failure(iter(outcomes)):
         return Outcome(State.FAILED, failure.error, failure.culprit)
@@ -343,4 +390,5 @@ def _loop_outcome(outcomes: list[Outcome], component: Component) -> Outcome:
         key: tuple(artifact for one in given for artifact in one.artifacts.get(key, ()))
         for key in component.output_definitions.artifacts
     }
-    return Outcome(State.SUCCEEDED, values=Values(parameters, artifacts))
+    origins = dict.fromkeys({**parameters, **artifacts}, Origin(COLLECTED, task_name(path)))
+    return Outcome(State.SUCCEEDED, values=Values(parameters, artifacts, origins))

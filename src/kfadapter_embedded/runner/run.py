@@ -1,10 +1,10 @@
 """Executes one run, in a process of its own.
 
 It reads one line of JSON from its standard input: `run_id`, `spec` (the path of a file), `parameters` and `folder`.
-Nothing is ever taken from an earlier run. Its standard output is lines of JSON: `{"task": NAME, "state": ...,
-"error": ..., "parameters": {...}, "artifacts": [...]}` whenever a task begins or ends, and at last `{"run":
-"SUCCEEDED" | "FAILED", "error": ...}`. SIGTERM ends it early, without a last line. When its standard input is closed,
-its parent has ended, and it ends itself and all that it started.
+Nothing is ever taken from an earlier run. Its standard output is lines of JSON: `{"task": NAME, ...}` with the fields
+of a `TaskReport` whenever a task begins or ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ..., "details":
+{"outputs": ...}}`. SIGTERM ends it early, without a last line. When its standard input is closed, its parent has ended,
+and it ends itself and all that it started.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from .dag import Outcome, run_pipeline
 from .environment import VARIABLE, end_family
 from .refusals import refusal
 from .spec import SpecError, read_pipeline
+from .task_api import entries
 from .values import load_json
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
 
 _RESULTS = ("logs", "outputs", "workspace")
 MAX_REPORTED_CHARACTERS = 64 << 10
-"""A longer output parameter is not reported; the tasks after it get it whole."""
+"""A longer parameter is not reported; the tasks that take it get it whole."""
+MAX_REPORTED = 2 << 20
+"""The characters of all inputs or outputs of a task that are reported."""
 
 
 class Order(msgspec.Struct):
@@ -60,10 +63,9 @@ class Channel:
 
     def task(self, report: TaskReport) -> None:
         """Reports how a task stands."""
-        parameters = {name: _reportable(value) for name, value in report.parameters.items()}
-        artifacts = [{**vars(one), "metadata": dict(one.metadata)} for one in report.artifacts]
-        line = {"task": report.name, "state": report.state.value, "error": report.error}
-        self.send({**line, "parameters": parameters, "artifacts": artifacts})
+        details = {name: _reportable(value) for name, value in report.details.items()}
+        line = {name: value for name, value in {**vars(report), "details": details}.items() if name != "name"}
+        self.send({"task": report.name, **line})
 
     def send(self, message: object) -> None:
         """Writes a line of JSON."""
@@ -73,9 +75,19 @@ class Channel:
                 line = line[os.write(self._descriptor, line) :]
 
 
-def _reportable(value: object) -> object:
-    size = len(json.dumps(value))
-    return value if size <= MAX_REPORTED_CHARACTERS else f"(left out: {size} characters)"
+def _reportable(details: object) -> object:
+    """Inputs or outputs, without the values that are too large to be shown, alone or after the others."""
+    if not isinstance(details, dict) or not details.keys() <= {"parameters", "artifacts"}:
+        return details
+    left, shown = MAX_REPORTED, dict(details)
+    shown["parameters"] = [dict(one) for one in details.get("parameters", ())]
+    for entry in shown["parameters"]:
+        size = len(json.dumps(entry["value"]))
+        if size > min(MAX_REPORTED_CHARACTERS, left):
+            entry["value"] = f"(left out: {size} characters)"
+        else:
+            left -= size
+    return {name: entries for name, entries in shown.items() if entries}
 
 
 def main() -> int:
@@ -89,7 +101,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
     outcome = _execute(order, channel, stopped, mark)
     if outcome.state is not State.CANCELED:
-        channel.send({"run": outcome.state.value, "error": outcome.told()})
+        details = {"outputs": _reportable(entries(outcome.values))}
+        channel.send({"run": outcome.state.value, "error": outcome.told(), "details": details})
     return 0
 
 

@@ -100,6 +100,7 @@ class Retry(_Message):
 class Task(_Message):
     """A task of a DAG."""
 
+    task_info: dict[str, str] = {}
     component_ref: dict[str, str] = {}
     inputs: TaskInputs = msgspec.field(default_factory=TaskInputs)
     dependent_tasks: tuple[str, ...] = ()
@@ -120,6 +121,11 @@ class Task(_Message):
         """Whether it runs although tasks before it failed, as exit handlers do."""
         return self.trigger_policy.get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
 
+    @property
+    def loop(self) -> Loop | None:
+        """What it is repeated over."""
+        return self.parameter_iterator or self.artifact_iterator
+
 
 class Selectors(_Message):
     """The outputs of tasks that an output of a DAG is: the first of several that there is."""
@@ -133,6 +139,11 @@ class Selectors(_Message):
         """All of them."""
         one = (self.value_from_parameter,) if self.value_from_parameter else ()
         return one or self.value_from_oneof.get("parameterSelectors", self.artifact_selectors)
+
+    @property
+    def is_one_of(self) -> bool:
+        """Whether it takes the first that there is, as after branches."""
+        return bool(self.value_from_oneof) or len(self.artifact_selectors) > 1
 
 
 class DagOutputs(_Message):

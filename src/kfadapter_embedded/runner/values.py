@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, cast
 
+from kfadapter_embedded.execution import EXECUTOR_LOGS
 from kfadapter_embedded.json_text import finite, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from kfadapter_embedded.json_text import JsonValue
 
@@ -33,6 +34,7 @@ class RuntimeArtifact:
         uri: Where it is: a path, or a URI for one that was imported from elsewhere.
         metadata: What its maker noted, metrics among others.
         custom_path: Where it is, if its maker chose another path.
+        records: It in KFP's artifact API, where each number of a `system.Metrics` is an artifact.
     """
 
     name: str
@@ -40,6 +42,7 @@ class RuntimeArtifact:
     uri: str
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     custom_path: str = ""
+    records: tuple[Mapping[str, JsonValue], ...] = ()
 
     def json(self) -> dict[str, JsonValue]:
         """The form in which KFP's executor takes it."""
@@ -48,12 +51,38 @@ class RuntimeArtifact:
         return {"name": self.name, "type": kind, "uri": self.uri, "metadata": metadata, **custom}
 
 
+class Origin(NamedTuple):
+    """Where a value comes from, in the words of KFP's task API: the type of an input or output, and a task's name."""
+
+    type: str
+    producer: str
+
+
 @dataclass(frozen=True)
 class Values:
-    """Parameters and artifacts that go into a task or come out of it. An artifact is a list, mostly of one."""
+    """Parameters and artifacts that go into a task or come out of it, by name.
+
+    Attributes:
+        artifacts: An artifact is a list, mostly of one.
+        origins: Where each parameter and artifact comes from.
+    """
 
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[RuntimeArtifact, ...]] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def only(self, name: str) -> Values:
+        """One of them."""
+        parameters = {key: value for key, value in self.parameters.items() if key == name}
+        return Values(parameters, {key: one for key, one in self.artifacts.items() if key == name}, self.origins)
+
+    def with_logs(self, logs: Sequence[RuntimeArtifact]) -> Values:
+        """The same and the logs of a task's attempts, the last one first, as KFP lists them."""
+        return replace(self, artifacts={**self.artifacts, EXECUTOR_LOGS: tuple(reversed(logs))})
+
+    def of_type(self, kind: str) -> Values:
+        """The same as inputs or outputs of another type."""
+        return replace(self, origins={name: one._replace(type=kind) for name, one in self.origins.items()})
 
 
 def load_json(text: bytes) -> JsonValue:
