@@ -38,9 +38,8 @@ def store() -> Store:
 
 
 @pytest.fixture
-def kfadapter(runs: FakeRuns, store: Store, no_settings_from_outside: None) -> Iterator[Kfadapter]:
+def kfadapter(runs: FakeRuns, store: Store) -> Iterator[Kfadapter]:
     """The command line before an adapter that has them."""
-    del no_settings_from_outside
     with serving_artifacts(runs, store, RunServicer(cast("Runs", runs))) as target:
         yield Kfadapter(target)
 
