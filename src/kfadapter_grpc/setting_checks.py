@@ -163,10 +163,14 @@ def _kfp_ca(kfp_ca_file: Path | None, kfp_url: str) -> None:
     if kfp_ca_file is None:
         return
     _needs_https(kfp_url)
+    _certificates(kfp_ca_file)
+
+
+def _certificates(path: Path) -> None:
     try:
-        ssl.create_default_context(cafile=kfp_ca_file)
+        ssl.create_default_context(cafile=path)
     except OSError as error:  # of which the errors of ssl are some
-        raise ValueError(f"{kfp_ca_file} holds no certificates in PEM form ({error.strerror or error})") from None
+        raise ValueError(f"{path} holds no certificates in PEM form ({error.strerror or error})") from None
 
 
 def _kfp_certificate(kfp_client_key: Path | None, kfp_client_certificate: Path | None, kfp_url: str) -> None:
@@ -184,6 +188,19 @@ def _kfp_certificate(kfp_client_key: Path | None, kfp_client_certificate: Path |
             f"{kfp_client_certificate} and {kfp_client_key} are no certificate and its key, not encrypted, in PEM form "
             f"({why})"
         ) from None
+
+
+def _mlmd_address(mlmd_address: str) -> None:
+    if mlmd_address:
+        split_address(mlmd_address)
+
+
+def _mlmd_ca(mlmd_ca: Path | None, mlmd_tls: bool) -> None:
+    if mlmd_ca is None:
+        return
+    if not mlmd_tls:
+        raise ValueError("it has no effect without mlmd_tls")
+    _certificates(mlmd_ca)
 
 
 def _artifact_stores(artifact_stores: Path | None) -> None:
@@ -218,6 +235,8 @@ CHECKS: tuple[Callable[..., None], ...] = (
     _kfp_token,
     _kfp_ca,
     _kfp_certificate,
+    _mlmd_address,
+    _mlmd_ca,
     _artifact_stores,
     _artifact_folder,
     _upload_dir,

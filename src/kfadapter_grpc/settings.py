@@ -138,6 +138,19 @@ class Settings:
         "`auto`: in a pod whose service account has `get` on pods/log (deploy/components/pod-logs); `off`: from KFP "
         "only.",
     ] = "auto"
+    mlmd_address: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="ML Metadata, for inputs, outputs and metrics of runs of KFP 2.5 to 2.17."
+        ),
+        "KFP's `metadata-grpc-service`, port 8080 ([how](../deploy.md#outputs-of-tasks)). If unset, they are missing.",
+    ] = ""
+    mlmd_tls: Annotated[bool, typer.Option("--mlmd-tls", help="Use TLS towards ML Metadata.")] = False
+    mlmd_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CAs of ML Metadata's certificate."),
+        "A PEM file, re-read when it changes; defaults to the well-known CAs.",
+    ] = None
     artifact_stores: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Object stores from which artifacts are read."),

@@ -9,6 +9,7 @@ from scripts import manifests
 from scripts.manifests import ROOT
 from tests.deploy.conftest import EVERYTHING, installation, names
 
+from kfadapter_grpc.addresses import split_address
 from kfadapter_grpc.kfp.artifact_stores import read_places
 from kfadapter_grpc.server.grpc_server import FLUSH_SECONDS
 from kfadapter_grpc.server.process import ABANDON_SECONDS
@@ -226,7 +227,8 @@ def test_policy_lets_through_what_is_needed(installed: Installation) -> None:
     kubernetes = {443, 6443} if installed.all("Role") else set()
     stores = {8333, 9000} if installed.setting("artifact_stores") != "None" else set()
     of_kfp = kfp.port or {"http": 80, "https": 443}[kfp.scheme]
-    assert outward == (set() if at_home else {53, of_kfp, *kubernetes, *stores})
+    of_mlmd = split_address(installed.setting("mlmd_address") or "mlmd:8080")[1]
+    assert outward == (set() if at_home else {53, of_kfp, of_mlmd, *kubernetes, *stores})
 
 
 def test_headless_service_is_headless(installed: Installation) -> None:

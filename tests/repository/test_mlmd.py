@@ -17,10 +17,12 @@ from tests.repository.conftest import call
 
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunSource, RunSourceState
+from kfadapter_grpc.doctor.outputs import examine
 from kfadapter_grpc.kfp import StoreSettings, connect
 from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -273,3 +275,15 @@ def test_no_run_no_outputs(kfp: RunsKfp, store: FakeStore, nested: Recording) ->
     manifest = json.dumps({"metadata": {"name": "wf"}, "status": {"nodes": {}}})
     run = _get(kfp, nested, StoreSettings(store.start()), manifest)
     assert (_outputs_source(run), store.calls) == (AVAILABLE, [])
+
+
+@pytest.mark.usefixtures("no_settings_from_outside")
+def test_doctor(store: FakeStore) -> None:
+    """`doctor --server` has a row for ML Metadata: unset, responding, or in words what is wrong with it."""
+    address = store.start()
+    assert "mlmd_address is unset" in examine(Settings.load()).what
+    assert examine(Settings.load(mlmd_address=address)).what == f"ML Metadata at {address} responds"
+    store.before = lambda _name, context: context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown service")
+    verdict = examine(Settings.load(mlmd_address=address))
+    assert "is not ML Metadata" in verdict.what
+    assert "are not shown" in verdict.why

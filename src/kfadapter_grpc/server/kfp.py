@@ -10,6 +10,7 @@ from kfadapter_grpc.kfp import (
     Credentials,
     ForwardedCredentials,
     KfpBackend,
+    StoreSettings,
     TlsFiles,
     TokenFile,
     TransportSettings,
@@ -40,8 +41,13 @@ def connect_as_set(settings: Settings, place: SpoolPlace, observer: KfpObserver 
     Raises:
         SettingsError: The file of artifact stores is wrong; it was not when the settings were loaded.
     """
-    bytes_of_artifacts = artifact_bytes(settings)
-    return KfpBackend(transport_settings(settings, observer), place, pod_log_settings(settings), bytes_of_artifacts)
+    return KfpBackend(
+        transport_settings(settings, observer),
+        place,
+        pod_log_settings(settings),
+        artifact_bytes(settings),
+        store_settings(settings),
+    )
 
 
 def artifact_bytes(settings: Settings) -> ArtifactBytes:
@@ -66,6 +72,13 @@ def transport_settings(settings: Settings, observer: KfpObserver | None = None) 
         tls=TlsFiles(settings.kfp_ca_file, settings.kfp_client_certificate, settings.kfp_client_key),
         observer=observer,
     )
+
+
+def store_settings(settings: Settings) -> StoreSettings | None:
+    """Returns how to reach ML Metadata; None if its address is unset."""
+    if not settings.mlmd_address:
+        return None
+    return StoreSettings(settings.mlmd_address, settings.mlmd_tls, settings.mlmd_ca)
 
 
 def pod_log_settings(settings: Settings) -> TransportSettings | None:

@@ -46,6 +46,8 @@ class OutputsReader:
         try:
             return _with_source(self._read(self._store, run_id, nodes, call), RunSource(RunSourceState.AVAILABLE))
         except StoreError as error:
+            if nodes.sources and nodes.sources.outputs and nodes.sources.outputs.state is RunSourceState.NOT_SERVED:
+                return nodes  # KFP was upgraded since, and needs no such store any more
             return _with_source(nodes, RunSource(RunSourceState.UNREACHABLE, str(error)))
 
     def _read(self, store: MetadataStore, run_id: str, nodes: RunNodes, call: Call) -> RunNodes:
