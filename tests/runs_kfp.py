@@ -234,7 +234,10 @@ class RunsKfp:
         scope = query.get("experiment_id", "")
         found = [run for run in self.runs.values() if scope in {"", run["experiment_id"]}]
         start, size = int(query.get("page_token", "0")), int(query["page_size"])
-        page = {"runs": found[start : start + size], "total_size": len(found)} if found else {}
+        listed = found[start : start + size]
+        if self.tasks is not None and query.get("view") == "FULL":
+            listed = [{**run, "tasks": self.tasks.get(str(run["run_id"]), [])} for run in listed]
+        page = {"runs": listed, "total_size": len(found)} if found else {}
         return answers(200, {**page, "next_page_token": str(start + size) if start + size < len(found) else ""})
 
     def _delete(self, _: Received, __: dict[str, str], run_id: str) -> Behaviour:

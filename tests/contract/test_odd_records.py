@@ -270,6 +270,7 @@ def test_outputs_are_named(adapter: Adapter) -> None:
         "parameters.x: not a finite 64-bit number; shown as text",
         "tasks.train.outputs.x: not a finite 64-bit number; shown as text",
         "tasks.train.outputs.m.metadata.x: not a finite 64-bit number; shown as text",
+        "tasks.train.outputs.m.artifacts.m.metadata.x: not a finite 64-bit number; shown as text",
     ]
 
 

@@ -9,12 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.native_specs import Declared, spec_of_tasks
-from tests.recorded_runs import Said, in_v1beta1, names, recorded_native, said_of
+from tests.recorded_runs import Said, in_v1beta1, names, recorded, recorded_native, said_of
 from tests.repository.conftest import call
+from tests.scripted_kfp import answers, resets
 
-from kfadapter_grpc.contract.listing import View
+from kfadapter_grpc.contract.errors import TaskNotFoundError, UnsupportedByKfpError
+from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
-from kfadapter_grpc.contract.runs import RunSource, RunSources, RunSourceState
+from kfadapter_grpc.contract.runs import (
+    ReadLogsRequest,
+    RunChanged,
+    RunFilter,
+    RunIds,
+    RunSource,
+    RunSources,
+    RunSourceState,
+    WatchRunsRequest,
+)
+from kfadapter_grpc.kfp import connect
+from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
     from tests.runs_kfp import RunsKfp
@@ -60,6 +73,10 @@ EXIT_1 = "failed to execute component: exit status 1"
 UNSCHEDULABLE = "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 LOG = "`kfadapter logs {{run}} {}` shows its log"
 AVAILABLE = RunSource(RunSourceState.AVAILABLE)
+IN_MLMD = RunSource(
+    RunSourceState.NOT_CONFIGURED,
+    "this Kubeflow Pipelines keeps inputs, outputs and metrics in ML Metadata; set mlmd_address to read them",
+)
 SHARDS = "\n".join(f"each[{index}]/shard SUCCEEDED container x1" for index in (1, 2, 0))
 SQUARES = "\n".join(f"each[{index}]/square SUCCEEDED container x1" for index in (0, 2, 1))
 LOOP = f"each SUCCEEDED loop\n{SHARDS}\n{SQUARES}\nmerge SUCCEEDED container x1\ntotal SUCCEEDED container x1"
@@ -335,3 +352,157 @@ def test_where_inputs_come_from(native: RunsKfp, runs: Runs) -> None:
     assert [(one.source_task, one.source_output) for one in TaskPaths(importer.tasks).find("rd").inputs] == [
         ("importer", "artifact")
     ]
+
+
+# --- watches ------------------------------------------------------------------------------------------------------
+
+
+def test_an_etag_tells_of_tasks(native: RunsKfp, runs: Runs) -> None:
+    """Lists of the native API have no tasks unless asked; a few runs are, once it is known that this KFP has them."""
+    stage = recorded_native("outputs")[0]
+    run_id = put(native, stage)
+    assert runs.read([run_id], "", call())[0][0].etag == runs.get(run_id, View.BASIC, call()).etag
+    whole = runs.get_complete(run_id, call()).etag
+    (listed,), waiting = runs.read([run_id], "", call())
+    assert (native.queries()[-1]["view"], waiting) == ("FULL", [run_id])
+    assert listed.etag == whole
+    for task in stage["tasks"]:
+        task["state"] = "SUCCEEDED"
+    assert runs.read([run_id], "", call())[0][0].etag.partition("+")[0] == whole.partition("+")[0]
+    assert runs.read([run_id], "", call())[0][0].etag == runs.get_complete(run_id, call()).etag != whole
+    runs.read([run_id, *map(str, range(20))], "", call())
+    assert "view" not in native.queries()[-1]
+
+
+def test_a_watch_of_tasks(native: RunsKfp) -> None:
+    """Each change of a task is an event with the tasks as they are; the end is the last one."""
+    running, terminating, terminated = recorded_native("naps")
+    native.spec = {}
+    run_id = put(native, running)
+    backend = connect(native.url)
+    poller = WatchPoller(backend.runs, threaded=False)
+    with poller.open(WatchRunsRequest(RunIds((run_id,)), tasks=True), call()) as events:
+
+        def next_event() -> tuple[str, list[str]]:
+            for _ in range(3):
+                poller.poll()
+            event = next(events)
+            assert isinstance(event, RunChanged)
+            return event.run.state.value, [f"{task.name} {task.state.value}" for task in event.run.tasks]
+
+        assert next_event() == ("RUNNING", ["tell SUCCEEDED", "nap RUNNING"])
+        nap = next(task for task in running["tasks"] if task["name"] == "nap")
+        nap["state"] = "FAILED"
+        assert next_event() == ("RUNNING", ["tell SUCCEEDED", "nap FAILED"])
+        put(native, terminating)
+        assert next_event() == ("CANCELING", ["tell SUCCEEDED", "nap RUNNING"])
+        put(native, terminated)
+        assert next_event() == ("CANCELED", ["tell SUCCEEDED", "nap CANCELED"])
+        assert next(events, None) is None
+    poller.close()
+    backend.close()
+
+
+# --- which KFP it is ------------------------------------------------------------------------------------------------
+
+
+def test_plain_reads_do_not_look_which_kfp_it_is(native: RunsKfp, runs: Runs) -> None:
+    """Get without tasks and List send one request each."""
+    run_id = put(native, recorded_native("outputs")[1])
+    runs.get(run_id, View.BASIC, call())
+    runs.list(RunFilter(), PageRequest(), call())
+    assert len(native.server.requests) == 2
+
+
+def test_an_upgrade_of_kfp_while_the_adapter_runs(kfp: RunsKfp, runs: Runs) -> None:
+    """A run with tasks of the native API is read from there at once; without them, KFP is asked once in a while."""
+    older = put_old(kfp, recorded("two_tasks")[-1])
+    assert runs.get(older, View.FULL, call()).sources == RunSources(AVAILABLE, IN_MLMD, AVAILABLE)
+    assert runs.get(older, View.FULL, call()).sources == RunSources(AVAILABLE, IN_MLMD, AVAILABLE)
+    assert len([path for path in kfp.server.paths("GET") if path == "/apis/v2beta1/artifact_tasks"]) == 1
+    kfp.tasks = {}
+    newer = put(kfp, recorded_native("outputs")[1])
+    assert runs.get(newer, View.FULL, call()).metrics
+    found = runs.get(older, View.FULL, call())
+    assert found.sources is not None
+    assert found.sources.outputs is not None
+    assert (len(found.tasks), found.sources.outputs.state) == (3, RunSourceState.NOT_SERVED)
+    kfp.tasks = None  # the upgrade is taken back
+    kfp.runs[newer].pop("task_count")
+    assert runs.get(newer, View.FULL, call()).tasks == ()
+    assert runs.get(older, View.FULL, call()).tasks == found.tasks
+
+
+def test_a_kfp_that_does_not_answer_is_asked_again(kfp: RunsKfp, runs: Runs) -> None:
+    """What is not known is not remembered, and the run is there all the same."""
+    older = put_old(kfp, recorded("two_tasks")[-1])
+    kfp.server.first(
+        "GET", "/artifact_tasks", resets(), answers(503), answers(404, b"<html>", content_type="text/html")
+    )
+    for _ in range(3):
+        assert len(runs.get(older, View.FULL, call()).tasks) == 3
+    assert len([path for path in kfp.server.paths("GET") if path == "/apis/v2beta1/artifact_tasks"]) >= 3
+
+
+def put_old(kfp: RunsKfp, stage: dict[str, Any]) -> str:
+    """Has a KFP serve a run of which it has no tasks."""
+    run_id = str(stage["run"]["run_id"])
+    kfp.runs[run_id] = {key: value for key, value in stage["run"].items() if key != "run_details"}
+    kfp.manifests[run_id] = in_v1beta1(stage)
+    return run_id
+
+
+# --- logs -----------------------------------------------------------------------------------------------------------
+
+
+def read_log(native: RunsKfp, run_id: str, task: str) -> bytes:
+    """The log of a task."""
+    backend = connect(native.url)
+    try:
+        with backend.run_logs.read(ReadLogsRequest(run_id, task), call()) as pieces:
+            return b"".join(piece for piece in pieces if isinstance(piece, bytes))
+    finally:
+        backend.close()
+
+
+def test_logs_by_the_pods_of_tasks(native: RunsKfp, runs: Runs) -> None:
+    """A task's last pod has its log; the last lines of those that failed come with the run."""
+    native.logs["outputs-5eb66-system-container-impl-3281505986"] = "문자\n"
+    assert read_log(native, put(native, recorded_native("outputs")[1]), "use").decode() == "문자\n"
+    failed = recorded_native("fails")[0]
+    native.logs["fails-9aaf9-system-container-impl-1910697071"] = "no such table: customers\n"
+    run = runs.get(put(native, failed), View.FULL, call())
+    assert [task.log_tail for task in run.tasks if task.name == "boom"] == ["no such table: customers"]
+
+
+def test_the_log_of_a_task_at_work(native: RunsKfp) -> None:
+    """Only the manifest has the name of its pod."""
+    stage = recorded_native("naps")[0]
+    nodes = {
+        "naps-a61cd": {"name": "naps-a61cd", "type": "DAG", "templateName": "entrypoint"},
+        "naps-a61cd-1": {"name": "naps-a61cd.root-driver", "type": "Pod", "templateName": "system-dag-driver"},
+        "naps-a61cd-2": {"name": "naps-a61cd.root", "type": "DAG", "templateName": "root"},
+        "naps-a61cd-3": {"name": "naps-a61cd.root.nap", "type": "DAG", "templateName": "system-container-executor"},
+        "naps-a61cd-4": {
+            "name": "naps-a61cd.root.nap.executor",
+            "type": "Pod",
+            "templateName": "system-container-impl",
+            "phase": "Running",
+        },
+    }
+    ids = {str(node["name"]): key for key, node in nodes.items()}
+    for key, node in nodes.items():
+        name = str(node["name"])
+        node |= {"id": key, "displayName": name.rpartition(".")[2], "boundaryID": ids.get(name.rpartition(".")[0], "")}
+    stage["manifest"] = {"metadata": {"name": "naps-a61cd"}, "status": {"nodes": nodes}}
+    native.logs["naps-a61cd-system-container-impl-4"] = "so far\n"
+    assert read_log(native, put(native, stage), "nap") == b"so far\n"
+
+
+def test_a_log_that_is_gone(native: RunsKfp) -> None:
+    """KFP says so with status 200, in the words of 2.17; a cached task has none; one that never began has none."""
+    run_id = put(native, recorded_native("fails")[0])
+    with pytest.raises(UnsupportedByKfpError, match="it was not archived"):
+        read_log(native, run_id, "boom")
+    with pytest.raises(TaskNotFoundError, match="its result came from the cache"):
+        read_log(native, run_id, "tell")

@@ -24,7 +24,7 @@ from kfadapter_grpc.kfp.decoding import decode
 from kfadapter_grpc.kfp.experiments import ExperimentListJson
 from kfadapter_grpc.kfp.pipelines import PipelineListJson
 from kfadapter_grpc.kfp.recurring_runs import RecurringRunListJson
-from kfadapter_grpc.kfp.run_reader import RunJson, RunListJson
+from kfadapter_grpc.kfp.run_json import RunJson, RunListJson
 from kfadapter_grpc.kfp.task_details import read_task_details
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 from kfadapter_grpc.services.answers import MAX_RECORD_BYTES

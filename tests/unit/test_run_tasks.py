@@ -12,8 +12,8 @@ from tests.transcripts import DATA
 
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.kfp.run_json import RunJson
 from kfadapter_grpc.kfp.run_outputs import artifact
-from kfadapter_grpc.kfp.run_reader import RunJson
 from kfadapter_grpc.kfp.task_details import read_task_details
 
 if TYPE_CHECKING:

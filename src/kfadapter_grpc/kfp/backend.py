@@ -60,7 +60,7 @@ class KfpBackend:
         self.pipelines = Pipelines(rest, place)
         self.experiments = Experiments(rest)
         self._outputs = OutputsReader(mlmd)
-        reader = RunReader(rest, self._outputs)
+        self._reader = reader = RunReader(rest, self._outputs)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
         self.run_logs = RunLogs(rest, reader, self._pod_logs)
         self.runs = Runs(
@@ -97,6 +97,7 @@ class KfpBackend:
         self.artifacts.close()
         self.artifact_bytes.close()
         self.run_logs.close()
+        self._reader.close()
         if self._pod_logs is not None:
             self._pod_logs.close()
         self._outputs.close()

@@ -114,8 +114,8 @@ class RunLogs:
 
     def _find(self, run_id: str, task: str, iteration_index: int | None, call: Call) -> _Found:
         """Reads the run, which checks the permission to, and finds the task."""
-        run = self._reader.get(run_id, call)
-        nodes, is_over = self._reader.nodes(run, call, for_logs=True), run.known_state.is_over
+        run, nodes = self._reader.read(run_id, call, for_logs=True)
+        is_over = run.known_state.is_over
         if nodes.unreadable:
             text = f"the pods of run {run_id} are not known: {nodes.unreadable}; use kubectl logs"
             raise errors.UnsupportedByKfpError(text)

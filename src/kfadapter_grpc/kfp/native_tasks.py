@@ -7,6 +7,7 @@ Argo knows is taken from the manifest: pods at work, pods that cannot start, and
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.run_nodes import Key
 
 _ROOT = "ROOT"
+_ETAG_CHARACTERS = 12
 _CACHED = "CACHED"
 _KINDS = {
     "RUNTIME": TaskKind.CONTAINER,
@@ -57,19 +59,24 @@ class _MetadataJson(msgspec.Struct):
     message: str = ""
 
 
-class NativeTaskJson(msgspec.Struct):
-    """A task of the native API."""
+class TaskStateJson(msgspec.Struct):
+    """A task of the native API, as far as it tells whether something has changed."""
 
     task_id: str
-    name: str = ""
-    display_name: str = ""
-    pods: list[_PodJson] = []
+    type: str = ""
     create_time: datetime | None = None
     end_time: datetime | None = None
     state: str = ""
+
+
+class NativeTaskJson(TaskStateJson):
+    """A task of the native API."""
+
+    name: str = ""
+    display_name: str = ""
+    pods: list[_PodJson] = []
     status_metadata: _MetadataJson = msgspec.field(default_factory=_MetadataJson)
     state_history: list[StateChangeJson] = []
-    type: str = ""
     type_attributes: _AttributesJson = msgspec.field(default_factory=_AttributesJson)
     parent_task_id: str = ""
     inputs: PortsJson = msgspec.field(default_factory=PortsJson)
@@ -107,6 +114,12 @@ class NativeTasksJson(msgspec.Struct):
 
     tasks: list[NativeTaskJson] = []
     next_page_token: str = ""
+
+
+def etag_of(tasks: Sequence[TaskStateJson]) -> str:
+    """Identifies the condition of all tasks of a run."""
+    parts = sorted((one.task_id, one.state, str(one.end_time)) for one in tasks)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:_ETAG_CHARACTERS]
 
 
 def read_native_tasks(
@@ -155,6 +168,7 @@ class _Reader:
     ) -> None:
         self._is_over = state.is_over
         self._is_terminated = argo.is_terminated or state is RunState.CANCELED
+        self._etag = etag_of(found)
         self._spec = spec
         self._orders = {path: order for order, path in enumerate(spec)}
         self._argo = argo
@@ -187,6 +201,7 @@ class _Reader:
         argo_pods = {ids.get(task_id, task_id): pods for task_id, pods in self._argo.pods_by_task.items() if pods}
         return replace(
             self._argo,
+            etag=self._etag,
             tasks=(*tasks, *further),
             pods_by_task={one.found.task_id: self._pods(one) for one in self._placed} | argo_pods,
             failures=tuple(self._failures(states, ids)),

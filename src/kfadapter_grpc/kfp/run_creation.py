@@ -25,7 +25,8 @@ from kfadapter_grpc.contract.spec import ParameterType, PipelineFormat
 from kfadapter_grpc.kfp.failures import Operation
 from kfadapter_grpc.kfp.inline_spec import origin_text, without_caching
 from kfadapter_grpc.kfp.rest import post
-from kfadapter_grpc.kfp.run_reader import RUNS, RunJson, context_of
+from kfadapter_grpc.kfp.run_json import RunJson
+from kfadapter_grpc.kfp.run_reader import RUNS, context_of
 from kfadapter_grpc.kfp.transport import NotSentError
 from kfadapter_grpc.kfp.writes import BROKEN, Turns, spare_call
 

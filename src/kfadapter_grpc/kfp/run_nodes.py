@@ -87,6 +87,7 @@ class RunNodes:
         pods_by_task: The pods of tasks by task_id.
         failures: What failed.
         message: What the engine says of the run as a whole.
+        etag: Identifies the condition of the tasks, where that of the run in v2beta1 does not.
         sources: Where this comes from, and what could not be read.
         specs: The specs of tasks by task_id, as far as the nodes have them.
         stores: Where the bytes of artifacts are, by artifact_id: KFP's `store_session_info`, as JSON.
@@ -101,6 +102,7 @@ class RunNodes:
     pods_by_task: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     message: str = ""
+    etag: str = ""
     sources: RunSources | None = None
     specs: Mapping[str, SpecTexts] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)

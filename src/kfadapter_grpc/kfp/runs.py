@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.logs import RunLogs
     from kfadapter_grpc.kfp.pipelines import Pipelines
     from kfadapter_grpc.kfp.rest import Predicate, Rest
+    from kfadapter_grpc.kfp.run_json import OneRunJson, RunJson
     from kfadapter_grpc.kfp.run_nodes import RunNodes
-    from kfadapter_grpc.kfp.run_reader import OneRunJson, RunJson, RunReader
+    from kfadapter_grpc.kfp.run_reader import RunReader
 
 _SORT_KEYS = {"created_at": "created_at", "finished_at": "finished_at", "display_name": "name", "run_id": "id"}
 _FIRST_PAUSE_SECONDS = 0.1
@@ -43,6 +45,8 @@ _PAUSE_FACTOR = 1.5
 _MARGIN_SECONDS = 0.5
 """What is left of a call's time for its last look and the answer."""
 _MOST_LOG_TAILS = 20
+_MOST_WITH_TASKS = 20
+"""How many runs are read with their tasks at once, where lists of KFP have them only on request."""
 _ENDED_BADLY = frozenset({RunState.FAILED, RunState.CANCELED})
 _UNCLEAR = (errors.KfpError, errors.KfpUnavailableError)
 """Failures of a change after which the run is looked at: it may have been changed already."""
@@ -81,26 +85,31 @@ class Runs:
 
     def get(self, run_id: str, view: View, call: Call) -> Run:
         """Gets a run; FULL costs up to four further requests, for its tasks and for names."""
-        found = self._reader.get(run_id, call)
         if view is View.BASIC:
-            return found.record()
-        nodes = self._reader.nodes(found, call)
+            return self._reader.get(run_id, call).record()
+        names: dict[str, Callable[[], str]] = {}
+        found, nodes = self._reader.read(run_id, call, seen=lambda run: names.update(self._names(run, call)))
         run = self._reader.whole(found, nodes)
-        version = run.pipeline_id and run.pipeline_version_id
-        pipelines, ref = self._pipelines, VersionRef(run.pipeline_version_id)
-        return replace(
-            run,
-            tasks=self._with_log_tails(run, nodes, call),
-            pipeline_name=_name(
-                run.pipeline_id, lambda: pipelines.get(PipelineRef(run.pipeline_id), View.BASIC, call).name
+        run = replace(run, tasks=self._with_log_tails(run, nodes, call))
+        return replace(run, **{field: name() for field, name in names.items()})  # type: ignore[arg-type] # all are texts
+
+    def _names(self, found: RunJson, call: Call) -> dict[str, Callable[[], str]]:
+        """Begins to look up the names of what a run belongs to, by the fields of a run."""
+        pipelines, (pipeline_id, version_id) = self._pipelines, found.origin
+        lookups: dict[str, tuple[str, Callable[[], str]]] = {
+            "pipeline_name": (pipeline_id, lambda: pipelines.get(PipelineRef(pipeline_id), View.BASIC, call).name),
+            "pipeline_version_name": (
+                pipeline_id and version_id,
+                lambda: pipelines.versions.find(pipeline_id, VersionRef(version_id), call).record().name,
             ),
-            pipeline_version_name=_name(
-                version, lambda: pipelines.versions.find(run.pipeline_id, ref, call).record().name
+            "experiment_name": (
+                found.experiment_id,
+                lambda: self._experiments.get(ExperimentRef(found.experiment_id), call).name,
             ),
-            experiment_name=_name(
-                run.experiment_id, lambda: self._experiments.get(ExperimentRef(run.experiment_id), call).name
-            ),
-        )
+        }
+        return {
+            field: self._reader.ahead(partial(_name, look)) for field, (known_id, look) in lookups.items() if known_id
+        }
 
     def _with_log_tails(self, run: Run, nodes: RunNodes, call: Call) -> tuple[RunTask, ...]:
         """Adds their last log lines to failed tasks, up to a number of them."""
@@ -240,7 +249,7 @@ class Runs:
 
     def read(self, run_ids: Sequence[str], namespace: str, call: Call) -> tuple[Sequence[Run], Sequence[str]]:
         """Reads runs, and the ids of those of which a pod has been pending for a while; missing runs are left out."""
-        found = self._all(run_ids, (), namespace, call)
+        found = self._all(run_ids, (), namespace, call, with_tasks=len(run_ids) <= _MOST_WITH_TASKS)
         return [run.record() for run in found], [run.run_id for run in found if run.is_waiting]
 
     def in_other_state(self, run_ids: Sequence[str], state: RunState, namespace: str, call: Call) -> Sequence[Run]:
@@ -256,11 +265,16 @@ class Runs:
 
     def get_complete(self, run_id: str, call: Call) -> Run:
         """Reads one run with all that is known of it but names."""
-        found = self._reader.get(run_id, call)
-        return self._reader.whole(found, self._reader.nodes(found, call))
+        return self._reader.whole(*self._reader.read(run_id, call))
 
     def _all(
-        self, run_ids: Sequence[str], others: Sequence[Predicate], namespace: str, call: Call
+        self,
+        run_ids: Sequence[str],
+        others: Sequence[Predicate],
+        namespace: str,
+        call: Call,
+        *,
+        with_tasks: bool = False,
     ) -> Sequence[RunJson]:
         """Reads all of the runs that match; half by half if they are too large together."""
         token = ""
@@ -268,7 +282,7 @@ class Runs:
         try:
             while True:
                 query = ListQuery(len(run_ids), token, predicates=(_one_of(run_ids), *others))
-                page = self._reader.list(query, call, namespace=namespace)
+                page = self._reader.list(query, call, namespace=namespace, with_tasks=with_tasks)
                 found += page.runs
                 token = page.next_page_token
                 if not token:
@@ -278,17 +292,17 @@ class Runs:
                 raise
         half = len(run_ids) // 2
         halves = (run_ids[:half], run_ids[half:])
-        return [run for ids in halves for run in self._all(ids, others, namespace, call)]
+        return [run for ids in halves for run in self._all(ids, others, namespace, call, with_tasks=with_tasks)]
 
 
 def _is_ending(run: RunJson) -> bool:
     return run.known_state.is_over or run.known_state is RunState.CANCELING
 
 
-def _name(known_id: str, look: Callable[[], str]) -> str:
+def _name(look: Callable[[], str]) -> str:
     """The name of what has an id."""
     with suppress(*_NAMELESS):
-        return look() if known_id else ""
+        return look()
     return ""
 
 

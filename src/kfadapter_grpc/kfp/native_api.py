@@ -1,0 +1,91 @@
+"""The native API of the KFP that follows 2.17: whether it is served, and the tasks of a run."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.contract import errors
+from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
+from kfadapter_grpc.kfp.native_tasks import NativeTaskJson, NativeTasksJson
+from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, explained, segment, set_only, smaller
+from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.error_table import Context
+    from kfadapter_grpc.kfp.rest import Rest
+
+MAX_TASKS = 10_000
+"""How many tasks of a run are read."""
+NO_SUCH_ROUTE = "Not Found"
+"""What KFP answers if it has no such address; of something that does not exist it says more."""
+REMEMBERED_SECONDS = 300.0
+"""For how long it is known what this KFP serves: it may be upgraded while the adapter runs."""
+_PROBE_SECONDS = 2.0
+_PROBED = f"{V2}/artifact_tasks"
+"""Where this API is served, KFP refuses a request without a filter at once, to everybody."""
+
+
+class NativeApi:
+    """The native API of one KFP. Safe to use from many threads."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+        self._is_served, self._until = False, 0.0
+
+    @property
+    def was_served(self) -> bool:
+        """Whether it was served when that was seen last."""
+        return self._is_served
+
+    def learn(self, *, is_served: bool) -> None:
+        """Takes note of what an answer of KFP has shown."""
+        self._is_served, self._until = is_served, time.monotonic() + REMEMBERED_SECONDS
+
+    def is_served(self, call: Call) -> bool:
+        """Whether it is served; asks KFP where no answer has shown it for a while."""
+        if time.monotonic() >= self._until:
+            try:
+                with call.within(_PROBE_SECONDS) as part:
+                    self._rest.ask_raw(Operation.PROBE, Request("GET", _PROBED), object, part)
+            except KfpFailureError as error:
+                if error.failure.status == HTTPStatus.BAD_REQUEST or error.failure.text == NO_SUCH_ROUTE:
+                    self.learn(is_served=error.failure.status == HTTPStatus.BAD_REQUEST)
+            except (errors.AdapterError, NotAnApiError):
+                return False
+        return self._is_served
+
+    def tasks(self, run_id: str, call: Call, context: Context) -> Sequence[NativeTaskJson] | None:
+        """Lists the tasks of a run, each once; None if the API is not served any more."""
+        found: dict[str, NativeTaskJson] = {}
+        size, token = MAX_KFP_PAGE, ""
+        while True:
+            query = set_only({"page_size": str(size), "page_token": token})
+            request = Request("GET", f"{V2}/runs/{segment(run_id)}/tasks", list(query.items()))
+            try:
+                with explained(context):
+                    page = self._page(request, call)
+            except AnswerTooLargeError:
+                if size == 1:
+                    raise
+                size = smaller(size)
+                continue
+            if page is None:
+                return None
+            found |= {one.task_id: one for one in page.tasks}
+            token = page.next_page_token
+            if not token or len(found) >= MAX_TASKS:
+                return tuple(found.values())
+
+    def _page(self, request: Request, call: Call) -> NativeTasksJson | None:
+        try:
+            return self._rest.ask_raw(Operation.GET_RUN, request, NativeTasksJson, call)
+        except KfpFailureError as error:
+            if error.failure.text != NO_SUCH_ROUTE:
+                raise
+            self._until = 0.0
+            return None
