@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from kfadapter_grpc.kfp.transport import Answer
+
 T = TypeVar("T")
 
 MAX_BYTES = 32 * 1024 * 1024
@@ -33,6 +35,10 @@ _LONGEST_INTEGER = 4300  # more digits Python does not read
 _DEEPEST = 500  # what is nested deeper is kept as text: Python's reader and writer recurse
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _FRACTION = re.compile(r"\.\d+")
+_SPEC_FOLLOWS = re.compile(rb',\s*"pipeline_spec"\s*:')
+_TAGS = re.compile(
+    rb'"tags"\s*:\s*(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})\s*\}(?:\s*$|\s*\]\s*,\s*"(?:total_size|next_page_token)")'
+)
 _UNREAD = "kfadapter_unread"
 """The field of a record that tells which of its other fields could not be read."""
 _ANY = (inspect.AnyType, inspect.CustomType)  # the latter is `object`
@@ -69,6 +75,19 @@ def decode(body: bytes, kind: type[T], what: str = "") -> T:
         where = f"{what}: {error}" if what else str(error)
         text = f"Kubeflow Pipelines returned an answer that cannot be understood ({where})"
         raise KfpError(f"{text}; is KFADAPTER_KFP_URL its API address?") from error
+
+
+def decode_around_spec(answer: Answer, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
+    """Decodes an answer of which the middle was dropped: what stands before the first version's spec, and its tags.
+
+    A spec may be 32 MiB, and only the facts around it are needed. The key is found as bytes: inside a JSON text its
+    opening quote would have a backslash before it, not a comma. `closing` closes what is open where the spec begins.
+    """
+    spec = _SPEC_FOLLOWS.search(answer.body)
+    found = _TAGS.search(answer.tail)
+    tags_json = found.group(1) if found else b"{}"
+    head = answer.body[: spec.start()] + closing if spec else answer.body
+    return decode(head, kind), decode(tags_json, dict[str, str])
 
 
 def known_time(moment: datetime | None) -> datetime | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +12,7 @@ import msgspec
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.pipelines import PipelineVersion, VersionRef
 from kfadapter_grpc.kfp import tags
-from kfadapter_grpc.kfp.decoding import decode, known_time
+from kfadapter_grpc.kfp.decoding import decode, decode_around_spec, known_time
 from kfadapter_grpc.kfp.error_table import NO_SUCH_VERSION, Context
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
 from kfadapter_grpc.kfp.rest import (
@@ -29,7 +28,7 @@ from kfadapter_grpc.kfp.rest import (
     smaller,
 )
 from kfadapter_grpc.kfp.spec import summarize, summary_weight
-from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
+from kfadapter_grpc.kfp.transport import MAX_ANSWER_BYTES, AnswerTooLargeError, Request
 from kfadapter_grpc.kfp.writes import ensure_deleted
 
 if TYPE_CHECKING:
@@ -57,10 +56,6 @@ _ERROR_BYTES = 16 * 1024
 _CHEAP_LIST_GONE_SECONDS = 300.0
 _NO_ROUTE = frozenset({404, 405, 501})
 _MAX_DIGITS = 18
-_SPEC_FOLLOWS = re.compile(rb',\s*"pipeline_spec"\s*:')
-_TAGS = re.compile(
-    rb'"tags"\s*:\s*(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})\s*\}(?:\s*$|\s*\]\s*,\s*"(?:total_size|next_page_token)")'
-)
 
 
 class VersionJson(msgspec.Struct):
@@ -120,6 +115,16 @@ class _CheapVersionJson(msgspec.Struct):
     created_at: datetime | None = None
     code_source_url: str = ""
 
+    def record(self, pipeline_id: str) -> PipelineVersion:
+        return PipelineVersion(
+            pipeline_version_id=self.id,
+            pipeline_id=pipeline_id,
+            name=self.name,
+            description=self.description,
+            created_at=known_time(self.created_at),
+            code_source_url=self.code_source_url,
+        )
+
 
 class CheapVersionListJson(msgspec.Struct):
     """The v1beta1 list of versions: no specs."""
@@ -170,7 +175,7 @@ class Versions:
         if not answer.tail:
             found = decode(answer.body, VersionListJson).pipeline_versions
             return found[0] if found else None
-        cut, version_tags = _decode_around_spec(answer, b"}]}", VersionListJson)
+        cut, version_tags = decode_around_spec(answer, b"}]}", VersionListJson)
         version = cut.pipeline_versions[0]
         version.tags = version.tags or version_tags
         return version
@@ -189,9 +194,11 @@ class Versions:
         version = self.get_full(pipeline_id, version_id, call, version_context(pipeline_id, VersionRef(version_id)))
         return version.record(bytes(version.pipeline_spec))
 
-    def get_full(self, pipeline_id: str, version_id: str, call: Call, context: Context) -> FullVersionJson:
+    def get_full(
+        self, pipeline_id: str, version_id: str, call: Call, context: Context, limit: int = MAX_ANSWER_BYTES
+    ) -> FullVersionJson:
         """Gets a version with its spec."""
-        request = Request("GET", _version_path(pipeline_id, version_id))
+        request = Request("GET", _version_path(pipeline_id, version_id), limit=limit)
         return self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context)
 
     def spec(self, pipeline_id: str, version_id: str, call: Call, limit: int) -> bytes:
@@ -201,9 +208,8 @@ class Versions:
             AnswerTooLargeError: The version takes more than `limit` bytes.
             VersionNotFoundError: There is none.
         """
-        request = Request("GET", _version_path(pipeline_id, version_id), limit=limit)
         context = version_context(pipeline_id, VersionRef(version_id))
-        return bytes(self._rest.ask(Operation.GET_VERSION, request, FullVersionJson, call, context).pipeline_spec)
+        return bytes(self.get_full(pipeline_id, version_id, call, context, limit).pipeline_spec)
 
     def create(self, request: Request, call: Call, context: Context) -> VersionJson:
         """Sends the upload of a version. The answer holds its whole spec again, which is dropped unread."""
@@ -317,16 +323,10 @@ class Versions:
                         raise
                 self._cheap_list_gone_until = time.monotonic() + _CHEAP_LIST_GONE_SECONDS
             else:
-                items = [_cheap_record(version, pipeline_id) for version in cheap.versions]
+                items = [version.record(pipeline_id) for version in cheap.versions]
                 return KfpPage(items, cheap.next_page_token, cheap.total_size)
-        return self._page_of_full(pipeline_id, query, call, context)
-
-    def _page_of_full(
-        self, pipeline_id: str, query: ListQuery, call: Call, context: Context
-    ) -> KfpPage[PipelineVersion]:
-        """Reads a page though KFP sends the specs along: fewer versions while the answer is too large."""
         size = min(query.page_size, MAX_FULL_PAGE)
-        while True:
+        while True:  # KFP sends the specs along: fewer versions while the answer is too large
             request = Request("GET", _versions_path(pipeline_id), replace(query, page_size=size).pairs())
             try:
                 full = self._rest.ask(Operation.LIST_VERSIONS, request, VersionListJson, call, context)
@@ -365,33 +365,9 @@ def _version_of(answer: Answer) -> VersionJson:
     """Decodes a version of which the spec may have been dropped."""
     if not answer.tail:
         return decode(answer.body, VersionJson)
-    version, version_tags = _decode_around_spec(answer, b"}", VersionJson)
+    version, version_tags = decode_around_spec(answer, b"}", VersionJson)
     version.tags = version.tags or version_tags
     return version
-
-
-def _decode_around_spec(answer: Answer, closing: bytes, kind: type[T]) -> tuple[T, dict[str, str]]:
-    """Decodes an answer of which the middle was dropped: what stands before the first version's spec, and its tags.
-
-    A spec may be 32 MiB, and only the facts around it are needed. The key is found as bytes: inside a JSON text its
-    opening quote would have a backslash before it, not a comma. `closing` closes what is open where the spec begins.
-    """
-    spec = _SPEC_FOLLOWS.search(answer.body)
-    found = _TAGS.search(answer.tail)
-    tags_json = found.group(1) if found else b"{}"
-    head = answer.body[: spec.start()] + closing if spec else answer.body
-    return decode(head, kind), decode(tags_json, dict[str, str])
-
-
-def _cheap_record(version: _CheapVersionJson, pipeline_id: str) -> PipelineVersion:
-    return PipelineVersion(
-        pipeline_version_id=version.id,
-        pipeline_id=pipeline_id,
-        name=version.name,
-        description=version.description,
-        created_at=known_time(version.created_at),
-        code_source_url=version.code_source_url,
-    )
 
 
 def _route_is_gone(error: KfpFailureError | NotAnApiError) -> bool:
