@@ -11,7 +11,7 @@ from kfadapter_grpc.cli.command import group
 from kfadapter_grpc.cli.completion import output_names, task_paths
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, again, other
-from kfadapter_grpc.cli.option_types import Format, Output, RunName, TaskName
+from kfadapter_grpc.cli.option_types import Output, RunName, TaskName
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.streams import native_path
 from kfadapter_grpc.cli.text import one_line
@@ -38,7 +38,7 @@ def list_(
     ] = "",
     type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Only this type: Model, Dataset, ...")] = "",
     name: Annotated[str, typer.Option("--name", metavar="OUTPUT", help="Only outputs with this name.")] = "",
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """List the artifacts that the tasks of a run made."""
     from kfadapter_grpc.cli.run_view import print_artifacts

@@ -34,7 +34,7 @@ def list_(
     archived: Archived = False,
     order_by: Annotated[str, order_by_fields("created_at, name or experiment_id", "name")] = "",
     limit: Limit = 0,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """List experiments, newest first."""
     with options.client() as client:
@@ -51,7 +51,7 @@ def list_(
         )
 
 
-def show(options: ClientOptions, experiment: ExperimentName, *, output: Output = Format.TABLE) -> None:
+def show(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
     """Show an experiment."""
     ref = experiment_reference(experiment)
     with options.client() as client:
@@ -67,7 +67,7 @@ def create(
     allow_existing: Annotated[
         bool, typer.Option("--allow-existing", help="Return the experiment of this name if it exists.")
     ] = False,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Create an experiment."""
     with options.client() as client:
@@ -75,14 +75,14 @@ def create(
     _print(made, output)
 
 
-def archive(options: ClientOptions, experiment: ExperimentName, *, output: Output = Format.TABLE) -> None:
+def archive(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
     """Archive an experiment and its runs."""
     with options.client() as client:
         found = client.experiments.archive(experiment_id(client, experiment))
     _print(found, output, f"archived the experiment {found.name} and its runs")
 
 
-def unarchive(options: ClientOptions, experiment: ExperimentName, *, output: Output = Format.TABLE) -> None:
+def unarchive(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
     """Unarchive an experiment; its runs stay archived."""
     with options.client() as client:
         found = client.experiments.unarchive(experiment_id(client, experiment))
@@ -95,7 +95,7 @@ def delete(
     *,
     allow_missing: AllowMissing = False,
     yes: Yes = False,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Delete an experiment; its runs are kept."""
     from kfadapter_grpc.contract.errors import ExperimentNotFoundError

@@ -2,7 +2,7 @@
 
 import enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -16,26 +16,14 @@ from kfadapter_grpc.cli.completion import (
     version_names,
 )
 
-
-class Format(str, enum.Enum):
-    """How data is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
-    NAME = "name"
-
-
-class TableFormat(str, enum.Enum):
-    """How a table of numbers is printed."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
+Format: TypeAlias = Literal["table", "json", "yaml", "name"]
+"""How data is printed."""
+TableFormat: TypeAlias = Literal["table", "csv", "json"]
+"""How a table of numbers is printed."""
 
 
 class StateChoice(str, enum.Enum):
-    """The states of runs; in capitals, the values are those of `contract.runs.RunState`."""
+    """The states of runs; in capitals, values of `contract.runs.RunState`. Typer takes no list of literals."""
 
     PENDING = "pending"
     RUNNING = "running"

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 import typer
 
 from kfadapter_grpc.cli.errors import ExitCode
-from kfadapter_grpc.cli.option_types import Format
 from kfadapter_grpc.cli.text import one_line, plain, plain_json
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from kfadapter_grpc.cli.option_types import Format
 
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ def print_document(value: object, style: Format) -> None:
         value = [to_json(one) if is_dataclass(one) else one for one in value]
     elif is_dataclass(value):
         value = to_json(value)
-    if style is Format.YAML:
+    if style == "yaml":
         import yaml
 
         sys.stdout.write(yaml.safe_dump(value, allow_unicode=is_utf8(), sort_keys=False))
@@ -124,9 +125,9 @@ def print_names(names: Iterable[str]) -> None:
 
 def print_record(record: object, style: Format, *, name: str, table: Callable[[], None]) -> None:
     """Prints a record of the contract, or its JSON: by its name, as a document, or as `table` prints it."""
-    if style is Format.TABLE:
+    if style == "table":
         table()
-    elif style is Format.NAME:
+    elif style == "name":
         print_names([name])
     else:
         print_document(record, style)
@@ -152,9 +153,9 @@ def print_records(
         limit: How many are printed at most; 0 for all.
     """
     found = itertools.islice(records, limit or None)
-    if style is Format.NAME:
+    if style == "name":
         print_names(name(one) for one in found)
-    elif style is not Format.TABLE:
+    elif style != "table":
         from kfadapter_grpc.codec import to_listed_json
 
         print_document([to_listed_json(one) for one in found], style)
@@ -166,11 +167,11 @@ def print_records(
 
 def print_deletion(record: object, style: Format, *, name: str, done: str, missing: str) -> None:
     """Prints what became of a deletion; without a `name` there was nothing to delete."""
-    if style in (Format.JSON, Format.YAML):
+    if style in ("json", "yaml"):
         print_document(record, style)
     elif not name:
         note(missing)
-    elif style is Format.NAME:
+    elif style == "name":
         print_names([name])
     else:
         print_line(done)

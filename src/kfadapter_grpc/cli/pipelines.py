@@ -39,7 +39,7 @@ def get(
     *,
     version: OneVersion = None,
     by_id: ById = None,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Show a pipeline: parameters, artifacts, tasks, versions."""
     from kfadapter_grpc.cli import pipeline_view as view
@@ -53,7 +53,7 @@ def get(
             out.print_record(one, output, name=one.name, table=lambda: view.print_version(one, ref.name))
             return
         found = client.pipelines.get(ref.name, pipeline_id=ref.pipeline_id, view=View.FULL)
-        newest = () if output is Format.NAME else _newest(client, found)
+        newest = () if output == "name" else _newest(client, found)
     shown = to_json(found) | {"versions": [to_listed_json(each) for each in newest]}
     every = Invocation(pipeline=found.name, options=options).spell(other("versions", PIPELINE))
     out.print_record(shown, output, name=found.name, table=lambda: view.print_pipeline(found, newest, every))
@@ -75,7 +75,7 @@ def list_(
     tag: Tags = None,
     order_by: Annotated[str, order_by_fields("created_at, name or pipeline_id", "name")] = "",
     limit: Limit = 0,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """List pipelines, newest first."""
     from kfadapter_grpc.cli.pipeline_view import print_pipelines
@@ -106,7 +106,7 @@ def versions(
     by_id: ById = None,
     order_by: Annotated[str, order_by_fields("created_at, name or pipeline_version_id", "name")] = "",
     limit: Limit = 0,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """List the versions of a pipeline, newest first."""
     from kfadapter_grpc.cli.pipeline_view import print_versions
@@ -135,7 +135,7 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Delete it even if it has more than one version.")] = False,
     allow_missing: AllowMissing = False,
     yes: Yes = False,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Delete a pipeline and its versions, or one version."""
     ref = reference(pipeline, by_id=by_id)

@@ -49,7 +49,7 @@ def list_(
     experiment: InExperiment = "",
     order_by: Annotated[str, order_by_fields("created_at, display_name or recurring_run_id")] = "",
     limit: Limit = 0,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """List recurring runs, newest first."""
     ref = experiment_reference(experiment)
@@ -70,7 +70,7 @@ def list_(
         )
 
 
-def show(options: ClientOptions, recurring_run: RecurringId, *, output: Output = Format.TABLE) -> None:
+def show(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
     """Show a recurring run."""
     with options.client() as client:
         _print(client, client.recurring_runs.get(recurring_run), output)
@@ -100,7 +100,7 @@ def create(
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for missed starts.")] = False,
     disabled: Annotated[bool, typer.Option("--disabled", help="Create it disabled.")] = False,
     service_account: ServiceAccount = "",
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Create a recurring run of a pipeline, or of a file that is uploaded first."""
     from kfadapter_grpc.cli.run import version_to_run
@@ -128,14 +128,14 @@ def create(
         _print(client, made, output)
 
 
-def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = Format.TABLE) -> None:
+def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
     """Enable a recurring run."""
     with options.client() as client:
         found = client.recurring_runs.enable(recurring_run)
         _print(client, found, output, f"switched the recurring run '{found.display_name}' on")
 
 
-def disable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = Format.TABLE) -> None:
+def disable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
     """Disable a recurring run; runs that it started continue."""
     with options.client() as client:
         found = client.recurring_runs.disable(recurring_run)
@@ -148,7 +148,7 @@ def delete(
     *,
     allow_missing: AllowMissing = False,
     yes: Yes = False,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Delete a recurring run; runs that it started are kept."""
     if not yes and out.can_answer():

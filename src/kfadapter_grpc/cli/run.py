@@ -55,7 +55,7 @@ def run(
     service_account: ServiceAccount = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only validate; a file is uploaded nevertheless.")] = False,
     watch: Watch = False,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Run a pipeline, or upload and run a file.
 
@@ -164,8 +164,8 @@ def _print_valid(checked: "Run", style: Format) -> None:
     """Says that nothing is wrong; there is no run, so it has neither id nor state."""
     from kfadapter_grpc.cli.run_view import run_fields
 
-    if style in (Format.JSON, Format.YAML):
+    if style in ("json", "yaml"):
         out.print_document(checked, style)
-    elif style is Format.TABLE:
+    elif style == "table":
         out.print_fields([field for field in run_fields(checked) if field[0] not in ("Id", "State")])
     out.note("nothing is wrong with it; nothing was started")

@@ -9,7 +9,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.cli import output, run_tree
-from kfadapter_grpc.cli.option_types import Format, TableFormat
 from kfadapter_grpc.cli.output import SHORT_NAME, SHORT_TIME, Step
 from kfadapter_grpc.cli.pipeline_view import shown_tags
 from kfadapter_grpc.cli.run_tree import marks_for, shown_state
@@ -22,6 +21,7 @@ from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kfadapter_grpc.cli.option_types import TableFormat
     from kfadapter_grpc.client.metrics import Rows
     from kfadapter_grpc.contract.run_outputs import RunArtifact, RunOutput
     from kfadapter_grpc.contract.runs import Run, RunSource, RunSources, RunTask
@@ -186,9 +186,9 @@ def print_metrics(rows: Rows, style: TableFormat) -> None:
     plain_rows = [
         {key: json_moment(one) if isinstance(one, datetime) else one for key, one in row.items()} for row in rows
     ]
-    if style is TableFormat.JSON:
-        output.print_document(plain_rows, Format.JSON)
-    elif style is TableFormat.CSV:
+    if style == "json":
+        output.print_document(plain_rows, "json")
+    elif style == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(rows[0] if rows else _TITLES)
         writer.writerows([_cell(one) for one in row.values()] for row in plain_rows)

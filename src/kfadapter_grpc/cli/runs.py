@@ -110,7 +110,7 @@ class Selection:
         }
 
 
-def list_(options: ClientOptions, which: Selection, *, output: Output = Format.TABLE) -> None:
+def list_(options: ClientOptions, which: Selection, *, output: Output = "table") -> None:
     """List runs, newest first."""
     from kfadapter_grpc.cli.run_view import print_runs
 
@@ -132,7 +132,7 @@ def metrics(
         list[str] | None,
         typer.Option("--parameter", "-p", metavar="NAME", help="A run parameter as a column; may be repeated."),
     ] = None,
-    output: Annotated[TableFormat, typer.Option("--output", "-o", help="Output format.")] = TableFormat.TABLE,
+    output: Annotated[TableFormat, typer.Option("--output", "-o", help="Output format.")] = "table",
 ) -> None:
     """Compare the metrics of runs, one run on a row, newest first."""
     from kfadapter_grpc.cli.run_view import print_metrics
@@ -166,7 +166,7 @@ def _pipeline(client: "Client", pipeline: str, version: str) -> tuple[str, str]:
     return ref.pipeline_id or client.pipelines.get(ref.name, view=View.BASIC).pipeline_id, ""
 
 
-def show(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
+def show(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
     """Show a run: state, tasks, outputs, why it failed."""
     from kfadapter_grpc.cli.run_view import print_run
 
@@ -185,7 +185,7 @@ def watch(
     output: Annotated[
         Format,
         typer.Option("--output", "-o", help="Output format; json and yaml print finished runs."),
-    ] = Format.TABLE,
+    ] = "table",
 ) -> None:
     """Watch runs until they have finished; the exit code is their outcome."""
     from kfadapter_grpc.cli.watch import follow
@@ -230,7 +230,7 @@ def terminate(
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, max=3600, help="How long to wait until it has stopped.")
     ] = 0,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Terminate a run; no-op if it has finished."""
     from kfadapter_grpc.cli.run_tree import shown_state
@@ -241,7 +241,7 @@ def terminate(
     _print(found, output, f"run {found.run_id} {done}: {shown_state(found.state)}")
 
 
-def retry(options: ClientOptions, run: RunName, *, watch: Watch = False, output: Output = Format.TABLE) -> None:
+def retry(options: ClientOptions, run: RunName, *, watch: Watch = False, output: Output = "table") -> None:
     """Retry a failed run from the tasks that failed."""
     from kfadapter_grpc.cli.run import print_started
     from kfadapter_grpc.cli.watch import follow
@@ -254,14 +254,14 @@ def retry(options: ClientOptions, run: RunName, *, watch: Watch = False, output:
             print_started(client, found, output, options)
 
 
-def archive(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
+def archive(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
     """Archive a run: it is kept but omitted from lists."""
     with options.client() as client:
         found = client.runs.archive(run_id(client, run))
     _print(found, output, f"archived run {found.run_id}")
 
 
-def unarchive(options: ClientOptions, run: RunName, *, output: Output = Format.TABLE) -> None:
+def unarchive(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
     """Unarchive a run."""
     with options.client() as client:
         found = client.runs.unarchive(run_id(client, run))
@@ -274,7 +274,7 @@ def delete(
     *,
     allow_missing: AllowMissing = False,
     yes: Yes = False,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:
     """Delete a run. Terminate it first if it is in progress: it would continue in the cluster."""
     with options.client() as client:

@@ -100,7 +100,7 @@ def upload(
     *,
     output: Annotated[
         Format, typer.Option("--output", "-o", help="Output format; 'name' prints the pipeline's name.")
-    ] = Format.TABLE,
+    ] = "table",
 ) -> None:
     """Upload a pipeline as a new pipeline or a new version."""
     request = how.request(file)
@@ -162,12 +162,12 @@ def send(options: ClientOptions, source: Path | BinaryIO, request: "UploadPipeli
 def _print(receipts: Sequence["UploadReceipt"], style: Format, *, several: bool) -> None:
     from kfadapter_grpc.cli.pipeline_view import print_receipt
 
-    if style is Format.TABLE:
+    if style == "table":
         for number, receipt in enumerate(receipts):
             if number:
                 out.print_line("")
             print_receipt(receipt)
-    elif style is Format.NAME:
+    elif style == "name":
         out.print_names(receipt.pipeline.name for receipt in receipts)
     else:
         out.print_document(receipts if several else receipts[0], style)

@@ -10,7 +10,6 @@ from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.drawing import Followed, Lines, Screen
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, do, other
-from kfadapter_grpc.cli.option_types import Format
 from kfadapter_grpc.cli.run_tree import planned_paths
 from kfadapter_grpc.cli.run_view import print_outputs
 from kfadapter_grpc.contract.errors import AdapterError
@@ -19,6 +18,7 @@ from kfadapter_grpc.contract.runs import Heartbeat, RunChanged, RunGone, RunStat
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kfadapter_grpc.cli.option_types import Format
     from kfadapter_grpc.cli.options import ClientOptions
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.runs import Run
@@ -85,20 +85,20 @@ def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[
 @contextmanager
 def _drawing(followed: Sequence[Followed], style: Format) -> Iterator[Drawing]:
     """Draws on the terminal; for a program it tells lines, and nothing where stdout is for data of another form."""
-    stream = sys.stdout if style is Format.TABLE else sys.stderr
+    stream = sys.stdout if style == "table" else sys.stderr
     if stream.isatty():
         with Screen(followed, stream) as screen:
             yield screen
     else:
-        yield Lines(sys.stdout if style is Format.TABLE else None, several=len(followed) > 1)
+        yield Lines(sys.stdout if style == "table" else None, several=len(followed) > 1)
 
 
 def _print(followed: Sequence[Followed], style: Format) -> None:
     runs = [one.run for one in followed if not one.gone]
-    if style is Format.TABLE:
+    if style == "table":
         for run in runs:
             print_outputs(run)
-    elif style is Format.NAME:
+    elif style == "name":
         output.print_names(run.run_id for run in runs)
     elif len(followed) == 1 and runs:
         output.print_document(runs[0], style)

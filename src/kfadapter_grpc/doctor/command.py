@@ -10,7 +10,6 @@ import typer
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.errors import SERVER, ExitCode, require
 from kfadapter_grpc.cli.invocation import Step, current
-from kfadapter_grpc.cli.option_types import Format
 from kfadapter_grpc.cli.options import ClientOptions
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def _print(verdicts: "list[Verdict]", style: str) -> None:
 
     rows = [_row(verdict) for verdict in verdicts]
     if style == "json":
-        out.print_document([dict(zip(_KEYS, row, strict=True)) for row in rows], Format.JSON)
+        out.print_document([dict(zip(_KEYS, row, strict=True)) for row in rows], "json")
     else:
         steps = (out.Step("NEXT", 20), out.Step("WHY", 16), out.Step("WHAT", 20))
         out.print_table([key.upper() for key in _KEYS], rows, steps=steps)

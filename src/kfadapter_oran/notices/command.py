@@ -156,7 +156,7 @@ def notify(
             help="A header to send along; may be repeated [env KFADAPTER_NOTIFY_HEADERS, one on each line].",
         ),
     ] = None,
-    style: Output = Format.TABLE,
+    style: Output = "table",
 ) -> None:
     """Post the final states of training jobs' runs to the training manager.
 
@@ -214,9 +214,9 @@ def _token(file: Path | None) -> Token:
 def _list(file: Path, style: Format) -> None:
     with _ledger(file) as ledger:
         notices = ledger.notices()
-    if style is Format.NAME:
+    if style == "name":
         output.print_names(str(one.id) for one in notices)
-    elif style is not Format.TABLE:
+    elif style != "table":
         output.print_document([_record(one) for one in notices], style)
     elif notices:
         _print(notices)
@@ -232,9 +232,9 @@ def _decide(file: Path, ids: Sequence[int], style: Format, *, every: bool, again
         _check_parked(wanted, ledger)
         done = (ledger.retry if again else ledger.discard)(wanted)
         changed = [*ledger.find(done).values()]
-    if style is Format.NAME:
+    if style == "name":
         output.print_names(map(str, done))
-    elif style is not Format.TABLE:
+    elif style != "table":
         output.print_document([_record(one) for one in changed], style)
     elif done:
         names = ", ".join(map(str, done))
