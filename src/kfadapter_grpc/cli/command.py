@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -130,20 +130,19 @@ def command(function: Function, name: str | None = None) -> TyperCommand:
 
 def _with_shared_options(function: Function) -> Function:
     """Puts options in the place of dataclasses, and ends the command as the table of exit codes says."""
-    hints = get_type_hints(function, include_extras=True)
     taken: dict[str, tuple[type, list[str]]] = {}
     own, shared = list[inspect.Parameter](), list[inspect.Parameter]()
-    for one in inspect.signature(function).parameters.values():
-        kind = getattr(hints[one.name], "__origin__", hints[one.name])
+    for one in inspect.signature(function, eval_str=True).parameters.values():
+        kind = getattr(one.annotation, "__origin__", one.annotation)
         if kind is ClientOptions:
-            made = shared = ClientOptions.parameters(getattr(hints[one.name], "__metadata__", SHARED))
+            made = shared = ClientOptions.parameters(getattr(one.annotation, "__metadata__", SHARED))
         elif kind == Flags:
             kind = dict
-            own += (made := flag_parameters(hints[one.name].__metadata__[0]))
+            own += (made := flag_parameters(one.annotation.__metadata__[0]))
         elif isinstance(kind, type) and is_dataclass(kind):
             own += (made := field_parameters(kind))
         else:
-            own.append(one.replace(annotation=hints[one.name]))
+            own.append(one)
             continue
         taken[one.name] = kind, [option.name for option in made]
 
