@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 
+from kfadapter_grpc.client.metrics import named_metrics
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -96,8 +98,9 @@ def pipeline_body(pipeline: Pipeline) -> dict[str, Json]:
 
 
 def run_body(run: Run) -> dict[str, Json]:
-    """A run, in KFP's words."""
-    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value}
+    """A run, in KFP's words, with its metrics if it has any."""
+    metrics: dict[str, Json] = {"run_metrics": named_metrics(run.metrics)} if run.metrics else {}
+    return {"run_id": run.run_id, "run_name": run.display_name, "run_status": run.state.value, **metrics}
 
 
 def runs_body(runs: Iterable[Run], pipelines: Mapping[str, str], experiments: Mapping[str, str]) -> dict[str, Json]:

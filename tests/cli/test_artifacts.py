@@ -190,10 +190,10 @@ def test_a_run_shows_what_its_tasks_made(kfadapter: Kfadapter, runs: FakeRuns) -
     rows = [" ".join(line.split()) for line in shown.splitlines()]
     assert "Missing logs: set archiveLogs" in rows
     for row in (
-        "each models s3://b/model (Model)",
+        "each models s3://b/model",
         "each[0]/train loss 0.1",
         "each[0]/train metrics.accuracy 0.3333333333333333",
-        "each[0]/train model s3://b/model (Model)",
+        "each[0]/train model s3://b/model",
         "검사 report ROC curve of 1 points",
     ):
         assert row in rows

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli.conftest import Kfadapter
+from tests.cli.fake_runs import FakeRuns, serving_all
 
 from kfadapter.v1 import pipeline_pb2 as pb
+from kfadapter.v1 import run_pb2
 from kfadapter_grpc.cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Kfadapter
     from tests.client.fake_adapter import FakeAdapter
 
 PROGRAM = Path(sys.executable).parent / "kfadapter"
@@ -164,3 +166,24 @@ class Terminal(io.StringIO):
     def isatty(self) -> bool:
         """Is one."""
         return True
+
+
+def test_a_run(fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
+    """The pipeline of a run is drawn with what became of its tasks; one started from a file has none."""
+    runs = FakeRuns()
+    about = {"pipeline_id": fake.add("train", spec).pipeline_id}
+    about["pipeline_version_id"] = fake.versions["train"][-1].pipeline_version_id
+    run = runs.add("r", state=run_pb2.RUN_STATE_FAILED, **about)
+    run.tasks.add(name="load", task_id="a", state=run_pb2.RUN_STATE_SUCCEEDED)
+    run.tasks.add(name="학습", task_id="b", state=run_pb2.RUN_STATE_FAILED)
+    bare = runs.add("from a file")
+    with serving_all(fake, runs) as target:
+        kfadapter = Kfadapter(target)
+        lines = kfadapter("graph", "--run", run.run_id).out.splitlines()
+        titles = [index for index, line in enumerate(lines) if "load" in line or "학습" in line]
+        assert [lines[index + 1].strip("│ ") for index in titles] == ["SUCCEEDED", "FAILED"]
+        assert "SUCCEEDED" in kfadapter("graph", "--run", run.run_id, "-o", "mermaid").out
+        ended = kfadapter("graph", "--run", bare.run_id)
+        assert (ended.code, "started from a file" in ended.err) == (ExitCode.REFUSED, True)
+        for words in ((), ("train", "--run", run.run_id)):
+            assert kfadapter("graph", *words).code == ExitCode.USAGE

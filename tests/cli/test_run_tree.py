@@ -8,7 +8,7 @@ import pytest
 from kfadapter_grpc.cli.drawing import Followed
 from kfadapter_grpc.cli.errors import CommandError
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, planned_paths, run_line, short_error, task_lines
+from kfadapter_grpc.cli.run_tree import ASCII, UNICODE, folded_states, planned_paths, run_line, short_error, task_lines
 from kfadapter_grpc.cli.watch import _judge
 from kfadapter_grpc.contract.runs import Run, RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
@@ -114,3 +114,22 @@ def test_only_changes_are_told() -> None:
     assert one.takes_state()
     assert [changed.name for changed in one.take(running(*TASKS))] == ["loop[0]/fit", "loop[1]/fit"]
     assert not one.takes_state()
+
+
+def test_states_of_a_picture() -> None:
+    """Iterations of a loop are one, with counts and the shortest and the longest time; the loop says how many."""
+    loop = replace(task("for-loop-1", RunState.FAILED, 20), kind=TaskKind.LOOP)
+    ends = ((RunState.SUCCEEDED, 3), (RunState.SUCCEEDED, 9), (RunState.FAILED, 5))
+    fits = [
+        replace(task("fit", state, end), task_id=f"f{index}", parent_task_id=loop.task_id, iteration_index=index)
+        for index, (state, end) in enumerate(ends)
+    ]
+    waiting = replace(task("report", RunState.OMITTED), started_at=None)
+    again = replace(task("준비", RunState.SUCCEEDED, 3), attempts=2, cached=True)
+    assert folded_states(running(again, loop, *fits, waiting), NOW) == {
+        ("준비",): "SUCCEEDED, 3s, cached, 2 attempts",
+        ("for-loop-1",): "FAILED, 20s, 3 iterations",
+        ("for-loop-1", "fit"): "2 SUCCEEDED, 1 FAILED, 3s to 9s",
+        ("report",): "OMITTED",
+    }
+    assert folded_states(running(*TASKS), NOW)["loop", "fit"] == "1 FAILED, 1 RUNNING, 9s to 1m15s"

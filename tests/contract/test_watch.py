@@ -85,6 +85,7 @@ def test_the_course_of_a_run(adapter: Adapter, tasks: bool) -> None:
     assert last.state == pb.RUN_STATE_FAILED
     assert "메모리가 부족합니다" in last.error
     assert bool(last.tasks) is tasks
+    assert tasks or not (last.HasField("sources") or last.metrics)
     assert events.code() is grpc.StatusCode.OK
     assert last.etag == adapter.stub.Get(pb.GetRunRequest(run_id=run_id)).etag
 

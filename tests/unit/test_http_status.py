@@ -1,8 +1,9 @@
-"""The table of HTTP statuses."""
+"""The table of HTTP statuses, and bodies."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.contract.errors import AdapterError, all_error_classes
-from kfadapter_oran.answers import CLIENT_CLOSED_REQUEST, http_status
+from kfadapter_grpc.contract.run_outputs import RunMetric
+from kfadapter_grpc.contract.runs import Run, RunState
+from kfadapter_oran.answers import CLIENT_CLOSED_REQUEST, http_status, run_body
 
 STATUSES = {
     "PIPELINE_NOT_FOUND": 404,
@@ -81,3 +84,19 @@ def test_whose_fault_it_is() -> None:
         "KFP_REJECTED_CREDENTIALS", "KFP_TIMEOUT",
         "KFP_UNAVAILABLE", "STORAGE_FULL", "UNSUPPORTED_BY_KFP",
     }  # fmt: skip
+
+
+def test_the_metrics_of_a_run() -> None:
+    """A run that logged metrics shows them by name; any other one has the Flask adapter's fields alone."""
+    run = Run("r", "이름", RunState.SUCCEEDED)
+    shown = {"run_id": "r", "run_name": "이름", "run_status": "SUCCEEDED"}
+    assert run_body(run) == shown
+    metrics = (
+        RunMetric("accuracy", 0.9, "train", "m"),
+        RunMetric("loss", 0.1, "a", "m"),
+        RunMetric("loss", 2, "b", "m"),
+    )
+    assert run_body(replace(run, metrics=metrics)) == {
+        **shown,
+        "run_metrics": {"accuracy": 0.9, "a/loss": 0.1, "b/loss": 2},
+    }

@@ -34,7 +34,7 @@ COMMANDS: Table = {
     "versions": (f"{CLI}.pipelines:versions", "List the versions of a pipeline, newest first."),
     "delete": (f"{CLI}.pipelines:delete", "Delete a pipeline and its versions, or one version."),
     "download": (f"{CLI}.download:download", "Download the file of a version, by default the latest."),
-    "graph": (f"{CLI}.graph:graph", "Draw the tasks of a pipeline."),
+    "graph": (f"{CLI}.graph:graph", "Draw the tasks of a pipeline, or of a run."),
     "payload": (f"{CLI}.upload:payload", "Print an upload as JSON messages, for grpcurl -d @."),
     "run": (f"{CLI}.run:run", "Run a pipeline, or upload and run a file."),
     "watch": (f"{CLI}.runs:watch", "Watch runs until they have finished; the exit code is their outcome."),

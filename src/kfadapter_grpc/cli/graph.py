@@ -3,16 +3,22 @@
 
 import re
 import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kfadapter_grpc.cli import output as out
-from kfadapter_grpc.cli.option_types import ById, PipelineName, Version
+from kfadapter_grpc.cli.completion import pipeline_names, run_ids
+from kfadapter_grpc.cli.errors import CommandError
+from kfadapter_grpc.cli.invocation import RUN, other
+from kfadapter_grpc.cli.option_types import ById, Version
 from kfadapter_grpc.cli.options import ClientOptions
-from kfadapter_grpc.cli.values import find_version, reference, version_reference
+from kfadapter_grpc.cli.values import find_version, reference, run_id, version_reference
 
 if TYPE_CHECKING:
+    from kfadapter_grpc.client import Client
     from kfadapter_grpc.contract.pipelines import PipelineVersion
     from kfadapter_grpc.graph import Graph, Style
 
@@ -24,8 +30,20 @@ LEAST_WIDTH = 20
 
 def graph(
     options: ClientOptions,
-    pipeline: PipelineName,
+    pipeline: Annotated[
+        str,
+        typer.Argument(metavar="[NAME|ID]", help="Pipeline; a UUID is taken as an id.", autocompletion=pipeline_names),
+    ] = "",
     *,
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Draw a run instead, by its id or @latest: its pipeline, with states and times of the tasks.",
+            autocompletion=run_ids,
+        ),
+    ] = "",
     version: Version = "",
     by_id: ById = None,
     output: Annotated[
@@ -37,17 +55,39 @@ def graph(
     ] = None,
     ascii_only: Annotated[bool, typer.Option("--ascii", help="Draw the text with ASCII characters only.")] = False,
 ) -> None:
-    """Draw the tasks of a pipeline."""
+    """Draw the tasks of a pipeline, or of a run."""
     from kfadapter_grpc.graph import ASCII, UNICODE, graph_of
 
+    if bool(pipeline) == bool(run):
+        message = "give a pipeline or --run RUN"
+        raise typer.BadParameter(message)
+    states: dict[tuple[str, ...], str] = {}
     with options.client() as client:
-        found = find_version(client, reference(pipeline, by_id=by_id), version_reference(version or None))
+        if run:
+            found, states = _of_run(client, run)
+        else:
+            found = find_version(client, reference(pipeline, by_id=by_id), version_reference(version or None))
     _note_gaps(found)
     if output != "text":
-        sys.stdout.write(_document(found, output))
+        sys.stdout.write(_document(found, output, states))
     elif found.spec and found.spec.tasks:
         style = ASCII if ascii_only or not out.is_utf8() else UNICODE
-        _print_text(graph_of(found.spec.tasks, out.encodable), width or _width(), style)
+        _print_text(graph_of(found.spec.tasks, out.encodable, states), width or _width(), style)
+
+
+def _of_run(client: "Client", run: str) -> tuple["PipelineVersion", dict[tuple[str, ...], str]]:
+    """Finds the version that a run is of, and what became of its tasks."""
+    from kfadapter_grpc.cli.run_tree import folded_states
+
+    found = client.runs.get(run_id(client, run))
+    if not found.pipeline_id or not found.pipeline_version_id:
+        raise CommandError(
+            "the pipeline of the run is not known",
+            why="the run was started from a file, not from a version",
+            next_step=other("runs", "show", RUN, words="shows its tasks"),
+        )
+    version = client.pipelines.get_version(pipeline_id=found.pipeline_id, pipeline_version_id=found.pipeline_version_id)
+    return version, folded_states(found, datetime.now(timezone.utc))
 
 
 def _width() -> int:
@@ -75,12 +115,12 @@ def _print_text(tasks: "Graph", width: int, style: "Style") -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _document(version: "PipelineVersion", style: str) -> str:
+def _document(version: "PipelineVersion", style: str, states: Mapping[tuple[str, ...], str]) -> str:
     """Writes the graph for a document; where stdout is not UTF-8, in ASCII with each format's own references."""
     from kfadapter_grpc.graph import dot, graph_of, mermaid, svg
 
     spec = version.spec
-    tasks = graph_of(spec.tasks if spec else ())
+    tasks = graph_of(spec.tasks if spec else (), states=states)
     if style == "mermaid":
         text = mermaid(tasks)
         return text if out.is_utf8() else re.sub(r"[^\x00-\x7f]", lambda found: f"#{ord(found[0])};", text)

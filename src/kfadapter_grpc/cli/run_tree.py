@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,10 +14,11 @@ from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.cli.values import shown_duration
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.spec import TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from kfadapter_grpc.contract.runs import Run, RunTask
     from kfadapter_grpc.contract.spec import Task
@@ -127,6 +129,40 @@ def planned_paths(tasks: Iterable[Task], before: str = "") -> list[str]:
         paths.append(path)
         paths += planned_paths(task.tasks, f"{path}/")
     return paths
+
+
+def folded_states(run: Run, now: datetime) -> dict[tuple[str, ...], str]:
+    """Tells what became of each task that the pipeline declares, by its path; iterations of loops are counted.
+
+    Args:
+        run: The run with its tasks.
+        now: The time until which a task goes on that is not over.
+    """
+    found: dict[tuple[str, ...], list[RunTask]] = {}
+    iterations: dict[str, set[int]] = {}
+    for row in _begun(run):
+        if (task := row.task) is not None:
+            found.setdefault(tuple(_ITERATION.sub("", part) for part in row.path), []).append(task)
+            if task.iteration_index is not None:
+                iterations.setdefault(task.parent_task_id, set()).add(task.iteration_index)
+    states = {}
+    for path, tasks in found.items():
+        counts = Counter(shown_state(task.state) for task in tasks)
+        one = len(tasks) == 1
+        words = [state if one else f"{count} {state}" for state, count in counts.most_common()]
+        words += [_times([(task.finished_at or now) - task.started_at for task in tasks if task.started_at])]
+        words += ["cached"] if all(task.cached for task in tasks) else []
+        words += [f"{tasks[0].attempts} attempts"] if one and tasks[0].attempts > 1 else []
+        count = len(iterations.get(tasks[0].task_id, ())) if one and tasks[0].kind is TaskKind.LOOP else 0
+        words += [f"{count} iterations"] if count else []
+        states[path] = ", ".join(filter(None, words))
+    return states
+
+
+def _times(lengths: Sequence[timedelta]) -> str:
+    """The shortest and the longest time that tasks took."""
+    shown = list(dict.fromkeys(shown_duration(one) for one in (min(lengths), max(lengths)))) if lengths else []
+    return " to ".join(shown)
 
 
 def shown_state(state: RunState) -> str:

@@ -148,13 +148,7 @@ def _output_rows(path: str, task: RunTask, made: RunOutput) -> Iterator[tuple[st
             for key, value in artifact.metadata.items():
                 yield path, f"{made.name}.{key}", shown_value(value)
         if artifact.uri or not is_typed:
-            yield path, made.name, location(artifact)
-
-
-def location(artifact: RunArtifact) -> str:
-    """Tells where an artifact lies, and its type."""
-    kind = artifact.type.removeprefix("system.")
-    return f"{artifact.uri} ({kind})" if artifact.uri and kind else artifact.uri or artifact.type
+            yield path, made.name, artifact.uri or artifact.type
 
 
 def summary(artifact: RunArtifact) -> str:

@@ -39,6 +39,12 @@ def metrics_table(runs: Sequence[MetricsOfRun], parameters: Sequence[str] = ()) 
     return rows
 
 
+def named_metrics(metrics: Sequence[RunMetric]) -> dict[str, Json]:
+    """Names the metrics of one run as a table of it does."""
+    columns = _columns(metrics, set())
+    return {columns[_key(one)]: one.value for one in metrics}
+
+
 def _key(metric: RunMetric) -> tuple[str, str, str]:
     return metric.task, metric.output, metric.name
 

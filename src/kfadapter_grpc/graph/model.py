@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 from kfadapter_grpc.contract.spec import TaskKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from kfadapter_grpc.contract.spec import Task
 
@@ -57,7 +57,12 @@ class Node:
     inside: Graph = field(default_factory=Graph)
 
 
-def graph_of(tasks: Sequence[Task], clean: Callable[[str], str] = str) -> Graph:
+def graph_of(
+    tasks: Sequence[Task],
+    clean: Callable[[str], str] = str,
+    states: Mapping[tuple[str, ...], str] | None = None,
+    above: tuple[str, ...] = (),
+) -> Graph:
     """Makes a graph of the tasks of a pipeline or group.
 
     A dependency on a missing task, or one that closes a circle, has no line; words in the box name it.
@@ -65,6 +70,8 @@ def graph_of(tasks: Sequence[Task], clean: Callable[[str], str] = str) -> Graph:
     Args:
         tasks: The tasks.
         clean: What is done to every text, as for a terminal that lacks characters.
+        states: What became of tasks in a run, in words, by the names of the groups around them and their own.
+        above: The names of the groups around these tasks.
     """
     places = {task.name: place for place, task in enumerate(tasks)}
     ups = [[places[name] for name in dict.fromkeys(task.depends_on) if name in places] for task in tasks]
@@ -75,7 +82,8 @@ def graph_of(tasks: Sequence[Task], clean: Callable[[str], str] = str) -> Graph:
         return clean(one_line(text))
 
     def node(place: int, task: Task) -> Node:
-        words, after = [shown(word) for word in _kind_words(task)], []
+        path, after = (*above, task.name), []
+        words = [shown(word) for word in _kind_words(task)]
         for name in dict.fromkeys(task.depends_on):
             remark = "" if name in places else " (not there)"
             if (places.get(name, -1), place) in circular:
@@ -83,7 +91,9 @@ def graph_of(tasks: Sequence[Task], clean: Callable[[str], str] = str) -> Graph:
             title = shown(_name_words(tasks[places[name]]) if name in places else name) + remark
             after.append(title)
             words += [f"after {title}"] if remark else []
-        return Node(shown(_name_words(task)), task.kind, tuple(words), tuple(after), graph_of(task.tasks, clean))
+        words += [shown(states[path])] if states and path in states else []
+        inside = graph_of(task.tasks, clean, states, path)
+        return Node(shown(_name_words(task)), task.kind, tuple(words), tuple(after), inside)
 
     return Graph(tuple(node(*one) for one in enumerate(tasks)), tuple(sorted(edges)))
 

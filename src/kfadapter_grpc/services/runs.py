@@ -120,11 +120,11 @@ class RunServicer(RunServiceServicer):
 
 
 def _event(event: contract.RunEvent, *, tasks: bool) -> pb.RunEvent:
-    """The event of a watch; the tasks of a run only if requested."""
+    """The event of a watch; the tasks of a run, and what comes with them, only if requested."""
     at = timestamp(event.observed_at)
     match event:
         case contract.RunChanged():
-            item = event.run if tasks else replace(event.run, tasks=())
+            item = event.run if tasks else replace(event.run, tasks=(), metrics=(), sources=None)
             return pb.RunEvent(changed=pb.RunChanged(run=message(item, pb.Run)), observed_at=at)
         case contract.RunGone():
             return pb.RunEvent(gone=pb.RunGone(run_id=event.run_id), observed_at=at)
