@@ -67,33 +67,29 @@ def get(
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Download an artifact: a file, or a folder with all its files."""
+    from kfadapter_grpc.cli.download import stdout
+
     with options.client() as client:
         which = run_id(client, run)
         found = list(client.artifacts.list(which, task=task, name=name))
-        if not found:
-            raise _nothing(client, which, task, name)
         target = native_path(to)
         is_folder = target.is_dir() or to.endswith(("/", os.sep))
-        if len(found) > 1 and (to == _STDOUT or not is_folder):
+        if not found:
+            raise _nothing(client, which, task, name)
+        if len(found) > 1 and not (is_folder and to != _STDOUT):
             raise _several(found, name)
+        if to == _STDOUT:
+            with out.progress_bar(f"downloading {one_line(name)}") as progress, stdout() as stream:
+                client.artifacts.download(which, found[0].artifact_id, to=stream, path=path, progress=progress)
+            return
         for number, one in enumerate(found):
             place = target / str(number) if len(found) > 1 else target
-            _save(
-                client, one, to if to == _STDOUT else f"{place}{os.sep}" if is_folder else str(place), path, force=force
-            )
+            _save(client, one, f"{place}{os.sep}" if is_folder else str(place), path, force=force)
 
 
 def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, force: bool) -> None:
-    from kfadapter_grpc.cli.download import stdout
-
     try:
         with out.progress_bar(f"downloading {one_line(artifact.name)}") as progress:
-            if to == _STDOUT:
-                with stdout() as stream:
-                    client.artifacts.download(
-                        artifact.run_id, artifact.artifact_id, to=stream, path=path, progress=progress
-                    )
-                return
             receipt = client.artifacts.download(
                 artifact.run_id, artifact.artifact_id, to=to, path=path, force=force, progress=progress
             )
@@ -103,9 +99,7 @@ def _save(client: "Client", artifact: "RunArtifact", to: str, path: str, *, forc
             why="a download never replaces a file unasked",
             next_step=again("--force", words="replaces it; -o FILE saves it elsewhere"),
         ) from error
-    files = (
-        f" in {receipt.content.entry_count} files" if receipt.content.is_directory and receipt.content.entries else ""
-    )
+    files = f" in {receipt.content.entry_count} files" if receipt.content.is_directory else ""
     of = f" of task '{artifact.task}'" if artifact.task else ""
     out.note(f"wrote {receipt.path} ({receipt.size} bytes{files}){of}")
 

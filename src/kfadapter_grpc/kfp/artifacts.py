@@ -109,7 +109,7 @@ class Artifacts:
         taken = (one for task in run.tasks for given in task.inputs for one in given.artifacts)
         for found in (*made, *taken):
             if found.artifact_id == artifact_id:
-                return replace(found, task=paths_of(run.tasks).get(found.task_id, ""))
+                return replace(found, run_id=run_id, task=paths_of(run.tasks).get(found.task_id, ""))
         _ensure_readable(run)
         text = f"run {run_id} has no artifact '{artifact_id}'; list the artifacts of the run"
         about = {"run_id": run_id, "artifact_id": artifact_id}
@@ -228,7 +228,7 @@ def _artifacts(run: Run, where: ListArtifactsRequest) -> Iterator[RunArtifact]:
                 is_own = where.task or one.task_id in {"", task.task_id}
                 types, names = ("", one.type, one.type.removeprefix("system.")), ("", output.name)
                 if is_own and where.type in types and where.name in names:
-                    yield replace(one, task=paths.get(one.task_id, ""))
+                    yield replace(one, run_id=run.run_id, task=paths.get(one.task_id, ""))
 
 
 def _source_of(run: Run) -> RunSource:
