@@ -277,7 +277,6 @@ def test_no_run_no_outputs(kfp: RunsKfp, store: FakeStore, nested: Recording) ->
     assert (_outputs_source(run), store.calls) == (AVAILABLE, [])
 
 
-@pytest.mark.usefixtures("no_settings_from_outside")
 def test_doctor(store: FakeStore) -> None:
     """`doctor --server` has a row for ML Metadata: unset, responding, or in words what is wrong with it."""
     address = store.start()
