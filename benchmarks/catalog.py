@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks import download, get, list_versions, memory, own_cost, run_nodes, spec_summary, startup, upload
+from benchmarks import download, get, list_versions, memory, mlmd, own_cost, run_nodes, spec_summary, startup, upload
 from benchmarks.results import Figure, Row, absolute
 from benchmarks.sides import ADAPTER
 
@@ -40,5 +40,6 @@ BENCHMARKS: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "download": download.run,
     "spec_summary": _spec_summary,
     "run_nodes": run_nodes.run,
+    "mlmd": mlmd.run,
 }
 """Each takes a stage and yields rows as it finds them."""

@@ -168,10 +168,12 @@ PIPELINES["kfp25_branches"] = PIPELINES["branches"][:2]
 class Recording:
     """What the store had of one run, and the run's Workflow."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, rows: dict[str, Any] | None = None) -> None:
+        """Reads what was recorded, or takes `rows`."""
         self.name = name
-        text = (DATA / "mlmd" / f"{name}.json").read_text("utf-8").replace("{session}", json.dumps(SESSION)[1:-1])
-        self.rows: dict[str, Any] = json.loads(text)
+        self.rows = rows or json.loads(
+            (DATA / "mlmd" / f"{name}.json").read_text("utf-8").replace("{session}", json.dumps(SESSION)[1:-1])
+        )
         self.run_id: str = self.rows["context"]["name"]
         self.context = _message(pb.Context(), self.rows["context"])
         self.executions = [_message(pb.Execution(), one) for one in self.rows["executions"]]
@@ -203,6 +205,36 @@ class Recording:
             tuple(records.event(one) for one in self.events),
             {one.id: records.artifact(one, one.type) for one in self.artifacts},
         )
+
+
+def large_run(count: int, *, in_loop: bool) -> Recording:
+    """A run with so many tasks, each with a metric and a log, or with a loop of so many iterations of one task."""
+    executions, events, artifacts = [_execution(1, "", 0)], [], []
+    if in_loop:
+        executions.append(_execution(2, "each", 1, iteration_count=count, total_dag_tasks=1))
+    for number in range(count):
+        at, parent = 10 + 10 * number, 2 if in_loop else 1
+        if in_loop:
+            executions.append(_execution(at, "each", parent, iteration_index=number, total_dag_tasks=1))
+        task = _execution(at + 1, "train" if in_loop else f"train-{number}", at if in_loop else parent)
+        task["custom_properties"]["outputs"] = {"struct_value": {"loss": number / 7}}
+        executions.append(task)
+        for place, (key, kind) in enumerate((("metrics", "system.Metrics"), ("executor-logs", "system.Artifact"))):
+            properties = {"loss": {"double_value": round(number / 7, 6)}, "display_name": {"string_value": key}}
+            uri = f"minio://mlpipeline/v2/artifacts/large/{number}/{key}"
+            artifacts.append({"id": at + place, "type": kind, "uri": uri, "custom_properties": properties})
+            path = {"steps": [{"key": key}]}
+            events.append({"artifact_id": at + place, "execution_id": at + 1, "path": path, "type": "OUTPUT"})
+    context = {"id": 1, "name": "large", "custom_properties": {"namespace": {"string_value": "kubeflow"}}}
+    rows = {"context": context, "executions": executions, "events": events, "artifacts": artifacts}
+    return Recording("large", rows)
+
+
+def _execution(number: int, name: str, parent: int, **counts: int) -> dict[str, Any]:
+    if parent:
+        counts["parent_dag_id"] = parent
+    numbers = {key: {"int_value": value} for key, value in counts.items()}
+    return {"id": number, "custom_properties": {"task_name": {"string_value": name}, **numbers}}
 
 
 class FakeStore(MetadataStoreServiceServicer):

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from tests.certificates import CertificateAuthority
-from tests.mlmd import FakeStore, Recording
+from tests.mlmd import FakeStore, Recording, large_run
 from tests.repository.conftest import call
 
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunSource, RunSourceState
 from kfadapter_grpc.doctor.outputs import examine
 from kfadapter_grpc.kfp import StoreSettings, connect
-from kfadapter_grpc.kfp.mlmd import metadata_store_pb2 as pb
 from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore
 from kfadapter_grpc.settings import Settings
@@ -123,15 +122,13 @@ def test_another_namespace(kfp: RunsKfp, store: FakeStore, nested: Recording) ->
 @pytest.mark.parametrize(("count", "most"), [(300, 12), (602, 22)])
 def test_large_runs(count: int, most: int, store: FakeStore, nested: Recording) -> None:
     """All of a large run comes, in pages of 100 executions and with few calls."""
-    nested.executions = [pb.Execution(id=number) for number in range(1, count + 1)]
-    nested.events = [
-        pb.Event(artifact_id=one.id, execution_id=one.id, type=pb.Event.OUTPUT) for one in nested.executions
-    ]
-    nested.artifacts = [pb.Artifact(id=one.id, type="system.Artifact") for one in nested.executions]
+    large = large_run(299 if count == 300 else 300, in_loop=count > 300)
+    store.recordings.append(large)
+    nested.context.id = 2
     with closing(MetadataStore(StoreSettings(store.start()))) as reading:
-        found = reading.run(nested.run_id, call())
+        found = reading.run(large.run_id, call())
     assert found is not None
-    assert (len(found.executions), len(found.events), len(found.artifacts)) == (count,) * 3
+    assert (len(found.executions), len(found.events), len(found.artifacts)) == (count, *[len(large.artifacts)] * 2)
     assert len(store.calls) <= most
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -40,7 +41,12 @@ def session_of(artifact: StoredArtifact, pipeline_root: str) -> str:
 
 
 def _session(value: Json) -> _SessionJson | None:
+    return _decoded(value) if isinstance(value, str) else None
+
+
+@lru_cache(32)  # the artifacts of a run mostly have the same
+def _decoded(text: str) -> _SessionJson | None:
     try:
-        return msgspec.json.decode(value, type=_SessionJson) if isinstance(value, str) else None
+        return msgspec.json.decode(text, type=_SessionJson)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
