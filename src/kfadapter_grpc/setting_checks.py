@@ -17,7 +17,6 @@ from kfadapter_grpc.auth.certificates import check_ca, check_certificate, check_
 from kfadapter_grpc.auth.client_names import split_names
 from kfadapter_grpc.auth.reloaded import read_small
 from kfadapter_grpc.auth.tokens import parse_tokens
-from kfadapter_grpc.kfp.artifact_stores import read_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,6 +204,8 @@ def _mlmd_ca(mlmd_ca: Path | None, mlmd_tls: bool) -> None:
 
 def _artifact_stores(artifact_stores: Path | None) -> None:
     if artifact_stores is not None:
+        from kfadapter_grpc.kfp.artifact_stores import read_places  # noqa: PLC0415  loads all of kfp/
+
         _parsed(artifact_stores, read_places)
 
 
