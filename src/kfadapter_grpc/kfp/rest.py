@@ -158,19 +158,16 @@ class ListQuery:
 
     def pairs(self, **scope: str) -> list[tuple[str, str]]:
         """As query parameters, together with those of `scope`; what is empty is left out."""
+        # KFP unescapes a filter as a URL once more than it should, so no `%` and no `+` may stand in it.
+        text = json.dumps({"predicates": self.predicates}).replace("%", "\\u0025").replace("+", "\\u002b")
         values = {
             "page_size": str(self.page_size),
             "page_token": self.page_token,
             "sort_by": self.sort_by,
-            "filter": _filter_text(self.predicates) if self.predicates else "",
+            "filter": text if self.predicates else "",
             **scope,
         }
         return list(set_only(values).items())
-
-
-def _filter_text(predicates: tuple[Predicate, ...]) -> str:
-    """A filter as JSON. KFP unescapes it as a URL once more than it should, so no `%` and no `+` may stand in it."""
-    return json.dumps({"predicates": predicates}).replace("%", "\\u0025").replace("+", "\\u002b")
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,7 +306,8 @@ class Transport:
         if request.body is not None:
             length = len(request.body) if isinstance(request.body, bytes) else request.content_length
             headers |= {"Content-Type": request.content_type, "Content-Length": str(length)}
-        target = self._connections.path + request.path + _query_string(request.query)
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        target = self._connections.path + request.path + query
         return request_head(request.method, target, headers)
 
 
@@ -355,10 +356,6 @@ class _Kept:
             date=headers.get("date", ""),
             retry_after=_seconds(headers.get("retry-after", "")),
         )
-
-
-def _query_string(query: Query) -> str:
-    return "?" + urlencode(query) if query else ""
 
 
 def _seconds(value: str) -> float | None:

@@ -106,7 +106,11 @@ class AdapterServer:
             layers(self._security.authentication, self.admission, ask_as_caller=as_caller, observers=observers)
         )
         self._server = grpc.server(self._threads, interceptors=[calls], options=_OPTIONS)
-        self._add_services(servicers)
+        for servicer in servicers:
+            add_servicer(servicer, self._server)
+        add_HealthServicer_to_server(self._health.servicer, self._server)
+        if settings.reflection:
+            add_reflection((*SERVICES, HEALTH_SERVICE), self._server)
 
     @property
     def kfp_answers(self) -> bool:
@@ -170,10 +174,3 @@ class AdapterServer:
         self._monitor.stop()
         self._health.servicer.close()
         self._threads.shutdown(wait=False)
-
-    def _add_services(self, servicers: Sequence[Servicer]) -> None:
-        for servicer in servicers:
-            add_servicer(servicer, self._server)
-        add_HealthServicer_to_server(self._health.servicer, self._server)
-        if self._settings.reflection:
-            add_reflection((*SERVICES, HEALTH_SERVICE), self._server)

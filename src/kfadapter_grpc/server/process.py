@@ -85,7 +85,10 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         log.info("draining", signal=signals.wait())
         if not server.drain():
             log.warning("the grace period has ended; calls in flight are cancelled", calls=server.admission.count())
-    _abandon_stuck_calls(server, log)
+    if not server.admission.wait_idle(ABANDON_SECONDS):  # Python would wait for their threads for ever
+        log.error("calls do not end; leaving them", calls=server.admission.count())
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, namespace: str) -> list[Servicer]:
@@ -97,11 +100,3 @@ def servicers(backend: KfpBackend, watches: WatchPoller, limits: UploadLimits, n
         ExperimentServicer(backend.experiments, namespace),
         RecurringRunServicer(backend.recurring_runs, namespace),
     ]
-
-
-def _abandon_stuck_calls(server: AdapterServer, log: FilteringBoundLogger) -> None:
-    """Leaves the process where Python would wait for ever for the threads of calls that do not end."""
-    if not server.admission.wait_idle(ABANDON_SECONDS):
-        log.error("calls do not end; leaving them", calls=server.admission.count())
-        sys.stderr.flush()
-        os._exit(0)

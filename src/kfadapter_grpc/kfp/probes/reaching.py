@@ -154,7 +154,10 @@ class _Asking:
         if TLS_EXPECTED.search(answer.body):
             raise _speaks_tls()
         if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST or is_page(answer):
-            raise _stopped_by_page(answer)
+            page = explain_page(NotAnApiError(answer))
+            login = isinstance(page, KfpRejectedCredentialsError)
+            stage, advice = (Stage.CREDENTIALS, _CREDENTIALS) if login else (Stage.API, _URL)
+            raise _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
         return answer
 
     def _call(self) -> Call:
@@ -211,13 +214,6 @@ def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
             said = read_failure(answer.status, answer.body, None).text
             text = f"listing {path[1:]} is HTTP {answer.status} {said}".strip()
             raise _StoppedError(Stage.API, text, "see Kubeflow Pipelines' own log")
-
-
-def _stopped_by_page(answer: Answer) -> _StoppedError:
-    page = explain_page(NotAnApiError(answer))
-    login = isinstance(page, KfpRejectedCredentialsError)
-    stage, advice = (Stage.CREDENTIALS, _CREDENTIALS) if login else (Stage.API, _URL)
-    return _StoppedError(stage, page.message.partition(":")[0].partition(";")[0], advice)
 
 
 def _stopped(error: BaseException, url: str) -> _StoppedError:
