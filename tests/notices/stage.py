@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tests.cli.conftest import Kfadapter
 from tests.contract.running import eventually
 from tests.embedded.runs import a_pipeline, try_run
 from tests.embedded.serving import serving as serving_embedded
@@ -31,6 +32,7 @@ from kfadapter_grpc.watch import WatchPoller
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.cli.conftest import Ended
     from tests.embedded.serving import Serving
     from tests.notices.receiving import Receiving
 
@@ -221,21 +223,14 @@ def outbox(stage: Place) -> Path:
     return stage.folder / "state" / "notices.db"
 
 
-def asked(stage: Place, *options: str) -> subprocess.CompletedProcess[str]:
-    """Runs `kfadapter notify` to look or to decide."""
-    return subprocess.run(
-        [*PROGRAM, "notify", "--outbox", str(outbox(stage)), *options],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=SECONDS,
-        check=False,
-    )
+def asked(stage: Place, *options: str) -> Ended:
+    """Runs `kfadapter notify`, in this process, to look or to decide."""
+    return Kfadapter("127.0.0.1:1")("notify", "--outbox", str(outbox(stage)), *options)
 
 
 def listed(stage: Place) -> list[dict[str, Any]]:
     """What `kfadapter notify --list` tells programs."""
     done = asked(stage, "--list", "-o", "json")
-    assert (done.returncode, done.stderr) == (0, "")
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    assert (done.code, done.err) == (0, "")
+    found: list[dict[str, Any]] = json.loads(done.out)
     return found

@@ -250,16 +250,16 @@ def test_parked_notices_are_listed_and_sent_again(on: Stage, receiver: Receiving
         receiver.answer = as_training_manager
         one = str(shown[run_id]["id"])
         done = asked(on, "--retry", one)
-        assert (done.returncode, done.stdout) == (0, f"to be sent again: {one}\n")
+        assert (done.code, done.out) == (0, f"to be sent again: {one}\n")
         eventually(lambda: receiver.told(run_id)[2:] == ["SUCCEEDED"])
         assert notifier.stop() == 0
-    assert asked(on, "--retry", one).returncode == 8
-    assert asked(on, "--retry", "999").returncode == 5
+    assert asked(on, "--retry", one).code == 8
+    assert asked(on, "--retry", "999").code == 5
     done = asked(on, "--retry", "--all", "-o", "name")
-    assert (done.returncode, done.stdout) == (0, f"{shown[other]['id']}\n")
+    assert (done.code, done.out) == (0, f"{shown[other]['id']}\n")
     with notifying(on, receiver):
         eventually(lambda: receiver.told(other)[2:] == ["FAILED"])
-    assert asked(on, "--retry", "--all").stderr == "no notice is parked\n"
+    assert asked(on, "--retry", "--all").err == "no notice is parked\n"
 
 
 def test_a_second_notifier_is_refused(on: Stage, receiver: Receiving) -> None:

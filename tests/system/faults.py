@@ -33,6 +33,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "robustness.md"
 """The page that holds the table."""
 CALLS_AT_ONCE = 48
 """How many calls meet a fault at the same time: more than there are RPCs, as most of them only wait."""
+OPTIONS = ("--max-uploads", str(CALLS_AT_ONCE))
 LATE_SECONDS = 0.25
 """By how much a call may end after its deadline."""
 DEADLINE_SECONDS, PATIENT_SECONDS = 1.5, 15.0
@@ -88,14 +89,11 @@ def _meet(fault: str, what: str, target: str, calls: Sequence[Planned]) -> list[
 @scenario(not_covered="a fault that ends while the call lasts; a proxy that answers in KFP's place in its own words.")
 def faults(stage: Stage) -> Iterator[Finding]:
     """Whatever KFP does wrong, each RPC ends in time and as documented, and requests no change of KFP twice."""
-    options, ends, repeated = ("--max-uploads", str(CALLS_AT_ONCE)), list[End](), Counter[str]()
-    unmet, lost = list[str](), list[str]()
+    ends, repeated, unmet, lost = list[End](), Counter[str](), list[str](), list[str]()
     answered = [(fault, behaviour) for fault, behaviour in FAULTS.items() if behaviour is not None]
     counting = stage.enter(ThreadPoolExecutor(1)).submit(_count_requests, stage)
-    kfp = stage.enter(FaultyKfp(stage.embedded(stage.folder / "kfp").url))
-    target = stage.adapter(kfp.url, *options).target
+    kfp, target, messages = _begun(stage, "kfp")
     client = stage.enter(Client(target))
-    messages: Messages = one_of_each(target)
 
     def meet(fault: str, what: str, behaviour: Behaviour, meets: Meets, calls: Sequence[Planned]) -> None:
         """Makes calls while a fault lasts, ends it, and looks what KFP was sent and whether the adapter serves."""
@@ -116,7 +114,7 @@ def faults(stage: Stage) -> Iterator[Finding]:
         meet(fault, CHANGES, behaviour, changes_only, changes)
     folder = Path(stage.enter(tempfile.TemporaryDirectory()))
     for fault, url in ((REFUSE, closed_port()), (BAD_TLS, stage.enter(untrusted(folder)))):
-        ends += _meet(fault, EVERYTHING, stage.adapter(url, *options).target, calls)
+        ends += _meet(fault, EVERYTHING, stage.adapter(url, *OPTIONS).target, calls)
     for fault, behaviour in answered:
         later = list(_from_within(messages, counting.result(), fault))
         meet(fault, LATER, behaviour, from_the_nth_on({one.request_id: one.begin for one in later}), later)
@@ -139,6 +137,20 @@ def faults(stage: Stage) -> Iterator[Finding]:
     yield _compared(_table(ends), stage)
 
 
+def _begun(stage: Stage, name: str) -> tuple[FaultyKfp, str, Messages]:
+    """Starts an adapter before a KFP with one of each, and has it learn what it asks of a KFP once."""
+    data = stage.folder / name
+    kfp = stage.enter(FaultyKfp(stage.embedded(data).url))
+    target = stage.adapter(kfp.url, *OPTIONS, "--artifact-folder", str(data / "runs")).target
+    messages = one_of_each(target)
+    with grpc.insecure_channel(target) as channel:
+        for path, sent in messages.items():
+            if METHODS[path].read_only and not METHODS[path].endless:
+                call(channel, path, sent, PATIENT_SECONDS)
+    kfp.misbehave(None)
+    return kfp, target, messages
+
+
 def _kinds(messages: Messages) -> Iterator[tuple[str, Planned]]:
     """Every RPC, and those again that take other ways when they are called otherwise."""
     for path, sent in messages.items():
@@ -150,10 +162,8 @@ def _kinds(messages: Messages) -> Iterator[tuple[str, Planned]]:
 
 def _count_requests(stage: Stage) -> dict[str, int]:
     """Makes a call of every kind before a KFP without faults; returns by its name how many requests each took."""
-    kfp = stage.enter(FaultyKfp(stage.embedded(stage.folder / "counted").url))
-    target = stage.adapter(kfp.url).target
-    kinds = dict(_kinds(one_of_each(target)))
-    kfp.misbehave(None)
+    kfp, target, messages = _begun(stage, "counted")
+    kinds = dict(_kinds(messages))
     with grpc.insecure_channel(target) as channel:
         # What others still need is deleted last, and a pipeline after its version.
         for name in sorted(kinds, key=lambda name: (name.startswith("Delete"), name == "DeletePipeline")):

@@ -33,11 +33,13 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
         stored = client.pipelines.upload(HELLO, name=NAME)
         client.pipelines.upload(_PIPELINES / "sleeps.yaml", name="sleeps")
         client.pipelines.upload(CONTAINER, name="container")
+        train = client.pipelines.upload(_PIPELINES / "train_and_report.yaml", name="train").pipeline.pipeline_id
         running = client.runs.create("sleeps", parameters={"seconds": 3600}).run_id
-        ran = client.runs.create(NAME).run_id
+        ran, trained = (client.runs.create(name).run_id for name in (NAME, "train"))
         failed, retried, archived = (client.runs.create("container").run_id for _ in range(3))
         _await(client, RunState.FAILED, failed, retried, archived)
-        _await(client, RunState.SUCCEEDED, ran)
+        _await(client, RunState.SUCCEEDED, ran, trained)
+        artifact = next(client.artifacts.list(trained, type="system.Dataset"))
         client.runs.archive(archived)
         free, kept = (client.experiments.create(name).experiment_id for name in ("free", "archived"))
         client.experiments.archive(kept)
@@ -49,6 +51,7 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
     pipeline: dict[str, object] = {"pipeline_id": stored.pipeline.pipeline_id}
     version = {"pipeline_version_id": stored.version.pipeline_version_id}
     ids = {**pipeline, **version, "run_id": failed, "experiment_id": free, "recurring_run_id": on}
+    made: dict[str, object] = {"run_id": trained, "artifact_id": artifact.artifact_id}
     special: dict[str, dict[str, object]] = {
         "PipelineService/Delete": {**pipeline, "force": True},
         "PipelineService/Download": pipeline,
@@ -62,6 +65,10 @@ def one_of_each(target: str) -> dict[str, tuple[Message, ...]]:
         "ExperimentService/Unarchive": {"experiment_id": kept},
         "RecurringRunService/Create": {**pipeline, "interval": {"interval": "3600s"}},
         "RecurringRunService/List": {},
+        "ArtifactService/List": {"run_id": trained},
+        "ArtifactService/Get": made,
+        "ArtifactService/Read": made,
+        "ArtifactService/ListMetrics": {"filter": {"pipeline_id": train}},
         "RecurringRunService/Enable": {"recurring_run_id": off},
     }
     requests: dict[str, tuple[Message, ...]] = {}
