@@ -49,13 +49,15 @@ class Job:
         run_id: Its id.
         spec: The version's pipeline spec as KFP serves it: bare, or the wrapper of pipeline and platform spec.
         parameters: The values that the run was given; defaults are the spec's.
-        folder: A folder of the run's own, for outputs, artifacts and one log per task. It exists.
+        folder: A folder of the run's own, for outputs, artifacts and logs. It exists.
+        again: Whether it failed before and goes on: tasks that succeeded are not executed again.
     """
 
     run_id: str
     spec: bytes
     parameters: Parameters
     folder: Path
+    again: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import sqlite3
 import threading
 from dataclasses import replace
 from itertools import chain, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .execution import OVER, WHOLE, State, TaskReport
-from .json_text import rfc3339, sound_text, to_json, written_json
+from .json_text import as_served, rfc3339, sound_text, to_json, written_json
 from .kinds import ARTIFACT_TASKS, ARTIFACTS, RUNS, TASKS
 from .run_tasks import (
     ancestors,
@@ -157,7 +157,7 @@ class Progress:
     def _put_task(self, documents: Documents, run: dict[str, object], report: TaskReport) -> None:
         """Writes a task down as it was reported to stand, and the artifacts that it takes and gives."""
         run_id, now = str(run["run_id"]), self._store.now()
-        details = json.loads(written_json(dict(report.details)))
+        details = cast("dict[str, object]", as_served(json.loads(written_json(dict(report.details)))))
         report = replace(report, error=sound_text(report.error), message=sound_text(report.message), details=details)
         task = documents.document(TASKS, task_id(run_id, report.name))
         if task is None:

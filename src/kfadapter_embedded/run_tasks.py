@@ -188,7 +188,7 @@ def with_children(text: str, children: Mapping[str, list[dict[str, str]]]) -> st
     task = json.loads(text)
     if below := children.get(task["task_id"]):
         task["child_tasks"] = below
-    return to_json({key: task[key] for key in _KEYS if key in task})
+    return to_json({key: task[key] for key in _KEYS if key in task and (key != "pods" or task[key])})
 
 
 def _marks(values: Collection[str]) -> str:

@@ -197,7 +197,7 @@ class _Run:
                 return self._end
             child = self._child = self._started()
         said = Tail(piped(child.stderr))
-        order = {"run_id": self.job.run_id, "spec": str(spec), "folder": str(self._folder)}
+        order = {"run_id": self.job.run_id, "spec": str(spec), "folder": str(self._folder), "again": self.job.again}
         with child:
             try:
                 line = json.dumps({**order, "parameters": dict(self.job.parameters)}).encode()

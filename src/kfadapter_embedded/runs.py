@@ -203,7 +203,7 @@ class Runs:
         self._executor.terminate(run_id)
 
     def retry(self, run_id: str) -> None:
-        """Has a failed run executed anew; raises KfpError if there is none, or it has not failed."""
+        """Has a failed run go on from what failed; raises KfpError if there is none, or it has not failed."""
         outer, reason = "Failed to retry a run", f"Failed to retry run {run_id} due to error fetching"
         run = self._run(run_id, outer, f"{reason} the run")
         with context(outer):
@@ -213,7 +213,7 @@ class Runs:
                 raise bad_request(
                     f"{reason} workflow manifest", "Invalid input error: Workflow manifest cannot be empty"
                 )
-        self._submit(run)
+        self._submit(run, again=True)
 
     def archive(self, run_id: str) -> None:
         """Archives a run; raises KfpError if there is none."""
@@ -274,7 +274,7 @@ class Runs:
             run: dict[str, object] = json.loads(_found(documents, run_id, *layers))
         return run
 
-    def _submit(self, run: dict[str, object]) -> None:
+    def _submit(self, run: dict[str, object], *, again: bool = False) -> None:
         run_id = str(run["run_id"])
         with self._store.reading() as documents:
             spec = documents.spec(RUNS, run_id)
@@ -287,7 +287,7 @@ class Runs:
             fault = f"no folder can be made for it: {error.strerror}"
             self._progress.end(run_id, TaskReport(WHOLE, State.FAILED, fault))
             return
-        self._executor.submit(Job(run_id, spec.encode(), parameters_of(run), folder))
+        self._executor.submit(Job(run_id, spec.encode(), parameters_of(run), folder, again))
         with self._store.reading() as documents:
             now = documents.document(RUNS, run_id)
         if now is None or now["state"] == State.CANCELING:

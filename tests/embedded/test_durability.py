@@ -136,11 +136,12 @@ def test_end_in_the_middle_of_runs(tmp_path: Path, kill: bool) -> None:  # a par
 SERVED = json.loads((DATA / "schema2_served.json").read_text(encoding="utf-8"))
 
 
-def test_data_of_the_former_version(tmp_path: Path) -> None:
-    """A folder with a column per field is served as the program that wrote it served it, and goes on from there."""
-    connection = sqlite3.connect(tmp_path / "kfp.sqlite")
-    connection.executescript((DATA / "schema2.sql").read_text(encoding="utf-8"))
-    connection.close()
+@pytest.mark.parametrize("schema", [2, 3])
+def test_data_of_the_former_versions(tmp_path: Path, schema: int) -> None:
+    """A folder is served as the program that wrote it served it, and goes on from there."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "kfp.sqlite")) as connection:
+        connection.create_collation("folded", lambda one, other: (one > other) - (one < other))
+        connection.executescript((DATA / f"schema{schema}.sql").read_text(encoding="utf-8"))
     with contextlib.closing(Store(tmp_path / "kfp.sqlite")):
         pass  # upgraded once; the next start finds nothing to do
     with serving(tmp_path) as server:

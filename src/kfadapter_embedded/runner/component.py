@@ -68,14 +68,16 @@ class ComponentRunner:
         self._report = report
         self._names = names
         self._room = threading.Semaphore(max(2, os.cpu_count() or 2))
-        self._numbers = count(1)
+        outputs = folder / "outputs"
+        outputs.mkdir(exist_ok=True)
+        self._numbers = count(1 + len(list(outputs.iterdir())))
 
     def __call__(self, begun: TaskReport, task: Task, component: Component, values: Values) -> Outcome:
         """Executes a task, again and again as its retry policy says."""
         if importer := component.executor.importer:
             self._report(begun)
             with TaskLog(log_path(self.folder, begun.name)) as log:
-                return _imported(importer, component, values, self._names, log)
+                return replace(_imported(importer, component, values, self._names, log), attempts=1)
         logs: list[RuntimeArtifact] = []
         retry = task.retry_policy
         for failures in range(retry.max_retry_count + 1):

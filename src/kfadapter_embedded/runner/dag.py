@@ -178,11 +178,13 @@ class _Walk:
             self.report(replace(report, details=details or {}))
         return outcome
 
-    def _once(self, task: Task, inputs: Values, name: str, details: dict[str, JsonValue]) -> Outcome:
+    def _once(self, task: Task, given: Values, name: str, details: dict[str, JsonValue]) -> Outcome:
         """Runs a task's component once."""
         component = self.pipeline.component(task)
-        values = self.with_defaults(component, inputs, name)
-        details = {**details, "inputs": entries(values, iteration_of(name)), **fingerprint(component, values)}
+        values = self.with_defaults(component, given, name)
+        # KFP's importer notes no inputs.
+        inputs = {} if component.executor.importer else entries(values, iteration_of(name))
+        details = {**details, "inputs": inputs, **fingerprint(component, values)}
         begun = TaskReport(name, State.RUNNING, details=details)
         if component.dag:
             self.report(begun)

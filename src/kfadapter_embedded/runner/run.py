@@ -1,10 +1,10 @@
 """Executes one run, in a process of its own.
 
-It reads one line of JSON from its standard input: `run_id`, `spec` (the path of a file), `parameters` and `folder`.
-Nothing is ever taken from an earlier run. Its standard output is lines of JSON: `{"task": NAME, ...}` with the fields
-of a `TaskReport` whenever a task begins or ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ..., "details":
-{"outputs": ...}}`. SIGTERM ends it early, without a last line. When its standard input is closed, its parent has ended,
-and it ends itself and all that it started.
+It reads one line of JSON from its standard input: the fields of `Order`. Nothing is ever taken from another run. Its
+standard output is lines of JSON: `{"task": NAME, ...}` with the fields of a `TaskReport` whenever a task begins or
+ends, and at last `{"run": "SUCCEEDED" | "FAILED", "error": ..., "details": {"outputs": ...}}`. SIGTERM ends it early,
+without a last line. When its standard input is closed, its parent has ended, and it ends itself and all that it
+started.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from kfadapter_embedded.execution import SCRATCH, State
 from .component import ComponentRunner
 from .dag import Outcome, run_pipeline
 from .environment import VARIABLE, end_family
+from .kept import Kept
 from .refusals import refusal
 from .spec import SpecError, read_pipeline
 from .task_api import entries
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from .spec import Pipeline
 
+_KEPT = "succeeded.jsonl"
 _RESULTS = ("logs", "outputs", "workspace")
 MAX_REPORTED_CHARACTERS = 64 << 10
 """A longer parameter is not reported; the tasks that take it get it whole."""
@@ -45,12 +47,13 @@ MAX_REPORTED = 2 << 20
 
 
 class Order(msgspec.Struct):
-    """What is to be run: the line that a runner reads."""
+    """What is to be run: the line that a runner reads; `spec` is the path of a file."""
 
     run_id: str
     spec: str
     parameters: dict[str, Any]
     folder: str
+    again: bool = False
 
 
 class Channel:
@@ -117,11 +120,12 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
         if reason := refusal(pipeline):
             return Outcome(State.FAILED, reason)
         folder = Path(order.folder)
-        # A run that is tried again begins anew.
-        for name in (*_RESULTS, SCRATCH):
+        for name in (SCRATCH,) if order.again else (*_RESULTS, SCRATCH):
             shutil.rmtree(folder / name, ignore_errors=True)
+        if not order.again:
+            (folder / _KEPT).unlink(missing_ok=True)
         names = _names(order.run_id, folder, pipeline)
-        leaf = ComponentRunner(folder, mark, report=channel.task, stopped=stopped, names=names)
+        leaf = Kept(ComponentRunner(folder, mark, report=channel.task, stopped=stopped, names=names), folder / _KEPT)
         return run_pipeline(pipeline, order.parameters, leaf, report=channel.task, stopped=stopped, names=names)
     except SpecError as error:
         return Outcome(State.FAILED, str(error))
