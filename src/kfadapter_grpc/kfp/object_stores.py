@@ -10,12 +10,12 @@ import asyncio
 import re
 import threading
 import time
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as StillWaiting
+from contextlib import contextmanager
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import obstore
 from obstore.exceptions import BaseError
@@ -27,19 +27,23 @@ from kfadapter_grpc.kfp.artifact_files import PIECE_BYTES, ArtifactFile, ensure_
 from kfadapter_grpc.kfp.artifact_stores import choose, read_places
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from concurrent.futures import Future
 
-    from obstore import GetOptions, GetResult
+    from obstore import BytesStream, GetOptions, GetResult, ListStream, ObjectMeta
     from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.kfp.artifact_stores import Location, Place, Places
 
 T = TypeVar("T")
+Arrivals: TypeAlias = "SimpleQueue[T | Exception]"
+"""Where the event loop puts what a thread waits for, or why it failed."""
 
 CHUNK_SECONDS = 20.0
 """How long a store may take for the next chunk, obstore's own retries included."""
+_AHEAD = 2
+"""How many pieces may lie ready, besides the one that is on its way."""
 _READ_SECONDS = 8.0
 _CONNECT_SECONDS = 3.0
 _REQUEST_HOURS = 24
@@ -120,6 +124,12 @@ class ObjectStores:
             self._clients[place] = contents, client
             return client
 
+    def soon(self, action: Callable[[], object]) -> None:
+        """Has something done by the thread that waits."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(action)
+
     def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Starts to wait for something."""
         with self._lock:
@@ -159,7 +169,7 @@ class ObjectPlace:
         prefix, found = f"{self._key}/", list[ArtifactFile]()
         pages = obstore.list(self._client(), self._key, chunk_size=_PAGE)
         try:
-            while page := self._wait(_next(pages, ())):
+            while page := self._wait(_page(pages)):
                 found += [
                     ArtifactFile(one["path"][len(prefix) :], one["size"], one["e_tag"] or "", "", one["last_modified"])
                     for one in page
@@ -202,14 +212,15 @@ class ObjectPlace:
         found = self._wait(_get(self._client(), self._name(file.path), options))
         if (found.meta["e_tag"] or "", found.meta["size"]) != (file.stamp, file.size):
             raise _changed()
-        stream = found.stream(PIECE_BYTES)
-        coming = self._stores.begin(_next(stream, b""))
-        try:
-            while piece := self._result(coming):
-                coming = self._stores.begin(_next(stream, b""))
+        room = asyncio.Semaphore(_AHEAD)
+
+        def pump(arrived: Arrivals[bytes]) -> Coroutine[Any, Any, None]:
+            return _pump(found.stream(PIECE_BYTES), arrived, room)
+
+        with self._begun(pump) as arrived:
+            while piece := self._next(arrived):
+                self._stores.soon(room.release)
                 yield piece
-        finally:
-            coming.cancel()
 
     def _name(self, path: str) -> str:
         return f"{self._key}/{path}" if path else self._key
@@ -218,42 +229,68 @@ class ObjectPlace:
         return self._stores.client(self._place)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._result(self._stores.begin(work))
+        async def done(arrived: Arrivals[T]) -> None:
+            arrived.put(await work)
 
-    def _result(self, future: Future[T]) -> T:
-        """Waits for a result, until the chunk's deadline, or the call's, or until the client cancels."""
-        forget = self._call.on_cancel(lambda: _ignored(future.cancel()))
+        with self._begun(done) as arrived:
+            return self._next(arrived)
+
+    @contextmanager
+    def _begun(self, work: Callable[[Arrivals[T]], Coroutine[Any, Any, None]]) -> Iterator[Arrivals[T]]:
+        """Has something done that hands over what it gets, or why it fails; it ends with the block."""
+        arrived: Arrivals[T] = SimpleQueue()
+        future = self._stores.begin(_reported(work(arrived), arrived))
+        cancelled = errors.CallCancelledError("the client cancelled the call")
+        forget = self._call.on_cancel(lambda: arrived.put(cancelled))
+        try:
+            yield arrived
+        finally:
+            forget()
+            future.cancel()
+
+    def _next(self, arrived: Arrivals[T]) -> T:
+        """Waits for what arrives, until the chunk's deadline, or the call's, or until the client cancels."""
         seconds = self._call.remaining()
         try:
-            return future.result(max(0.0, min(CHUNK_SECONDS, seconds)))
-        except CancelledError:
-            raise errors.CallCancelledError("the client cancelled the call") from None
-        except StillWaiting:
-            future.cancel()
+            found = arrived.get(timeout=max(0.0, min(CHUNK_SECONDS, seconds)))
+        except Empty:
             if seconds <= CHUNK_SECONDS:
                 text = "the deadline passed before the artifact was read; allow more time"
                 raise errors.KfpTimeoutError(text) from None
             text = f"the store of the artifact did not respond for {CHUNK_SECONDS:.0f} s; try again"
             raise errors.ArtifactStoreUnavailableError(text) from None
-        except (BaseError, ValueError) as error:
-            raise _converted(error) from None
-        finally:
-            forget()
+        if isinstance(found, BaseError | ValueError):
+            raise _converted(found)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
 
-def _ignored(_: bool) -> None:
-    """Takes what nobody wants."""
+async def _reported(work: Coroutine[Any, Any, None], arrived: Arrivals[T]) -> None:
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001  it is raised where it is waited for
+        arrived.put(error)
+
+
+async def _pump(stream: BytesStream, arrived: Arrivals[bytes], room: asyncio.Semaphore) -> None:
+    """Hands over pieces, and at the end an empty one; waits while there is no room."""
+    async for piece in stream:
+        await room.acquire()
+        arrived.put(piece)
+    arrived.put(b"")
 
 
 async def _get(client: S3Store | GCSStore, name: str, options: GetOptions) -> GetResult:
     return await obstore.get_async(client, name, options=options)
 
 
-async def _next(stream: Any, end: T) -> T:  # noqa: ANN401  a stream of obstore's
+async def _page(pages: ListStream[Sequence[ObjectMeta]]) -> Sequence[ObjectMeta]:
+    """The next page of a listing; empty at the end."""
     try:
-        return cast("T", await stream.__anext__())
+        return await anext(pages)
     except StopAsyncIteration:
-        return end
+        return ()
 
 
 def _files(place: Place) -> list[Path]:
