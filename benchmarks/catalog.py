@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks import download, get, list_versions, memory, mlmd, own_cost, run_nodes, spec_summary, startup, upload
+from benchmarks import (
+    artifact_bytes,
+    download,
+    get,
+    list_versions,
+    memory,
+    mlmd,
+    own_cost,
+    run_nodes,
+    spec_summary,
+    startup,
+    upload,
+)
 from benchmarks.results import Figure, Row, absolute
 from benchmarks.sides import ADAPTER
 
@@ -41,5 +53,6 @@ BENCHMARKS: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "spec_summary": _spec_summary,
     "run_nodes": run_nodes.run,
     "mlmd": mlmd.run,
+    "artifact_bytes": artifact_bytes.run,
 }
 """Each takes a stage and yields rows as it finds them."""

@@ -1,7 +1,7 @@
 """A stand-in for an object store: S3 and the XML API of Google's, over HTTP, with objects of any size and with faults.
 
 Objects that are only a size are generated while they are sent, so that 5 GiB take no memory. As a program it serves
-one bucket with one such object: `python -m tests.object_store BYTES` prints its URL.
+one bucket with one such object: `python -m tests.object_store BYTES BYTES_PER_SECOND` prints its URL.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,6 +77,7 @@ class ObjectStore:
         cuts: After how many bytes each of the next bodies breaks off.
         stall_after: After how many bytes of a body nothing follows until `resume` is set.
         redirect: Where all requests are sent on to.
+        speed: How many bytes a second a body has at most; 0 for no bound.
         changes: Objects that replace others as soon as their first body has begun.
         broken: Is set when somebody left before the end of a body.
     """
@@ -88,6 +90,7 @@ class ObjectStore:
     cuts: list[int] = field(default_factory=list)
     stall_after: int | None = None
     redirect: str = ""
+    speed: int = 0
     changes: dict[str, Stored] = field(default_factory=dict)
     resume: threading.Event = field(default_factory=threading.Event)
     broken: threading.Event = field(default_factory=threading.Event)
@@ -183,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
 
     def _body(self, name: str, found: Stored, start: int, end: int) -> None:
-        store, sent = self.store, 0
+        store, sent, begun = self.store, 0, time.monotonic()
         cut = store.cuts.pop(0) if store.cuts else None
         for piece in found.pieces(start, end):
             if changed := store.changes.pop(name, None):
@@ -193,6 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
                     piece = piece[: max(0, limit - sent)]  # noqa: PLW2901
             self.wfile.write(piece)
             sent += len(piece)
+            if store.speed:
+                time.sleep(max(0.0, begun + sent / store.speed - time.monotonic()))
             if store.stall_after is not None and sent >= store.stall_after:
                 store.resume.wait(60)
                 store.stall_after = None
@@ -237,7 +242,7 @@ def _error(code: str) -> bytes:
 
 def main() -> None:
     """Serves one object of so many bytes until the input ends."""
-    with ObjectStore({"models/big.bin": Stored(size=int(sys.argv[1]))}) as store:
+    with ObjectStore({"models/big.bin": Stored(size=int(sys.argv[1]))}, speed=int(sys.argv[2])) as store:
         sys.stdout.write(f"{store.url}\n")
         sys.stdout.flush()
         sys.stdin.read()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +13,7 @@ from structlog.testing import capture_logs
 from tests.artifact_reading import read, unpacked
 from tests.object_store import ObjectStore, Stored
 
-from kfadapter_grpc.contract.artifacts import MAX_ENTRIES
+from kfadapter_grpc.contract.artifacts import MAX_ENTRIES, ReadArtifactRequest
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import (
     AdapterError,
@@ -24,13 +26,13 @@ from kfadapter_grpc.contract.errors import (
     KfpTimeoutError,
     OverloadedError,
 )
+from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.kfp import artifact_bytes, object_stores
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.object_stores import ObjectStores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ROOT = "s3://models/v2"
 SECRETS = ("AKIATHEKEY", "theverysecretkey")
@@ -292,3 +294,24 @@ def test_errors_name_the_artifact(source: ArtifactBytes) -> None:
     assert error.value.resource_name == "7"
     assert error.value.metadata == {"run_id": "r1", "artifact_id": "7"}
     assert error.value.message.startswith("artifact 'model' cannot be read: ")
+
+
+@pytest.mark.slow
+def test_a_gibibyte(store: ObjectStore, source: ArtifactBytes) -> None:
+    """Reading 1 GiB takes no more memory than reading a little."""
+    store.objects["models/v2/big"] = Stored(size=2**30)
+    artifact = RunArtifact("system.Model", f"{ROOT}/big", artifact_id="7", name="model", run_id="r1")
+    with source.read(artifact, ReadArtifactRequest("r1", "7"), Call("test", 100)) as parts:
+        next(parts)
+        begun, got = memory(), 0
+        for part in parts:
+            assert isinstance(part, bytes)
+            got += len(part)
+            assert memory() - begun < 32 * 2**20
+    assert got == 2**30
+
+
+def memory() -> int:
+    """How many bytes of memory this process has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

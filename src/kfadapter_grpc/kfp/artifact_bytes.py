@@ -213,13 +213,14 @@ def _chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Cuts pieces to the size of messages, and joins small ones."""
     small = b""
     for piece in pieces:
-        if len(small) + len(piece) < CHUNK_BYTES:
+        if len(small) + len(piece) <= CHUNK_BYTES:
             small += piece
             continue
-        view = memoryview(small + piece if small else piece)
-        whole = len(view) - len(view) % CHUNK_BYTES
-        for at in range(0, whole, CHUNK_BYTES):
+        if small:
+            yield small
+            small = b""
+        view = memoryview(piece)
+        for at in range(0, len(view), CHUNK_BYTES):
             yield bytes(view[at : at + CHUNK_BYTES])
-        small = bytes(view[whole:])
     if small:
         yield small
