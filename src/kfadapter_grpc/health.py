@@ -1,4 +1,4 @@
-"""What health checks are told (grpc.health.v1), and who watches KFP for them."""
+"""Health (grpc.health.v1) of the server and its services, and of KFP, which is probed for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KFP_NAME = "kfp"
 """The name under which health shows whether KFP is reachable."""
 PROBE_SECONDS = 2.0
-"""Pause between two looks at KFP."""
+"""Pause between two probes of KFP."""
 SENDERS = 4
 """Threads that send to watchers."""
 _AWAY = "KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds"
@@ -51,7 +51,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._closed = False
 
     def set(self, statuses: dict[str, int]) -> None:
-        """Takes note of the status of some names and has it sent to whoever watches them."""
+        """Sets the status of some names, and sends it to their watchers."""
         with self._changed:
             self._statuses.update(statuses)
             self._changed.notify_all()
@@ -64,7 +64,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._senders.shutdown(wait=False, cancel_futures=True)
 
     def Check(self, request: HealthCheckRequest, context: grpc.ServicerContext) -> HealthCheckResponse:  # noqa: N802
-        """Tells the status of a name; NOT_FOUND if there is no such name."""
+        """Returns the status of a name; NOT_FOUND if it is unknown."""
         with self._changed:
             status = self._statuses.get(request.service)
         if status is None:
@@ -129,7 +129,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
 
 class _Watch:
-    """Somebody who wants to know the status of a name; `sending_since` is set while something is on its way."""
+    """A watcher of a name; `sending_since` is set while an update is on its way."""
 
     def __init__(self, name: str, send: Callable[[HealthCheckResponse], None], cancel: Callable[[], object]) -> None:
         self.name = name
@@ -159,23 +159,23 @@ class Health:
 
     @property
     def kfp_answers(self) -> bool:
-        """Whether KFP answered when it was last asked."""
+        """Whether KFP answered the last probe."""
         return self._kfp_answers
 
     def serve(self) -> None:
-        """Tells that the server takes calls."""
+        """Reports that the server takes calls."""
         with self._lock:
             self._serving = True
             self._publish()
 
     def report_kfp(self, answers: bool) -> None:
-        """Takes note whether KFP answers."""
+        """Reports whether KFP answers."""
         with self._lock:
             self._kfp_answers = answers
             self._publish()
 
     def drain(self) -> None:
-        """Tells that the server is about to stop."""
+        """Reports that the server is about to stop."""
         with self._lock:
             self._serving = False
             self._publish()
@@ -187,14 +187,14 @@ class Health:
 
 
 class HealthMonitor:
-    """Asks every few seconds, on a thread of its own, whether KFP answers."""
+    """Probes KFP every few seconds, on a thread of its own."""
 
     def __init__(
         self, probe: Callable[[], bool], report: Callable[[bool], None], seconds: float = PROBE_SECONDS
     ) -> None:
-        """Calls `probe` at once and then with pauses of `seconds`; `report` learns every answer.
+        """Calls `probe` at once and then with pauses of `seconds`; `report` receives every result.
 
-        Whatever `probe` raises counts as no; KfpRejectedCredentialsError is told as what it is.
+        Whatever `probe` raises counts as no answer; KfpRejectedCredentialsError is reported as such.
         """
         self._probe = probe
         self._report = report
@@ -204,7 +204,7 @@ class HealthMonitor:
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     def start(self) -> None:
-        """Begins to ask."""
+        """Begins to probe."""
         self._thread.start()
 
     def stop(self, seconds: float = 0.5) -> None:

@@ -1,4 +1,4 @@
-"""Tells what runs: this program, and what it stands on."""
+"""The versions that run: of this program, and of what it depends on."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _GIT_SECONDS = 2.0
 
 
 def installed_version() -> str:
-    """Tells the version that is installed; empty where the source was not installed at all."""
+    """Returns the installed version; empty if the source was not installed."""
     return _try_version(DISTRIBUTION) or ""
 
 
 def running() -> Mapping[str, str]:
-    """Tells the versions of this program, of Python, and of the packages whose versions matter, by name.
+    """Returns the versions of this program, of Python, and of the packages whose versions matter, by name.
 
-    A version between two releases names its commit (`0.2.0.dev5+g0123abc`); one that runs from a checkout tells that
+    A version between two releases names its commit (`0.2.0.dev5+g0123abc`); one that runs from a checkout names that
     checkout's commit as well, as it may have moved on since it was installed.
     """
     beside = {name: _try_version(name) or _MISSING for name in BESIDE}

@@ -1,4 +1,4 @@
-"""What every process of the program that stays has in common: its log, its signals, addresses, metrics over HTTP.
+"""What every long-running process has: a log, signals, addresses to listen on, metrics over HTTP.
 
 Needs structlog and nothing else beside the base install.
 """

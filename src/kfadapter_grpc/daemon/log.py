@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MOST_LINES = 10_000
-"""How many lines wait at most while nobody reads them."""
+"""How many lines wait at most while stderr is not read."""
 _GATHER_SECONDS = 0.02
 """How long lines are gathered: one write for many lines, where a write for each cost a fifth of a short call."""
 _CLOSE_SECONDS = 2.0
@@ -128,7 +128,7 @@ class LogWriter:
 
     def _write_waiting(self) -> None:
         if not self._writing.acquire(timeout=_CLOSE_SECONDS):
-            return  # nobody reads
+            return  # stderr is not read
         try:
             text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
             dropped = self.dropped - self._told_dropped

@@ -1,4 +1,4 @@
-"""Being told to stop."""
+"""Signals that stop a process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 INTERRUPTED = 130
-"""The exit code of a process that was told twice to stop."""
+"""The exit code after a second SIGINT."""
 
 
 class StopSignals:
@@ -43,7 +43,7 @@ class StopSignals:
         self._writer.close()
 
     def wait(self) -> str:
-        """Waits for the first signal; tells its name."""
+        """Waits for the first signal; returns its name."""
         self._arrived.wait()
         return self._first
 

@@ -91,7 +91,7 @@ def upload_folder(settings: Settings) -> Verdict:
 
 
 def file_system(folder: Path, mounts: str) -> str:
-    """Tells the kind of file system that a folder is on; empty if it is not known.
+    """Returns the kind of file system that a folder is on; empty if it is unknown.
 
     Args:
         folder: The folder.
@@ -125,10 +125,10 @@ def callers(settings: Settings) -> Verdict:
     """Whether callers are asked who they are, and whether any token still counts."""
     if settings.token_file is not None:
         tokens = parse_tokens(settings.token_file.read_bytes())
-        told = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
+        what = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"
         if tokens.expired < len(tokens):
-            return ok("callers", told)
-        return failed("callers", told, why="no client can call", next_step=do("kfadapter token makes a new one"))
+            return ok("callers", what)
+        return failed("callers", what, why="no client can call", next_step=do("kfadapter token makes a new one"))
     if settings.tls_client_ca is not None:
         return ok("callers", f"are known by certificates that lead to {settings.tls_client_ca}")
     if is_loopback(split_address(settings.listen)[0]):

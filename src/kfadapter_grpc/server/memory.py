@@ -12,7 +12,7 @@ LARGE_BLOCK_BYTES = 64 * 1024
 
 
 def return_large_blocks() -> None:
-    """Tells glibc's malloc to give large blocks back at once; does nothing where there is another malloc.
+    """Makes glibc's malloc return large blocks at once; does nothing where there is another malloc.
 
     By default it raises that size as it sees blocks come and go, and keeps them per thread: eight uploads of 30 MiB, of
     which no more than a few hundred KiB are in memory at a time, left 150 MiB behind; with this, 8 MiB.

@@ -61,7 +61,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
         limits = UploadLimits(max_bytes=settings.max_upload_bytes, directory=settings.upload_dir)
         backend = connect_as_set(settings, limits.place, metrics.kfp)
         stages.enter_context(closing(backend))
-        # 4. Signals, before anybody can have reason to send one.
+        # 4. Signals, before there is a reason to send one.
         signals = stages.enter_context(StopSignals())
         # 5. The server with health and reflection.
         watches = stages.enter_context(closing(WatchPoller(backend.runs)))

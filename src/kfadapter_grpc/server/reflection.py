@@ -27,7 +27,7 @@ class BoundedReflection(ReflectionServicer):  # type: ignore[misc]
     """Answers questions for descriptors, to so many callers at once that threads for others are left."""
 
     def __init__(self, services: Sequence[str]) -> None:
-        """Tells about `services`, by full name."""
+        """Describes `services`, by full name."""
         super().__init__(services)
         self._places = threading.Semaphore(MAX_STREAMS)
 
