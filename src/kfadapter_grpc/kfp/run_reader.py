@@ -65,10 +65,28 @@ class _RuntimeJson(msgspec.Struct):
     workflow_manifest: str = ""
 
 
+class _MetricJson(msgspec.Struct):
+    name: str = ""
+    node_id: str = ""
+    number_value: float = 0.0
+
+
+class _V1RunJson(msgspec.Struct):
+    metrics: list[_MetricJson] = []
+
+
 class _ManifestJson(msgspec.Struct):
-    """A run in v1beta1, of which only the Argo Workflow is read."""
+    """A run in v1beta1, of which the Argo Workflow is read, and the metrics of a file of KFP v1."""
 
     pipeline_runtime: _RuntimeJson = msgspec.field(default_factory=_RuntimeJson)
+    run: _V1RunJson = msgspec.field(default_factory=_V1RunJson)
+
+    def read(self, *, is_over: bool) -> RunNodes:
+        text = self.pipeline_runtime.workflow_manifest
+        metrics: dict[str, dict[str, float]] = {}
+        for one in self.run.metrics:
+            metrics.setdefault(one.node_id, {})[one.name] = one.number_value
+        return read_nodes(text, is_over=is_over, metrics=metrics) if text else RunNodes()
 
 
 class RunReader:
@@ -179,7 +197,9 @@ class RunReader:
         if manifest is None and not unreadable:
             nodes = read_task_details(found.nodes, found.why_failed())
             return replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, _AVAILABLE))
-        nodes = RunNodes(unreadable=unreadable) if manifest is None else _read_manifest(found, manifest)
+        nodes = (
+            RunNodes(unreadable=unreadable) if manifest is None else manifest.read(is_over=found.known_state.is_over)
+        )
         if for_logs:
             return nodes
         is_native = bool(nodes.tasks) and self._native.is_served(call)
@@ -204,7 +224,7 @@ class RunReader:
                     manifest, unreadable = self._readable_manifest(found.run_id, part)
             except errors.AdapterError as error:
                 manifest, unreadable = None, error.message
-            argo = _read_manifest(found, manifest) if manifest else argo
+            argo = manifest.read(is_over=found.known_state.is_over) if manifest else argo
         try:
             tasks = tasks_of()
         except (errors.KfpError, errors.PermissionDeniedError) as error:
@@ -220,7 +240,7 @@ class RunReader:
         nodes = replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, logs))
         return nodes if for_logs else with_unstarted(nodes, spec, is_over=state.is_over)
 
-    def _readable_manifest(self, run_id: str, call: Call) -> tuple[str | None, str]:
+    def _readable_manifest(self, run_id: str, call: Call) -> tuple[_ManifestJson | None, str]:
         """Gets the Argo Workflow of a run, or why it cannot be read; neither of them if this KFP serves none."""
         try:
             with explained(context_of(run_id)):
@@ -228,32 +248,27 @@ class RunReader:
         except errors.KfpError as error:
             return None, error.message
 
-    def _manifest(self, run_id: str, call: Call) -> str | None:
-        """Gets the Argo Workflow of a run as JSON; empty before the first report, None if this KFP serves none."""
+    def _manifest(self, run_id: str, call: Call) -> _ManifestJson | None:
+        """Gets the Argo Workflow of a run, without nodes before the first report; None if this KFP serves none."""
         if time.monotonic() < self._manifest_not_served_until:
             return None
         request = Request("GET", f"{_V1_RUNS}/{segment(run_id)}")
         try:
-            found = self._rest.ask_raw(Operation.GET_RUN, request, _ManifestJson, call)
+            return self._rest.ask_raw(Operation.GET_RUN, request, _ManifestJson, call)
         except KfpFailureError as error:
             if error.failure.text != NO_SUCH_ROUTE:
                 raise
             self._manifest_not_served_until = time.monotonic() + REMEMBERED_SECONDS
             return None
-        return found.pipeline_runtime.workflow_manifest
-
-
-def _read_manifest(found: RunJson, manifest: str) -> RunNodes:
-    return read_nodes(manifest, is_over=found.known_state.is_over) if manifest else RunNodes()
 
 
 def _sources(found: RunJson, nodes: RunNodes, *, is_native: bool) -> RunSources:
     """The sources of a run without native tasks."""
     tasks = RunSource(RunSourceState.UNREACHABLE, nodes.unreadable) if nodes.unreadable else _AVAILABLE
     outputs = tasks
-    if nodes.tasks and not is_native:
+    if nodes.specs and not is_native:
         outputs = _IN_MLMD
-    elif nodes.tasks and found.state == RunState.SUCCEEDED.value:
+    elif nodes.specs and found.state == RunState.SUCCEEDED.value:
         outputs = _OF_EARLIER_KFP
     return RunSources(tasks, outputs, tasks)
 

@@ -26,6 +26,8 @@ MAX_NODES_BYTES = 128 * 1024 * 1024
 _ATTEMPT = re.compile(r"\((\d+)\)$")
 _ITEM = re.compile(r"\((\d+):.*\)$", re.DOTALL)
 _GZIP = 16 + zlib.MAX_WBITS
+_BUCKET = "mlpipeline"
+"""Where KFP's own manifests have Argo store artifacts."""
 _TERMINATED_BY_ARGO = "Stopped with strategy"
 
 
@@ -38,13 +40,23 @@ class _ParameterJson(msgspec.Struct):
     value: object = None
 
 
-class _ArtifactJson(msgspec.Struct):
+class _PlaceJson(msgspec.Struct):
+    bucket: str = ""
+    key: str = ""
+    endpoint: str = ""
+
+
+class StoredJson(msgspec.Struct):
+    """An artifact that Argo stored; what the repository has in common for all is not repeated."""
+
     name: str = ""
+    s3: _PlaceJson | None = None
+    gcs: _PlaceJson | None = None
 
 
 class _PortsJson(msgspec.Struct):
     parameters: list[_ParameterJson] | None = None
-    artifacts: list[_ArtifactJson] | None = None
+    artifacts: list[StoredJson] | None = None
 
 
 class NodeJson(msgspec.Struct, rename="camel"):
@@ -72,11 +84,16 @@ class NodeJson(msgspec.Struct, rename="camel"):
 class _MetadataJson(msgspec.Struct):
     name: str = ""
     namespace: str = ""
+    labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
 
 
 class _SpecJson(msgspec.Struct, rename="camel"):
     active_deadline_seconds: int | None = None
+
+
+class _RepositoryRefJson(msgspec.Struct, rename="camel"):
+    artifact_repository: StoredJson = msgspec.field(default_factory=StoredJson)
 
 
 class _StatusJson(msgspec.Struct, rename="camel"):
@@ -85,6 +102,7 @@ class _StatusJson(msgspec.Struct, rename="camel"):
     nodes: dict[str, NodeJson] | None = None
     compressed_nodes: str = ""
     offload_node_status_version: str = ""
+    artifact_repository_ref: _RepositoryRefJson = msgspec.field(default_factory=_RepositoryRefJson)
 
 
 class _WorkflowJson(msgspec.Struct):
@@ -157,6 +175,7 @@ class Workflow:
     Attributes:
         name: Its name, with which the names of its pods begin.
         namespace: Its Kubernetes namespace.
+        run_id: The run in KFP.
         message: What Argo says of it as a whole.
         is_terminated: Whether it was asked to stop: by KFP, which sets its deadline to 0, or by Argo's own tools.
     """
@@ -164,7 +183,9 @@ class Workflow:
     def __init__(self, found: _WorkflowJson, nodes: Mapping[str, NodeJson]) -> None:
         self.name = found.metadata.name
         self.namespace = found.metadata.namespace
+        self.run_id = (found.metadata.labels or {}).get("pipeline/runid", "")
         self.message = found.status.message
+        self._repository = found.status.artifact_repository_ref.artifact_repository
         self.is_terminated = found.spec.active_deadline_seconds == 0 or self.message.startswith(_TERMINATED_BY_ARGO)
         self._old_pod_names = (found.metadata.annotations or {}).get("workflows.argoproj.io/pod-name-format") == "v1"
         self._inside: dict[str, list[NodeJson]] = {}
@@ -195,6 +216,16 @@ class Workflow:
     def node_id(self, name: str) -> str:
         """The id that Argo gives to a node of this name."""
         return self.name if name == self.name else f"{self.name}-{hashed(name)}"
+
+    def uri(self, stored: StoredJson) -> str:
+        """The location of an artifact; empty if it is in no store that is known."""
+        if stored.gcs and stored.gcs.key:
+            return f"gs://{stored.gcs.bucket or (self._repository.gcs or _PlaceJson()).bucket}/{stored.gcs.key}"
+        if not (stored.s3 and stored.s3.key):
+            return ""
+        common = self._repository.s3 or _PlaceJson()
+        scheme = "s3" if "amazonaws" in (stored.s3.endpoint or common.endpoint) else "minio"
+        return f"{scheme}://{stored.s3.bucket or common.bucket or _BUCKET}/{stored.s3.key}"
 
     def _steps(self, boundaries: list[str]) -> dict[str, Step]:
         found: dict[str, Step] = {}

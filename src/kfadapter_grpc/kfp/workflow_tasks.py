@@ -22,6 +22,7 @@ from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, STUCK_AFTER, Failure, Pod, RunNodes, who
 from kfadapter_grpc.kfp.task_inputs import SpecTexts
 from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow
+from kfadapter_grpc.kfp.workflow_outputs import with_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,19 +61,26 @@ class _TaskSpecJson(msgspec.Struct, rename="camel"):
     trigger_policy: _PartJson = msgspec.field(default_factory=_PartJson)
 
 
-def read_nodes(manifest: str, *, is_over: bool = False, now: datetime | None = None) -> RunNodes:
+def read_nodes(
+    manifest: str,
+    *,
+    is_over: bool = False,
+    now: datetime | None = None,
+    metrics: Mapping[str, Mapping[str, float]] | None = None,
+) -> RunNodes:
     """Reads the tasks of a run from its `workflow_manifest`; one that cannot be read makes `unreadable`.
 
     Args:
         manifest: The Workflow as JSON.
         is_over: Whether the run has ended: nothing waits then.
         now: The time at which pods are waiting.
+        metrics: What v1beta1 has of metrics, by the id of the node that logged them.
     """
     try:
         workflow = read_workflow(manifest)
     except UnreadableWorkflowError as error:
         return RunNodes(unreadable=str(error))
-    return _Reader(workflow, is_over=is_over, now=now or datetime.now(timezone.utc)).read()
+    return _Reader(workflow, is_over=is_over, now=now or datetime.now(timezone.utc)).read(metrics or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +102,20 @@ class _Reader:
         self._now = now
         self._found: list[tuple[str, RunTask]] = []
         self._pods: dict[str, tuple[Pod, ...]] = {}
-        self._specs: dict[str, SpecTexts] = {}
+        self._steps: dict[str, Step] = {}
+        self._is_v2 = False
         self._failures: list[Failure] = []
         self._waiting: list[tuple[str, str]] = []
         self._todo: deque[tuple[Mapping[str, Step], _Place]] = deque()
 
-    def read(self) -> RunNodes:
+    def read(self, metrics: Mapping[str, Mapping[str, float]]) -> RunNodes:
         workflow = self._workflow
         self._begin(workflow.top())
         while self._todo:
             self._walk(*self._todo.popleft())
         tasks = [task for _, task in sorted(self._found, key=lambda one: one[0])]  # stable: a group before its tasks
+        if not self._is_v2:
+            tasks = with_outputs(workflow, tasks, self._steps, metrics)
         if workflow.is_terminated:
             tasks = self._stopped(tasks)
         canceled = {task.task_id for task in tasks if task.state is RunState.CANCELED}
@@ -112,6 +123,7 @@ class _Reader:
         warnings = [f"{who(paths.get(task_id, ''))} is waiting: {words}" for task_id, words in self._waiting]
         if len(warnings) > MANY:
             warnings[MANY:] = [f"{len(warnings) - MANY} more tasks are waiting"]
+        specs = {key: SpecTexts(step.input("task"), step.input("component")) for key, step in self._steps.items()}
         return RunNodes(
             tasks=tuple(tasks),
             namespace=workflow.namespace,
@@ -120,7 +132,7 @@ class _Reader:
             pods_by_task=self._pods,
             failures=tuple(one for one in self._failures if one.task_id not in canceled),
             message=workflow.message,
-            specs=self._specs,
+            specs=specs if self._is_v2 else {},
         )
 
     # --- walking ------------------------------------------------------------------------------------------------
@@ -132,6 +144,7 @@ class _Reader:
                 inner = self._workflow.inside(step)
                 driver = inner.get("root-driver")
                 if driver is not None and driver.template in _DRIVERS and step.template == "entrypoint":
+                    self._is_v2 = True
                     self._driver(driver, _Place())
                     inner = self._workflow.inside(inner["root"]) if "root" in inner else {}
                 elif not inner and step.type not in {"DAG", "Steps"}:
@@ -216,8 +229,7 @@ class _Reader:
         if state is RunState.FAILED:
             task = replace(task, error=self._why(task, step, driver, pods, place))
         self._pods[task.task_id] = tuple(self._pod(pod) for pod in pods)
-        told = driver or source
-        self._specs[task.task_id] = SpecTexts(told.input("task"), told.input("component"))
+        self._steps[task.task_id] = driver or source
         self._found.append((min(one.began for one in (step, driver) if one), task))
         below = _Place(task.task_id, place.iteration, place.at_end)
         if kind is TaskKind.LOOP:

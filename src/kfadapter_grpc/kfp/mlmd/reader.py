@@ -41,7 +41,7 @@ class OutputsReader:
 
         The run must have been read from KFP for the caller before: the store itself lets everybody read everything.
         """
-        if self._store is None or not nodes.tasks:
+        if self._store is None or not nodes.specs:
             return nodes
         try:
             return _with_source(self._read(self._store, run_id, nodes, call), RunSource(RunSourceState.AVAILABLE))
