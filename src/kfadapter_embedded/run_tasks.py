@@ -236,33 +236,20 @@ def _details(run_id: str, rows: Sequence[tuple[Any, ...]], *, outputs: bool) -> 
             "start_time": start,
             "end_time": task.get("end_time", _NOT_ENDED),
             **without_empty(error=error_body(error) if error else None, child_tasks=children.get(path)),
-            **(_old_outputs(task) if outputs else {}),
+            **without_empty(outputs=_artifact_ids(task) if outputs else None),
         }
         if path != WHOLE:
             yield _driver(run_id, f"{path}-driver", start)
 
 
-def _old_outputs(task: Mapping[str, Any]) -> dict[str, object]:
-    """Where KFP 2 has a place for outputs, which is for the ids of artifacts; those are numbers of 63 bits."""
-    if task["type"] in _GROUPS:
-        return {}
+def _artifact_ids(task: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """The ids of a task's output artifacts as KFP 2 has them, numbers of 63 bits: it shows no values."""
     ids: dict[str, dict[str, list[str]]] = {}
-    private: dict[str, dict[str, Any]] = {}
-    for entry, one in artifacts_of(task, "outputs"):
-        key = entry["artifact_key"]
-        if key != EXECUTOR_LOGS:
-            number = str(int(one["artifact_id"].replace("-", ""), 16) >> 65)
-            ids.setdefault(key, {"artifact_ids": []})["artifact_ids"].append(number)
-            kind = {"Metric": "Metrics", "ClassificationMetric": "ClassificationMetrics"}.get(one["type"], one["type"])
-            made = private.setdefault(key if kind == "Metrics" else one["artifact_id"], {"name": key, "metadata": {}})
-            made.update(artifact_id=number, type=f"system.{kind}", uri=one.get("uri", ""))
-            made["metadata"] = {**made["metadata"], **one.get("metadata", {})}
-    values = {one["parameter_key"]: one["value"] for one in task["outputs"].get("parameters", ())}
-    if not (values or private):
-        return {}
-    return without_empty(outputs=ids) | {
-        "kfadapter_outputs": {"parameters": values, "artifacts": list(private.values())}
-    }
+    for entry, one in artifacts_of(task, "outputs") if task["type"] not in _GROUPS else ():
+        if entry["artifact_key"] != EXECUTOR_LOGS:
+            number = int(one["artifact_id"].replace("-", ""), 16) >> 65
+            ids.setdefault(entry["artifact_key"], {"artifact_ids": []})["artifact_ids"].append(str(number))
+    return ids
 
 
 def _driver(run_id: str, name: str, began: str) -> dict[str, object]:

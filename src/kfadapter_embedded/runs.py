@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _RUNS = "/apis/v2beta1/runs"
 _RUN = f"{_RUNS}/{{run_id}}"
-_CUT_OFF = "the embedded KFP was stopped in the middle of this run; a retry executes it anew"
+_CUT_OFF = "the embedded KFP was stopped in the middle of this run; a retry goes on with what had not succeeded"
 _MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
 _GIB = 1 << 30
 _UNIQUE_LETTERS = 5
