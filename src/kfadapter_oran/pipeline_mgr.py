@@ -61,7 +61,7 @@ class Response:
 
 
 class PipelineMgrError(Exception):
-    """A call failed; the text tells what is wrong and what to do, and can be shown."""
+    """A call failed; the text says what is wrong and what to do."""
 
 
 class Config(Protocol):

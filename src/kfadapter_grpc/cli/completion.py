@@ -52,7 +52,7 @@ def _offers_of_pipeline(ask: Callable[[Client, PipelineRef], Iterable[str]]) -> 
     def offer(context: typer.Context, incomplete: str) -> list[str]:
         from kfadapter_grpc.cli.values import reference  # noqa: PLC0415
 
-        # The option still lacks its value, so the words before it were not told apart: the first is the pipeline.
+        # The option still lacks its value, so the words before it are not parsed yet: the first is the pipeline.
         typed = context.params.get("pipeline") or next(iter(context.args), "")
         if not typed:
             return []
@@ -121,7 +121,7 @@ def output_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _typed(context: typer.Context, name: str, place: int) -> str:
-    """An argument that was typed before; the words are not told apart yet where an option lacks its value."""
+    """An argument that was typed before; the words are not parsed yet where an option lacks its value."""
     return utf8(str(context.params.get(name) or next(iter(context.args[place:]), "")))
 
 
@@ -142,7 +142,7 @@ def _options(context: Any) -> ClientOptions:  # noqa: ANN401  the outer ones are
 
 
 def _is_harmless(name: str) -> bool:
-    """Tells whether a name can be typed as it is; one like `--force` would be taken for an option."""
+    """Returns whether a name can be typed as it is; one like `--force` would be taken for an option."""
     return name.isprintable() and _STEERING.isdisjoint(name) and not name.startswith("-")
 
 

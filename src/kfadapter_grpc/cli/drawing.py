@@ -64,7 +64,7 @@ class Followed:
 
 
 class Lines:
-    """Tells each change on a line of its own."""
+    """Prints each change on a line of its own."""
 
     def __init__(self, stream: TextIO | None, *, several: bool) -> None:
         """Writes to `stream`, or nothing but notes; `several` puts the run's name before each task's."""
@@ -73,7 +73,7 @@ class Lines:
         self._reached = True
 
     def changed(self, one: Followed, tasks: Sequence[RunTask], at: datetime) -> None:
-        """Tells what has changed of a run."""
+        """Prints what has changed of a run."""
         name = one_line(one.run.display_name) or one.run.run_id
         paths = TaskPaths(one.run.tasks)
         for task in tasks:
@@ -85,7 +85,7 @@ class Lines:
             self._tell(at, name, shown_state(run.state), took)
 
     def reached(self, *, kfp: bool) -> None:
-        """Tells when Kubeflow Pipelines goes away and comes back."""
+        """Prints when Kubeflow Pipelines becomes unreachable and reachable again."""
         if kfp is not self._reached:
             output.note(_AWAY if not kfp else "Kubeflow Pipelines answers again")
         self._reached = kfp

@@ -101,13 +101,13 @@ HINTS: dict[str, Step] = {
 
 
 def exit_code(error: AdapterError) -> ExitCode:
-    """Tells what a command that failed with this error exits with."""
+    """Returns what a command that failed with this error exits with."""
     status = error.status if isinstance(error, CallFailedError) else error.code
     return _EXIT_CODES.get(status, ExitCode.REFUSED)
 
 
 def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
-    """Prints an error, with its traceback where KFADAPTER_DEBUG is set, and tells the exit code.
+    """Prints an error, with its traceback where KFADAPTER_DEBUG is set, and returns the exit code.
 
     Args:
         error: What a command raised.
@@ -127,7 +127,7 @@ def report(error: Exception, invocation: Invocation | None = None) -> ExitCode:
 
 
 def _in_words(error: Exception) -> CommandError:
-    """Tells what an error means that no command expected."""
+    """Returns what an error means that no command expected."""
     if isinstance(error, CredentialsError):
         return CommandError(
             str(error),
@@ -168,7 +168,7 @@ def _in_words(error: Exception) -> CommandError:
 
 
 def next_step(error: AdapterError) -> Step:
-    """Tells what to do after an error."""
+    """Returns what to do after an error."""
     cause = error.metadata.get("cause", "refused")
     for said, step in _HANDSHAKES.items():
         if said in cause:
@@ -178,7 +178,7 @@ def next_step(error: AdapterError) -> Step:
 
 
 def reason_and_cause(error: AdapterError) -> str:
-    """Tells what is known of the cause of an error: its reason, what lies below it, and the request id."""
+    """Returns what is known of the cause of an error: its reason, what lies below it, and the request id."""
     cause = error.metadata.get("cause", "")
     told = f" ({cause})" if cause and cause not in error.message else ""
     request = f", request {error.request_id}" if error.request_id else ""

@@ -105,7 +105,7 @@ class Invocation:
         return "\n".join(part for part in (command, step.words) if part)
 
     def _again(self, step: Step) -> str:
-        if not self.words or _STDIN in self.words:  # a pipe that leads to the command cannot be told
+        if not self.words or _STDIN in self.words:  # a pipe that leads to the command cannot be shown
             options = shlex.join(step.options)
             lost = f" without {step.without}" if step.without else ""
             return f"the same command{lost or ' again'}" + (f" with {options}" if options else "")

@@ -69,7 +69,7 @@ def _by_path(run: Run) -> Iterator[tuple[str, RunTask]]:
 
 
 def _as_they_begin(client: Client, run: str) -> Iterator[tuple[str, RunTask]]:
-    """Yields each task once it has begun, until the run is over."""
+    """Yields each task once it has begun, until the run has finished."""
     seen: set[str] = set()
     with closing(client.runs.watch([run], tasks=True)) as events:
         for event in events:

@@ -72,7 +72,7 @@ def console(stream: TextIO) -> Console:
 
 
 def note(text: str) -> None:
-    """Tells a person something that is not data."""
+    """Prints something that is not data on stderr."""
     sys.stderr.write(plain(text) + "\n")
 
 
@@ -102,7 +102,7 @@ def print_section(title: str, lines: Iterable[str]) -> None:
 
 
 def width(least: int) -> int:
-    """Tells how long lines may be, at least so long; in a pipe they need not end."""
+    """Returns how long lines may be, at least so long; in a pipe they need not end."""
     return max(console(sys.stdout).width, least)
 
 
@@ -273,7 +273,7 @@ def _print(what: Table | Text) -> None:
 
 
 def is_utf8(stream: TextIO | None = None) -> bool:
-    """Tells whether a stream, stdout unless another is given, takes every character."""
+    """Returns whether a stream, stdout unless another is given, takes every character."""
     return (stream or sys.stdout).encoding.lower().replace("-", "").startswith("utf")
 
 

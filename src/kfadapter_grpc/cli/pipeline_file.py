@@ -53,7 +53,7 @@ class PipelineFile:
 
 
 def default_name(path: Path) -> str:
-    """Tells the pipeline's name where none is given: the file's, without its ending."""
+    """Returns the pipeline's name where none is given: the file's, without its ending."""
     for suffix in _SUFFIXES:
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)]
@@ -61,7 +61,7 @@ def default_name(path: Path) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Tells whether a word that may name a pipeline or a file looks like a file."""
+    """Returns whether a word that may name a pipeline or a file looks like a file."""
     return text == str(STDIN) or "/" in text or text.lower().endswith(_SUFFIXES)
 
 
@@ -91,7 +91,7 @@ def check_readable(path: Path) -> None:
 
 @contextmanager
 def pipeline_files(path: Path, function: str | None, seconds: float | None) -> Iterator[list[PipelineFile]]:
-    """Gives the files to send: the one that was named, or, of a `.py`, what its pipelines compile to.
+    """Yields the files to send: the one that was named, or, of a `.py`, what its pipelines compile to.
 
     Args:
         path: The named file.
@@ -153,7 +153,7 @@ def compiled(path: Path, function: str | None, seconds: float | None) -> Iterato
 
 
 def kfp_is_installed() -> bool:
-    """Tells whether the SDK is there; a module `kfp` is no proof, as `kfp-pipeline-spec` alone brings one too."""
+    """Returns whether the SDK is there; a module `kfp` is no proof, as `kfp-pipeline-spec` alone brings one too."""
     try:
         distribution("kfp")
     except PackageNotFoundError:
@@ -182,7 +182,7 @@ def _compile(path: Path, folder: Path, function: str, seconds: float) -> list[Pi
 
 
 def _run(command: list[str], seconds: float) -> tuple[int, _Said]:
-    """Runs the compilation, and ends everything that it started when it is over, takes too long, or Ctrl-C comes.
+    """Runs the compilation, and ends everything that it started when it has ended, takes too long, or Ctrl-C comes.
 
     Returns:
         Its exit code, and what it said.
@@ -223,7 +223,7 @@ class _Said:
         self._thread.start()
 
     def end(self) -> bytes:
-        """Tells the last of it, once all have ended, or have had their time for that."""
+        """Returns the last of it, once all have ended, or have had their time for that."""
         self._thread.join(_SAID_SECONDS)
         return self._bytes
 
@@ -238,7 +238,7 @@ def _not_compiled(path: Path, why: str, step: str | Step) -> CommandError:
 
 
 def _step(fault: dict[str, str]) -> str | Step:
-    """Tells what to do about a fault: a package that the file needs may be missing, or the function be another one."""
+    """Returns the next step after a fault: install a missing package, name another function, or correct the file."""
     if fault.get("missing"):
         return f"pip install {fault['missing']}\nthen the same command again; or correct what the file imports"
     if fault.get("instead"):

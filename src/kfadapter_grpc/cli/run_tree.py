@@ -1,4 +1,4 @@
-"""The tasks of a run as lines: what is over, what is going on, what is still to come."""
+"""The tasks of a run as lines: finished, running, and not begun."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Task
 
 LONGEST_ERROR = 160
-"""How many columns an error may take on a task's line; the whole of it is told at the end."""
+"""How many columns an error may take on a task's line; the whole of it is printed at the end."""
 _GAP = "  "
 _INDENT = 2
 _ITERATION = re.compile(r"\[\d+\]")
@@ -90,11 +90,11 @@ class _Row:
 
 
 def run_line(run: Run, now: datetime, planned: Sequence[str] = ()) -> str:
-    """Tells how a run stands: its name, state, time, and how many of its tasks are over.
+    """Returns how a run stands: its name, state, time, and how many of its tasks have finished.
 
     Args:
         run: The run.
-        now: The time until which a run goes on that is not over.
+        now: The time up to which a run counts that has not finished.
         planned: The paths of the tasks that the pipeline declares.
     """
     words = [one_line(run.display_name) or run.run_id, shown_state(run.state)]
@@ -111,7 +111,7 @@ def task_lines(
     Args:
         run: The run with its tasks.
         planned: The paths of the tasks that the pipeline declares; what has not begun is shown as waiting.
-        now: The time until which a task goes on that is not over.
+        now: The time up to which a task counts that has not finished.
         marks: What stands before the tasks.
         shown: Writes a text as the output will show it, so that its width is known.
     """
@@ -132,11 +132,11 @@ def planned_paths(tasks: Iterable[Task], before: str = "") -> list[str]:
 
 
 def folded_states(run: Run, now: datetime) -> dict[tuple[str, ...], str]:
-    """Tells what became of each task that the pipeline declares, by its path; iterations of loops are counted.
+    """Returns what became of each task that the pipeline declares, by its path; iterations of loops are counted.
 
     Args:
         run: The run with its tasks.
-        now: The time until which a task goes on that is not over.
+        now: The time up to which a task counts that has not finished.
     """
     found: dict[tuple[str, ...], list[RunTask]] = {}
     iterations: dict[str, set[int]] = {}
@@ -166,12 +166,12 @@ def _times(lengths: Sequence[timedelta]) -> str:
 
 
 def shown_state(state: RunState) -> str:
-    """Names a state; one that nobody knows has a name, too."""
+    """Names a state; an unknown one, too."""
     return state.value or "UNKNOWN"
 
 
 def short_error(text: str, cut: str) -> str:
-    """Tells the last line of an error, which in a traceback is the error itself."""
+    """Returns the last line of an error, which in a traceback is the error itself."""
     lines = [line for line in text.splitlines() if line.strip()]
     last = one_line(lines[-1]) if lines else ""
     if cell_len(last) <= LONGEST_ERROR:
@@ -220,7 +220,7 @@ def _begun(run: Run) -> list[_Row]:
 
 
 def _waiting(run: Run, planned: Sequence[str]) -> list[_Row]:
-    """Finds what has not begun, unless the run is over. Some servers tell tasks by their names without a path."""
+    """Finds what has not begun, unless the run has finished. Some servers name tasks without a path."""
     if run.state.is_over:
         return []
     begun = {"/".join(_ITERATION.sub("", part) for part in row.path) for row in _begun(run)}

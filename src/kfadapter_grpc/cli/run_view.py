@@ -63,7 +63,7 @@ def _missing(sources: RunSources | None) -> Iterator[str]:
 
 
 def run_fields(run: Run) -> list[tuple[str, str]]:
-    """Tells what a run is, in lines."""
+    """Returns what a run is, in lines."""
     return [
         ("Run", run.display_name),
         ("Id", run.run_id),
@@ -122,7 +122,7 @@ def print_runs(runs: Sequence[Run]) -> None:
 
 
 def shown_length(run: Run) -> str:
-    """Tells how long a run took, or has taken so far."""
+    """Returns how long a run took, or has taken so far."""
     if run.created_at is None:
         return ""
     return shown_duration((run.finished_at or datetime.now(timezone.utc)) - run.created_at)
@@ -136,7 +136,7 @@ def shown_value(value: Json) -> str:
 
 
 def _output_rows(path: str, task: RunTask, made: RunOutput) -> Iterator[tuple[str, str, str]]:
-    """Tells an output; of the task's own artifact each thing that is known of it, metrics among others."""
+    """Yields the rows of an output; of the task's own artifact all that is known of it, metrics among others."""
     artifacts = made.artifacts or ((made.artifact,) if made.artifact else ())  # an older adapter sends one alone
     if not artifacts:
         yield path, made.name, shown_value(made.value)
@@ -152,7 +152,7 @@ def _output_rows(path: str, task: RunTask, made: RunOutput) -> Iterator[tuple[st
 
 
 def summary(artifact: RunArtifact) -> str:
-    """Tells what an artifact is in a few words: its metrics, or else where it lies."""
+    """Returns what an artifact is in a few words: its metrics, or else where it lies."""
     parts = [f"{name} = {value:.6g}" for name, value in artifact.metrics.items()]
     if artifact.roc_curve:
         parts.append(f"ROC curve of {len(artifact.roc_curve)} points")

@@ -78,7 +78,7 @@ class Selection:
     limit: Annotated[int, typer.Option("--limit", min=0, metavar="N", help="Maximum number; 0 for all.")] = NEWEST
 
     def where(self, client: "Client") -> "RunsWhere":
-        """Tells them to the client, which is asked for the ids of pipeline and version.
+        """Passes them to the client, which is asked for the ids of pipeline and version.
 
         Raises:
             BadParameter: A time or a label is malformed, or a version has no pipeline.

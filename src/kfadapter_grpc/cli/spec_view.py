@@ -33,7 +33,7 @@ _DIGEST = re.compile(r"(@sha256:[0-9a-f]{12})[0-9a-f]+$")
 
 
 def spec_fields(spec: SpecSummary | None) -> list[tuple[str, str]]:
-    """Tells in lines what needs no table."""
+    """Returns what needs no table, as fields."""
     if spec is None:
         return []
     versions = (spec.schema_version and f"schema {spec.schema_version}", spec.sdk_version)
@@ -79,7 +79,7 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]], steps: Sequ
 
 
 def some_of(parts: Sequence[str]) -> str:
-    """Names the first of the parts that were not understood, and where the others are told."""
+    """Names the first of the parts that were not understood, and where the others are shown."""
     more = len(parts) - MOST_UNKNOWN
     return ", ".join(parts[:MOST_UNKNOWN]) + (f", and {more} more (get -o json shows all)" if more > 0 else "")
 
@@ -109,7 +109,7 @@ def _output_rows(spec: SpecSummary) -> list[tuple[str, str, str]]:
 
 
 def _needs(tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
-    """Tells what tasks ask of the cluster, for those that ask for something."""
+    """Yields what tasks request of the cluster, for those that request something."""
     for name, task in _named(tasks):
         told = list(_resources(task.resources)) if task.resources else []
         told += [f"{_HUMP.sub(' ', one.kind).lower()} {one.name}".rstrip() for one in task.kubernetes_extras]

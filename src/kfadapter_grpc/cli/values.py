@@ -76,7 +76,7 @@ def shown_time(moment: datetime | None) -> str:
 
 
 def page_size(limit: int) -> int:
-    """Asks for no more than is wanted; 0 leaves it to the adapter, which also bounds it."""
+    """Limits a page to what is requested; 0 leaves it to the adapter, which also bounds it."""
     return min(limit, 1000)
 
 
@@ -155,13 +155,13 @@ def find_version(client: Client, ref: PipelineRef, version: VersionRef) -> Pipel
 
 
 def experiment_id(client: Client, text: str) -> str:
-    """Tells the id of an experiment that is named by its name or its id."""
+    """Returns the id of an experiment that is named by its name or its id."""
     ref = experiment_reference(text)
     return ref.experiment_id or client.experiments.get(ref.name).experiment_id
 
 
 def run_id(client: Client, text: str) -> str:
-    """Tells the id of a run that is named by its id, or as the newest one.
+    """Returns the id of a run that is named by its id, or as the newest one.
 
     Raises:
         BadParameter: It is empty, as an unset shell variable leaves it.

@@ -29,7 +29,7 @@ _SHOW = other("runs", "show", RUN, words="shows how it stands; none of its tasks
 
 
 def follow(client: Client, run_ids: Sequence[str], style: Format, options: ClientOptions) -> None:
-    """Follows runs until all are over, prints them, and tells how they ended.
+    """Watches runs until all have finished, and prints them.
 
     Raises:
         CommandError: One failed, was stopped, or is gone.
@@ -43,7 +43,7 @@ def follow(client: Client, run_ids: Sequence[str], style: Format, options: Clien
 
 
 def _planned(client: Client, run: Run) -> list[str]:
-    """Finds which tasks there will be; a pipeline that is gone does not tell."""
+    """Finds which tasks there will be; a deleted pipeline has none to show."""
     if not run.pipeline_id or not run.pipeline_version_id or run.state.is_over:
         return []
     try:
@@ -84,7 +84,7 @@ def _going_on(followed: Sequence[Followed], options: ClientOptions) -> Iterator[
 
 @contextmanager
 def _drawing(followed: Sequence[Followed], style: Format) -> Iterator[Drawing]:
-    """Draws on the terminal; for a program it tells lines, and nothing where stdout is for data of another form."""
+    """Draws on the terminal; for a program it prints lines, and nothing where stdout is for data of another form."""
     stream = sys.stdout if style == "table" else sys.stderr
     if stream.isatty():
         with Screen(followed, stream) as screen:

@@ -155,7 +155,7 @@ def _version(client: Client) -> Verdict:
 
 
 def _clock(client: Client) -> Verdict:
-    """A run that cannot be there is told as gone, with the time at the adapter."""
+    """A run that cannot exist is reported as gone, with the adapter's time."""
     before = time.time()
     with closing(client.runs.watch(str(uuid.uuid4()))) as events:
         told = next(events).observed_at.timestamp()

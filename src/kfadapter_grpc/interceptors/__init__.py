@@ -39,13 +39,13 @@ def layers(
     """Returns the layers around every call, outermost first.
 
     The log and other observers stand outside the errors, to see what became of the call; authentication and admission
-    stand inside them, to refuse a call as an error like any other. Who may not call takes no place from those who may.
+    stand inside them, to refuse a call as an error like any other. Unauthorized callers take no slot.
 
     Args:
-        authentication: Who may call.
-        admission: Who gets a place.
+        authentication: Authenticates and authorizes.
+        admission: Bounds concurrency.
         ask_as_caller: Whether callers' credentials are forwarded to KFP.
-        observers: Who else is to see what becomes of each call.
+        observers: Further layers that observe each call.
     """
     as_caller = (take_authorization,) if ask_as_caller else ()
     return (identify, CallLog(), *observers, tell_errors, authentication, *as_caller, admission, end_stalled)

@@ -31,7 +31,7 @@ class Bounds:
         return self.max_unary_calls + self.max_uploads + self.max_streams
 
     def of(self, kind: CallKind) -> tuple[str, int]:
-        """Tells the setting that bounds calls of this kind, and its value."""
+        """Returns the setting that bounds calls of this kind, and its value."""
         name = _SETTING[kind]
         return name, getattr(self, name)
 
@@ -44,19 +44,19 @@ _SETTING = {
 
 
 SHARE = 4
-"""One of so many parts of the places is kept from a caller who holds one."""
+"""One of so many parts of the slots is kept from a caller that holds one."""
 
 
 class Admission:
-    """The layer that lets a call in, or not. Never waits for a place.
+    """The layer that admits a call or refuses it. Never waits for a slot.
 
-    A quarter of the places, or as many as others hold now if that is more, is kept from a caller who holds a quarter,
-    so that a single one who asks for all of them does not shut out the others. A caller is who showed a token or
-    certificate, and otherwise a connection.
+    A quarter of the slots, or as many as others hold now if that is more, is kept from a caller that holds a quarter,
+    so that a single one cannot shut out the others. A caller is identified by its token or certificate, and otherwise
+    by its connection.
     """
 
     def __init__(self, bounds: Bounds) -> None:
-        """Lets in as many calls as `bounds` say."""
+        """Admits as many calls as `bounds` say."""
         self.bounds = bounds
         self._changed = threading.Condition()
         self._inflight: Counter[CallKind] = Counter()
@@ -65,10 +65,10 @@ class Admission:
 
     @contextmanager
     def __call__(self, rpc: Rpc) -> Iterator[None]:
-        """Takes a place for the time of the call.
+        """Takes a slot for the time of the call.
 
         Raises:
-            OverloadedError: All places for calls of this kind are taken, or what is left is for other callers.
+            OverloadedError: All slots for calls of this kind are taken, or the rest is kept for other callers.
             DrainingError: The server is about to stop.
         """
         kind, caller = rpc.method.kind, rpc.caller.name if rpc.caller else rpc.context.peer()
@@ -79,12 +79,12 @@ class Admission:
             self._leave(kind, caller)
 
     def inflight(self) -> Mapping[CallKind, int]:
-        """Tells how many calls of each kind are being served."""
+        """Returns how many calls of each kind are being served."""
         with self._changed:
             return dict(self._inflight)
 
     def count(self) -> int:
-        """Tells how many calls are being served."""
+        """Returns how many calls are being served."""
         return sum(self.inflight().values())
 
     def drain(self) -> None:
@@ -93,7 +93,7 @@ class Admission:
             self._draining = True
 
     def wait_idle(self, seconds: float) -> bool:
-        """Waits until no call is being served, at most `seconds`; tells whether that came true."""
+        """Waits until no call is being served, at most `seconds`; returns whether that came true."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._inflight.total(), timeout=seconds)
 

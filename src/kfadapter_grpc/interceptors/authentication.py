@@ -24,7 +24,7 @@ _NAMES = ("peer_uri", "peer_dns", "x509_common_name")
 
 
 class Authentication:
-    """The layer that finds out who calls, tells the log, and refuses what they may not do."""
+    """The layer that authenticates and authorizes the caller; the log shows the name."""
 
     def __init__(self, access: Access) -> None:
         """Asks `access`."""
@@ -35,8 +35,8 @@ class Authentication:
         """Lets the call in.
 
         Raises:
-            UnauthenticatedError: It is not known who calls.
-            PermissionDeniedError: They may not call, or not this.
+            UnauthenticatedError: The caller is unknown.
+            PermissionDeniedError: The caller may not call, or not this RPC.
         """
         metadata = rpc.context.invocation_metadata() or ()
         authorization = [value for key, value in metadata if key == AUTHORIZATION_KEY]

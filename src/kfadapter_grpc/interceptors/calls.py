@@ -36,9 +36,9 @@ _current: ContextVar[Call] = ContextVar("call")
 
 @contextmanager
 def identify(rpc: Rpc) -> Iterator[None]:
-    """The outermost layer: names the call, starts its clock, and tells the caller its name, come what may.
+    """The outermost layer: names the call, starts its clock, and returns its id to the client in any case.
 
-    An answer also tells the adapter's version; an error does not, so that only who may call learns it.
+    A response also carries the adapter's version; an error does not, so that only authorized callers learn it.
     """
     call = _call(rpc.context, rpc.method.default_seconds)
     rpc.call = call
@@ -53,7 +53,7 @@ def current_call(context: grpc.ServicerContext) -> Call:
 
 
 def caller_seconds(context: grpc.ServicerContext) -> float | None:
-    """Tells the seconds that the caller's own deadline leaves; None if the caller set none."""
+    """Returns the seconds that the caller's own deadline leaves; None if the caller set none."""
     seconds: float | None = context.time_remaining()
     return None if seconds is None or seconds > NO_DEADLINE_SECONDS else seconds
 

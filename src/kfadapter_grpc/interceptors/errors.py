@@ -26,12 +26,12 @@ ERROR_DOMAIN = "kfadapter"
 DETAILS_KEY = "grpc-status-details-bin"
 """The trailer that holds the serialized google.rpc.Status."""
 RETRY_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""The trailer by which a server tells gRPC's retry policy when to repeat a call; negative: not at all."""
+"""The trailer with which a server sets when gRPC's retry policy repeats a call; negative: not at all."""
 MAX_STATUS_BYTES = 7 * 1024
 """What a status may take on the wire: from 8 KiB of trailers on, common clients refuse them."""
 
 _CUTS = ((1000, 50), (500, 50), (250, 25), (120, 15), (60, 10), (30, 5))
-"""How many characters of a text and how many items of a list are told; the first pair that fits is taken."""
+"""How many characters of a text and how many items of a list are sent; the first pair that fits is taken."""
 
 
 @contextmanager

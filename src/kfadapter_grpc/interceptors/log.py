@@ -76,7 +76,7 @@ def _level(failure: AdapterError | None) -> int:
 
 
 def call_code(rpc: Rpc) -> StatusCode:
-    """Tells the status code that a call which is over has ended with."""
+    """Returns the status code of a call that has ended."""
     if rpc.failure is not None and not isinstance(rpc.failure, CallCancelledError):
         return rpc.failure.code
     if rpc.failure is None and rpc.context.is_active():

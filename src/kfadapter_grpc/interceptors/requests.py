@@ -1,4 +1,4 @@
-"""What can go wrong while a caller's messages are read: bytes that are no message, and a caller who goes away."""
+"""What can go wrong while a client's messages are read: bytes that are no message, and a client that disconnects."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Garbled:
 
 
 def lenient(parse: Callable[[bytes], TRequest] | None) -> Callable[[bytes], TRequest] | None:
-    """Makes a deserializer whose failure `checked_request` tells, where gRPC would answer INTERNAL without a reason."""
+    """Makes a deserializer whose failure `checked_request` raises, where gRPC's is INTERNAL without a reason."""
     if parse is None:
         return None
 

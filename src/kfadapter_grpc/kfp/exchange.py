@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KfpRequest:
-    """A request to KFP that is over.
+    """A request to KFP that has ended.
 
     Attributes:
         operation: What was asked, as `Operation` names it (`get run`).
@@ -44,7 +44,7 @@ class KfpRequest:
 
 
 KfpObserver: TypeAlias = Callable[[KfpRequest], None]
-"""Is told of every request, on the thread that sent it. It must be quick, and must not raise."""
+"""Gets every request, on the thread that sent it. It must be quick, and must not raise."""
 
 
 class Exchange:

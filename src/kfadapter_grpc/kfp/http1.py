@@ -127,7 +127,7 @@ class AnswerReader:
             raise NotHttpError(message)
 
     def _end(self) -> None:
-        """Takes note that the line was closed: for an answer that does not tell its length, this is the end."""
+        """Takes note that the line was closed: for a response without a length, this is the end."""
         self._raise_if_silent()
         tells_its_length = self.headers.keys() & {"content-length", "transfer-encoding"}
         if not self._has_head or tells_its_length or not self._has_body:
@@ -160,7 +160,7 @@ class AnswerReader:
             self._pieces.append(data)
 
     def on_message_begin(self) -> None:
-        """Takes note of what follows the answer, from the parser: nobody has asked for that."""
+        """Takes note of what follows the response, from the parser: it was not requested."""
         self.reusable = False
 
     def on_message_complete(self) -> None:

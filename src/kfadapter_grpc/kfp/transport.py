@@ -176,7 +176,7 @@ class Transport:
             NotSentError: KFP cannot be connected to.
             KfpUnavailableError: The connection broke; a write may or may not have had its effect.
             KfpTimeoutError: The call's deadline has passed; the same holds for a write.
-            CallCancelledError: The caller went away; the same holds for a write.
+            CallCancelledError: The client cancelled the call; the same holds for a write.
             AnswerTooLargeError: The answer passes the request's limit.
             KfpRejectedCredentialsError: The adapter's own credentials cannot be read; nothing was sent.
             UnauthenticatedError: The caller's own are asked for, and there are none; nothing was sent.
@@ -237,7 +237,7 @@ class Transport:
                     connection.close()
 
     def certificate_end(self, call: Call) -> float | None:
-        """Connects, and tells when the certificate that KFP shows ends, in seconds since 1970; None without TLS.
+        """Connects, and returns when KFP's certificate ends, in seconds since 1970; None without TLS.
 
         Raises:
             NotSentError, KfpTimeoutError: As for `send`.
@@ -372,7 +372,7 @@ def _timed_out() -> KfpTimeoutError:
 
 
 def _translate(error: Exception, exchange: Exchange, call: Call, scheme: str) -> Exception:
-    """Tells what a fault of the connection means for the call."""
+    """Returns what a fault of the connection means for the call."""
     if call.cancelled:
         return _cancelled()
     if exchange.expired or call.remaining() <= 0:

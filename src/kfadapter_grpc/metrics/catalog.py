@@ -31,8 +31,8 @@ class Metric:
     Attributes:
         name: Its name as it is scraped; that of a counter ends with `_total`.
         kind: What can be done with it.
-        text: What it tells.
-        labels: What tells its series apart.
+        text: What it means.
+        labels: What its series differ by.
         buckets: The upper bounds of a histogram.
     """
 
@@ -82,7 +82,7 @@ HANDLING = Metric(
 FAILURES = Metric(
     "kfadapter_call_failures_total",
     "counter",
-    "Calls that failed, by the reason that callers were told (docs/reference/errors.md), refusals among them.",
+    "Calls that failed, by the reason that callers got (docs/reference/errors.md), refusals among them.",
     ("kind", "reason"),
 )
 INFLIGHT = Metric("kfadapter_calls_inflight", "gauge", "Calls that are being served.", ("kind",))
@@ -139,7 +139,7 @@ LINES_DROPPED = Metric(
     "kfadapter_log_lines_dropped_total", "counter", "Log lines that were dropped, because the log was not read."
 )
 THREADS = Metric("kfadapter_threads", "gauge", "Threads of the process.")
-BUILD = Metric("kfadapter_build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python", "grpc"))
+BUILD = Metric("kfadapter_build_info", "gauge", "Always 1; its labels are versions.", ("version", "python", "grpc"))
 
 NOTICES = Metric(
     "kfadapter_notify_notices",
@@ -159,7 +159,7 @@ ATTEMPTS = Metric(
 )
 OPEN_RUNS = Metric("kfadapter_notify_open_runs", "gauge", "Runs of training jobs that are not over.")
 WATCH_CONNECTED = Metric(
-    "kfadapter_notify_watch_connected", "gauge", "1 if the watch of runs has told something within 90 s, otherwise 0."
+    "kfadapter_notify_watch_connected", "gauge", "1 if the watch of runs has had an event within 90 s, otherwise 0."
 )
 COMPARISON_AGE = Metric(
     "kfadapter_notify_last_comparison_seconds",
@@ -167,7 +167,7 @@ COMPARISON_AGE = Metric(
     "How long ago all runs were last compared with the outbox; since the start if they never were.",
 )
 NOTIFIER_BUILD = Metric(
-    "kfadapter_notify_build_info", "gauge", "Always 1; the labels tell what runs.", ("version", "python", "grpc")
+    "kfadapter_notify_build_info", "gauge", "Always 1; its labels are versions.", ("version", "python", "grpc")
 )
 
 _ALL = [one for one in globals().copy().values() if isinstance(one, Metric)]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.settings import Settings
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""The largest message: what clients accept unless told otherwise, and the largest chunk of an upload."""
+"""The largest message: what clients accept by default, and the largest chunk of an upload."""
 CHUNK_FRAMING_BYTES = 64 * 1024
 """What may surround a chunk of the largest size in its message."""
 FLUSH_SECONDS = 1.0
@@ -45,7 +45,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-    # Otherwise gRPC measures the line and takes in megabytes of each upload that nobody has asked for yet: eight
+    # Otherwise gRPC measures the line and takes in megabytes of each upload that were not requested yet: eight
     # uploads of 30 MiB at once took 139 MiB instead of 13. A fixed window of 1 MiB is as fast.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1024 * 1024),

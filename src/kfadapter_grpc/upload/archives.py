@@ -61,7 +61,7 @@ _PAX_LENGTH = re.compile(rb"(\d{1,6}) ")
 
 
 class Unpacked:
-    """Bytes out of an archive: no more than allowed, only while the call is wanted, and faults as what they are."""
+    """Bytes out of an archive: bounded, only while the client waits for the call, and faults as what they are."""
 
     def __init__(self, kind: str, source: Callable[[int], bytes], most: int, call: Call) -> None:
         self._kind = kind

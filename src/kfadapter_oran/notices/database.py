@@ -159,7 +159,7 @@ class Database:
             return self._connection.execute(query, values).fetchall()
 
     def _prepare(self) -> None:
-        # FULL with WAL: a transaction is on disk, not only with the system, before anybody is told of it.
+        # FULL with WAL: a transaction is on disk, not only with the system, before it is sent.
         for pragma in ("journal_mode = WAL", "synchronous = FULL"):
             self._connection.execute(f"PRAGMA {pragma}")
         if self._version() == 0:

@@ -23,7 +23,7 @@ DELETED = "DELETED"
 GONE_SECONDS = 60.0
 """How long a run must not be found before it counts as deleted."""
 LOOK_BACK = timedelta(hours=1)
-"""How much later than others KFP may tell of a run's end."""
+"""How much later than others KFP may report a run's end."""
 _NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
 _SINCE, _FLOOR, _NEWEST, _NAMESPACE = "since", "floor", "newest", "namespace"
 _DONE = (NoticeStatus.DELIVERED.value, NoticeStatus.SUPERSEDED.value, NoticeStatus.DISCARDED.value)
@@ -165,7 +165,7 @@ class Outbox:
                 return None
             connection.execute("DELETE FROM open_runs WHERE run_id = ?", (run_id,))
             if self._last_end(connection, run_id) > 0:
-                return None  # it ended, was told, and was being retried, or was seen late: that it is over is known
+                return None  # it ended, was reported, and was being retried, or was seen late: its end is known
             return self._write(connection, run_id, job, DELETED, max(gone_at, _facts(connection)[_FLOOR] + 1))
 
     def open_runs(self) -> Mapping[str, str]:
@@ -218,7 +218,7 @@ class Outbox:
             (run_id, job, state, ended_at, now, now),
         )
         if not made.rowcount:
-            # A run that was retried ended as before, which was told. The later end keeps the row from being forgotten.
+            # A retried run ended as before, which was reported. The later end keeps the row from being forgotten.
             connection.execute(
                 "UPDATE notices SET ended_at = max(ended_at, ?) WHERE run_id = ? AND state = ?",
                 (ended_at, run_id, state),

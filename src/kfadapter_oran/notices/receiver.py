@@ -175,7 +175,7 @@ class Receiver:
         return {
             "Content-Type": "application/json",
             "User-Agent": "kfadapter-notify",
-            # The training manager does not look at it; a receiver that does can tell a second copy from a first one.
+            # The training manager does not look at it; a receiver that does can recognize a second copy.
             "Idempotency-Key": f"{notice.run_id}:{notice.state}",
             **token,
             **self._options.headers,

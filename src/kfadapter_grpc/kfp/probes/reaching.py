@@ -56,7 +56,7 @@ STAGES = tuple(Stage)
 
 
 class HealthJson(msgspec.Struct):
-    """What KFP tells of itself."""
+    """What KFP reports of itself."""
 
     commit_sha: str = ""
     tag_name: str = ""
@@ -135,7 +135,7 @@ def _resolved(host: str, port: int) -> tuple[str, ...]:
 
 
 class _Asking:
-    """Asks KFP for paths, and tells where a question stopped that got no answer of the API."""
+    """Sends requests to KFP, and says where one stopped that got no response of the API."""
 
     def __init__(self, transport: Transport, url: str, seconds: float) -> None:
         self.url = url
@@ -143,7 +143,7 @@ class _Asking:
         self._seconds = seconds
 
     def certificate_end(self) -> float | None:
-        """Tells when the certificate ends, in seconds since 1970; None without TLS."""
+        """Returns when the certificate ends, in seconds since 1970; None without TLS."""
         with self._explained():
             return self._transport.certificate_end(self._call()) if self.url.startswith("https:") else None
 
@@ -217,7 +217,7 @@ def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
 
 
 def _stopped(error: BaseException, url: str) -> _StoppedError:
-    """Tells at which part of the way a connection failed."""
+    """Returns at which stage a connection failed."""
     causes = list(_causes(error))
     tls = next((one for one in causes if isinstance(one, ssl.SSLError)), None)
     if tls is not None:
@@ -285,7 +285,7 @@ def _let_in(answer: Answer, forbidden: Stage) -> None:
 
 
 def _version(health: HealthJson) -> str:
-    """Its tag, where the build has one; else what the answer itself tells: 2.5 does not name its pipeline store."""
+    """Its tag, where the build has one; else what the response itself shows: 2.5 does not name its pipeline store."""
     if health.tag_name not in ("", "unknown"):
         return health.tag_name
     return (
