@@ -23,7 +23,7 @@ from kfadapter_grpc.services.artifacts import ArtifactServicer
 from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
     from kfadapter_grpc.contract.call import Call
@@ -104,6 +104,13 @@ class FakeRuns:
         """Reads a run, whatever the view."""
         return self.get_complete(run_id, call)
 
+    def get_with_stores(self, run_id: str, call: Call) -> tuple[Run, Mapping[str, str]]:
+        """Reads a run, and what is recorded of the stores of its artifacts."""
+        run = self.get_complete(run_id, call)
+        ports = [port.artifacts for task in run.tasks for port in task.inputs]
+        ports += [port.artifacts for task in run.tasks for port in task.outputs]
+        return run, {one.artifact_id: f"session of {one.artifact_id}" for port in ports for one in port}
+
     def get_complete(self, run_id: str, call: Call) -> Run:
         """Reads a run."""
         with self.lock:
@@ -142,7 +149,7 @@ class Store:
 
     @contextmanager
     def read(
-        self, _: RunArtifact, request: ReadArtifactRequest, __: Call
+        self, _: RunArtifact, request: ReadArtifactRequest, __: Call, ___: str
     ) -> Iterator[Iterator[ArtifactContent | bytes]]:
         """Reads on from the offset."""
         self.offsets.append(request.offset)

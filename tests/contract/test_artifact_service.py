@@ -44,9 +44,10 @@ class Bytes:
 
     @contextmanager
     def read(
-        self, artifact: RunArtifact, request: ReadArtifactRequest, call: Call
+        self, artifact: RunArtifact, request: ReadArtifactRequest, call: Call, session: str
     ) -> Iterator[Iterator[ArtifactContent | bytes]]:
         """Gives the parts."""
+        assert session == f"session of {artifact.artifact_id}"
         self.asked.append((artifact.uri, request))
         yield self._parts(call)
 

@@ -266,6 +266,14 @@ def test_many_files(store: ObjectStore, source: ArtifactBytes) -> None:
     assert len(unpacked(archive)) == MAX_ENTRIES + 500
 
 
+def test_long_names(store: ObjectStore, source: ArtifactBytes) -> None:
+    """Of files with long names only as many are listed as fit into a message."""
+    store.objects = {f"models/v2/model/{number:04}{'이름/' * 120}": Stored(b"") for number in range(4000)}
+    content, archive = read(source, f"{ROOT}/model")
+    assert (2000 < len(content.entries) < 3000, content.entry_count) == (True, 4000)
+    assert len(unpacked(archive)) == 4000
+
+
 def test_at_once(store: ObjectStore, source: ArtifactBytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many are read at once, and no more; one that has ended makes room."""
     monkeypatch.setattr(artifact_bytes, "MAX_READS", 1)

@@ -226,7 +226,7 @@ class ArtifactContent(_message.Message):
     """The number of files in the folder."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ArtifactEntry]:
-        """The files of the folder, sorted by path; the first 10,000."""
+        """The files of the folder, sorted by path; the first 10,000, or fewer if their paths are long."""
 
     @_builtins.property
     def stored_at(self) -> _timestamp_pb2.Timestamp:

@@ -33,6 +33,9 @@ CHUNK_BYTES = 256 * 1024
 MAX_READS = 32
 """How many artifacts are read at once; each takes 3 MiB of memory."""
 TAR = "application/x-tar"
+_ENTRIES_BYTES = 2 * 1024 * 1024
+_ENTRY_BYTES = 24
+"""What an entry takes in a message besides its path, at most."""
 _UNKNOWN = "application/octet-stream"
 _METRICS = frozenset({"system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics"})
 _BY_TYPE = {"system.HTML": "text/html", "system.Markdown": "text/markdown"}
@@ -54,7 +57,7 @@ class ArtifactBytes:
 
     @contextmanager
     def read(
-        self, artifact: RunArtifact, request: ReadArtifactRequest, call: Call, *, session: str = ""
+        self, artifact: RunArtifact, request: ReadArtifactRequest, call: Call, session: str = ""
     ) -> Iterator[Iterator[ArtifactContent | bytes]]:
         """Opens an artifact; what it yields begins with its content, and the bytes follow.
 
@@ -142,7 +145,7 @@ def _opened(
         raise _nothing(artifact, place, session)
     if request.offset:
         raise errors.InvalidFieldError.of("offset", "must be 0 for a folder; read one of its files by path")
-    entries = tuple(ArtifactEntry(one.path, one.size) for one in files[:MAX_ENTRIES])
+    entries = tuple(_entries(files))
     content = ArtifactContent(place.name, TAR, None, is_directory=True, entries=entries, entry_count=len(files))
     archive = _archive(place, files)
     return content, _chunks(_first(archive, request.length) if request.length else archive)
@@ -185,6 +188,16 @@ def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) ->
     guessed = mimetypes.guess_type(name, strict=False)[0] or ""
     kind = of_artifact or (stored if stored not in ("binary/octet-stream", _UNKNOWN) else "") or guessed or _UNKNOWN
     return ArtifactContent(name, kind, file.size, stored_at=file.stored_at)
+
+
+def _entries(files: Sequence[ArtifactFile]) -> Iterator[ArtifactEntry]:
+    """As many as are listed, and fit into one message."""
+    room = _ENTRIES_BYTES
+    for file in files[:MAX_ENTRIES]:
+        room -= len(file.path.encode()) + _ENTRY_BYTES
+        if room < 0:
+            return
+        yield ArtifactEntry(file.path, file.size)
 
 
 def _archive(place: ArtifactPlace, files: Sequence[ArtifactFile]) -> Iterator[bytes]:

@@ -104,12 +104,17 @@ class Artifacts:
 
     def get(self, run_id: str, artifact_id: str, call: Call) -> RunArtifact:
         """Gets an artifact that is an output or an input of a task of the run."""
-        run = self._runs.get_complete(run_id, call)
+        return self.find(run_id, artifact_id, call)[0]
+
+    def find(self, run_id: str, artifact_id: str, call: Call) -> tuple[RunArtifact, str]:
+        """Finds an artifact as `get` does, and what ML Metadata has of its store, as JSON; empty if that is nothing."""
+        run, stores = self._runs.get_with_stores(run_id, call)
         made = (one for task in run.tasks for output in task.outputs for one in output.artifacts)
         taken = (one for task in run.tasks for given in task.inputs for one in given.artifacts)
         for found in (*made, *taken):
             if found.artifact_id == artifact_id:
-                return replace(found, run_id=run_id, task=paths_of(run.tasks).get(found.task_id, ""))
+                named = replace(found, run_id=run_id, task=paths_of(run.tasks).get(found.task_id, ""))
+                return named, stores.get(artifact_id, "")
         _ensure_readable(run)
         text = f"run {run_id} has no artifact '{artifact_id}'; list the artifacts of the run"
         about = {"run_id": run_id, "artifact_id": artifact_id}

@@ -25,7 +25,7 @@ from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page
@@ -265,7 +265,12 @@ class Runs:
 
     def get_complete(self, run_id: str, call: Call) -> Run:
         """Reads one run with all that is known of it but names."""
-        return self._reader.whole(*self._reader.read(run_id, call))
+        return self.get_with_stores(run_id, call)[0]
+
+    def get_with_stores(self, run_id: str, call: Call) -> tuple[Run, Mapping[str, str]]:
+        """Reads one run as `get_complete` does, and what is recorded of its artifacts' stores, by artifact_id."""
+        found, nodes = self._reader.read(run_id, call)
+        return self._reader.whole(found, nodes), nodes.stores
 
     def _all(
         self,

@@ -13,7 +13,6 @@ from kfadapter.v1.artifact_pb2_grpc import ArtifactServiceServicer
 from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import artifacts as contract
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.contract.errors import ArtifactNotReadableError
 from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.interceptors import caller_seconds, current_call
 from kfadapter_grpc.methods import download_seconds
@@ -25,17 +24,16 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.artifacts import Artifacts
 
 ReadBytes: TypeAlias = Callable[
-    [RunArtifact, contract.ReadArtifactRequest, Call],
+    [RunArtifact, contract.ReadArtifactRequest, Call, str],
     AbstractContextManager[Iterator[contract.ArtifactContent | bytes]],
 ]
-"""Opens the bytes of an artifact: what is about to come, then the bytes."""
+"""Opens the bytes of an artifact, given what is recorded of its store: what is about to come, then the bytes."""
 
 
 class ArtifactServicer(ArtifactServiceServicer):
     """Serves the calls of `kfadapter.v1.ArtifactService`."""
 
-    def __init__(self, artifacts: Artifacts, default_namespace: str = "", *, read: ReadBytes | None = None) -> None:
-        """Answers from `artifacts`; without `read`, their bytes cannot be read."""
+    def __init__(self, artifacts: Artifacts, default_namespace: str = "", *, read: ReadBytes) -> None:
         self._artifacts = artifacts
         self._namespace = default_namespace
         self._read = read
@@ -56,10 +54,8 @@ class ArtifactServicer(ArtifactServiceServicer):
         """Reads the bytes of an artifact: what is about to come first, then the bytes."""
         wanted = read_request(request, contract.ReadArtifactRequest)
         call = current_call(context)
-        artifact = self._artifacts.get(wanted.run_id, wanted.artifact_id, call)
-        if self._read is None:
-            raise ArtifactNotReadableError("this adapter does not read artifacts", resource_name=wanted.artifact_id)
-        with self._read(artifact, wanted, call) as parts:
+        artifact, session = self._artifacts.find(wanted.run_id, wanted.artifact_id, call)
+        with self._read(artifact, wanted, call, session) as parts:
             begun, sent, has_deadline = time.monotonic(), 0, caller_seconds(context) is not None
             for part in parts:
                 if not has_deadline:
