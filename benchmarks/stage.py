@@ -47,7 +47,7 @@ class Scale:
 
 FULL = Scale(quick=False, rounds=15, calls=60)
 """For figures that are published."""
-QUICK = Scale(quick=True, rounds=3, calls=20)
+QUICK = Scale(quick=True, rounds=2, calls=5)
 """To see that everything works."""
 
 

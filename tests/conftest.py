@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import hypothesis
 import pytest
@@ -45,12 +45,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """A server that a test runs configures logging to that test's stderr, which is closed afterwards."""
+    """What a test does not capture is dropped, and what it configures writes to its stderr, which is closed then."""
+    structlog.configure(processors=[_drop], cache_logger_on_first_use=False)
     handlers, level = list(logging.root.handlers), logging.root.level
     yield
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+def _drop(*_: object) -> NoReturn:
+    raise structlog.DropEvent
 
 
 @pytest.fixture(autouse=True)

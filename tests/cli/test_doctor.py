@@ -7,10 +7,9 @@ import time
 from contextlib import ExitStack, closing, contextmanager
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry, Gauge
 from tests.broken_kfp import EVERYTHING, HEALTHY, REFUSED, answering, closed_port, healthy, untrusted
@@ -67,8 +66,7 @@ def adapter(embedded_url: str) -> Iterator[str]:
 
 @contextmanager
 def running(embedded_url: str, **more: Any) -> Iterator[str]:  # noqa: ANN401  as settings are
-    """Runs an adapter and tells its address; what it would log is dropped."""
-    structlog.configure(processors=[_drop])
+    """Runs an adapter; returns its address."""
     settings = Settings.load(listen="127.0.0.1:0", kfp_url=embedded_url, **more)
     with ExitStack() as stack:
         backend = stack.enter_context(closing(connect(embedded_url)))
@@ -80,10 +78,6 @@ def running(embedded_url: str, **more: Any) -> Iterator[str]:  # noqa: ANN401  a
             while client.health("kfp") is not HealthStatus.SERVING:
                 assert time.monotonic() < until
         yield server.address
-
-
-def _drop(*_: object) -> NoReturn:
-    raise structlog.DropEvent
 
 
 class FakeClient(Client):
@@ -519,7 +513,6 @@ def test_who_may_call(tmp_path: Path, secured: dict[str, Any]) -> None:
 
 def test_a_caller_with_tls(secured: dict[str, Any], tmp_path: Path) -> None:
     """A caller learns when the adapter's certificate ends; the server's end cannot ask an adapter with TLS."""
-    structlog.configure(processors=[_drop])
     settings = Settings.load(**secured)
     with AdapterServer(settings, [], lambda: True) as server:
         ended = Kfadapter(server.address)("--ca", str(tmp_path / "ca.pem"), "doctor", "-o", "json")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import pytest
-import structlog
 from tests.contract.running import Running
 
 from kfadapter.v1.pipeline_pb2_grpc import PipelineServiceStub
@@ -26,16 +25,6 @@ class Serve(Protocol):
     def __call__(self, servicer: Servicer, probe: Callable[[], bool] = ..., **settings: object) -> Running:
         """Returns the server, and a caller that is connected to it."""
         ...
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _silent_log() -> None:
-    """Drops log lines that no test captures: threads of a server write them at any time, between tests too."""
-    structlog.configure(processors=[_drop], cache_logger_on_first_use=False)
-
-
-def _drop(*_: object) -> NoReturn:
-    raise structlog.DropEvent
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ def test_who_goes_away_early_ends_the_work(adapter: Running, kfp: ScriptedKfp, t
 def test_the_server_does_not_run_ahead(serve: Serve) -> None:
     """For a caller who does not read, no more is prepared than what lies on the way; and it ends with the deadline."""
     repository = FakeRepository(1 << 40)
-    stream = before(serve, repository).stub.Download(REQUEST, timeout=6)
+    stream = before(serve, repository).stub.Download(REQUEST, timeout=2)
     assert next(stream).info.total_bytes == 1 << 40
     assert repository.closed.wait(WAIT_SECONDS)
     assert 0 < repository.taken < 1 << 26

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from tests.legacy_http.calling import Caller, adapter
 
 from kfadapter_grpc.client import Client
@@ -18,16 +17,6 @@ if TYPE_CHECKING:
     from tests.legacy_http.calling import Gateway
 
 PIPELINES = Path(__file__).parents[1] / "data" / "pipelines"
-
-
-@pytest.fixture(autouse=True)
-def _silent_log() -> None:
-    """Drops log lines that no test captures."""
-    structlog.configure(processors=[_drop], cache_logger_on_first_use=False)
-
-
-def _drop(*_: object) -> NoReturn:
-    raise structlog.DropEvent
 
 
 @pytest.fixture(scope="session")
