@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,9 +15,11 @@ import pytest
 from tests.certificates import CertificateAuthority
 from tests.mlmd import FakeStore, Recording, large_run
 from tests.repository.conftest import call
+from tests.scripted_kfp import answers
 
+from kfadapter_grpc.contract.errors import PermissionDeniedError
 from kfadapter_grpc.contract.listing import View
-from kfadapter_grpc.contract.runs import RunSource, RunSourceState
+from kfadapter_grpc.contract.runs import RunSource, RunSources, RunSourceState
 from kfadapter_grpc.doctor.outputs import examine
 from kfadapter_grpc.kfp import StoreSettings, connect
 from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
@@ -265,6 +268,25 @@ def test_tls(store: FakeStore, nested: Recording, tmp_path: Path, kfp: RunsKfp) 
     plain = FakeStore(nested)
     _unreachable(plain.start(), "does not speak TLS; switch mlmd_tls off", tls=True, ca=ca)
     plain.stop()
+
+
+def test_who_has_no_right_to_a_run_gets_nothing(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
+    """The store lets everybody read everything, so it is not asked where KFP refuses the run."""
+    kfp.server.first("GET", "^/", answers(403, {"code": 7, "message": "no"}))
+    with closing(connect(kfp.url, mlmd=StoreSettings(store.start()))) as backend, pytest.raises(PermissionDeniedError):
+        backend.runs.get(nested.run_id, View.FULL, call())
+    assert store.calls == []
+
+
+@pytest.mark.parametrize("state", [RunSourceState.AVAILABLE, RunSourceState.NOT_SERVED])
+def test_after_an_upgrade_of_kfp(state: RunSourceState, nested: Recording) -> None:
+    """A KFP that serves outputs itself needs no store; for a run of before it is asked, and may be gone."""
+    source = RunSource(state, "said before")
+    nodes = replace(nested.nodes(), sources=RunSources(outputs=source))
+    with closing(OutputsReader(StoreSettings("metadata.invalid:8080"))) as reader:
+        done = reader.complete(nested.run_id, nodes, call())
+    assert done.sources is not None
+    assert done.sources.outputs == source
 
 
 def test_no_run_no_outputs(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:

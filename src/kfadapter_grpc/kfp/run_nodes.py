@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import RunSources, RunTask
-    from kfadapter_grpc.kfp.task_inputs import SpecTexts
+    from kfadapter_grpc.kfp.workflow import Step
 
 UNEXPLAINED = "the run failed; Kubeflow Pipelines does not say why"
 """What is said of a failure of which nothing else is known."""
@@ -89,7 +89,7 @@ class RunNodes:
         message: What the engine says of the run as a whole.
         etag: Identifies the condition of the tasks, where that of the run in v2beta1 does not.
         sources: Where this comes from, and what could not be read.
-        specs: The specs of tasks by task_id, as far as the nodes have them.
+        steps: The steps of Argo that have the specs of tasks, by task_id; none for a file of KFP v1.
         stores: Where the bytes of artifacts are, by artifact_id: KFP's `store_session_info`, as JSON.
         stored_logs: The artifacts in which KFP keeps the logs of a task, by task_id, that of the last attempt last.
     """
@@ -104,7 +104,7 @@ class RunNodes:
     message: str = ""
     etag: str = ""
     sources: RunSources | None = None
-    specs: Mapping[str, SpecTexts] = field(default_factory=dict)
+    steps: Mapping[str, Step] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
     stored_logs: Mapping[str, tuple[RunArtifact, ...]] = field(default_factory=dict)
 

@@ -266,9 +266,9 @@ def _sources(found: RunJson, nodes: RunNodes, *, is_native: bool) -> RunSources:
     """The sources of a run without native tasks."""
     tasks = RunSource(RunSourceState.UNREACHABLE, nodes.unreadable) if nodes.unreadable else _AVAILABLE
     outputs = tasks
-    if nodes.specs and not is_native:
+    if nodes.steps and not is_native:
         outputs = _IN_MLMD
-    elif nodes.specs and found.state == RunState.SUCCEEDED.value:
+    elif nodes.steps and found.state == RunState.SUCCEEDED.value:
         outputs = _OF_EARLIER_KFP
     return RunSources(tasks, outputs, tasks)
 

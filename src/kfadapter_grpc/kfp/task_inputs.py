@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
@@ -11,19 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.kfp.workflow import Step
 
 HIDDEN = "pipelinechannel--"
 """How the names begin of inputs that the compiler adds: a group's, and those that texts of containers embed."""
 _NOWHERE = "", ""
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class SpecTexts:
-    """The spec of a task and that of its component, as JSON; empty if unknown."""
-
-    task: str = ""
-    component: str = ""
 
 
 class _ProducerJson(msgspec.Struct, rename="camel"):
@@ -85,9 +77,9 @@ class _ComponentJson(msgspec.Struct, rename="camel"):
 class TaskInputs:
     """The inputs of the tasks of a run, as their specs declare them."""
 
-    def __init__(self, specs: Mapping[str, SpecTexts], parents: Mapping[str, str]) -> None:
-        """Takes the specs, and the ids of the groups in which tasks are, both by task_id."""
-        self._specs = specs
+    def __init__(self, steps: Mapping[str, Step], parents: Mapping[str, str]) -> None:
+        """Takes the steps that have the specs, and the ids of the groups in which tasks are, both by task_id."""
+        self._steps = steps
         self._parents = parents
         self._read: dict[str, _TaskJson] = {}
 
@@ -112,15 +104,18 @@ class TaskInputs:
 
     def defaults(self, task_id: str) -> Mapping[str, Json]:
         """Returns the values of parameters of the component that need not be set."""
-        text = self._specs.get(task_id, SpecTexts()).component
-        found = _decoded(text, _ComponentJson).input_definitions.parameters
+        found = _decoded(self._text(task_id, "component"), _ComponentJson).input_definitions.parameters
         return {name: cast("Json", one.default_value) for name, one in found.items() if one.default_value is not None}
 
     def _task(self, task_id: str) -> _TaskJson:
         known = self._read.get(task_id)
         if known is None:
-            known = self._read[task_id] = _decoded(self._specs.get(task_id, SpecTexts()).task, _TaskJson)
+            known = self._read[task_id] = _decoded(self._text(task_id, "task"), _TaskJson)
         return known
+
+    def _text(self, task_id: str, name: str) -> str:
+        step = self._steps.get(task_id)
+        return step.input(name) if step else ""
 
 
 def _decoded(text: str, kind: type[_T]) -> _T:

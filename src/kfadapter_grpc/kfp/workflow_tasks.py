@@ -20,7 +20,6 @@ from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.kfp.run_nodes import MANY, STOPPED, STUCK_AFTER, Failure, Pod, RunNodes, who
-from kfadapter_grpc.kfp.task_inputs import SpecTexts
 from kfadapter_grpc.kfp.workflow import UnreadableWorkflowError, moment, read_workflow
 from kfadapter_grpc.kfp.workflow_outputs import with_outputs
 
@@ -123,7 +122,6 @@ class _Reader:
         warnings = [f"{who(paths.get(task_id, ''))} is waiting: {words}" for task_id, words in self._waiting]
         if len(warnings) > MANY:
             warnings[MANY:] = [f"{len(warnings) - MANY} more tasks are waiting"]
-        specs = {key: SpecTexts(step.input("task"), step.input("component")) for key, step in self._steps.items()}
         return RunNodes(
             tasks=tuple(tasks),
             namespace=workflow.namespace,
@@ -132,7 +130,7 @@ class _Reader:
             pods_by_task=self._pods,
             failures=tuple(one for one in self._failures if one.task_id not in canceled),
             message=workflow.message,
-            specs=specs if self._is_v2 else {},
+            steps=self._steps if self._is_v2 else {},
         )
 
     # --- walking ------------------------------------------------------------------------------------------------

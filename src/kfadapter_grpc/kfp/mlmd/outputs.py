@@ -45,7 +45,7 @@ class _Outputs:
         self._recorded = recorded
         self._tasks = {task.task_id: task for task in nodes.tasks}
         self._join = Join(nodes, recorded.executions)
-        self._inputs = TaskInputs(nodes.specs, {task.task_id: task.parent_task_id for task in nodes.tasks})
+        self._inputs = TaskInputs(nodes.steps, {task.task_id: task.parent_task_id for task in nodes.tasks})
         self._taken: dict[int, dict[str, list[int]]] = {}
         self._given: dict[int, dict[str, list[int]]] = {}
         for event in recorded.events:

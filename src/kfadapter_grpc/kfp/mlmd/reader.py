@@ -19,6 +19,7 @@ READ_SECONDS = 2.0
 """How long reading a run from the store may take in all."""
 REST_SECONDS = 5.0
 """How long a store that did not respond is not asked again."""
+_AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 _OTHER_NAMESPACE = "ML Metadata has a run of this id in another namespace; mlmd_address may be that of another KFP"
 
 
@@ -41,12 +42,13 @@ class OutputsReader:
 
         The run must have been read from KFP for the caller before: the store itself lets everybody read everything.
         """
-        if self._store is None or not nodes.specs:
+        before = nodes.sources.outputs if nodes.sources else None
+        if self._store is None or not nodes.steps or (before and before.state is RunSourceState.AVAILABLE):
             return nodes
         try:
-            return _with_source(self._read(self._store, run_id, nodes, call), RunSource(RunSourceState.AVAILABLE))
+            return _with_source(self._read(self._store, run_id, nodes, call), _AVAILABLE)
         except StoreError as error:
-            if nodes.sources and nodes.sources.outputs and nodes.sources.outputs.state is RunSourceState.NOT_SERVED:
+            if before and before.state is RunSourceState.NOT_SERVED:
                 return nodes  # KFP was upgraded since, and needs no such store any more
             return _with_source(nodes, RunSource(RunSourceState.UNREACHABLE, str(error)))
 
