@@ -10,7 +10,7 @@ from tests.contract.running import WAIT_SECONDS, Running, Scripted, eventually
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.methods import SERVICES
-from kfadapter_grpc.server.reflection import MAX_STREAMS
+from kfadapter_grpc.server.side_services import MAX_STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -59,8 +59,7 @@ def graph(
     from kfadapter_grpc.graph import ASCII, UNICODE, graph_of
 
     if bool(pipeline) == bool(run):
-        message = "give a pipeline or --run RUN"
-        raise typer.BadParameter(message)
+        raise typer.BadParameter("give a pipeline or --run RUN")
     states: dict[tuple[str, ...], str] = {}
     with options.client() as client:
         if run:

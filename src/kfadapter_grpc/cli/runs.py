@@ -86,8 +86,7 @@ class Selection:
         from kfadapter_grpc.contract.runs import RunState
 
         if self.version and not self.pipeline:
-            message = "--version needs --pipeline"
-            raise typer.BadParameter(message)
+            raise typer.BadParameter("--version needs --pipeline")
         created, finished, own_labels = (
             optional_moment(self.created_after),
             optional_moment(self.finished_after),

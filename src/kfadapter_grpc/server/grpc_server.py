@@ -14,9 +14,8 @@ from kfadapter_grpc.daemon.listening import bind
 from kfadapter_grpc.health import Health, HealthMonitor
 from kfadapter_grpc.interceptors import Admission, Bounds, CallInterceptor, layers
 from kfadapter_grpc.methods import SERVICES
-from kfadapter_grpc.server.health_listener import HealthListener
-from kfadapter_grpc.server.reflection import add_reflection
 from kfadapter_grpc.server.security import Security
+from kfadapter_grpc.server.side_services import HealthListener, add_reflection
 from kfadapter_grpc.services import add_servicer
 
 if TYPE_CHECKING:
