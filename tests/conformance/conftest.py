@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from tests.conformance.calling import RUN_SECONDS, api_at
-from tests.e2e.conftest import serve
+from tests.e2e.conftest import dev
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def channel(request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
     """A channel to the server under test."""
     target, authority = os.environ.get("KFADAPTER_TEST_TARGET"), os.environ.get("KFADAPTER_TEST_CA")
     if not target:
-        with serve(str(request.getfixturevalue("embedded_url"))) as ours, grpc.insecure_channel(ours.target) as made:
+        with dev(tmp_path_factory.mktemp("conformance")) as ours, grpc.insecure_channel(ours.target) as made:
             yield made
     elif not authority:
         with grpc.insecure_channel(target) as made:

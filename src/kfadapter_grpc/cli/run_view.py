@@ -153,7 +153,7 @@ def _output_rows(path: str, task: RunTask, made: RunOutput) -> Iterator[tuple[st
 
 def summary(artifact: RunArtifact) -> str:
     """Returns what an artifact is in a few words: its metrics, or else where it lies."""
-    parts = [f"{name} = {value:.6g}" for name, value in artifact.metrics.items()]
+    parts = [f"{name} = {value:.6g}" for name, value in sorted(artifact.metrics.items())]
     if artifact.roc_curve:
         parts.append(f"ROC curve of {len(artifact.roc_curve)} points")
     if artifact.confusion_matrix:
