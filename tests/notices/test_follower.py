@@ -13,8 +13,15 @@ from tests.notices.boxes import BEGIN, KEEP, Box, at, box
 
 from kfadapter_grpc.client import CannotConnectError
 from kfadapter_grpc.client.connection import Pages
-from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError, KfpUnavailableError, RunNotFoundError
+from kfadapter_grpc.contract.errors import (
+    AdapterError,
+    KfpError,
+    KfpTimeoutError,
+    KfpUnavailableError,
+    RunNotFoundError,
+)
 from kfadapter_grpc.contract.listing import Page, StorageState, View
+from kfadapter_grpc.contract.run_outputs import RunMetric
 from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunFilter, RunGone, RunState
 from kfadapter_oran.notices.follower import Follower
 from kfadapter_oran.notices.outbox import GONE_SECONDS
@@ -314,3 +321,24 @@ def test_what_is_old_is_forgotten_by_comparing(client: FakeClient, made: Box, fo
     assert [run_id for run_id, _, _ in made.notices] == ["s"]
     follower.compare()
     assert [run_id for run_id, _, _ in made.notices] == ["s"]
+
+
+def test_an_end_has_its_metrics(
+    client: FakeClient, made: Box, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ended is read once as a whole; one that cannot be read for good is reported without its metrics."""
+
+    def broken(_: str) -> Run:
+        raise KfpError("broken")
+
+    for run_id in ("r", "s"):
+        client.put(run_id, S.RUNNING)
+    follower.compare()
+    client.put("r", S.SUCCEEDED, at(minutes=1), metrics=(RunMetric("정확도", 0.9, "train", "m"),))
+    follower.compare()
+    follower.compare()
+    assert client.got == 1
+    client.put("s", S.SUCCEEDED, at(minutes=1))
+    monkeypatch.setattr(client, "get", broken)
+    follower.compare()
+    assert [(one.run_id, one.metrics) for one in made.ledger.notices()] == [("r", {"정확도": 0.9}), ("s", {})]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -253,3 +254,14 @@ def test_what_is_taken_of_a_run() -> None:
     bare = SeenRun.try_of(Run("r", state=RunState.FAILED, labels={"trainingjob_id": "1"}, created_at=BEGIN))
     assert bare is not None
     assert bare.ended_at == BEGIN
+
+
+def test_an_outbox_without_metrics(path: Path) -> None:
+    """A file of an older program is taken on: its notices have no metrics, and new ones do."""
+    with closing(Database(path, create=True)) as database:
+        database.read("ALTER TABLE notices DROP COLUMN metrics")
+    with box(path) as made:
+        made.outbox.take(seen("r", "RUNNING"))
+        written = made.outbox.take(replace(seen("r", "SUCCEEDED", at(minutes=1)), metrics={"정확도": 0.9}))
+        assert written is not None
+        assert written.metrics == {"정확도": 0.9}

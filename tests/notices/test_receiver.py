@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,13 @@ def test_what_is_posted(receiver: Receiving) -> None:
     assert one.headers["idempotency-key"] == "run-1:SUCCEEDED"
     assert one.headers["x-team"] == "a"
     assert "authorization" not in one.headers
+
+
+def test_metrics_are_posted(receiver: Receiving) -> None:
+    """What a run logged is a fourth field."""
+    told = replace(notice(), metrics={"정확도": 0.9})
+    Receiver(ReceiverOptions(Url.parse(receiver.url))).tell(told)
+    assert receiver.received[0].body["run_metrics"] == {"정확도": 0.9}
 
 
 def test_a_failure_is_answered_500_and_delivered(receiver: Receiving) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import enum
 import fcntl
+import json
 import os
 import sqlite3
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -21,7 +22,7 @@ VERSION = 1
 """The version of the schema."""
 BUSY_SECONDS = 10.0
 """How long one process waits for another one's write."""
-COLUMNS = "id, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer"
+COLUMNS = "id, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer, metrics"
 """What `notice` reads."""
 # A notice is for ever the only one of its run and state, until it is pruned (outbox.py says when). `open_runs` are
 # those that were seen and had not finished.
@@ -41,6 +42,7 @@ CREATE TABLE notices (
     next_at REAL NOT NULL,
     settled_at REAL,
     answer TEXT NOT NULL DEFAULT '',
+    metrics TEXT NOT NULL DEFAULT '{}',
     UNIQUE (run_id, state)
 );
 CREATE INDEX notices_by_status ON notices (status, next_at);
@@ -78,6 +80,7 @@ class Notice:
         next_at: When it is due; means nothing unless it is pending.
         settled_at: When it was delivered, parked, superseded or discarded.
         answer: The result of the last attempt, in words.
+        metrics: What the run logged, by name.
     """
 
     id: int
@@ -91,6 +94,7 @@ class Notice:
     next_at: datetime
     settled_at: datetime | None
     answer: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class OutboxError(Exception):
@@ -168,6 +172,9 @@ class Database:
                     for statement in _SCHEMA.split(";"):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version = {VERSION}")
+        elif not self.read("SELECT 1 FROM pragma_table_info('notices') WHERE name = 'metrics'"):
+            with self.writing() as connection:  # a column more, which an older program need not know
+                connection.execute("ALTER TABLE notices ADD COLUMN metrics TEXT NOT NULL DEFAULT '{}'")
         if self._version() != VERSION:
             raise OutboxError(f"{self.path} was written by another version ({self._version()}, not {VERSION})")
 
@@ -202,7 +209,7 @@ def only_one(outbox: Path) -> Iterator[None]:
 
 def notice(row: Sequence[Any]) -> Notice:
     """Reads a row of `COLUMNS`."""
-    number, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer = row
+    number, run_id, job, state, status, written_at, attempts, refusals, next_at, settled_at, answer, metrics = row
     return Notice(
         number,
         run_id,
@@ -215,6 +222,7 @@ def notice(row: Sequence[Any]) -> Notice:
         moment(next_at),
         None if settled_at is None else moment(settled_at),
         answer,
+        json.loads(metrics),
     )
 
 

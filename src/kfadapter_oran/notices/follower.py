@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
+from grpc import StatusCode
 
 from kfadapter_grpc.client.watch import MAX_KNOWN
 from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
@@ -40,6 +41,8 @@ _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _LIVE = tuple(state for state in RunState if state.value and not state.is_over)
 _PAGE = 200
+_PASSING = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED})
+"""After these a run is read again; after any other failure it is reported without its metrics."""
 
 
 class Follower:
@@ -168,21 +171,26 @@ class Follower:
                     self._tell(self._outbox.miss(event.run_id))
 
     def _take_listed(self, run: Run) -> None:
-        """Takes a run of a list, which may call a terminated run failed: a failure that is news is read whole."""
-        if run.state is RunState.FAILED:
-            seen = SeenRun.try_of(run)
-            if seen is None or not self._outbox.is_new_end(seen):
-                return
-            try:
-                run = self._client.runs.get(run.run_id)
-            except RunNotFoundError:
-                return  # the next comparison misses it
-        self._take(run)
+        """Takes a run of a list, which may call a terminated run failed."""
+        self._take(run, is_sure=run.state is not RunState.FAILED)
 
-    def _take(self, run: Run) -> None:
+    def _take(self, run: Run, *, is_sure: bool = True) -> None:
+        """Takes a run; one that has ended in a new way is read whole, once, for its metrics and its true state."""
         seen = SeenRun.try_of(run)
-        if seen is not None:
-            self._tell(self._outbox.take(seen))
+        if seen is None:
+            return
+        if seen.is_over and self._outbox.is_new_end(seen):
+            try:
+                seen = SeenRun.try_of(self._client.runs.get(run.run_id)) or seen
+            except RunNotFoundError:
+                if not is_sure:
+                    return  # the next comparison misses it
+            except AdapterError as error:
+                if not is_sure or error.code in _PASSING:
+                    raise
+        elif seen.is_over and not is_sure:
+            return
+        self._tell(self._outbox.take(seen))
 
     def _tell(self, written: Notice | None) -> None:
         if written is not None:

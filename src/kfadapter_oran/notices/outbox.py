@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.client.metrics import named_metrics
 from kfadapter_oran.jobs import JOB_LABEL
 from kfadapter_oran.notices.database import COLUMNS, NoticeStatus, OutboxError, moment, notice
 
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from kfadapter_grpc.contract.runs import Run, RunStateChange
+    from kfadapter_grpc.contract.spec import Json
     from kfadapter_oran.notices.database import Database, Notice
 
 DELETED = "DELETED"
@@ -24,6 +28,7 @@ GONE_SECONDS = 60.0
 """How long a run must not be found before it counts as deleted."""
 LOOK_BACK = timedelta(hours=1)
 """How much later than others KFP may report a run's end."""
+_MOST_METRICS = 100
 _NEVER = datetime(1, 1, 1, tzinfo=timezone.utc)
 _SINCE, _FLOOR, _NEWEST, _NAMESPACE = "since", "floor", "newest", "namespace"
 _DONE = (NoticeStatus.DELIVERED.value, NoticeStatus.SUPERSEDED.value, NoticeStatus.DISCARDED.value)
@@ -42,6 +47,7 @@ class SeenRun:
         finished_at: When it finished, as far as KFP says.
         ended_at: The latest moment at which KFP may have said so; of a run without any, when it was made.
         earlier_ends: The states in which it had finished before it was retried, and when.
+        metrics: What it logged, by name, the first 100; empty if only a list was read.
     """
 
     run_id: str
@@ -52,6 +58,7 @@ class SeenRun:
     finished_at: datetime | None = None
     ended_at: datetime = _NEVER
     earlier_ends: tuple[tuple[str, datetime], ...] = ()
+    metrics: Mapping[str, Json] = field(default_factory=dict)
 
     @classmethod
     def try_of(cls, run: Run) -> SeenRun | None:
@@ -70,6 +77,7 @@ class SeenRun:
             finished_at=run.finished_at,
             ended_at=ended_at,
             earlier_ends=tuple(_earlier_ends(run.state_history)),
+            metrics=dict(islice(named_metrics(run.metrics).items(), _MOST_METRICS)),
         )
 
 
@@ -139,7 +147,9 @@ class Outbox:
             ends = (at.timestamp() for state, at in run.earlier_ends if state == run.state)
             if any(facts[_SINCE] < at <= facts[_FLOOR] for at in ends):
                 return None  # it ended like this before, so long ago that the notice may have been forgotten
-            return self._write(connection, run.run_id, run.job, run.state, run.ended_at.timestamp())
+            return self._write(
+                connection, run.run_id, run.job, run.state, run.ended_at.timestamp(), metrics=run.metrics
+            )
 
     def is_new_end(self, run: SeenRun) -> bool:
         """Whether a run has ended in a way that is neither in the outbox nor history."""
@@ -209,13 +219,20 @@ class Outbox:
         return float(connection.execute(query, (run_id,)).fetchone()[0])
 
     def _write(
-        self, connection: sqlite3.Connection, run_id: str, job: str, state: str, ended_at: float
+        self,
+        connection: sqlite3.Connection,
+        run_id: str,
+        job: str,
+        state: str,
+        ended_at: float,
+        *,
+        metrics: Mapping[str, Json] | None = None,
     ) -> Notice | None:
         now = self._now()
         made = connection.execute(
-            "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (run_id, state) DO NOTHING",
-            (run_id, job, state, ended_at, now, now),
+            "INSERT INTO notices (run_id, job, state, ended_at, written_at, next_at, metrics)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run_id, state) DO NOTHING",
+            (run_id, job, state, ended_at, now, now, json.dumps(metrics or {}, ensure_ascii=False)),
         )
         if not made.rowcount:
             # A retried run ended as before, which was reported. The later end keeps the row from being forgotten.

@@ -141,7 +141,8 @@ class Receiver:
 
     def tell(self, notice: Notice) -> Attempt:
         """Posts a notice; whatever the receiver does, no exception."""
-        body = {"trainingjob_id": notice.job, "run_id": notice.run_id, "run_status": notice.state}
+        metrics = {"run_metrics": notice.metrics} if notice.metrics else {}
+        body = {"trainingjob_id": notice.job, "run_id": notice.run_id, "run_status": notice.state, **metrics}
         connection = _Connection(self._options.url, min(CONNECT_SECONDS, self._options.seconds), self._tls)
         # What comes in drops would never reach a socket's own timeout.
         guard = threading.Timer(self._options.seconds, connection.cut)
