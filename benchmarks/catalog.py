@@ -9,6 +9,7 @@ from benchmarks import (
     artifact_bytes,
     download,
     get,
+    list_metrics,
     list_versions,
     memory,
     mlmd,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "spec_summary": _spec_summary,
     "run_nodes": run_nodes.run,
     "mlmd": mlmd.run,
+    "list_metrics": list_metrics.run,
     "artifact_bytes": artifact_bytes.run,
 }
 """Each takes a stage and yields rows as it finds them."""
