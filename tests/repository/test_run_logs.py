@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,16 +24,20 @@ from kfadapter_grpc.contract.errors import (
     TaskNotFoundError,
     UnsupportedByKfpError,
 )
+from kfadapter_grpc.contract.run_outputs import RunArtifact
 from kfadapter_grpc.contract.runs import LogNote, ReadLogsRequest
 from kfadapter_grpc.kfp import ForwardedCredentials, TransportSettings, connect, logs
+from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.run_nodes import Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.scripted_kfp import Behaviour
 
     from kfadapter_grpc.kfp import KfpBackend
+    from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 RUN = "78f7331b-0d8a-4c1f-9047-0df3c5efa0a9"
 FLAKY = "734c9cb1-aa1c-4fb8-84c3-1bd45b8e00e1"
@@ -301,6 +305,25 @@ def test_pod_gone(stage: Stage) -> None:
     assert "its pod is gone" in message
     assert "archiveLogs: true" in message
     assert "kubectl" not in message
+
+
+def test_stored_log(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A log that is in no archive any more is read where KFP's launcher stored it, if it is there."""
+    of_run(stage, unarchived(ENDED))
+    stage.kfp.on("GET", ROUTE, NO_FILE)
+    stored = RunArtifact("system.Artifact", (tmp_path / "executor-logs-0").as_uri(), artifact_id="7", run_id=RUN)
+    run_logs = stage.alone.run_logs
+    read = run_logs._reader.read
+
+    def with_stored(run_id: str, call: Call, *, for_logs: bool = False) -> tuple[object, RunNodes]:
+        run, nodes = read(run_id, call, for_logs=for_logs)
+        return run, replace(nodes, stored_logs={nodes.find("step").task_id: (stored,)})
+
+    monkeypatch.setattr(run_logs._reader, "read", with_stored)
+    monkeypatch.setattr(run_logs, "_bytes", ArtifactBytes(folder=tmp_path))
+    assert "archiveLogs: true" in stage.fails(UnsupportedByKfpError)
+    (tmp_path / "executor-logs-0").write_bytes("한 줄\n".encode())
+    assert stage.read() == stage.read(follow=True) == "한 줄\n".encode()
 
 
 def test_file_gone(stage: Stage) -> None:

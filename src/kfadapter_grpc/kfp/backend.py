@@ -62,7 +62,8 @@ class KfpBackend:
         self._outputs = OutputsReader(mlmd)
         self._reader = reader = RunReader(rest, self._outputs)
         self._pod_logs = PodLogs(kubernetes) if kubernetes else None
-        self.run_logs = RunLogs(rest, reader, self._pod_logs)
+        self.artifact_bytes = artifact_bytes or ArtifactBytes()
+        self.run_logs = RunLogs(rest, reader, self._pod_logs, self.artifact_bytes)
         self.runs = Runs(
             rest,
             reader,
@@ -71,7 +72,6 @@ class KfpBackend:
             experiments=self.experiments,
         )
         self.artifacts = Artifacts(self.runs)
-        self.artifact_bytes = artifact_bytes or ArtifactBytes()
         self.recurring_runs = RecurringRuns(rest, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:

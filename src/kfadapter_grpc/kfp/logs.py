@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
+from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
 from kfadapter_grpc.contract.runs import LogNote, RunState
+from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.error_table.runs import NO_SUCH_RUN
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import KFP, KUBERNETES, MAIN_LOGS, LogSources, NoLogError, Sent
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import LogPiece, ReadLogsRequest, RunTask
     from kfadapter_grpc.kfp.pod_logs import PodLogs
     from kfadapter_grpc.kfp.rest import Rest
@@ -43,6 +46,12 @@ _MOST_TIME_READING = 0.2  # of a follow that has to read the whole log each time
 _LONGEST_REST_SECONDS = 30.0
 _MAX_FAILURES = 5
 _LOOK_SECONDS = 30.0
+_UNSTORED = (
+    errors.ArtifactNotFoundError,
+    errors.ArtifactNotReadableError,
+    errors.ArtifactStoreUnavailableError,
+    errors.ArtifactChangedError,
+)
 _DID_NOT_RUN = frozenset({RunState.SKIPPED, RunState.OMITTED})
 _SWITCH_ON = (
     "for later runs have Argo archive logs: `archiveLogs: true` under `artifactRepository` in the ConfigMap "
@@ -53,20 +62,42 @@ _POD_LOGS = "or let the adapter read the logs of pods (deploy/components/pod-log
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A task of a run as it is now, with the pods of its attempts; all have ended if the run has."""
+    """A task of a run as it is now, with the pods of its attempts; all have ended if the run has.
+
+    Attributes:
+        run_id: The run.
+        run_is_over: Whether it has ended.
+        task: The task.
+        attempts: The pods of its attempts.
+        stored: The logs that KFP's launcher stored as artifacts, each with what is recorded of its store.
+    """
 
     run_id: str
     run_is_over: bool
     task: RunTask
     attempts: tuple[Pod, ...]
+    stored: tuple[tuple[RunArtifact, str], ...] = ()
+
+    def stored_log(self, index: int) -> tuple[RunArtifact, str] | None:
+        """Returns the stored log of an attempt that has ended; None if it is not known which one it is."""
+        if not self.attempts[index].is_over or len(self.stored) != len(self.attempts):
+            return self.stored[-1] if self.stored and self.run_is_over and index == len(self.attempts) - 1 else None
+        return self.stored[index]
 
 
 class RunLogs:
     """The logs of the tasks of runs. Safe to use from many threads."""
 
-    def __init__(self, rest: Rest, reader: RunReader, pod_logs: PodLogs | None = None) -> None:
-        """Reads from KFP, and from Kubernetes if there are `pod_logs`."""
+    def __init__(
+        self,
+        rest: Rest,
+        reader: RunReader,
+        pod_logs: PodLogs | None = None,
+        artifact_bytes: ArtifactBytes | None = None,
+    ) -> None:
+        """Reads from KFP, from Kubernetes if there are `pod_logs`, and what is stored, if that can be read."""
         self._reader = reader
+        self._bytes = artifact_bytes or ArtifactBytes()
         self._sources = LogSources(rest, pod_logs)
         self._threads = ThreadPoolExecutor(_TAIL_THREADS, "log-tails")
 
@@ -121,7 +152,9 @@ class RunLogs:
             raise errors.UnsupportedByKfpError(text)
         found = nodes.find(task, iteration_index)
         pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(found.task_id))
-        return _Found(run_id, is_over, found, tuple(pods))
+        stored = nodes.stored_logs.get(found.task_id, ())
+        logs = tuple((one, nodes.stores.get(one.artifact_id, "")) for one in stored)
+        return _Found(run_id, is_over, found, tuple(pods), logs)
 
     def _again(self, found: _Found, call: Call) -> _Found:
         with call.within(_LOOK_SECONDS) as part:
@@ -141,12 +174,36 @@ class RunLogs:
                 yield LogNote(f"the log ends here, although there is more: {error.why[:_WHY_CHARACTERS]}")
                 return
         if refusals and not sent.count:
-            raise _missing_log(found.run_id, found.task, pod, refusals)
+            missing = _missing_log(found.run_id, found.task, pod, refusals)
+            yield from self._stored(found.stored_log(index), missing, call)
+            return
         if refusals:
             yield LogNote(
                 "the log was read while the task ran, and ends here; whether more was written cannot be told, as it "
                 "cannot be read again as it was"
             )
+
+    def _stored(
+        self, log: tuple[RunArtifact, str] | None, missing: errors.AdapterError, call: Call
+    ) -> Generator[LogPiece, None, None]:
+        """Yields a log that the launcher stored as an artifact; raises `missing` if it cannot be read either."""
+        if log is None:
+            raise missing
+        artifact, session = log
+        sent = False
+        try:
+            with self._bytes.read(
+                artifact, ReadArtifactRequest(artifact.run_id, artifact.artifact_id), call, session
+            ) as parts:
+                for part in parts:
+                    if isinstance(part, bytes):
+                        sent = True
+                        yield part
+        except _UNSTORED as error:
+            if sent:
+                yield LogNote(f"the log ends here, although there is more: {error.message[:_WHY_CHARACTERS]}")
+                return
+            raise missing from error
 
     def _followed(self, found: _Found, index: int, call: Call, *, goes_on: bool) -> Generator[LogPiece, None, None]:
         """Yields the log until the task has finished, from one attempt to the next if it `goes_on`."""
