@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import hypothesis
 import pytest
 import structlog
+from tests.scripted_kfp import ScriptedKfp
 
 from kfadapter_embedded.process import start
 from kfadapter_grpc.kfp import transport
@@ -62,6 +63,13 @@ def _drop(*_: object) -> NoReturn:
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A read that failed is repeated at once by what runs in this process."""
     monkeypatch.setattr(transport, "BACKOFF_SECONDS", (0.0, 0.0))
+
+
+@pytest.fixture
+def kfp() -> Iterator[ScriptedKfp]:
+    """A KFP that answers as the test says."""
+    with ScriptedKfp() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -44,13 +44,6 @@ DESCRIPTORS = Path("/proc/self/fd")
 
 
 @pytest.fixture
-def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that does what the test tells it."""
-    with ScriptedKfp() as server:
-        yield server
-
-
-@pytest.fixture
 def adapter(serve: Serve, kfp: ScriptedKfp, tmp_path: Path) -> Iterator[Running]:
     """An adapter before it, which spools into an empty folder."""
     limits = UploadLimits(directory=tmp_path, memory_bytes=0)

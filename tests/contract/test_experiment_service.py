@@ -27,13 +27,6 @@ ONE = rf"/experiments/{ID}$"
 
 
 @pytest.fixture
-def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that does what the test tells it."""
-    with ScriptedKfp() as server:
-        yield server
-
-
-@pytest.fixture
 def stub(serve: Serve, kfp: ScriptedKfp) -> Iterator[ExperimentServiceStub]:
     """A caller of the adapter before it."""
     backend = connect(kfp.url)

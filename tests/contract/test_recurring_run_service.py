@@ -28,13 +28,6 @@ ONE = rf"/recurringruns/{ID}$"
 
 
 @pytest.fixture
-def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that does what the test tells it."""
-    with ScriptedKfp() as server:
-        yield server
-
-
-@pytest.fixture
 def stub(serve: Serve, kfp: ScriptedKfp) -> Iterator[RecurringRunServiceStub]:
     """A caller of the adapter before it."""
     backend = connect(kfp.url)

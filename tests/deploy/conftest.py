@@ -103,3 +103,10 @@ def installed(request: pytest.FixtureRequest, kustomize: None) -> Installation:
     """Each installation."""
     del kustomize
     return installation(request.param)
+
+
+@pytest.fixture
+def everything(kustomize: None) -> Installation:
+    """The one with all components."""
+    del kustomize
+    return installation(EVERYTHING)

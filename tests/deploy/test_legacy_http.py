@@ -1,4 +1,4 @@
-"""The gateway for HTTP as it is installed: its parts fit each other, the adapter, the image, and the program."""
+"""The gateway for HTTP as it is everything: its parts fit each other, the adapter, the image, and the program."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scripts import manifests
 from scripts.manifests import ROOT
-from tests.deploy.conftest import EVERYTHING, Installation, installation
+from tests.deploy.conftest import Installation, installation
 
 from kfadapter_grpc.setting_sources import CLIENT_VARIABLES, PREFIX
 from kfadapter_oran.commands import COMMANDS
@@ -18,23 +18,16 @@ NAME = "legacy-http"
 
 
 @pytest.fixture
-def installed(kustomize: None) -> Installation:
-    """An installation with all components."""
-    del kustomize
-    return installation(EVERYTHING)
-
-
-@pytest.fixture
-def container(installed: Installation) -> dict[str, Any]:
+def container(everything: Installation) -> dict[str, Any]:
     """Its container."""
-    (found,) = [one for one in installed.containers if one["name"] == NAME]
+    (found,) = [one for one in everything.containers if one["name"] == NAME]
     return dict(found)
 
 
 @pytest.fixture
-def variables(installed: Installation) -> dict[str, str]:
+def variables(everything: Installation) -> dict[str, str]:
     """What the ConfigMap sets."""
-    return dict(manifests.one(installed.made, "ConfigMap", "kfadapter-legacy-http")["data"])
+    return dict(manifests.one(everything.made, "ConfigMap", "kfadapter-legacy-http")["data"])
 
 
 def test_it_is_there_with_its_component_alone(kustomize: None) -> None:
@@ -43,12 +36,12 @@ def test_it_is_there_with_its_component_alone(kustomize: None) -> None:
     assert [one["name"] for one in installation("single-user").containers] == ["kfadapter"]
 
 
-def test_it_runs_the_command(container: dict[str, Any], installed: Installation) -> None:
+def test_it_runs_the_command(container: dict[str, Any], everything: Installation) -> None:
     """The image of the adapter starts it."""
     assert '\nENTRYPOINT ["kfadapter"]\n' in (ROOT / "Dockerfile").read_text()
     assert container["args"] == [NAME]
     assert NAME in COMMANDS
-    assert container["image"] == installed.adapter["image"]
+    assert container["image"] == everything.adapter["image"]
 
 
 def test_its_variables_are_read(variables: dict[str, str], container: dict[str, Any]) -> None:
@@ -59,18 +52,18 @@ def test_its_variables_are_read(variables: dict[str, str], container: dict[str, 
     assert source["configMapRef"]["name"].startswith("kfadapter-legacy-http-")
 
 
-def test_it_calls_the_adapter_beside_it(variables: dict[str, str], installed: Installation) -> None:
+def test_it_calls_the_adapter_beside_it(variables: dict[str, str], everything: Installation) -> None:
     """It calls the adapter of its own pod, and stops accepting requests before that one stops accepting calls."""
-    assert variables["KFADAPTER_TARGET"] == f"127.0.0.1:{installed.ports['grpc']}"
-    assert float(variables["KFADAPTER_LEGACY_HTTP_DRAIN_SECONDS"]) < float(installed.setting("drain_seconds"))
+    assert variables["KFADAPTER_TARGET"] == f"127.0.0.1:{everything.ports['grpc']}"
+    assert float(variables["KFADAPTER_LEGACY_HTTP_DRAIN_SECONDS"]) < float(everything.setting("drain_seconds"))
 
 
-def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, str], installed: Installation) -> None:
+def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, str], everything: Installation) -> None:
     """Callers, probes and Prometheus ask where it listens."""
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports["legacy-http"] == int(variables["KFADAPTER_LEGACY_HTTP_LISTEN"].rpartition(":")[2])
     assert ports["legacy-metrics"] == int(variables["KFADAPTER_LEGACY_HTTP_METRICS_LISTEN"].rpartition(":")[2])
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/liveness", "port": "legacy-http"}
-    monitor = manifests.one(installed.made, "PodMonitor", "kfadapter-legacy-http")["spec"]
+    monitor = manifests.one(everything.made, "PodMonitor", "kfadapter-legacy-http")["spec"]
     assert [one["port"] for one in monitor["podMetricsEndpoints"]] == ["legacy-metrics"]

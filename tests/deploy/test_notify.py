@@ -1,4 +1,4 @@
-"""The notifier as it is installed: its parts fit each other, the adapter, the image, and the program."""
+"""The notifier as it is everything: its parts fit each other, the adapter, the image, and the program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 from scripts import manifests
 from scripts.manifests import ROOT
 from tests.contract.running import eventually
-from tests.deploy.conftest import EVERYTHING, Installation, installation
 
 from kfadapter_grpc.setting_sources import CLIENT_VARIABLES, PREFIX
 from kfadapter_oran.notices.command import HEADERS_VARIABLE, NotifyOptions, notify
@@ -23,22 +22,17 @@ from kfadapter_oran.notices.process import FOLLOWER_SECONDS, SENDER_SECONDS
 if TYPE_CHECKING:
     from pathlib import PurePath
 
+    from tests.deploy.conftest import Installation
+
 NAME = "kfadapter-notify"
 PROGRAM = str(Path(sys.executable).parent / "kfadapter")
 SECONDS = 60
 
 
 @pytest.fixture
-def installed(kustomize: None) -> Installation:
-    """An installation with all components."""
-    del kustomize
-    return installation(EVERYTHING)
-
-
-@pytest.fixture
-def pod(installed: Installation) -> dict[str, Any]:
+def pod(everything: Installation) -> dict[str, Any]:
     """What the notifier's pod is made of."""
-    found: dict[str, Any] = manifests.one(installed.made, "Deployment", NAME)["spec"]["template"]["spec"]
+    found: dict[str, Any] = manifests.one(everything.made, "Deployment", NAME)["spec"]["template"]["spec"]
     return found
 
 
@@ -50,24 +44,24 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def variables(installed: Installation) -> dict[str, str]:
+def variables(everything: Installation) -> dict[str, str]:
     """What the ConfigMap sets."""
-    return dict(manifests.one(installed.made, "ConfigMap", NAME)["data"])
+    return dict(manifests.one(everything.made, "ConfigMap", NAME)["data"])
 
 
-def test_there_is_one_and_never_two(installed: Installation) -> None:
+def test_there_is_one_and_never_two(everything: Installation) -> None:
     """One pod has the outbox; a new one comes when the old one has gone."""
-    spec = manifests.one(installed.made, "Deployment", NAME)["spec"]
+    spec = manifests.one(everything.made, "Deployment", NAME)["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
-def test_the_pod_is_restricted(pod: dict[str, Any], container: dict[str, Any], installed: Installation) -> None:
+def test_the_pod_is_restricted(pod: dict[str, Any], container: dict[str, Any], everything: Installation) -> None:
     """It has the same user and as few rights as the adapter's, and no token for Kubernetes."""
     same = ("securityContext", "enableServiceLinks", "serviceAccountName")
-    assert {key: pod[key] for key in same} == {key: installed.pod[key] for key in same}
+    assert {key: pod[key] for key in same} == {key: everything.pod[key] for key in same}
     assert pod["automountServiceAccountToken"] is False
-    assert container["securityContext"] == installed.adapter["securityContext"]
-    assert container["image"] == installed.adapter["image"]
+    assert container["securityContext"] == everything.adapter["securityContext"]
+    assert container["image"] == everything.adapter["image"]
     assert {"memory", "ephemeral-storage"} <= set(container["resources"]["limits"])
 
 
@@ -86,35 +80,35 @@ def test_its_variables_are_read(variables: dict[str, str]) -> None:
 
 
 def test_its_outbox_outlives_the_pod(
-    pod: dict[str, Any], container: dict[str, Any], variables: dict[str, str], installed: Installation
+    pod: dict[str, Any], container: dict[str, Any], variables: dict[str, str], everything: Installation
 ) -> None:
     """The outbox lies on a volume that is claimed, not in the pod."""
     folder = variables["KFADAPTER_NOTIFY_OUTBOX"].rpartition("/")[0]
     (name,) = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == folder]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == name]
-    claim = manifests.one(installed.made, "PersistentVolumeClaim", NAME)
+    claim = manifests.one(everything.made, "PersistentVolumeClaim", NAME)
     assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
 
 
-def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, str], installed: Installation) -> None:
+def test_its_ports_and_probes(container: dict[str, Any], variables: dict[str, str], everything: Installation) -> None:
     """Probes and Prometheus ask where it listens, and only Prometheus is let in."""
     port = int(variables["KFADAPTER_NOTIFY_METRICS_LISTEN"].rpartition(":")[2])
     assert container["ports"] == [{"name": "metrics", "containerPort": port}]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
-    policy = manifests.one(installed.made, "NetworkPolicy", NAME)["spec"]
+    policy = manifests.one(everything.made, "NetworkPolicy", NAME)["spec"]
     assert [rule["ports"] for rule in policy["ingress"]] == [[{"protocol": "TCP", "port": port}]]
-    monitor = manifests.one(installed.made, "PodMonitor", NAME)["spec"]
+    monitor = manifests.one(everything.made, "PodMonitor", NAME)["spec"]
     assert monitor["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"]
 
 
-def test_it_may_reach_whom_it_tells(variables: dict[str, str], installed: Installation) -> None:
+def test_it_may_reach_whom_it_tells(variables: dict[str, str], everything: Installation) -> None:
     """Out go calls to the adapter, notices and names, and nothing else."""
-    policy = manifests.one(installed.made, "NetworkPolicy", NAME)["spec"]
+    policy = manifests.one(everything.made, "NetworkPolicy", NAME)["spec"]
     adapter = int(variables["KFADAPTER_TARGET"].rpartition(":")[2])
-    assert adapter == installed.ports["grpc"]
+    assert adapter == everything.ports["grpc"]
     assert variables["KFADAPTER_TARGET"].rpartition(":")[0] in {
-        service["metadata"]["name"] for service in installed.all("Service")
+        service["metadata"]["name"] for service in everything.all("Service")
     }
     outward = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
     assert outward == {adapter, int(variables["TRAININGMGR_PORT"]), 53}

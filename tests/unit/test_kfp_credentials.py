@@ -24,13 +24,6 @@ REFUSED = answers(401, {"code": 16, "message": "who are you?"})
 
 
 @pytest.fixture
-def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that does what the test tells it."""
-    with ScriptedKfp() as server:
-        yield server
-
-
-@pytest.fixture
 def token_file(tmp_path: Path) -> Path:
     """A file with a token."""
     path = tmp_path / "token"

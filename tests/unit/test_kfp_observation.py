@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP."""
-    with ScriptedKfp() as server:
-        yield server
-
-
-@pytest.fixture
 def seen() -> list[KfpRequest]:
     """What the observer was told."""
     return []

@@ -34,13 +34,6 @@ DRIP_BODY = head(200, {"Content-Length": "60000"}) + b"z" * 60_000
 
 
 @pytest.fixture
-def kfp() -> Iterator[ScriptedKfp]:
-    """A KFP that does what the test tells it."""
-    with ScriptedKfp() as server:
-        yield server
-
-
-@pytest.fixture
 def transport(kfp: ScriptedKfp) -> Iterator[Transport]:
     """The transport to it."""
     made = Transport(TransportSettings(kfp.url))
