@@ -38,11 +38,11 @@ class Workflows:
             failed = ("Failed to get run", f"Failed to fetch run {run_id}")
             run = json.loads(documents.found(RUNS, run_id, *failed))
             name = documents.one("SELECT workflow FROM run_details WHERE id = ?", run_id)
-            query = "SELECT path, document FROM tasks WHERE owner = ? AND began ORDER BY position"
-            tasks = {path: json.loads(text) for path, text in documents.execute(query, (run_id,))}
+            query = "SELECT path, error, document FROM tasks WHERE owner = ? AND began ORDER BY position"
+            tasks = documents.execute(query, (run_id,)).fetchall()
         nodes = _Nodes(name)
-        for path, task in tasks.items():
-            nodes.add(path, task)
+        for path, error, text in tasks:
+            nodes.add(path, json.loads(text), error)
         workflow = {"metadata": {"name": name}, "status": {"nodes": nodes.found}}
         shown = {"id": run_id, "name": run["display_name"], "created_at": run["created_at"]}
         return json_response({"run": shown, "pipeline_runtime": {"workflow_manifest": to_json(workflow)}})
@@ -55,8 +55,8 @@ class _Nodes:
         self._workflow = workflow
         self.found: dict[str, dict[str, str]] = {}
 
-    def add(self, path: str, task: dict[str, object]) -> None:
-        """Adds the nodes of a task."""
+    def add(self, path: str, task: dict[str, object], error: str) -> None:
+        """Adds the nodes of a task; its last pod says why it failed."""
         kind, name, phase = task["type"], task_name(path), _PHASES.get(str(task["state"]), "Succeeded")
         if path == WHOLE:
             self._node((self._workflow, self._workflow, "entrypoint"), "", phase)
@@ -69,12 +69,16 @@ class _Nodes:
             around = self._around(path)
             if kind == "RUNTIME":
                 self._node((self._id(path), name, "system-container-executor"), around, phase)
-            for attempt in range(attempts_of(task) + (phase == "Running")):
+            attempts = attempts_of(task) + (phase == "Running")
+            for attempt in range(attempts):
                 pod = executor_pod(self._workflow, path, attempt, kind).removeprefix(f"{self._workflow}-")
                 template, _, number = pod.rpartition("-")
                 inside = self._id(path) if kind == "RUNTIME" else around
                 shown = f"executor({attempt})" if kind == "RUNTIME" else name
-                self._node((f"{self._workflow}-{number}", shown, template), inside, phase, "Pod")
+                ended = phase if attempt == attempts - 1 else "Failed"
+                node = self._node((f"{self._workflow}-{number}", shown, template), inside, ended, "Pod")
+                if error and ended == "Failed":
+                    node["message"] = error
 
     def _around(self, path: str) -> str:
         """The id of the node that a task is in: a group's, or that of an iteration, which is made with its first."""
@@ -90,10 +94,10 @@ class _Nodes:
     def _id(self, path: str) -> str:
         return f"{self._workflow}-{pod_number(path, 'node')}"
 
-    def _node(self, known_by: tuple[str, str, str], inside: str, phase: str, kind: str = "DAG") -> None:
+    def _node(self, known_by: tuple[str, str, str], inside: str, phase: str, kind: str = "DAG") -> dict[str, str]:
         """Adds a node of this id, name and template, in another one."""
         node_id, name, template = known_by
-        self.found[node_id] = {
+        node = self.found[node_id] = {
             "id": node_id,
             "name": f"{inside}.{name}" if inside else name,
             "displayName": name,
@@ -102,3 +106,4 @@ class _Nodes:
             "phase": phase,
             "boundaryID": inside,
         }
+        return node

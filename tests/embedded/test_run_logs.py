@@ -10,6 +10,7 @@ from tests.transcripts import DATA
 
 from kfadapter_embedded.execution import State, TaskReport, log_path
 from kfadapter_embedded.run_tasks import task_id
+from kfadapter_grpc.kfp.workflow_tasks import read_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +88,29 @@ def test_logs_of_attempts(server: Serving, run_id: str) -> None:
     assert [pod["type"] for pod in pods] == ["DRIVER", "EXECUTOR", "EXECUTOR"]
     assert [read(server, run_id, pod["name"]) for pod in pods[1:]] == [(200, "첫째\n"), (200, "second\n")]
     assert read(server, run_id, str(task["task_id"])) == (200, "첫째\nsecond\n")
+
+
+def test_pods_at_work(server: Serving) -> None:
+    """The workflow of a run names pods at work, each in its iteration, and says why one failed."""
+    run_id = a_run(server.caller)
+    loop = {"type": "LOOP", "type_attributes": {"iteration_count": "2"}}
+    server.executor.start(run_id)
+    server.executor.report(run_id, TaskReport("loop", State.RUNNING, details=loop))
+    paths = [f"loop[{index}]/inner/nap" for index in range(2)]
+    for path in paths:
+        server.executor.report(run_id, TaskReport(path.removesuffix("/nap"), State.RUNNING, details={"type": "DAG"}))
+        server.executor.start(run_id, path)
+    server.executor.end_task(run_id, paths[1], State.FAILED, "망가짐")
+    manifest = server.caller.get(f"/apis/v1beta1/runs/{run_id}").json["pipeline_runtime"]
+    assert isinstance(manifest, dict)
+    found = read_nodes(manifest["workflow_manifest"])
+    naps = {task.iteration_index: task for task in found.tasks if task.name == "nap"}
+    assert [naps[index].error for index in range(2)] == ["", "망가짐"]
+    for index, path in enumerate(paths):
+        log = log_path(server.executor.jobs[0].folder, path)
+        log.parent.mkdir(parents=True)
+        log.write_text(path, "utf-8")
+        assert read(server, run_id, naps[index].pod_name) == (200, path)
 
 
 def test_no_log_yet(server: Serving, run_id: str) -> None:
