@@ -17,11 +17,12 @@ from tests.mlmd import FakeStore, Recording, large_run
 from tests.repository.conftest import call
 from tests.scripted_kfp import answers
 
+from kfadapter_grpc.contract.call import Authorization, Call
 from kfadapter_grpc.contract.errors import PermissionDeniedError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunSource, RunSources, RunSourceState
 from kfadapter_grpc.doctor.outputs import examine
-from kfadapter_grpc.kfp import StoreSettings, connect
+from kfadapter_grpc.kfp import ForwardedCredentials, StoreSettings, connect
 from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore
 from kfadapter_grpc.settings import Settings
@@ -273,8 +274,10 @@ def test_tls(store: FakeStore, nested: Recording, tmp_path: Path, kfp: RunsKfp) 
 def test_who_has_no_right_to_a_run_gets_nothing(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
     """The store lets everybody read everything, so it is not asked where KFP refuses the run."""
     kfp.server.first("GET", "^/", answers(403, {"code": 7, "message": "no"}))
-    with closing(connect(kfp.url, mlmd=StoreSettings(store.start()))) as backend, pytest.raises(PermissionDeniedError):
-        backend.runs.get(nested.run_id, View.FULL, call())
+    backend = connect(kfp.url, credentials=ForwardedCredentials(), mlmd=StoreSettings(store.start()))
+    caller = Call("request", 20, Authorization("Bearer of somebody else"))
+    with closing(backend), pytest.raises(PermissionDeniedError):
+        backend.runs.get(nested.run_id, View.FULL, caller)
     assert store.calls == []
 
 
