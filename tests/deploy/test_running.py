@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from scripts.manifests import DEPLOY
 from tests.certificates import CertificateAuthority
 from tests.contract.tokens import TOKENS, token_lines
 from tests.deploy.conftest import EVERYTHING, installation
@@ -64,6 +65,7 @@ def mount(folder: Path, authority: CertificateAuthority) -> None:
         "tls": {"tls.crt": pair.certificate, "tls.key": pair.key},
         "client-ca": {"ca.crt": authority.certificate},
         "tokens": {"tokens": token_lines("reader").encode()},
+        "artifact-stores": {"stores.yaml": (DEPLOY / "components" / "artifact-stores" / "stores.yaml").read_bytes()},
     }
     volumes = {folder / "etc" / "kfadapter" / name: files for name, files in contents.items()}
     volumes[token_of_service_account(folder).parent] = {SERVICE_ACCOUNT_TOKEN.name: b"a-token-for-kfp"}
