@@ -15,6 +15,7 @@ class Declared:
         at_end: Whether it runs whatever becomes of those.
         when: The condition of a group.
         loops: Whether it is a loop.
+        takes: Where its inputs come from: `task.output`, or the name of an input of the group that it is in.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Declared:
     at_end: bool = False
     when: bool = False
     loops: bool = False
+    takes: tuple[tuple[str, str], ...] = ()
 
 
 def spec_of_tasks(*tasks: Declared) -> dict[str, object]:
@@ -51,5 +53,13 @@ def _task(task: Declared, components: dict[str, object]) -> dict[str, object]:
         "taskInfo": {"name": task.title or task.name},
         **({"dependentTasks": list(task.after)} if task.after else {}),
         **({"triggerPolicy": trigger} if trigger else {}),
-        **({"parameterIterator": {"itemInput": "item", "items": {"raw": "[]"}}} if task.loops else {}),
+        "inputs": {"parameters": {name: _taken(source) for name, source in task.takes}},
+        **({"parameterIterator": {"itemInput": "item", "items": {"inputParameter": "items"}}} if task.loops else {}),
     }
+
+
+def _taken(source: str) -> dict[str, object]:
+    task, dot, output = source.partition(".")
+    if not dot:
+        return {"componentInputParameter": source}
+    return {"taskOutputParameter": {"producerTask": task, "outputParameterKey": output}}

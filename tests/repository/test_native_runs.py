@@ -56,9 +56,29 @@ SPECS: dict[str, dict[str, object]] = {
         Declared("condition-5", (Declared("tell-5"),), title="never", after=("coin",), when=True),
         Declared("tell-4", after=("condition-branches-1",), title="Tell the result"),
     ),
+    "outputs": spec_of_tasks(
+        Declared("make-artifacts", takes=(("rows", "rows"),)),
+        Declared("make-params", takes=(("s", "text"),)),
+        Declared("use", takes=(("data", "make-artifacts.data"), ("model", "make-artifacts.model"))),
+    ),
+    "imports": spec_of_tasks(Declared("importer"), Declared("rd", takes=(("d", "importer.artifact"),))),
     "loop": spec_of_tasks(
-        Declared("for-loop-1", (Declared("shard"), Declared("square")), title="each", loops=True),
-        Declared("merge", after=("for-loop-1",)),
+        Declared("list"),
+        Declared(
+            "for-loop-1",
+            (Declared("shard", takes=(("i", "item"),)), Declared("square")),
+            title="each",
+            loops=True,
+            takes=(("items", "list.Output"),),
+        ),
+        Declared(
+            "merge",
+            after=("for-loop-1",),
+            takes=(
+                ("nums", "for-loop-1.pipelinechannel--shard-Output"),
+                ("parts", "for-loop-1.pipelinechannel--shard-part"),
+            ),
+        ),
         Declared("total", after=("for-loop-1",)),
     ),
     "loop_fails": spec_of_tasks(
@@ -79,7 +99,9 @@ IN_MLMD = RunSource(
 )
 SHARDS = "\n".join(f"each[{index}]/shard SUCCEEDED container x1" for index in (1, 2, 0))
 SQUARES = "\n".join(f"each[{index}]/square SUCCEEDED container x1" for index in (0, 2, 1))
-LOOP = f"each SUCCEEDED loop\n{SHARDS}\n{SQUARES}\nmerge SUCCEEDED container x1\ntotal SUCCEEDED container x1"
+LOOP = (
+    f"each SUCCEEDED loop\n{SHARDS}\n{SQUARES}\nmerge SUCCEEDED container x1\ntotal SUCCEEDED container x1\nlist {{}}"
+)
 TOLD = "tell SUCCEEDED container cached"
 
 SAID = {
@@ -116,8 +138,8 @@ SAID = {
         f"task 'boom' failed: {EXIT_1}; {LOG.format('boom')}",
     ),
     ("imports", "succeeded"): Said("SUCCEEDED", "importer SUCCEEDED importer x1\nrd SUCCEEDED container x1"),
-    ("loop", "running"): Said("RUNNING", LOOP),
-    ("loop", "succeeded"): Said("SUCCEEDED", LOOP),
+    ("loop", "running"): Said("RUNNING", LOOP.format("PENDING container")),
+    ("loop", "succeeded"): Said("SUCCEEDED", LOOP.format("OMITTED container")),
     ("loop_chain", "failed"): Said(
         "FAILED",
         "for-loop-1 FAILED loop\n"
@@ -169,7 +191,9 @@ SAID = {
         "square SUCCEEDED container x1 (Final square)",
     ),
     ("odd_types", "succeeded"): Said("SUCCEEDED", "folder SUCCEEDED container cached\nodd SUCCEEDED container x1"),
-    ("outputs", "running"): Said("RUNNING", "make-artifacts RUNNING container\nmake-params RUNNING container"),
+    ("outputs", "running"): Said(
+        "RUNNING", "make-artifacts RUNNING container\nmake-params RUNNING container\nuse PENDING container"
+    ),
     ("outputs", "succeeded"): Said(
         "SUCCEEDED",
         "make-artifacts SUCCEEDED container x1\nmake-params SUCCEEDED container x1\nuse SUCCEEDED container x1",
@@ -294,15 +318,15 @@ def test_outputs_of_every_type(native: RunsKfp, runs: Runs) -> None:
         "roc": "system.ClassificationMetrics",
     }
     assert made["metrics"].metrics == {"loss": 0.07, "accuracy": 0.93}
-    assert made["metrics"].artifact_id == "0fb8e1f3-9b2a-45da-b79a-7b37a70ef361"
+    assert made["metrics"].artifact_id == "6361150b-f24b-4151-b47d-b5c80044858b"
     assert made["data"].metadata == {"columns": ["x", "y"], "rows": 7}
     assert made["data"].uri.startswith("minio://mlpipeline/v2/artifacts/outputs/")
     assert made["matrix"].confusion_matrix is not None
     assert made["matrix"].confusion_matrix.categories == ("cat", "dog")
     assert [point.true_positive_rate for point in made["roc"].roc_curve] == [0, 0.8, 1]
     assert [(one.task, one.name, one.value) for one in run.metrics] == [
-        ("make-artifacts", "loss", 0.07),
         ("make-artifacts", "accuracy", 0.93),
+        ("make-artifacts", "loss", 0.07),
     ]
     odd = output_of(got(native, runs, "odd_types", "succeeded"), "odd", "sliced")
     assert [one.slice for one in odd.artifacts[0].slices] == ["young"]
@@ -328,7 +352,8 @@ def test_what_a_loop_collects(native: RunsKfp, runs: Runs) -> None:
     assert merge["parts"].artifacts == parts
     assert (merge["parts"].source_task, merge["parts"].source_output) == ("for-loop-1", "pipelinechannel--shard-part")
     assert merge["nums"].value == [789640, 789650, 789660]
-    assert [(one.name, one.value) for one in TaskPaths(run.tasks).find("each[1]/shard").inputs] == [("i", 78965)]
+    (item,) = TaskPaths(run.tasks).find("each[1]/shard").inputs
+    assert (item.name, item.value, item.source_task, item.source_output) == ("i", 78965, "list", "Output")
 
 
 def test_where_inputs_come_from(native: RunsKfp, runs: Runs) -> None:
@@ -348,6 +373,10 @@ def test_where_inputs_come_from(native: RunsKfp, runs: Runs) -> None:
         "s": ("hello 190244", ""),
         "xs": ([1, "two", 3.5], ""),
     }
+
+
+def test_what_was_imported(native: RunsKfp, runs: Runs) -> None:
+    """An importer is a task as any other."""
     importer = got(native, runs, "imports", "succeeded")
     assert [(one.source_task, one.source_output) for one in TaskPaths(importer.tasks).find("rd").inputs] == [
         ("importer", "artifact")

@@ -10,24 +10,19 @@ import msgspec
 from kfadapter_grpc.contract.run_outputs import RunArtifact, RunInput, RunOutput
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, artifact
+from kfadapter_grpc.kfp.task_inputs import HIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from kfadapter_grpc.contract.spec import Json
 
 _METRIC = "Metric"
-_ROOT = "ROOT"
-_OF_TASKS = frozenset({"TASK_OUTPUT_INPUT", "COLLECTED_INPUTS", "COMPONENT_INPUT"})
-"""The types of inputs whose producer is the task that made them; elsewhere it is the group that holds the value."""
 _ITEM = "ITERATOR_INPUT"
 _OF_ITERATION = "ITERATOR_OUTPUT"
-_HIDDEN = "pipelinechannel--"
-"""How the compiler begins the names of inputs that it adds: those of groups, and of texts that containers embed."""
 
 
 class _ProducerJson(msgspec.Struct):
-    task_name: str = ""
     iteration: str | int | None = None
 
 
@@ -53,8 +48,6 @@ class _ArtifactJson(msgspec.Struct):
 class _ArtifactsJson(msgspec.Struct):
     artifact_key: str = ""
     artifacts: list[_ArtifactJson] = []
-    type: str = ""
-    producer: _ProducerJson = msgspec.field(default_factory=_ProducerJson)
 
 
 class PortsJson(msgspec.Struct):
@@ -93,29 +86,23 @@ class Ports:
         }
         return tuple(made[name] for name in sorted(made))
 
-    def inputs(self, found: PortsJson, around: Mapping[str, PortsJson], *, of_group: bool) -> tuple[RunInput, ...]:
-        """Returns the inputs of a task; `around` has the outputs of the tasks that it may take them from, by name."""
+    def inputs(
+        self, found: PortsJson, source_of: Callable[[str], tuple[str, str]], *, of_group: bool
+    ) -> tuple[RunInput, ...]:
+        """Returns the inputs of a task; `source_of` gives the task and the output that one comes from, if any."""
         given = [one for one in found.parameters if one.type != _ITEM]
-        sources = {one.parameter_key: _source(one) for one in given} | {
-            one.artifact_key: _source(one) for one in found.artifacts
+        made = {name: _input(name, source_of, value=value) for name, value in _values(given, as_list=False)}
+        made |= {
+            name: _input(name, source_of, artifacts=artifacts, has_value=False)
+            for name, artifacts in self._passed_on(found).items()
         }
-        made: dict[str, RunInput] = {}
-        for name, value in _values(given, as_list=False):
-            source = sources[name]
-            made[name] = RunInput(name, value, source_task=source, source_output=_output_with(around, source, value))
-        for name, artifacts in self._passed_on(found).items():
-            source, first = sources[name], artifacts[0].artifact_id
-            outputs = around.get(source, PortsJson()).artifacts
-            keys = (one.artifact_key for one in outputs if first in {made.artifact_id for made in one.artifacts})
-            output = next(keys, "")
-            made[name] = RunInput(name, artifacts=artifacts, source_task=source, source_output=output, has_value=False)
-        return tuple(made[name] for name in sorted(made) if of_group or not name.startswith(_HIDDEN))
+        return tuple(made[name] for name in sorted(made) if of_group or not name.startswith(HIDDEN))
 
     def _made(self, found: PortsJson, task_id: str) -> dict[str, tuple[RunArtifact, ...]]:
         """The artifacts that a task made; the numbers of one output are one artifact."""
         made: dict[str, tuple[RunArtifact, ...]] = {}
         for entry in found.artifacts:
-            metrics = [one for one in entry.artifacts if one.type == _METRIC]
+            metrics = sorted((one for one in entry.artifacts if one.type == _METRIC), key=lambda one: one.name)
             others = [[one] for one in entry.artifacts if one.type != _METRIC]
             for ones in [metrics, *others] if metrics else others:
                 one = self._artifact(entry.artifact_key, ones, task_id)
@@ -164,18 +151,15 @@ def _values(parameters: Sequence[ParameterJson], *, as_list: bool) -> Iterator[t
             yield name, cast("Json", found[0].value)
 
 
-def _source(one: ParameterJson | _ArtifactsJson) -> str:
-    """The task that an input comes from; an item of a loop comes from none."""
-    of_task = one.type in _OF_TASKS and one.producer.task_name != _ROOT
-    is_item = one.type == "COMPONENT_INPUT" and one.producer.iteration is not None
-    return one.producer.task_name if of_task and not is_item else ""
-
-
-def _output_with(around: Mapping[str, PortsJson], source: str, value: Json) -> str:
-    """The output of a task that has a value; empty if there are several of them."""
-    outputs = dict(_values(around.get(source, PortsJson()).parameters, as_list=False))
-    found = [name for name, made in outputs.items() if len(outputs) == 1 or made == value]
-    return found[0] if len(found) == 1 else ""
+def _input(
+    name: str,
+    source_of: Callable[[str], tuple[str, str]],
+    *,
+    value: Json = None,
+    artifacts: tuple[RunArtifact, ...] = (),
+    has_value: bool = True,
+) -> RunInput:
+    return RunInput(name, value, artifacts, *source_of(name), has_value=has_value)
 
 
 def whole(text: str | int | None) -> int | None:

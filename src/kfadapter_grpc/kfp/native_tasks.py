@@ -11,6 +11,7 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,12 +21,15 @@ from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.native_ports import Ports, PortsJson, whole
 from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, Failure, Pod, RunNodes, keys_of
+from kfadapter_grpc.kfp.spec_tasks import SpecTask
 from kfadapter_grpc.kfp.task_details import StateChangeJson, state_of
+from kfadapter_grpc.kfp.task_inputs import SpecTexts, TaskInputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from kfadapter_grpc.kfp.run_nodes import Key
+    from kfadapter_grpc.kfp.spec_tasks import SpecTasks
 
 _ROOT = "ROOT"
 _ETAG_CHARACTERS = 12
@@ -43,6 +47,7 @@ _NAMELESS = frozenset({"Loop", "Condition Branch"})
 """The display names of groups whose names KFP has lost."""
 _BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELED})
 _UNKNOWN_END = "it was running when the run ended; how it ended is unknown"
+_UNDECLARED = SpecTask(Task(""))
 _LATEST = datetime.max.replace(tzinfo=timezone.utc)
 
 
@@ -123,7 +128,7 @@ def etag_of(tasks: Sequence[TaskStateJson]) -> str:
 
 
 def read_native_tasks(
-    found: Sequence[NativeTaskJson], run_id: str, state: RunState, spec: Mapping[tuple[str, ...], Task], argo: RunNodes
+    found: Sequence[NativeTaskJson], run_id: str, state: RunState, spec: SpecTasks, argo: RunNodes
 ) -> RunNodes:
     """Reads the tasks of a run.
 
@@ -145,7 +150,7 @@ class _Placed:
     key: Key
     parent_id: str
     iteration: int | None
-    spec: Task
+    declared: SpecTask
     order: int
 
     @property
@@ -163,7 +168,7 @@ class _Reader:
         found: Sequence[NativeTaskJson],
         run_id: str,
         state: RunState,
-        spec: Mapping[tuple[str, ...], Task],
+        spec: SpecTasks,
         argo: RunNodes,
     ) -> None:
         self._is_over = state.is_over
@@ -179,7 +184,10 @@ class _Reader:
             parent = one.parent_task_id if one.parent_task_id in by_id else ""
             self._children.setdefault(parent, []).append(one)
         self._placed = sorted(self._walk(), key=lambda one: one.began)
-        self._around = self._outputs_around()
+        self._inputs = TaskInputs(
+            {one.found.task_id: SpecTexts(one.declared.text) for one in self._placed},
+            {one.found.task_id: one.parent_id for one in self._placed},
+        )
         self._ports = Ports(
             run_id,
             {one.found.task_id: one.found.outputs for one in self._placed if not one.found.kind.is_group},
@@ -220,8 +228,8 @@ class _Reader:
                 iteration = whole(one.type_attributes.iteration_index) if in_loop else around
                 key = (*above, (one.name, iteration))
                 path = tuple(name for name, _ in key)
-                spec = self._spec.get(path, Task(one.name))
-                yield _Placed(one, key, parent_id, iteration, spec, self._orders.get(path, len(self._orders)))
+                declared = self._spec.get(path, _UNDECLARED)
+                yield _Placed(one, key, parent_id, iteration, declared, self._orders.get(path, len(self._orders)))
                 todo.append((one.task_id, key, one, iteration))
 
     def _state(self, one: _Placed, states: Mapping[str, RunState]) -> RunState:
@@ -247,7 +255,7 @@ class _Reader:
 
     def _task(self, one: _Placed, state: RunState) -> RunTask:
         found, argo = one.found, self._by_key.get(one.key)
-        kind = TaskKind.EXIT_HANDLER if one.spec.kind is TaskKind.EXIT_HANDLER else found.kind
+        kind = TaskKind.EXIT_HANDLER if one.declared.task.kind is TaskKind.EXIT_HANDLER else found.kind
         pods = self._pods(one)
         warnings = argo.warnings if argo is not None else ()
         lost = self._is_over and found.run_state is RunState.RUNNING and not found.kind.is_group
@@ -265,26 +273,17 @@ class _Reader:
             pod_name=pods[-1].name if pods else "",
             state_history=found.history(),
             outputs=self._ports.outputs(found.task_id, found.outputs, of_loop=kind is TaskKind.LOOP),
-            display_name=one.spec.display_name or shown,
+            display_name=one.declared.task.display_name or shown,
             kind=kind,
             parent_task_id=one.parent_id,
             iteration_index=one.iteration,
             attempts=len(pods),
             cached=found.state == _CACHED and not kind.is_group,
             warnings=warnings,
-            inputs=self._ports.inputs(found.inputs, self._around[one.parent_id, one.iteration], of_group=kind.is_group),
+            inputs=self._ports.inputs(
+                found.inputs, partial(self._inputs.source, found.task_id), of_group=kind.is_group
+            ),
         )
-
-    def _outputs_around(self) -> dict[tuple[str, int | None], dict[str, PortsJson]]:
-        """The outputs that tasks may take their inputs from, by group and iteration: those beside them, and above."""
-        found: dict[tuple[str, int | None], dict[str, PortsJson]] = {}
-        at = {one.found.task_id: (one.parent_id, one.iteration) for one in self._placed}
-        for one in sorted(self._placed, key=lambda placed: len(placed.key)):
-            place = at[one.found.task_id]
-            if place not in found:
-                found[place] = dict(found.get(at.get(one.parent_id, ("", None)), {}))
-            found[place][one.found.name] = one.found.outputs
-        return found
 
     # --- pods and reasons -----------------------------------------------------------------------------------------
 
@@ -314,7 +313,7 @@ class _Reader:
         at_end: set[str] = set()
         for one in self._placed:
             found = one.found
-            if one.spec.kind is TaskKind.EXIT_HANDLER or one.parent_id in at_end:
+            if one.declared.task.kind is TaskKind.EXIT_HANDLER or one.parent_id in at_end:
                 at_end.add(found.task_id)
             if states[found.task_id] is not RunState.FAILED or (found.kind.is_group and not self._reason(one)):
                 continue

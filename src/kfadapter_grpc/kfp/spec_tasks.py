@@ -8,13 +8,16 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import msgspec
 
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import RunState, RunTask
-from kfadapter_grpc.contract.spec import PipelineFormat, TaskKind
+from kfadapter_grpc.contract.spec import PipelineFormat, Task, TaskKind
 from kfadapter_grpc.kfp.run_nodes import keys_of
 from kfadapter_grpc.kfp.spec import summarize
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.spec import Task
     from kfadapter_grpc.kfp.run_nodes import Key, RunNodes
     from kfadapter_grpc.kfp.versions import Versions
 
@@ -38,7 +40,15 @@ SPEC_SECONDS = 2.0
 """How long reading a spec may take."""
 _NOTHING_INSIDE = frozenset({RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
 
-SpecTasks: TypeAlias = "Mapping[tuple[str, ...], Task]"
+
+class SpecTask(NamedTuple):
+    """A task that a pipeline declares, and KFP's PipelineTaskSpec of it as JSON."""
+
+    task: Task
+    text: str = ""
+
+
+SpecTasks: TypeAlias = "Mapping[tuple[str, ...], SpecTask]"
 """The tasks of a pipeline by the names of their groups and their own, in an order in which they can run."""
 _NO_TASKS: SpecTasks = MappingProxyType({})
 
@@ -73,7 +83,7 @@ class RunSpecs:
             found = summarize(spec)
         except AdapterError:
             return _NO_TASKS
-        tasks = dict(_flat(found.tasks, ())) if found.format is PipelineFormat.KFP_V2 else _NO_TASKS
+        tasks = dict(_flat(found.tasks, spec)) if found.format is PipelineFormat.KFP_V2 else _NO_TASKS
         self._keep(key, tasks, len(spec))
         return tasks
 
@@ -84,12 +94,37 @@ class RunSpecs:
                 self._kept.popitem(last=False)
 
 
-def _flat(tasks: Iterable[Task], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Task]]:
-    todo = [(above, task) for task in tasks]
+class _DagJson(msgspec.Struct):
+    tasks: dict[str, msgspec.Raw] = {}
+
+
+class _ComponentJson(msgspec.Struct):
+    dag: _DagJson = msgspec.field(default_factory=_DagJson)
+
+
+class _SpecJson(msgspec.Struct):
+    root: _ComponentJson = msgspec.field(default_factory=_ComponentJson)
+    components: dict[str, _ComponentJson] = {}
+
+
+class _WrapperJson(_SpecJson):
+    """A bare pipeline spec, or one with a platform spec beside it."""
+
+    pipeline_spec: _SpecJson | None = None
+
+
+def _flat(tasks: Iterable[Task], spec: bytes) -> Iterator[tuple[tuple[str, ...], SpecTask]]:
+    """The tasks by their paths; their texts are left out if the spec is odd."""
+    whole: _SpecJson = _SpecJson()
+    with suppress(msgspec.DecodeError, UnicodeError, RecursionError):
+        wrapper = msgspec.json.decode(spec, type=_WrapperJson)
+        whole = wrapper.pipeline_spec or wrapper
+    todo: list[tuple[tuple[str, ...], _ComponentJson, Task]] = [((), whole.root, task) for task in tasks]
     while todo:
-        path, task = todo.pop(0)
-        yield (*path, task.name), task
-        todo[:0] = [((*path, task.name), inner) for inner in task.tasks]
+        path, group, task = todo.pop(0)
+        yield (*path, task.name), SpecTask(task, bytes(group.dag.tasks.get(task.name, b"")).decode("utf-8", "replace"))
+        component = whole.components.get(task.component, _ComponentJson())
+        todo[:0] = [((*path, task.name), component, inner) for inner in task.tasks]
 
 
 def with_unstarted(nodes: RunNodes, spec: SpecTasks, *, is_over: bool) -> RunNodes:
@@ -127,7 +162,7 @@ def _unstarted(
 ) -> Iterator[RunTask]:
     above, iteration = key[:-1], key[-1][1] if key else None
     path = tuple(name for name, _ in above)
-    declared = [task for place, task in spec.items() if place[:-1] == path]
+    declared = [one.task for place, one in spec.items() if place[:-1] == path]
     ended = is_over or (group is not None and group.state.is_over)
     parent_id = group.task_id if group else ""
     for task in declared:
