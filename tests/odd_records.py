@@ -119,6 +119,8 @@ class OddKfp:
         return self._answer(parts.path, dict(parse_qsl(parts.query)))(connection, received)
 
     def _answer(self, path: str, query: dict[str, str]) -> Behaviour:
+        if of_run := re.fullmatch(rf"{_V2}/runs/([-0-9a-f]+)/tasks", path):
+            return _raw(_tasks((self.odd or Odd()) if of_run[1] == BAD else Odd()))
         for pattern, key, make in _ROUTES:
             if re.fullmatch(pattern, path):
                 return _raw(self._page(key, make, query))
@@ -158,9 +160,7 @@ def _common(odd_id: str) -> dict[str, str]:
 
 
 def _run(run_id: str, odd: Odd) -> str:
-    artifact = f'{{"name":"m","type":"system.Metrics","metadata":{{"x":{odd.value}}}}}'
-    outputs = f'{{"parameters":{{"x":{odd.value}}},"artifacts":[{artifact}]}}'
-    task = f'{{"display_name":"train","task_id":"t","state":"SUCCEEDED","kfadapter_outputs":{outputs}}}'
+    task = '{"display_name":"train","task_id":"t","state":"SUCCEEDED"}'
     return _object(
         {
             "run_id": f'"{run_id}"',
@@ -170,10 +170,19 @@ def _run(run_id: str, odd: Odd) -> str:
             "service_account": '"pipeline-runner"',
             "state_history": f'[{{"update_time":"{_AT}","state":"SUCCEEDED"}}]',
             "runtime_config": f'{{"parameters":{{"x":{odd.value},"epochs":3}}}}',
+            "task_count": "1",
             "run_details": f'{{"task_details":[{task}]}}',
         },
         odd,
     )
+
+
+def _tasks(odd: Odd) -> str:
+    artifact = f'{{"artifact_id":"a","name":"m","type":"Artifact","metadata":{{"x":{odd.value}}}}}'
+    parameters = f'[{{"parameter_key":"x","value":{odd.value}}}]'
+    outputs = f'{{"parameters":{parameters},"artifacts":[{{"artifact_key":"m","artifacts":[{artifact}]}}]}}'
+    task = f'{{"name":"train","task_id":"t","state":"SUCCEEDED","type":"RUNTIME","outputs":{outputs}}}'
+    return f'{{"tasks":[{task}]}}'
 
 
 def _recurring_run(recurring_run_id: str, odd: Odd) -> str:

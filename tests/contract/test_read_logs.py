@@ -47,10 +47,12 @@ def stub(serve: Serve, kfp: Serving) -> Iterator[RunServiceStub]:
 @pytest.fixture
 def scripted() -> Iterator[ScriptedKfp]:
     """A KFP with a run whose task ran in `pod-1`; its logs are up to the test."""
-    task = {"display_name": TASK, "task_id": "t-1", "state": "SUCCEEDED", "pod_name": "pod-1"}
+    pods = [{"name": "pod-1", "type": "EXECUTOR"}]
+    task = {"name": TASK, "task_id": "t-1", "state": "SUCCEEDED", "type": "RUNTIME", "pods": pods}
     with ScriptedKfp() as server:
         server.on("GET", "/v1beta1/runs/r$", answers(404, {"code": 5, "message": "Not Found"}))
-        server.on("GET", "/v2beta1/runs/r$", answers(200, {"run_id": "r", "run_details": {"task_details": [task]}}))
+        server.on("GET", "/v2beta1/runs/r$", answers(200, {"run_id": "r", "task_count": 1}))
+        server.on("GET", "/v2beta1/runs/r/tasks", answers(200, {"tasks": [task]}))
         yield server
 
 

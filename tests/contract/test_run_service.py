@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.contract.conftest import Serve
     from tests.contract.running import Running
 
-FAILED_TASK = {"display_name": "train", "task_id": "t", "state": "FAILED", "error": {"message": "boom"}}
+FAILED_TASK = {"name": "train", "task_id": "t", "state": "FAILED", "status_metadata": {"message": "boom"}}
 
 
 @pytest.fixture
@@ -202,10 +202,11 @@ def test_the_client_library(client: Client, kfp: RunsKfp) -> None:
     with pytest.raises(RequestIdReusedError):
         client.runs.create(NAME, parameters={"s": "y"}, request_id="nightly")
     assert client.runs.terminate(run.run_id, wait=0.1).state is RunState.CANCELING
-    kfp.runs[run.run_id].update(state="FAILED", run_details={"task_details": [FAILED_TASK]})
+    kfp.runs[run.run_id].update(state="FAILED", task_count=1)
+    kfp.tasks = {run.run_id: [FAILED_TASK]}
     failed = client.runs.get(run.run_id)
     assert failed.error == "task 'train' failed: boom"
-    assert [task.error for task in failed.tasks] == ["boom"]
+    assert [(task.name, task.error) for task in failed.tasks if task.error] == [("train", "boom")]
     assert client.runs.retry(run.run_id).state is RunState.RUNNING
     assert client.runs.archive(run.run_id).storage_state.value == "ARCHIVED"
     assert client.runs.unarchive(run.run_id).storage_state.value == "AVAILABLE"

@@ -1,7 +1,7 @@
 """Runs as KFP serves them: what v2beta1 says of them, and their tasks from where this KFP has them.
 
 Each source of tasks has a reader that makes `RunNodes`: `native_tasks` of the API of the KFP that follows 2.17,
-`workflow_tasks` of the Argo manifest in v1beta1, `task_details` of v2beta1 itself.
+`workflow_tasks` of the Argo manifest in v1beta1.
 """
 
 from __future__ import annotations
@@ -26,9 +26,6 @@ from kfadapter_grpc.kfp.run_json import OneRunJson, RunListJson
 from kfadapter_grpc.kfp.run_nodes import RunNodes
 from kfadapter_grpc.kfp.run_outputs import metrics_of
 from kfadapter_grpc.kfp.spec_tasks import RunSpecs, with_unstarted
-from kfadapter_grpc.kfp.task_details import (
-    read_task_details,
-)
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.versions import Versions
 from kfadapter_grpc.kfp.workflow_tasks import read_nodes
@@ -55,6 +52,10 @@ _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 _IN_MLMD = RunSource(
     RunSourceState.NOT_CONFIGURED,
     "this Kubeflow Pipelines keeps inputs, outputs and metrics in ML Metadata; set mlmd_address to read them",
+)
+_NO_MANIFEST = RunSource(
+    RunSourceState.NOT_SERVED,
+    "this Kubeflow Pipelines, or a proxy before it, serves neither tasks of runs nor /apis/v1beta1/runs",
 )
 _OF_EARLIER_KFP = RunSource(
     RunSourceState.NOT_SERVED, "the run was made before Kubeflow Pipelines was upgraded, which serves no outputs of it"
@@ -195,8 +196,7 @@ class RunReader:
                 return native
         manifest, unreadable = self._readable_manifest(found.run_id, call)
         if manifest is None and not unreadable:
-            nodes = read_task_details(found.nodes, found.why_failed())
-            return replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, _AVAILABLE))
+            return RunNodes(message=found.why_failed(), sources=RunSources(_NO_MANIFEST, _NO_MANIFEST, _NO_MANIFEST))
         nodes = (
             RunNodes(unreadable=unreadable) if manifest is None else manifest.read(is_over=found.known_state.is_over)
         )
