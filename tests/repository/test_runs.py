@@ -74,7 +74,7 @@ def test_a_run_as_kfp_served_it(scripted: ScriptedKfp, before_scripted: Runs) ->
 
 
 def test_a_full_run_has_names_and_tasks(kfp: RunsKfp, runs: Runs) -> None:
-    """BASIC has neither, and its etag is the same but for the tasks."""
+    """BASIC has neither, and both have the same etag."""
     run_id = kfp.add(**FROM_PIPELINE, experiment_id=EXPERIMENT, state="FAILED", error={"message": "no quota"})
     kfp.runs[run_id]["task_count"] = 1
     kfp.tasks = {run_id: [{"name": "train", "task_id": "1", "type": "RUNTIME", "state": "FAILED"}]}
@@ -84,7 +84,7 @@ def test_a_full_run_has_names_and_tasks(kfp: RunsKfp, runs: Runs) -> None:
     assert [one.name for one in full.tasks] == ["train"]
     assert (basic.pipeline_name, basic.tasks) == ("", ())
     assert basic.error == full.error == "no quota"
-    assert full.etag.startswith(f"{basic.etag}+")
+    assert basic.etag == full.etag != ""
 
 
 def test_names_of_what_is_gone(kfp: RunsKfp, runs: Runs) -> None:

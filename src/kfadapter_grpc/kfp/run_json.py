@@ -157,11 +157,16 @@ class RunJson(msgspec.Struct):
         nodes = [
             (one.task_id, one.display_name, one.state, one.words, one.start_time, one.end_time, one.state_history)
             for one in sorted(self.nodes, key=lambda node: (node.task_id, node.display_name))
+            if not self.task_count  # the native API's tasks come separately
         ]
         parts: list[object] = [self.state, self.storage_state, self.error, self.finished_at, self.state_history, nodes]
         parts += [self.task_count] if self.task_count else []
         etag = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:_ETAG_CHARACTERS]
-        return f"{etag}+{etag_of(self.tasks)}" if self.tasks else etag
+        return self.with_tasks(etag, etag_of(self.tasks) if self.tasks else "")
+
+    def with_tasks(self, etag: str, of_tasks: str) -> str:
+        """Adds what identifies the tasks; those of a run that is over change no more, unless its state does."""
+        return f"{etag}+{of_tasks}" if of_tasks and not state_of(self.state).is_over else etag
 
 
 class OneRunJson(RunJson):

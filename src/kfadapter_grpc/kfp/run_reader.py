@@ -158,7 +158,7 @@ class RunReader:
             metrics=metrics_of(nodes.tasks),
             sources=nodes.sources,
             warnings=(*run.warnings, *nodes.warnings, *unreadable),
-            etag=_with_warnings(f"{run.etag}+{nodes.etag}" if nodes.etag else run.etag, nodes.warnings),
+            etag=_with_warnings(found.with_tasks(run.etag, nodes.etag), nodes.warnings),
         )
 
     def read(

@@ -177,6 +177,8 @@ class Watch:
         known = self._sent.get(run.run_id)
         if known in {self._key(run), run.etag}:
             return True
+        if known is not None and not self.with_tasks and known.partition("+")[0] == run.etag.partition("+")[0]:
+            return True  # what stands behind the `+` is about tasks
         return known in {None, _LEFT} and not self._matches(run)
 
     def _key(self, run: Run) -> str:
