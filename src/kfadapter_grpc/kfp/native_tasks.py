@@ -23,7 +23,7 @@ from kfadapter_grpc.kfp.native_ports import Ports, PortsJson, whole
 from kfadapter_grpc.kfp.run_nodes import EXIT_CODE, Failure, Pod, RunNodes, keys_of
 from kfadapter_grpc.kfp.spec_tasks import SpecTask
 from kfadapter_grpc.kfp.task_details import StateChangeJson, state_of
-from kfadapter_grpc.kfp.task_inputs import SpecTexts, TaskInputs
+from kfadapter_grpc.kfp.task_inputs import TaskInputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -185,7 +185,7 @@ class _Reader:
             self._children.setdefault(parent, []).append(one)
         self._placed = sorted(self._walk(), key=lambda one: one.began)
         self._inputs = TaskInputs(
-            {one.found.task_id: SpecTexts(one.declared.text) for one in self._placed},
+            {one.found.task_id: one.declared for one in self._placed},
             {one.found.task_id: one.parent_id for one in self._placed},
         )
         self._ports = Ports(

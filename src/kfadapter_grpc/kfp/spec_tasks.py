@@ -47,6 +47,10 @@ class SpecTask(NamedTuple):
     task: Task
     text: str = ""
 
+    def input(self, name: str) -> str:
+        """What a driver is given of it: the text, as `task`."""
+        return self.text if name == "task" else ""
+
 
 SpecTasks: TypeAlias = "Mapping[tuple[str, ...], SpecTask]"
 """The tasks of a pipeline by the names of their groups and their own, in an order in which they can run."""

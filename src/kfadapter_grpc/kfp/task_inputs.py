@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.kfp.spec_tasks import SpecTask
     from kfadapter_grpc.kfp.workflow import Step
 
 HIDDEN = "pipelinechannel--"
@@ -77,9 +78,9 @@ class _ComponentJson(msgspec.Struct, rename="camel"):
 class TaskInputs:
     """The inputs of the tasks of a run, as their specs declare them."""
 
-    def __init__(self, steps: Mapping[str, Step], parents: Mapping[str, str]) -> None:
-        """Takes the steps that have the specs, and the ids of the groups in which tasks are, both by task_id."""
-        self._steps = steps
+    def __init__(self, specs: Mapping[str, Step | SpecTask], parents: Mapping[str, str]) -> None:
+        """Takes what has the specs, and the ids of the groups in which tasks are, both by task_id."""
+        self._specs = specs
         self._parents = parents
         self._read: dict[str, _TaskJson] = {}
 
@@ -114,8 +115,8 @@ class TaskInputs:
         return known
 
     def _text(self, task_id: str, name: str) -> str:
-        step = self._steps.get(task_id)
-        return step.input(name) if step else ""
+        spec = self._specs.get(task_id)
+        return spec.input(name) if spec else ""
 
 
 def _decoded(text: str, kind: type[_T]) -> _T:
