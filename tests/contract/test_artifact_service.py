@@ -144,6 +144,7 @@ def test_metrics(stub: ArtifactServiceStub) -> None:
         (pb.GetArtifactRequest(run_id="r0"), "INVALID_FIELD"),
         (pb.GetArtifactRequest(run_id="r0", artifact_id="r1-imported"), "ARTIFACT_NOT_FOUND"),
         (pb.ListArtifactsRequest(run_id="r0", filter=run_pb2.RunFilter(display_name_contains="x")), "INVALID_FIELD"),
+        (pb.ListArtifactsRequest(run_id="../../etc/passwd"), "INVALID_FIELD"),
         (pb.ListArtifactsRequest(run_id="r0", task="없음"), "TASK_NOT_FOUND"),
         (pb.ListMetricsRequest(order_by="accuracy"), "INVALID_FIELD"),
         (pb.ListMetricsRequest(page_size=-1), "INVALID_FIELD"),

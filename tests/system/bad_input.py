@@ -162,7 +162,8 @@ def bad_input(stage: Stage) -> Iterator[Finding]:
     generated = _generated(channel, requests, count)
     hostile = {what: upload(make(), f"hostile-{number}") for number, (what, make) in enumerate(HOSTILE.items())}
     files = _send(channel, "/kfadapter.v1.PipelineService/Upload", hostile)
-    growth = list(grown(adapter.pid, before, memory=96, threads=16, files=16))  # 96: what is kept of the largest files
+    # What is kept of the largest files; two pools of 32 threads, which fill with time, each with a connection to KFP.
+    growth = list(grown(adapter.pid, before, memory=96, threads=80, files=80))
     with Client(adapter.target) as client:
         healthy = adapter.alive() and client.health() is HealthStatus.SERVING
         serves = healthy and next(client.pipelines.list(), None) is not None

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from kfadapter_grpc.contract.checks import text, within
 from kfadapter_grpc.contract.listing import ListRequest, PageOfListRequest
 from kfadapter_grpc.contract.run_outputs import RunMetric
-from kfadapter_grpc.contract.runs import MAX_TASK_PATH, ListRunsRequest, RunFilter, RunId, RunSource, RunState
+from kfadapter_grpc.contract.runs import (
+    MAX_TASK_PATH,
+    ListRunsRequest,
+    OptionalRunId,
+    RunFilter,
+    RunId,
+    RunSource,
+    RunState,
+)
 from kfadapter_grpc.contract.spec import Json
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ _ArtifactId = Annotated[str, text(_MAX_NAME, required="set the artifact_id; List
 class ListArtifactsRequest(PageOfListRequest):
     """Lists the artifacts of a run, or else of those that match the filter."""
 
-    run_id: Annotated[str, text(_MAX_NAME)] = ""
+    run_id: OptionalRunId = ""
     filter: RunFilter = field(default_factory=RunFilter)
     task: Annotated[str, text(MAX_TASK_PATH)] = ""
     type: Annotated[str, text(_MAX_NAME)] = ""

@@ -43,15 +43,18 @@ _SERVICE_ACCOUNT = "(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _NO_SERVICE_ACCOUNT = "'{}' is not the name of a Kubernetes service account"
 _NO_ATTEMPT = "is {}; attempts are counted from 1, and 0 stands for the last one"
 _RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
+_NO_RUN_ID = "'{}' is not the id of a run, which is mostly a UUID; List returns the ids"
 
 
 def _run_id(value: str) -> Iterator[str]:
     if not _RUN_ID.fullmatch(value):
-        yield f"'{value[:80]}' is not the id of a run, which is mostly a UUID; List returns the ids"
+        yield _NO_RUN_ID.format(value[:80])
 
 
 RunId: TypeAlias = Annotated[str, _run_id]
 """The id of a run. KFP takes other ids than UUIDs, too."""
+OptionalRunId: TypeAlias = Annotated[str, pattern(_RUN_ID.pattern, _NO_RUN_ID)]
+"""The same, or nothing."""
 
 
 class RunState(enum.Enum):
