@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 256 * 1024
 """How many bytes go into one message."""
 MAX_READS = 32
-"""How many artifacts are read at once; each takes 3 MiB of memory."""
+"""How many artifacts are read at once; each takes up to 5 MiB of memory."""
 TAR = "application/x-tar"
 _ENTRIES_BYTES = 2 * 1024 * 1024
 _ENTRY_BYTES = 24
