@@ -11,6 +11,7 @@ import pytest
 from tests.native_specs import Declared, spec_of_tasks
 from tests.recorded_runs import Said, in_v1beta1, names, recorded, recorded_native, said_of
 from tests.repository.conftest import call
+from tests.runs_kfp import refused
 from tests.scripted_kfp import answers, resets
 
 from kfadapter_grpc.contract.errors import TaskNotFoundError, UnsupportedByKfpError
@@ -535,3 +536,41 @@ def test_a_log_that_is_gone(native: RunsKfp) -> None:
         read_log(native, run_id, "boom")
     with pytest.raises(TaskNotFoundError, match="its result came from the cache"):
         read_log(native, run_id, "tell")
+
+
+# --- faults ---------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_the_caller_may_not_see(native: RunsKfp, runs: Runs) -> None:
+    """The run is there all the same, and says what is missing."""
+    run_id = put(native, recorded_native("outputs")[1])
+    native.server.first("GET", "/tasks", refused(403, 7, "User is not authorized to list tasks"))
+    run = runs.get(run_id, View.FULL, call())
+    assert (run.state.value, run.tasks) == ("SUCCEEDED", ())
+    assert run.sources is not None
+    assert run.sources.tasks is not None
+    assert run.sources.tasks.state is RunSourceState.UNREACHABLE
+    assert run.warnings == (f"tasks are unavailable: {run.sources.tasks.message}",)
+
+
+def test_a_manifest_that_cannot_be_read(native: RunsKfp, runs: Runs) -> None:
+    """What the tasks say is there; only the names of pods at work are missing, which concerns logs."""
+    run_id = put(native, recorded_native("naps")[0])
+    native.spec = {}
+    native.server.first("GET", "/v1beta1/runs/", answers(500, {"code": 13, "message": "broken"}))
+    run = runs.get(run_id, View.FULL, call())
+    assert [task.name for task in run.tasks] == ["tell", "nap"]
+    assert run.sources is not None
+    assert (run.sources.tasks, run.sources.outputs) == (AVAILABLE, AVAILABLE)
+    assert run.sources.logs is not None
+    assert run.sources.logs.state is RunSourceState.UNREACHABLE
+
+
+def test_more_tasks_than_a_page(native: RunsKfp, runs: Runs) -> None:
+    """All pages are read, each task once."""
+    stage = recorded_native("outputs")[1]
+    one = next(task for task in stage["tasks"] if task["name"] == "use")
+    stage["tasks"] += [{**one, "task_id": str(number), "name": f"use-{number}"} for number in range(450)]
+    native.spec = {}
+    assert len(runs.get(put(native, stage), View.FULL, call()).tasks) == 453
+    assert len([path for path in native.server.paths("GET") if "/tasks?" in path]) == 3

@@ -227,7 +227,7 @@ class RunReader:
             argo = manifest.read(is_over=found.known_state.is_over) if manifest else argo
         try:
             tasks = tasks_of()
-        except (errors.KfpError, errors.PermissionDeniedError) as error:
+        except (errors.KfpError, errors.PermissionDeniedError, errors.KfpRejectedCredentialsError) as error:
             nodes = RunNodes(unreadable=error.message)
             return replace(nodes, sources=_sources(found, nodes, is_native=True))
         if not tasks:
