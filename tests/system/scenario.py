@@ -116,7 +116,9 @@ class Use:
 def grown(pid: int, before: Use, *, memory: float, threads: int, files: int) -> Iterator[Finding]:
     """By how much a process has grown since; what it is about to release has ten seconds for that."""
     end = time.monotonic() + 10
-    while ((now := Use.of(pid)).files > before.files or now.threads > before.threads) and time.monotonic() < end:
+    while (now := Use.of(pid)).files > before.files + files or now.threads > before.threads + threads:
+        if time.monotonic() > end:
+            break
         time.sleep(0.1)
     yield at_most("memory grows by", now.memory - before.memory, memory, "MiB")
     yield at_most("threads grow by", now.threads - before.threads, threads)
