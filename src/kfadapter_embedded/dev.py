@@ -55,7 +55,7 @@ def dev(
         url = _answering(kfp)
         settings = Settings.load(
             listen=f"{HOST}:{port}",
-            metrics_listen="off",  # nobody scrapes a trial, and no port more can be in somebody's way
+            metrics_listen="off",  # a trial is not scraped, and one port less can collide
             kfp_url=url,
             artifact_folder=folder / "runs",
             log_level=log_level,

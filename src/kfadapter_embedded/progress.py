@@ -86,6 +86,9 @@ class Progress:
             if report.state is not State.CANCELED and counts_of(documents, [run_id]):
                 self._put_task(documents, run, replace(report, error=""))
             state = State.FAILED if report.state is State.CANCELED else report.state
+            if run["state"] == State.CANCELING and not counts_of(documents, [run_id]):
+                # It never ran: without this its history would not show that it was terminated.
+                run = with_state(run, State.CANCELING, self._store.now())
             self._put_run(documents, run, state, sound_text(report.error))
 
     def cut_off(self, error: str) -> None:

@@ -73,7 +73,7 @@ def _events(stream: BinaryIO) -> Iterator[events.Event]:
 
 
 def _marked(error: yaml.MarkedYAMLError) -> str:
-    """The place as go-yaml tells it: none for the first line, and one line more in the scanner's faults."""
+    """The place as go-yaml reports it: none for the first line, and one line more in the scanner's faults."""
     for mark in (error.context_mark, error.problem_mark):
         if mark is not None and mark.line:
             line = mark.line + isinstance(error, yaml.scanner.ScannerError)

@@ -93,7 +93,7 @@ class Spool:
 
 @contextmanager
 def disk_faults() -> Iterator[None]:
-    """Turns a fault of the disk inside the block into an error that tells no paths.
+    """Turns a fault of the disk inside the block into an error that shows no paths.
 
     Raises:
         InternalError: The disk is full or broken.

@@ -128,7 +128,7 @@ class PipelineMgr:
             trainingjob_name: The job; kept in KFP as the run's label `trainingjob_id`.
 
         Returns:
-            `run_status` is `scheduled` and `run_id` tells the run; or a status other than 200 and a `message`.
+            `run_status` is `scheduled` and `run_id` is the run; or a status other than 200 and a `message`.
         """
         with self._raising(f"start the run of training job '{trainingjob_name}'"):
             return _answered(lambda: start_job(self._client, training_details, str(trainingjob_name), self.profile))
@@ -161,7 +161,7 @@ def terminate_training(training_config_obj: Config, run_id: str) -> Response:
 
 
 def _answered(call: Callable[[], Mapping[str, Json]]) -> Response:
-    """Makes a call; its failure is a response, too, unless the adapter could not be asked."""
+    """Makes a call; its failure is a response, too, unless the adapter could not be called."""
     try:
         return Response(int(HTTPStatus.OK), call())
     except (CannotConnectError, DeadlineError):

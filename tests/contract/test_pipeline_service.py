@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, TypeAlias
@@ -129,9 +130,12 @@ def test_a_client_that_goes_away_in_the_middle(adapter: Running, tmp_path: Path,
         yield chunk(HELLO[:1000])
         while adapter.server.admission.count() == 0 and time.monotonic() < started + 10:
             time.sleep(0.01)
+        called.wait(10)
         future.cancel()
 
+    called = threading.Event()
     future = adapter.stub.Upload.future(messages())
+    called.set()
     with pytest.raises(grpc.FutureCancelledError):
         future.result(timeout=20)
     assert adapter.server.admission.wait_idle(10)

@@ -230,7 +230,9 @@ class Run(_message.Message):
     recurring_run_id: _builtins.str
     """The recurring run that started it; empty if a caller did."""
     etag: _builtins.str
-    """Identifies this condition of the run: changes whenever the run's state, tasks or storage state change."""
+    """Identifies this condition of the run: changes whenever the run's state, tasks or storage state change. KFP's lists do
+    not show changes of tasks before they have finished if it has tasks of its own; VIEW_FULL and a Watch with `tasks` do.
+    """
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
         """The parameters that were set; others have the version's defaults.

@@ -44,7 +44,7 @@ _NEEDED = {
 
 
 def refusal(pipeline: Pipeline) -> str:
-    """Tells in words why a pipeline cannot run here; empty if it can."""
+    """Returns why a pipeline cannot run here; empty if it can."""
     reasons = [
         f"task {task} {reason}" for task, component in _leaves(pipeline) if (reason := _reason(pipeline, component))
     ]

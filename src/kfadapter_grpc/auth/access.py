@@ -24,7 +24,7 @@ class Access:
 
         Args:
             tokens: Returns the tokens that are valid now; None if none is required.
-            names: The names in client certificates that may call; None if no certificate is required.
+            names: The names in client certificates that are allowed; None if no certificate is required.
         """
         self._tokens = tokens
         self._names = names

@@ -92,7 +92,7 @@ class Program(TyperGroup):
 
 
 def _report_usage(error: Any) -> ExitCode:  # noqa: ANN401  Click's class has no public name
-    if type(error).show is not _UsageError.show:  # no mistake: the help was asked for by typing nothing
+    if type(error).show is not _UsageError.show:  # no mistake: help is shown without arguments
         error.show()
         return ExitCode.USAGE
     from kfadapter_grpc.cli.text import print_parts  # noqa: PLC0415  not for a help that was typed right

@@ -72,7 +72,7 @@ class Commands(Mapping[str, TyperCommand | TyperGroup]):
         self._has_siblings = False
 
     def try_deferred(self, name: str) -> Deferred | None:
-        """Finds what stands for a command; siblings are asked for what the table lacks."""
+        """Finds what stands for a command; siblings are searched for what the table lacks."""
         if name not in self._deferred:
             self._add_siblings()
         return self._deferred.get(name)

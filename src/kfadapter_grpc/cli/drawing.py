@@ -57,7 +57,7 @@ class Followed:
         return changed
 
     def takes_state(self) -> bool:
-        """Whether the run has another state than when this was last asked."""
+        """Whether the run has another state than at the last look."""
         changed = self._told_run is not self.run.state
         self._told_run = self.run.state
         return changed

@@ -59,7 +59,7 @@ def epilog() -> str:
 
 
 class CommandError(Exception):
-    """A command cannot do its work, for a reason that no adapter was asked about. All three parts are to be given.
+    """A command cannot do its work, for a reason without an adapter involved. All three parts are to be given.
 
     Attributes:
         what: What is wrong.

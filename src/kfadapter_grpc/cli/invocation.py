@@ -34,7 +34,7 @@ class Step:
         options: What is added to the same command; what it had of them is replaced.
         without: Which option the same command is to lose.
         start: Whether an adapter is to be started.
-        manual: Whether the help of the failed command tells more.
+        manual: Whether the help of the failed command says more.
     """
 
     words: str = ""
@@ -76,7 +76,7 @@ class Invocation:
     """A command line and what it is about.
 
     Attributes:
-        words: What was typed behind the program's name; empty where nobody typed.
+        words: What was typed behind the program's name; empty outside of the command line.
         pipeline: The pipeline that was named, if any.
         run: The run that was named, if any.
         options: Which adapter was meant.

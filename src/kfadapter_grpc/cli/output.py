@@ -1,4 +1,4 @@
-"""Data on stdout, in the format that was asked for; everything that is not data goes to stderr."""
+"""Data on stdout, in the requested format; everything that is not data goes to stderr."""
 # ruff: noqa: PLC0415  Rich and PyYAML are loaded where something is printed, which help is not
 
 from __future__ import annotations

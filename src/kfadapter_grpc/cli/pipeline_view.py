@@ -56,7 +56,7 @@ def print_version(version: PipelineVersion, pipeline: str) -> None:
 
     Args:
         version: The version with its spec.
-        pipeline: What its pipeline was called by whoever asked.
+        pipeline: What its pipeline was called in the request.
     """
     spec = version.spec
     output.print_fields(

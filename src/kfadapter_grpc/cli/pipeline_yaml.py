@@ -23,7 +23,7 @@ _AMBIGUOUS = re.compile(
     r"[-+]?[.\d][\d._,:xXoOa-fA-F+-]*|[-+]?\.(inf|nan)|y|n|yes|no|on|off|true|false|null|~|=|<<", re.IGNORECASE
 )
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
-"""Characters that only escapes can tell for sure: some readers take a few of them for line breaks."""
+"""Characters that only escapes represent reliably: some readers take a few of them for line breaks."""
 
 
 def write_yaml(source: BinaryIO, target: BinaryIO) -> None:

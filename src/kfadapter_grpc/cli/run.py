@@ -101,7 +101,7 @@ def version_to_run(
         client: The adapter.
         text: The pipeline's name or id, or the file.
         version: The version's name or id; empty means the latest.
-        by_id: Whether `text` is an id, or a name; None where its looks tell.
+        by_id: Whether `text` is an id, or a name; None to decide by its form.
         function: Which pipeline of a `.py` to take.
 
     Raises:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import Run
 
 NEWEST = 20
-"""How many runs are listed unless more are asked for."""
+"""How many runs are listed unless more are requested."""
 
 
 @dataclass(frozen=True, slots=True)

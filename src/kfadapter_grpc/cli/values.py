@@ -116,7 +116,7 @@ def labels(texts: Sequence[str] | None) -> dict[str, str]:
 
 
 def reference(text: str, *, by_id: bool | None) -> PipelineRef:
-    """Tells a name from an id: what looks like a UUID is an id, unless `by_id` says what it is."""
+    """Distinguishes a name from an id: what looks like a UUID is an id, unless `by_id` says what it is."""
     from kfadapter_grpc.contract.pipelines import PipelineRef
 
     if by_id or (by_id is None and _UUID.fullmatch(text)):
@@ -125,7 +125,7 @@ def reference(text: str, *, by_id: bool | None) -> PipelineRef:
 
 
 def version_reference(text: str | None) -> VersionRef:
-    """Tells a version's name from its id: what looks like a UUID is an id; None is the latest version.
+    """Distinguishes a version's name from its id: what looks like a UUID is an id; None is the latest version.
 
     Raises:
         BadParameter: It is empty, as an unset shell variable leaves it.
@@ -138,7 +138,7 @@ def version_reference(text: str | None) -> VersionRef:
 
 
 def experiment_reference(text: str) -> ExperimentRef:
-    """Tells an experiment's name from its id: what looks like a UUID is an id; nothing is the default experiment."""
+    """Distinguishes an experiment's name from its id, which looks like a UUID; nothing is the default experiment."""
     from kfadapter_grpc.contract.experiments import ExperimentRef
 
     return ExperimentRef(experiment_id=text) if _UUID.fullmatch(text) else ExperimentRef(name=text)

@@ -33,7 +33,7 @@ class Client:
     """Calls an adapter. Safe to use from several threads; close it, or use it in a `with` statement.
 
     Nothing is sent before the first call. Every call has a deadline. Calls that only read are repeated by gRPC
-    when the adapter is away for a moment.
+    when the adapter is unreachable for a moment.
 
     All calls raise a subclass of `AdapterError` when they fail.
 
@@ -114,7 +114,7 @@ class Client:
         return self._connection.tls is not None
 
     def certificate_end(self) -> float:
-        """Tells when the adapter's certificate ends, in seconds since 1970.
+        """Returns when the adapter's certificate ends, in seconds since 1970.
 
         Raises:
             OSError: It cannot be connected to, or one side does not accept the other's certificate.
@@ -150,11 +150,11 @@ class Client:
         return health.check(self._connection, service)
 
     def adapter_version(self) -> str:
-        """Tells the adapter's version, by listing one pipeline; empty if it is older than such answers."""
+        """Returns the adapter's version, by listing one pipeline; empty if it is older than such answers."""
         return health.version(self._connection, self._namespace)
 
     def reflects(self) -> bool:
-        """Tells whether the adapter describes its services to callers as grpcurl (reflection)."""
+        """Returns whether the adapter describes its services to callers as grpcurl (reflection)."""
         return health.reflects(self._connection)
 
     if not TYPE_CHECKING:  # type checkers show the calls of the resources only

@@ -40,11 +40,11 @@ MAX_PAUSE_SECONDS = 2.0
 
 
 def service_config() -> str:
-    """Tells gRPC how calls find an adapter, and which it may repeat by itself.
+    """Returns the configuration of gRPC: how calls find an adapter, and which are retried.
 
     Of several adapters behind one name each gets its turn, but none that says NOT_SERVING: an adapter that is about to
-    stop says so before it refuses calls. Repeated are calls without side effects, when the server is away. Watches
-    come back in a way of their own.
+    stop says so before it refuses calls. Calls without side effects are retried when the server is unreachable. Watches
+    reconnect in a way of their own.
     """
     repeated = (rpc for rpc in METHODS.values() if rpc.read_only and not rpc.endless)
     reads = [{"service": rpc.service, "method": rpc.name} for rpc in repeated]
@@ -65,7 +65,7 @@ def service_config() -> str:
 
 
 def channel_options(target: str) -> list[tuple[str, str | int]]:
-    """Tells how a channel to `target` behaves."""
+    """Returns how a channel to `target` behaves."""
     return [
         ("grpc.service_config", service_config()),
         ("grpc.max_receive_message_length", MAX_REPLY_BYTES),

@@ -196,7 +196,7 @@ def make_credentials(
 
 
 def is_this_machine(target: str) -> bool:
-    """Tells whether a gRPC address leads to this machine, without asking anybody for a name."""
+    """Returns whether a gRPC address leads to this machine, without resolving a name."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
     address = re.sub(r"^(dns:(///)?|ipv4:|ipv6:)", "", target)

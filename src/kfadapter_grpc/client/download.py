@@ -44,7 +44,7 @@ class Reception:
     """
 
     def __init__(self, target: BinaryIO, progress: Callable[[int, int | None], None] | None) -> None:
-        """Will write to `target`; `progress` is told the bytes so far and the total."""
+        """Will write to `target`; `progress` is called with the bytes so far and the total."""
         self.begun = False
         self._target = target
         self._progress = progress

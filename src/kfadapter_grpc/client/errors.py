@@ -98,7 +98,7 @@ def _details(raw: bytes) -> _Details:
 
 
 def error_from_rpc(error: grpc.RpcError, *, target: str, request_id: str) -> AdapterError:
-    """Makes the exception that tells what the failed call means.
+    """Makes the exception for a failed call.
 
     Args:
         error: What a stub raised.

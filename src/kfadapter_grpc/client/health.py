@@ -33,7 +33,7 @@ class HealthStatus(enum.Enum):
     SERVING = "SERVING"
     """It takes calls."""
     NOT_SERVING = "NOT_SERVING"
-    """It does not: it is shutting down, or what it needs is away."""
+    """It does not: it is shutting down, or what it needs is unreachable."""
 
 
 def check(connection: Connection, service: str) -> HealthStatus:
@@ -51,7 +51,7 @@ def check(connection: Connection, service: str) -> HealthStatus:
 
 
 def version(connection: Connection, namespace: str) -> str:
-    """Lists one pipeline, and tells the version that the answer was sent by; empty if it does not say.
+    """Lists one pipeline; returns the version that the answer was sent by; empty if it does not say.
 
     Raises:
         AdapterError: The call failed.
@@ -62,7 +62,7 @@ def version(connection: Connection, namespace: str) -> str:
 
 
 def reflects(connection: Connection) -> bool:
-    """Tells whether reflection is on and knows the services of the contract.
+    """Returns whether reflection is on and knows the services of the contract.
 
     Raises:
         AdapterError: The call failed, in another way than that there is no reflection.
@@ -83,7 +83,7 @@ def reflects(connection: Connection) -> bool:
 
 
 def certificate_end(target: str, tls: Tls) -> float:
-    """Connects as gRPC does, and tells when the certificate that the adapter shows ends, in seconds since 1970.
+    """Connects as gRPC does, and returns when the certificate that the adapter shows ends, in seconds since 1970.
 
     Raises:
         OSError: It cannot be connected to, or one side does not accept the other's certificate.

@@ -180,8 +180,8 @@ class Pipelines(Resource):
         """Uploads a compiled pipeline: YAML, JSON, or a zip or tar.gz archive that holds one.
 
         Of a file, size and checksum are announced beforehand, and the upload is repeated, at most twice and with the
-        same request id, when the adapter or KFP goes away in between. Of a stream nothing is known beforehand, and
-        it cannot be read twice.
+        same request id, when the adapter or KFP becomes unreachable in between. A stream is not known
+        beforehand and cannot be read twice.
 
         Args:
             source: A path, or a stream of bytes; the stream is read to its end and not closed.

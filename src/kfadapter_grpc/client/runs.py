@@ -89,7 +89,7 @@ class Runs(Resource):
         caching: bool = True,
         service_account: str = "",
     ) -> Run:
-        """Starts a run. The call is repeated, at most twice, when the adapter or KFP goes away in between.
+        """Starts a run. The call is repeated, at most twice, when the adapter or KFP becomes unreachable in between.
 
         Args:
             pipeline_name: The pipeline's name.
@@ -261,7 +261,7 @@ class Runs(Resource):
         )
 
     def terminate(self, run_id: str, *, wait: float = 0) -> Run:
-        """Stops a run; one that is over or stopping already is left as it is.
+        """Stops a run; one that has finished or is stopping is left as it is.
 
         Args:
             run_id: Which.
@@ -347,7 +347,7 @@ class Runs(Resource):
         return watch(self._connection, WatchRunsRequest(what, known_etags or {}, tasks))
 
     def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
-        """Waits until a run is over; returns it as it is then, without its tasks.
+        """Waits until a run has finished; returns it as it is then, without its tasks.
 
         Args:
             run_id: Which.

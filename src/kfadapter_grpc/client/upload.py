@@ -46,7 +46,7 @@ class UploadReceipt:
 
 
 def measure(path: Path) -> tuple[int, str]:
-    """Tells a file's size in bytes and its SHA-256 in hex."""
+    """Returns a file's size in bytes and its SHA-256 in hex."""
     digest = hashlib.sha256()
     size = 0
     with path.open("rb") as stream:
@@ -70,7 +70,7 @@ class UploadMessages:
         stream: BinaryIO,
         progress: Callable[[int, int | None], None] | None,
     ) -> None:
-        """Will send `metadata`, then `stream`; `progress` is told the bytes taken so far and the total."""
+        """Will send `metadata`, then `stream`; `progress` is called with the bytes taken so far and the total."""
         self.failure: Exception | None = None
         self.request_id = metadata.request_id
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Artifacts: what is asked of them, and what is sent of their bytes."""
+"""Artifacts: requests, and what is sent of their bytes."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ class Role(enum.Enum):
     """All calls."""
 
     def allows(self, needed: Role) -> bool:
-        """Tells whether somebody of this role may do what needs `needed`."""
+        """Returns whether this role includes `needed`."""
         return self is Role.WRITER or needed is Role.READER
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who has shown who they are.
+    """An authenticated caller.
 
     Attributes:
         name: As the operator calls them: the name of a token, or the one in a client certificate.
@@ -156,7 +156,7 @@ class Call:
         self._deadline = max(self._deadline, time.monotonic() + seconds)
 
     def cancel(self) -> None:
-        """Tells everybody who works for this call that it is over. Harmless when repeated, or at the end."""
+        """Signals to all that work for this call that it has finished. Harmless when repeated, or at the end."""
         with self._lock:
             self._cancelled = True
             callbacks, self._on_cancel = list(self._on_cancel.values()), {}

@@ -29,7 +29,7 @@ class FieldViolation:
 
 
 class AdapterError(Exception):
-    """A fault that a caller is told about.
+    """A fault that is reported to the caller.
 
     Attributes:
         code: The gRPC status code.
@@ -364,12 +364,12 @@ class InternalError(AdapterError):
 
     @classmethod
     def of(cls, request_id: str) -> InternalError:
-        """Makes the error for whatever nobody has thought of; the log has the rest under the request id."""
+        """Makes the error for what is unexpected; the log has the rest under the request id."""
         return cls(f"the adapter failed; report it with the request id {request_id}")
 
 
 class CallCancelledError(AdapterError):
-    """The caller went away."""
+    """The client cancelled or disconnected."""
 
     code = StatusCode.CANCELLED
     reason = "CANCELLED"
@@ -381,7 +381,7 @@ def all_error_classes() -> Iterator[type[AdapterError]]:
 
 
 def try_error_class(reason: str) -> type[AdapterError] | None:
-    """Tells the class of a reason; None for a reason that this version does not know."""
+    """Returns the class of a reason; None for a reason that this version does not know."""
     return _BY_REASON.get(reason)
 
 

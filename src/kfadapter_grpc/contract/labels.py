@@ -59,7 +59,7 @@ def _last_line(text: str) -> str:
 
 
 def _read(line: str) -> dict[str, str] | None:
-    """The labels in a line; None if it is somebody's own text."""
+    """The labels in a line; None if it is another text."""
     if not line.startswith(LINE_START):
         return None
     try:

@@ -34,7 +34,7 @@ _TOLD_NAMES = 10
 _Error: TypeAlias = type[ParameterMissingError] | type[ParameterTypeError] | type[ParameterUnknownError]
 _Wrong: TypeAlias = "tuple[_Error, FieldViolation]"
 _PRECEDENCE: tuple[_Error, ...] = (ParameterUnknownError, ParameterTypeError, ParameterMissingError)
-"""A misspelt name is unknown and leaves another one missing, so being unknown tells more."""
+"""A misspelt name is unknown and leaves another one missing, so being unknown says more."""
 _WANTED = {
     ParameterType.NUMBER_DOUBLE: "a number",
     ParameterType.NUMBER_INTEGER: "a whole number",
@@ -62,7 +62,7 @@ def check_parameters(
         The values as KFP takes them: whole numbers are ints, inside of lists and objects, too.
 
     Raises:
-        ParameterUnknownError: There is a name that is not declared; the violations tell whatever else is wrong.
+        ParameterUnknownError: There is a name that is not declared; the violations name whatever else is wrong.
         ParameterTypeError: A value is not of the declared type, or not one of those that the pipeline allows.
         ParameterMissingError: A parameter without default has no value.
     """
@@ -96,7 +96,7 @@ def _wrongs(declared: Mapping[str, Parameter], given: Mapping[str, Json], *, com
 
 
 def _raise_first(found: Sequence[_Wrong]) -> None:
-    """Raises one error for all that is wrong, of the class that tells most."""
+    """Raises one error for all that is wrong, of the most specific class."""
     violations = [violation for _, violation in found]
     for kind in _PRECEDENCE:
         if any(error is kind for error, _ in found):
@@ -220,7 +220,7 @@ def typed_values(texts: Mapping[str, str], declared: Iterable[Parameter]) -> dic
     """Makes values of the declared types.
 
     What is no such value stays a text, and so does what is not declared: the adapter, which checks everything before
-    Kubeflow Pipelines is asked, tells all that is wrong at once.
+    Kubeflow Pipelines is called, reports all that is wrong at once.
     """
     types = {parameter.name: parameter.type for parameter in declared}
     return {name: _of_text(text, types.get(name, ParameterType.UNKNOWN)) for name, text in texts.items()}

@@ -80,7 +80,7 @@ class RecurringRun:
     Attributes:
         pipeline_version_id: Empty where each start takes the latest version.
         ended: Whether the end of its schedule has passed.
-        computed_next_start_at: Its next start as computed from the schedule; None where that does not tell.
+        computed_next_start_at: Its next start as computed from the schedule; None if that cannot be computed.
     """
 
     recurring_run_id: str

@@ -150,7 +150,7 @@ class RunSource:
 
 @dataclass(frozen=True, slots=True)
 class RunSources:
-    """The sources of what is said of a run; None if it was not asked."""
+    """The sources of what is said of a run; None if it was not read."""
 
     tasks: RunSource | None = None
     outputs: RunSource | None = None
@@ -424,11 +424,11 @@ class Heartbeat:
 
 
 RunEvent: TypeAlias = "RunChanged | RunGone | Heartbeat"
-"""Something that a watch tells."""
+"""An event of a watch."""
 
 
 def run_id_for(request_id: str, namespace: str = "") -> str:
-    """Tells the id of the run that Create makes under a request id.
+    """Returns the id of the run that Create makes under a request id.
 
     Args:
         request_id: The request id.

@@ -34,7 +34,7 @@ def bind(server: grpc.Server, listen: str, credentials: grpc.ServerCredentials |
     Args:
         server: It.
         listen: The address, HOST:PORT.
-        credentials: What is shown and asked for; None: plain text.
+        credentials: What is presented and required; None: plain text.
         option: What chooses the address, for the error.
 
     Returns:

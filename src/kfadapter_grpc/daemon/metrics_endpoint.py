@@ -61,7 +61,7 @@ class MetricsEndpoint:
     """
 
     def __init__(self, listen: str, metrics: Collector, health: Callable[[], tuple[bool, bytes]] | None = None) -> None:
-        """Will listen, and collect as little as it is asked.
+        """Will listen, and collect only what is requested.
 
         Args:
             listen: The address, HOST:PORT; `off` or empty for none.

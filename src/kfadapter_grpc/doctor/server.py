@@ -122,7 +122,7 @@ def shown_certificate(settings: Settings) -> Verdict:
 
 
 def callers(settings: Settings) -> Verdict:
-    """Whether callers are asked who they are, and whether any token still counts."""
+    """Whether callers are authenticated, and whether any token still counts."""
     if settings.token_file is not None:
         tokens = parse_tokens(settings.token_file.read_bytes())
         what = f"{len(tokens)} tokens in {settings.token_file}, {tokens.expired} of them expired"

@@ -31,7 +31,7 @@ class Rpc:
         context: What gRPC knows of the call.
         call: The call's budget. The outermost layer, `identify`, sets it.
         caller: Who calls, where callers must say so; the authentication layer sets it, the log reads it.
-        failure: What the caller is told, once the call has failed; the error layer sets it, the log reads it.
+        failure: The error for the caller, once the call has failed; the error layer sets it, the log reads it.
     """
 
     method: RpcMethod

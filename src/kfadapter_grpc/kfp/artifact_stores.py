@@ -116,7 +116,7 @@ class Place:
     secrets: str = SECRETS
 
     def holds(self, location: Location) -> bool:
-        """Tells whether this is where the location lies."""
+        """Returns whether this is where the location lies."""
         inside = not self.prefix or f"{location.key}/".startswith(f"{self.prefix}/")
         return (self.scheme, self.bucket) == (location.scheme, location.bucket) and inside
 

@@ -77,7 +77,7 @@ class KfpBackend:
     def is_alive(self) -> bool:
         """Asks KFP whether it is well; waits for at most 3 s.
 
-        Where only callers have credentials, somebody there who wants to know who asks is taken for a KFP that is well.
+        Where only callers have credentials, a server that requires authentication counts as a KFP that is alive.
 
         Raises:
             KfpRejectedCredentialsError: The adapter's own credentials are not accepted.

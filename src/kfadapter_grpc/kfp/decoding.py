@@ -40,7 +40,7 @@ _TAGS = re.compile(
     rb'"tags"\s*:\s*(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})\s*\}(?:\s*$|\s*\]\s*,\s*"(?:total_size|next_page_token)")'
 )
 _UNREAD = "kfadapter_unread"
-"""The field of a record that tells which of its other fields could not be read."""
+"""The field of a record that names which of its other fields could not be read."""
 _ANY = (inspect.AnyType, inspect.CustomType)  # the latter is `object`
 _MAX_NOTES = 20
 _MAX_WORDS = 120
@@ -57,7 +57,7 @@ def decode(body: bytes, kind: type[T], what: str = "") -> T:
     Args:
         body: The answer.
         kind: What it is.
-        what: What was asked, in words.
+        what: The operation, in words.
 
     Raises:
         KfpError: It is not what KFP should answer; the message says where.
@@ -282,6 +282,6 @@ def _note(notes: list[str], text: str) -> None:
 
 @lru_cache(maxsize=256)
 def _log_left_out(why: str, record: str) -> None:
-    """Tells once that a record is left out: lists are read again and again."""
+    """Logs once that a record is left out: lists are read again and again."""
     log: FilteringBoundLogger = structlog.get_logger()
     log.warning("skipping a record of Kubeflow Pipelines that cannot be read", why=why, record=record)

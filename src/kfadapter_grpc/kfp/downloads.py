@@ -92,7 +92,7 @@ class Downloader:
                 yield PipelineDownload(YamlSafe(_Joined(parts, answer)), size, sha256)
 
     def _fetch(self, spool: Spool, ref: PipelineRef, version: VersionRef, call: Call) -> str:
-        """Gets KFP's answer for the version, and tells the pipeline's id."""
+        """Gets KFP's answer for the version, and returns the pipeline's id."""
         pipeline_id = self._pipelines.id_of(ref, call)
         if version.pipeline_version_id:
             self._fetch_by_id(spool, pipeline_id, version, call)

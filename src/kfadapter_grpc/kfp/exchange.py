@@ -31,7 +31,7 @@ class KfpRequest:
     """A request to KFP that has ended.
 
     Attributes:
-        operation: What was asked, as `Operation` names it (`get run`).
+        operation: The operation, as `Operation` names it (`get run`).
         status: The HTTP status of the answer; 0 if there was none.
         reason: Why there was none, as errors name it (`KFP_TIMEOUT`); empty if there was one.
         seconds: How long it took: until the answer was read, or until it began where it is read as it comes.

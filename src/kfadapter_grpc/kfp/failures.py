@@ -76,7 +76,7 @@ class Failure:
         text: Its words without stack traces: the innermost message, at most 500 characters.
         full_text: The whole chain of messages, for telling cases apart.
         code: The gRPC code in the body, where there is one.
-        retry_after: Seconds, where the answer tells them.
+        retry_after: Seconds, if the answer has them.
     """
 
     status: int
@@ -104,9 +104,9 @@ class KfpFailureError(Exception):
     """KFP refused, or failed; never leaves kfp.
 
     Attributes:
-        operation: What was asked.
+        operation: The operation.
         failure: What KFP said.
-        as_caller: Whether it was asked with the caller's own credentials, not the adapter's.
+        as_caller: Whether the caller's own credentials were sent, not the adapter's.
         request: What was sent.
     """
 
@@ -130,7 +130,7 @@ class NotAnApiError(Exception):
 
     Attributes:
         answer: What it answered.
-        as_caller: Whether it was asked with the caller's own credentials, not the adapter's.
+        as_caller: Whether the caller's own credentials were sent, not the adapter's.
     """
 
     def __init__(self, answer: Answer, *, as_caller: bool = False) -> None:

@@ -69,7 +69,7 @@ class PipelineJson(msgspec.Struct):
 
     @property
     def has_name(self) -> bool:
-        """Whether this KFP tells names and display names apart."""
+        """Whether this KFP distinguishes names and display names."""
         return bool(self.name)
 
     def record(self) -> Pipeline:

@@ -84,7 +84,7 @@ class PodLogs:
         """Yields the log of a task's pod; with `follow` until its container ends, of `tail` lines only those.
 
         Raises:
-            PodLogError: Kubernetes does not give it, or cannot be asked.
+            PodLogError: Kubernetes does not give it, or cannot be called.
             KfpUnavailableError: The connection broke before the log was complete.
         """
         query = [("container", CONTAINER), *([("follow", "true")] if follow else [])]

@@ -193,7 +193,7 @@ def gather(
         weight: What an item weighs in an answer, in bytes.
         size: How many items at most.
         token: KFP's token to go on from.
-        limit: How many items a page of KFP holds at most; less is asked for where they turn out to be large.
+        limit: How many items a page of KFP holds at most; less is requested where they turn out to be large.
 
     Raises:
         AnswerTooLargeError: KFP's answer with a single item is too large.

@@ -81,7 +81,7 @@ class RunNodes:
     Attributes:
         tasks: Its tasks, in the order in which they began; a task's id is that of its outermost node.
         namespace: The Kubernetes namespace of its pods.
-        is_terminated: Whether it was asked to stop.
+        is_terminated: Whether its stop was requested.
         warnings: What people should know although nothing failed.
         unreadable: Why there are no tasks although there should be; empty otherwise.
         pods_by_task: The pods of tasks by task_id.

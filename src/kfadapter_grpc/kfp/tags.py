@@ -21,7 +21,7 @@ REQUEST = RESERVED_TAG_PREFIX + "request"
 """The request id of the upload that made a version or a pipeline."""
 
 ATTEMPT = RESERVED_TAG_PREFIX + "attempt"
-"""Which attempt made a pipeline: tells, after a broken answer, whether an empty one is ours."""
+"""Which attempt made a pipeline: shows, after an interrupted response, whether an empty one is ours."""
 
 
 def encode_digest(digest: bytes) -> str:

@@ -80,7 +80,7 @@ class Request:
         content_length: Of an iterable body.
         keep: How many bytes of a longer answer to keep at either end; the middle is read and dropped. 0: keep all.
         limit: The answer's greatest size.
-        public: Whether it may be asked without credentials, where only callers have some.
+        public: Whether it may be called without credentials, where only callers have some.
         into: Gets the body of every answer as it comes, as a whole; what it holds counts once `send` has returned.
     """
 
@@ -116,7 +116,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswer:
-    """What KFP answers, while it does: the body is read from the line as it is asked for."""
+    """What KFP answers, while it does: the body is read from the line as it is requested."""
 
     status: int
     content_type: str
@@ -179,7 +179,7 @@ class Transport:
             CallCancelledError: The client cancelled the call; the same holds for a write.
             AnswerTooLargeError: The answer passes the request's limit.
             KfpRejectedCredentialsError: The adapter's own credentials cannot be read; nothing was sent.
-            UnauthenticatedError: The caller's own are asked for, and there are none; nothing was sent.
+            UnauthenticatedError: The caller's own are required, and there are none; nothing was sent.
         """
         shown = self._authorization(request, call)
         answer = self._send(request, call, operation, shown)

@@ -127,7 +127,7 @@ class Uploader:
     # --- an upload that came before -----------------------------------------------------------------------------
 
     def _find_earlier(self, job: _Job, found: PipelineJson) -> tuple[UploadResult | None, bool]:
-        """Finds the version of an earlier upload of the same request or content; also, whether nobody could look."""
+        """Finds the version of an earlier upload of the same request or content; also, whether the look failed."""
         request = job.request
         content = equals(f"tags.{tags.SHA256}", tags.encode_digest(job.file.sha256))
         try:
@@ -219,7 +219,7 @@ class Uploader:
             "tags": job.pipeline_tags,
         }
         try:
-            # It is short, and its answer tells what is to be undone when the caller goes away.
+            # It is short, and its answer shows what is to be undone when the client disconnects.
             with job.call.with_grace(_GRACE_SECONDS) as call:
                 made = self._pipelines.create({key: value for key, value in body.items() if value}, call, job.context())
         except errors.PipelineExistsError as error:
@@ -259,7 +259,7 @@ class Uploader:
         return _LostRaceError(found)
 
     def _undo(self, pipeline: PipelineJson, call: Call) -> None:
-        """Deletes a pipeline that we made, unless somebody has put a version into it: without cascade KFP refuses."""
+        """Deletes a pipeline that we made, unless another caller has added a version: without cascade KFP refuses."""
         try:
             self._pipelines.delete_by_id(pipeline.pipeline_id, spare_call(call), cascade=False)
         except errors.AdapterError:

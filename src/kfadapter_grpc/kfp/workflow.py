@@ -177,7 +177,7 @@ class Workflow:
         namespace: Its Kubernetes namespace.
         run_id: The run in KFP.
         message: What Argo says of it as a whole.
-        is_terminated: Whether it was asked to stop: by KFP, which sets its deadline to 0, or by Argo's own tools.
+        is_terminated: Whether its stop was requested: by KFP, which sets its deadline to 0, or by Argo's own tools.
     """
 
     def __init__(self, found: _WorkflowJson, nodes: Mapping[str, NodeJson]) -> None:

@@ -281,7 +281,7 @@ class _Reader:
         return Pod(node.id, workflow.pod_name(node), workflow.namespace, node.phase in _STATES, node.artifact_names)
 
     def _stopped(self, tasks: Sequence[RunTask]) -> list[RunTask]:
-        """In a run that was asked to stop, what its end has ended is canceled, not failed."""
+        """In a run whose stop was requested, what its end has ended is canceled, not failed."""
         parents = {task.task_id: task.parent_task_id for task in tasks}
         really: set[str] = set()
         for failure in self._failures:

@@ -113,7 +113,7 @@ class AdapterServer:
 
     @property
     def kfp_answers(self) -> bool:
-        """Whether KFP answered when it was last asked."""
+        """Whether KFP answered when it was last probed."""
         return self._health.kfp_answers
 
     def __enter__(self) -> Self:

@@ -80,7 +80,7 @@ def call_cancelled() -> CallCancelledError:
 
 
 def arrived_too_late() -> KfpTimeoutError:
-    """Returns the error for a deadline that passed before KFP was asked anything."""
+    """Returns the error for a deadline that passed before KFP was called."""
     return KfpTimeoutError(
         "The upload did not arrive in time: the deadline passed before all of the file was received and checked. "
         "Nothing was stored. Allow more time and try again."

@@ -35,7 +35,7 @@ class Body:
         Args:
             receive: Returns the next part, as ASGI has it.
             announced: The length that the request announces, if it does.
-            awaits_continue: Whether its sender sends nothing before the first part is asked for.
+            awaits_continue: Whether its sender sends nothing before the first part is requested.
         """
         self._receive = receive
         self._announced = announced

@@ -98,7 +98,7 @@ def tls_context(certificate: Path, key: Path, client_ca: Path | None) -> Reloade
                 context.verify_mode = ssl.CERT_REQUIRED
         except ssl.SSLError as error:
             raise ValueError(f"{certificate} and {key} cannot be used: {error}") from None
-        # A resumed session would not be asked for its certificate anew.
+        # A resumed session would not present its certificate anew.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
         return context

@@ -26,7 +26,7 @@ _PAGE_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a route is asked.
+    """The request to a route.
 
     Attributes:
         client: Makes calls on behalf of the caller.

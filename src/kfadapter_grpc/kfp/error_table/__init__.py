@@ -1,7 +1,7 @@
 """What KFP's failures mean to a caller, as data.
 
 KFP blurs many cases: an unknown pipeline, a missing permission and a bad file may give the same status and text. So a
-row may name a look: a question that is asked after the failure, and the answer that the row is for. The happy path pays
+row may name a look: a question that is sent after the failure, and the answer that the row is for. The happy path pays
 nothing for it. The first row that fits is taken. `proof` names what shows the row to be true: a step of a recorded
 transcript (`pipelines: get unknown id`), or a test with a KFP that misbehaves on purpose (`fault: ...`).
 """
@@ -64,7 +64,7 @@ ROWS: tuple[Row, ...] = (
 
 
 def explain(error: KfpFailureError, context: Context) -> AdapterError:
-    """Tells what a failure of KFP means, looking after it where that is needed."""
+    """Explains what a failure of KFP means, looking after it where that is needed."""
     seen: dict[Look, Seen] = {}
     row = next((row for row in ROWS if _fits(row, error, context, seen)), None)
     failure = error.failure
@@ -115,7 +115,7 @@ _LOGIN = re.compile(rb"log.?in|sign.?in|oauth|openid|\bdex\b|password", re.IGNOR
 
 
 def explain_page(error: NotAnApiError) -> AdapterError:
-    """Tells what a redirect or a page for people means: a login before KFP, or a wrong address."""
+    """Explains what a redirect or a page for people means: a login before KFP, or a wrong address."""
     answer = error.answer
     is_login = _LOGIN.search(answer.location.encode()) or _LOGIN.search(answer.body[:65536])
     if is_login and error.as_caller:

@@ -1,4 +1,4 @@
-"""Cases that do not depend on what was asked of KFP."""
+"""Cases that do not depend on the operation."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ KFP_PACKET_LIMIT = 16_777_216
 
 
 class Look(enum.Enum):
-    """What is asked after a failure."""
+    """The check after a failure."""
 
     TARGET = "is the target there, and may we see it?"
     SIZE = "how large was the file?"
@@ -42,16 +42,16 @@ class Row:
     """One case.
 
     Attributes:
-        operations: What was asked of KFP; empty for whatever it was.
+        operations: The operation of KFP; empty for whatever it was.
         statuses: The HTTP statuses.
         pattern: A regular expression found in KFP's chain of messages.
         error: What the caller gets.
         message: The text; `{said}` is KFP's innermost message, and `{subject}`, `{size}`, `{limit}` stand for what the
             call was about.
         proof: What shows it.
-        seen: What the look must show; None: nothing is asked.
+        seen: What the look must show; None: nothing is sent.
         field: The request's field that is wrong.
-        as_caller: Whether KFP was asked with the caller's own credentials; None: whoever's they were.
+        as_caller: Whether the caller's own credentials were sent; None: whoever's they were.
     """
 
     operations: tuple[Operation, ...]

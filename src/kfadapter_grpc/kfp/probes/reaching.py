@@ -76,7 +76,7 @@ class Reach:
         version: What KFP says of its version, or what follows from its answers; empty where nothing does.
         certificate_ends: When its certificate ends, in seconds since 1970; None without TLS.
         multi_user: Whether it serves several users.
-        skew_seconds: How much KFP's clock is ahead of this one; None if it does not tell.
+        skew_seconds: How much KFP's clock is ahead of this one; None if it is unknown.
         seconds: How long the health check took.
     """
 
