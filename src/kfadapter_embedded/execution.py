@@ -50,7 +50,7 @@ class Job:
         spec: The version's pipeline spec as KFP serves it: bare, or the wrapper of pipeline and platform spec.
         parameters: The values that the run was given; defaults are the spec's.
         folder: A folder of the run's own, for outputs, artifacts and logs. It exists.
-        again: Whether it failed before and goes on: tasks that succeeded are not executed again.
+        again: Whether it is retried: tasks that succeeded are not executed again.
     """
 
     run_id: str

@@ -52,7 +52,7 @@ class Progress:
         self._closing = threading.Event()
 
     def close(self) -> None:
-        """From now on a run that has not begun stays as it is, to be executed after the next start."""
+        """From now on a run that has not started stays as it is, to be executed after the next start."""
         self._closing.set()
 
     def report(self, run_id: str, report: TaskReport) -> None:
@@ -192,7 +192,7 @@ class Progress:
             try:
                 return write()
             except sqlite3.OperationalError as error:
-                _log.warning("cannot write how a run goes on: %s", error)
+                _log.warning("cannot store the progress of a run: %s", error)
                 if self._closing.wait(seconds):
                     break
         return write()

@@ -97,7 +97,7 @@ class Runs:
         ]
 
     def resume(self) -> None:
-        """Goes on after a start: runs that were cut off have failed, those that wait are submitted again."""
+        """Continues after a start: interrupted runs have failed, pending ones are submitted again."""
         self._progress.cut_off(_CUT_OFF)
         with self._store.reading() as documents:
             known = {run_id for (run_id,) in documents.execute("SELECT id FROM run_details")}
@@ -209,7 +209,7 @@ class Runs:
         with context(outer):
             self._check_room()
             if not self._progress.retry(run_id):
-                # What KFP says of a run that has not begun; of one that has, it says the same only in other words.
+                # What KFP says of a run that has not started; of one that has, it says the same in other words.
                 raise bad_request(
                     f"{reason} workflow manifest", "Invalid input error: Workflow manifest cannot be empty"
                 )
@@ -283,7 +283,7 @@ class Runs:
         try:
             folder = self.folders.make(run_id)
         except OSError as error:
-            _log.warning("no folder for run %s: %s", run_id, error)
+            _log.warning("cannot create the folder of run %s: %s", run_id, error)
             fault = f"no folder can be made for it: {error.strerror}"
             self._progress.end(run_id, TaskReport(WHOLE, State.FAILED, fault))
             return

@@ -170,7 +170,7 @@ class Documents(sqlite3.Connection):
         return spec
 
     def page(self, listing: Listing, **wanted: Sequence[str | int]) -> Page:
-        """A page of documents; those that have one of the values wanted in each of these columns."""
+        """A page of documents; those that have one of these values in each of these columns."""
         conditions, arguments = listing.filter.sql()
         source = f"FROM {listing.kind.table} WHERE 1{conditions}"
         for column, values in wanted.items():

@@ -1,6 +1,6 @@
 """Secrets that are planted wherever one may come from, and looked for wherever somebody reads.
 
-What counts as secret is said in docs/observability.md. A further one is a row of `CANARIES`.
+docs/security.md says what counts as secret. A further one is a row of `CANARIES`.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ class _Attempt:
         except ValueError as error:
             raise ValueFaultError(f"its command cannot be started: {error}") from None
         if self.runner.stopped.is_set():
-            # The signal that stops a run went to those who were there, and this one may have come later.
+            # The signal that stops a run went to existing processes, and this one may have been started later.
             process.terminate()
         code = _followed(process, log, lambda: end_family(mark))
         shutil.rmtree(folder, ignore_errors=True)

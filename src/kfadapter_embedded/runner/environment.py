@@ -2,7 +2,7 @@
 
 It sees everything that is installed for this server, needs no download, and takes next to no time and space. Components
 that KFP compiled install packages where they run (`pip install`), which would otherwise be the server's environment;
-and two tasks may want different versions of a package, as they may in containers of their own.
+and two tasks may need different versions of a package, as they may in containers of their own.
 
 What a task starts is found and ended by its environment, too. A process group does not hold processes together: a
 process that makes a session of its own leaves it. What none gets rid of by accident is the environment that it was
@@ -111,7 +111,7 @@ def _package_folders() -> list[str]:
 
 def end_family(mark: str) -> None:
     """Kills every process whose `VARIABLE` begins with this mark, except this one."""
-    # Who forks while this looks around is found in the next round.
+    # A process that forks meanwhile is found in the next round.
     for _ in range(_ROUNDS):
         found = list(_members(mark))
         for pid in found:

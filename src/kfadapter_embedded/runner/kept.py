@@ -1,4 +1,4 @@
-"""What the tasks of a run have given, kept in a file: a run that is retried goes on from there."""
+"""The results of a run's tasks, kept in a file: a retried run continues from there."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The log of a task: what its command writes, in a file that cannot grow without bound; why it failed, from its end.
 
-A disk that is full costs the rest of the log, and nothing else: the task goes on.
+A full disk costs the rest of the log, and nothing else: the task continues.
 """
 
 from __future__ import annotations

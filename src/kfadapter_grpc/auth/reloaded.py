@@ -117,7 +117,7 @@ class Refresher:
                 try:
                     thing.refresh()
                 except Exception as fault:  # noqa: BLE001 - what is wrong with one file must not make all others old
-                    self._log.error("a file could not be looked at", exc_info=fault)
+                    self._log.error("a file could not be checked for changes", exc_info=fault)
 
 
 def read_small(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Artifacts: what the tasks of runs made, and their bytes."""
+"""Artifacts: the outputs of the tasks of runs, and their bytes."""
 
 from __future__ import annotations
 
@@ -149,9 +149,8 @@ class Artifacts(Resource):
     ) -> ArtifactReceipt:
         """Downloads an artifact: a file, or a folder with all its files.
 
-        A file or folder appears once it is complete, and its size is compared with what the adapter announced. When the
-        adapter or the store goes away in between, the download of a file continues where it ended, and that of a folder
-        begins anew.
+        A file or folder appears once it is complete, and its size is compared with what the adapter announced. If the
+        connection breaks, the download of a file continues where it ended, and that of a folder starts again.
 
         Args:
             run_id: The run.

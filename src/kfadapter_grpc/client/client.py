@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client.health import HealthStatus
 
 DEFAULT_TARGET = "127.0.0.1:50051"
-"""Where an adapter listens unless told otherwise."""
+"""Where an adapter listens by default."""
 TARGET_VARIABLE = "KFADAPTER_TARGET"
 """The environment variable that names another address."""
 
@@ -40,7 +40,7 @@ class Client:
     Attributes:
         pipelines: Pipelines and their versions.
         runs: Runs.
-        artifacts: What their tasks made.
+        artifacts: Outputs of their tasks.
         experiments: Experiments.
         recurring_runs: Recurring runs.
     """

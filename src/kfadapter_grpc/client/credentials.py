@@ -53,7 +53,7 @@ class Tls:
 
     Attributes:
         ca: PEM file with the CAs that the adapter's certificate may lead to; None: those that gRPC brings along.
-        certificate: PEM file with the client's own certificate, for adapters that ask for one.
+        certificate: PEM file with the client's own certificate, for adapters that require one.
         key: PEM file with its private key.
         server_name: The name that the adapter's certificate must have, where that is not the one in the address.
     """

@@ -52,15 +52,15 @@ class Experiments(Resource):
 
         Args:
             name_contains: Only experiments whose name holds this text; letter case counts.
-            archived: Those that are put away, instead of those that are not.
+            archived: Archived ones, instead of those that are not.
             order_by: `created_at`, `name` or `experiment_id`, with ` desc` for the other direction.
-            page_size: How many to ask for at a time; 0 leaves it to the adapter.
+            page_size: Items per request; 0 leaves it to the adapter.
         """
         request = ListExperimentsRequest(name_contains, archived, page_size=page_size, order_by=order_by)
         return self._list(request, Experiment)
 
     def archive(self, experiment_id: str) -> Experiment:
-        """Puts an experiment away, with its runs.
+        """Archives an experiment, with its runs.
 
         Raises:
             ExperimentNotFoundError: There is no such experiment.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.client.credentials import Tls
 
 HEALTH_SECONDS = 3.0
-"""How long a health check may take unless a timeout was set: who asks wants to know now."""
+"""How long a health check may take unless a timeout was set."""
 
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _LIST_SERVICES = b"\x3a\x00"

@@ -72,7 +72,7 @@ class Pipelines(Resource):
             created_after: Only pipelines made after this moment.
             tags: Only pipelines that have all of these tags.
             order_by: `created_at`, `name` or `pipeline_id`, with ` desc` for the other direction.
-            page_size: How many to ask for at a time; 0 leaves it to the adapter.
+            page_size: Items per request; 0 leaves it to the adapter.
         """
         request = ListPipelinesRequest(name_contains, created_after, tags or {}, page_size=page_size, order_by=order_by)
         return self._list(request, Pipeline)
@@ -93,7 +93,7 @@ class Pipelines(Resource):
             pipeline_id: Its id, instead.
             view: `View.FULL` reads every version's spec, which is slow for long lists.
             order_by: `created_at`, `name` or `pipeline_version_id`, with ` desc` for the other direction.
-            page_size: How many to ask for at a time; 0 leaves it to the adapter.
+            page_size: Items per request; 0 leaves it to the adapter.
 
         Raises:
             PipelineNotFoundError: There is no such pipeline.
@@ -237,8 +237,8 @@ class Pipelines(Resource):
         """Downloads the file of a version, the latest unless one is named, as KFP holds it: as JSON.
 
         The file holds the pipeline that was uploaded, not its bytes, and can be uploaded as it is. Size and checksum
-        are compared with what the adapter announced. The download is begun anew, at most twice, when the adapter goes
-        away before any bytes arrived.
+        are compared with what the adapter announced. The download is retried, at most twice, if the connection
+        breaks before any bytes arrived.
 
         Args:
             name: The pipeline's name.

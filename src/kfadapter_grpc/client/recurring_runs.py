@@ -107,7 +107,7 @@ class RecurringRuns(Resource):
             experiment_name: Only those of this experiment.
             experiment_id: The same, by its id.
             order_by: `created_at`, `display_name` or `recurring_run_id`, with ` desc` for the other direction.
-            page_size: How many to ask for at a time; 0 leaves it to the adapter.
+            page_size: Items per request; 0 leaves it to the adapter.
 
         Raises:
             ExperimentNotFoundError: There is no such experiment.

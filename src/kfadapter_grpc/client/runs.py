@@ -167,7 +167,7 @@ class Runs(Resource):
         order_by: str = "",
         page_size: int = 0,
     ) -> Pages[Run]:
-        """Yields all runs that match, without their tasks, asking for page after page as they are needed.
+        """Yields all runs that match, without their tasks, requesting pages as they are needed.
 
         Args:
             experiment_name: Only runs of this experiment.
@@ -181,9 +181,9 @@ class Runs(Resource):
             pipeline_id: Only runs of this pipeline; the adapter reads run after run for it.
             pipeline_version_id: Only runs of this version; likewise.
             recurring_run_id: Only runs that this recurring run made.
-            archived: Those that are put away, instead of those that are not.
+            archived: Archived ones, instead of those that are not.
             order_by: `created_at`, `finished_at`, `display_name` or `run_id`, with ` desc` for the other direction.
-            page_size: How many to ask for at a time; 0 leaves it to the adapter.
+            page_size: Items per request; 0 leaves it to the adapter.
 
         Raises:
             ExperimentNotFoundError: There is no such experiment.
@@ -286,7 +286,7 @@ class Runs(Resource):
         return self._ask(RetryRunRequest(run_id), Run)
 
     def archive(self, run_id: str) -> Run:
-        """Puts a run away.
+        """Archives a run.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -302,7 +302,7 @@ class Runs(Resource):
         return self._ask(UnarchiveRunRequest(run_id), Run)
 
     def delete(self, run_id: str, *, allow_missing: bool = False) -> bool:
-        """Deletes a run; one that is not over goes on in the cluster, unseen.
+        """Deletes a run. A run in progress continues in the cluster: terminate it first.
 
         Args:
             run_id: Which.
@@ -326,15 +326,15 @@ class Runs(Resource):
     ) -> Generator[RunEvent, None, None]:
         """Yields what happens to runs: first each one as it is now, then whenever one has changed.
 
-        It comes back by itself, without telling again what it has told, when the adapter shuts down or the connection
-        breaks; it fails only when no adapter has begun to answer 10 times in a row. No deadline ends it. Close it, or
-        leave the loop and drop it, to end it before.
+        It is resumed automatically, without repeating events, when the adapter shuts down or the connection
+        breaks; it fails only if no adapter has responded 10 times in a row. It has no deadline. To end it earlier, close
+        it, or leave the loop and drop it.
 
         Args:
-            run_ids: These runs, at most 1000; it ends when all are over or gone.
+            run_ids: These runs, at most 1000; it ends when all have finished or were deleted.
             where: Instead, the runs that match, also those made later; it does not end by itself.
-            tasks: Tell the tasks, too; a change of a task is a change then.
-            known_etags: What is known already, by run id: runs that still have these etags are not told at first.
+            tasks: Include tasks; a change of a task is then a change of the run.
+            known_etags: The etags that you hold, by run id: runs that still have them are not sent at first.
 
         Raises:
             InvalidFieldError: Neither ids nor a filter are given, or both, or too many ids.

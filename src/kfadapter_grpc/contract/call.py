@@ -41,7 +41,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Authorization:
-    """The `authorization` with which a caller says who they are. It is a secret, and not shown.
+    """The `authorization` with which a caller authenticates. It is a secret, and not shown.
 
     Attributes:
         value: As it was sent (`Bearer TOKEN`).
@@ -140,7 +140,7 @@ class Call:
 
     @contextmanager
     def with_grace(self, seconds: float) -> Iterator[Call]:
-        """A part of the call that goes on for `seconds` after the call was cancelled."""
+        """A part of the call that continues for `seconds` after the call was cancelled."""
         part = self.apart(self.remaining())
         timer = threading.Timer(seconds, part.cancel)
         timer.daemon = True

@@ -93,7 +93,7 @@ class RunNotFoundError(AdapterError):
 
 
 class TaskNotFoundError(AdapterError):
-    """The run has no such task, or it has not begun."""
+    """The run has no such task, or it has not started."""
 
     code = StatusCode.NOT_FOUND
     reason = "TASK_NOT_FOUND"
@@ -306,7 +306,7 @@ class OverloadedError(AdapterError):
 
 
 class UnauthenticatedError(AdapterError):
-    """It is not known who calls: the call brings no credentials, or none that are valid."""
+    """The caller is not authenticated: the call has no credentials, or none that are valid."""
 
     code = StatusCode.UNAUTHENTICATED
     reason = "UNAUTHENTICATED"

@@ -28,7 +28,7 @@ LARGEST_INTEGER = 2**53 - 1
 """Whole numbers up to here are exact in JSON, where every number is a double; larger ones may stand for a neighbour."""
 
 MOST_VIOLATIONS = 50
-"""How many wrong parameters are told in words; errors travel in headers, which are small."""
+"""How many wrong parameters a message names; errors travel in headers, which are small."""
 _TOLD_CHARACTERS = 60
 _TOLD_NAMES = 10
 _Error: TypeAlias = type[ParameterMissingError] | type[ParameterTypeError] | type[ParameterUnknownError]

@@ -206,7 +206,7 @@ class DownloadPipelineRequest:
 
 
 class FileKind(enum.Enum):
-    """What a pipeline file is, told by its content; the value is the file name that KFP is given."""
+    """What a pipeline file is, by its content; the value is the file name that KFP is given."""
 
     YAML = "pipeline.yaml"
     JSON = "pipeline.json"
@@ -219,7 +219,7 @@ class PipelineFile:
     """A checked file, ready to be stored.
 
     Attributes:
-        stream: The bytes, at position 0. It belongs to the one who made it.
+        stream: The bytes, at position 0. Its creator closes it.
         size: In bytes.
         sha256: The checksum of the bytes, 32 bytes.
         kind: What the file is.
@@ -244,7 +244,7 @@ class PipelineDownload:
     """The file of a version as KFP holds it: JSON, of one document or two.
 
     Attributes:
-        stream: The bytes, at the first one. They belong to the one who made the stream.
+        stream: The bytes, at the first one. The creator of the stream closes it.
         size: In bytes.
         sha256: The checksum of the bytes, 32 bytes.
     """

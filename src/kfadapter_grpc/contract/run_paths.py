@@ -108,7 +108,7 @@ def _part(task: RunTask, iteration: int | None) -> Part:
 
 
 def _ends_as(parts: Sequence[Part], wanted: Sequence[tuple[str, str | None]]) -> bool:
-    """Whether a path ends with the parts that are wanted; an iteration that is not named may be any."""
+    """Whether a path ends with the requested parts; an iteration that is not named may be any."""
     pairs = list(zip(parts[::-1], wanted[::-1], strict=False))
     return len(parts) >= len(wanted) and all(
         name in {part.name, part.display_name} and index in {None, str(part.iteration)} for part, (name, index) in pairs

@@ -73,7 +73,7 @@ class RunState(enum.Enum):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing happens any more, unless the run is retried."""
+        """Whether it is terminal, unless the run is retried."""
         return self in _OVER
 
 
@@ -91,7 +91,7 @@ class RunStateChange:
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """A task of a run. Times are in UTC, None if it has not begun or not finished.
+    """A task of a run. Times are in UTC, None if it has not started or not finished.
 
     Attributes:
         pod_name: The pod that it runs in, as far as KFP says.

@@ -107,7 +107,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class TaskResources:
-    """What a container asks for, in Kubernetes' notation; empty where it asks for nothing."""
+    """What a container requests, in Kubernetes' notation; empty if nothing."""
 
     cpu_request: str = ""
     cpu_limit: str = ""
@@ -137,7 +137,7 @@ class Task:
         depends_on: The names of the tasks of the same group that must be over before.
         condition: The condition under which it runs, in words; empty where it always runs.
         loop_items: What a loop runs over: the items as JSON, or where they come from.
-        resources: What it asks for; None where it asks for nothing.
+        resources: What it requests; None if nothing.
         caching_enabled: Whether earlier results may be used again.
         kubernetes_extras: What it uses of Kubernetes.
         tasks: The tasks inside it, in an order in which they can run.

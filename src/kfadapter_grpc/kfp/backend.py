@@ -49,7 +49,7 @@ class KfpBackend:
         artifact_bytes: ArtifactBytes | None = None,
         mlmd: StoreSettings | None = None,
     ) -> None:
-        """Will ask the KFP of `settings`, and keep what is on its way from there in `place`.
+        """Calls the KFP of `settings`, and spools downloads in `place`.
 
         Logs of pods come from the Kubernetes API of `kubernetes`, if any, outputs of tasks from ML Metadata at `mlmd`;
         without `artifact_bytes`, the bytes of artifacts cannot be read.
@@ -75,7 +75,7 @@ class KfpBackend:
         self.recurring_runs = RecurringRuns(rest, self.pipelines, self.experiments)
 
     def is_alive(self) -> bool:
-        """Asks KFP whether it is well; waits for at most 3 s.
+        """Checks KFP's health; waits for at most 3 s.
 
         Where only callers have credentials, a server that requires authentication counts as a KFP that is alive.
 

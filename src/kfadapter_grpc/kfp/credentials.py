@@ -35,7 +35,7 @@ class Credentials:
 
     of_callers = False
 
-    def header(self, call: Call) -> str | None:  # noqa: ARG002  for those who inherit
+    def header(self, call: Call) -> str | None:  # noqa: ARG002  for subclasses
         """Returns the header for a call; None: without it.
 
         Raises:

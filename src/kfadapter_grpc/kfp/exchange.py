@@ -119,7 +119,7 @@ class Exchange:
     def _abort(self) -> None:
         with self._lock, suppress(OSError):
             if self._socket is not None:
-                # The base class's method: that of a TLS socket would take its TLS state away under the reader.
+                # The base class's method: that of a TLS socket would drop its TLS state under the reader.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 

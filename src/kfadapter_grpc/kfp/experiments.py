@@ -99,7 +99,7 @@ class Experiments:
         def look(spare: Call) -> Experiment | None:
             """Finds the experiment if it is ours: new, with the same description.
 
-            Another call that created it like this at the same moment wanted the same.
+            Another call that created it at the same moment had the same result.
             """
             found = self.find(ref, spare)
             if found is None or request.allow_existing:

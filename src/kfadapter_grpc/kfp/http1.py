@@ -28,7 +28,7 @@ _SWITCHING_PROTOCOLS, _FIRST_FINAL_STATUS = 101, 200
 def send(sock: socket.socket, head: bytes, body: bytes | Iterable[bytes]) -> None:
     """Sends a request.
 
-    A server that has answered already, because it does not want the rest, and hung up, is not an error here: what it
+    A server that has responded before the end of the body and closed the connection is not an error here: what it
     said can still be read.
     """
     with suppress(BrokenPipeError, ConnectionResetError):

@@ -27,7 +27,7 @@ REMEMBERED_SECONDS = 300.0
 """For how long it is known what this KFP serves: it may be upgraded while the adapter runs."""
 _PROBE_SECONDS = 2.0
 _PROBED = f"{V2}/artifact_tasks"
-"""Where this API is served, KFP refuses a request without a filter at once, to everybody."""
+"""Where this API is served, KFP rejects a request without a filter at once, with any credentials."""
 
 
 class NativeApi:
@@ -43,11 +43,11 @@ class NativeApi:
         return self._is_served
 
     def learn(self, *, is_served: bool) -> None:
-        """Takes note of what an answer of KFP has shown."""
+        """Remembers what a response of KFP has shown."""
         self._is_served, self._until = is_served, time.monotonic() + REMEMBERED_SECONDS
 
     def is_served(self, call: Call) -> bool:
-        """Whether it is served; asks KFP where no answer has shown it for a while."""
+        """Whether it is served; checks with a request if no response has shown it for a while."""
         if time.monotonic() >= self._until:
             try:
                 with call.within(_PROBE_SECONDS) as part:

@@ -65,7 +65,7 @@ class _MetadataJson(msgspec.Struct):
 
 
 class TaskStateJson(msgspec.Struct):
-    """A task of the native API, as far as it tells whether something has changed."""
+    """A task of the native API, as far as it shows whether something has changed."""
 
     task_id: str
     type: str = ""

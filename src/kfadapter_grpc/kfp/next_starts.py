@@ -35,13 +35,13 @@ _YEARS = 5
 
 
 def has_ended(item: RecurringRun, now: datetime) -> bool:
-    """Whether the end of its schedule has passed; KFP goes on showing it as enabled."""
+    """Whether the end of its schedule has passed; KFP still shows it as enabled."""
     end_at = item.schedule.end_at if item.schedule else None
     return end_at is not None and end_at <= now
 
 
 def next_start(item: RecurringRun, now: datetime) -> datetime | None:
-    """The next start; None where there is none, and where it cannot be told from the schedule alone."""
+    """The next start; None if there is none, or if the schedule alone does not determine it."""
     schedule = item.schedule
     if schedule is None or not item.enabled or item.error:
         return None

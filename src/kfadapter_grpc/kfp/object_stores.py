@@ -48,7 +48,7 @@ _READ_SECONDS = 8.0
 _CONNECT_SECONDS = 3.0
 _REQUEST_HOURS = 24
 _RESUMES = 3
-"""How often in a row a body is asked for again that breaks off."""
+"""How often in a row an interrupted body is requested again."""
 _PAGE = 1000
 _S3_KEYS = ("access_key_id", "secret_access_key")
 _RETRIES: RetryConfig = {
@@ -81,7 +81,7 @@ class ObjectStores:
         self._clients: dict[Place, tuple[tuple[bytes, ...], S3Store | GCSStore]] = {}
 
     def close(self) -> None:
-        """Ends the thread; what is still read breaks off."""
+        """Ends the thread; reads in progress fail."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None and self._thread is not None:
@@ -125,7 +125,7 @@ class ObjectStores:
             return client
 
     def soon(self, action: Callable[[], object]) -> None:
-        """Has something done by the thread that waits."""
+        """Runs an action on the event loop's thread."""
         with self._lock:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(action)
@@ -183,7 +183,7 @@ class ObjectPlace:
         return sorted((one for one in found if one.size or one.path not in folders), key=lambda one: one.path)
 
     def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
-        """Yields the bytes of a file; goes on where a body breaks off.
+        """Yields the bytes of a file; resumes an interrupted body.
 
         Raises:
             ArtifactChangedError: It is not the object any more that it was.

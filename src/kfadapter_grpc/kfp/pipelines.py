@@ -103,7 +103,7 @@ class Pipelines:
     """
 
     def __init__(self, rest: Rest, place: SpoolPlace) -> None:
-        """Asks KFP through `rest`; keeps downloads in `place` while they are sent."""
+        """Calls KFP through `rest`; spools downloads in `place`."""
         self._rest = rest
         self.versions = Versions(rest)
         self._uploader = Uploader(self)
@@ -230,7 +230,7 @@ class Pipelines:
         return len(versions)
 
     def _delete(self, pipeline_id: str, call: Call, *, cascade: bool) -> None:
-        """Deletes it; after a broken answer, looks whether it is gone."""
+        """Deletes it; after a broken response, checks whether it still exists."""
         ensure_deleted(
             lambda: self.delete_by_id(pipeline_id, call, cascade=cascade),
             lambda: self.find(PipelineRef(pipeline_id), call),

@@ -1,6 +1,6 @@
 """Logs of pods, from the Kubernetes API, where the adapter runs inside the cluster and may read them.
 
-KFP itself cannot serve them where it serves a single user, as it asks Kubernetes without a namespace.
+KFP itself cannot serve them where it serves a single user, as it calls Kubernetes without a namespace.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ MAX_ROUNDS = 50
 """How many pages of KFP are read for one page of ours, where a filter drops most of their items."""
 
 _OF_PROXIES = frozenset({401, 403, 413, 414, 429, 431, 502, 503, 504})
-"""Statuses that mean the same whoever answers, and with whatever page; a 404 of a proxy is none of KFP's."""
+"""Statuses that mean the same from KFP and from a proxy, with any page; a 404 of a proxy is none of KFP's."""
 _ERROR_PIECES = 8
 _NO_CONTEXT = Context()
 
@@ -68,7 +68,7 @@ class Rest:
             return self.ask_raw(operation, request, kind, call)
 
     def ask_raw(self, operation: Operation, request: Request, kind: type[T], call: Call) -> T:
-        """Sends a request and decodes its answer, for those who look at what KFP says of a failure.
+        """Sends a request and decodes the response, for callers that examine KFP's failures themselves.
 
         Raises:
             KfpFailureError, NotAnApiError: What KFP, or something in its place, answered.

@@ -235,7 +235,7 @@ class RunCreator:
 
 
 def _is_another(look: Callable[[], str], found: str) -> bool:
-    """Whether an id is another one than the one that was found; any will do if none is requested, or it is gone."""
+    """Whether an id is another one than the one that was found; any will do if none is requested, or it was deleted."""
     try:
         wanted = look()
     except _MISSING:

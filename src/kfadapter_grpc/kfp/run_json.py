@@ -48,7 +48,7 @@ class _RunDetailsJson(msgspec.Struct):
 
 
 class RunJson(msgspec.Struct):
-    """A run; `tasks` of the native API come with lists that are asked for them."""
+    """A run; `tasks` of the native API come with lists that request them."""
 
     run_id: str
     experiment_id: str = ""
@@ -165,7 +165,7 @@ class RunJson(msgspec.Struct):
         return self.with_tasks(etag, etag_of(self.tasks) if self.tasks else "")
 
     def with_tasks(self, etag: str, of_tasks: str) -> str:
-        """Adds what identifies the tasks; those of a run that is over change no more, unless its state does."""
+        """Adds what identifies the tasks; those of a finished run do not change, unless its state does."""
         return f"{etag}+{of_tasks}" if of_tasks and not state_of(self.state).is_over else etag
 
 

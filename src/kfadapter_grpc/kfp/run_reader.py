@@ -94,7 +94,7 @@ class RunReader:
     """Reads runs. Safe to use from many threads."""
 
     def __init__(self, rest: Rest, outputs: OutputsReader | None = None) -> None:
-        """Will ask KFP, and for outputs ML Metadata."""
+        """Reads from KFP, and outputs from ML Metadata."""
         self._rest = rest
         self._outputs = outputs or OutputsReader(None)
         self._specs = RunSpecs(Versions(rest))
@@ -107,7 +107,7 @@ class RunReader:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def ahead(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Begins something that waits for KFP; what is returned gives its result, or does it if no thread was free."""
+        """Starts work in the background; the returned function gives its result, or does it if no thread was free."""
         future = self._threads.submit(work)
         return lambda: work() if future.cancel() else future.result()
 
@@ -169,7 +169,7 @@ class RunReader:
         Args:
             run_id: The run.
             call: For which call.
-            for_logs: Whether everything is needed that is known of pods, and nothing but what has begun.
+            for_logs: Whether everything known of pods is needed, and nothing but tasks that have started.
             seen: Is given the run before its tasks are read.
         """
         tasks_of = self.ahead(lambda: self._tasks(run_id, call)) if self._native.was_served else None

@@ -57,7 +57,7 @@ _NAMELESS = (
     errors.KfpRejectedCredentialsError,
     errors.PermissionDeniedError,
 )
-"""A name is left empty if what it names is gone, or is not the caller's to see."""
+"""A name is left empty if what it names was deleted, or the caller may not see it."""
 
 
 class Runs:

@@ -1,4 +1,4 @@
-"""The tasks that a run's pipeline declares: their titles and kinds, and those that have not begun.
+"""The tasks that a run's pipeline declares: their titles and kinds, and those that have not started.
 
 KFP has a task only once its driver has run, and Argo a node only once it may run. The rest is in the pipeline spec.
 """
@@ -35,7 +35,7 @@ MAX_KEPT_BYTES = 32 * 1024 * 1024
 MAX_KEPT = 256
 """How many specs are kept."""
 MAX_UNSTARTED = 1000
-"""How many tasks are shown that have not begun."""
+"""How many tasks are shown that have not started."""
 SPEC_SECONDS = 2.0
 """How long reading a spec may take."""
 _NOTHING_INSIDE = frozenset({RunState.PENDING, RunState.SKIPPED, RunState.OMITTED})
@@ -132,9 +132,9 @@ def _flat(tasks: Iterable[Task], spec: bytes) -> Iterator[tuple[tuple[str, ...],
 
 
 def with_unstarted(nodes: RunNodes, spec: SpecTasks, *, is_over: bool) -> RunNodes:
-    """Adds the tasks that have not begun: PENDING while their group runs, OMITTED afterwards.
+    """Adds the tasks that have not started: PENDING while their group runs, OMITTED afterwards.
 
-    Nothing is added inside of a group that has not begun itself, or was skipped.
+    Nothing is added inside of a group that has not started itself, or was skipped.
     """
     if not spec or nodes.unreadable:
         return nodes
@@ -147,7 +147,7 @@ def with_unstarted(nodes: RunNodes, spec: SpecTasks, *, is_over: bool) -> RunNod
 
 
 def _groups(by_key: Mapping[Key, RunTask]) -> Iterator[tuple[Key, RunTask | None]]:
-    """The groups that have begun, the pipeline first; a loop once for each iteration, which ends the key."""
+    """The groups that have started, the pipeline first; a loop once for each iteration, which ends the key."""
     yield (), None
     iterations: dict[str, set[int]] = {}
     for task in by_key.values():

@@ -134,7 +134,7 @@ class Uploader:
             if request.request_id:
                 by_request = equals(f"tags.{tags.REQUEST}", request.request_id)
                 if self._find_version(job, found, by_request) is not None:
-                    # Asked in this order a copy that is stored in between cannot pass for another content.
+                    # Read in this order, a copy that is stored in between cannot pass for another content.
                     version = self._find_version(job, found, by_request, content)
                     if version is None:
                         raise outcomes.request_id_reused(request.request_id)
@@ -271,8 +271,8 @@ class Uploader:
         """Stores the first version of an empty pipeline, or a further one.
 
         A further one is not stored if an earlier upload of the same request or content is there. The numbers are read
-        before that look. So whoever stores the same upload at the same moment, in this adapter or another, is either
-        seen by the look or takes the number first; then KFP's unique key sends us back to look.
+        before that look. So a concurrent copy of the same upload, in this adapter or another, is either seen by the
+        look or takes the number first; then KFP's unique key leads back to the look.
         """
         request = job.request
         names, skipped = None, False
@@ -341,7 +341,7 @@ class Uploader:
         return version
 
     def _look_for(self, pipeline_id: str, job: _Job) -> Callable[[Look], Seen]:
-        """Makes what the error table asks after a failed upload."""
+        """Makes the error table's checks after a failed upload."""
 
         def look(what: Look) -> Seen:
             return _size_seen(job.file.size) if what is Look.SIZE else self._look_at_target(pipeline_id, job)

@@ -283,7 +283,7 @@ class Versions:
         return None, 0
 
     def delete(self, pipeline_id: str, version_id: str, call: Call) -> None:
-        """Deletes a version; after a broken answer, looks whether it is gone.
+        """Deletes a version; after a broken response, checks whether it still exists.
 
         Raises:
             VersionNotFoundError: There is none.
@@ -309,7 +309,7 @@ class Versions:
     def _page(self, pipeline_id: str, query: ListQuery, call: Call) -> KfpPage[PipelineVersion]:
         """Reads a page of versions without their specs.
 
-        Takes the v1beta1 list, or the other one where that is gone; its pages are smaller than requested.
+        Uses the v1beta1 list, or the other one if KFP no longer has it; its pages are smaller than requested.
         """
         context = _pipeline_context(pipeline_id)
         if time.monotonic() >= self._cheap_list_gone_until:

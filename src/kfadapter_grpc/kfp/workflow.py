@@ -197,7 +197,7 @@ class Workflow:
         return self._steps([""])
 
     def inside(self, step: Step) -> dict[str, Step]:
-        """The steps inside of one, by name and item: those that its last attempt has begun, with earlier attempts."""
+        """The steps inside of one, by name and item: those that its last attempt has started, with earlier attempts."""
         found = self._steps([node.id for node in step.attempts])
         last = step.attempts[-1].id if step.attempts else ""
         return {key: one for key, one in found.items() if one.outer.boundary_id == last}

@@ -2,7 +2,7 @@
 
 A task `greet` is several nodes: `greet-driver` decides whether and how it runs, `greet` is its executor, a DAG around
 the pod `executor`. A loop is a DAG with `iteration-iterations(0:0)` and, in that, `iteration-item` for each item; an
-exit task is inside `X.onExit`. They are told apart by their templates, which KFP's compiler names (argocompiler/*.go),
+exit task is inside `X.onExit`. They differ in their templates, which KFP's compiler names (argocompiler/*.go),
 and by where they stand, never by their names alone: an author may call a task `executor` or `x-driver`, too.
 """
 

@@ -80,7 +80,7 @@ def ensure_created(create: Callable[[], T], look: Callable[[Call], T | None], ca
 def ensure_deleted(
     delete: Callable[[], object], look: Callable[[], object], missing: type[errors.AdapterError]
 ) -> None:
-    """Deletes something; after a broken answer, looks whether it is gone.
+    """Deletes something; after a broken response, checks whether it still exists.
 
     Raises:
         AdapterError: What `delete` raised, `missing` where it was not there to begin with.

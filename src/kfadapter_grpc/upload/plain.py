@@ -32,7 +32,7 @@ _KEY = rb"[A-Za-z_][\w.-]*:[ \n]"
 _BEGIN = re.compile(rb"(?:\n *(?:#[^\n]*)?)*(?=\n%s)" % _KEY)
 """Blank lines and comments before the first key of a mapping."""
 _LINE = re.compile(rb"\n[*&!%?[{]")
-"""A line, its indentation and dashes taken away, that has to be looked at as it is."""
+"""A line, without its indentation and dashes, that has to be looked at as it is."""
 _DOUBTFUL_LINE = re.compile(rb"\n[ -]*(?:%s)" % _MARKS)
 _DOUBTS = (
     re.compile(rb": +(?:%s)" % _MARKS),
@@ -85,7 +85,7 @@ class _PlainText:
         self._has_begun = False
 
     def read(self, _size: int = 0, /) -> bytes:
-        """Reads the next piece; libyaml takes more than it asks for."""
+        """Reads the next piece; libyaml accepts more than it requests."""
         try:
             ensure_wanted(self._call)
             if self._at >= len(self._chunk):

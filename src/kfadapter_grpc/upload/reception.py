@@ -154,7 +154,7 @@ class _Arriving:
         self._position = 0
 
     def complete(self) -> bytes:
-        """Receives all that is still to come, and returns the checksum; reading goes on where it was.
+        """Receives the rest, and returns the checksum; reading continues where it was.
 
         Raises:
             AdapterError: As for `read`.

@@ -53,7 +53,7 @@ class CheckedText:
     def __init__(
         self, stream: Readable, call: Call, *, head: bytes = b"", complete: Callable[[], object] | None = None
     ) -> None:
-        """Reads `head`, then `stream`; one that is still arriving is asked to `complete` before others are held up."""
+        """Reads `head`, then `stream`; one that is still arriving is to `complete` before others are held up."""
         self.failure: Exception | None = None
         self.between_documents = True
         self.token_bytes = 0

@@ -120,7 +120,7 @@ class WatchPoller:
         self._poll.run(elapsed)
 
     def update(self, run: Run) -> None:
-        """Sends all who watch a run how it was seen just now: by the next poll it may have moved on.
+        """Sends a run as just seen to all of its watches: by the next poll it may have changed.
 
         That a run was terminated is visible only while it stops: servers call its end a failure.
         """
@@ -190,7 +190,7 @@ class WatchPoller:
             look()
         except Exception:
             log: FilteringBoundLogger = structlog.get_logger()
-            log.exception("a look at the watched runs failed")
+            log.exception("polling the watched runs failed")
 
     def _wake(self) -> None:
         with self._changed:

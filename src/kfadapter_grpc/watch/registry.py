@@ -142,7 +142,7 @@ class RunCache:
                     self._drop(run_id)
         return bool(run_ids)
 
-    # --- what KFP has to be asked -----------------------------------------------------------------------------------
+    # --- what to request from KFP -----------------------------------------------------------------------------------
 
     def unread(self) -> Sequence[str]:
         """The ids of runs that were not read yet."""

@@ -1,4 +1,4 @@
-"""One watch: what its caller wants, what the caller knows already, and the events to send."""
+"""One watch: what it covers, what its caller knows already, and the events to send."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class EventQueue:
 
 
 class Watch:
-    """One caller who watches.
+    """The watch of one caller.
 
     Attributes:
         where: The filter that it watches; None if it watches runs by id.
@@ -116,7 +116,7 @@ class Watch:
         scope: What other watches must have in common with it to share what is known.
         events: The events to send.
         run_ids: The ids of the runs that it is subscribed to.
-        begun: Whether KFP has answered for it.
+        begun: Whether KFP has responded for it.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class Row:
         proof: What shows it.
         seen: What the look must show; None: nothing is sent.
         field: The request's field that is wrong.
-        as_caller: Whether the caller's own credentials were sent; None: whoever's they were.
+        as_caller: Whether the caller's own credentials were sent; None if that does not matter.
     """
 
     operations: tuple[Operation, ...]
@@ -73,7 +73,7 @@ class Context:
         subject: What the call was about, in words (`'x'` in `pipeline 'x'`).
         resource: The name or id of it.
         values: More values for the error's metadata.
-        look: Asks after the failure.
+        look: The check after the failure.
     """
 
     subject: str = ""

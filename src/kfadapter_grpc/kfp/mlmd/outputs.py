@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.kfp.run_nodes import RunNodes
 
 DOUBTFUL = "its inputs and outputs are left out: by its name they are of one task, by its pod of another"
-"""Said of a task whose execution cannot be told for sure."""
+"""The warning of a task whose execution is ambiguous."""
 _MISSING: Json = object()  # type: ignore[assignment] # no value, which is not the same as null
 _METRICS = "system.Metrics"
 _TEMPLATE = re.compile(r"\{\{\$\.inputs\.parameters\[(?:'([^']*)'|\"([^\"]*)\")\]\}\}")
@@ -79,7 +79,7 @@ class _Outputs:
     # --- outputs ------------------------------------------------------------------------------------------------
 
     def _read_artifacts(self, task_id: str, execution: Execution) -> None:
-        """Takes up the artifacts that a task made; of a group they are those of its tasks."""
+        """Collects the artifacts that a task made; a group has those of its tasks."""
         made: dict[str, tuple[RunArtifact, ...]] = {}
         for name, ids in self._given.get(execution.id, {}).items():
             stored = [self._recorded.artifacts[one] for one in sorted(set(ids))]

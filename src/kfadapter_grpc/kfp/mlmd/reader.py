@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 READ_SECONDS = 2.0
 """How long reading a run from the store may take in all."""
 REST_SECONDS = 5.0
-"""How long a store that did not respond is not asked again."""
+"""How long a store that did not respond is not called again."""
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 _OTHER_NAMESPACE = "ML Metadata has a run of this id in another namespace; mlmd_address may be that of another KFP"
 
@@ -27,7 +27,7 @@ class OutputsReader:
     """Reads the outputs of runs. Safe to use from many threads."""
 
     def __init__(self, settings: StoreSettings | None) -> None:
-        """Will ask the store of `settings`, if any."""
+        """Reads from the store of `settings`, if any."""
         self._store = MetadataStore(settings) if settings else None
         self._rests_until = 0.0
         self._why = ""
@@ -40,7 +40,7 @@ class OutputsReader:
     def complete(self, run_id: str, nodes: RunNodes, call: Call) -> RunNodes:
         """Adds what a run's tasks took and made, and says in `sources` how that went; without a store, nothing.
 
-        The run must have been read from KFP for the caller before: the store itself lets everybody read everything.
+        The run must have been read from KFP for the caller before: the store itself checks no permissions.
         """
         before = nodes.sources.outputs if nodes.sources else None
         if self._store is None or not nodes.steps or (before and before.state is RunSourceState.AVAILABLE):

@@ -1,4 +1,4 @@
-"""Asks ML Metadata's store, over gRPC, what it has of a run; says in words why it could not."""
+"""Reads a run from ML Metadata's store over gRPC; errors say in a sentence why that failed."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class StoreError(Exception):
 
 
 class StoreUnreachableError(StoreError):
-    """It does not answer at all."""
+    """It is unreachable or timed out."""
 
 
 class MetadataStore:
     """A store. Safe to use from many threads; making one does no network call."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        """Will ask the store of `settings`; proxies that environment variables name are not used."""
+        """Calls the store of `settings`; proxies in environment variables are not used."""
         self._settings = settings
         self._ca = settings.ca.read_bytes() if settings.ca else None
         self._channel = self._connected()
@@ -107,7 +107,7 @@ class MetadataStore:
         )
 
     def check(self, call: Call) -> None:
-        """Asks it for a run that there is not.
+        """Requests a run that does not exist.
 
         Raises:
             StoreError: It cannot be read.

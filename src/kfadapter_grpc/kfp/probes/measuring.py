@@ -54,14 +54,14 @@ def measure(
     write: bool = False,
     left_behind: Callable[[str], None] = lambda _: None,
 ) -> Generator[Finding, None, None]:
-    """Yields what each probe finds. Close it when leaving early: what was made is cleared away then, too.
+    """Yields what each probe finds. Close it when leaving early: what was made is deleted then, too.
 
     Args:
         settings: Which KFP, and how to reach it.
         namespace: The namespace to look in; empty for a single-user KFP.
         multi_user: Whether this KFP serves several users.
         write: Also try those that make a pipeline of a unique name, and a run, and delete them.
-        left_behind: Is told, in words, what could not be deleted.
+        left_behind: Receives a description of what could not be deleted.
     """
     with closing(Transport(settings)) as transport:
         bench = Bench(transport, namespace, multi_user=multi_user)

@@ -148,7 +148,7 @@ class _Asking:
             return self._transport.certificate_end(self._call()) if self.url.startswith("https:") else None
 
     def get(self, path: str, *query: tuple[str, str]) -> Answer:
-        """Asks for a path; any answer that looks like the API's is one."""
+        """Requests a path; any response that looks like the API's counts."""
         with self._explained():
             answer = self._transport.send(Request("GET", V2 + path, query, limit=_MAX_BYTES, public=True), self._call())
         if TLS_EXPECTED.search(answer.body):
@@ -203,7 +203,7 @@ def _health(asking: _Asking, reached: Reach) -> Reach:
 
 
 def _list(asking: _Asking, namespace: str, *, multi_user: bool) -> None:
-    """Asks for something that needs credentials: of several users' KFP, what belongs to the namespace."""
+    """Requests something that needs credentials: in a multi-user KFP, of the namespace."""
     query = [("page_size", "1")] + ([("namespace", namespace)] if namespace else [])
     forbidden = Stage.NAMESPACE if namespace else Stage.CREDENTIALS
     paths = ["/pipelines"] if multi_user and not namespace else ["/pipelines", "/experiments"]

@@ -148,7 +148,7 @@ class _Scope:
         return None if given is None else value_source(given, self._around)
 
     def condition(self) -> str:
-        """When the step runs, in words: its `when`, and a `depends` that asks for more than success."""
+        """When the step runs, in words: its `when`, and a `depends` that requires more than success."""
         part = self._step.part
         depends = depends_in_words(part["depends"].text())
         if not part.has("when"):
