@@ -327,8 +327,8 @@ class Runs(Resource):
         """Yields what happens to runs: first each one as it is now, then whenever one has changed.
 
         It is resumed automatically, without repeating events, when the adapter shuts down or the connection
-        breaks; it fails only if no adapter has responded 10 times in a row. It has no deadline. To end it earlier, close
-        it, or leave the loop and drop it.
+        breaks; it fails only if no adapter has responded 10 times in a row. It has no deadline. To end it, close it,
+        or leave the loop and drop it.
 
         Args:
             run_ids: These runs, at most 1000; it ends when all have finished or were deleted.
