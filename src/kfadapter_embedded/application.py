@@ -122,5 +122,5 @@ async def _health(_request: Request) -> Response:
 
 
 def _is_full(error: Exception) -> bool:
-    """Whether it is the disk that has no room; SQLite says so in words alone."""
+    """Whether the disk is full; SQLite reports it only in its text."""
     return "disk is full" in str(error) if isinstance(error, sqlite3.Error) else getattr(error, "errno", None) in _FULL

@@ -29,7 +29,7 @@ HOST = "127.0.0.1"
 LAST_LINES = 10
 """How much is shown of what the embedded KFP said before it ended."""
 GRACE_SECONDS = 5.0
-"""What running calls get when the server is stopped; its user is waiting."""
+"""The grace period of calls in flight when the server is stopped; its user is waiting."""
 
 
 def dev(
@@ -100,7 +100,7 @@ def _watched(kfp: EmbeddedKfp, folder: Path) -> "Iterator[Callable[[], None]]":
 
 
 def check_folder(folder: Path) -> None:
-    """Sees whether no file is where the data folder, or one above it, is to be; raises CommandError if one is."""
+    """Checks that no file is where the data folder, or one above it, is to be; raises CommandError if one is."""
     for path in (folder, *folder.parents):
         if os.path.lexists(path) and not path.is_dir():
             raise CommandError(
@@ -111,7 +111,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_ports(port: int, kfp_port: int) -> None:
-    """Sees whether both ports are free; 0, any free one, always is.
+    """Checks that both ports are free; 0, any free one, always is.
 
     Raises:
         CommandError: One is taken or may not be used, or both are the same.
@@ -142,7 +142,7 @@ def _check_port(port: int, flag: str, user: str) -> None:
 
 
 def banner(address: str, kfp_url: str, folder: Path) -> str:
-    """Says in six lines what runs where and what to type next."""
+    """Prints in six lines what runs where and what to type next."""
     from kfadapter_grpc.client import DEFAULT_TARGET  # noqa: PLC0415  loads gRPC, as the adapter does meanwhile
     from kfadapter_grpc.methods import METHOD_OF_REQUEST  # noqa: PLC0415
 

@@ -84,7 +84,7 @@ def failed_precondition(reason: str, cause: str) -> KfpError:
 
 
 def exhausted(reason: str) -> KfpError:
-    """This machine has no room for more; KFP has no such answer."""
+    """This machine has no space for more; KFP has no such response."""
     return KfpError(_RESOURCE_EXHAUSTED, reason, f"ResourceExhaustedError: {reason}")
 
 

@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """How a task stands, or with the name `WHOLE` the run itself.
+    """The state of a task, or with the name `WHOLE` of the run itself.
 
     Attributes:
         name: Its path in the pipeline: `train`, `for-loop-1/train`, and with the iteration where it runs several times

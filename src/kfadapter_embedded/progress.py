@@ -1,4 +1,4 @@
-"""How runs go on: the states of runs and their tasks, and what tasks have put out, as their executor reports it."""
+"""The progress of runs: states of runs and tasks, and outputs of tasks, as the executor reports them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _KEPT = frozenset({State.SUCCEEDED, State.SKIPPED})
 
 
 class Progress:
-    """Keeps what is reported. What cannot be written, because the disk is full perhaps, is tried again."""
+    """Stores what is reported. Failed writes, for example on a full disk, are retried."""
 
     def __init__(self, store: Store, folders: RunFolders) -> None:
         self._store = store
@@ -56,7 +56,7 @@ class Progress:
         self._closing.set()
 
     def report(self, run_id: str, report: TaskReport) -> None:
-        """Keeps how a task stands, or the whole run; what is reported of a deleted run is ignored."""
+        """Stores the state of a task, or of the whole run; reports of a deleted run are ignored."""
         if report.name != WHOLE:
             self._durably(lambda: self._keep(run_id, report))
         elif report.state is State.RUNNING:
@@ -99,7 +99,7 @@ class Progress:
                 self._put_run(documents, json.loads(text), State.FAILED, error)
 
     def cancel(self, run_id: str) -> bool:
-        """Marks a run as one that is being ended; returns whether it can be."""
+        """Marks a run as being terminated; returns whether it can be."""
         with self._store.writing() as documents:
             run = documents.document(RUNS, run_id)
             if run is None or run["state"] not in {State.PENDING, State.RUNNING}:
@@ -127,7 +127,7 @@ class Progress:
             return True
 
     def _start(self, run_id: str, report: TaskReport) -> None:
-        """A run that waited begins."""
+        """Starts a pending run."""
         with self._store.writing() as documents:
             run = documents.document(RUNS, run_id)
             if run is None or run["state"] in OVER:
@@ -158,7 +158,7 @@ class Progress:
         documents.put(RUNS, changed | ({"error": error_body(error)} if error else {}))
 
     def _put_task(self, documents: Documents, run: dict[str, object], report: TaskReport) -> None:
-        """Writes a task down as it was reported to stand, and the artifacts that it takes and gives."""
+        """Stores a task as reported, with its input and output artifacts."""
         run_id, now = str(run["run_id"]), self._store.now()
         details = cast("dict[str, object]", as_served(json.loads(written_json(dict(report.details)))))
         report = replace(report, error=sound_text(report.error), message=sound_text(report.message), details=details)
@@ -186,7 +186,7 @@ class Progress:
                 entry["producer"].pop("iteration", None)
 
     def _durably(self, write: Callable[[], None], *, for_ever: bool = False) -> None:
-        """Writes, again and again if need be; `for_ever` means until the server ends."""
+        """Writes, with retries if needed; `for_ever` means until the server ends."""
         more = repeat(_RETRY_SECONDS[-1]) if for_ever else ()
         for seconds in chain(_RETRY_SECONDS, more):
             try:

@@ -82,7 +82,7 @@ def new_task(run_id: str, path: str, title: str, parent: str, now: int) -> dict[
 
 
 def changed_task(task: dict[str, Any], report: TaskReport, workflow: str, now: int) -> dict[str, object]:
-    """A task as it was reported to stand."""
+    """A task in its reported state."""
     details = dict[str, Any](report.details)
     changed = with_state({**task, **details}, report.state, now)
     attributes = [each["type_attributes"] for each in (task, details) if "type_attributes" in each]

@@ -68,7 +68,7 @@ class RunnerPool:
         self._closed = False
 
     def submit(self, job: Job) -> None:
-        """Has a run executed as soon as there is room for it."""
+        """Executes a run as soon as a slot is free."""
         with self._lock:
             self._waiting[job.run_id] = job
             self._fill()
@@ -255,7 +255,7 @@ class _Run:
 
 
 class _Line(msgspec.Struct):
-    """A line of a child: how a task stands, or last how the run has ended."""
+    """A line of a child: the state of a task or, last, of the run."""
 
     task: str = ""
     run: State | None = None

@@ -1,4 +1,4 @@
-"""Runs: `/apis/v2beta1/runs`. Each step is written down first, and then the executor hears of it."""
+"""Runs: `/apis/v2beta1/runs`. Each step is stored first, then passed to the executor."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class Runs:
         self._executor.terminate(run_id)
 
     def retry(self, run_id: str) -> None:
-        """Has a failed run go on from what failed; raises KfpError if there is none, or it has not failed."""
+        """Retries a failed run from what failed; raises KfpError if there is none, or it has not failed."""
         outer, reason = "Failed to retry a run", f"Failed to retry run {run_id} due to error fetching"
         run = self._run(run_id, outer, f"{reason} the run")
         with context(outer):

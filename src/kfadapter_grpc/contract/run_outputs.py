@@ -1,4 +1,4 @@
-"""What the tasks of a run took and made: parameters, artifacts and metrics."""
+"""Inputs and outputs of the tasks of a run: parameters, artifacts and metrics."""
 
 from __future__ import annotations
 

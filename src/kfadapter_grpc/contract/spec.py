@@ -134,7 +134,7 @@ class Task:
         component: The component, or the template of a Workflow, that it runs.
         kind: What it is.
         image: The container's image; empty for groups and importers.
-        depends_on: The names of the tasks of the same group that must be over before.
+        depends_on: The names of the tasks of the same group that must have finished before.
         condition: The condition under which it runs, in words; empty where it always runs.
         loop_items: What a loop runs over: the items as JSON, or where they come from.
         resources: What it requests; None if nothing.

@@ -1,7 +1,7 @@
 """Reads the bytes of artifacts: a file, a file of a folder, or a folder as a tar archive.
 
-Where they lie is what the artifact's record says; whether they are read is what the settings say. Nothing is ever in
-memory but the names of a folder's files and a few pieces.
+The artifact's record says where they are, the settings whether they may be read. Only the names of a folder's files and
+a few pieces are ever in memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ArtifactBytes:
         self._free = threading.BoundedSemaphore(MAX_READS)
 
     def close(self) -> None:
-        """Ends what is still read."""
+        """Ends reads in progress."""
         if self._stores is not None:
             self._stores.close()
 
@@ -65,11 +65,11 @@ class ArtifactBytes:
             artifact: What is read; its caller may read its run.
             request: Which part of it.
             call: For which call.
-            session: What ML Metadata says of its store (`store_session_info`), JSON; empty if nothing does.
+            session: ML Metadata's record of its store (`store_session_info`), JSON; empty if there is none.
 
         Raises:
             ArtifactNotFoundError: Nothing is stored there.
-            ArtifactNotReadableError: It is nothing that is stored, or may not be read.
+            ArtifactNotReadableError: It has no stored bytes, or may not be read.
             ArtifactStoreUnavailableError: The store is unreachable or failed.
             ArtifactChangedError: It was changed meanwhile.
             OverloadedError: Too many are being read.
@@ -181,7 +181,7 @@ def _missing(artifact: RunArtifact, text: str) -> errors.ArtifactNotFoundError:
 
 
 def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
-    """What is said of a file: its media type as its artifact's type has it, or the store, or else its name."""
+    """Describes a file: its media type is by the artifact's type, or as stored, or else by its name."""
     name = file.path.rpartition("/")[2] or place.name
     stored = file.media_type.partition(";")[0].strip()
     of_artifact = "" if file.path else _BY_TYPE.get(artifact.type, "")
@@ -191,7 +191,7 @@ def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) ->
 
 
 def _entries(files: Sequence[ArtifactFile]) -> Iterator[ArtifactEntry]:
-    """As many as are listed, and fit into one message."""
+    """The entries that are listed: as many as fit into one message."""
     room = _ENTRIES_BYTES
     for file in files[:MAX_ENTRIES]:
         room -= len(file.path.encode()) + _ENTRY_BYTES

@@ -213,7 +213,7 @@ def choose(places: Places, location: Location, session: str) -> Place:
     Args:
         places: What may be read.
         location: Where the artifact lies.
-        session: What ML Metadata says of its store (`store_session_info`), JSON; empty if nothing does.
+        session: ML Metadata's record of its store (`store_session_info`), JSON; empty if there is none.
 
     Raises:
         ArtifactNotReadableError: It may not be read.

@@ -1,4 +1,4 @@
-"""What runs made: artifacts and metrics, by run or by a filter of runs.
+"""Artifacts and metrics of runs, by run or by a filter of runs.
 
 Everything comes from whole runs as `Runs` reads them, so a run is read, with the caller's credentials if they are
 forwarded, before anything of it is returned.
@@ -40,9 +40,9 @@ _THREADS = 32
 _AT_ONCE = 8
 """How many runs are read at once for one call."""
 _MARGIN_SECONDS = 0.5
-"""What is left of a call's time for the answer when runs are not read any more."""
+"""How much of a call's time is reserved for the response: reads end that much earlier."""
 _PATIENCE_SECONDS = 0.1
-"""How long a read that has ended may take to say so."""
+"""How long a finished read may take to return its result."""
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 
 
@@ -107,7 +107,7 @@ class Artifacts:
         return self.find(run_id, artifact_id, call)[0]
 
     def find(self, run_id: str, artifact_id: str, call: Call) -> tuple[RunArtifact, str]:
-        """Finds an artifact as `get` does, and what ML Metadata has of its store, as JSON; empty if that is nothing."""
+        """Finds an artifact as `get` does, and ML Metadata's record of its store, as JSON; empty if there is none."""
         run, stores = self._runs.get_with_stores(run_id, call)
         made = (one for task in run.tasks for output in task.outputs for one in output.artifacts)
         taken = (one for task in run.tasks for given in task.inputs for one in given.artifacts)
@@ -264,7 +264,7 @@ def _row(read: _Read) -> MetricsOfRun:
 
 
 def _fitting(found: Sequence[RunArtifact], size: int, room: int, at_least: int = 1) -> int:
-    """How many of the artifacts fit on a page that has so many places and bytes left."""
+    """How many of the artifacts fit on a page that has so many items and bytes left."""
     for count, one in enumerate(found[:size]):
         room -= _weight(one)
         if room < 0 and count >= at_least:

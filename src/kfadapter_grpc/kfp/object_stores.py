@@ -1,4 +1,4 @@
-"""Reads object stores: S3, what speaks like it, and Google's, by obstore.
+"""Reads object stores with obstore: S3 and compatible ones, and Google's.
 
 obstore signs, retries and keeps identities fresh. Its calls wait on an event loop of their own, whose thread is started
 by the first of them, so that each wait has a deadline and ends at once when its caller cancels.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Arrivals: TypeAlias = "SimpleQueue[T | Exception]"
-"""Where the event loop puts what a thread waits for, or why it failed."""
+"""Where the event loop puts results for a waiting thread, or errors."""
 
 CHUNK_SECONDS = 20.0
 """How long a store may take for the next chunk, obstore's own retries included."""
@@ -94,7 +94,7 @@ class ObjectStores:
 
         Args:
             location: Where its record says that it lies.
-            session: What ML Metadata says of its store; empty if nothing does.
+            session: ML Metadata's record of its store; empty if there is none.
             call: For which call.
 
         Raises:

@@ -1,8 +1,8 @@
 """Finds the task of a run that an execution of ML Metadata belongs to.
 
 Both know the tree of groups, iterations and names. Independently of that, a hash ends the names of a task's pods, and
-where there was no pod (a task from the cache, an importer) its id, as its node must have one name only. What one of
-the two says is believed unless the other one says something else.
+where there was no pod (a task from the cache, an importer) its id, as its node must have one name only. The
+result of either is used unless the other one differs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Join:
 
     Attributes:
         executions: By task_id; of several the latest. Iterations, which are no tasks, are left out.
-        doubtful: The tasks of which the two ways say different things.
+        doubtful: The tasks for which the two ways differ.
     """
 
     def __init__(self, nodes: RunNodes, executions: Sequence[Execution]) -> None:

@@ -1,4 +1,4 @@
-"""What the tasks of a run took and made, out of the executions, events and artifacts of ML Metadata."""
+"""Inputs and outputs of the tasks of a run, from the executions, events and artifacts of ML Metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completes the tasks of a run with what ML Metadata has of them; a store that fails leaves all else as it is."""
+"""Completes the tasks of a run with inputs and outputs from ML Metadata; a failing store changes nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OutputsReader:
             self._store.close()
 
     def complete(self, run_id: str, nodes: RunNodes, call: Call) -> RunNodes:
-        """Adds what a run's tasks took and made, and says in `sources` how that went; without a store, nothing.
+        """Adds inputs and outputs of tasks, and in `sources` whether they could be read; without a store, nothing.
 
         The run must have been read from KFP for the caller before: the store itself checks no permissions.
         """

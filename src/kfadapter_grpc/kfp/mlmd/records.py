@@ -1,4 +1,4 @@
-"""What ML Metadata has of a run, read out of its messages: executions, their events, and artifacts."""
+"""The records of a run in ML Metadata, from its messages: executions, their events, and artifacts."""
 
 from __future__ import annotations
 
