@@ -72,7 +72,7 @@ def running() -> tuple[str, str, str]:
     return version("kfadapter-grpc"), platform.python_version(), grpc.__version__
 
 
-STARTED = Metric("grpc_server_started_total", "counter", "Calls that have begun.", _METHOD)
+STARTED = Metric("grpc_server_started_total", "counter", "Calls that have started.", _METHOD)
 HANDLED = Metric(
     "grpc_server_handled_total", "counter", "Finished calls, by their status code.", (*_METHOD, "grpc_code")
 )
@@ -86,7 +86,7 @@ FAILURES = Metric(
     ("kind", "reason"),
 )
 INFLIGHT = Metric("kfadapter_calls_inflight", "gauge", "Calls that are being served.", ("kind",))
-LIMIT = Metric("kfadapter_calls_limit", "gauge", "How many calls of this kind are served at once at most.", ("kind",))
+LIMIT = Metric("kfadapter_calls_limit", "gauge", "The concurrency limit of calls of this kind.", ("kind",))
 RECEIVED = Metric(
     "kfadapter_received_bytes",
     "histogram",
@@ -112,8 +112,8 @@ LEGACY_HTTP = Metric(
 KFP_REQUESTS = Metric(
     "kfadapter_kfp_requests_total",
     "counter",
-    "Requests to KFP, repetitions included, by the HTTP status of the answer: `none` where there was none, `other` for "
-    "one that HTTP does not know.",
+    "Requests to KFP, repetitions included, by the HTTP status of the response: `none` without a response, `other` for "
+    "an unknown status.",
     ("operation", "status"),
 )
 KFP_SECONDS = Metric(
@@ -122,17 +122,17 @@ KFP_SECONDS = Metric(
 KFP_ERRORS = Metric(
     "kfadapter_kfp_errors_total",
     "counter",
-    "Requests to KFP without an answer: unreachable or broken (KFP_UNAVAILABLE), late (KFP_TIMEOUT), given up because "
+    "Requests to KFP without a response: unreachable or broken (KFP_UNAVAILABLE), late (KFP_TIMEOUT), given up because "
     "the client cancelled the call (CANCELLED), too large (KFP_ERROR).",
     ("operation", "reason"),
 )
-KFP_UP = Metric("kfadapter_kfp_up", "gauge", "1 while KFP answers the health probe, which asks every 2 s, otherwise 0.")
+KFP_UP = Metric("kfadapter_kfp_up", "gauge", "1 while KFP responds to the health probe, sent every 2 s, otherwise 0.")
 
-WATCHES = Metric("kfadapter_watches", "gauge", "Watches of runs that are open.")
-WATCHED_RUNS = Metric("kfadapter_watched_runs", "gauge", "Runs that are followed for them.")
-WATCH_TICKS = Metric("kfadapter_watch_ticks_total", "counter", "How often the poller has looked at KFP.")
+WATCHES = Metric("kfadapter_watches", "gauge", "Open watches of runs.")
+WATCHED_RUNS = Metric("kfadapter_watched_runs", "gauge", "Runs that they cover.")
+WATCH_TICKS = Metric("kfadapter_watch_ticks_total", "counter", "Polls of KFP for watches.")
 WATCH_QUESTIONS = Metric(
-    "kfadapter_watch_questions_total", "counter", "What the poller has asked of KFP; a question is a request or more."
+    "kfadapter_watch_questions_total", "counter", "Queries of these polls, of one request or more each."
 )
 
 LINES_DROPPED = Metric(
@@ -144,20 +144,20 @@ BUILD = Metric("kfadapter_build_info", "gauge", "Always 1; its labels are versio
 NOTICES = Metric(
     "kfadapter_notify_notices",
     "gauge",
-    "Notices in the outbox, by how far they are: pending, parked, delivered, superseded, discarded.",
+    "Notices in the outbox, by status: pending, parked, delivered, superseded, discarded.",
     ("status",),
 )
 NOTICE_AGE = Metric(
-    "kfadapter_notify_oldest_pending_seconds", "gauge", "How old the oldest notice is that is pending; 0 if none is."
+    "kfadapter_notify_oldest_pending_seconds", "gauge", "Age of the oldest pending notice; 0 if there is none."
 )
 ATTEMPTS = Metric(
     "kfadapter_notify_attempts_total",
     "counter",
-    "Attempts to deliver a notice, by what came of them: delivered, away (no answer, or one that asks for patience), "
-    "refused (any other answer).",
+    "Attempts to deliver a notice, by outcome: delivered, away (no response, or a temporary error), refused (any other "
+    "response).",
     ("outcome",),
 )
-OPEN_RUNS = Metric("kfadapter_notify_open_runs", "gauge", "Runs of training jobs that are not over.")
+OPEN_RUNS = Metric("kfadapter_notify_open_runs", "gauge", "Runs of training jobs that have not finished.")
 WATCH_CONNECTED = Metric(
     "kfadapter_notify_watch_connected", "gauge", "1 if the watch of runs has had an event within 90 s, otherwise 0."
 )
