@@ -27,17 +27,17 @@ if _version_not_supported:
 
 
 class ArtifactServiceStub(object):
-    """Finds and reads what the tasks of runs made: models, data sets, reports and metrics.
+    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
-    An artifact is always named together with a run, and the run is read first, with the caller's credentials where they
-    are forwarded: who has no access to the run has none to its artifacts.
+    Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
+    forwarded: without access to the run there is none to its artifacts.
 
     Every RPC can fail with the following errors; the RPCs list the additional ones:
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
-    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata, and the adapter was not told where
-    that is. Ask its operator to set `mlmd_address`.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable. Retry.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
+    serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
@@ -47,7 +47,7 @@ class ArtifactServiceStub(object):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one of 10 s; Read gets one that grows with what it sends.
+    A call without a deadline gets a default one: 10 s, or for Read one that grows with the bytes sent.
     """
 
     def __init__(self, channel):
@@ -79,17 +79,17 @@ class ArtifactServiceStub(object):
 
 
 class ArtifactServiceServicer(object):
-    """Finds and reads what the tasks of runs made: models, data sets, reports and metrics.
+    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
-    An artifact is always named together with a run, and the run is read first, with the caller's credentials where they
-    are forwarded: who has no access to the run has none to its artifacts.
+    Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
+    forwarded: without access to the run there is none to its artifacts.
 
     Every RPC can fail with the following errors; the RPCs list the additional ones:
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
-    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata, and the adapter was not told where
-    that is. Ask its operator to set `mlmd_address`.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable. Retry.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
+    serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
@@ -99,7 +99,7 @@ class ArtifactServiceServicer(object):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one of 10 s; Read gets one that grows with what it sends.
+    A call without a deadline gets a default one: 10 s, or for Read one that grows with the bytes sent.
     """
 
     def List(self, request, context):
@@ -133,15 +133,16 @@ class ArtifactServiceServicer(object):
     def Read(self, request, context):
         """Reads the bytes of an artifact: first its name, size and, for a folder, its entries, then the bytes.
 
-        A folder is sent as a tar archive, or one file of it by `path`. The bytes come from the place that the artifact's
-        record names: an object store that the adapter is allowed to read, or the folder of the embedded KFP.
+        A folder is sent as a tar archive; `path` selects one file of it. The bytes come from the artifact's `uri`: in an
+        object store that the adapter may read (`artifact_stores`), or in the folder of the embedded KFP.
 
         Errors:
         - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
-        - NOT_FOUND / ARTIFACT_NOT_FOUND: the run has no such artifact, or nothing is stored at its location: the task wrote
-        nothing, or it was deleted.
-        - FAILED_PRECONDITION / ARTIFACT_NOT_READABLE: the artifact consists of metrics, its location is none that the
-        adapter may read, or the store rejected its credentials. The message says what to change.
+        - NOT_FOUND / ARTIFACT_NOT_FOUND: the run has no such artifact, the artifact has no file at `path`, or nothing is
+        stored at its location: the task wrote nothing, or it was deleted.
+        - FAILED_PRECONDITION / ARTIFACT_NOT_READABLE: the artifact consists of metrics, is a folder of more than 100,000
+        files, is at a location that the adapter may not read, or the store rejected the adapter's credentials. The
+        message says what to change.
         - UNAVAILABLE / ARTIFACT_STORE_UNAVAILABLE: the store is unreachable or failed. Retry; `offset` continues.
         - ABORTED / ARTIFACT_CHANGED: the file was changed while it was read. Read it again from the start.
         """
@@ -152,7 +153,8 @@ class ArtifactServiceServicer(object):
     def ListMetrics(self, request, context):
         """Lists the scalar metrics of runs, one row for each run, newest first unless `order_by` is set.
 
-        A run whose metrics cannot be read is there with what is known, and its `source` says why.
+        A run whose metrics cannot be read is returned without them, and its `source` says why. A page may hold fewer runs
+        than requested although more follow: only an empty `next_page_token` ends the listing.
 
         Errors:
         - NOT_FOUND / EXPERIMENT_NOT_FOUND: the experiment does not exist. Check the spelling and the namespace.
@@ -195,17 +197,17 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArtifactService(object):
-    """Finds and reads what the tasks of runs made: models, data sets, reports and metrics.
+    """Finds and reads the outputs of the tasks of runs: models, data sets, reports and metrics.
 
-    An artifact is always named together with a run, and the run is read first, with the caller's credentials where they
-    are forwarded: who has no access to the run has none to its artifacts.
+    Requests name a run and an artifact of it. The run is read first, with the caller's credentials where they are
+    forwarded: without access to the run there is none to its artifacts.
 
     Every RPC can fail with the following errors; the RPCs list the additional ones:
 
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
-    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata, and the adapter was not told where
-    that is. Ask its operator to set `mlmd_address`.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable. Retry.
+    - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
+    serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
@@ -215,7 +217,7 @@ class ArtifactService(object):
     - INTERNAL / KFP_ERROR: KFP failed unexpectedly. The message holds what is known.
     - INTERNAL / INTERNAL: a defect of the adapter. Report it with the request id.
 
-    A call without a deadline gets one of 10 s; Read gets one that grows with what it sends.
+    A call without a deadline gets a default one: 10 s, or for Read one that grows with the bytes sent.
     """
 
     @staticmethod

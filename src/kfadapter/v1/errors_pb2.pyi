@@ -98,7 +98,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     with one that KFP accepts. The adapter refuses without calling KFP.
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 26
-    """PERMISSION_DENIED: the caller may not do this: a reader called an RPC with side effects, no name in the client
+    """PERMISSION_DENIED: the caller is not authorized: a reader called an RPC with side effects, no name in the client
     certificate is allowed or, where the adapter forwards the caller's authorization, KFP denies it. Contact the
     operator of the system that the message names, or use another namespace.
     """
@@ -121,12 +121,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 35
     """NOT_FOUND: the run has no such task, or the task has no pod yet. Get with VIEW_FULL returns the tasks."""
     ERROR_REASON_ARTIFACT_NOT_FOUND: _ErrorReason.ValueType  # 37
-    """NOT_FOUND: the run has no such artifact, or nothing is stored at its location. ArtifactService.List returns the
-    artifacts of a run.
+    """NOT_FOUND: the run has no such artifact, the artifact no such file, or nothing is stored at its location.
+    ArtifactService.List returns the artifacts of a run.
     """
     ERROR_REASON_ARTIFACT_NOT_READABLE: _ErrorReason.ValueType  # 38
-    """FAILED_PRECONDITION: the artifact has no bytes that can be read: it consists of metrics, its location is none that
-    the adapter may read, or the store rejected the adapter's credentials. The message says what to change.
+    """FAILED_PRECONDITION: the artifact's bytes cannot be read: it consists of metrics, is at a location that the adapter
+    may not read, or the store rejected the adapter's credentials. The message says what to change.
     """
     ERROR_REASON_ARTIFACT_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 39
     """UNAVAILABLE: the store of artifacts is unreachable or failed. Retry."""
@@ -200,7 +200,7 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 25
 with one that KFP accepts. The adapter refuses without calling KFP.
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 26
-"""PERMISSION_DENIED: the caller may not do this: a reader called an RPC with side effects, no name in the client
+"""PERMISSION_DENIED: the caller is not authorized: a reader called an RPC with side effects, no name in the client
 certificate is allowed or, where the adapter forwards the caller's authorization, KFP denies it. Contact the
 operator of the system that the message names, or use another namespace.
 """
@@ -223,12 +223,12 @@ ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 33
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 35
 """NOT_FOUND: the run has no such task, or the task has no pod yet. Get with VIEW_FULL returns the tasks."""
 ERROR_REASON_ARTIFACT_NOT_FOUND: ErrorReason.ValueType  # 37
-"""NOT_FOUND: the run has no such artifact, or nothing is stored at its location. ArtifactService.List returns the
-artifacts of a run.
+"""NOT_FOUND: the run has no such artifact, the artifact no such file, or nothing is stored at its location.
+ArtifactService.List returns the artifacts of a run.
 """
 ERROR_REASON_ARTIFACT_NOT_READABLE: ErrorReason.ValueType  # 38
-"""FAILED_PRECONDITION: the artifact has no bytes that can be read: it consists of metrics, its location is none that
-the adapter may read, or the store rejected the adapter's credentials. The message says what to change.
+"""FAILED_PRECONDITION: the artifact's bytes cannot be read: it consists of metrics, is at a location that the adapter
+may not read, or the store rejected the adapter's credentials. The message says what to change.
 """
 ERROR_REASON_ARTIFACT_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
 """UNAVAILABLE: the store of artifacts is unreachable or failed. Retry."""

@@ -90,13 +90,13 @@ class _RunSourceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunSou
     RUN_SOURCE_STATE_UNSPECIFIED: _RunSourceState.ValueType  # 0
     """Unknown."""
     RUN_SOURCE_STATE_AVAILABLE: _RunSourceState.ValueType  # 1
-    """It was read; what is not there, the run does not have."""
+    """It was read: what it does not hold, the run does not have."""
     RUN_SOURCE_STATE_NOT_CONFIGURED: _RunSourceState.ValueType  # 2
-    """The adapter was not told where it is. Its operator can do so, as the message says."""
+    """The adapter's settings do not name it. The message says which setting its operator can set."""
     RUN_SOURCE_STATE_NOT_SERVED: _RunSourceState.ValueType  # 3
-    """This KFP does not have it."""
+    """This KFP does not serve it, or not for this run."""
     RUN_SOURCE_STATE_UNREACHABLE: _RunSourceState.ValueType  # 4
-    """It did not respond in time, or not as expected. Try again later."""
+    """It did not respond in time, or responded with an error. Retry later."""
 
 class RunSourceState(_RunSourceState, metaclass=_RunSourceStateEnumTypeWrapper):
     """Whether a source could be read."""
@@ -104,13 +104,13 @@ class RunSourceState(_RunSourceState, metaclass=_RunSourceStateEnumTypeWrapper):
 RUN_SOURCE_STATE_UNSPECIFIED: RunSourceState.ValueType  # 0
 """Unknown."""
 RUN_SOURCE_STATE_AVAILABLE: RunSourceState.ValueType  # 1
-"""It was read; what is not there, the run does not have."""
+"""It was read: what it does not hold, the run does not have."""
 RUN_SOURCE_STATE_NOT_CONFIGURED: RunSourceState.ValueType  # 2
-"""The adapter was not told where it is. Its operator can do so, as the message says."""
+"""The adapter's settings do not name it. The message says which setting its operator can set."""
 RUN_SOURCE_STATE_NOT_SERVED: RunSourceState.ValueType  # 3
-"""This KFP does not have it."""
+"""This KFP does not serve it, or not for this run."""
 RUN_SOURCE_STATE_UNREACHABLE: RunSourceState.ValueType  # 4
-"""It did not respond in time, or not as expected. Try again later."""
+"""It did not respond in time, or responded with an error. Retry later."""
 Global___RunSourceState: _TypeAlias = RunSourceState  # noqa: Y015
 
 @_typing.final
@@ -230,8 +230,8 @@ class Run(_message.Message):
     recurring_run_id: _builtins.str
     """The recurring run that started it; empty if a caller did."""
     etag: _builtins.str
-    """Identifies this condition of the run: changes whenever the run's state, tasks or storage state change. KFP's lists do
-    not show changes of tasks before they have finished if it has tasks of its own; VIEW_FULL and a Watch with `tasks` do.
+    """Identifies this version of the run: changes whenever the run's state, tasks or storage state change. Lists of a KFP
+    with a tasks API do not show changes of unfinished tasks; VIEW_FULL and a Watch with `tasks` do.
     """
     @_builtins.property
     def parameters(self) -> _struct_pb2.Struct:
@@ -284,7 +284,7 @@ class Run(_message.Message):
 
     @_builtins.property
     def sources(self) -> Global___RunSources:
-        """From where tasks, outputs and logs of this run come, and what is missing; only with VIEW_FULL."""
+        """Whether tasks, outputs and logs of this run could be read, and what is missing; only with VIEW_FULL."""
 
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunMetric]:
@@ -331,7 +331,7 @@ Global___Run: _TypeAlias = Run  # noqa: Y015
 
 @_typing.final
 class RunSources(_message.Message):
-    """The sources of what is said of a run. A source that fails hides nothing that comes from another."""
+    """The sources of a run's tasks, outputs and logs. A failing source does not affect what comes from the others."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -340,15 +340,15 @@ class RunSources(_message.Message):
     LOGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tasks(self) -> Global___RunSource:
-        """Of the tasks, their states and reasons."""
+        """The source of tasks, their states and their errors."""
 
     @_builtins.property
     def outputs(self) -> Global___RunSource:
-        """Of inputs, outputs, artifacts and metrics."""
+        """The source of inputs, outputs, artifacts and metrics."""
 
     @_builtins.property
     def logs(self) -> Global___RunSource:
-        """Of the logs."""
+        """The source of logs."""
 
     def __init__(
         self,
@@ -367,7 +367,7 @@ Global___RunSources: _TypeAlias = RunSources  # noqa: Y015
 
 @_typing.final
 class RunSource(_message.Message):
-    """A source of what is said of a run."""
+    """A source of a run's tasks, outputs or logs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -376,7 +376,7 @@ class RunSource(_message.Message):
     state: Global___RunSourceState.ValueType
     """Whether it could be read."""
     message: _builtins.str
-    """What that means and what to do, in one sentence. Empty if there is nothing to say."""
+    """Why it could not be read, and what to do, in one sentence. Empty if it was read."""
     def __init__(
         self,
         *,
@@ -457,7 +457,7 @@ class RunTask(_message.Message):
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunOutput]:
-        """Its outputs, as far as `Run.sources` has them; without `executor-logs`, the log that KFP stores."""
+        """Its outputs, sorted by name, as far as known (`Run.sources`); without the logs that KFP stores as `executor-logs`."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -465,7 +465,9 @@ class RunTask(_message.Message):
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunInput]:
-        """Its inputs, as far as `Run.sources` has them."""
+        """Its inputs, sorted by name, as far as known (`Run.sources`); without those that the compiler added
+        (`pipelinechannel--...`), except for groups.
+        """
 
     def __init__(
         self,
@@ -513,7 +515,9 @@ class RunInput(_message.Message):
     name: _builtins.str
     """The name in the component."""
     source_task: _builtins.str
-    """The name of the task that made it; empty if it is a constant, a default or an input of the pipeline."""
+    """The name of the task whose output it is; empty if it is a constant, a default or an input of the pipeline, or if
+    that is unknown.
+    """
     source_output: _builtins.str
     """The name of that task's output."""
     @_builtins.property
@@ -564,7 +568,7 @@ class RunOutput(_message.Message):
 
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunArtifact]:
-        """Artifacts: several if the output is a list, or that of a group which collects them from a loop."""
+        """Artifacts: several if the output is a list, or collected from the iterations of a loop."""
 
     def __init__(
         self,
@@ -628,24 +632,24 @@ class RunArtifact(_message.Message):
     `system.ClassificationMetrics`, `system.SlicedClassificationMetrics`, `system.HTML`, `system.Markdown` or another.
     """
     uri: _builtins.str
-    """The location. Empty for metrics before KFP stores them: metrics are in `metadata` and in the fields made of it."""
+    """The location. May be empty for metrics, which are in `metadata` and in the fields made from it."""
     artifact_id: _builtins.str
-    """KFP's id: a UUID, or the number of ML Metadata. Unique in one KFP. Several runs share an artifact that comes from the
-    cache or was imported before.
+    """KFP's id: a UUID, or a number of ML Metadata; for runs of KFP v1 files `NODE/NAME`, and none for inputs that no task
+    made. Unique in one KFP. Several runs share an artifact that comes from the cache or was imported before.
     """
     name: _builtins.str
-    """The name of the output that it is, or one of. Before KFP has artifacts of its own, several metrics of one output are
-    one artifact; afterwards they are shown as one, with the id of the first.
+    """The name of the output; of the input, if no task of this run made it. All scalar metrics of one output are one
+    artifact; where KFP stores one for each number, it has the id of the first by name.
     """
     run_id: _builtins.str
     """The run for which it was read."""
     task_id: _builtins.str
-    """The task of that run of which it is an output; for an input, the task that made it, if it is of the same run."""
+    """The task_id of the task of this run whose output it is; empty if there is none."""
     task: _builtins.str
-    """The path of the task (`each[1]/train`); only from ArtifactService, as a run shows its artifacts under their tasks."""
+    """The path of that task (`each[1]/train`); set by ArtifactService only."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """The metadata that the task set, whole. A value that cannot be represented is replaced as in Run.parameters."""
+        """All metadata that the task set. A value that cannot be represented is replaced as in Run.parameters."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -653,8 +657,8 @@ class RunArtifact(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Scalar metrics: the numbers of the metadata of a `system.Metrics`, by name. ML Metadata keeps six decimals; where
-        the task has an output parameter of the same name and, to six decimals, the same value, that is taken.
+        """Scalar metrics: the numbers in the metadata of a `system.Metrics`, by name. ML Metadata rounds to six decimals; if
+        the task has an output parameter of the same name with the same six decimals, its exact value is returned.
         """
 
     @_builtins.property

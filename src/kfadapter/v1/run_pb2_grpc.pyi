@@ -120,8 +120,9 @@ class RunServiceStub:
     An archived log is returned as the program wrote it where KFP serves the file; a multi-user KFP does not, and drops
     blank lines and most of the lines of JSON loggers. The log of a running task comes from its pod: from a multi-user
     KFP, or from the Kubernetes API where the adapter may read it. A single-user KFP alone has a log only after it was
-    archived. The run is read first, with the caller's credentials where they are forwarded; without access to it, no
-    log is read.
+    archived. Where no archive has it, the log that KFP's launcher stored is read from the object store, if the adapter
+    may read that (`artifact_stores`). The run is read first, with the caller's credentials where they are forwarded;
+    without access to it, no log is read.
 
     Errors:
     - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
@@ -257,8 +258,9 @@ class RunServiceAsyncStub(RunServiceStub):
     An archived log is returned as the program wrote it where KFP serves the file; a multi-user KFP does not, and drops
     blank lines and most of the lines of JSON loggers. The log of a running task comes from its pod: from a multi-user
     KFP, or from the Kubernetes API where the adapter may read it. A single-user KFP alone has a log only after it was
-    archived. The run is read first, with the caller's credentials where they are forwarded; without access to it, no
-    log is read.
+    archived. Where no archive has it, the log that KFP's launcher stored is read from the object store, if the adapter
+    may read that (`artifact_stores`). The run is read first, with the caller's credentials where they are forwarded;
+    without access to it, no log is read.
 
     Errors:
     - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
@@ -421,8 +423,9 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         An archived log is returned as the program wrote it where KFP serves the file; a multi-user KFP does not, and drops
         blank lines and most of the lines of JSON loggers. The log of a running task comes from its pod: from a multi-user
         KFP, or from the Kubernetes API where the adapter may read it. A single-user KFP alone has a log only after it was
-        archived. The run is read first, with the caller's credentials where they are forwarded; without access to it, no
-        log is read.
+        archived. Where no archive has it, the log that KFP's launcher stored is read from the object store, if the adapter
+        may read that (`artifact_stores`). The run is read first, with the caller's credentials where they are forwarded;
+        without access to it, no log is read.
 
         Errors:
         - NOT_FOUND / RUN_NOT_FOUND: the run does not exist. Check the id, or list the runs.
