@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.cli.conftest import Kfadapter
-from tests.cli.fake_runs import FakeRuns, serving_all
+from tests.cli.fake_runs import SUCCEEDED, FakeRuns, serving_all
 
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter.v1 import run_pb2
@@ -169,21 +169,45 @@ class Terminal(io.StringIO):
 
 
 def test_a_run(fake: FakeAdapter, spec: pb.PipelineSpecSummary) -> None:
-    """The pipeline of a run is drawn with what became of its tasks; one started from a file has none."""
+    """The pipeline of a run is drawn with what became of its tasks."""
     runs = FakeRuns()
     about = {"pipeline_id": fake.add("train", spec).pipeline_id}
     about["pipeline_version_id"] = fake.versions["train"][-1].pipeline_version_id
     run = runs.add("r", state=run_pb2.RUN_STATE_FAILED, **about)
     run.tasks.add(name="load", task_id="a", state=run_pb2.RUN_STATE_SUCCEEDED)
     run.tasks.add(name="학습", task_id="b", state=run_pb2.RUN_STATE_FAILED)
-    bare = runs.add("from a file")
     with serving_all(fake, runs) as target:
         kfadapter = Kfadapter(target)
         lines = kfadapter("graph", "--run", run.run_id).out.splitlines()
         titles = [index for index, line in enumerate(lines) if "load" in line or "학습" in line]
         assert [lines[index + 1].strip("│ ") for index in titles] == ["SUCCEEDED", "FAILED"]
         assert "SUCCEEDED" in kfadapter("graph", "--run", run.run_id, "-o", "mermaid").out
-        ended = kfadapter("graph", "--run", bare.run_id)
-        assert (ended.code, "started from a file" in ended.err) == (ExitCode.REFUSED, True)
         for words in ((), ("train", "--run", run.run_id)):
             assert kfadapter("graph", *words).code == ExitCode.USAGE
+
+
+def test_a_run_whose_pipeline_is_not_known(fake: FakeAdapter) -> None:
+    """A run that was started from a file, or whose version was deleted, is drawn from its own tasks."""
+    runs = FakeRuns()
+    gone = {"pipeline_id": "11111111-0000-4000-8000-000000000001"}
+    of_file = runs.add("파일", state=SUCCEEDED)
+    of_gone = runs.add("삭제됨", state=SUCCEEDED, **gone, pipeline_version_id=gone["pipeline_id"])
+    for run in (of_file, of_gone):
+        run.tasks.add(name="준비", task_id="a", state=SUCCEEDED)
+        run.tasks.add(name="for-loop-1", display_name="each", task_id="b", kind=pb.TASK_KIND_LOOP, state=SUCCEEDED)
+        for index in range(3):
+            fit = run.tasks.add(name="fit", task_id=f"c{index}", parent_task_id="b", state=SUCCEEDED, kind=CONTAINER)
+            fit.iteration_index = index
+            fit.inputs.add(name="data", source_task="준비", source_output="data")
+    bare = runs.add("from a file")
+    with serving_all(fake, runs) as target:
+        kfadapter = Kfadapter(target)
+        for run in (of_file, of_gone):
+            ended = kfadapter("graph", "--run", run.run_id, "-o", "mermaid")
+            assert "started from a file, or its version was deleted" in ended.err
+            assert ended.out.count("준비") == ended.out.count("fit") == 1
+            assert "3 SUCCEEDED" in ended.out
+            assert "3 iterations" in ended.out
+            assert ended.out.count("-->") == 1
+        assert "<title>pipeline, run 파일</title>" in kfadapter("graph", "--run", of_file.run_id, "-o", "svg").out
+        assert "run 'from a file' has no tasks that could be drawn\n" in kfadapter("graph", "--run", bare.run_id).err

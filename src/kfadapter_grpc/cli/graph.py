@@ -4,6 +4,7 @@
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,15 +12,13 @@ import typer
 
 from kfadapter_grpc.cli import output as out
 from kfadapter_grpc.cli.completion import pipeline_names, run_ids
-from kfadapter_grpc.cli.errors import CommandError
-from kfadapter_grpc.cli.invocation import RUN, other
 from kfadapter_grpc.cli.option_types import ById, Version
 from kfadapter_grpc.cli.options import ClientOptions
 from kfadapter_grpc.cli.values import find_version, reference, run_id, version_reference
 
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
-    from kfadapter_grpc.contract.pipelines import PipelineVersion
+    from kfadapter_grpc.contract.spec import SpecSummary
     from kfadapter_grpc.graph import Graph, Style
 
 PIPE_WIDTH = 80
@@ -63,43 +62,49 @@ def graph(
     states: dict[tuple[str, ...], str] = {}
     with options.client() as client:
         if run:
-            found, states = _of_run(client, run)
+            spec, of, states = _of_run(client, run)
         else:
-            found = find_version(client, reference(pipeline, by_id=by_id), version_reference(version or None))
-    _note_gaps(found)
+            version_ = find_version(client, reference(pipeline, by_id=by_id), version_reference(version or None))
+            spec, of = version_.spec, ("version", version_.name)
+    _note_gaps(spec, of)
     if output != "text":
-        sys.stdout.write(_document(found, output, states))
-    elif found.spec and found.spec.tasks:
+        sys.stdout.write(_document(spec, of, output, states))
+    elif spec and spec.tasks:
         style = ASCII if ascii_only or not out.is_utf8() else UNICODE
-        _print_text(graph_of(found.spec.tasks, out.encodable, states), width or _width(), style)
+        _print_text(graph_of(spec.tasks, out.encodable, states), width or _width(), style)
 
 
-def _of_run(client: "Client", run: str) -> tuple["PipelineVersion", dict[tuple[str, ...], str]]:
-    """Finds the version that a run is of, and what became of its tasks."""
-    from kfadapter_grpc.cli.run_tree import folded_states
+def _of_run(client: "Client", run: str) -> tuple["SpecSummary | None", tuple[str, str], dict[tuple[str, ...], str]]:
+    """Finds the pipeline that a run is of, or makes one of its tasks; what that is of; and what became of the tasks."""
+    from kfadapter_grpc.cli.run_tree import folded_states, folded_tasks
+    from kfadapter_grpc.contract.errors import PipelineNotFoundError, VersionNotFoundError
+    from kfadapter_grpc.contract.spec import SpecSummary
 
     found = client.runs.get(run_id(client, run))
-    if not found.pipeline_id or not found.pipeline_version_id:
-        raise CommandError(
-            "the pipeline of the run is not known",
-            why="the run was started from a file, not from a version",
-            next_step=other("runs", "show", RUN, words="shows its tasks"),
-        )
-    version = client.pipelines.get_version(pipeline_id=found.pipeline_id, pipeline_version_id=found.pipeline_version_id)
-    return version, folded_states(found, datetime.now(timezone.utc))
+    states = folded_states(found, datetime.now(timezone.utc))
+    if found.pipeline_id and found.pipeline_version_id:
+        with suppress(PipelineNotFoundError, VersionNotFoundError):
+            version = client.pipelines.get_version(
+                pipeline_id=found.pipeline_id, pipeline_version_id=found.pipeline_version_id
+            )
+            return version.spec, ("version", version.name), states
+    out.note(
+        "the run was started from a file, or its version was deleted, so its own tasks are drawn; "
+        "they are connected where one takes an output of another"
+    )
+    return SpecSummary(tasks=folded_tasks(found)), ("run", found.display_name), states
 
 
 def _width() -> int:
     return out.width(LEAST_WIDTH) if sys.stdout.isatty() else PIPE_WIDTH
 
 
-def _note_gaps(version: "PipelineVersion") -> None:
+def _note_gaps(spec: "SpecSummary | None", of: tuple[str, str]) -> None:
     """Says what a picture of it cannot show."""
     from kfadapter_grpc.cli.spec_view import some_of
 
-    spec = version.spec
     if spec is None or not spec.tasks:
-        out.note(f"version '{version.name}' has no tasks that could be drawn")
+        out.note(f"{of[0]} '{of[1]}' has no tasks that could be drawn")
     if spec and spec.unknown_parts:
         out.note(f"not understood, so perhaps missing here: {some_of(spec.unknown_parts)}")
 
@@ -114,15 +119,16 @@ def _print_text(tasks: "Graph", width: int, style: "Style") -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _document(version: "PipelineVersion", style: str, states: Mapping[tuple[str, ...], str]) -> str:
+def _document(
+    spec: "SpecSummary | None", of: tuple[str, str], style: str, states: Mapping[tuple[str, ...], str]
+) -> str:
     """Writes the graph for a document; where stdout is not UTF-8, in ASCII with each format's own references."""
     from kfadapter_grpc.graph import dot, graph_of, mermaid, svg
 
-    spec = version.spec
     tasks = graph_of(spec.tasks if spec else (), states=states)
     if style == "mermaid":
         text = mermaid(tasks)
         return text if out.is_utf8() else re.sub(r"[^\x00-\x7f]", lambda found: f"#{ord(found[0])};", text)
     name = spec.name if spec else ""
-    text = dot(tasks) if style == "dot" else svg(tasks, f"{name or 'pipeline'}, version {version.name}")
+    text = dot(tasks) if style == "dot" else svg(tasks, f"{name or 'pipeline'}, {' '.join(of)}")
     return text if out.is_utf8() else text.encode("ascii", "xmlcharrefreplace").decode("ascii")

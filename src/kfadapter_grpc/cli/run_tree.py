@@ -14,14 +14,13 @@ from kfadapter_grpc.cli.text import one_line
 from kfadapter_grpc.cli.values import shown_duration
 from kfadapter_grpc.contract.run_paths import TaskPaths
 from kfadapter_grpc.contract.runs import RunState
-from kfadapter_grpc.contract.spec import TaskKind
+from kfadapter_grpc.contract.spec import Task, TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from kfadapter_grpc.contract.runs import Run, RunTask
-    from kfadapter_grpc.contract.spec import Task
 
 LONGEST_ERROR = 160
 """How many columns an error may take on a task's line; the whole of it is printed at the end."""
@@ -138,15 +137,12 @@ def folded_states(run: Run, now: datetime) -> dict[tuple[str, ...], str]:
         run: The run with its tasks.
         now: The time up to which a task counts that has not finished.
     """
-    found: dict[tuple[str, ...], list[RunTask]] = {}
     iterations: dict[str, set[int]] = {}
-    for row in _begun(run):
-        if (task := row.task) is not None:
-            found.setdefault(tuple(_ITERATION.sub("", part) for part in row.path), []).append(task)
-            if task.iteration_index is not None:
-                iterations.setdefault(task.parent_task_id, set()).add(task.iteration_index)
+    for task in run.tasks:
+        if task.iteration_index is not None:
+            iterations.setdefault(task.parent_task_id, set()).add(task.iteration_index)
     states = {}
-    for path, tasks in found.items():
+    for path, tasks in _folded(run).items():
         counts = Counter(shown_state(task.state) for task in tasks)
         one = len(tasks) == 1
         words = [state if one else f"{count} {state}" for state, count in counts.most_common()]
@@ -157,6 +153,45 @@ def folded_states(run: Run, now: datetime) -> dict[tuple[str, ...], str]:
         words += [f"{count} iterations"] if count else []
         states[path] = ", ".join(filter(None, words))
     return states
+
+
+def folded_tasks(run: Run) -> tuple[Task, ...]:
+    """Makes tasks as a pipeline declares them out of those of a run; the iterations of a loop are one.
+
+    A run says that a task waits for another only where it takes its output.
+    """
+    found = _folded(run)
+    awaited: dict[tuple[str, ...], dict[str, None]] = {}
+    for path, tasks in found.items():
+        around = [path[:length] for length in range(len(path), 0, -1)]
+        for source in [one.source_task for task in tasks for one in task.inputs if one.source_task]:
+            beside = (one for one in around if one[-1] != source and (*one[:-1], source) in found)
+            if (waiting := next(beside, None)) is not None:
+                awaited.setdefault(waiting, {})[source] = None
+
+    def inside(group: tuple[str, ...]) -> tuple[Task, ...]:
+        return tuple(
+            Task(
+                path[-1],
+                kind=tasks[0].kind,
+                depends_on=tuple(awaited.get(path, ())),
+                tasks=inside(path),
+                display_name=tasks[0].display_name,
+            )
+            for path, tasks in found.items()
+            if path[:-1] == group
+        )
+
+    return inside(())
+
+
+def _folded(run: Run) -> dict[tuple[str, ...], list[RunTask]]:
+    """Returns the tasks of a run by their paths without iterations."""
+    found: dict[tuple[str, ...], list[RunTask]] = {}
+    for row in _begun(run):
+        if row.task is not None:
+            found.setdefault(tuple(_ITERATION.sub("", part) for part in row.path), []).append(row.task)
+    return found
 
 
 def _times(lengths: Sequence[timedelta]) -> str:
