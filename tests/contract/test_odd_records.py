@@ -268,7 +268,6 @@ def test_outputs_are_named(adapter: Adapter) -> None:
     run = RPCS["RunService/Get FULL"](adapter)[0]
     assert list(run.warnings) == [  # type: ignore[attr-defined]
         "parameters.x: not a finite 64-bit number; shown as text",
-        "tasks.train.outputs.m.metadata.x: not a finite 64-bit number; shown as text",
         "tasks.train.outputs.m.artifacts.m.metadata.x: not a finite 64-bit number; shown as text",
         "tasks.train.outputs.x: not a finite 64-bit number; shown as text",
     ]

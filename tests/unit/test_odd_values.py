@@ -108,6 +108,17 @@ def test_replacements_are_bounded() -> None:
     assert max(map(len, replaced.texts())) < 250
 
 
+@pytest.mark.parametrize(("value", "words"), [(math.nan, "not a finite"), ("한" * 2_000_000, "6000000 bytes")])
+def test_what_a_message_holds_twice_is_noted_once(value: Json, words: str) -> None:
+    """The artifact of an output is sent in two fields, of which one is deprecated; a warning is about the other."""
+    output = RunOutput.of("m", RunArtifact(name="m", metadata={"x": value}))
+    (warning,) = message_of(Run("r", tasks=(RunTask("t", outputs=(output,)),)), pb.Run).warnings
+    assert warning.startswith(
+        ("tasks.t.outputs.m.artifacts.m.metadata.x: ", "tasks[0].outputs[0].artifacts[0].metadata.x: ")
+    )
+    assert words in warning
+
+
 @pytest.mark.parametrize(
     ("value", "path"), [(math.inf, "p.x"), ([0, {"a": [2**53 + 1]}], "p.x[1].a[0]"), ({"\ud800": 1}, "p.x.\ufffd")]
 )

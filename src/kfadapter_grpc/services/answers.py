@@ -138,7 +138,8 @@ def _cut(node: Any, kept: int, path: str, cut: dict[str, int]) -> None:  # noqa:
                 cut.setdefault(where, size)
                 child.string_value = "(too large to be shown)"
         elif not isinstance(child, bool | int | float | bytes):
-            _cut(child, kept, where, cut)
+            is_deprecated = isinstance(node, Message) and node.DESCRIPTOR.fields_by_name[key].GetOptions().deprecated
+            _cut(child, kept, where, {} if is_deprecated else cut)  # another field has the same, and is noted
 
 
 def _cut_lists(message: Message) -> Iterator[str]:
