@@ -25,7 +25,7 @@ from kfadapter_grpc.cli.errors import ExitCode
 from kfadapter_grpc.client import CallFailedError, CannotConnectError, Client, HealthStatus
 from kfadapter_grpc.contract.call import Role
 from kfadapter_grpc.contract.errors import PermissionDeniedError
-from kfadapter_grpc.contract.runs import RunGone
+from kfadapter_grpc.contract.watches import RunGone
 from kfadapter_grpc.daemon.metrics_endpoint import MetricsEndpoint
 from kfadapter_grpc.doctor.caller import CHECKS, examine
 from kfadapter_grpc.doctor.server import (

@@ -22,7 +22,8 @@ from kfadapter_grpc.contract.errors import (
 )
 from kfadapter_grpc.contract.listing import Page, StorageState, View
 from kfadapter_grpc.contract.run_outputs import RunMetric
-from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunFilter, RunGone, RunState
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState
+from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone
 from kfadapter_oran.notices.follower import Follower
 from kfadapter_oran.notices.outbox import GONE_SECONDS
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from kfadapter_grpc.contract.runs import RunEvent
+    from kfadapter_grpc.contract.watches import RunEvent
 
 S = RunState
 

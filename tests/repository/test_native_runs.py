@@ -17,16 +17,8 @@ from tests.scripted_kfp import answers, resets
 from kfadapter_grpc.contract.errors import TaskNotFoundError, UnsupportedByKfpError
 from kfadapter_grpc.contract.listing import PageRequest, View
 from kfadapter_grpc.contract.run_paths import TaskPaths
-from kfadapter_grpc.contract.runs import (
-    ReadLogsRequest,
-    RunChanged,
-    RunFilter,
-    RunIds,
-    RunSource,
-    RunSources,
-    RunSourceState,
-    WatchRunsRequest,
-)
+from kfadapter_grpc.contract.runs import ReadLogsRequest, RunFilter, RunSource, RunSources, RunSourceState
+from kfadapter_grpc.contract.watches import RunChanged, RunIds, WatchRunsRequest
 from kfadapter_grpc.kfp import connect
 from kfadapter_grpc.watch import WatchPoller
 

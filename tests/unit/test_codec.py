@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from kfadapter.v1 import artifact_pb2, experiment_pb2, recurring_run_pb2, run_pb2
 from kfadapter.v1 import pipeline_pb2 as pb
 from kfadapter_grpc.codec import read_request, to_message, to_record
-from kfadapter_grpc.contract import artifacts, experiments, pipelines, recurring_runs, run_outputs, runs, spec
+from kfadapter_grpc.contract import artifacts, experiments, pipelines, recurring_runs, run_outputs, runs, spec, watches
 from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ListExperimentsRequest
 from kfadapter_grpc.contract.pipelines import ListPipelinesRequest, Pipeline
@@ -64,7 +64,7 @@ NOT_SENT = {("Parameter", "literals"), ("RunOutput", "artifact"), ("RunOutput", 
 
 
 def _record_of(name: str) -> type[Any]:
-    modules = (pipelines, runs, run_outputs, artifacts, experiments, recurring_runs, spec)
+    modules = (pipelines, runs, run_outputs, watches, artifacts, experiments, recurring_runs, spec)
     return OTHER_NAMES.get(name) or next(getattr(module, name) for module in modules if hasattr(module, name))
 
 

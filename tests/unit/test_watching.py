@@ -19,7 +19,8 @@ from kfadapter_grpc.contract.errors import (
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import StorageState
 from kfadapter_grpc.contract.run_outputs import RunOutput
-from kfadapter_grpc.contract.runs import RunChanged, RunFilter, RunState
+from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.contract.watches import RunChanged
 from kfadapter_grpc.watch import poller as poller_module
 from kfadapter_grpc.watch.registry import MAX_FOLLOWED
 

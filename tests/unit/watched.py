@@ -12,17 +12,8 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import RunNotFoundError
 from kfadapter_grpc.contract.listing import StorageState
-from kfadapter_grpc.contract.runs import (
-    Heartbeat,
-    Run,
-    RunChanged,
-    RunFilter,
-    RunGone,
-    RunIds,
-    RunState,
-    RunTask,
-    WatchRunsRequest,
-)
+from kfadapter_grpc.contract.runs import Run, RunFilter, RunState, RunTask
+from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone, RunIds, WatchRunsRequest
 from kfadapter_grpc.watch import WatchPoller
 
 if TYPE_CHECKING:
@@ -30,7 +21,7 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.contract.call import Authorization
     from kfadapter_grpc.contract.experiments import ExperimentRef
-    from kfadapter_grpc.contract.runs import RunEvent
+    from kfadapter_grpc.contract.watches import RunEvent
 
 BEGIN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 

@@ -11,7 +11,8 @@ from kfadapter_grpc.cli import output
 from kfadapter_grpc.cli.text import one_line, plain
 from kfadapter_grpc.contract.errors import TaskNotFoundError, UnsupportedByKfpError
 from kfadapter_grpc.contract.run_paths import TaskPaths
-from kfadapter_grpc.contract.runs import RunChanged, RunState
+from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.watches import RunChanged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,7 +13,8 @@ from kfadapter_grpc.cli.invocation import RUN, Invocation, do, other
 from kfadapter_grpc.cli.run_tree import planned_paths
 from kfadapter_grpc.cli.run_view import print_outputs
 from kfadapter_grpc.contract.errors import AdapterError
-from kfadapter_grpc.contract.runs import Heartbeat, RunChanged, RunGone, RunState
+from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

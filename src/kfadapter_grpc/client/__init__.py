@@ -73,12 +73,8 @@ from kfadapter_grpc.contract.run_outputs import (
     RunOutput,
 )
 from kfadapter_grpc.contract.runs import (
-    Heartbeat,
     Run,
-    RunChanged,
-    RunEvent,
     RunFilter,
-    RunGone,
     RunSource,
     RunSources,
     RunSourceState,
@@ -97,6 +93,7 @@ from kfadapter_grpc.contract.spec import (
     TaskKind,
     TaskResources,
 )
+from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunEvent, RunGone
 
 __all__ = [
     "DEFAULT_TARGET",

@@ -27,15 +27,12 @@ from kfadapter_grpc.contract.runs import (
     ReadLogsRequest,
     RetryRunRequest,
     Run,
-    RunChanged,
     RunFilter,
-    RunGone,
-    RunIds,
     TerminateRunRequest,
     UnarchiveRunRequest,
-    WatchRunsRequest,
     run_id_for,
 )
+from kfadapter_grpc.contract.watches import RunChanged, RunGone, RunIds, WatchRunsRequest
 from kfadapter_grpc.methods import METHOD_OF_REQUEST, WRITE_SECONDS
 
 if TYPE_CHECKING:
@@ -46,8 +43,9 @@ if TYPE_CHECKING:
 
     from kfadapter_grpc.client.connection import Pages
     from kfadapter_grpc.client.metrics import Rows
-    from kfadapter_grpc.contract.runs import RunEvent, RunState
+    from kfadapter_grpc.contract.runs import RunState
     from kfadapter_grpc.contract.spec import Json
+    from kfadapter_grpc.contract.watches import RunEvent
 
 
 class RunsWhere(TypedDict, total=False):

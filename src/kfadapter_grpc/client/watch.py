@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.codec import to_record
 from kfadapter_grpc.contract.errors import AdapterError, DrainingError, KfpUnavailableError, OverloadedError
-from kfadapter_grpc.contract.runs import Heartbeat, Run, RunChanged, RunGone, RunIds
+from kfadapter_grpc.contract.runs import Run
+from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone, RunIds
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from kfadapter.v1 import run_pb2
     from kfadapter_grpc.client.connection import Connection
-    from kfadapter_grpc.contract.runs import RunEvent, WatchRunsRequest
+    from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
 
 WATCH_ATTEMPTS = 10
 """How often in a row a watch is begun in vain before it fails: for about half a minute."""

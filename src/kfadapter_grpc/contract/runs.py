@@ -35,25 +35,24 @@ _NAMESPACE = uuid.UUID("6f0f6c3e-3f0b-5d0a-9c55-5b1f6b1c7a10")
 """Ours: no other program makes ids from it. It must never change."""
 MAX_WAIT = timedelta(hours=1)
 """How long Terminate waits at most."""
-MAX_WATCHED_RUNS = 1000
-"""How many runs one watch names at most."""
 MAX_TASK_PATH = 4096
 """Characters in the name or path of a task."""
 _SERVICE_ACCOUNT = "(?=.{1,253}$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
 _NO_SERVICE_ACCOUNT = "'{}' is not the name of a Kubernetes service account"
 _NO_ATTEMPT = "is {}; attempts are counted from 1, and 0 stands for the last one"
-_RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
+RUN_ID = re.compile(r"[.:_-]*[A-Za-z0-9][A-Za-z0-9.:_-]{0,190}")
+"""What the ids of runs look like: KFP takes others than UUIDs, too."""
 _NO_RUN_ID = "'{}' is not the id of a run, which is mostly a UUID; List returns the ids"
 
 
 def _run_id(value: str) -> Iterator[str]:
-    if not _RUN_ID.fullmatch(value):
+    if not RUN_ID.fullmatch(value):
         yield _NO_RUN_ID.format(value[:80])
 
 
 RunId: TypeAlias = Annotated[str, _run_id]
-"""The id of a run. KFP takes other ids than UUIDs, too."""
-OptionalRunId: TypeAlias = Annotated[str, pattern(_RUN_ID.pattern, _NO_RUN_ID)]
+"""The id of a run."""
+OptionalRunId: TypeAlias = Annotated[str, pattern(RUN_ID.pattern, _NO_RUN_ID)]
 """The same, or nothing."""
 
 
@@ -313,44 +312,6 @@ class ListRunsRequest(ListRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class RunIds:
-    """Runs by their ids."""
-
-    run_ids: tuple[str, ...] = ()
-    namespace: Namespace = ""
-
-    def check(self) -> Wrong:
-        """Checks the ids."""
-        if len(self.run_ids) > MAX_WATCHED_RUNS:
-            yield "run_ids", f"names {len(self.run_ids)} runs; at most {MAX_WATCHED_RUNS} can be watched at once"
-        elif "" in self.run_ids:
-            yield "run_ids", "holds an empty id"
-        elif wrong := next((one for one in self.run_ids if not _RUN_ID.fullmatch(one)), None):
-            yield "run_ids", f"'{wrong[:80]}' is not the id of a run, which is mostly a UUID"
-
-
-def _known_etags(known: Mapping[str, str]) -> Iterator[str]:
-    if len(known) > MAX_WATCHED_RUNS:
-        yield f"has {len(known)} entries; at most {MAX_WATCHED_RUNS}, those of the newest runs"
-    elif (wrong := next((one for one in known if not _RUN_ID.fullmatch(one)), None)) is not None:
-        yield f"'{wrong[:80]}' is not the id of a run"
-
-
-@dataclass(frozen=True, slots=True)
-class WatchRunsRequest:
-    """Watches runs; `known_etags` is what the caller knows already, with `tasks` a change of a task is a change."""
-
-    what: RunIds | RunFilter
-    known_etags: Annotated[Mapping[str, str], _known_etags] = field(default_factory=dict)
-    tasks: bool = False
-
-    def check(self) -> Wrong:
-        """Checks that runs are named."""
-        if isinstance(self.what, RunIds) and not self.what.run_ids:
-            yield "what", "is empty; name runs by id, or a filter, which may be empty"
-
-
-@dataclass(frozen=True, slots=True)
 class ReadLogsRequest:
     """Reads the log of a task, given by its name, id or path; attempt 0 is the last one."""
 
@@ -397,34 +358,6 @@ class DeleteRunRequest:
 
     run_id: RunId
     allow_missing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunChanged:
-    """A run as it is now, observed by the adapter at a time in UTC; with its tasks only if requested."""
-
-    run: Run
-    observed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RunGone:
-    """A run that was deleted, or never existed."""
-
-    run_id: str
-    observed_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """Nothing happened, the watch lives; whether KFP answered the adapter's last request."""
-
-    kfp_reachable: bool
-    observed_at: datetime
-
-
-RunEvent: TypeAlias = "RunChanged | RunGone | Heartbeat"
-"""An event of a watch."""
 
 
 def run_id_for(request_id: str, namespace: str = "") -> str:

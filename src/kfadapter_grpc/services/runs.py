@@ -9,6 +9,7 @@ from kfadapter.v1 import run_pb2 as pb
 from kfadapter.v1.run_pb2_grpc import RunServiceServicer
 from kfadapter_grpc.codec import read_request
 from kfadapter_grpc.contract import runs as contract
+from kfadapter_grpc.contract import watches
 from kfadapter_grpc.contract.errors import UnsupportedByKfpError
 from kfadapter_grpc.interceptors import REQUEST_ID_KEY, caller_seconds, current_call
 from kfadapter_grpc.methods import FOLLOW_SECONDS, WRITE_SECONDS
@@ -89,7 +90,7 @@ class RunServicer(RunServiceServicer):
 
     def Watch(self, request: pb.WatchRunsRequest, context: grpc.ServicerContext) -> Iterator[pb.RunEvent]:
         """Watches runs."""
-        wanted = read_request(request, contract.WatchRunsRequest, self._namespace)
+        wanted = read_request(request, watches.WatchRunsRequest, self._namespace)
         if self._watches is None:
             raise UnsupportedByKfpError("this adapter does not watch runs")
         call = current_call(context)
@@ -119,13 +120,13 @@ class RunServicer(RunServiceServicer):
             self._watches.update(run)
 
 
-def _event(event: contract.RunEvent, *, tasks: bool) -> pb.RunEvent:
+def _event(event: watches.RunEvent, *, tasks: bool) -> pb.RunEvent:
     """The event of a watch; the tasks of a run, and what comes with them, only if requested."""
     at = timestamp(event.observed_at)
     match event:
-        case contract.RunChanged():
+        case watches.RunChanged():
             item = event.run if tasks else replace(event.run, tasks=(), metrics=(), sources=None)
             return pb.RunEvent(changed=pb.RunChanged(run=message(item, pb.Run)), observed_at=at)
-        case contract.RunGone():
+        case watches.RunGone():
             return pb.RunEvent(gone=pb.RunGone(run_id=event.run_id), observed_at=at)
     return pb.RunEvent(heartbeat=pb.Heartbeat(kfp_reachable=event.kfp_reachable), observed_at=at)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from kfadapter_grpc.contract.call import Call
-    from kfadapter_grpc.contract.runs import Run, RunEvent, WatchRunsRequest
+    from kfadapter_grpc.contract.runs import Run
+    from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
     from kfadapter_grpc.watch.poll import RunSource
 
 HEARTBEAT_SECONDS = 30.0

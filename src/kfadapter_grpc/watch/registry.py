@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract.listing import StorageState
-from kfadapter_grpc.contract.runs import RunChanged, RunState
+from kfadapter_grpc.contract.runs import RunState
+from kfadapter_grpc.contract.watches import RunChanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -18,7 +18,8 @@ from grpc import StatusCode
 from kfadapter_grpc.client.watch import MAX_KNOWN
 from kfadapter_grpc.contract.errors import AdapterError, RunNotFoundError
 from kfadapter_grpc.contract.listing import View
-from kfadapter_grpc.contract.runs import RunChanged, RunFilter, RunGone, RunState
+from kfadapter_grpc.contract.runs import RunFilter, RunState
+from kfadapter_grpc.contract.watches import RunChanged, RunGone
 from kfadapter_oran.jobs import JOB_LABEL
 from kfadapter_oran.notices.outbox import SeenRun
 

@@ -1,0 +1,85 @@
+"""Watching runs: which, and what a watch sends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from kfadapter_grpc.contract.checks import Namespace
+from kfadapter_grpc.contract.runs import RUN_ID, Run, RunFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.contract.checks import Wrong
+
+MAX_WATCHED_RUNS = 1000
+"""How many runs one watch names at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunIds:
+    """Runs by their ids."""
+
+    run_ids: tuple[str, ...] = ()
+    namespace: Namespace = ""
+
+    def check(self) -> Wrong:
+        """Checks the ids."""
+        if len(self.run_ids) > MAX_WATCHED_RUNS:
+            yield "run_ids", f"names {len(self.run_ids)} runs; at most {MAX_WATCHED_RUNS} can be watched at once"
+        elif "" in self.run_ids:
+            yield "run_ids", "holds an empty id"
+        elif wrong := next((one for one in self.run_ids if not RUN_ID.fullmatch(one)), None):
+            yield "run_ids", f"'{wrong[:80]}' is not the id of a run, which is mostly a UUID"
+
+
+def _known_etags(known: Mapping[str, str]) -> Iterator[str]:
+    if len(known) > MAX_WATCHED_RUNS:
+        yield f"has {len(known)} entries; at most {MAX_WATCHED_RUNS}, those of the newest runs"
+    elif (wrong := next((one for one in known if not RUN_ID.fullmatch(one)), None)) is not None:
+        yield f"'{wrong[:80]}' is not the id of a run"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRunsRequest:
+    """Watches runs; `known_etags` is what the caller knows already, with `tasks` a change of a task is a change."""
+
+    what: RunIds | RunFilter
+    known_etags: Annotated[Mapping[str, str], _known_etags] = field(default_factory=dict)
+    tasks: bool = False
+
+    def check(self) -> Wrong:
+        """Checks that runs are named."""
+        if isinstance(self.what, RunIds) and not self.what.run_ids:
+            yield "what", "is empty; name runs by id, or a filter, which may be empty"
+
+
+@dataclass(frozen=True, slots=True)
+class RunChanged:
+    """A run as it is now, observed by the adapter at a time in UTC; with its tasks only if requested."""
+
+    run: Run
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunGone:
+    """A run that was deleted, or never existed."""
+
+    run_id: str
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing happened, the watch lives; whether KFP answered the adapter's last request."""
+
+    kfp_reachable: bool
+    observed_at: datetime
+
+
+RunEvent: TypeAlias = "RunChanged | RunGone | Heartbeat"
+"""An event of a watch."""
