@@ -232,6 +232,9 @@ def test_metrics(client: Client, runs: FakeRuns) -> None:
     assert list(rows[2].values())[-2:] == [None, None]
     assert warnings == ["run r2: 부서짐"]
     assert [row["run_id"] for row in client.runs.metrics(limit=2)] == ["r0", "r1"]
+    for call in (client.runs.metrics, client.runs.list):
+        with pytest.raises(TypeError, match="experiment"):
+            call(experiment="misspelled")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

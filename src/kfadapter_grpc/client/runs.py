@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
 from kfadapter_grpc.client.connection import MARGIN_SECONDS, Resource, new_request_id, repeated
-from kfadapter_grpc.client.errors import DeadlineError
 from kfadapter_grpc.client.metrics import metrics_table
-from kfadapter_grpc.client.watch import watch
+from kfadapter_grpc.client.watch import wait, watch
 from kfadapter_grpc.contract.artifacts import MAX_RUNS, ListMetricsRequest, MetricsOfRun
-from kfadapter_grpc.contract.errors import AdapterError, InvalidFieldError, RunNotFoundError
+from kfadapter_grpc.contract.errors import InvalidFieldError
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.parameters import check_sendable
@@ -32,7 +29,7 @@ from kfadapter_grpc.contract.runs import (
     UnarchiveRunRequest,
     run_id_for,
 )
-from kfadapter_grpc.contract.watches import RunChanged, RunGone, RunIds, WatchRunsRequest
+from kfadapter_grpc.contract.watches import RunIds, WatchRunsRequest
 from kfadapter_grpc.methods import METHOD_OF_REQUEST, WRITE_SECONDS
 
 if TYPE_CHECKING:
@@ -57,7 +54,7 @@ class RunsWhere(TypedDict, total=False):
     created_after: datetime | None
     finished_after: datetime | None
     display_name_contains: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | None
     label_keys: Iterable[str]
     pipeline_id: str
     pipeline_version_id: str
@@ -147,24 +144,7 @@ class Runs(Resource):
         """
         return self._ask(GetRunRequest(run_id, view), Run)
 
-    def list(
-        self,
-        *,
-        experiment_name: str = "",
-        experiment_id: str = "",
-        states: Iterable[RunState] = (),
-        created_after: datetime | None = None,
-        finished_after: datetime | None = None,
-        display_name_contains: str = "",
-        labels: Mapping[str, str] | None = None,
-        label_keys: Iterable[str] = (),
-        pipeline_id: str = "",
-        pipeline_version_id: str = "",
-        recurring_run_id: str = "",
-        archived: bool = False,
-        order_by: str = "",
-        page_size: int = 0,
-    ) -> Pages[Run]:
+    def list(self, *, order_by: str = "", page_size: int = 0, **where: Unpack[RunsWhere]) -> Pages[Run]:
         """Yields all runs that match, without their tasks, requesting pages as they are needed.
 
         Args:
@@ -187,21 +167,7 @@ class Runs(Resource):
             ExperimentNotFoundError: There is no such experiment.
             AmbiguousNameError: Several experiments have this name; use an id.
         """
-        where = self._where(
-            experiment_name=experiment_name,
-            experiment_id=experiment_id,
-            states=states,
-            created_after=created_after,
-            finished_after=finished_after,
-            display_name_contains=display_name_contains,
-            labels=labels or {},
-            label_keys=label_keys,
-            pipeline_id=pipeline_id,
-            pipeline_version_id=pipeline_version_id,
-            recurring_run_id=recurring_run_id,
-            archived=archived,
-        )
-        return self._list(ListRunsRequest(where, page_size=page_size, order_by=order_by), Run)
+        return self._list(ListRunsRequest(self._where(**where), page_size=page_size, order_by=order_by), Run)
 
     def metrics(
         self,
@@ -240,21 +206,36 @@ class Runs(Resource):
                 on_warning(f"run {run.run_id}: {run.source.message}")
         return metrics_table(found, tuple(parameters))
 
-    def _where(self, **where: Unpack[RunsWhere]) -> RunFilter:
+    def _where(
+        self,
+        *,
+        experiment_name: str = "",
+        experiment_id: str = "",
+        states: Iterable[RunState] = (),
+        created_after: datetime | None = None,
+        finished_after: datetime | None = None,
+        display_name_contains: str = "",
+        labels: Mapping[str, str] | None = None,
+        label_keys: Iterable[str] = (),
+        pipeline_id: str = "",
+        pipeline_version_id: str = "",
+        recurring_run_id: str = "",
+        archived: bool = False,
+    ) -> RunFilter:
         """Makes the filter of a listing."""
         return self._here(
             RunFilter(
-                ExperimentRef(where.get("experiment_id", ""), where.get("experiment_name", "")),
-                states=frozenset(where.get("states", ())),
-                created_after=where.get("created_after"),
-                finished_after=where.get("finished_after"),
-                display_name_contains=where.get("display_name_contains", ""),
-                labels=where.get("labels", {}),
-                label_keys=frozenset(where.get("label_keys", ())),
-                pipeline_id=where.get("pipeline_id", ""),
-                pipeline_version_id=where.get("pipeline_version_id", ""),
-                recurring_run_id=where.get("recurring_run_id", ""),
-                archived=where.get("archived", False),
+                ExperimentRef(experiment_id, experiment_name),
+                states=frozenset(states),
+                created_after=created_after,
+                finished_after=finished_after,
+                display_name_contains=display_name_contains,
+                labels=labels or {},
+                label_keys=frozenset(label_keys),
+                pipeline_id=pipeline_id,
+                pipeline_version_id=pipeline_version_id,
+                recurring_run_id=recurring_run_id,
+                archived=archived,
             )
         )
 
@@ -355,28 +336,7 @@ class Runs(Resource):
             RunNotFoundError: There is no such run, or it was deleted meanwhile.
             DeadlineError: It was not over in time; it goes on.
         """
-        request = WatchRunsRequest(self._here(RunIds((run_id,))))
-        end = None if timeout is None else time.monotonic() + timeout
-        state = "unknown yet"
-        try:
-            with closing(watch(self._connection, request, end)) as events:
-                for event in events:
-                    if isinstance(event, RunGone):
-                        break
-                    if isinstance(event, RunChanged):
-                        if event.run.state.is_over:
-                            return event.run
-                        state = event.run.state.value
-        except DeadlineError as error:
-            words = f"run {run_id} was not over within {timeout:g} s; its state is {state}, and it goes on"
-            if isinstance(error.__cause__, AdapterError):
-                words = f"{words}; at last: {error.__cause__.message}"
-            raise DeadlineError(words, metadata={"run_id": run_id}) from error
-        raise RunNotFoundError(
-            f"not found: run {run_id}; it may have been deleted; list the runs",
-            metadata={"run_id": run_id},
-            resource_name=run_id,
-        )
+        return wait(self._connection, self._here(RunIds((run_id,))), timeout)
 
     def read_logs(
         self,

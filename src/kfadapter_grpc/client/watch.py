@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.client.errors import CannotConnectError, DeadlineError
 from kfadapter_grpc.codec import to_record
-from kfadapter_grpc.contract.errors import AdapterError, DrainingError, KfpUnavailableError, OverloadedError
+from kfadapter_grpc.contract.errors import (
+    AdapterError,
+    DrainingError,
+    KfpUnavailableError,
+    OverloadedError,
+    RunNotFoundError,
+)
 from kfadapter_grpc.contract.runs import Run
-from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone, RunIds
+from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone, RunIds, WatchRunsRequest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from kfadapter.v1 import run_pb2
     from kfadapter_grpc.client.connection import Connection
-    from kfadapter_grpc.contract.watches import RunEvent, WatchRunsRequest
+    from kfadapter_grpc.contract.watches import RunEvent
 
 WATCH_ATTEMPTS = 10
 """How often in a row a watch is begun in vain before it fails: for about half a minute."""
@@ -51,6 +57,37 @@ def watch(
             _pause(watching.failures, error, end)
         else:
             return
+
+
+def wait(connection: Connection, which: RunIds, timeout: float | None) -> Run:
+    """Waits until a run, the only one of these, has finished.
+
+    Raises:
+        RunNotFoundError: There is no such run, or it was deleted meanwhile.
+        DeadlineError: It has not finished in so many seconds.
+    """
+    (run_id,) = which.run_ids
+    end = None if timeout is None else time.monotonic() + timeout
+    state = "unknown yet"
+    try:
+        with closing(watch(connection, WatchRunsRequest(which), end)) as events:
+            for event in events:
+                if isinstance(event, RunGone):
+                    break
+                if isinstance(event, RunChanged):
+                    if event.run.state.is_over:
+                        return event.run
+                    state = event.run.state.value
+    except DeadlineError as error:
+        words = f"run {run_id} was not over within {timeout:g} s; its state is {state}, and it goes on"
+        if isinstance(error.__cause__, AdapterError):
+            words = f"{words}; at last: {error.__cause__.message}"
+        raise DeadlineError(words, metadata={"run_id": run_id}) from error
+    raise RunNotFoundError(
+        f"not found: run {run_id}; it may have been deleted; list the runs",
+        metadata={"run_id": run_id},
+        resource_name=run_id,
+    )
 
 
 class _Watching:
