@@ -124,6 +124,9 @@ deploy/kfadapter -- kfadapter doctor --server`. It reads the settings as `kfadap
 | KFP credentials, namespace | whether KFP accepts the adapter, and lets it into its namespace |
 | KFP clock | the difference between the two clocks |
 | KFP ... | each fact about KFP that the adapter relies on, see below |
+| KFP logs, pod logs | whether KFP serves archived logs, and whether the logs of running tasks can be read from pods |
+| outputs | whether ML Metadata responds, which has the outputs of tasks before the next KFP |
+| artifact stores | for each bucket and prefix of `artifact_stores`, whether its credentials may read and list |
 
 A fact that does not hold is a warning where the adapter compensates, as for most of what 2.5 lacks, and a failure where
 calls will fail. `--write-probes` also tries what needs a write: it creates one pipeline with a name that begins with

@@ -21,7 +21,7 @@ from kfadapter_grpc.contract.call import Authorization, Call
 from kfadapter_grpc.contract.errors import PermissionDeniedError
 from kfadapter_grpc.contract.listing import View
 from kfadapter_grpc.contract.runs import RunSource, RunSources, RunSourceState
-from kfadapter_grpc.doctor.outputs import examine
+from kfadapter_grpc.doctor.sources import outputs
 from kfadapter_grpc.kfp import ForwardedCredentials, StoreSettings, connect
 from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore
@@ -302,9 +302,9 @@ def test_no_run_no_outputs(kfp: RunsKfp, store: FakeStore, nested: Recording) ->
 def test_doctor(store: FakeStore) -> None:
     """`doctor --server` has a row for ML Metadata: unset, responding, or in words what is wrong with it."""
     address = store.start()
-    assert "mlmd_address is unset" in examine(Settings.load()).what
-    assert examine(Settings.load(mlmd_address=address)).what == f"ML Metadata at {address} responds"
+    assert "mlmd_address is unset" in outputs(Settings.load()).what
+    assert outputs(Settings.load(mlmd_address=address)).what == f"ML Metadata at {address} responds"
     store.before = lambda _name, context: context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown service")
-    verdict = examine(Settings.load(mlmd_address=address))
+    verdict = outputs(Settings.load(mlmd_address=address))
     assert "is not ML Metadata" in verdict.what
     assert "are not shown" in verdict.why

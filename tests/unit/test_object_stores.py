@@ -27,9 +27,12 @@ from kfadapter_grpc.contract.errors import (
     OverloadedError,
 )
 from kfadapter_grpc.contract.run_outputs import RunArtifact
+from kfadapter_grpc.doctor import sources
+from kfadapter_grpc.doctor.verdict import Status
 from kfadapter_grpc.kfp import artifact_bytes, object_stores
 from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.object_stores import ObjectStores
+from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -323,3 +326,27 @@ def memory() -> int:
     """How many bytes of memory this process has."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
+
+
+# --- what the doctor says -------------------------------------------------------------------------------------------
+
+
+def told(**settings: object) -> dict[str, Status]:
+    """What the doctor says of the stores of artifacts."""
+    return {found.what: found.status for found in sources.stores(Settings.load(config=None, **settings))}
+
+
+def test_doctor(store: ObjectStore, settings: Path) -> None:
+    """`doctor --server` has a row for each place, which takes the rights to read and to list."""
+    assert list(told().values()) == [Status.OK]
+    assert "artifact_stores is unset" in next(iter(told()))
+    readable = {f"{place} can be read": Status.OK for place in (ROOT, "gs://models/v2")}
+    assert told(artifact_stores=settings) == readable
+    store.denied_listing = True
+    assert set(told(artifact_stores=settings).values()) == {Status.WARNING}
+    store.denied = True
+    found = list(sources.stores(Settings.load(config=None, artifact_stores=settings)))
+    assert found[0].what.startswith(f"{ROOT}: its store denied access to the adapter")
+    assert "cannot be downloaded" in found[0].why
+    assert str(settings) in str(found[0].next_step)
+    assert not any(secret in str(found) for secret in SECRETS)

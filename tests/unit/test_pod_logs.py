@@ -12,7 +12,7 @@ from tests.scripted_kfp import Connection, Received, ScriptedKfp, answers, head,
 
 from kfadapter_grpc.contract.call import Call
 from kfadapter_grpc.contract.errors import KfpUnavailableError
-from kfadapter_grpc.doctor import logs as doctor
+from kfadapter_grpc.doctor import sources as doctor
 from kfadapter_grpc.doctor.verdict import Status
 from kfadapter_grpc.kfp import kubernetes_api
 from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
@@ -155,7 +155,7 @@ def in_pod(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 def pod_verdict(**settings: object) -> tuple[Status, str]:
     """What the doctor says of the logs of pods."""
-    *_, found = doctor.examine(Settings.load(config=None, kfp_credentials="forward", **settings))
+    found, *_ = doctor.examine(Settings.load(config=None, kfp_credentials="forward", **settings))
     assert found.check == doctor.PODS
     return found.status, f"{found.what} {found.next_step}"
 

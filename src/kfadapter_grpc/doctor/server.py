@@ -19,7 +19,7 @@ from kfadapter_grpc.client import Client
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.daemon.listening import try_address
 from kfadapter_grpc.daemon.metrics_endpoint import PATH as METRICS_PATH
-from kfadapter_grpc.doctor import kfp, logs, outputs
+from kfadapter_grpc.doctor import kfp, sources
 from kfadapter_grpc.doctor.verdict import Verdict, certificate, failed, ok, skipped, warning
 from kfadapter_grpc.metrics.catalog import BUILD
 from kfadapter_grpc.server.kfp import transport_settings
@@ -64,8 +64,7 @@ def examine(config: Path | None, *, write: bool, **flags: object) -> Generator[V
     for check in LOCAL_CHECKS:
         yield check(settings)
     yield from kfp.examine(transport_settings(settings), settings.namespace, write=write)
-    yield from logs.examine(settings)
-    yield outputs.examine(settings)
+    yield from sources.examine(settings)
 
 
 def upload_folder(settings: Settings) -> Verdict:

@@ -1,4 +1,4 @@
-"""The ways to the logs of tasks: Kubeflow Pipelines' route for them, and the Kubernetes API for running tasks."""
+"""Where logs, outputs and artifacts of runs come from: KFP's route for logs, pods, ML Metadata and object stores."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from contextlib import closing
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.auth.reloaded import read_small
 from kfadapter_grpc.cli.invocation import do
 from kfadapter_grpc.contract.call import Call
-from kfadapter_grpc.contract.errors import AdapterError
+from kfadapter_grpc.contract.errors import AdapterError, KfpTimeoutError
 from kfadapter_grpc.doctor.verdict import Verdict, ok, warning
+from kfadapter_grpc.kfp.artifact_stores import read_places
 from kfadapter_grpc.kfp.failures import KfpFailureError
 from kfadapter_grpc.kfp.log_sources import LogSources, NoLogError, NotServedError
+from kfadapter_grpc.kfp.mlmd.store import MetadataStore, StoreError
 from kfadapter_grpc.kfp.pod_logs import PodLogError, PodLogs
 from kfadapter_grpc.kfp.rest import ListQuery, Rest
 from kfadapter_grpc.kfp.run_reader import RunReader
 from kfadapter_grpc.kfp.transport import Transport
-from kfadapter_grpc.server.kfp import KUBERNETES_SERVICE_ACCOUNT, pod_log_settings, transport_settings
+from kfadapter_grpc.server.kfp import (
+    KUBERNETES_SERVICE_ACCOUNT,
+    pod_log_settings,
+    store_settings,
+    transport_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,20 +34,27 @@ if TYPE_CHECKING:
 
 ROUTE = "KFP logs"
 PODS = "pod logs"
+OUTPUTS = "outputs"
+STORES = "artifact stores"
 _SECONDS = 10.0
+_METADATA_SECONDS = 3.0
 _NOBODY = "kfadapter-doctor"
-"""The name of no run and no pod."""
+"""The name of no run, no pod and no artifact."""
 _ALONE = (
     "the logs of tasks come from Kubeflow Pipelines alone; one that serves a single user has them only when a task has "
     "ended and Argo has archived its log"
 )
+_NO_OUTPUTS = "inputs, outputs and metrics of runs of KFP 2.5 to 2.17 are not shown"
+_NO_BYTES = "artifacts in object stores are listed, but cannot be downloaded"
 
 
 def examine(settings: Settings) -> Iterator[Verdict]:
-    """Yields a verdict on each way."""
+    """Yields a verdict on each source."""
     if settings.kfp_credentials != "forward":
         yield from _route(settings)
     yield _pods(settings)
+    yield outputs(settings)
+    yield from stores(settings)
 
 
 def _route(settings: Settings) -> Iterator[Verdict]:
@@ -103,3 +118,43 @@ def _own_namespace() -> str:
         return (KUBERNETES_SERVICE_ACCOUNT / "namespace").read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return "default"
+
+
+def outputs(settings: Settings) -> Verdict:
+    """Whether ML Metadata responds."""
+    store = store_settings(settings)
+    if store is None:
+        return ok(OUTPUTS, f"mlmd_address is unset: {_NO_OUTPUTS}")
+    try:
+        with closing(MetadataStore(store)) as reading:
+            reading.check(Call(_NOBODY, _METADATA_SECONDS))
+    except (StoreError, OSError) as error:
+        step = "check mlmd_address, and whether the NetworkPolicy allows connections to its port"
+        return warning(OUTPUTS, str(error), why=_NO_OUTPUTS, next_step=do(step))
+    return ok(OUTPUTS, f"ML Metadata at {store.address} responds")
+
+
+def stores(settings: Settings) -> Iterator[Verdict]:
+    """Looks in each place of artifacts for one that does not exist, which takes the rights to read and to list."""
+    if settings.artifact_stores is None:
+        yield ok(STORES, f"artifact_stores is unset: {_NO_BYTES}")
+        return
+    from kfadapter_grpc.kfp.object_stores import ObjectPlace, ObjectStores  # noqa: PLC0415  loads obstore
+
+    with closing(ObjectStores(settings.artifact_stores)) as clients:
+        for place in read_places(read_small(settings.artifact_stores)):
+            where = f"{place.scheme}://{place.bucket}/{place.prefix}".rstrip("/")
+            key = f"{place.prefix}/{_NOBODY}".lstrip("/")
+            looked = ObjectPlace(clients, place, key, Call(_NOBODY, _SECONDS))
+            try:
+                looked.file("")
+                looked.files()
+            except AdapterError as error:
+                late = f"its store did not respond within {_SECONDS:.0f} s"
+                words = late if isinstance(error, KfpTimeoutError) else error.message
+                step = (
+                    f"correct it in {settings.artifact_stores}, or let the NetworkPolicy pass connections to the store"
+                )
+                yield warning(STORES, f"{where}: {words}", why=_NO_BYTES, next_step=do(step))
+            else:
+                yield ok(STORES, f"{where} can be read")
