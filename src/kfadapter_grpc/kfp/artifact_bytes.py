@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import MAX_ENTRIES, ArtifactContent, ArtifactEntry
-from kfadapter_grpc.kfp.artifact_folder import FolderPlace
+from kfadapter_grpc.kfp.artifact_files import FolderPlace
 from kfadapter_grpc.kfp.artifact_stores import Location, endpoint_of, split_uri
 
 if TYPE_CHECKING:

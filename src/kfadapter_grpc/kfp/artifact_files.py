@@ -1,20 +1,28 @@
-"""What the bytes of artifacts come from: files by their path inside of the artifact, wherever they lie."""
+"""Files of artifacts, by their paths inside: what is known of them wherever they lie, and those of this machine."""
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote
 
-from kfadapter_grpc.contract.errors import ArtifactNotReadableError
+from kfadapter_grpc.contract.errors import ArtifactChangedError, ArtifactNotReadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
 PIECE_BYTES = 1024 * 1024
 """How many bytes are read at once."""
 MAX_FILES = 100_000
 """How many files a folder may have that is read as a whole: all of their names are in memory at once."""
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+_GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +71,147 @@ def ensure_few(count: int) -> None:
         raise ArtifactNotReadableError(
             f"it is a folder of more than {MAX_FILES:,} files; read them one by one, by path"
         )
+
+
+# --- files of this machine: those of an embedded KFP, inside of its folder ------------------------------------------
+
+
+class FolderPlace:
+    """A file or a folder inside of `root`. Links are followed as long as they lead to something inside of it."""
+
+    def __init__(self, root: Path, rest: str) -> None:
+        """Will read the file whose URI is `file://` and `rest`; touches nothing yet.
+
+        Raises:
+            ArtifactNotReadableError: It is outside of `root`.
+        """
+        self._root = Path(os.path.realpath(root))
+        path = Path(unquote(rest.removeprefix("localhost")))
+        if not path.is_absolute() or ".." in path.parts or "\0" in str(path):
+            raise ArtifactNotReadableError("its location is malformed: it is no absolute path, or holds '..'")
+        if not any(path.is_relative_to(one) for one in (root.absolute(), self._root)):
+            raise _outside()
+        self._path = path
+        self.name = path.name
+
+    def __str__(self) -> str:
+        return "in the folder of the embedded Kubeflow Pipelines"
+
+    def file(self, path: str) -> ArtifactFile | None:
+        """Finds a file by its path inside, or the artifact itself if it is one."""
+        with self._opened(self._path / path) as fd:
+            if fd is None:
+                return None
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                raise ArtifactNotReadableError("it is no regular file")
+            return _file(path, found) if stat.S_ISREG(found.st_mode) else None
+
+    def files(self) -> list[ArtifactFile]:
+        """Lists the regular files of the folder, sorted; what is none, or is a link that leads outside, is left out."""
+        found: list[ArtifactFile] = []
+        with self._opened(self._path) as fd:
+            if fd is None or not stat.S_ISDIR(os.fstat(fd).st_mode):
+                return []
+            for folder, _, names, folder_fd in os.fwalk(".", dir_fd=fd):
+                for name in names:
+                    path = os.path.normpath(f"{folder}/{name}")
+                    seen = self._seen(path, name, folder_fd)
+                    if seen is not None and stat.S_ISREG(seen.st_mode):
+                        found.append(_file(path, seen))
+                        ensure_few(len(found))
+        return sorted(found, key=lambda one: one.path)
+
+    def pieces(self, file: ArtifactFile, start: int, end: int) -> Iterator[bytes]:
+        """Yields the bytes of a file.
+
+        Raises:
+            ArtifactChangedError: It is not the file any more that it was.
+        """
+        with self._opened(self._path / file.path) as fd:
+            if fd is None:
+                raise _changed(file)
+            while start < end:
+                if _stamp(os.fstat(fd)) != file.stamp:
+                    raise _changed(file)
+                piece = os.pread(fd, min(PIECE_BYTES, end - start), start)
+                if not piece:
+                    raise _changed(file)
+                start += len(piece)
+                yield piece
+            if _stamp(os.fstat(fd)) != file.stamp:
+                raise _changed(file)
+
+    def _seen(self, path: str, name: str, folder: int) -> os.stat_result | None:
+        """What a name in a folder is; a link is what it leads to, if that is inside of the root."""
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise ArtifactNotReadableError("the name of one of its files is not UTF-8") from None
+        with suppress(OSError, ArtifactNotReadableError):
+            seen = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if not stat.S_ISLNK(seen.st_mode):
+                return seen
+            with self._opened(self._path / path) as fd:
+                return None if fd is None else os.fstat(fd)
+        return None
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[int | None]:
+        """Opens what a path leads to, part by part from the root on, without following a link.
+
+        Links are resolved before; one that is put in the way afterwards is an error, so nothing outside is ever opened.
+        """
+        real = Path(os.path.realpath(path))
+        if not real.is_relative_to(self._root):
+            raise _outside()
+        fd = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            found = True
+            for part in real.relative_to(self._root).parts:
+                kind = _kind(part, fd)
+                if kind is None:
+                    found = False
+                    break
+                if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+                    raise ArtifactNotReadableError("it is no regular file, or is being exchanged for a link")
+                above, fd = fd, os.open(part, _FLAGS, dir_fd=fd)
+                os.close(above)
+            yield fd if found else None
+        except PermissionError:
+            raise ArtifactNotReadableError("the adapter may not read its file") from None
+        except OSError as error:
+            if error.errno in _GONE:
+                raise ArtifactChangedError("it was deleted while it was read") from None
+            if error.errno == errno.ELOOP:
+                raise _outside() from None
+            raise ArtifactNotReadableError(f"its file cannot be read: {error.strerror}") from None
+        finally:
+            os.close(fd)
+
+
+def _kind(name: str, folder: int) -> int | None:
+    """The kind of what a folder holds by that name; None if there is nothing."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+
+
+def _file(path: str, found: os.stat_result) -> ArtifactFile:
+    stored_at = datetime.fromtimestamp(found.st_mtime_ns // 10**9, timezone.utc)
+    return ArtifactFile(path, found.st_size, _stamp(found), stored_at=stored_at)
+
+
+def _stamp(found: os.stat_result) -> str:
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+
+
+def _changed(file: ArtifactFile) -> ArtifactChangedError:
+    return ArtifactChangedError(f"the file {file.path}".rstrip() + " was changed while it was read; read it again")
+
+
+def _outside() -> ArtifactNotReadableError:
+    return ArtifactNotReadableError("its file is outside of the folder of artifacts that the adapter may read")
