@@ -80,4 +80,4 @@ def test_names_stand_beside_ids(kfadapter: Kfadapter, recurring: FakeRecurringRu
     assert f"train ({version.pipeline_id})\n" in shown
     assert f"{version.name} ({version.pipeline_version_id})\n" in shown
     assert "  33333333-0000-4000-8000-000000000001\n" in shown
-    assert kfadapter("recurring", "disable", ID).out == "switched the recurring run '매일' off\n"
+    assert kfadapter("recurring", "disable", ID).out == "disabled the recurring run '매일'\n"

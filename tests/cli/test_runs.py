@@ -183,6 +183,7 @@ def test_putting_away_and_deleting(kfadapter: Kfadapter, runs: FakeRuns) -> None
     """Each says what it did; what is not there can be allowed."""
     run = runs.add("r")
     assert kfadapter("runs", "archive", run.run_id).out == f"archived run {run.run_id}\n"
+    assert kfadapter("runs", "unarchive", run.run_id).out == f"unarchived run {run.run_id}\n"
     assert json.loads(kfadapter("runs", "unarchive", run.run_id, "-o", "json").out)["storage_state"] == "AVAILABLE"
     assert kfadapter("retry", run.run_id, "--watch").code == 0
     assert kfadapter("runs", "delete", run.run_id).out == f"deleted run {run.run_id}\n"

@@ -79,14 +79,15 @@ def archive(options: ClientOptions, experiment: ExperimentName, *, output: Outpu
     """Archive an experiment and its runs."""
     with options.client() as client:
         found = client.experiments.archive(experiment_id(client, experiment))
-    _print(found, output, f"archived the experiment {found.name} and its runs")
+    out.print_change(found, output, name=found.name, done=f"archived the experiment {found.name} and its runs")
 
 
 def unarchive(options: ClientOptions, experiment: ExperimentName, *, output: Output = "table") -> None:
     """Unarchive an experiment; its runs stay archived."""
     with options.client() as client:
         found = client.experiments.unarchive(experiment_id(client, experiment))
-    _print(found, output, f"took the experiment {found.name} back from the archive; its runs stay there")
+    done = f"unarchived the experiment {found.name}; its runs stay archived"
+    out.print_change(found, output, name=found.name, done=done)
 
 
 def delete(
@@ -125,11 +126,8 @@ experiments = group(
 )
 
 
-def _print(found: "Experiment", style: Format, done: str = "") -> None:
-    def table() -> None:
-        out.print_line(done) if done else out.print_fields(_fields(found))
-
-    out.print_record(found, style, name=found.name, table=table)
+def _print(found: "Experiment", style: Format) -> None:
+    out.print_record(found, style, name=found.name, table=lambda: out.print_fields(_fields(found)))
 
 
 def _fields(found: "Experiment") -> list[tuple[str, str]]:

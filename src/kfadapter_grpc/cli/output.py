@@ -133,6 +133,11 @@ def print_record(record: object, style: Format, *, name: str, table: Callable[[]
         print_document(record, style)
 
 
+def print_change(record: object, style: Format, *, name: str, done: str) -> None:
+    """Prints a record that was changed; for people only what was done."""
+    print_record(record, style, name=name, table=lambda: print_line(done))
+
+
 def print_records(
     records: Iterable[T],
     style: Format,

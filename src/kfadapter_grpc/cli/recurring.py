@@ -132,14 +132,16 @@ def enable(options: ClientOptions, recurring_run: RecurringId, *, output: Output
     """Enable a recurring run."""
     with options.client() as client:
         found = client.recurring_runs.enable(recurring_run)
-        _print(client, found, output, f"switched the recurring run '{found.display_name}' on")
+    done = f"enabled the recurring run '{found.display_name}'"
+    out.print_change(found, output, name=found.recurring_run_id, done=done)
 
 
 def disable(options: ClientOptions, recurring_run: RecurringId, *, output: Output = "table") -> None:
     """Disable a recurring run; runs that it started continue."""
     with options.client() as client:
         found = client.recurring_runs.disable(recurring_run)
-        _print(client, found, output, f"switched the recurring run '{found.display_name}' off")
+    done = f"disabled the recurring run '{found.display_name}'"
+    out.print_change(found, output, name=found.recurring_run_id, done=done)
 
 
 def delete(
@@ -182,11 +184,9 @@ def _schedule(cron: str, every: str, start_at: datetime | None, end_at: datetime
     return CronSchedule(cron, start_at, end_at) if cron else IntervalSchedule(duration(every), start_at, end_at)
 
 
-def _print(client: "Client", found: "RecurringRun", style: Format, done: str = "") -> None:
-    def table() -> None:
-        out.print_line(done) if done else out.print_fields(_fields(client, found))
-
-    out.print_record(found, style, name=found.recurring_run_id, table=table)
+def _print(client: "Client", found: "RecurringRun", style: Format) -> None:
+    name = found.recurring_run_id
+    out.print_record(found, style, name=name, table=lambda: out.print_fields(_fields(client, found)))
 
 
 def _fields(client: "Client", found: "RecurringRun") -> list[tuple[str, str]]:

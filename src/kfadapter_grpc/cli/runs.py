@@ -41,7 +41,6 @@ from kfadapter_grpc.cli.values import (
 if TYPE_CHECKING:
     from kfadapter_grpc.client import Client
     from kfadapter_grpc.client.runs import RunsWhere
-    from kfadapter_grpc.contract.runs import Run
 
 NEWEST = 20
 """How many runs are listed unless more are requested."""
@@ -237,7 +236,7 @@ def terminate(
     with options.client() as client:
         found = client.runs.terminate(run_id(client, run), wait=wait)
     done = "has finished" if found.state.is_over else "is stopping"
-    _print(found, output, f"run {found.run_id} {done}: {shown_state(found.state)}")
+    out.print_change(found, output, name=found.run_id, done=f"run {found.run_id} {done}: {shown_state(found.state)}")
 
 
 def retry(options: ClientOptions, run: RunName, *, watch: Watch = False, output: Output = "table") -> None:
@@ -257,14 +256,14 @@ def archive(options: ClientOptions, run: RunName, *, output: Output = "table") -
     """Archive a run: it is kept but omitted from lists."""
     with options.client() as client:
         found = client.runs.archive(run_id(client, run))
-    _print(found, output, f"archived run {found.run_id}")
+    out.print_change(found, output, name=found.run_id, done=f"archived run {found.run_id}")
 
 
 def unarchive(options: ClientOptions, run: RunName, *, output: Output = "table") -> None:
     """Unarchive a run."""
     with options.client() as client:
         found = client.runs.unarchive(run_id(client, run))
-    _print(found, output, f"took run {found.run_id} back from the archive")
+    out.print_change(found, output, name=found.run_id, done=f"unarchived run {found.run_id}")
 
 
 def delete(
@@ -299,7 +298,3 @@ def _question(client: "Client", run: str, *, allow_missing: bool) -> str:
     found = client.runs.get(run, view=View.BASIC)
     going = "" if found.state.is_over else ", which is not over and would go on unseen"
     return f"Delete the run '{found.display_name}'{going}?"
-
-
-def _print(found: "Run", style: Format, done: str) -> None:
-    out.print_record(found, style, name=found.run_id, table=lambda: out.print_line(done))
