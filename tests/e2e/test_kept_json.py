@@ -28,6 +28,8 @@ COMMANDS = {
     "run --watch": f"run {FILE} -p dataset_seed=1 --watch",
     "runs show": "runs show @latest",
     "runs list": "runs list",
+    "runs metrics": "runs metrics -p dataset_seed",
+    "artifacts list": "artifacts list @latest",
     "watch": "watch @latest",
     "recurring create": "recurring create kept --display-name kept --cron '0 0 3 * * *' -p dataset_seed=1",
     "recurring list": "recurring list",
