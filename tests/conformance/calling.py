@@ -123,8 +123,13 @@ def chunk(data: bytes) -> pipeline_pb2.UploadPipelineRequest:
 def outputs(run: run_pb2.Run, task: str) -> dict[str, object]:
     """What a task has returned, by name."""
     (found,) = [one for one in run.tasks if one.name == task]
+    return values(found)
+
+
+def values(task: run_pb2.RunTask) -> dict[str, object]:
+    """The output parameters of a task, by name."""
     return {
-        one.name: json_format.MessageToDict(one.value) for one in found.outputs if one.WhichOneof("output") == "value"
+        one.name: json_format.MessageToDict(one.value) for one in task.outputs if one.WhichOneof("output") == "value"
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from tests.conformance.calling import calling, metrics, outputs
+from tests.conformance.calling import calling, metrics, outputs, values
 from tests.e2e.conftest import ROOT
 
 from kfadapter.v1 import run_pb2
@@ -54,16 +54,16 @@ class Ran:
         return f"{self.example}-{'-'.join(self.parameters) or 'defaults'}"
 
 
-BRANCHES = [f"condition-branches-1/condition-{number}" for number in (2, 3, 4)]
+BRANCHES = [f"condition-{number}" for number in (2, 3, 4)]
 RUNS = [
     Ran("passing_files", {}, "add-up", 30),
     Ran("passing_files", {"count": 100}, "add-up", 2550),
     Ran("metrics", {}, "evaluate", 0.15, {"mean_error": 0.15, "worst_error": 0.2, "points": 4}),
-    Ran("conditions", {}, f"{BRANCHES[0]}/release", "released with accuracy 0.93", skipped=frozenset(BRANCHES[1:])),
+    Ran("conditions", {}, "release", "released with accuracy 0.93", skipped=frozenset(BRANCHES[1:])),
     Ran(
         "conditions",
         {"correct": 8, "total": 16},
-        f"{BRANCHES[2]}/reject",
+        "reject",
         "accuracy 0.50 is too low",
         skipped=frozenset(BRANCHES[:2]),
     ),
@@ -145,7 +145,7 @@ def test_the_exit_handler_runs_after_a_failure(caller: Api) -> None:
     assert run.state == run_pb2.RUN_STATE_FAILED
     assert "ValueError: 0 rows are too few to train with" in run.error
     states = {task.name: task.state for task in run.tasks}
-    assert states["exit-handler-1/train"] == run_pb2.RUN_STATE_SKIPPED
+    assert states["train"] == run_pb2.RUN_STATE_OMITTED
     assert states["tidy-up"] == run_pb2.RUN_STATE_SUCCEEDED
     told = str(outputs(run, "tidy-up")["Output"])
     assert told.startswith("the work ended as FAILED")
@@ -156,8 +156,8 @@ def test_all_trials_of_the_loops_are_there(caller: Api) -> None:
     """Every item of both loops has a task of its own, with what it returned."""
     started = caller.start(uploaded(caller, "parallel_loops"), {"rates": [0.1, 0.2], "seeds": [1, 2, 3]})
     run = caller.follow(started.run_id)
-    trials = [one for one in run.tasks if one.name.endswith("/train-once")]
-    returned = {(one["rate"], one["seed"]) for one in (outputs(run, task.name)["Output"] for task in trials)}  # type: ignore[index]
+    trials = [values(task)["Output"] for task in run.tasks if task.name == "train-once"]
+    returned = {(one["rate"], one["seed"]) for one in trials}  # type: ignore[index]
     assert returned == {(rate, seed) for rate in (0.1, 0.2) for seed in (1, 2, 3)}
 
 
