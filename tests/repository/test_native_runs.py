@@ -108,12 +108,12 @@ SAID = {
         "SUCCEEDED",
         "coin SUCCEEDED container cached\n"
         "condition-branches-1 SUCCEEDED dag\n"
-        "never SKIPPED condition\n"
         "condition-branches-1/heads SUCCEEDED condition\n"
         "condition-branches-1/tails SKIPPED condition\n"
         "condition-branches-1/else SKIPPED condition\n"
-        "tell-4 SUCCEEDED container cached (Tell the result)\n"
-        "condition-branches-1/heads/tell SUCCEEDED container cached",
+        "never SKIPPED condition\n"
+        "condition-branches-1/heads/tell SUCCEEDED container cached\n"
+        "tell-4 SUCCEEDED container cached (Tell the result)",
     ),
     ("dies", "failed"): Said("FAILED", "", "failed to create pod: admission denied"),
     ("empty_loop", "succeeded"): Said("SUCCEEDED", "for-loop-1 SKIPPED loop\ntell SUCCEEDED container x1"),
@@ -163,8 +163,8 @@ SAID = {
         "for-loop-1[0]/inner SUCCEEDED dag\n"
         "for-loop-1[0]/for-loop-3 SUCCEEDED loop\n"
         "for-loop-1[1]/inner SUCCEEDED dag\n"
-        "for-loop-1[1]/for-loop-3 SUCCEEDED loop\n"
         "for-loop-1[0]/condition-2/tell SUCCEEDED container x1\n"
+        "for-loop-1[1]/for-loop-3 SUCCEEDED loop\n"
         "for-loop-1[0]/inner/add SUCCEEDED container x1\n"
         "for-loop-1[1]/inner/add SUCCEEDED container x1\n"
         "for-loop-1[0]/for-loop-3[1]/add SUCCEEDED container x1\n"

@@ -144,20 +144,23 @@ def read_native_tasks(
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A task with its place: its group, the iteration, and what the spec says of it."""
+    """A task with its place: its group, the iteration, and what the spec says of it.
+
+    `order` has the iteration and the position in the spec, of its groups first.
+    """
 
     found: NativeTaskJson
     key: Key
     parent_id: str
     iteration: int | None
     declared: SpecTask
-    order: int
+    order: tuple[tuple[int, int], ...]
 
     @property
-    def began(self) -> tuple[datetime, int, int, int, datetime, str]:
+    def began(self) -> tuple[datetime, tuple[tuple[int, int], ...], datetime, str]:
         """When it began, to the second; then its place in the pipeline."""
         began, ended = (known_time(at) or _LATEST for at in (self.found.create_time, self.found.end_time))
-        return began, len(self.key), self.iteration or 0, self.order, ended, self.found.name
+        return began, self.order, ended, self.found.name
 
 
 class _Reader:
@@ -220,17 +223,19 @@ class _Reader:
 
     def _walk(self) -> Iterator[_Placed]:
         """Goes through the groups breadth first; tasks that contain each other in a circle are left out."""
-        todo: deque[tuple[str, Key, NativeTaskJson | None, int | None]] = deque([("", (), None, None)])
+        todo: deque[tuple[str, Key, tuple[tuple[int, int], ...], NativeTaskJson | None, int | None]]
+        todo = deque([("", (), (), None, None)])
         while todo:
-            parent_id, above, group, around = todo.popleft()
+            parent_id, above, order_above, group, around = todo.popleft()
             for one in self._children.get(parent_id, ()):
                 in_loop = group is not None and group.kind is TaskKind.LOOP
                 iteration = whole(one.type_attributes.iteration_index) if in_loop else around
                 key = (*above, (one.name, iteration))
                 path = tuple(name for name, _ in key)
                 declared = self._spec.get(path, _UNDECLARED)
-                yield _Placed(one, key, parent_id, iteration, declared, self._orders.get(path, len(self._orders)))
-                todo.append((one.task_id, key, one, iteration))
+                order = (*order_above, (iteration or 0, self._orders.get(path, len(self._orders))))
+                yield _Placed(one, key, parent_id, iteration, declared, order)
+                todo.append((one.task_id, key, order, one, iteration))
 
     def _state(self, one: _Placed, states: Mapping[str, RunState]) -> RunState:
         """The state of a task whose own tasks' states are known."""

@@ -45,7 +45,7 @@ def plugins(bench: Bench) -> str:
 
 
 def log_archive(bench: Bench) -> str:
-    """Whether logs are kept when their pods are gone, in Argo's archive or, by a KFP with tasks of its own, as artifacts."""
+    """Whether logs are kept when their pods are gone: in Argo's archive, or by the next KFP as artifacts."""
     if _newest(bench).get("task_count"):
         return "each task's log is an artifact, executor-logs"
     nodes = _members(_at(_workflow(bench), "status", "nodes")).values()
