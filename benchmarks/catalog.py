@@ -14,6 +14,7 @@ from benchmarks import (
     memory,
     mlmd,
     own_cost,
+    run_full,
     run_nodes,
     spec_summary,
     startup,
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "spec_summary": _spec_summary,
     "run_nodes": run_nodes.run,
     "mlmd": mlmd.run,
+    "run_full": run_full.run,
     "list_metrics": list_metrics.run,
     "artifact_bytes": artifact_bytes.run,
 }

@@ -51,7 +51,9 @@ def _measured(recording: Recording, *, in_loop: bool) -> Iterator[Row]:
         calls = len(store.calls)
         assert sum(len(task.outputs) for task in done.tasks if task.name != "each") == 2 * _ITEMS  # noqa: S101
         seconds, _stall = timed(lambda: reader.complete(recording.run_id, nodes, Call("benchmark", 60)), _ROUNDS)
-    plain, _stall = timed(lambda: _plain(address, recording.run_id), _ROUNDS)
+    with grpc.insecure_channel(address) as channel:
+        stub = MetadataStoreServiceStub(channel)
+        plain, _stall = timed(lambda: plain_calls(stub, recording.run_id), _ROUNDS)
     store.stop()
     figures = (
         Figure(ADAPTER, seconds * 1e3, seconds * 1e3, _ROUNDS),
@@ -64,23 +66,21 @@ def _measured(recording: Recording, *, in_loop: bool) -> Iterator[Row]:
     yield replace(count, findings=(absolute(count, ADAPTER, f"{most} calls at most", at_most=most),))
 
 
-def _plain(address: str, run_id: str) -> None:
+def plain_calls(stub: MetadataStoreServiceStub, run_id: str) -> None:
     """The calls that KFP's own clients make, one after the other, in pages of 100."""
-    with grpc.insecure_channel(address) as channel:
-        stub = MetadataStoreServiceStub(channel)
-        name = pb.GetContextByTypeAndNameRequest(type_name="system.PipelineRun", context_name=run_id)
-        context = stub.GetContextByTypeAndName(name).context
-        executions: list[int] = []
-        token: str | None = None
-        while token != "":
-            options = pb.ListOperationOptions(max_result_size=PAGE_SIZE, next_page_token=token)
-            page = stub.GetExecutionsByContext(pb.GetExecutionsByContextRequest(context_id=context.id, options=options))
-            executions += [one.id for one in page.executions]
-            token = page.next_page_token
-        artifacts: list[int] = []
-        for begin in range(0, len(executions), PAGE_SIZE):
-            ids = executions[begin : begin + PAGE_SIZE]
-            events = stub.GetEventsByExecutionIDs(pb.GetEventsByExecutionIDsRequest(execution_ids=ids)).events
-            artifacts += [one.artifact_id for one in events]
-        for begin in range(0, len(artifacts), PAGE_SIZE):
-            stub.GetArtifactsByID(pb.GetArtifactsByIDRequest(artifact_ids=artifacts[begin : begin + PAGE_SIZE]))
+    name = pb.GetContextByTypeAndNameRequest(type_name="system.PipelineRun", context_name=run_id)
+    context = stub.GetContextByTypeAndName(name).context
+    executions: list[int] = []
+    token: str | None = None
+    while token != "":
+        options = pb.ListOperationOptions(max_result_size=PAGE_SIZE, next_page_token=token)
+        page = stub.GetExecutionsByContext(pb.GetExecutionsByContextRequest(context_id=context.id, options=options))
+        executions += [one.id for one in page.executions]
+        token = page.next_page_token
+    artifacts: list[int] = []
+    for begin in range(0, len(executions), PAGE_SIZE):
+        ids = executions[begin : begin + PAGE_SIZE]
+        events = stub.GetEventsByExecutionIDs(pb.GetEventsByExecutionIDsRequest(execution_ids=ids)).events
+        artifacts += [one.artifact_id for one in events]
+    for begin in range(0, len(artifacts), PAGE_SIZE):
+        stub.GetArtifactsByID(pb.GetArtifactsByIDRequest(artifact_ids=artifacts[begin : begin + PAGE_SIZE]))

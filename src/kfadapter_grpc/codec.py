@@ -124,13 +124,13 @@ def _field_unit(wire: FieldDescriptor, of: Field[Any], hint: Any, checks: Sequen
     name, attribute, (convert, read) = wire.name, of.name, _converters(wire, hint)
     present = of.metadata.get("present", "")
     step = "" if wire.containing_oneof and not wire.containing_oneof.name.startswith("_") else f".{name}"
-    is_struct = wire.message_type is Struct.DESCRIPTOR
+    leaves_out_empty = wire.message_type is Struct.DESCRIPTOR or not (wire.has_presence or wire.enum_type)
     may_be_unset = wire.has_presence and type(None) in get_args(hint)
     is_deprecated = wire.GetOptions().deprecated  # another field has the same, and what was replaced is noted there
 
     def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
         item = getattr(record, attribute)
-        if getattr(record, present) if present else item is not None and not (is_struct and not item):
+        if getattr(record, present) if present else item or (item is not None and not leaves_out_empty):
             made[name] = convert(item, (path, step), Replacements() if is_deprecated else replaced)
 
     def get(message: Any, made: dict[str, Any], checked: Violations | None, prefix: str) -> None:  # noqa: ANN401

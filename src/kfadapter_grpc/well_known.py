@@ -6,8 +6,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kfadapter_grpc.contract.errors import InvalidFieldError
@@ -68,13 +67,32 @@ def json_object(struct: Struct) -> dict[str, Json]:
 def value(json: Json, path: Path = None, replaced: Replacements | None = None) -> Value:
     """Makes a JSON value; what it cannot carry is replaced and noted."""
     found = carried(json, path, Replacements() if replaced is None else replaced)
-    return ParseDict(found, Value())  # type: ignore[arg-type] # its stub knows objects only; a Value takes any JSON
+    return _made_value(found)
 
 
 def struct(json: Mapping[str, Json], path: Path = None, replaced: Replacements | None = None) -> Struct:
     """Makes a JSON object; what it cannot carry is replaced and noted."""
     noted = Replacements() if replaced is None else replaced
-    return ParseDict(cast("dict[str, Json]", carried(dict(json), path, noted, MAX_OBJECT_LEVELS)), Struct())
+    return _made_struct(cast("dict[str, Json]", carried(dict(json), path, noted, MAX_OBJECT_LEVELS)))
+
+
+def _made_value(json: Json) -> Value:
+    """Does what json_format does, several times as fast: runs have hundreds of values."""
+    if isinstance(json, str):
+        return Value(string_value=json)
+    if isinstance(json, bool):
+        return Value(bool_value=json)
+    if isinstance(json, int | float):
+        return Value(number_value=json)
+    if isinstance(json, dict):
+        return Value(struct_value=_made_struct(json))
+    if isinstance(json, list):
+        return Value(list_value=ListValue(values=[_made_value(one) for one in json]))
+    return Value(null_value=NULL_VALUE)
+
+
+def _made_struct(json: Mapping[str, Json]) -> Struct:
+    return Struct(fields={key: _made_value(one) for key, one in json.items()})
 
 
 def duration(length: timedelta, _path: Path = None, _replaced: Replacements | None = None) -> Duration:

@@ -18,20 +18,27 @@ from tests.repository.conftest import call
 from tests.scripted_kfp import answers
 
 from kfadapter_grpc.contract.call import Authorization, Call
-from kfadapter_grpc.contract.errors import PermissionDeniedError
+from kfadapter_grpc.contract.errors import (
+    KfpRejectedCredentialsError,
+    PermissionDeniedError,
+    UnsupportedByKfpError,
+)
 from kfadapter_grpc.contract.listing import View
-from kfadapter_grpc.contract.runs import RunSource, RunSources, RunSourceState
+from kfadapter_grpc.contract.runs import ReadLogsRequest, RunSource, RunSources, RunSourceState
 from kfadapter_grpc.doctor.sources import outputs
-from kfadapter_grpc.kfp import ForwardedCredentials, StoreSettings, connect
+from kfadapter_grpc.kfp import ForwardedCredentials, KfpBackend, StoreSettings, TransportSettings, connect
+from kfadapter_grpc.kfp.artifact_bytes import ArtifactBytes
 from kfadapter_grpc.kfp.mlmd.reader import OutputsReader
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore
 from kfadapter_grpc.settings import Settings
+from kfadapter_grpc.spool import SpoolPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.runs_kfp import RunsKfp
+    from tests.scripted_kfp import Connection, Received
 
     from kfadapter_grpc.contract.runs import Run
 
@@ -52,10 +59,17 @@ def store(nested: Recording) -> Iterator[FakeStore]:
     store.stop()
 
 
-def _get(kfp: RunsKfp, recording: Recording, mlmd: StoreSettings | None, manifest: str = "") -> Run:
-    run_id = kfp.add(run_id=recording.run_id, state="SUCCEEDED")
+def _add(kfp: RunsKfp, recording: Recording, manifest: str = "") -> str:
+    """Keeps a run that KFP shows as 2.17 does, which names nodes as soon as there are some."""
+    details = {} if manifest else {"run_details": {"task_details": [{"display_name": recording.name}]}}
+    run_id = kfp.add(run_id=recording.run_id, state="SUCCEEDED", **details)
     runtime = {"workflow_manifest": manifest or recording.workflow().manifest()}
     kfp.manifests[run_id] = {"run": {"id": run_id}, "pipeline_runtime": runtime}
+    return run_id
+
+
+def _get(kfp: RunsKfp, recording: Recording, mlmd: StoreSettings | None, manifest: str = "") -> Run:
+    run_id = _add(kfp, recording, manifest)
     with closing(connect(kfp.url, mlmd=mlmd)) as backend:
         return backend.runs.get(run_id, View.FULL, call())
 
@@ -76,6 +90,66 @@ def test_a_run(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
     assert _outputs_source(run) == AVAILABLE
     names = ["GetContextByTypeAndName", "GetExecutionsByContext", "GetEventsByExecutionIDs", "GetArtifactsByID"]
     assert store.calls == names
+
+
+def test_the_store_is_read_beside_the_manifest(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
+    """The store is asked when KFP has shown the run, and before KFP has given the manifest."""
+    asked = threading.Event()
+    seen: list[str] = []
+
+    def begin(_name: str, _context: grpc.ServicerContext) -> None:
+        seen.extend(kfp.server.paths("GET")[:1])
+        asked.set()
+
+    def manifest(connection: Connection, received: Received) -> bool:
+        seen.append("beside" if asked.wait(5) else "afterwards")
+        return kfp.serve(connection, received)
+
+    store.before = begin
+    kfp.server.first("GET", "/apis/v1beta1/runs/", manifest)
+    run = _get(kfp, nested, StoreSettings(store.start()))
+    assert set(seen) == {f"/apis/v2beta1/runs/{nested.run_id}", "beside"}
+    assert _outputs_source(run) == AVAILABLE
+    assert len(store.calls) == 4
+
+
+def test_a_store_that_fails_beside_the_manifest(kfp: RunsKfp, nested: Recording) -> None:
+    """All else of the run is there, and the answer says what is wrong."""
+    run = _get(kfp, nested, StoreSettings("metadata.invalid:8080"))
+    assert _outputs_source(run).state is RunSourceState.UNREACHABLE
+    assert [task.state.name for task in run.tasks] == ["SUCCEEDED"] * 4
+
+
+def test_logs_that_only_the_store_knows(kfp: RunsKfp, tmp_path: Path) -> None:
+    """A log that KFP does not have is read where the launcher stored it, attempt by attempt; else nobody is asked."""
+    recording = Recording("retried")
+    for one in recording.artifacts:
+        file = tmp_path / str(one.id)
+        file.write_text(f"로그 {one.id}", "utf-8")
+        one.uri = file.as_uri()
+    store, run_id = FakeStore(recording), _add(kfp, recording)
+    settings, stored = StoreSettings(store.start()), ArtifactBytes(folder=tmp_path)
+    backend = KfpBackend(TransportSettings(kfp.url), SpoolPlace(), artifact_bytes=stored, mlmd=settings)
+
+    def read(task: str, attempt: int = 0) -> str:
+        with backend.run_logs.read(ReadLogsRequest(run_id, task, attempt=attempt), call()) as pieces:
+            return b"".join(piece for piece in pieces if isinstance(piece, bytes)).decode()
+
+    with closing(backend):
+        kfp.logs[recording.pod_names()[1]] = "served"
+        assert (read("show"), store.calls) == ("served", [])
+        kfp.logs.clear()
+        assert read("show") == "로그 74"
+        assert [read("flaky", attempt) for attempt in (0, 1, 2, 3)] == ["로그 72", "로그 70", "로그 71", "로그 72"]
+        recording.artifacts[0].uri = recording.artifacts[1].uri  # as KFP before 2.16.1 stores them
+        with pytest.raises(UnsupportedByKfpError):
+            read("flaky", 1)
+        asked = len(store.calls)
+        kfp.server.first("GET", f"/apis/v2beta1/runs/{run_id}$", answers(403, {"code": 7, "message": "no"}))
+        with pytest.raises(KfpRejectedCredentialsError):
+            read("show")
+        assert len(store.calls) == asked
+    store.stop()
 
 
 def test_without_a_store(kfp: RunsKfp, nested: Recording) -> None:

@@ -24,7 +24,7 @@ from kfadapter_grpc.kfp.rest import explained
 from kfadapter_grpc.kfp.run_reader import context_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.run_outputs import RunArtifact
@@ -69,20 +69,14 @@ class _Found:
         run_is_over: Whether it has ended.
         task: The task.
         attempts: The pods of its attempts.
-        stored: The logs that KFP's launcher stored as artifacts, each with what is recorded of its store.
+        stored: The logs that KFP's launcher stored as artifacts, as far as KFP itself names them.
     """
 
     run_id: str
     run_is_over: bool
     task: RunTask
     attempts: tuple[Pod, ...]
-    stored: tuple[tuple[RunArtifact, str], ...] = ()
-
-    def stored_log(self, index: int) -> tuple[RunArtifact, str] | None:
-        """Returns the stored log of an attempt that has ended; None if it is not known which one it is."""
-        if not self.attempts[index].is_over or len(self.stored) != len(self.attempts):
-            return self.stored[-1] if self.stored and self.run_is_over and index == len(self.attempts) - 1 else None
-        return self.stored[index]
+    stored: Sequence[tuple[RunArtifact, str]] = ()
 
 
 class RunLogs:
@@ -152,9 +146,7 @@ class RunLogs:
             raise errors.UnsupportedByKfpError(text)
         found = nodes.find(task, iteration_index)
         pods = (replace(pod, is_over=pod.is_over or is_over) for pod in nodes.pods(found.task_id))
-        stored = nodes.stored_logs.get(found.task_id, ())
-        logs = tuple((one, nodes.stores.get(one.artifact_id, "")) for one in stored)
-        return _Found(run_id, is_over, found, tuple(pods), logs)
+        return _Found(run_id, is_over, found, tuple(pods), nodes.logs(found.task_id))
 
     def _again(self, found: _Found, call: Call) -> _Found:
         with call.within(_LOOK_SECONDS) as part:
@@ -175,13 +167,29 @@ class RunLogs:
                 return
         if refusals and not sent.count:
             missing = _missing_log(found.run_id, found.task, pod, refusals)
-            yield from self._stored(found.stored_log(index), missing, call)
+            yield from self._stored(self._stored_log(found, index, call), missing, call)
             return
         if refusals:
             yield LogNote(
                 "the log was read while the task ran, and ends here; whether more was written cannot be told, as it "
                 "cannot be read again as it was"
             )
+
+    def _stored_log(self, found: _Found, index: int, call: Call) -> tuple[RunArtifact, str] | None:
+        """Finds the stored log of an attempt that has ended; None if there is none, or it is not known which one.
+
+        ML Metadata is read only now, when no other source has the log.
+        """
+        if not found.attempts[index].is_over:
+            return None
+        stored = found.stored
+        if not stored:
+            with call.within(_LOOK_SECONDS) as part:
+                stored = self._reader.recorded_logs(found.run_id, found.task.task_id, part)
+        if len(stored) != len(found.attempts):
+            return stored[-1] if stored and found.run_is_over and index == len(found.attempts) - 1 else None
+        is_overwritten = any(later.uri == stored[index][0].uri for later, _ in stored[index + 1 :])
+        return None if is_overwritten else stored[index]
 
     def _stored(
         self, log: tuple[RunArtifact, str] | None, missing: errors.AdapterError, call: Call

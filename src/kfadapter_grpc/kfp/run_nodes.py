@@ -121,6 +121,10 @@ class RunNodes:
         """Returns the pods of a task, the first attempt first; those of its driver if its container never started."""
         return self.pods_by_task.get(task_id, ())
 
+    def logs(self, task_id: str) -> tuple[tuple[RunArtifact, str], ...]:
+        """Returns the logs of a task that KFP's launcher stored as artifacts, each with what is in `stores` of it."""
+        return tuple((one, self.stores.get(one.artifact_id, "")) for one in self.stored_logs.get(task_id, ()))
+
     def why_failed(self, run_id: str) -> str:
         """Returns why the run failed, in words: the first cause, what else failed, then exit tasks."""
         if not self.failures:

@@ -10,6 +10,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.kfp.native_tasks import NativeTaskJson
     from kfadapter_grpc.kfp.rest import ListQuery, Rest
     from kfadapter_grpc.kfp.run_json import RunJson
@@ -194,6 +196,9 @@ class RunReader:
             native = self._native_nodes(found, tasks_of, call, for_logs=for_logs)
             if native is not None:
                 return native
+        recorded = None
+        if found.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
+            recorded = self.ahead(partial(self._outputs.read, found.run_id, call))
         manifest, unreadable = self._readable_manifest(found.run_id, call)
         if manifest is None and not unreadable:
             return RunNodes(message=found.why_failed(), sources=RunSources(_NO_MANIFEST, _NO_MANIFEST, _NO_MANIFEST))
@@ -204,10 +209,17 @@ class RunReader:
             return nodes
         is_native = bool(nodes.tasks) and self._native.is_served(call)
         nodes = replace(nodes, sources=_sources(found, nodes, is_native=is_native))
-        nodes = self._outputs.complete(found.run_id, nodes, call)
+        nodes = self._outputs.complete(found.run_id, nodes, call, recorded)
         if found.state == RunState.SUCCEEDED.value and not nodes.tasks:
             return nodes
         return with_unstarted(nodes, self._spec(found, call), is_over=found.known_state.is_over)
+
+    def recorded_logs(self, run_id: str, task_id: str, call: Call) -> Sequence[tuple[RunArtifact, str]]:
+        """Reads which logs of a task ML Metadata names, as `RunNodes.logs` returns them; gets the run again first."""
+        if not self._outputs.has_store:
+            return ()
+        _, nodes = self.read(run_id, call, for_logs=True)
+        return self._outputs.complete(run_id, nodes, call).logs(task_id)
 
     def _spec(self, found: OneRunJson, call: Call) -> SpecTasks:
         return self._specs.tasks(*found.origin, bytes(found.pipeline_spec), call)

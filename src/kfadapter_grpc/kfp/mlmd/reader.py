@@ -11,7 +11,10 @@ from kfadapter_grpc.kfp.mlmd.outputs import with_outputs
 from kfadapter_grpc.kfp.mlmd.store import MetadataStore, StoreError, StoreUnreachableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kfadapter_grpc.contract.call import Call
+    from kfadapter_grpc.kfp.mlmd.records import RecordedRun
     from kfadapter_grpc.kfp.mlmd.store import StoreSettings
     from kfadapter_grpc.kfp.run_nodes import RunNodes
 
@@ -32,41 +35,65 @@ class OutputsReader:
         self._rests_until = 0.0
         self._why = ""
 
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a store to read."""
+        return self._store is not None
+
     def close(self) -> None:
         """Closes the connection."""
         if self._store is not None:
             self._store.close()
 
-    def complete(self, run_id: str, nodes: RunNodes, call: Call) -> RunNodes:
-        """Adds inputs and outputs of tasks, and in `sources` whether they could be read; without a store, nothing.
+    def read(self, run_id: str, call: Call) -> RecordedRun | None:
+        """Reads what is recorded of a run; None if nothing is, or there is no store.
 
         The run must have been read from KFP for the caller before: the store itself checks no permissions.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        if self._store is None:
+            return None
+        if time.monotonic() < self._rests_until:
+            raise StoreError(self._why)
+        with call.within(READ_SECONDS) as part:
+            try:
+                return self._store.run(run_id, part)
+            except StoreUnreachableError as error:
+                if not call.cancelled:
+                    self._why, self._rests_until = str(error), time.monotonic() + REST_SECONDS
+                raise
+
+    def complete(
+        self, run_id: str, nodes: RunNodes, call: Call, recorded: Callable[[], RecordedRun | None] | None = None
+    ) -> RunNodes:
+        """Adds inputs and outputs of tasks, and in `sources` whether they could be read; without a store, nothing.
+
+        Args:
+            run_id: The run, which must have been read from KFP for the caller before.
+            nodes: Its tasks.
+            call: For which call.
+            recorded: Gives what `read` returns if a read has begun already.
         """
         before = nodes.sources.outputs if nodes.sources else None
         if self._store is None or not nodes.steps or (before and before.state is RunSourceState.AVAILABLE):
             return nodes
         try:
-            return _with_source(self._read(self._store, run_id, nodes, call), _AVAILABLE)
+            found = recorded() if recorded else self.read(run_id, call)
+            return _with_source(_with_recorded(run_id, nodes, found), _AVAILABLE)
         except StoreError as error:
             if before and before.state is RunSourceState.NOT_SERVED:
                 return nodes  # KFP was upgraded since, and needs no such store any more
             return _with_source(nodes, RunSource(RunSourceState.UNREACHABLE, str(error)))
 
-    def _read(self, store: MetadataStore, run_id: str, nodes: RunNodes, call: Call) -> RunNodes:
-        if time.monotonic() < self._rests_until:
-            raise StoreError(self._why)
-        with call.within(READ_SECONDS) as part:
-            try:
-                recorded = store.run(run_id, part)
-            except StoreUnreachableError as error:
-                if not call.cancelled:
-                    self._why, self._rests_until = str(error), time.monotonic() + REST_SECONDS
-                raise
-        if recorded is None:
-            return nodes
-        if nodes.namespace and recorded.namespace and nodes.namespace != recorded.namespace:
-            raise StoreError(_OTHER_NAMESPACE)
-        return with_outputs(run_id, nodes, recorded)
+
+def _with_recorded(run_id: str, nodes: RunNodes, recorded: RecordedRun | None) -> RunNodes:
+    if recorded is None:
+        return nodes
+    if nodes.namespace and recorded.namespace and nodes.namespace != recorded.namespace:
+        raise StoreError(_OTHER_NAMESPACE)
+    return with_outputs(run_id, nodes, recorded)
 
 
 def _with_source(nodes: RunNodes, source: RunSource) -> RunNodes:
