@@ -55,7 +55,7 @@ def healthy(listing: Behaviour, **health: object) -> Iterator[str]:
 
 
 def closed_port() -> str:
-    """A URL that nobody listens at."""
+    """A URL without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -101,7 +101,7 @@ class RunsKfp:
         ]
 
     def add(self, **fields: object) -> str:
-        """Keeps a run of which these fields differ from a new one's; tells its id."""
+        """Keeps a run of which these fields differ from a new one's; returns its id."""
         run = _new_run({"display_name": "r", **fields})
         self.runs[str(run["run_id"])] = run
         return str(run["run_id"])

@@ -117,7 +117,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Archive(self, request: run_pb2.ArchiveRunRequest, context: grpc.ServicerContext) -> run_pb2.Run:
-        """Puts it away."""
+        """Archives it."""
         run = self._of(request, context)
         run.storage_state = common_pb2.STORAGE_STATE_ARCHIVED
         return run

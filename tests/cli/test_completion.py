@@ -159,7 +159,7 @@ def test_the_line_decides_where_to_ask(stocked: str, fake: FakeAdapter) -> None:
 
 
 def test_no_id_is_offered_a_name(stocked: str, fake: FakeAdapter) -> None:
-    """After --id nothing is asked for."""
+    """After --id nothing is requested."""
     assert offered(stocked, "bash", "get", "--id", "tr") == []
     assert fake.calls == []
 

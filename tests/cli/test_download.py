@@ -164,6 +164,6 @@ def test_texts_stay_texts_for_every_reader(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["train", "exec-add", "1e-3 or so", "python:3.11", "yes sir", "{{$}}"])
 def test_plain_words_stay_plain(text: str) -> None:
-    """What cannot be mistaken is not quoted more than YAML asks for."""
+    """What cannot be mistaken is not quoted more than YAML requires."""
     assert text.strip("{}$") in rendered([text]).decode()
     assert yaml.safe_load(rendered([text])) == [text]

@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_read_is_told(capsys: pytest.CaptureFixture[str]) 
 def test_a_fault_of_the_program_is_told_in_three_parts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody expected has words and an exit code too; its traceback is shown where it was asked for."""
+    """What nobody expected has words and an exit code too; its traceback is shown where it was requested."""
     monkeypatch.delenv(DEBUG_VARIABLE, raising=False)
     assert report(KeyError("x")) is ExitCode.REFUSED
     lines = capsys.readouterr().err.splitlines()

@@ -60,7 +60,7 @@ def health() -> Iterator[Health]:
 
 @pytest.fixture
 def target(health: Health) -> Iterator[str]:
-    """The address at which that health is told."""
+    """The address at which that health is reported."""
     with serving(health.servicer) as address:
         yield address
 

@@ -301,7 +301,7 @@ def test_list_sends_its_filters(kfadapter: Kfadapter, fake: FakeAdapter) -> None
 
 
 def test_limit_ends_the_listing(kfadapter: Kfadapter, fake: FakeAdapter) -> None:
-    """No more are shown than asked for, and none are asked for in vain."""
+    """No more are shown than asked for, and none are requested in vain."""
     for number in range(5):
         fake.add(f"train-{number}")
     assert kfadapter("list", "--limit", "3", "-o", "name").out.splitlines() == ["train-0", "train-1", "train-2"]

@@ -72,7 +72,7 @@ def started(
 def in_terminal(
     target: str, *arguments: str, typed: bytes = b"", program: str = PROGRAM[-1], **more: str
 ) -> tuple[int, bytes]:
-    """Runs the command line with a terminal for all streams; tells the exit code and what the terminal got."""
+    """Runs the command line with a terminal for all streams; returns the exit code and what the terminal got."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments],

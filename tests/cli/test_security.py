@@ -60,7 +60,7 @@ def test_options_before_and_behind_the_command(secure: str, fake: FakeAdapter, t
 
 @pytest.mark.slow
 def test_a_client_certificate(fake: FakeAdapter, tmp_path: Path) -> None:
-    """An adapter that asks for a certificate takes the one of the options; without it the error says what may lack."""
+    """An adapter that requires a certificate takes the one of the options; without it the error says what may lack."""
     ca = CertificateAuthority()
     own, (certificate, key) = ca.issue("127.0.0.1"), ca.issue("me").write(tmp_path, "me")
     known = ["--ca", str(ca.write(tmp_path))]

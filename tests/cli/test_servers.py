@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A loopback port that somebody else listens on."""
+    """A loopback port that is in use."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -56,7 +56,7 @@ def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_wrong_settings_are_a_usage_error(kfadapter: Kfadapter) -> None:
-    """All mistakes are told at once, with exit code 2."""
+    """All mistakes are reported at once, with exit code 2."""
     ended = kfadapter("serve", "--listen", "nonsense", "--kfp-url", "ftp://x")
     assert (ended.code, ended.out) == (ExitCode.USAGE, "")
     assert "HOST:PORT" in ended.err

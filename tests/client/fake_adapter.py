@@ -84,7 +84,7 @@ class FakeAdapter(pipeline_pb2_grpc.PipelineServiceServicer):
         file: What is downloaded.
         download_info: What is announced of it, if not the truth.
         announces: Whether a download begins with what is announced of it.
-        download_ended: Is set when a download is over, for the caller too.
+        download_ended: Is set when a download has finished, for the caller too.
         late_failures: What the next downloads end with, behind all bytes.
         hold: While it is clear, Get does not answer, and Download does not end.
         on_call: Is called when a call arrives.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_list_walks_all_pages(client: Client, fake: FakeAdapter) -> None:
-    """The iterator asks for page after page, with the same filter each time."""
+    """The iterator requests page after page, with the same filter each time."""
     for number in range(5):
         fake.add(f"train-{number}")
     fake.add("other")
@@ -55,7 +55,7 @@ def test_list_page_tells_token_and_total(client: Client, fake: FakeAdapter) -> N
 
 
 def test_list_versions_walks_all_pages(client: Client, fake: FakeAdapter) -> None:
-    """The versions of all pages come one after the other, BASIC unless more is asked for."""
+    """The versions of all pages come one after the other, BASIC unless more is requested."""
     pipeline = fake.add("train")
     for number in range(2, 6):
         fake.add_version("train", str(number))

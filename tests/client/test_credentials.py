@@ -44,7 +44,7 @@ class Secure:
 
 @pytest.fixture
 def secure(fake: FakeAdapter, tmp_path: Path) -> Iterator[Secure]:
-    """An adapter that asks for a certificate, and whose own is for `adapter.example`."""
+    """An adapter that requires a certificate, and whose own is for `adapter.example`."""
     ca = CertificateAuthority()
     ca.write(tmp_path)
     ca.issue("me").write(tmp_path, "me")
@@ -180,7 +180,7 @@ def test_what_is_no_token(token: str, tmp_path: Path) -> None:
 
 
 def test_token_files_that_cannot_be_used(tmp_path: Path) -> None:
-    """A missing file is told with its path; a token and a file at once are one too many."""
+    """A missing file is reported with its path; a token and a file at once are one too many."""
     with pytest.raises(CredentialsError, match=r"none cannot be read: No such file or directory"):
         Client("127.0.0.1:1", token_file=tmp_path / "none")
     with pytest.raises(CredentialsError, match="not both"):

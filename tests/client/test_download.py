@@ -158,7 +158,7 @@ def test_an_interruption_leaves_no_file(client: Client, tmp_path: Path) -> None:
 
 
 def test_no_folder_to_write_to(client: Client, fake: FakeAdapter, tmp_path: Path) -> None:
-    """Where the file cannot be made, its own name is told, and nothing is asked for."""
+    """Where the file cannot be made, its own name is reported, and nothing is requested."""
     with pytest.raises(FileNotFoundError) as caught:
         client.pipelines.download("train", to=tmp_path / "missing" / "a")
     assert caught.value.filename == str(tmp_path / "missing" / "a")

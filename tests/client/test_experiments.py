@@ -28,7 +28,7 @@ ID = "00000000-0000-4000-8000-000000000001"
 
 
 class FakeExperiments(experiment_pb2_grpc.ExperimentServiceServicer):
-    """Answers with one experiment, and keeps what it was asked and for how long."""
+    """Answers with one experiment, and keeps its requests and their deadlines."""
 
     def __init__(self) -> None:
         self.requests: list[Message] = []
@@ -55,7 +55,7 @@ class FakeExperiments(experiment_pb2_grpc.ExperimentServiceServicer):
 
     @override
     def Archive(self, request: pb.ArchiveExperimentRequest, context: grpc.ServicerContext) -> pb.Experiment:
-        """Puts it away."""
+        """Archives it."""
         return self._answer(request, context, common_pb2.STORAGE_STATE_ARCHIVED)
 
     @override
@@ -127,7 +127,7 @@ def test_get(client: Client, fake: FakeExperiments) -> None:
 
 
 def test_list_goes_on_to_the_end(client: Client, fake: FakeExperiments) -> None:
-    """Page after page is asked for, with the same filters."""
+    """Page after page is requested, with the same filters."""
     assert list(client.experiments.list(name_contains="실", archived=True, order_by="name", page_size=1)) == [
         AVAILABLE,
         AVAILABLE,

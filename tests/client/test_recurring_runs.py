@@ -1,4 +1,4 @@
-"""The client's calls about recurring runs, before a servicer that keeps what it was asked."""
+"""The client's calls about recurring runs, before a servicer that keeps its requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RECURRING = RecurringRun(
 
 
 class FakeRecurringRuns(recurring_run_pb2_grpc.RecurringRunServiceServicer):
-    """Answers with one recurring run, and keeps what it was asked."""
+    """Answers with one recurring run, and keeps its requests."""
 
     def __init__(self) -> None:
         self.requests: list[Message] = []
@@ -169,7 +169,7 @@ def test_what_the_wire_cannot_hold(client: Client, fake: FakeRecurringRuns) -> N
 
 
 def test_list_goes_on_to_the_end(client: Client, fake: FakeRecurringRuns) -> None:
-    """Page after page is asked for, with the same filters."""
+    """Page after page is requested, with the same filters."""
     listed = client.recurring_runs.list(experiment_name="실험", order_by="display_name", page_size=1)
     assert list(listed) == [RECURRING, RECURRING]
     wanted = {"page_size": 1, "order_by": "display_name", "experiment_name": "실험", "namespace": "team-a"}

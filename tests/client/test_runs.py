@@ -1,4 +1,4 @@
-"""The client's calls about runs, before a servicer that keeps what it was asked."""
+"""The client's calls about runs, before a servicer that keeps its requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 class FakeRuns(run_pb2_grpc.RunServiceServicer):
-    """Answers with one run, after some failures, and keeps what it was asked."""
+    """Answers with one run, after some failures, and keeps its requests."""
 
     def __init__(self) -> None:
         self.requests: list[Message] = []
@@ -71,7 +71,7 @@ class FakeRuns(run_pb2_grpc.RunServiceServicer):
 
     @override
     def Archive(self, request: pb.ArchiveRunRequest, context: grpc.ServicerContext) -> pb.Run:
-        """Puts it away."""
+        """Archives it."""
         return self._answer(request, context)
 
     @override
@@ -192,7 +192,7 @@ def test_other_failures_are_not_repeated(client: Client, fake: FakeRuns) -> None
 
 
 def test_all_pages(client: Client, fake: FakeRuns) -> None:
-    """A listing asks for page after page with the same filter."""
+    """A listing requests page after page with the same filter."""
     states = (state for state in (RunState.FAILED,))
     found = client.runs.list(
         experiment_id=ID,

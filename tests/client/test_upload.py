@@ -108,7 +108,7 @@ def test_a_file_is_sent_again_under_the_same_id(
 
 
 def test_a_file_is_not_sent_for_ever(client: Client, fake: FakeAdapter, file: Path) -> None:
-    """After two repetitions the error is told."""
+    """After two repetitions the error is reported."""
     fake.failures = [KfpUnavailableError("away", retry_after=0.01)] * 5
     with pytest.raises(KfpUnavailableError):
         client.pipelines.upload(file, name="train")
@@ -127,7 +127,7 @@ def test_what_repetition_cannot_mend_is_not_repeated(
 
 
 def test_a_stream_is_not_repeated(client: Client, fake: FakeAdapter) -> None:
-    """A stream cannot be read twice, so its failure is told."""
+    """A stream cannot be read twice, so its failure is reported."""
     fake.failures = [DrainingError("bye", retry_after=0.01)]
     with pytest.raises(DrainingError):
         client.pipelines.upload(io.BytesIO(BODY), name="train")

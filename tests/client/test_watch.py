@@ -195,13 +195,13 @@ def test_filter(client: Client, fake: FakeWatches) -> None:
 
 @pytest.mark.parametrize("arguments", [{}, {"run_ids": "a", "where": RunFilter()}])
 def test_what_to_watch(client: Client, arguments: dict[str, object]) -> None:
-    """Neither ids nor a filter, or both, are refused before the adapter is asked."""
+    """Neither ids nor a filter, or both, are refused before the adapter is called."""
     with pytest.raises(InvalidFieldError):
         client.runs.watch(**arguments)  # type: ignore[arg-type]
 
 
 def test_wait(client: Client, fake: FakeWatches) -> None:
-    """Waiting ends with the run as it is when it is over, however often the adapter goes away meanwhile."""
+    """Waiting ends with the run as it is when it has finished, however often the adapter goes away meanwhile."""
     fake.telling = [
         ([changed("a", pb.RUN_STATE_RUNNING)], draining()),
         ([changed("a", pb.RUN_STATE_FAILED)], None),
@@ -217,7 +217,7 @@ def test_wait_for_a_run_that_goes(client: Client, fake: FakeWatches) -> None:
 
 
 def test_wait_has_a_limit(client: Client, fake: FakeWatches, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting ends when its time is over, also while the adapter is away."""
+    """Waiting ends when its time is over, also while the adapter is unreachable."""
     fake.telling = [([], draining())] * 5
     with pytest.raises(DeadlineError, match="run a was not over within 0 s; its state is unknown yet, and it goes on"):
         client.runs.wait("a", timeout=0)

@@ -167,7 +167,7 @@ def test_a_pipeline_must_be_named(api: Api) -> None:
     ],
 )
 def test_wrong_list_requests(api: Api, request_: _ListRequest, field: str) -> None:
-    """Page size, order, filters and view are checked before KFP is asked."""
+    """Page size, order, filters and view are checked before KFP is called."""
     error = failure(lambda: _list(api, request_))
     assert (error.reason, fields(error)) == ("INVALID_FIELD", [field])
 

@@ -41,7 +41,7 @@ def test_typed_parameters_reach_the_task(api: Api, name: str) -> None:
 
 
 def test_everything_that_is_said_of_a_run(api: Api, name: str) -> None:
-    """Names, texts and labels in Korean are kept, times follow each other, all states are told."""
+    """Names, texts and labels in Korean are kept, times follow each other, all states are reported."""
     pipeline = api.upload(f"{PIPELINES}/hello_world.yaml", name).pipeline
     run_id = api.start(
         name,
@@ -66,7 +66,7 @@ def test_everything_that_is_said_of_a_run(api: Api, name: str) -> None:
 
 
 def test_metrics_and_files(api: Api, name: str) -> None:
-    """A metric is told with its value, an artifact with the place where it lies."""
+    """A metric is reported with its value, an artifact with the place where it lies."""
     api.upload(f"{PIPELINES}/train_and_report.yaml", name)
     run = api.follow(api.start(name, {"rows": 10, "epochs": 5, "threshold": 0}).run_id)
     assert run.state == run_pb2.RUN_STATE_SUCCEEDED, run
@@ -115,7 +115,7 @@ def test_why_a_run_failed_stands_in_one_field(api: Api, name: str) -> None:
 
 
 def test_terminate_and_wait(api: Api, name: str) -> None:
-    """A run that is executed is over when Terminate with `wait` returns; to terminate it again changes nothing."""
+    """A run that is executed has finished when Terminate with `wait` returns; to terminate it again changes nothing."""
     api.upload(f"{PIPELINES}/sleeps.yaml", name)
     run_id = api.start(name, {"seconds": 6000}).run_id
     api.follow(run_id, is_running)

@@ -1,4 +1,4 @@
-"""A running server for every test that asks for one."""
+"""A running server for every test that requests one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Serve(Protocol):
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts real servers on free loopback ports; they stop when the test is over."""
+    """Starts real servers on free loopback ports; they stop when the test has finished."""
     with ExitStack() as stack:
 
         def start(servicer: Servicer, probe: Callable[[], bool] = lambda: True, **settings: object) -> Running:

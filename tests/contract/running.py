@@ -50,7 +50,7 @@ class Scripted(PipelineServiceServicer):
         self._download = download
 
     def Get(self, request: pb.GetPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
-        """Answers as scripted, or with the name that was asked for."""
+        """Answers as scripted, or with the name that was requested."""
         return self._get(context) if self._get else pb.Pipeline(name=request.name)
 
     def Upload(

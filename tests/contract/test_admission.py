@@ -121,7 +121,7 @@ def test_failed_call_gives_back_its_place(serve: Serve) -> None:
 
 
 class Draining:
-    """A drain that goes on in a thread of its own."""
+    """A drain that continues in a thread of its own."""
 
     def __init__(self, running: Running) -> None:
         self._result: list[bool] = []

@@ -144,7 +144,7 @@ def test_each_caller_is_another(channel: grpc.Channel) -> None:
 
 @pytest.mark.slow
 def test_a_watch_is_its_callers_alone(channel: grpc.Channel, kfp: ScriptedKfp) -> None:
-    """Of a run that Alice watches Bob is told nothing: KFP, asked as Bob, refuses; Alice's watch goes on."""
+    """Of a run that Alice watches Bob is told nothing: KFP, asked as Bob, refuses; Alice's watch continues."""
     kfp.first("GET", r"/runs\?", _runs_of_alice)
     stub = RunServiceStub(channel)
     request = run_pb2.WatchRunsRequest(runs=run_pb2.RunIds(run_ids=["a-run"]))

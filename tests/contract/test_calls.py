@@ -117,7 +117,7 @@ def test_deadline_of_the_caller(serve: Serve) -> None:
 
 
 def test_deadline_of_a_millisecond(serve: Serve) -> None:
-    """A call of 1 ms ends in time, and the server goes on."""
+    """A call of 1 ms ends in time, and the server continues."""
     gate = Gate()
 
     def get(context: grpc.ServicerContext) -> pb.Pipeline:
@@ -261,7 +261,7 @@ def test_no_thread_is_left(serve: Serve) -> None:
 
 
 def test_log_line_of_a_success(serve: Serve) -> None:
-    """A call leaves one line with what an operator asks for."""
+    """A call leaves one line with what an operator needs."""
     with capture_logs() as lines:
         serve(Scripted()).stub.Get(GET, metadata=((REQUEST_ID_KEY, "mine"),))
     (line,) = [line for line in lines if line["event"] == "call"]

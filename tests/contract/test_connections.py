@@ -148,7 +148,7 @@ def ping(line: Line, number: int) -> Frame:
 
 
 def test_a_caller_who_pings_too_often_is_sent_away(serve: Serve) -> None:
-    """Pings in a row, faster than the server allows, end the connection, and the reason is told."""
+    """Pings in a row, faster than the server allows, end the connection, and the reason is reported."""
     with connected(serve(Scripted()).server.address) as line:
         kind, _, payload = next(frame for frame in map(ping, itertools.repeat(line), range(8)) if frame[0] == GOAWAY)
     assert (kind, payload[8:]) == (GOAWAY, b"too_many_pings")

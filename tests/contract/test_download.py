@@ -123,7 +123,7 @@ def test_info_then_chunks(adapter: Running, kfp: ScriptedKfp, tmp_path: Path, sp
 def test_wrong_requests(
     adapter: Running, kfp: ScriptedKfp, request_: pb.DownloadPipelineRequest, fields: list[str]
 ) -> None:
-    """What cannot be right is refused by field, and KFP is not asked."""
+    """What cannot be right is refused by field, and KFP is not called."""
     error = failure(lambda: list(adapter.stub.Download(request_)))
     assert (error.reason, [name for name, _ in error.violations]) == ("INVALID_FIELD", fields)
     assert kfp.requests == []
@@ -166,7 +166,7 @@ def test_who_goes_away_leaves_nothing(adapter: Running, kfp: ScriptedKfp, tmp_pa
 
 
 def test_who_goes_away_early_ends_the_work(adapter: Running, kfp: ScriptedKfp, tmp_path: Path) -> None:
-    """A caller who goes away while KFP is still answering frees the place at once."""
+    """A caller that disconnects while KFP is still answering frees the place at once."""
     whole = answer(LARGE)
     kfp.on("GET", GET, stalls(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + whole))
     stream = adapter.stub.Download(REQUEST)

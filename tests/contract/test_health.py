@@ -37,7 +37,7 @@ class Kfp:
 
 
 def status(running: Running, name: str) -> int:
-    """Asks for the health of a name."""
+    """Requests the health of a name."""
     request = health_pb2.HealthCheckRequest(service=name)
     answer = health_pb2_grpc.HealthStub(running.channel).Check(request, timeout=WAIT_SECONDS)
     return int(answer.status)
@@ -54,7 +54,7 @@ def watch(running: Running, name: str) -> Iterator[health_pb2.HealthCheckRespons
 
 @pytest.mark.parametrize("name", OWN_NAMES)
 def test_serving_without_kfp(serve: Serve, name: str) -> None:
-    """The server and its services are SERVING although KFP is away."""
+    """The server and its services are SERVING although KFP is unreachable."""
     kfp = Kfp(answers=False)
     running = serve(Scripted(), kfp.probe)
     assert kfp.asked.wait(WAIT_SECONDS)
@@ -116,7 +116,7 @@ def test_watches_are_forgotten(serve: Serve) -> None:
 
 
 def test_watches_that_end_while_a_status_is_sent(serve: Serve) -> None:
-    """However often the status changes while watches come and go, the server goes on."""
+    """However often the status changes while watches come and go, the server continues."""
     running = serve(Scripted())
     over = threading.Event()
 
@@ -170,7 +170,7 @@ def test_watchers_that_do_not_read_silence_no_other(monkeypatch: pytest.MonkeyPa
 
 
 class Watcher:
-    """As much of a context as a watch asks for."""
+    """As much of a context as a watch needs."""
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()

@@ -115,7 +115,7 @@ def test_a_failure_is_counted(measured: Callable[..., Measured], error: Exceptio
 
 
 def test_a_call_that_is_given_up(measured: Callable[..., Measured]) -> None:
-    """A caller who goes away leaves a call that counts as Canceled."""
+    """A caller that disconnects leaves a call that counts as Canceled."""
     gate = Gate()
     it = measured(Scripted(get=lambda context: gate.hold(context) or pb.Pipeline()))  # type: ignore[func-returns-value]
     call = it.stub.Get.future(GET)

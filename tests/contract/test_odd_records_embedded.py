@@ -62,7 +62,7 @@ class Adapter:
     recurring: RecurringRunServiceStub
 
     def post(self, path: str, **fields: str) -> str:
-        """Makes something by the REST API of KFP, of JSON texts; tells the answer."""
+        """Makes something by the REST API of KFP, of JSON texts; returns the answer."""
         version = json.dumps(a_pipeline(self.kfp.caller, FILE.read_bytes()))
         body = {"display_name": '"이름"', "pipeline_version_reference": version, **fields}
         text = "{" + ",".join(f'"{name}":{value}' for name, value in body.items()) + "}"

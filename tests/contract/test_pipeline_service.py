@@ -108,7 +108,7 @@ def test_a_refused_upload_leaves_no_file(
 
 
 def test_a_deadline_of_a_millisecond(serve: Serve) -> None:
-    """DEADLINE_EXCEEDED, and the server goes on."""
+    """DEADLINE_EXCEEDED, and the server continues."""
     with ScriptedKfp() as kfp:
         kfp.on("GET", "", stalls())
         backend = connect(kfp.url)

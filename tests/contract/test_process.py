@@ -116,7 +116,7 @@ class SilentKfp:
     """A KFP that takes connections and requests, and never answers.
 
     Attributes:
-        asked: Set when a pipeline was asked for.
+        asked: Set when a pipeline was requested.
     """
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ def missing_kfp() -> str:
 
 @pytest.mark.slow
 def test_start_without_kfp(start: Start, missing_kfp: str) -> None:
-    """The server starts though KFP is away, says so in one line, and answers calls with KFP_UNAVAILABLE."""
+    """The server starts though KFP is unreachable, says so in one line, and answers calls with KFP_UNAVAILABLE."""
     process = start(kfp_url=missing_kfp)
     assert process.kfp_url == missing_kfp
     warning = process.line("KFP is unreachable; calls fail with KFP_UNAVAILABLE until it responds")

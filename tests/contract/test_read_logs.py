@@ -32,7 +32,7 @@ LOG = "/nodes/pod-1/log"
 
 @pytest.fixture
 def kfp(tmp_path: Path) -> Iterator[Serving]:
-    """An embedded KFP whose runs do what the test tells them."""
+    """An embedded KFP whose runs follow the test's script."""
     with serving_embedded(tmp_path) as running:
         yield running
 
@@ -91,7 +91,7 @@ def test_log_of_a_task(stub: RunServiceStub, kfp: Serving) -> None:
 
 @pytest.mark.parametrize("timeout", [None, WAIT_SECONDS])
 def test_following(stub: RunServiceStub, kfp: Serving, timeout: float | None) -> None:
-    """A log is followed while the task writes it, until the task is over."""
+    """A log is followed while the task writes it, until the task has finished."""
     run_id = a_run(kfp.caller)
     kfp.executor.start(run_id, TASK)
     write(kfp, b"first\n")
@@ -104,7 +104,7 @@ def test_following(stub: RunServiceStub, kfp: Serving, timeout: float | None) ->
 
 
 def test_what_is_not_there(stub: RunServiceStub, kfp: Serving) -> None:
-    """An unknown run and an unknown task are told apart; the message names the tasks that there are."""
+    """An unknown run and an unknown task are distinguished; the message names the tasks that there are."""
     it = failure(lambda: read(stub, "nobody"))
     assert (it.code, it.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
     run_id = a_run(kfp.caller)

@@ -111,7 +111,7 @@ def test_what_is_not_there_is_told(stub: RecurringRunServiceStub, kfp: ScriptedK
 
 
 def test_a_bad_schedule_is_told(stub: RecurringRunServiceStub, kfp: ScriptedKfp) -> None:
-    """INVALID_ARGUMENT / INVALID_FIELD, ours before KFP is asked, or KFP's own."""
+    """INVALID_ARGUMENT / INVALID_FIELD, ours before KFP is called, or KFP's own."""
     with_pipeline(kfp).on("POST", CREATE, played("bad cron", RECORDED))
     for cron in ("bad", "0 0 0 99 * *"):
         it = failure(lambda cron=cron: stub.Create(daily(cron={"cron": cron})))  # type: ignore[misc]

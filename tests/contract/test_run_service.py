@@ -169,7 +169,7 @@ def test_a_run_that_did_not_fail_is_not_retried(stub: RunServiceStub) -> None:
 
 
 def test_wrong_parameters_are_told_at_once(stub: RunServiceStub, kfp: RunsKfp) -> None:
-    """INVALID_ARGUMENT / PARAMETER_UNKNOWN, with a violation for each that is wrong; KFP is not asked for a run."""
+    """INVALID_ARGUMENT / PARAMETER_UNKNOWN, with a violation for each that is wrong; KFP is not called for a run."""
     it = failure(lambda: stub.Create(create(parameters={"ss": "x", "i": 1.5, "b": "yes", "xs": {}, "d": []})))
     assert (it.code, it.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "PARAMETER_UNKNOWN")
     assert {name for name, _ in it.violations} == {f"parameters.{name}" for name in ("ss", "i", "b", "xs", "d", "s")}

@@ -165,7 +165,7 @@ def test_layers_enclose_the_whole_call(shapes: Callable[..., Shapes], name: str)
 
 @pytest.mark.parametrize("name", STREAMED)
 def test_abandoned_stream_leaves_its_layers(shapes: Callable[..., Shapes], name: str) -> None:
-    """A stream whose caller goes away between two answers gives back its place and is logged as cancelled."""
+    """A stream whose caller disconnects between two answers gives back its place and is logged as cancelled."""
     gone = threading.Event()
 
     def endless(_: object, context: grpc.ServicerContext) -> Iterator[bytes]:

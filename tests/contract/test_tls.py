@@ -124,7 +124,7 @@ def test_common_name(serve: Serve, certified: Certified, connect: Connect) -> No
 
 
 def test_certificate_and_token(serve: Serve, certified: Certified, connect: Connect) -> None:
-    """Where both are asked for, both are needed, the token names the caller, and the weaker role counts."""
+    """Where both are required, both are needed, the token names the caller, and the weaker role counts."""
     names = {"tls_client_names": "manager", "tls_client_readers": "viewer"}
     file = token_file(certified.folder, token_lines("reader", "writer"))
     running = serve(Scripted(), **certified.mtls(**names, token_file=file))
@@ -233,7 +233,7 @@ def test_files_that_changed_before_the_start(certified: Certified) -> None:
 
 @pytest.mark.parametrize(("more", "warned"), [({}, True), ({"tls_client_names": "*"}, False)])
 def test_tls_alone_is_told(certified: Certified, more: dict[str, Any], warned: bool) -> None:
-    """Where others can connect and nobody is asked who they are, a warning says so."""
+    """Where others can connect and callers are not authenticated, a warning says so."""
     files = certified.mtls(**more) if more else certified.tls()
     settings = Settings.load(config=None, listen="0.0.0.0:0", **files)
     with capture_logs() as lines, AdapterServer(settings, [Scripted()], lambda: True):

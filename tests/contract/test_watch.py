@@ -1,4 +1,4 @@
-"""Watch and ReadLogs on a real server, before an embedded KFP whose runs do what the test tells them."""
+"""Watch and ReadLogs on a real server, before an embedded KFP whose runs follow the test's script."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_course_of_a_run(adapter: Adapter, tasks: bool) -> None:
 
 
 def test_tasks_of_a_run_that_goes_on(adapter: Adapter) -> None:
-    """A watch with tasks tells what becomes of them while the run goes on."""
+    """A watch with tasks tells what becomes of them while the run continues."""
     run_id = a_run(adapter.kfp.caller)
     adapter.kfp.executor.start(run_id, "greet")
     events = adapter.watch(run_id, tasks=True)
@@ -200,7 +200,7 @@ def test_draining(adapter: Adapter) -> None:
 
 
 def test_nothing_is_left_of_a_watch(adapter: Adapter) -> None:
-    """A watch that is cancelled, or whose deadline passes, gives its place back, and KFP is asked no more for it."""
+    """A watch that is cancelled, or whose deadline passes, gives its place back, and KFP is called no more for it."""
     run_id = a_run(adapter.kfp.caller)
     events = adapter.watch(run_id, timeout=None)
     next(events)
@@ -224,7 +224,7 @@ def test_headers_come_before_news(adapter: Adapter) -> None:
 
 
 def test_adapter_restarted_in_the_middle(adapter: Adapter, serve: Serve) -> None:
-    """The client library goes on where the adapter that it watched through shut down, and tells nothing twice."""
+    """The client library continues where the adapter that it watched through shut down, and tells nothing twice."""
     run_id = a_run(adapter.kfp.caller)
     with Client(adapter.server.address) as client:
         events = client.runs.watch(run_id)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Guarded:
-    """An adapter that asks who calls, and the KFP behind it."""
+    """An adapter that authenticates callers, and the KFP behind it."""
 
     kfp: ScriptedKfp
     server: AdapterServer
@@ -58,7 +58,7 @@ class Ways:
 
 
 def by_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
-    """An adapter that asks for tokens."""
+    """An adapter that requires tokens."""
     file = tmp_path_factory.mktemp("tokens") / "tokens"
     file.write_text(token_lines("reader", "writer", "expired"))
     with guarded(token_file=file) as adapter, grpc.insecure_channel(adapter.server.address, OWN) as channel:
@@ -66,7 +66,7 @@ def by_token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
 
 
 def by_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ways]:
-    """An adapter that asks for certificates."""
+    """An adapter that requires certificates."""
     folder = tmp_path_factory.mktemp("certificates")
     ca = CertificateAuthority()
     certificate, key = ca.issue("localhost", "127.0.0.1").write(folder, "server")
@@ -154,7 +154,7 @@ def test_every_rpc_has_a_request() -> None:
 @pytest.mark.parametrize("path", METHODS)
 @pytest.mark.parametrize("who", ["none", "unknown", "expired"])
 def test_without_a_valid_token(refusing_tokens: Ways, path: str, who: str) -> None:
-    """Without a token, with an unknown one and with one that has expired every RPC is refused before KFP is asked."""
+    """Without a token, with an unknown one and with one that has expired every RPC is refused before KFP is called."""
     it = refused(refusing_tokens, who, METHODS[path])
     assert (it.code, it.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     words = {

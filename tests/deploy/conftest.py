@@ -1,4 +1,4 @@
-"""What kustomize makes of deploy/, for every test that asks for it."""
+"""What kustomize makes of deploy/, for every test that requests it."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_pods_run_as_the_user_of_the_image(installed: Installation) -> None:
 
 
 def test_resources_are_set(installed: Installation) -> None:
-    """Every container asks for CPU, memory and disk, and is bounded in memory and disk."""
+    """Every container requests CPU, memory and disk, and is bounded in memory and disk."""
     for container in installed.containers:
         resources = container["resources"]
         assert set(resources["requests"]) == {"cpu", "memory", "ephemeral-storage"}

@@ -204,7 +204,7 @@ def test_following(cluster: Cluster, logs: PodLogs) -> None:
 
 @pytest.mark.usefixtures("granted")
 def test_what_is_missing(logs: PodLogs) -> None:
-    """Pods that are gone, that wait, and that have no node yet are told apart."""
+    """Pods that are gone, that wait, and that have no node yet are distinguished."""
     assert refusal(logs, "gone") == (404, 'pods "gone" not found')
     status, why = refusal(logs, "waits")
     assert (status, WAITING in why) == (400, True)

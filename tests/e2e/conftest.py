@@ -118,7 +118,7 @@ def grpcurl() -> str:
 
 @pytest.fixture
 def name(adapter: Adapter) -> Iterator[str]:
-    """A name that nobody else uses; a pipeline of that name is deleted afterwards."""
+    """A unique name; a pipeline of that name is deleted afterwards."""
     unique = f"e2e-{uuid.uuid4().hex[:12]}"
     yield unique
     assert adapter.run("delete", unique, "--force", "--allow-missing").returncode == 0

@@ -53,7 +53,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_every_benchmark_finds_figures(results: Results) -> None:
-    """A quick run has figures of all sides for every benchmark that it was asked for, and no failure."""
+    """A quick run has figures of all sides for every requested benchmark, and no failure."""
     assert results.failures == {}
     assert {row.benchmark for row in results.rows} == set(RUN)
     compared = [row for row in results.rows if row.chart]

@@ -95,7 +95,7 @@ def test_a_repeated_request_is_answered_as_the_first(adapter: Adapter, name: str
 
 
 def test_if_exists_fail(adapter: Adapter, name: str) -> None:
-    """A taken name is refused where that was asked for."""
+    """A taken name is refused where that was requested."""
     adapter.printed("upload", TRAIN, "--name", name)
     refused = adapter.run("upload", TRAIN, "--name", name, "--if-exists", "fail")
     assert refused.returncode == ExitCode.REFUSED
@@ -216,7 +216,7 @@ def test_dev_keeps_its_data(tmp_path: Path) -> None:
 
 
 def test_one_folder_is_for_one_dev(tmp_path: Path) -> None:
-    """A second dev on the same folder is refused with a word, and the first goes on."""
+    """A second dev on the same folder is refused with a word, and the first continues."""
     with dev(tmp_path) as first:
         with spawned("dev", "--port", "0", "--kfp-port", "0", "--data", str(tmp_path)) as second:
             out, err = second.communicate(timeout=SECONDS)

@@ -66,7 +66,7 @@ def test_all_wrong_parameters_at_once(local: Adapter) -> None:
 
 
 def test_experiments(local: Adapter) -> None:
-    """They are made, found by name, put away, taken back and deleted."""
+    """They are made, found by name, archived, unarchived and deleted."""
     local.printed("experiments", "create", "실험 1", "--description", "처음")
     assert "실험 1" in local.printed("experiments", "-o", "name").splitlines()
     assert local.run("experiments", "create", "실험 1").returncode == 8

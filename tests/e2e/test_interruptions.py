@@ -1,4 +1,4 @@
-"""Things are killed while they work: what was acknowledged stays, nothing is left half-made, and work goes on."""
+"""Things are killed while they work: what was acknowledged stays, nothing is left half-made, and work continues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HELLO = (PIPELINES / "hello_world.yaml").read_bytes()
 
 @pytest.fixture
 def name() -> str:
-    """A name that nobody else uses."""
+    """A unique name."""
     return f"killed-{uuid.uuid4().hex[:12]}"
 
 
@@ -62,7 +62,7 @@ def test_kill_9_of_the_adapter_in_the_middle_of_an_upload(
 
 @pytest.mark.slow
 def test_kfp_gone_and_back(tmp_path: Path, name: str) -> None:
-    """While KFP is away calls say so and the adapter stays; when it is back, with its data, they work again."""
+    """While KFP is unreachable calls say so and the adapter stays; when it is back, with its data, they work again."""
     with start(tmp_path) as kfp:
         url, port = kfp.url, int(kfp.url.rpartition(":")[2])
         with serve(url) as adapter, Client(adapter.target) as client:
@@ -79,7 +79,7 @@ def test_kfp_gone_and_back(tmp_path: Path, name: str) -> None:
 
 
 def test_a_client_killed_in_the_middle(embedded_url: str, name: str) -> None:
-    """A caller that dies while it sends leaves nothing behind, and the adapter goes on."""
+    """A caller that dies while it sends leaves nothing behind, and the adapter continues."""
     reading, writing = os.pipe()
     with serve(embedded_url) as adapter, Client(adapter.target) as client:
         command = [PROGRAM, "--target", adapter.target, "upload", "-", "--name", name]

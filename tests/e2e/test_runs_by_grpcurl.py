@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def name() -> str:
-    """A name that nobody else uses."""
+    """A unique name."""
     return f"grpcurl-{uuid.uuid4().hex[:12]}"
 
 
@@ -74,7 +74,7 @@ def test_a_refused_run_says_what_is_wrong(grpcurl: str, executing: Adapter, call
 
 
 def test_experiments(call: Callable[..., dict[str, Any]], name: str) -> None:
-    """Made once, found by name and id, listed, put away, taken back, deleted."""
+    """Made once, found by name and id, listed, archived, unarchived, deleted."""
     made = call("ExperimentService/Create", name=name, description="모델 비교")
     assert (made["name"], made["description"]) == (name, "모델 비교")
     again = call("ExperimentService/Create", name=name, allow_existing=True)

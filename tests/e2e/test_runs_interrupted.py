@@ -37,7 +37,7 @@ COPIES = 10
 
 @pytest.fixture
 def name() -> str:
-    """A name that nobody else uses."""
+    """A unique name."""
     return f"killed-{uuid.uuid4().hex[:12]}"
 
 
@@ -97,7 +97,7 @@ def _wait_for_one(calls: list[Call]) -> None:
 
 
 def test_kfp_is_killed_in_the_middle_of_a_run(tmp_path: Path, name: str) -> None:
-    """After a restart the run has failed and says that it was cut off; a retry goes on from there."""
+    """After a restart the run has failed and says that it was cut off; a retry continues from there."""
     with start(tmp_path) as kfp:
         port = int(kfp.url.rpartition(":")[2])
         with serve(kfp.url) as adapter, calling(adapter.target) as caller:

@@ -68,7 +68,7 @@ def name(pipelines: ManagedPipelines, executing: Adapter) -> Iterator[str]:
 
 
 def started(response: Response) -> str:
-    """Reads an answer as the training manager does; tells the run's id."""
+    """Reads an answer as the training manager does; returns the run's id."""
     assert "application/json" in response.headers["content-type"]
     assert response.status_code == 200
     assert response.json()["run_status"] == "scheduled"

@@ -43,7 +43,7 @@ class TrainingManager(Protocol):
         """Uploads a pipeline."""
 
     def start(self, job: str, details: Mapping[str, Any]) -> str:
-        """Starts the run of a job; tells its id."""
+        """Starts the run of a job; returns its id."""
 
     def terminate(self, run_id: str) -> None:
         """Stops a run."""
@@ -209,7 +209,7 @@ def scene(kfp_url: str, folder: Path) -> Iterator[Scene]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

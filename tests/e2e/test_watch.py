@@ -37,7 +37,7 @@ def client(executing: Adapter) -> Iterator[Client]:
 
 
 def begin(client: Client, pipeline: str, **parameters: str | float) -> str:
-    """Starts a run of one of the sample pipelines; tells its id."""
+    """Starts a run of one of the sample pipelines; returns its id."""
     name = f"watch-{uuid.uuid4().hex[:12]}"
     client.pipelines.upload(ROOT / "tests" / "data" / "pipelines" / f"{pipeline}.yaml", name=name)
     return client.runs.create(name, parameters=parameters).run_id
@@ -77,7 +77,7 @@ def test_run_that_is_terminated(client: Client) -> None:
 
 
 def test_kfp_restarted_in_the_middle(tmp_path: Path) -> None:
-    """While KFP is away a watch stays and says so; then it tells what became of the run."""
+    """While KFP is unreachable a watch stays and says so; then it tells what became of the run."""
     kfp = start(tmp_path)
     port = urlsplit(kfp.url).port
     assert port is not None

@@ -41,7 +41,7 @@ class FakeExecutor(RunnerPool):
             self.end(job.run_id, State.SUCCEEDED)
 
     def terminate(self, run_id: str) -> None:
-        """Keeps the id; the run goes on until the test ends it."""
+        """Keeps the id; the run continues until the test ends it."""
         self.terminated.append(run_id)
 
     def start(self, run_id: str, *running: str) -> None:

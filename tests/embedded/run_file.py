@@ -74,7 +74,7 @@ class Watcher:
             self.changed.notify_all()
 
     def wait_end(self, run_id: str, timeout: float = 100) -> tuple[State, str]:
-        """Waits until the run is over."""
+        """Waits until the run has finished."""
         with self.changed:
             assert self.changed.wait_for(lambda: run_id in self.ends, timeout), self.reports
         return self.ends[run_id]

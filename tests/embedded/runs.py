@@ -21,14 +21,14 @@ def a_pipeline(caller: Caller, content: bytes | None = None) -> Reference:
 
 
 def try_run(caller: Caller, **fields: object) -> Reply:
-    """Asks for a run, of a pipeline of its own unless there is one."""
+    """Requests a run, of a pipeline of its own unless there is one."""
     if not {"pipeline_version_reference", "pipeline_spec"} & fields.keys():
         fields["pipeline_version_reference"] = a_pipeline(caller)
     return caller.call("POST", "/runs", json_body={"display_name": unique("run"), **fields})
 
 
 def a_run(caller: Caller, **fields: object) -> str:
-    """Makes a run; tells its id."""
+    """Makes a run; returns its id."""
     made = try_run(caller, **fields)
     assert made.status == 200, made.text
     return made["run_id"]

@@ -1,4 +1,4 @@
-"""An embedded KFP inside the test's own process, whose executor does what the test tells it."""
+"""An embedded KFP inside the test's own process, whose executor follows the test's script."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ SERVED = json.loads((DATA / "schema2_served.json").read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize("schema", [2, 3])
 def test_data_of_the_former_versions(tmp_path: Path, schema: int) -> None:
-    """A folder is served as the program that wrote it served it, and goes on from there."""
+    """A folder is served as the program that wrote it served it, and continues from there."""
     with contextlib.closing(sqlite3.connect(tmp_path / "kfp.sqlite")) as connection:
         connection.create_collation("folded", lambda one, other: (one > other) - (one < other))
         connection.executescript((DATA / f"schema{schema}.sql").read_text(encoding="utf-8"))

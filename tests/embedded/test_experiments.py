@@ -20,7 +20,7 @@ def caller(tmp_path: Path) -> Iterator[Caller]:
 
 
 def an_experiment(caller: Caller) -> str:
-    """Makes an experiment; tells its id."""
+    """Makes an experiment; returns its id."""
     return caller.call("POST", "/experiments", json_body={"display_name": unique("실험")})["experiment_id"]
 
 

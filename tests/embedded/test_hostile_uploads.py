@@ -65,7 +65,7 @@ def _peak_memory(pid: int) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(victim: EmbeddedKfp, name: str) -> None:
-    """A file made to hurt is refused with KFP's words, within bounded memory, and the server goes on."""
+    """A file made to hurt is refused with KFP's words, within bounded memory, and the server continues."""
     filename, words = BOMBS[name]
     caller = Caller(victim.url)
     reply = caller.upload(HOSTILE[name](), filename=filename)
@@ -135,7 +135,7 @@ BODIES = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_bodies(victim: EmbeddedKfp, name: str) -> None:
-    """A body that is no proper form is refused, and the server goes on."""
+    """A body that is no proper form is refused, and the server continues."""
     reply = _raw(victim, _request_of(BODIES[name]))
     assert reply.startswith(b"HTTP/1.1 400 ")
     assert NO_FILE.encode() in reply
@@ -150,7 +150,7 @@ def test_length_that_is_too_small(victim: EmbeddedKfp) -> None:
 
 
 def test_caller_that_goes_away(victim: EmbeddedKfp) -> None:
-    """A caller that goes away in the middle leaves no pipeline and no file."""
+    """A caller that disconnects in the middle leaves no pipeline and no file."""
     body = _part(FIELD, HELLO.read_bytes())
     before = Caller(victim.url).get("/pipelines").json["total_size"]
     _raw(victim, _request_of(body, length=len(body) + 5 * MIB), then_close=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """An empty store whose clock goes on by a second every third time it is read."""
+    """An empty store whose clock advances by a second every third time it is read."""
     ticks = iter(range(10**9))
     return Store(tmp_path / "kfp.sqlite", clock=lambda: 1_700_000_000 + next(ticks) // 3)
 

@@ -22,7 +22,7 @@ def caller(tmp_path: Path) -> Iterator[Caller]:
 
 
 def create(caller: Caller, **fields: object) -> Reply:
-    """Asks for a recurring run, of a pipeline of its own unless there is one."""
+    """Requests a recurring run, of a pipeline of its own unless there is one."""
     if "pipeline_spec" not in fields:
         fields.setdefault("pipeline_version_reference", a_pipeline(caller))
     body = {"display_name": unique("r"), "max_concurrency": "1", "mode": "ENABLE", **fields}

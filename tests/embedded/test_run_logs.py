@@ -29,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[Serving]:
 
 @pytest.fixture
 def run_id(server: Serving) -> str:
-    """A run with a task that goes on."""
+    """A run with a task in progress."""
     run_id = a_run(server.caller)
     server.executor.start(run_id, NAME)
     return run_id

@@ -264,7 +264,7 @@ def test_no_retry(server: Serving) -> None:
 
 
 def test_deletion_of_a_run_that_goes_on(server: Serving) -> None:
-    """Deleting a run that goes on ends it; its files go when it has ended, and its id is free from then on."""
+    """Deleting a run in progress ends it; its files go when it has ended, and its id is free from then on."""
     run_id = a_run(server.caller, run_id="chosen")
     folder = server.executor.jobs[0].folder
     server.executor.start(run_id, "greet")
@@ -280,7 +280,7 @@ def test_deletion_of_a_run_that_goes_on(server: Serving) -> None:
 
 
 def test_deletion_of_a_run_that_is_over(server: Serving) -> None:
-    """Deleting a run that is over takes its files at once; what it has executed stays for others."""
+    """Deleting a run that has finished takes its files at once; what it has executed stays for others."""
     pipeline = a_pipeline(server.caller)
     first, second = (a_run(server.caller, pipeline_version_reference=pipeline) for _ in range(2))
     server.executor.end(first, State.SUCCEEDED)
@@ -357,7 +357,7 @@ def test_disk_that_is_full(server: Serving, monkeypatch: pytest.MonkeyPatch, fau
 
 
 def test_deleting_on_a_full_disk(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of a run that is over make the room that deleting it takes; one that goes on keeps its files."""
+    """The files of a run that has finished make the room that deleting it takes; one that continues keeps its files."""
     over, active = a_run(server.caller), a_run(server.caller)
     folders = {job.run_id: job.folder for job in server.executor.jobs}
     server.executor.end(over, State.SUCCEEDED)

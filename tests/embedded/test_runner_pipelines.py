@@ -33,7 +33,7 @@ SOURCE = Path(__file__).with_name("runner_pipelines.py")
 
 @dataclass
 class Tried:
-    """A run that is over."""
+    """A run that has finished."""
 
     watcher: Watcher
     folder: Path
@@ -413,7 +413,7 @@ def _until(holds: Callable[[], bool]) -> None:
 
 
 def _wait_for(path: Path) -> str:
-    """Waits until a file has a content, which is told."""
+    """Waits until a file has content; returns it."""
     _until(lambda: path.exists() and bool(path.read_text("utf-8")))
     return path.read_text("utf-8")
 

@@ -109,7 +109,7 @@ def test_much_on_stderr(stage: Stage) -> None:
 
 
 def test_so_many_at_once(stage: Stage) -> None:
-    """A third run waits until one of two is over, and is then executed."""
+    """A third run waits until one of two has finished, and is then executed."""
     go = stage.folder / "go"
     for name in ("first", "second"):
         stage.play(name, ("wait for", str(go)), DONE)
@@ -163,7 +163,7 @@ def test_terminate_a_waiting_run(stage: Stage) -> None:
 
 
 def test_terminate_nobody(stage: Stage) -> None:
-    """Terminating a run that is over, or that nobody knows, is harmless."""
+    """Terminating a run that has finished, or that nobody knows, is harmless."""
     stage.play("run", DONE)
     stage.end()
     stage.pool.terminate("run")
@@ -186,7 +186,7 @@ def test_close(stage: Stage) -> None:
 
 
 def test_folder_that_is_not_there(stage: Stage) -> None:
-    """A run whose folder is gone fails in words, and the pool goes on."""
+    """A run whose folder is gone fails in words, and the pool continues."""
     stage.pool.submit(Job("run", b"{}", {}, stage.folder / "nowhere"))
     state, error = stage.end()
     assert state is State.FAILED
@@ -240,7 +240,7 @@ def test_submitted_again_at_once(tmp_path: Path) -> None:
 
 
 def test_parameters_that_are_no_json(stage: Stage) -> None:
-    """A run that cannot even be handed to its runner fails, and the pool goes on."""
+    """A run that cannot even be handed to its runner fails, and the pool continues."""
     stage.pool.submit(Job("run", b"{}", {"x": object()}, stage.folder))
     state, error = stage.end()
     assert (state, error) == (State.FAILED, "this server could not run it; its own log says why")

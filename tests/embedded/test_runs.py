@@ -24,7 +24,7 @@ TOO_DEEP = "[" * 900 + "]" * 900
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Serving]:
-    """A server whose executor does as it is told, at a time that goes on by a second with every look at the clock."""
+    """A server whose executor does as it is told, at a time that advances by a second with every look at the clock."""
     ticks = iter(range(10**9))
     with serving(tmp_path, clock=lambda: 1_700_000_000 + next(ticks)) as running:
         yield running
@@ -143,7 +143,7 @@ def test_bad_runs(caller: Caller, body: dict[str, object], status: int, words: s
 
 @pytest.mark.parametrize("parameters", [TOO_DEEP, '{"x": NaN}', '{"x": ', '"\\ud800"', "Infinity"])
 def test_hostile_bodies(caller: Caller, parameters: str) -> None:
-    """What no JSON should hold is refused, and the server goes on."""
+    """What no JSON should hold is refused, and the server continues."""
     body = f'{{"display_name": "x", "runtime_config": {{"parameters": {parameters}}}}}'
     reply = caller.pool.request("POST", f"{caller.url}/apis/v2beta1/runs", body=body.encode())
     assert reply.status == 400

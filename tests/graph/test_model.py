@@ -121,5 +121,5 @@ def test_marks_stay_with_their_characters() -> None:
     ],
 )
 def test_long_words_are_broken_before_they_are_cut(text: str, lines: list[str]) -> None:
-    """A condition goes on for two more lines of its box, so that those of branches can be told apart."""
+    """A condition continues for two more lines of its box, so that those of branches can be told apart."""
     assert few_lines(text, 8, "…") == lines

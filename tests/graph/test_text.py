@@ -85,7 +85,7 @@ def test_korean_keeps_its_columns() -> None:
 
 
 def test_long_names_are_broken_in_a_list() -> None:
-    """A list leaves nothing out: what is too long goes on in the next line."""
+    """A list leaves nothing out: what is too long continues in the next line."""
     lines = outline(graph_of((task("x" * 50, "y"),)), 30, ASCII)
     assert [line[:2] for line in lines] == ["* ", "  ", "  "]
     assert "".join(line[2:] for line in lines).startswith("x" * 50)

@@ -79,7 +79,7 @@ class Caller:
             return Reply(answer.status, told, answer.read())
 
     def get(self, path: str) -> Reply:
-        """Asks for something."""
+        """Requests something."""
         return self.say("GET", path)
 
     def delete(self, path: str) -> Reply:

@@ -39,7 +39,7 @@ class Waiting:
 
 @pytest.fixture
 def unique() -> str:
-    """A name that nobody else uses."""
+    """A unique name."""
     return f"fault-{uuid.uuid4().hex[:12]}"
 
 
@@ -223,7 +223,7 @@ def test_fault_11_kfp_that_is_away_is_told() -> None:
 
 
 def test_fault_11_the_namespace_is_asked_for() -> None:
-    """Namespaces were ignored; now KFP is asked in the one that the adapter is configured with."""
+    """Namespaces were ignored; now KFP is called in the one that the adapter is configured with."""
     with ScriptedKfp() as kfp, adapter(kfp.url, namespace="ml") as server:
         server.caller.get("/experiments")
         assert any("namespace=ml" in path for path in kfp.paths("GET"))

@@ -1,4 +1,4 @@
-"""Whatever comes in over HTTP is answered in words or ended, and the server goes on."""
+"""Whatever comes in over HTTP is answered in words or ended, and the server continues."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_server_is_there(caller: Caller) -> None:
     ],
 )
 def test_values_that_are_no_json(caller: Caller, argument: str, words: str) -> None:
-    """What Python takes for JSON, and JSON does not, is refused before anything is asked for."""
+    """What Python takes for JSON, and JSON does not, is refused before anything is requested."""
     body = f'{{"pipeline_name": "x", "experiment_name": "x", "arguments": {{"a": {argument}}}}}'.encode()
     reply = caller.say("POST", "/trainingjobs/1/execution", body, content_type=JSON)
     assert words in reply.refusal(400, "BAD_REQUEST")["message"]

@@ -119,7 +119,7 @@ def test_one_address_does_not_shut_out_others(kfp: ScriptedKfp, monkeypatch: pyt
 
 
 def test_drain(kfp: ScriptedKfp) -> None:
-    """While the gateway drains, new requests are 503, liveness answers, and one of several calls goes on."""
+    """While the gateway drains, new requests are 503, liveness answers, and one of several calls continues."""
     busy = Waiting()
     kfp.on("GET", "/runs[?]", busy)
     with adapter(kfp.url) as server, ThreadPoolExecutor() as threads:
@@ -272,7 +272,7 @@ def test_who_goes_away_in_the_middle_of_a_file(server: Gateway, asked: list[Rece
 def test_what_is_no_request_of_this_server(
     server: Gateway, sent: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What cannot be answered is told why, and the server goes on."""
+    """What cannot be answered is told why, and the server continues."""
     monkeypatch.setattr(limits, "LINGER_SECONDS", 0.2)
     caller = server.caller
     answer = caller.raw(sent)

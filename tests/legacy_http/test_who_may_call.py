@@ -75,7 +75,7 @@ def kfp() -> Iterator[ScriptedKfp]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedKfp, str]]:
-    """Such a KFP, and the address of a gateway whose adapter asks for tokens."""
+    """Such a KFP, and the address of a gateway whose adapter requires tokens."""
     tokens = token_file(tmp_path_factory.mktemp("tokens"), token_lines("reader", "writer", "expired"))
     with kfp_with_a_pipeline() as kfp, adapter(kfp.url, token_file=tokens) as server:
         yield kfp, server.address
@@ -104,7 +104,7 @@ def test_readers_change_nothing(guarded: tuple[ScriptedKfp, str], route: LegacyR
 
 @pytest.mark.parametrize("route", CALLING, ids=said)
 def test_who_may_call_is_let_in(guarded: tuple[ScriptedKfp, str], route: LegacyRoute) -> None:
-    """A writer calls every route, a reader those that change nothing: KFP is asked for them."""
+    """A writer calls every route, a reader those that change nothing: KFP is called for them."""
     kfp, address = guarded
     for role in ("reader", "writer") if route in READING else ("writer",):
         kfp.requests.clear()
@@ -127,7 +127,7 @@ def test_two_tokens_are_none(tmp_path: Path, kfp: ScriptedKfp) -> None:
 
 
 def test_callers_own_credentials_go_to_kfp(kfp: ScriptedKfp) -> None:
-    """Where KFP is asked as the callers, it is asked as who calls over HTTP."""
+    """Where KFP is called as the callers, it is asked as who calls over HTTP."""
     with adapter(kfp.url, kfp_credentials="forward") as server:
         ask(Caller(server.address, token="of-alice"), READING[0])  # noqa: S106 - a token that is none
         assert {request.headers["authorization"] for request in kfp.requests} == {"Bearer of-alice"}
@@ -174,7 +174,7 @@ class Certified:
         self.ca.issue("localhost", "127.0.0.1").write(self.folder, "server")
 
     def tls(self, client_ca: Path | None = None) -> Reloaded[ssl.SSLContext]:
-        """What the gateway shows and asks for."""
+        """What the gateway shows and requests."""
         return tls_context(self.folder / "server.pem", self.folder / "server.key", client_ca)
 
     def context(self, pair: Pair | None = None) -> ssl.SSLContext:

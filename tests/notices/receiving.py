@@ -154,7 +154,7 @@ def receiving(pair: tuple[Path, Path] | None = None, port: int = 0) -> Iterator[
 
 @contextmanager
 def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Listens on a loopback port, and hands connections to `serve`, each on a thread of its own; tells the URL."""
+    """Listens on a loopback port, and hands connections to `serve`, each on a thread of its own; returns the URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:

@@ -75,7 +75,7 @@ class Stage:
     _pipeline: dict[str, str] = field(default_factory=dict)
 
     def run(self, job: str | None = "42") -> str:
-        """Starts a run, of a training job unless there is none; tells its id."""
+        """Starts a run, of a training job unless there is none; returns its id."""
         self._pipeline = self._pipeline or a_pipeline(self.kfp.caller)
         label = "" if job is None else "kfadapter: " + json.dumps({"trainingjob_id": job}, ensure_ascii=False)
         made = try_run(self.kfp.caller, pipeline_version_reference=self._pipeline, description=label)
@@ -84,7 +84,7 @@ class Stage:
         return str(made["run_id"])
 
     def end(self, run_id: str, state: str = "SUCCEEDED") -> str:
-        """Ends a run; tells its id."""
+        """Ends a run; returns its id."""
         if state == "CANCELED":  # the embedded KFP calls that FAILED, as KFP 2.17 does; others keep the word
             with self.kfp.store.writing() as documents:
                 run = documents.document(RUNS, run_id)
@@ -149,13 +149,13 @@ class Notifier:
         return [line for line in lines if line["event"] == event]
 
     def wait_for(self, event: str) -> dict[str, Any]:
-        """Waits until an event was logged; tells its last line."""
+        """Waits until an event was logged; returns its last line."""
         eventually(lambda: self.said(event) or self.process.poll() is not None, SECONDS)
         assert self.said(event), self.log.read_text()
         return self.said(event)[-1]
 
     def get(self, path: str) -> tuple[int, str]:
-        """Asks for a page; tells status and body."""
+        """Requests a page; tells status and body."""
         address = self.wait_for("notifying")["metrics"]
         try:
             with urllib.request.urlopen(f"http://{address}{path}", timeout=SECONDS) as answer:
@@ -179,7 +179,7 @@ class Notifier:
         assert self.process.wait(SECONDS) == -signal.SIGKILL, self.log.read_text()
 
     def stop(self) -> int:
-        """Ends it as Kubernetes does; tells the exit code."""
+        """Ends it as Kubernetes does; returns the exit code."""
         self.process.terminate()
         return self.process.wait(SECONDS)
 

@@ -77,7 +77,7 @@ def test_refusals_park_sooner_and_are_counted_alone(made: Box) -> None:
 
 
 def test_what_is_not_due_waits(made: Box) -> None:
-    """After a failure nothing happens until the pause is over."""
+    """After a failure nothing happens until the pause has finished."""
     with made.deliveries.claimed() as one:
         assert one is not None
         made.deliveries.failed(one, "503", refused=False)

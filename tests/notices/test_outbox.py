@@ -151,7 +151,7 @@ def test_a_failure_before_the_first_start_does_not_hide_a_later_one(made: Box) -
 
 
 def test_a_notice_stays_while_its_run_is_retried(made: Box) -> None:
-    """Of a run that goes on again nothing is forgotten."""
+    """Of a run that continues again nothing is forgotten."""
     made.outbox.take(seen("r", "FAILED", at(days=1)))
     made.deliver()
     made.outbox.take(seen("r", "RUNNING"))
@@ -190,7 +190,7 @@ def test_everything_survives_the_process(path: Path) -> None:
 
 
 def test_the_disk_is_asked_to_write(path: Path) -> None:
-    """The file is a write-ahead log that is on disk when a transaction is over."""
+    """The file is a write-ahead log that is on disk when a transaction has finished."""
     with box(path) as made:
         assert made.database.read("PRAGMA journal_mode") == [("wal",)]
         assert made.database.read("PRAGMA synchronous") == [(2,)]

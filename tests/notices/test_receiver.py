@@ -138,7 +138,7 @@ def test_an_answer_without_end(receiver: Receiving) -> None:
 
 @contextmanager
 def misbehaving(how: str) -> Iterator[str]:
-    """A receiver that does not answer as HTTP wants it; tells its URL."""
+    """A receiver that does not answer as HTTP wants it; returns its URL."""
     done = threading.Event()
 
     def serve(connection: socket.socket) -> None:
@@ -183,7 +183,7 @@ def test_headers_that_drip() -> None:
 
 
 def test_nobody_there() -> None:
-    """A port that nobody listens on, and a name that leads nowhere, are away."""
+    """A port without a listener, and a name that leads nowhere, are away."""
     assert tell("http://127.0.0.1:1/") == Attempt(Outcome.AWAY, "no answer: Connection refused")
     assert tell("http://nowhere.invalid/").outcome is Outcome.AWAY
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Box]:
-    """An outbox in which a run has ended, and another goes on."""
+    """An outbox in which a run has ended, and another is in progress."""
     with box(tmp_path / "notices.db") as opened:
         opened.outbox.take(seen("r", "SUCCEEDED", at(minutes=1)))
         opened.outbox.take(seen("s", "RUNNING"))

@@ -33,7 +33,7 @@ def repository(embedded_url: str) -> Iterator[Pipelines]:
 
 @pytest.fixture
 def scripted() -> Iterator[ScriptedKfp]:
-    """A KFP that does what the test tells it."""
+    """A KFP that follows the test's script."""
     with ScriptedKfp() as server:
         yield server
 

@@ -224,7 +224,7 @@ def test_a_page_for_people_is_no_answer(scripted: ScriptedKfp, spooling: Pipelin
 
 
 def test_what_is_not_there(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """No such version, no such pipeline, and a version of another pipeline are told apart as for other calls."""
+    """No such version, no such pipeline, and a version of another pipeline are distinguished as for other calls."""
     gone = answers(404, {"code": 5, "message": "x", "details": [{"message": f"PipelineVersion {VERSION} not found"}]})
     scripted.on("GET", GET, gone, gone, answers(200, version_json(SPEC, pipeline_id=VERSION)))
     scripted.on("GET", rf"/pipelines/{ID}$", FOUND, GONE)
@@ -272,7 +272,7 @@ def test_a_silent_kfp_ends_with_the_deadline(scripted: ScriptedKfp, spooling: Pi
 
 
 def test_a_caller_who_goes_ends_it(scripted: ScriptedKfp, spooling: Pipelines) -> None:
-    """A caller who goes away while KFP answers ends the read."""
+    """A caller that disconnects while KFP answers ends the read."""
     the_call = call(60)
     stalling = stalls(CUT)
     scripted.on("GET", GET, lambda line, received: the_call.cancel() or stalling(line, received))  # type: ignore[func-returns-value]

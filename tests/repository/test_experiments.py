@@ -225,7 +225,7 @@ def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: Experiments
     ids=["nothing", "an old one", "another one", "KFP is away"],
 )
 def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: Experiments, found: Behaviour) -> None:
-    """Where it cannot be known that the experiment is ours, the fault is told."""
+    """Where it cannot be known that the experiment is ours, the fault is reported."""
     scripted.on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
         kfp.create(CreateExperimentRequest("exp", "d"), call())
@@ -247,7 +247,7 @@ def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: Experi
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: Experiments, fault: str) -> None:
-    """What is gone afterwards was deleted; what is there was not, and the fault is told."""
+    """What is gone afterwards was deleted; what is there was not, and the fault is reported."""
     there = answers(200, experiment_json(experiment_id=ID))
     scripted.on("DELETE", ONE, BROKEN[fault]).on("GET", ONE, GONE, there)
     assert kfp.delete(ID, call(), allow_missing=False)

@@ -163,7 +163,7 @@ def test_a_caller_that_goes_away_while_kfp_does_not_answer(scripted: ScriptedKfp
 
 
 class _MakesAndBreaks:
-    """Makes the pipeline that it is asked for, and breaks the answer; afterwards it is found by name."""
+    """Makes the requested pipeline, and breaks the answer; afterwards it is found by name."""
 
     def __init__(self) -> None:
         self.tags: dict[str, str] = {}
@@ -189,7 +189,7 @@ def test_a_pipeline_whose_answer_broke_is_ours_all_the_same(scripted: ScriptedKf
 
 
 def test_a_pipeline_of_somebody_else_is_not_taken_for_ours(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """After a broken answer, a pipeline with another attempt's tag is left alone, and the fault is told."""
+    """After a broken answer, a pipeline with another attempt's tag is left alone, and the fault is reported."""
     scripted.on("GET", BY_NAME, NOT_FOUND, MADE).on("POST", CREATE, resets())
     with pytest.raises(errors.KfpUnavailableError):
         before_scripted.upload(UploadPipelineMetadata("p"), pipeline_file(), call())
@@ -206,7 +206,7 @@ def test_an_adopted_pipeline_is_not_undone(scripted: ScriptedKfp, before_scripte
 
 
 def test_an_undo_that_fails_hides_nothing(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """If the undo is refused, because somebody's version is there, the first error is told."""
+    """If the undo is refused, because somebody's version is there, the first error is reported."""
     scripted.on("DELETE", DELETE, answers(400, {"code": 3, "message": "existing pipeline versions"}))
     _new_pipeline(scripted, answers(500, {"error_message": "boom"})).on("GET", VERSIONS, NO_VERSIONS)
     with pytest.raises(errors.KfpError, match="boom"):
@@ -322,7 +322,7 @@ def test_retry_after_reaches_the_caller(scripted: ScriptedKfp, before_scripted: 
 
 
 def test_nobody_listens() -> None:
-    """Where KFP is away every call says so at once, the writes too."""
+    """Where KFP is unreachable every call says so at once, the writes too."""
     backend = connect("http://127.0.0.1:9")
     for attempt in (
         lambda: backend.pipelines.get(PipelineRef(name="p"), View.BASIC, call()),
@@ -368,7 +368,7 @@ def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, before_scripted:
 
 
 def test_a_broken_delete_of_a_version_is_looked_after(scripted: ScriptedKfp, before_scripted: Pipelines) -> None:
-    """It is not sent again; if the version is gone afterwards, it was deleted, and if not, the fault is told."""
+    """It is not sent again; if the version is gone afterwards, it was deleted, and if not, the fault is reported."""
     gone = answers(404, {"code": 5, "message": f"PipelineVersion {VERSION} not found"})
     there = answers(200, VERSION_JSON)
     scripted.on("GET", rf"/versions/{VERSION}$", there, gone, there, there).on("DELETE", r"/versions/", resets())
@@ -582,7 +582,7 @@ def _page_of(size: int, token: str = "") -> Behaviour:
 def test_lists_with_specs_are_read_in_smaller_pages(
     scripted: ScriptedKfp, before_scripted: Pipelines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where specs come along, 20 versions are asked for at once, and fewer while the answer is too large."""
+    """Where specs come along, 20 versions are requested at once, and fewer while the answer is too large."""
     send = Transport.send
     monkeypatch.setattr(
         Transport, "send", lambda self, request, *rest: send(self, replace(request, limit=5_000), *rest)

@@ -209,7 +209,7 @@ def test_a_login_page_for_a_caller(
 
 
 def test_nobody_is_asked_for_a_caller_without_credentials(scripted: ScriptedKfp, as_callers: Pipelines) -> None:
-    """Where KFP is asked as the caller, a call that names nobody does not reach it."""
+    """Where KFP is called as the caller, a call that names nobody does not reach it."""
     with pytest.raises(errors.UnauthenticatedError):
         as_callers.list(TEAM_A, PageRequest(), call())
     assert scripted.requests == []

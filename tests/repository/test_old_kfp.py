@@ -341,7 +341,7 @@ _REFUSED_BEFORE = ("empty file", "not YAML", "YAML but not a pipeline", "YAML li
 @pytest.mark.parametrize("version_name", ["", "v"])
 @pytest.mark.parametrize("note", [*_ANSWERED, *_REFUSED_BEFORE])
 def test_bad_files(repository: Pipelines, old: OldKfp, name: str, note: str, version_name: str) -> None:
-    """INVALID_PIPELINE_FILE, nothing is left behind, and KFP is not asked about those that it could not bear."""
+    """INVALID_PIPELINE_FILE, nothing is left behind, and KFP is not called about those that it could not bear."""
     before = len(old.paths("POST"))
     with pytest.raises(errors.InvalidPipelineFileError) as caught:
         _store(repository, UploadPipelineMetadata(name, version_name), made_file(note))

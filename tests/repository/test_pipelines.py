@@ -64,7 +64,7 @@ def test_what_is_not_there_is_named(repository: Pipelines, name: str) -> None:
 
 
 def test_full_tells_the_latest_version_with_typed_parameters(repository: Pipelines, name: str) -> None:
-    """Uploads within one second are told apart by their numbers, and the spec's parameters are typed."""
+    """Uploads within one second are distinguished by their numbers, and the spec's parameters are typed."""
     repository.upload(UploadPipelineMetadata(name), pipeline_file(), call())
     repository.upload(UploadPipelineMetadata(name), pipeline_file("all_parameter_types"), call())
     full = repository.get(PipelineRef(name=name), View.FULL, call())

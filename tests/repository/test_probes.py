@@ -253,7 +253,7 @@ def test_a_kfp_that_ignores_filters(scripted: ScriptedKfp) -> None:
 
 
 def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:
-    """Without an experiment to run in, such a KFP is asked for no run, and without a namespace for no list of runs."""
+    """Without an experiment to run in, such a KFP is called for no run, and without a namespace for no list of runs."""
     pipeline = {"pipeline_id": "p", "name": "x"}
     version = {"pipeline_version_id": "v", "pipeline_id": "p"}
     scripted.on("POST", "/upload_version", answers(200, version)).on("POST", "", answers(200, pipeline))

@@ -88,7 +88,7 @@ def test_a_namespace(status: int, stage: Stage) -> None:
 
 
 def test_several_users_without_a_namespace() -> None:
-    """Without a namespace only shared pipelines are asked for: experiments have none there."""
+    """Without a namespace only shared pipelines are requested: experiments have none there."""
     with healthy(answers(200, {}), multi_user=True) as url:
         reached = reach(TransportSettings(url))
     assert (reached.stopped_at, reached.multi_user) == (None, True)

@@ -202,7 +202,7 @@ def test_the_last_lines_of_failed_tasks(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_lists_of_runs_that_ended_badly(kfp: RunsKfp, runs: Runs) -> None:
-    """KFP is asked for FAILED and CANCELED, what it answers is sorted by the history, and the total is not told."""
+    """KFP is called for FAILED and CANCELED, what it answers is sorted by the history, and the total is not told."""
     stopped = put(kfp, recorded("terminated_then_retried")[1])
     failed = put(kfp, recorded("driver_fails")[0])
     for state, found in ((RunState.CANCELED, stopped), (RunState.FAILED, failed)):

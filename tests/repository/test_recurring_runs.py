@@ -77,7 +77,7 @@ def kfp(scripted: ScriptedKfp) -> Iterator[RecurringRuns]:
 
 
 def made(**fields: object) -> dict[str, object]:
-    """The recurring run that is asked for, as KFP shows it, made just now."""
+    """The recurring run that is requested, as KFP shows it, made just now."""
     now = datetime.now(timezone.utc).replace(microsecond=0).isoformat().replace("+00:00", "Z")
     return {
         "recurring_run_id": ID,
@@ -237,7 +237,7 @@ WRONG: dict[str, tuple[dict[str, Json], type[errors.AdapterError], set[str]]] = 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_parameters_are_checked_before(scripted: ScriptedKfp, kfp: RecurringRuns, what: str) -> None:
-    """As for runs: all that is wrong is told, and KFP is not told to make anything."""
+    """As for runs: all that is wrong is reported, and KFP is not told to make anything."""
     parameters, error, fields = WRONG[what]
     with_pipeline(scripted)
     with pytest.raises(error) as caught:
@@ -324,7 +324,7 @@ def test_what_is_not_there(scripted: ScriptedKfp, kfp: RecurringRuns, what: str)
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRuns, fault: str) -> None:
-    """It is never sent again; the one that was made meanwhile and is what was asked for is ours."""
+    """It is never sent again; the one that was made meanwhile and is what was requested is ours."""
     others = [
         made(recurring_run_id="old", created_at="2026-01-02T03:04:05Z"),
         made(recurring_run_id="off", mode="DISABLE"),
@@ -344,7 +344,7 @@ def test_a_broken_create_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRu
     ids=["nothing", "two", "KFP is away"],
 )
 def test_a_broken_create_is_told(scripted: ScriptedKfp, kfp: RecurringRuns, found: Behaviour) -> None:
-    """Where it cannot be known which one is ours, the fault is told."""
+    """Where it cannot be known which one is ours, the fault is reported."""
     with_pipeline(scripted).on("POST", CREATE, resets()).on("GET", LIST, found)
     with pytest.raises(errors.KfpUnavailableError):
         kfp.create(WANTED, call())
@@ -360,7 +360,7 @@ def test_a_create_that_ends_with_the_deadline(scripted: ScriptedKfp, kfp: Recurr
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_delete_is_looked_after(scripted: ScriptedKfp, kfp: RecurringRuns, fault: str) -> None:
-    """What is gone afterwards was deleted; what is there was not, and the fault is told."""
+    """What is gone afterwards was deleted; what is there was not, and the fault is reported."""
     scripted.on("DELETE", ONE, BROKEN[fault])
     scripted.on("GET", ONE, played("get unknown", "recurring_runs"), answers(200, made()))
     assert kfp.delete(ID, call(), allow_missing=False)

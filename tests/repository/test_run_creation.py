@@ -1,4 +1,4 @@
-"""A run is started once for each request id, whatever becomes of the line, and as it was asked for."""
+"""A run is started once for each request id, whatever becomes of the line, and as it was requested."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_started(
 
 
 def test_a_missing_experiment_is_named(runs: Runs) -> None:
-    """The error is about the experiment, not about the run that KFP was asked for."""
+    """The error is about the experiment, not about the requested run."""
     with pytest.raises(errors.ExperimentNotFoundError) as caught:
         runs.create(replace(WANTED, experiment=ExperimentRef(NOBODY)), call())
     assert caught.value.resource_name == NOBODY
@@ -134,7 +134,7 @@ def test_a_version_that_goes_meanwhile(kfp: RunsKfp, runs: Runs) -> None:
 
 
 def test_an_experiment_is_made_on_demand(kfp: RunsKfp, runs: Runs) -> None:
-    """Only if that is asked for, and not by a check."""
+    """Only if that is requested, and not by a check."""
     wanted = replace(WANTED, experiment=ExperimentRef(name="새 실험"), create_experiment=True)
     assert runs.create(replace(wanted, validate_only=True), call()).experiment_id == ""
     assert "새 실험" not in kfp.experiments.values()

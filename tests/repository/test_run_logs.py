@@ -66,7 +66,7 @@ ENDED = recorded("two_tasks", "succeeded")
 
 
 def run_is(*stages: dict[str, object]) -> list[Behaviour]:
-    """Answers with a run as it goes on."""
+    """Answers with a run as it proceeds."""
     return [answers(200, stage) for stage in stages]
 
 
@@ -127,7 +127,7 @@ class Stage:
         return caught.value.message
 
     def asked(self) -> list[str]:
-        """The paths that KFP was asked for, without the run's own."""
+        """The paths that were requested from KFP, without the run's own."""
         return [path for path in self.kfp.paths("GET") if not path.endswith(f"beta1/runs/{RUN}")]
 
 
@@ -145,7 +145,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
 
 def of_run(stage: Stage, *stages: dict[str, object], run_id: str = RUN) -> None:
-    """Has KFP serve a run as it goes on."""
+    """Has KFP serve a run as it proceeds."""
     stage.kfp.on("GET", f"/apis/v2beta1/runs/{run_id}$", answers(200, {"run_id": run_id, "state": "RUNNING"}))
     stage.kfp.on("GET", f"/apis/v1beta1/runs/{run_id}$", *run_is(*stages))
 
@@ -201,7 +201,7 @@ def test_live_log_from_kubernetes(stage: Stage) -> None:
     ],
 )
 def test_kubernetes_refuses(stage: Stage, refusal: Behaviour) -> None:
-    """Where Kubernetes does not give the log, KFP is asked for it."""
+    """Where Kubernetes does not give the log, KFP is called for it."""
     of_run(stage, WORKS)
     stage.kubernetes.on("GET", POD_LOG, refusal)
     stage.kfp.on("GET", ROUTE, text(LOG))
@@ -327,7 +327,7 @@ def test_stored_log(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_file_gone(stage: Stage) -> None:
-    """An archived log whose file is gone is told apart from one that was never archived."""
+    """An archived log whose file is gone is distinguished from one that was never archived."""
     of_run(stage, ENDED)
     stage.kfp.on("GET", ARCHIVE, answers(404, {"error_message": "artifact not found: <nil>"}))
     stage.kfp.on("GET", ROUTE, refused_as("ended, its file is not in the object store"))

@@ -37,7 +37,7 @@ NOT_ARCHIVED = {"operation": "NOT_EQUALS", "key": "storage_state", "string_value
 
 @pytest.fixture
 def before_scripted(scripted: ScriptedKfp) -> Iterator[Runs]:
-    """The repository before a KFP that does what the test tells it."""
+    """The repository before a KFP that follows the test's script."""
     backend = connect(scripted.url)
     yield backend.runs
     backend.close()
@@ -239,14 +239,14 @@ def test_terminate_of_what_is_over_or_stopping(kfp: RunsKfp, runs: Runs, state: 
 
 
 def test_terminate_that_kfp_refuses(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """A refusal while the run goes on is an error, in KFP's words."""
+    """A refusal while the run continues is an error, in KFP's words."""
     scripted.on("POST", "/runs/", refused(500, 13, "etcd is away")).on("GET", ONE, _served("RUNNING"))
     with pytest.raises(errors.KfpError, match="etcd is away"):
         before_scripted.terminate(RUN, 0, call())
 
 
 def test_terminate_waits(scripted: ScriptedKfp, before_scripted: Runs) -> None:
-    """Until the run is over; here that is seen at the third look."""
+    """Until the run has finished; here that is seen at the third look."""
     scripted.on("POST", "/runs/", DONE)
     scripted.on("GET", ONE, _served("CANCELING"), _served("CANCELING"), _served("FAILED", finished_at=AT))
     assert before_scripted.terminate(RUN, 60, call()).state is RunState.FAILED
@@ -299,7 +299,7 @@ def _predicates(kfp: RunsKfp) -> list[dict[str, object]]:
 
 
 def test_runs_of_a_recurring_run(kfp: RunsKfp, runs: Runs) -> None:
-    """KFP is asked by a predicate; as a query parameter it would be ignored, and all runs come back."""
+    """KFP is called by a predicate; as a query parameter it would be ignored, and all runs come back."""
     runs.list(RunFilter(recurring_run_id=NOBODY), PageRequest(), call())
     assert {"operation": "EQUALS", "key": "recurring_run_id", "string_value": NOBODY} in _predicates(kfp)
     assert "recurring_run_id" not in kfp.queries()[-1]
@@ -354,7 +354,7 @@ def test_the_least_that_kfp_is_asked(kfp: RunsKfp, runs: Runs) -> None:
 
 @pytest.mark.parametrize("value", ['a"b', "a\\b"])
 def test_labels_that_kfp_cannot_look_for(kfp: RunsKfp, runs: Runs, value: str) -> None:
-    """Backslashes mean something else to LIKE, so KFP is asked for runs with labels, and they are compared here."""
+    """Backslashes mean something else to LIKE, so KFP is called for runs with labels, and they are compared here."""
     wanted = kfp.add(description=f"kfadapter: {json.dumps({'k': value})}")
     kfp.add(description='kfadapter: {"k":"other"}')
     assert [run.run_id for run in _list(runs, labels={"k": value})] == [wanted]

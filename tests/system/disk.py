@@ -279,7 +279,7 @@ def _unsynced(stage: Stage, count: int) -> list[Finding]:
     "files, and EFBIG in place of ENOSPC; where system calls cannot be filtered, no fsync fails."
 )
 def disk(stage: Stage) -> Iterator[Finding]:
-    """Where a disk is full, or fails, nothing is acknowledged that is not kept, and afterwards all goes on."""
+    """Where a disk is full, or fails, nothing is acknowledged that is not kept, and afterwards all continues."""
     parts = {"a limit on the size of files": _limited, "a disk that is full": _full, "fsync that fails": _unsynced}
     for what, part in parts.items():
         with ThreadPoolExecutor(1) as thread:  # of its own, as what happens to it is for ever

@@ -51,7 +51,7 @@ def series() -> dict[str, Metric]:
 
 
 def selectors(expr: str) -> list[promql_parser.VectorSelector]:
-    """Every series that an expression asks for."""
+    """Every series that an expression uses."""
     found: list[promql_parser.VectorSelector] = []
 
     def see(node: promql_parser.Expr) -> bool:
@@ -82,7 +82,7 @@ class TestRule:
     """Each rule."""
 
     def test_its_metrics_exist(self, rule: Rule) -> None:
-        """The expression is PromQL, and asks for series that the adapter has, by labels that these have."""
+        """The expression is PromQL, and uses series that the adapter has, by labels that these have."""
         asked = selectors(rule.expr)
         assert asked
         for one in asked:
@@ -90,7 +90,7 @@ class TestRule:
             assert {matcher.name for matcher in one.matchers.matchers} <= allowed(str(one.name))
 
     def test_it_groups_by_labels_that_exist(self, rule: Rule) -> None:
-        """What is summed by a label, or told of one, is a label of what is asked for."""
+        """What is summed by a label, or told of one, is a label of what is used."""
         known = {label for one in selectors(rule.expr) for label in allowed(str(one.name))}
         grouped = {
             label.strip() for text in re.findall(r"\b(?:by|on) \(([^)]*)\)", rule.expr) for label in text.split(",")
@@ -101,7 +101,7 @@ class TestRule:
             assert told <= grouped
 
     def test_its_values_exist(self, rule: Rule) -> None:
-        """A reason that is asked for is one that the adapter gives."""
+        """A reason that is used is one that the adapter gives."""
         reasons = {error.reason for error in all_error_classes()}
         for one in selectors(rule.expr):
             assert {matcher.value for matcher in one.matchers.matchers if matcher.name == "reason"} <= reasons

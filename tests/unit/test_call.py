@@ -6,7 +6,7 @@ from kfadapter_grpc.contract.call import Call
 
 
 def test_a_part_ends_with_the_call() -> None:
-    """Whoever works for a part of a call learns that the call was cancelled, until the part is over."""
+    """Whoever works for a part of a call learns that the call was cancelled, until the part has finished."""
     call = Call("test", 60)
     with call.within(30) as part:
         call.cancel()

@@ -220,7 +220,7 @@ def test_every_recorded_failure_has_a_meaning(scenario: str) -> None:
 
 
 def test_what_fits_no_row_is_kfp_error_in_kfps_words() -> None:
-    """A failure that nobody foresaw is told with KFP's innermost message, and never with its stack trace."""
+    """A failure that nobody foresaw is reported with KFP's innermost message, and never with its stack trace."""
     body = json.dumps({"error_message": "boom", "error_details": _STACK}).encode()
     error = explain(KfpFailureError(Operation.UPLOAD, read_failure(500, body, None)), Context())
     assert isinstance(error, errors.KfpError)

@@ -141,7 +141,7 @@ def test_certificates_that_would_not_be_used(certificate: tuple[Path, Path, Path
 
 
 def test_an_encrypted_key(certificate: tuple[Path, Path, Path]) -> None:
-    """A key with a password is refused at once; nobody is asked for the password."""
+    """A key with a password is refused at once; the password is not prompted for."""
     _, cert, key = certificate
     made = load_pem_private_key(key.read_bytes(), None)
     key.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary")))

@@ -161,7 +161,7 @@ def test_the_last_token_is_kept(kfp: ScriptedKfp, transport: Transport, token_fi
     [None, b"", b" \n", b"canary one", b"canary\r\nX-Evil: 1", "카나리아".encode(), b"\x00canary", b"c" * 70_000],
 )
 def test_a_file_without_a_token(kfp: ScriptedKfp, tmp_path: Path, content: bytes | None) -> None:
-    """Without a token KFP is not asked, and the error is the operator's; what is in the file is shown to nobody."""
+    """Without a token KFP is not called, and the error is the operator's; what is in the file is shown to nobody."""
     path = tmp_path / "other"
     if content is not None:
         path.write_bytes(content)
@@ -209,7 +209,7 @@ def test_probes_where_only_callers_have_credentials(kfp: ScriptedKfp, behaviour:
 
 
 def test_probes_with_credentials_of_our_own(kfp: ScriptedKfp, token_file: Path) -> None:
-    """A probe shows the adapter's own credentials; a KFP that refuses them is told apart from one that is away."""
+    """A probe shows the adapter's own credentials; a KFP that refuses them is distinguished from one that is away."""
     kfp.on("GET", "/healthz", accepts("canary-1"))
     with closing(connect(kfp.url, credentials=TokenFile(token_file))) as backend:
         assert backend.is_alive()

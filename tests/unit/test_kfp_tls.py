@@ -1,4 +1,4 @@
-"""TLS with a KFP that has authorities of its own, and asks for a certificate or not."""
+"""TLS with a KFP that has authorities of its own, and requires a certificate or not."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_an_expired_certificate(kfp: ScriptedKfp, authority: Authority) -> None:
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_certificate(kfp: ScriptedKfp, authority: Authority, tmp_path: Path, newest: ssl.TLSVersion) -> None:
-    """A KFP that asks for a certificate gets ours; who has none is refused, and is told that it is about TLS."""
+    """A KFP that requires a certificate gets ours; who has none is refused, and is told that it is about TLS."""
     assert kfp.tls is not None
     kfp.tls.verify_mode = ssl.CERT_REQUIRED
     kfp.tls.maximum_version = newest

@@ -44,6 +44,6 @@ def test_descriptions_written_by_hand(text: str) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("team", "비전"), ('"', "\\"), ("a", "")])
 def test_what_a_label_is_found_by(key: str, value: str) -> None:
-    """The text that KFP is asked for stands in every description with this label."""
+    """The text that KFP is asked for is in every description with this label."""
     assert label_text(key, value) in with_labels("x", {"0": "", key: value, "z": "z"})
     assert label_key_text(key) in with_labels("x", {"0": "", key: value, "z": "z"})

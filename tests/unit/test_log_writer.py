@@ -61,7 +61,7 @@ def test_lines_after_the_end_are_written_at_once() -> None:
 
 
 def test_nobody_waits_for_a_reader() -> None:
-    """While nobody reads, writing goes on, a bounded number of lines is kept, and how many were lost is told."""
+    """While nobody reads, writing continues, a bounded number of lines is kept, and how many were lost is told."""
     stream = Slow()
     with capture_logs() as told, LogWriter(stream, most_lines=10) as lines:
         lines.write("first\n")

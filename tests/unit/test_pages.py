@@ -89,7 +89,7 @@ def test_what_stands_before_an_item_too_large_is_told() -> None:
 
 
 def test_the_page_of_kfp_shrinks_to_one() -> None:
-    """After an answer too large a quarter is asked for, and an item alone is the least."""
+    """After an answer too large a quarter is requested, and an item alone is the least."""
     listing = _with_a_giant()
     with pytest.raises(AnswerTooLargeError):
         gather(listing.fetch, lambda item: item.weight, 200, "")

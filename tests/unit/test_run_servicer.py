@@ -1,4 +1,4 @@
-"""The servicer of runs alone: message in, one repository call, message out; all that is wrong is told at once."""
+"""The servicer of runs alone: message in, one repository call, message out; all that is wrong is reported at once."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_refused(case: str) -> None:
-    """INVALID_FIELD for the field that is wrong, before KFP is asked."""
+    """INVALID_FIELD for the field that is wrong, before KFP is called."""
     fields, name = WRONG[case]
     with pytest.raises(InvalidFieldError) as caught:
         _create(**fields)
@@ -285,7 +285,7 @@ def test_a_filter_of_which_everything_is_wrong() -> None:
 
 
 class FakeRuns:
-    """A repository that knows one run, and keeps what it was asked."""
+    """A repository that knows one run, and keeps its requests."""
 
     def __init__(self) -> None:
         self.waited = -1.0

@@ -144,7 +144,7 @@ def test_client_ca(files: Files) -> None:
 
 
 def test_token_file(files: Files) -> None:
-    """A file of tokens that cannot be read, is empty or wrong is told with its lines."""
+    """A file of tokens that cannot be read, is empty or wrong is reported with its lines."""
     empty, wrong = files.write("empty", "# nobody\n"), files.write("wrong", f"{TOKEN_LINE}\nci admin x\nci\n")
     start = "token_file (KFADAPTER_TOKEN_FILE): "
     assert mistake(token_file=files.folder / "none").startswith(f"{start}{files.folder / 'none'} cannot be read: ")
@@ -162,7 +162,7 @@ def test_health_listen() -> None:
 
 
 def test_all_mistakes_at_once(files: Files) -> None:
-    """Every mistake about who may call is told at once."""
+    """Every mistake about who may call is reported at once."""
     wrong = files.write("wrong", "x")
     told = mistakes(listen="0.0.0.0:1", tls_key=wrong, tls_client_ca=wrong, token_file=wrong, health_listen="x")
     assert [line.partition(" ")[0] for line in told] == [

@@ -228,7 +228,7 @@ def test_delete_passes_the_switches(server: grpc_testing.Server, repository: Fak
 
 
 def test_versions_are_named_by_name_or_not_at_all(server: grpc_testing.Server, repository: FakeRepository) -> None:
-    """GetVersion without a version asks for the latest; DeleteVersion needs one."""
+    """GetVersion without a version requests the latest; DeleteVersion needs one."""
     response = _unary(server, "GetVersion", pb.GetPipelineVersionRequest(name="이름"))
     assert response.spec.name == "hello-world"  # type: ignore[attr-defined]
     request = pb.DeletePipelineVersionRequest(name="이름", version_name="2", allow_missing=True)

@@ -160,7 +160,7 @@ def test_split_address() -> None:
 
 
 def test_all_mistakes_at_once(monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], Path]) -> None:
-    """Every mistake of every source is told at once, in words."""
+    """Every mistake of every source is reported at once, in words."""
     monkeypatch.setenv("KFADAPTER_MAX_UPLOADS", "many")
     config = toml('max_stream = 2\nlog_format = "xml"\nsome_thing = 1\n')
     lines = mistakes(config=config, listen="0.0.0.0:1", kfp_url="kfp", max_unary_calls=0)

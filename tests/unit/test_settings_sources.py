@@ -119,7 +119,7 @@ def test_the_place_of_what_is_no_toml(toml: Callable[[str | bytes], Path]) -> No
 
 
 def test_the_place_of_a_wrong_value(toml: Callable[[str | bytes], Path]) -> None:
-    """A wrong value and an unknown name of the file are told with their lines, however the name is written."""
+    """A wrong value and an unknown name of the file are reported with their lines, however the name is written."""
     path = toml('# max_uploads = 1\n\n"max_uploads" = "many"\nmax_stream = 2\n\n[elsewhere]\nkey = 1\n')
     assert mistakes(path) == (
         (f"max_uploads ({path}, line 3): must be an integer, not 'many'"),

@@ -112,7 +112,7 @@ def test_conditions_of_argo_that_are_not_understood(when: str) -> None:
     ],
 )
 def test_depends(depends: str, names: list[str], words: str) -> None:
-    """A `depends` names tasks, and is told in words where it asks for more than that all have succeeded."""
+    """A `depends` names tasks, and is told in words where it requires more than that all have succeeded."""
     assert expression.names_in_depends(depends) == names
     assert expression.depends_in_words(depends) == words
 

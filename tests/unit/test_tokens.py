@@ -83,7 +83,7 @@ def test_one_name_may_have_two_tokens() -> None:
     ],
 )
 def test_wrong_file(text: str, said: str) -> None:
-    """What is wrong is told with its line, and nothing that stands there is repeated."""
+    """What is wrong is reported with its line, and nothing that stands there is repeated."""
     told = mistakes(text)
     assert told.startswith(said)
     assert "kfa_secret" not in told

@@ -270,7 +270,7 @@ def test_default_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EIO])
 def test_disk_faults(monkeypatch: pytest.MonkeyPatch, fault: int) -> None:
-    """A full or broken disk is the adapter's fault, and no path is told."""
+    """A full or broken disk is the adapter's fault, and no path is reported."""
 
     def broken(**_options: object) -> object:
         raise OSError(fault, os.strerror(fault), "/secret/path")

@@ -41,7 +41,7 @@ def test_member_that_kfp_takes(pack: Callable[..., bytes]) -> None:
 
 @PACKERS
 def test_place_in_a_member(pack: Callable[..., bytes]) -> None:
-    """A fault in a member is told with the member's name, line and column."""
+    """A fault in a member is reported with the member's name, line and column."""
     error = refused(pack(("a.yaml", BROKEN)), InvalidPipelineFileError)
     assert error.metadata == {"line": "2", "column": "5", "member": "'a.yaml'"}
 

@@ -77,7 +77,7 @@ def test_blank_files(content: bytes) -> None:
     ],
 )
 def test_place_of_a_fault(content: bytes, line: int, column: int) -> None:
-    """A fault in the text is told with its line and column, both counted from 1."""
+    """A fault in the text is reported with its line and column, both counted from 1."""
     error = refused(content, InvalidPipelineFileError)
     assert error.metadata == {"line": str(line), "column": str(column)}
     assert error.message.startswith(f"Line {line}, column {column}: ")

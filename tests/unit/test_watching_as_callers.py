@@ -1,4 +1,4 @@
-"""Watching where KFP is asked with the callers' own credentials: nobody is told what another may see."""
+"""Watching where KFP is called with the callers' own credentials: nobody is told what another may see."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def watch(watching: Watching, who: Authorization | None, *, filtered: bool) -> R
 
 @pytest.mark.parametrize("filtered", [False, True])
 def test_each_watch_is_looked_after_as_its_caller(watching: Watching, filtered: bool) -> None:
-    """Two callers watch the same run: KFP is asked for it as each of them, and never as somebody else."""
+    """Two callers watch the same run: KFP is called for it as each of them, and never as somebody else."""
     watches = [watch(watching, who, filtered=filtered) for who in (ALICE, BOB)]
     watching.poll()
     assert [one.told() for one in watches] == [["a RUNNING"], ["a RUNNING"]]
@@ -50,7 +50,7 @@ def test_each_watch_is_looked_after_as_its_caller(watching: Watching, filtered: 
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("bob_first", [False, True])
 def test_who_may_not_see_a_run_is_not_told_of_it(watching: Watching, filtered: bool, bob_first: bool) -> None:
-    """Bob watches a run of Alice's: KFP refuses it to him, though all is known for Alice; she goes on undisturbed."""
+    """Bob watches a run of Alice's: KFP refuses it to him, though all is known for Alice; she continues undisturbed."""
     watching.kfp.refused[BOB] = PermissionDeniedError("not yours")
     if bob_first:
         bob, alice = (watch(watching, who, filtered=filtered) for who in (BOB, ALICE))

@@ -169,7 +169,7 @@ def test_an_iteration_that_failed() -> None:
 
 
 def test_why_a_pod_does_not_start() -> None:
-    """Its image or a node that is missing is told at once, its being prepared only after half a minute."""
+    """Its image or a node that is missing is reported at once, its being prepared only after half a minute."""
     manifest = Workflow((Task("train", phase="Pending", message="PodInitializing"),)).manifest()
     early, late = (datetime(2026, 1, 2, 3, 4, second, tzinfo=timezone.utc) for second in (10, 40))
     assert read_nodes(manifest, now=early).warnings == ()
@@ -224,7 +224,7 @@ def _v1(*nodes: dict[str, object]) -> RunNodes:
 
 
 def test_steps_of_a_plain_workflow() -> None:
-    """Steps are tasks, items are told apart, a nested template is a group, and the exit handler runs at the end."""
+    """Steps are tasks, items are distinguished, a nested template is a group, and the exit handler runs at the end."""
     nodes = _v1(
         {"id": "v1", "displayName": "v1", "type": "Steps", "templateName": "main"},
         {"id": "v1-0", "displayName": "[0]", "type": "StepGroup", "boundaryID": "v1"},
