@@ -105,7 +105,7 @@ class ArtifactContent:
 class ListMetricsRequest(ListRequest):
     """Lists the metrics of runs."""
 
-    ORDERS: ClassVar = ListRunsRequest.ORDERS
+    ORDERS: ClassVar[tuple[str, ...]] = ListRunsRequest.ORDERS
 
     filter: RunFilter = field(default_factory=RunFilter)
 

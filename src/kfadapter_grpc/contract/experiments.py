@@ -62,7 +62,7 @@ class GetExperimentRequest:
 class ListExperimentsRequest(ListRequest):
     """Lists experiments; all filters that are set must match."""
 
-    ORDERS: ClassVar = ("created_at", "name", "experiment_id")
+    ORDERS: ClassVar[tuple[str, ...]] = ("created_at", "name", "experiment_id")
 
     name_contains: Annotated[str, text(MAX_EXPERIMENT_NAME)] = ""
     archived: bool = field(default=False, metadata={"wire": "storage_state"})

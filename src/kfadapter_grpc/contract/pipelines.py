@@ -48,7 +48,7 @@ class IfExists(enum.Enum):
 class PipelineVersion:
     """One version of a pipeline. `created_at` is in UTC; `sha256` is lower-case hex or empty."""
 
-    NOT_LISTED: ClassVar = ("display_name", "tags", "sha256", "spec")
+    NOT_LISTED: ClassVar[tuple[str, ...]] = ("display_name", "tags", "sha256", "spec")
 
     pipeline_version_id: str
     pipeline_id: str
@@ -113,7 +113,7 @@ class GetPipelineRequest:
 class ListPipelinesRequest(ListRequest):
     """Lists pipelines; all filters that are set must match. More tags than a pipeline has would make KFP's URL long."""
 
-    ORDERS: ClassVar = ("created_at", "name", "pipeline_id")
+    ORDERS: ClassVar[tuple[str, ...]] = ("created_at", "name", "pipeline_id")
 
     name_contains: Annotated[str, text(MAX_PIPELINE_NAME)] = ""
     created_after: datetime | None = None
@@ -170,7 +170,7 @@ class DeletePipelineRequest:
 class ListPipelineVersionsRequest(ListRequest):
     """Lists the versions of a pipeline."""
 
-    ORDERS: ClassVar = ("created_at", "name", "pipeline_version_id")
+    ORDERS: ClassVar[tuple[str, ...]] = ("created_at", "name", "pipeline_version_id")
 
     pipeline: PipelineRef
     view: View = View.BASIC

@@ -173,7 +173,7 @@ class GetRecurringRunRequest(_OneRecurringRun):
 class ListRecurringRunsRequest(ListRequest):
     """Lists recurring runs; `experiment` is None for those of all."""
 
-    ORDERS: ClassVar = ("created_at", "display_name", "recurring_run_id")
+    ORDERS: ClassVar[tuple[str, ...]] = ("created_at", "display_name", "recurring_run_id")
 
     experiment: ExperimentRef | None = None
     namespace: Namespace = ""

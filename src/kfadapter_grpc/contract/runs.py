@@ -174,7 +174,14 @@ class Run:
         metrics: The scalar metrics of its tasks.
     """
 
-    NOT_LISTED: ClassVar = ("pipeline_name", "pipeline_version_name", "experiment_name", "tasks", "sources", "metrics")
+    NOT_LISTED: ClassVar[tuple[str, ...]] = (
+        "pipeline_name",
+        "pipeline_version_name",
+        "experiment_name",
+        "tasks",
+        "sources",
+        "metrics",
+    )
 
     run_id: str
     display_name: str = ""
@@ -306,7 +313,7 @@ class RunFilter:
 class ListRunsRequest(ListRequest):
     """Lists runs."""
 
-    ORDERS: ClassVar = ("created_at", "finished_at", "display_name", "run_id")
+    ORDERS: ClassVar[tuple[str, ...]] = ("created_at", "finished_at", "display_name", "run_id")
 
     filter: RunFilter = field(default_factory=RunFilter)
 
