@@ -72,7 +72,7 @@ def test_the_page_is_written_from_the_figures(results: Results, tmp_path: Path) 
     write_document(results, tmp_path)
     first = page.read_text()
     assert first.startswith("# Benchmarks\n")
-    assert "## How it is measured" in first
+    assert "## Method" in first
     for row in results.rows:
         assert f"| {row.what} | {row.unit} |" in first
         assert all(finding.goal in first for finding in row.findings)
