@@ -38,6 +38,7 @@ _ENTRY_BYTES = 24
 """What an entry takes in a message besides its path, at most."""
 _UNKNOWN = "application/octet-stream"
 _METRICS = frozenset({"system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics"})
+_IS_METRICS = "it consists of metrics, which Get returns"
 _BY_TYPE = {"system.HTML": "text/html", "system.Markdown": "text/markdown"}
 
 
@@ -87,9 +88,7 @@ class ArtifactBytes:
 
     def _place(self, artifact: RunArtifact, session: str, call: Call) -> ArtifactPlace:
         if not artifact.uri:
-            raise errors.ArtifactNotReadableError(
-                "it consists of metrics, which Get returns" if artifact.type in _METRICS else "it has no location"
-            )
+            raise errors.ArtifactNotReadableError(_IS_METRICS if artifact.type in _METRICS else "it has no location")
         scheme, rest = split_uri(artifact.uri)
         if scheme == "file" and self._folder is not None:
             return FolderPlace(self._folder, rest)
@@ -112,6 +111,7 @@ def _about(artifact: RunArtifact) -> Iterator[None]:
     try:
         yield
     except (
+        errors.ArtifactNotFoundError,
         errors.ArtifactNotReadableError,
         errors.ArtifactStoreUnavailableError,
         errors.ArtifactChangedError,
@@ -140,7 +140,8 @@ def _opened(
         end = min(file.size, request.offset + request.length) if request.length else file.size
         return _content(place, artifact, file), _chunks(place.pieces(file, request.offset, end))
     if path:
-        raise _missing(artifact, f"artifact '{artifact.name}' has no file '{path}'; read it without a path for a list")
+        text = f"artifact '{artifact.name}' has no file '{path}'; read it without a path for a list"
+        raise errors.ArtifactNotFoundError(text)
     if not (files := place.files()):
         raise _nothing(artifact, place, session)
     if request.offset:
@@ -165,19 +166,13 @@ def _checked(path: str) -> str:
 
 def _nothing(artifact: RunArtifact, place: ArtifactPlace, session: str) -> errors.AdapterError:
     if artifact.type in _METRICS:
-        text = f"artifact '{artifact.name}' cannot be read: it consists of metrics, which Get returns"
-        return errors.ArtifactNotReadableError(text, resource_name=artifact.artifact_id)
+        return errors.ArtifactNotReadableError(_IS_METRICS)
     where = f"nothing is stored {place}, which is where artifact '{artifact.name}' is recorded"
     text = f"{where}: its task wrote nothing, or it was deleted"
     endpoint = endpoint_of(session)
     if endpoint and endpoint not in str(place).lower():
         text += f"; it was recorded for the store {endpoint}"
-    return _missing(artifact, text)
-
-
-def _missing(artifact: RunArtifact, text: str) -> errors.ArtifactNotFoundError:
-    about = {"run_id": artifact.run_id, "artifact_id": artifact.artifact_id}
-    return errors.ArtifactNotFoundError(text, metadata=about, resource_name=artifact.artifact_id)
+    return errors.ArtifactNotFoundError(text)
 
 
 def _content(place: ArtifactPlace, artifact: RunArtifact, file: ArtifactFile) -> ArtifactContent:
