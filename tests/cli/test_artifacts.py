@@ -64,7 +64,7 @@ def test_list(kfadapter: Kfadapter) -> None:
 
 
 def test_get(kfadapter: Kfadapter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes into this directory, into another one, to a file or to stdout; what was written is told."""
+    """It goes into this directory, into another one, to a file or to stdout; what was written is reported."""
     monkeypatch.chdir(tmp_path)
     words = ("artifacts", "get", "r0", "each[0]/train", "model")
     ended = kfadapter(*words)
@@ -146,7 +146,7 @@ def test_metrics(kfadapter: Kfadapter) -> None:
 
 
 def test_metrics_for_programs(kfadapter: Kfadapter, runs: FakeRuns) -> None:
-    """CSV and JSON have full numbers and the same columns; a run without metrics has none, and why is told."""
+    """CSV and JSON have full numbers and the same columns; a run without metrics has none, and why is reported."""
     runs.bad = {"r2": KfpError("부서짐")}
     runs.runs["r1"] = replace(runs.runs["r1"], parameters={"n": [1, "가"]})
     ended = kfadapter("runs", "metrics", "-p", "n", "-o", "csv")

@@ -47,7 +47,7 @@ HINTS: dict[str, Step] = {
     "TASK_NOT_FOUND": other("runs", "show", RUN, words="shows the tasks that have begun, by the names to use"),
     "ARTIFACT_NOT_FOUND": other("runs", "show", RUN, words="shows what its tasks made"),
     "ARTIFACT_NOT_READABLE": other("runs", "show", RUN, words="shows metadata, metrics and location"),
-    "ARTIFACT_STORE_UNAVAILABLE": again(words="tries it once more; kfadapter doctor tells which part is unreachable"),
+    "ARTIFACT_STORE_UNAVAILABLE": again(words="tries it again; kfadapter doctor shows which part is unreachable"),
     "ARTIFACT_CHANGED": again(words="reads it anew"),
     "EXPERIMENT_NOT_FOUND": other(
         "experiments", words="shows the experiments there are; kfadapter run --create-experiment makes one"

@@ -90,7 +90,7 @@ class NativeTaskJson(TaskStateJson):
     @property
     def run_state(self) -> RunState:
         """Its state; a cached task has succeeded."""
-        return RunState.SUCCEEDED if self.state == _CACHED else state_of(self.state)
+        return _state_of(self.state)
 
     @property
     def kind(self) -> TaskKind:
@@ -106,12 +106,7 @@ class NativeTaskJson(TaskStateJson):
 
     def history(self) -> tuple[RunStateChange, ...]:
         """The states that it went through."""
-        return tuple(
-            RunStateChange(
-                RunState.SUCCEEDED if one.state == _CACHED else state_of(one.state), known_time(one.update_time)
-            )
-            for one in self.state_history
-        )
+        return tuple(RunStateChange(_state_of(one.state), known_time(one.update_time)) for one in self.state_history)
 
 
 class NativeTasksJson(msgspec.Struct):
@@ -119,6 +114,10 @@ class NativeTasksJson(msgspec.Struct):
 
     tasks: list[NativeTaskJson] = []
     next_page_token: str = ""
+
+
+def _state_of(text: str) -> RunState:
+    return RunState.SUCCEEDED if text == _CACHED else state_of(text)
 
 
 def etag_of(tasks: Sequence[TaskStateJson]) -> str:
