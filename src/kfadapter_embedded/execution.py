@@ -74,6 +74,7 @@ class TaskReport:
         began: Whether it got as far as KFP's driver; what depends on a failed or skipped task does not.
         details: Fields of KFP's task as far as they are known: `display_name`, `type`, `type_attributes`,
             `cache_fingerprint`, `inputs`, `outputs`.
+        warnings: What a cluster would do differently with it, and what to change.
     """
 
     name: str
@@ -83,6 +84,7 @@ class TaskReport:
     attempts: int = 0
     began: bool = True
     details: Mapping[str, object] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def iteration_of(path: str) -> int | None:

@@ -239,7 +239,14 @@ class _Run:
             else:
                 self._active.pop(line.task, None)
             report = TaskReport(
-                line.task, line.state, line.error, line.message, line.attempts, line.began, line.details
+                line.task,
+                line.state,
+                line.error,
+                line.message,
+                line.attempts,
+                line.began,
+                line.details,
+                line.warnings,
             )
             self._report(self.job.run_id, report)
         return end
@@ -265,6 +272,7 @@ class _Line(msgspec.Struct):
     attempts: int = 0
     began: bool = True
     details: dict[str, object] = {}
+    warnings: tuple[str, ...] = ()
 
 
 def _lines(stream: IO[bytes]) -> Iterator[_Line]:

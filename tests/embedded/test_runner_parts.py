@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from kfadapter_embedded.execution import State, log_path
 from kfadapter_embedded.runner.component import _argument
 from kfadapter_embedded.runner.condition import ConditionError, holds
-from kfadapter_embedded.runner.dag import Outcome, run_pipeline
+from kfadapter_embedded.runner.dag import run_pipeline
 from kfadapter_embedded.runner.environment import VARIABLE, end_family
 from kfadapter_embedded.runner.log import TaskLog, why
+from kfadapter_embedded.runner.outcome import Outcome
 from kfadapter_embedded.runner.refusals import refusal
 from kfadapter_embedded.runner.spec import Component, Task, read_pipeline
 from kfadapter_embedded.runner.values import ValueFaultError, Values, converted, filled, load_json, picked
@@ -26,6 +27,7 @@ from kfadapter_embedded.runner.values import ValueFaultError, Values, converted,
 if TYPE_CHECKING:
     from kfadapter_embedded.execution import TaskReport
     from kfadapter_embedded.json_text import JsonValue
+    from kfadapter_embedded.runner.warned import TaskWarnings
 
 VALUES: dict[str, JsonValue] = {"n": 5, "f": 2.5, "s": "it's", "t": True, "xs": [1], "dotted.name-x": "가"}
 
@@ -298,7 +300,9 @@ class Leaves:
         self._failing = failing
         self._lock = threading.Lock()
 
-    def __call__(self, begun: TaskReport, task: Task, component: Component, values: Values) -> Outcome:
+    def __call__(
+        self, begun: TaskReport, task: Task, component: Component, values: Values, _warnings: TaskWarnings
+    ) -> Outcome:
         """Notes the task."""
         name = begun.name
         assert (task.component_ref, component.dag) == ({"name": "comp-a"}, None)

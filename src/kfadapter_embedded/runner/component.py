@@ -12,30 +12,30 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from kfadapter_embedded.execution import EXECUTOR_LOGS, SCRATCH, State, TaskReport, iteration_of, log_path
 
-from .dag import Outcome
 from .environment import VARIABLE, end_family, make_overlay
+from .importer import imported
 from .log import TaskLog, why
+from .outcome import LAUNCHER, Outcome, failed
+from .outputs import Outputs
 from .spec import mapping
 from .task_api import entries, given_by, recorded
-from .values import RuntimeArtifact, ValueFaultError, Values, as_text, converted, filled, load_json
+from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from kfadapter_embedded.json_text import JsonValue
 
-    from .spec import Component, Container, Importer, Task
+    from .spec import Component, Container, Task
+    from .warned import TaskWarnings
 
 MAX_INPUT_BYTES = (128 << 10) - 1
 """Linux's limit for one argument; KFP's components take all their inputs in one."""
-MAX_OUTPUT_BYTES = 16 << 20
-"""How large the outputs of a task may be as JSON, artifacts' contents aside."""
 # The last thing that components do before they begin is to install the kfp that they were compiled with. The one of
 # this server is there already, and does. What a user requested, another kfp among it, is installed.
 _INSTALLS_KFP = re.compile(
@@ -43,8 +43,6 @@ _INSTALLS_KFP = re.compile(
     \ +'kfp==[^']+'(?:\ +'--no-deps')?(?:\ +'typing-extensions[^']*')?\ *&&\ +(?="\$0"\ "\$@")""",
     re.VERBOSE,
 )
-# How KFP's launcher begins to say why a task failed.
-_LAUNCHER = "failed to execute component"
 _WHOLE_INPUT = "{{$}}"
 _PIECE = 1 << 16
 _DRAIN_SECONDS = 5.0
@@ -72,12 +70,14 @@ class ComponentRunner:
         outputs.mkdir(exist_ok=True)
         self._numbers = count(1 + len(list(outputs.iterdir())))
 
-    def __call__(self, begun: TaskReport, task: Task, component: Component, values: Values) -> Outcome:
+    def __call__(
+        self, begun: TaskReport, task: Task, component: Component, values: Values, warnings: TaskWarnings
+    ) -> Outcome:
         """Executes a task, again and again as its retry policy says."""
         if importer := component.executor.importer:
             self._report(begun)
             with TaskLog(log_path(self.folder, begun.name)) as log:
-                return replace(_imported(importer, component, values, self._names, log), attempts=1)
+                return replace(imported(importer, component, values, self._names, log), attempts=1)
         logs: list[RuntimeArtifact] = []
         retry = task.retry_policy
         for failures in range(retry.max_retry_count + 1):
@@ -85,7 +85,8 @@ class ComponentRunner:
             path.unlink(missing_ok=True)
             logs.append(recorded(RuntimeArtifact(EXECUTOR_LOGS, {}, str(path))))
             with TaskLog(path) as log:
-                outcome = self._attempt(begun, failures, component, values, log)
+                attempt = _Attempt(self, next(self._numbers), begun.name, component, values, warnings)
+                outcome = self._attempt(attempt, begun, log, again=failures > 0)
                 outcome = replace(outcome, attempts=failures + 1, values=outcome.values.with_logs(logs))
                 if outcome.state is not State.FAILED or failures == retry.max_retry_count:
                     break
@@ -97,14 +98,14 @@ class ComponentRunner:
                 return Outcome(State.CANCELED)
         return outcome
 
-    def _attempt(self, begun: TaskReport, failures: int, component: Component, values: Values, log: TaskLog) -> Outcome:
+    def _attempt(self, attempt: _Attempt, begun: TaskReport, log: TaskLog, *, again: bool) -> Outcome:
         """Executes a task once, as soon as there is room."""
         with self._room:
             if self.stopped.is_set():
                 return Outcome(State.CANCELED)
-            if not failures:
+            if not again:
                 self._report(begun)
-            outcome = _Attempt(self, next(self._numbers), begun.name, component, values).outcome(log)
+            outcome = attempt.outcome(log)
             return Outcome(State.CANCELED) if outcome.state is State.FAILED and self.stopped.is_set() else outcome
 
 
@@ -117,11 +118,13 @@ class _Attempt:
     name: str
     component: Component
     values: Values
+    warnings: TaskWarnings
 
     @property
-    def outputs(self) -> Path:
-        """Where its outputs go: no other attempt writes there."""
-        return self.runner.folder / "outputs" / f"{self.number:04}-{_file_name(self.name)}"
+    def outputs(self) -> Outputs:
+        """Its outputs, in a folder into which no other attempt writes."""
+        folder = self.runner.folder / "outputs" / f"{self.number:04}-{_file_name(self.name)}"
+        return Outputs(folder, self.component.output_definitions)
 
     @property
     def container(self) -> Container:
@@ -133,7 +136,7 @@ class _Attempt:
         text = json.dumps(self._executor_input(), ensure_ascii=False)
         if len(text.encode(errors="replace")) > MAX_INPUT_BYTES:
             size = len(text.encode(errors="replace"))
-            return _failed(
+            return failed(
                 f"its inputs are {size} bytes as JSON, and no component takes more than {MAX_INPUT_BYTES}: "
                 "pass large data as an artifact (dsl.Output[dsl.Dataset])"
             )
@@ -143,11 +146,11 @@ class _Attempt:
         code = self._execute([_argument(one, text) for one in (*self.container.command, *self.container.args)], log)
         if code:
             ending = f"exit status {code}" if code > 0 else f"signal: {signal.strsignal(-code)}".lower()
-            return Outcome(State.FAILED, why(code, log.tail, self.container.image), message=f"{_LAUNCHER}: {ending}")
+            return Outcome(State.FAILED, why(code, log.tail, self.container.image), message=f"{LAUNCHER}: {ending}")
         try:
-            return Outcome(State.SUCCEEDED, values=self._read_outputs())
+            return Outcome(State.SUCCEEDED, values=self.outputs.read())
         except ValueFaultError as error:
-            return _failed(str(error))
+            return failed(str(error))
 
     def _execute(self, command: list[str], log: TaskLog) -> int:
         """Runs the command to its end and all that it has started; its exit code."""
@@ -155,7 +158,7 @@ class _Attempt:
         folder = self.runner.folder / SCRATCH / f"{self.number}"
         work = folder / "work"
         work.mkdir(parents=True)
-        self.outputs.mkdir(parents=True)
+        self.outputs.folder.mkdir(parents=True)
         given = {one.get("name", ""): one.get("value", "") for one in self.container.env}
         own = {**given, "TMPDIR": str(work), VARIABLE: mark}
         variables = {**make_overlay(folder / "environment").variables(os.environ), **own}
@@ -179,68 +182,11 @@ class _Attempt:
 
     def _executor_input(self) -> JsonValue:
         """The input of KFP's executor: the values, and where outputs go."""
-        declared = self.component.output_definitions
         artifacts: dict[str, JsonValue] = {
             name: {"artifacts": [one.json() for one in several]} for name, several in self.values.artifacts.items()
         }
-        parameters: dict[str, JsonValue] = {
-            name: {"outputFile": str(self.outputs / name)} for name in declared.parameters
-        }
-        made: dict[str, JsonValue] = {name: {"artifacts": [self._artifact(name).json()]} for name in declared.artifacts}
-        return {
-            "inputs": {"parameterValues": dict(self.values.parameters), "artifacts": artifacts},
-            "outputs": {"parameters": parameters, "artifacts": made, "outputFile": str(self._output_file)},
-        }
-
-    @property
-    def _output_file(self) -> Path:
-        return self.outputs / "executor_output.json"
-
-    def _artifact(self, name: str) -> RuntimeArtifact:
-        return RuntimeArtifact(
-            name, self.component.output_definitions.artifacts[name].artifact_type, str(self.outputs / name)
-        )
-
-    def _read_outputs(self) -> Values:
-        said = self._executor_output()
-        parameters = {**self._written_parameters(), **mapping(said.get("parameterValues"))}
-        declared = self.component.output_definitions
-        kinds = {key: one.parameter_type for key, one in declared.parameters.items()}
-        typed = {key: converted(value, kinds[key], key) for key, value in parameters.items() if key in kinds}
-        artifacts = mapping(said.get("artifacts"))
-        return Values(
-            typed,
-            {name: tuple(self._made(name, artifacts.get(name))) for name in declared.artifacts},
-        )
-
-    def _executor_output(self) -> Mapping[str, JsonValue]:
-        if not self._output_file.exists():
-            return {}
-        size = self._output_file.stat().st_size
-        if size > MAX_OUTPUT_BYTES:
-            raise ValueFaultError(f"its outputs are {size} bytes, and at most {MAX_OUTPUT_BYTES} are taken")
-        try:
-            return mapping(load_json(self._output_file.read_bytes()))
-        except (ValueError, RecursionError) as error:
-            raise ValueFaultError(f"its outputs cannot be read: {error}") from None
-
-    def _written_parameters(self) -> dict[str, JsonValue]:
-        """Output parameters that the component wrote into files itself (`dsl.OutputPath`)."""
-        files = {name: self.outputs / name for name in self.component.output_definitions.parameters}
-        return {
-            name: path.read_text("utf-8", errors="replace")
-            for name, path in files.items()
-            if path.is_file() and path.stat().st_size <= MAX_OUTPUT_BYTES
-        }
-
-    def _made(self, name: str, said: JsonValue) -> Iterator[RuntimeArtifact]:
-        planned = self._artifact(name)
-        listed = mapping(said).get("artifacts")
-        for one in listed if isinstance(listed, list) else [{}]:
-            given = mapping(one)
-            custom = str(given.get("custom_path") or "")
-            uri = str(given.get("uri") or planned.uri)
-            yield recorded(replace(planned, uri=uri, metadata=mapping(given.get("metadata")), custom_path=custom))
+        inputs: JsonValue = {"parameterValues": dict(self.values.parameters), "artifacts": artifacts}
+        return {"inputs": inputs, "outputs": self.outputs.planned()}
 
 
 def _argument(part: str, executor_input: str) -> str:
@@ -270,30 +216,5 @@ def _copy(stream: IO[bytes], log: TaskLog) -> None:
             log.write(piece)
 
 
-def _failed(error: str) -> Outcome:
-    return Outcome(State.FAILED, error, message=f"{_LAUNCHER}: {error}")
-
-
 def _file_name(task: str) -> str:
     return re.sub(r"[^\w.-]+", "-", task)[-60:]
-
-
-def _imported(
-    importer: Importer, component: Component, values: Values, names: Mapping[str, str], log: TaskLog
-) -> Outcome:
-    """Imports an artifact: nothing is copied, and what lies on this machine must be there."""
-    parameter = importer.artifact_uri.get("runtimeParameter", "")
-    uri = importer.artifact_uri.get("constant") or as_text(values.parameters.get(parameter, ""))
-    parts = urlsplit(uri)
-    if parts.scheme in {"", "file"}:
-        uri = unquote(parts.path) if parts.scheme else uri
-        if not Path(uri).exists():
-            return _failed(f"it imports {uri}, and there is no such file on this machine")
-    log.note(f"imports {uri}; nothing is copied")
-    metadata = mapping(filled(importer.metadata or {}, values.parameters, names))
-    declared = component.output_definitions.artifacts.items()
-    made = {
-        name: (recorded(RuntimeArtifact(name, one.artifact_type, uri, metadata), imported=True),)
-        for name, one in declared
-    }
-    return Outcome(State.SUCCEEDED, values=Values(artifacts=made))

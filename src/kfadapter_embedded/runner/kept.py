@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kfadapter_embedded.execution import State
 
-from .dag import Outcome
+from .outcome import Outcome
 from .values import RuntimeArtifact, Values
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .dag import Leaf
     from .spec import Component, Task
+    from .warned import TaskWarnings
 
 
 class Kept:
@@ -31,11 +32,13 @@ class Kept:
         self._before = dict(_read(path))
         self._lock = threading.Lock()
 
-    def __call__(self, begun: TaskReport, task: Task, component: Component, values: Values) -> Outcome:
+    def __call__(
+        self, begun: TaskReport, task: Task, component: Component, values: Values, warnings: TaskWarnings
+    ) -> Outcome:
         """Executes a task, or returns what it has given."""
         if found := self._before.get(begun.name):
             return found
-        outcome = self._leaf(begun, task, component, values)
+        outcome = self._leaf(begun, task, component, values, warnings)
         if outcome.state is State.SUCCEEDED:
             artifacts = {name: [vars(one) for one in several] for name, several in outcome.values.artifacts.items()}
             line = {"task": begun.name, "attempts": outcome.attempts, "artifacts": artifacts}

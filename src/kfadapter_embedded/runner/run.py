@@ -25,9 +25,10 @@ import msgspec
 from kfadapter_embedded.execution import SCRATCH, State
 
 from .component import ComponentRunner
-from .dag import Outcome, run_pipeline
+from .dag import run_pipeline
 from .environment import VARIABLE, end_family
 from .kept import Kept
+from .outcome import Outcome
 from .refusals import refusal
 from .spec import SpecError, read_pipeline
 from .task_api import entries
@@ -54,6 +55,7 @@ class Order(msgspec.Struct):
     parameters: dict[str, Any]
     folder: str
     again: bool = False
+    strict: bool = False
 
 
 class Channel:
@@ -126,7 +128,15 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
             (folder / _KEPT).unlink(missing_ok=True)
         names = _names(order.run_id, folder, pipeline)
         leaf = Kept(ComponentRunner(folder, mark, report=channel.task, stopped=stopped, names=names), folder / _KEPT)
-        return run_pipeline(pipeline, order.parameters, leaf, report=channel.task, stopped=stopped, names=names)
+        return run_pipeline(
+            pipeline,
+            order.parameters,
+            leaf,
+            report=channel.task,
+            stopped=stopped,
+            names=names,
+            strict=order.strict,
+        )
     except SpecError as error:
         return Outcome(State.FAILED, str(error))
     except OSError as error:

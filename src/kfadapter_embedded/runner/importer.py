@@ -1,0 +1,41 @@
+"""Imports artifacts from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from kfadapter_embedded.execution import State
+
+from .outcome import Outcome, failed
+from .spec import mapping
+from .task_api import recorded
+from .values import RuntimeArtifact, Values, as_text, filled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .log import TaskLog
+    from .spec import Component, Importer
+
+
+def imported(
+    importer: Importer, component: Component, values: Values, names: Mapping[str, str], log: TaskLog
+) -> Outcome:
+    """Imports an artifact: nothing is copied, and what lies on this machine must be there."""
+    parameter = importer.artifact_uri.get("runtimeParameter", "")
+    uri = importer.artifact_uri.get("constant") or as_text(values.parameters.get(parameter, ""))
+    parts = urlsplit(uri)
+    if parts.scheme in {"", "file"}:
+        uri = unquote(parts.path) if parts.scheme else uri
+        if not Path(uri).exists():
+            return failed(f"it imports {uri}, and there is no such file on this machine")
+    log.note(f"imports {uri}; nothing is copied")
+    metadata = mapping(filled(importer.metadata or {}, values.parameters, names))
+    declared = component.output_definitions.artifacts.items()
+    made = {
+        name: (recorded(RuntimeArtifact(name, one.artifact_type, uri, metadata), imported=True),)
+        for name, one in declared
+    }
+    return Outcome(State.SUCCEEDED, values=Values(artifacts=made))
