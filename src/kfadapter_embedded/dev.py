@@ -22,7 +22,7 @@ from kfadapter_grpc.daemon import LogLevel
 from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 HOST = "127.0.0.1"
 """Where both listen: this machine only."""
@@ -41,6 +41,9 @@ def dev(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail a task where it would be warned of, as on a cluster.")
+    ] = False,
     log_level: Annotated[LogLevel, typer.Option(help="Log level.")] = "warning",
 ) -> None:
     """Start an embedded KFP and an adapter on this machine."""
@@ -48,7 +51,7 @@ def dev(
     check_ports(port, kfp_port)
     folder = state_folder() if data is None else data
     check_folder(folder)
-    with _launched(folder, kfp_port) as kfp:
+    with _launched(folder, kfp_port, ["--strict"] if strict else []) as kfp:
         # The adapter is loaded while the embedded KFP starts: each takes about as long as the other.
         from kfadapter_grpc.server import run  # noqa: PLC0415
 
@@ -159,10 +162,10 @@ def banner(address: str, kfp_url: str, folder: Path) -> str:
     return "".join(f"{name:<8} {value}\n" for name, value in lines.items())
 
 
-def _launched(folder: Path, port: int) -> EmbeddedKfp:
+def _launched(folder: Path, port: int, options: "Sequence[str]") -> EmbeddedKfp:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return launch(folder, port)
+        return launch(folder, port, options)
     except OSError as error:
         raise _cannot_start(str(error)) from None
 

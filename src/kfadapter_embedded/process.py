@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .child import Tail, piped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -90,9 +91,12 @@ class EmbeddedKfp:
         self.stop()
 
 
-def launch(data: Path, port: int = 0) -> EmbeddedKfp:
-    """Starts an embedded KFP on a data folder and a port, 0 for any free one; `wait_ready` waits for it."""
-    command = [sys.executable, "-m", "kfadapter_embedded", "--data", str(data), "--port", str(port)]
+def launch(data: Path, port: int = 0, options: Sequence[str] = ()) -> EmbeddedKfp:
+    """Starts an embedded KFP on a data folder and a port, 0 for any free one; `wait_ready` waits for it.
+
+    The options are those of `python -m kfadapter_embedded`.
+    """
+    command = [sys.executable, "-m", "kfadapter_embedded", "--data", str(data), "--port", str(port), *options]
     child = subprocess.Popen(  # noqa: S603  # this interpreter and this package
         [*command, "--exit-with-parent"],
         stdin=subprocess.PIPE,

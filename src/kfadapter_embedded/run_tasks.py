@@ -89,8 +89,9 @@ def changed_task(task: dict[str, Any], report: TaskReport, workflow: str, now: i
     if attributes:
         changed["type_attributes"] = {key: one for each in attributes for key, one in each.items()}
     changed["pods"] = list(_pods(changed, report, workflow))
-    if report.message:
-        changed["status_metadata"] = {"message": report.message}
+    told = without_empty(message=report.message, custom_properties=without_empty(warnings=list(report.warnings)))
+    if told:
+        changed["status_metadata"] = {**task.get("status_metadata", {}), **told}
     changed.pop("end_time", None)
     if report.state in OVER:
         changed["end_time"] = rfc3339(now)

@@ -48,6 +48,7 @@ class RunnerPool:
         report: Callable[[str, TaskReport], None],
         *,
         most_at_once: int | None = None,
+        strict: bool = False,
         command: Sequence[str] = _RUNNER,
     ) -> None:
         """Makes a pool; nothing is started before there is a run.
@@ -56,10 +57,12 @@ class RunnerPool:
             report: Called with the id of a run and how it, or one of its tasks, stands: from the pool's threads, in
                 order for each run.
             most_at_once: How many runs are executed at once; as many as there are cores by default.
+            strict: Whether tasks fail where they would be warned of.
             command: What is started for each.
         """
         self._tell = report
         self._room = most_at_once or os.cpu_count() or 1
+        self._strict = strict
         self._command = tuple(command)
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, Job] = OrderedDict()
@@ -102,7 +105,7 @@ class RunnerPool:
     def _fill(self) -> None:
         while self._waiting and len(self._running) < self._room and not self._closed:
             run_id, job = self._waiting.popitem(last=False)
-            run = self._running[run_id] = _Run(job, self._command, self._report)
+            run = self._running[run_id] = _Run(job, self._command, self._report, strict=self._strict)
             self._start(self._execute, run)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
@@ -142,8 +145,11 @@ class RunnerPool:
 class _Run:
     """One run and its child."""
 
-    def __init__(self, job: Job, command: Sequence[str], report: Callable[[str, TaskReport], None]) -> None:
+    def __init__(
+        self, job: Job, command: Sequence[str], report: Callable[[str, TaskReport], None], *, strict: bool
+    ) -> None:
         self.job = job
+        self._strict = strict
         self._folder = job.folder.absolute()
         self._command = command
         self._report = report
@@ -197,10 +203,11 @@ class _Run:
                 return self._end
             child = self._child = self._started()
         said = Tail(piped(child.stderr))
-        order = {"run_id": self.job.run_id, "spec": str(spec), "folder": str(self._folder), "again": self.job.again}
+        order = {"run_id": self.job.run_id, "spec": str(spec), "folder": str(self._folder)}
         with child:
             try:
-                line = json.dumps({**order, "parameters": dict(self.job.parameters)}).encode()
+                how = {"again": self.job.again, "strict": self._strict}
+                line = json.dumps({**order, **how, "parameters": dict(self.job.parameters)}).encode()
                 # A child that has ended already is known by its silence.
                 with contextlib.suppress(BrokenPipeError):
                     piped(child.stdin).write(line + b"\n")

@@ -101,15 +101,17 @@ def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 @dataclass(frozen=True)
 class Limits:
-    """What runs may use.
+    """What runs may do and use.
 
     Attributes:
         runs_at_once: how many are executed at a time; the others wait.
         file_bytes: how much the files of all runs may take before new runs are refused.
+        strict: whether a task fails where it would be warned of, as on a cluster.
     """
 
     runs_at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
     file_bytes: int = 5 << 30
+    strict: bool = False
 
 
 def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limits: Limits) -> None:
@@ -139,7 +141,7 @@ def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[Runs]:
     """Executes the runs of a store for as long as the block runs."""
     folders = RunFolders(folder / "runs")
     progress = Progress(store, folders)
-    executor = RunnerPool(progress.report, most_at_once=limits.runs_at_once)
+    executor = RunnerPool(progress.report, most_at_once=limits.runs_at_once, strict=limits.strict)
     runs = Runs(store, folders, progress, executor, most_file_bytes=limits.file_bytes)
     try:
         runs.resume()

@@ -116,6 +116,21 @@ def test_why_it_failed(server: Serving) -> None:
     assert "error" not in tasks["root-driver-dag"]
 
 
+def test_warnings(server: Serving) -> None:
+    """A task keeps its warnings, in the field of KFP's task API that KFP leaves empty, until the run is retried."""
+    run_id = a_run(server.caller)
+    warnings = ("a cluster does it otherwise", "클러스터에서는 다르다")
+    server.executor.start(run_id, "group")
+    server.executor.report(run_id, TaskReport("group", State.RUNNING, warnings=warnings[1:]))
+    server.executor.report(run_id, TaskReport("group/train", State.FAILED, "no", "no", warnings=warnings))
+    server.executor.end(run_id, State.FAILED, "no")
+    _, group, train = _native(server, run_id)
+    assert group["status_metadata"] == {"custom_properties": {"warnings": [warnings[1]]}}
+    assert train["status_metadata"] == {"message": "no", "custom_properties": {"warnings": [*warnings]}}
+    assert server.caller.call("POST", f"/runs/{run_id}:retry").status == 200
+    assert all("status_metadata" not in task for task in _native(server, run_id))
+
+
 def test_outputs(server: Serving) -> None:
     """What a task has put out is shown in its task, artifacts by themselves too, and their ids in `task_details`."""
     run_id = a_run(server.caller)

@@ -68,6 +68,21 @@ def test_reports(stage: Stage) -> None:
     ]
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_strictness(tmp_path: Path, strict: bool) -> None:
+    """Each runner is ordered to be as strict as the server is, and its warnings are passed on."""
+    watcher = Watcher()
+    pool = RunnerPool(watcher.report, strict=strict, command=FAKE)
+    said = {"task": "a", "state": "SUCCEEDED", "warnings": ["다르다"]}
+    pool.submit(Job("run", b"{}", {"play": [("say", said), ("say strictness", ""), DONE]}, tmp_path))
+    assert watcher.wait_end("run") == (State.SUCCEEDED, "")
+    pool.close()
+    assert watcher.reports == [
+        TaskReport("a", State.SUCCEEDED, warnings=("다르다",)),
+        TaskReport(f"strict {strict}", State.SUCCEEDED),
+    ]
+
+
 def test_failure(stage: Stage) -> None:
     """A failed run has the runner's words."""
     stage.play("run", ("say", {"run": "FAILED", "error": "task a failed: 지금"}))

@@ -376,6 +376,29 @@ def test_what_was_imported(native: RunsKfp, runs: Runs) -> None:
     ]
 
 
+def test_warnings_of_tasks(native: RunsKfp, runs: Runs) -> None:
+    """What the embedded KFP warns of is read, shared warnings once in the run, within bounds; KFP itself has none."""
+    stage = recorded_native("loop")[-1]
+    assert not runs.get_complete(put(native, stage), call()).warnings
+    for task in stage["tasks"]:
+        if task["name"] == "square":
+            task["status_metadata"] = {"custom_properties": {"warnings": ["KFP 2.17은\n달리 한다"]}}
+        if task["name"] == "total":
+            many = [f"{number} {'x' * 3000}" for number in range(30)]
+            task["status_metadata"] = {"message": "", "custom_properties": {"warnings": many, "more": 1}}
+    root = next(task for task in stage["tasks"] if task["type"] == "ROOT")
+    root["status_metadata"] = {"custom_properties": {"warnings": ["of the run"]}}
+    odd = next(task for task in stage["tasks"] if task["name"] == "merge")
+    odd["status_metadata"] = {"custom_properties": {"warnings": {"not": "a list"}}}
+    run = runs.get_complete(put(native, stage), call())
+    found = {task.name: task.warnings for task in run.tasks}
+    assert found["square"] == ("KFP 2.17은 달리 한다",)
+    assert [len(found["merge"]), len(found["total"]), len(found["total"][0])] == [0, 20, 2001]
+    assert run.warnings[:2] == ("of the run", "task 'for-loop-1[0]/square' and 2 more: KFP 2.17은 달리 한다")
+    assert [len(run.warnings), run.warnings[-1]] == [21, "2 more warnings of tasks"]
+    assert run.warnings[2].startswith("task 'total': 0 xxx")
+
+
 # --- watches ------------------------------------------------------------------------------------------------------
 
 

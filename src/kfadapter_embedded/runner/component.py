@@ -26,7 +26,7 @@ from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from kfadapter_embedded.json_text import JsonValue
@@ -77,7 +77,9 @@ class ComponentRunner:
         if importer := component.executor.importer:
             self._report(begun)
             with TaskLog(log_path(self.folder, begun.name)) as log:
-                return replace(imported(importer, component, values, self._names, log), attempts=1)
+                outcome = imported(importer, component, values, self._names, log)
+                _note(warnings.texts, log)
+                return replace(outcome, attempts=1)
         logs: list[RuntimeArtifact] = []
         retry = task.retry_policy
         for failures in range(retry.max_retry_count + 1):
@@ -105,7 +107,10 @@ class ComponentRunner:
                 return Outcome(State.CANCELED)
             if not again:
                 self._report(begun)
+            known = attempt.warnings.texts
+            _note(known, log)
             outcome = attempt.outcome(log)
+            _note(attempt.warnings.texts[len(known) :], log)
             return Outcome(State.CANCELED) if outcome.state is State.FAILED and self.stopped.is_set() else outcome
 
 
@@ -187,6 +192,11 @@ class _Attempt:
         }
         inputs: JsonValue = {"parameterValues": dict(self.values.parameters), "artifacts": artifacts}
         return {"inputs": inputs, "outputs": self.outputs.planned()}
+
+
+def _note(warnings: Sequence[str], log: TaskLog) -> None:
+    for text in warnings:
+        log.note(f"warning: {text}")
 
 
 def _argument(part: str, executor_input: str) -> str:

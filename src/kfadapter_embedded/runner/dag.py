@@ -193,7 +193,7 @@ class _Walk:
         step = replace(step, details={})
 
         def run(index: int) -> Outcome:
-            return self._iteration(task, component, iterations[index], f"{name}[{index}]")
+            return self._iteration(task, component, iterations[index], f"{name}[{index}]", step.warnings)
 
         limit = min(task.iterator_policy.get("parallelismLimit") or _MOST_ITERATIONS, _MOST_ITERATIONS)
         with ThreadPoolExecutor(_width(len(iterations), limit)) as threads:
@@ -203,15 +203,18 @@ class _Walk:
         step.details["outputs"] = {} if outcome.blocks else together(put_out)
         return self._ended(step, outcome)
 
-    def _iteration(self, task: Task, component: Component, values: Values, name: str) -> Outcome:
+    def _iteration(
+        self, task: Task, component: Component, values: Values, name: str, warnings: TaskWarnings
+    ) -> Outcome:
+        """Runs a loop's component for one item; an iteration of a DAG is no task, so the loop has its warnings."""
         if self.stopped.is_set():
             return Outcome(State.CANCELED)
-        step = self._step(name)
         if component.dag:
             try:
-                return self.dag(component.dag, with_defaults(component, values, name, step.warnings), name)
+                return self.dag(component.dag, with_defaults(component, values, name, warnings), name)
             except ValueFaultError as error:
                 return Outcome(State.FAILED, str(error), name)
+        step = self._step(name)
         once = msgspec.structs.replace(task, parameter_iterator=None, artifact_iterator=None)
         step.details.update(described(once, component, task_name(name)))
         return self._once(once, values, step)

@@ -55,6 +55,12 @@ def print_run(run: Run) -> None:
     print_outputs(run)
 
 
+def print_warnings(run: Run) -> None:
+    """Prints the warnings of a run that was followed, whole: in its picture they are cut."""
+    if run.warnings:
+        output.print_section("WARNINGS", [plain(text) for text in run.warnings])
+
+
 def _missing(sources: RunSources | None) -> Iterator[str]:
     for name in ("tasks", "outputs", "logs"):
         source: RunSource | None = getattr(sources, name, None)

@@ -11,7 +11,7 @@ from kfadapter_grpc.cli.drawing import Followed, Lines, Screen
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import RUN, Invocation, do, other
 from kfadapter_grpc.cli.run_tree import planned_paths
-from kfadapter_grpc.cli.run_view import print_outputs
+from kfadapter_grpc.cli.run_view import print_outputs, print_warnings
 from kfadapter_grpc.contract.errors import AdapterError
 from kfadapter_grpc.contract.runs import RunState
 from kfadapter_grpc.contract.watches import Heartbeat, RunChanged, RunGone
@@ -99,6 +99,7 @@ def _print(followed: Sequence[Followed], style: Format) -> None:
     if style == "table":
         for run in runs:
             print_outputs(run)
+            print_warnings(run)
     elif style == "name":
         output.print_names(run.run_id for run in runs)
     elif len(followed) == 1 and runs:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from kfadapter_grpc.contract.run_paths import paths_of
 from kfadapter_grpc.contract.runs import RunState, RunStateChange, RunTask
 from kfadapter_grpc.contract.spec import Task, TaskKind
 from kfadapter_grpc.kfp.decoding import known_time
@@ -49,6 +50,9 @@ _BEGUN = frozenset({RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunSt
 _UNKNOWN_END = "it was running when the run ended; how it ended is unknown"
 _UNDECLARED = SpecTask(Task(""))
 _LATEST = datetime.max.replace(tzinfo=timezone.utc)
+_MAX_WARNINGS = 20
+"""Warnings that are read of a task, and of a run."""
+_MAX_WARNING_CHARACTERS = 2000
 
 
 class _PodJson(msgspec.Struct):
@@ -60,8 +64,15 @@ class _AttributesJson(msgspec.Struct):
     iteration_index: str | int | None = None
 
 
+class _CustomJson(msgspec.Struct):
+    """Properties that KFP leaves empty; the embedded KFP has the warnings of a task there."""
+
+    warnings: list[str] = []
+
+
 class _MetadataJson(msgspec.Struct):
     message: str = ""
+    custom_properties: _CustomJson = msgspec.field(default_factory=_CustomJson)
 
 
 class TaskStateJson(msgspec.Struct):
@@ -96,6 +107,13 @@ class NativeTaskJson(TaskStateJson):
     def kind(self) -> TaskKind:
         """What it is."""
         return _KINDS.get(self.type, TaskKind.UNKNOWN)
+
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of the embedded KFP, each on one line."""
+        lines = (" ".join(one.split()) for one in self.status_metadata.custom_properties.warnings[:_MAX_WARNINGS])
+        return tuple(
+            one if len(one) <= _MAX_WARNING_CHARACTERS else f"{one[:_MAX_WARNING_CHARACTERS]}…" for one in lines
+        )
 
     def pod_names(self) -> tuple[str, ...]:
         """The pods of its attempts; those of its driver if that failed."""
@@ -181,6 +199,7 @@ class _Reader:
         self._argo = argo
         self._by_key = keys_of(argo.tasks)
         self._children: dict[str, list[NativeTaskJson]] = {}
+        self._root_warnings = [text for one in found if one.type == _ROOT for text in one.warnings()]
         by_id = {one.task_id: one for one in found if one.type != _ROOT}
         for one in by_id.values():
             parent = one.parent_task_id if one.parent_task_id in by_id else ""
@@ -213,6 +232,7 @@ class _Reader:
             self._argo,
             etag=self._etag,
             tasks=(*tasks, *further),
+            warnings=(*self._argo.warnings, *self._warnings(tasks)),
             pods_by_task={one.found.task_id: self._pods(one) for one in self._placed} | argo_pods,
             failures=tuple(self._failures(states, ids)),
             stored_logs={
@@ -261,7 +281,7 @@ class _Reader:
         found, argo = one.found, self._by_key.get(one.key)
         kind = TaskKind.EXIT_HANDLER if one.declared.task.kind is TaskKind.EXIT_HANDLER else found.kind
         pods = self._pods(one)
-        warnings = argo.warnings if argo is not None else ()
+        warnings = (*found.warnings(), *(argo.warnings if argo is not None else ()))
         lost = self._is_over and found.run_state is RunState.RUNNING and not found.kind.is_group
         if lost and argo is None and not self._is_terminated:
             warnings = (*warnings, _UNKNOWN_END)
@@ -288,6 +308,17 @@ class _Reader:
                 found.inputs, partial(self._inputs.source, found.task_id), of_group=kind.is_group
             ),
         )
+
+    def _warnings(self, tasks: Sequence[RunTask]) -> list[str]:
+        """The warnings of the run and its tasks, each once, with the first task that has it."""
+        paths = paths_of(tasks)
+        having: dict[str, list[str]] = {text: [] for text in self._root_warnings}
+        for one in self._placed:
+            for text in one.found.warnings():
+                having.setdefault(text, []).append(paths[one.found.task_id])
+        found = [f"{_named(paths)}{text}" for text, paths in having.items()]
+        more = len(found) - _MAX_WARNINGS
+        return [*found[:_MAX_WARNINGS], f"{more} more warnings of tasks"] if more > 0 else found
 
     # --- pods and reasons -----------------------------------------------------------------------------------------
 
@@ -333,6 +364,14 @@ class _Reader:
         for failure in self._argo.failures:
             if failure.task_id not in ids or failure.iteration is not None:
                 yield replace(failure, task_id=ids.get(failure.task_id, failure.task_id))
+
+
+def _named(paths: Sequence[str]) -> str:
+    """The first of the tasks that share a warning, and how many more there are."""
+    if not paths:
+        return ""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"task '{paths[0]}'{more}: "
 
 
 def _by_driver(found: NativeTaskJson) -> bool:
