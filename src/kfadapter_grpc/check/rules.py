@@ -1,0 +1,259 @@
+"""What a pipeline must not count on: how Kubeflow Pipelines (KFP) treats it, on which versions, and what to do.
+
+Each sentence is written here once: `kfadapter check` finds the rules in a compiled pipeline, and the embedded KFP warns
+by them while it runs one. KFP's own code is quoted as of 2.17.0; `next` is the KFP with a tasks API that follows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Severity: TypeAlias = Literal["error", "warning"]
+
+CLUSTERS = ("2.5", "2.17", "next")
+"""The versions of KFP that were looked at."""
+UP_TO_2_17 = ("2.5", "2.17")
+LAPTOP = "laptop"
+"""The embedded KFP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule of KFP, its SDK or the embedded KFP.
+
+    Attributes:
+        name: Its stable name.
+        kfp: Where it holds: versions of KFP, `laptop` for the embedded KFP.
+        what: What happens, in a sentence without its full stop; fields in braces are filled in.
+        do: What to do.
+    """
+
+    name: str
+    kfp: tuple[str, ...]
+    what: str
+    do: str
+
+    def text(self, **fields: str) -> str:
+        """What happens, where and what to do, as a warning of a task."""
+        return f"{self.where}: {self.what.format(**fields)}. {self.do} ({self.name})"
+
+    @property
+    def where(self) -> str:
+        """The versions in words."""
+        versions = [f"KFP {one}" if one[0].isdigit() else "the next KFP" for one in self.kfp if one != LAPTOP]
+        return " and ".join([", ".join(versions[:-1]), versions[-1]] if versions[1:] else versions or ["the laptop"])
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+RAW_JSON_IN_TEXT = Rule(  # component/launcher_v2.go:compileCmdAndArgs fills texts in after they have become JSON
+    "raw-json-in-text",
+    CLUSTERS,
+    "the value of '{input}' is put raw into the JSON of the component's inputs; with a quote, a backslash or a line "
+    "break in it, as in every list or struct that holds a text, the task ends with a JSONDecodeError",
+    "Give the component the value as an input of its own, and make the text there.",
+)
+LOOP_ITEM_IN_TEXT = Rule(
+    "loop-item-in-text",
+    (*CLUSTERS, LAPTOP),
+    "'{input}' is the item of a loop inside a text, which the SDK compiles wrongly in inner loops, in branches, and "
+    "for fields of an output's items: the driver fails, or the text stays empty or as it is",
+    "Give the component the item as an input of its own, and make the text there.",
+)
+UNDECLARED_INPUT = Rule(
+    "undeclared-input",
+    (*CLUSTERS, LAPTOP),
+    "'{input}' is no input of the group around the task, or no output of the task that should make it; the driver "
+    "fails",
+    "Compile the pipeline again, or correct the YAML.",
+)
+PLACEHOLDER_IN_TEXT = Rule(  # driver/resolve.go:resolveInputParameter, switch valStr
+    "placeholder-in-text",
+    (*CLUSTERS, LAPTOP),
+    "{placeholder} stays as it is inside a text; it is filled in only where it is the whole value",
+    "Give the component the placeholder as an input of its own, and make the text there.",
+)
+UNKNOWN_PLACEHOLDER = Rule(  # component/launcher_v2.go:getPlaceholders
+    "unknown-placeholder",
+    (*CLUSTERS, LAPTOP),
+    "{placeholder} names no input of the task and stays as it is",
+    "Name an input of the task, or spell the text otherwise.",
+)
+PLACEHOLDER_IN_CODE = Rule(
+    "placeholder-in-code",
+    CLUSTERS,
+    "{placeholder} in the component's Python code is filled in, too; {{{{$}}}} makes it a SyntaxError",
+    "Spell it in two parts in the code, such as '{{{{' + '$.…}}}}'.",
+)
+TYPE_MISMATCH = Rule(  # driver/resolve.go:resolveInputs, handleParamTypeValidationAndConversion
+    "type-mismatch",
+    (*CLUSTERS, LAPTOP),
+    "'{input}' is declared {expected} and gets {given}; the driver converts to text only and fails with 'type "
+    "mismatch'",
+    "Convert the value in a component, or declare the input as what it gets.",
+)
+LITERALS = Rule(  # util.ValidateLiteralParameter
+    "literal-value",
+    (*CLUSTERS, LAPTOP),
+    "'{input}' gets {given}, which is none of its literals; the driver fails",
+    "Give it one of its literals.",
+)
+FOUR_BYTES = Rule(  # apiserver/client/sql.go: charset=utf8
+    "four-byte-character",
+    CLUSTERS,
+    "the pipeline holds '{character}'; KFP's database takes no characters of 4 bytes of UTF-8, such as emoji, and "
+    "answers 500 to the upload or the run",
+    "Leave it out, also of parameters and outputs.",
+)
+LINE_BREAK_IN_DEFAULT = Rule(
+    "line-break-in-default",
+    CLUSTERS,
+    "the default of '{input}' has several lines; kfp writes it into the comment that begins the YAML, which then "
+    "cannot be read",
+    "Upload the .py with kfadapter, which leaves the comment out, or remove the comment.",
+)
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+COLLECTED_EMPTY = Rule(  # driver/resolve.go:CollectInputs
+    "collected-empty-loop",
+    UP_TO_2_17,
+    "'{input}' collects from '{loop}'; if that has no items, the driver fails (\"subTaskName … not in tasks\")",
+    "Make sure that there is an item, for example one that the component passes over.",
+)
+COLLECTED_SKIPPED = Rule(  # driver/resolve.go:CollectInputs, nil pointer
+    "collected-skipped",
+    UP_TO_2_17,
+    "'{input}' collects from a task of '{loop}' that runs on a condition; if one iteration skips it, the driver "
+    "crashes",
+    "Run the task for every item and decide inside it, or join the branches with dsl.OneOf.",
+)
+COLLECTED_TWICE = Rule(  # driver/resolve.go:CollectInputs, breadth first, one list
+    "collected-nested-loops",
+    UP_TO_2_17,
+    "'{input}' collects through two loops and gets one flat list; the laptop gives a list of lists, as the SDK means "
+    "it",
+    "Collect in the inner loop, and let a component there return what belongs together.",
+)
+LOOP_OVER_ITEM_FIELD = Rule(  # driver/resolve.go:resolveInputs, isIterationDriver
+    "loop-over-item-field",
+    UP_TO_2_17,
+    "'{loop}' runs over a field of another loop's item; the driver of each iteration fails, as it looks for the "
+    "field after it has taken the list away",
+    "Hand the field to a pipeline in the pipeline, and loop there.",
+)
+LOOPED_LIST_INSIDE = Rule(  # driver/resolve.go:resolveInputs, delete(inputs.ParameterValues, itemsInput)
+    "looped-list-inside",
+    UP_TO_2_17,
+    "'{input}' takes the list that '{loop}' runs over, which is unknown inside the loop; the driver fails",
+    "Hand the list over under another name: as the output of a task that returns it.",
+)
+LOOP_OVER_ARTIFACTS = Rule(  # compiler/argocompiler/dag.go:DAG
+    "loop-over-artifacts",
+    CLUSTERS,
+    "'{loop}' runs over artifacts; KFP answers 500 to the run ('artifact iterator not implemented yet')",
+    "Loop over a parameter, such as a list of numbers, and choose the artifact in the component.",
+)
+OPTIONAL_INTO_PIPELINE = Rule(  # driver/resolve.go:resolveInputs, ErrResolvedParameterNull
+    "optional-into-pipeline",
+    UP_TO_2_17,
+    "'{input}' hands on a parameter that may have no value; the driver of what takes it inside then fails ('parent "
+    "DAG does not have input parameter')",
+    "Give the outer parameter a default, or do not hand it on.",
+)
+ROOT_ARTIFACT = Rule(  # driver/resolve.go:resolveInputArtifact
+    "root-artifact",
+    (*CLUSTERS, LAPTOP),
+    "the pipeline takes an artifact as '{input}', which no run can be given; the driver of each task that takes it "
+    "fails",
+    "Take its address as a text, and import it with dsl.importer.",
+)
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+IGNORED_TWICE = Rule(  # compiler/argocompiler/dag.go:DAG, taskToExitTemplate
+    "ignored-failure-twice",
+    CLUSTERS,
+    "a task that ignores failures is an exit hook of each task before it, and runs once for each: {count} times",
+    "Let it depend on one task only.",
+)
+IGNORED_SHARED = Rule(
+    "ignored-failure-shared",
+    CLUSTERS,
+    "'{other}' ignores failures of '{task}', too; a task has one exit hook, so only the last of them by name runs",
+    "Let one task ignore the failure, and put both things into it.",
+)
+IGNORED_SKIPPED = Rule(
+    "ignored-failure-skipped",
+    CLUSTERS,
+    "if '{task}' does not start, as something before it failed, this task does not run either, although it ignores "
+    "failures",
+    "Let it depend on what may fail first.",
+)
+IGNORED_DEPENDENTS = Rule(
+    "ignored-failure-dependents",
+    CLUSTERS,
+    "it depends on '{task}', which ignores failures and is an exit hook for KFP, no task; KFP answers 500 to the run "
+    "('invalid dependency')",
+    "Put what follows into the task that ignores failures.",
+)
+IGNORED_OUTPUT = Rule(  # driver/resolve.go:resolveInputs, nil value to text
+    "ignored-failure-output",
+    (*UP_TO_2_17, LAPTOP),
+    "if '{task}' fails, '{input}' gets an empty text, never its default; for other types than text the driver fails",
+    "Take no output of a task whose failure is ignored, or take an empty text for a missing one.",
+)
+FINAL_STATUS = Rule(  # driver/resolve.go:resolveInputParameter, TaskFinalStatus; 2.5: 'not implemented yet'
+    "final-status-state",
+    ("2.5", "2.17", LAPTOP),
+    "the state of '{input}' is COMPLETE after success, in the next KFP SUCCEEDED, and FAILED in both; error code and "
+    "message are empty; 2.5 has no PipelineTaskFinalStatus, and the task fails",
+    "Ask whether the state is FAILED.",
+)
+RETRY_POLICY = Rule(  # manifests/kustomize/third-party/argo/base/workflow-controller-configmap-patch.yaml
+    "retry-policy",
+    ("2.17",),
+    "as installed, Argo's default retryPolicy OnError holds for set_retry, too: a component that fails is not "
+    "retried, only a lost pod is",
+    "Remove retryPolicy from templateDefaults in the ConfigMap workflow-controller-configmap, or retry in the "
+    "component.",
+)
+
+# --- artifacts ------------------------------------------------------------------------------------------------------
+
+ARTIFACT_METADATA = Rule(  # metadata/converter.go:StructValueToMLMDValue
+    "artifact-metadata",
+    UP_TO_2_17,
+    "it reads {attributes} of '{input}', which come from ML Metadata: lists and structs as {{'list': …}} and "
+    "{{'struct': …}}, bools as 0 and 1, numbers with 6 decimals, two more keys; the name is a number",
+    "Hand such values on as output parameters, or write them into the file.",
+)
+IMPORTER_METADATA = Rule(
+    "importer-metadata",
+    CLUSTERS,
+    "parameters in the metadata of an importer are not filled in: takers see {{{{$.inputs.parameters[…]}}}}",
+    "Use constants, or hand the parameter to the takers.",
+)
+
+# --- what must exist ------------------------------------------------------------------------------------------------
+
+NEEDS_KUBERNETES = Rule(
+    "kubernetes",
+    (*CLUSTERS, LAPTOP),
+    "it needs {needed}, which must exist in the namespace of the run; the laptop refuses the pipeline",
+    "Create it before the run; on a laptop, run without it.",
+)
+NEEDS_CONTAINER = Rule(
+    "container-image",
+    (LAPTOP,),
+    "it runs a command in the image {image}, for which a laptop needs a container engine such as Docker; its "
+    "packages and files are those of the image on a cluster",
+    "Start an engine, or use --steps process for commands that this machine has.",
+)
+ARGO_WORKFLOW = Rule(
+    "argo-workflow",
+    (LAPTOP,),
+    "this is a KFP v1 pipeline (an Argo Workflow), which consists of containers; the embedded KFP shows and refuses it",
+    "Run it on a cluster, or write it for kfp 2.",
+)
