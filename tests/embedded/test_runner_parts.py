@@ -176,20 +176,24 @@ def test_only_the_compilers_own_kfp_is_not_installed(part: str, executed: str) -
     assert _argument(part, "INPUT") == executed
 
 
+EXECUTOR = "[KFP Executor 2026-11-30 07:03:46,676 INFO]:"
 FAILURES = [
-    (1, "Traceback (most recent call last):\n  File x\nValueError: 한글\n", "ValueError: 한글 (exit code 1)"),
-    (1, "log\nTraceback (most recent call last):\n  File x\nE: a\nb\n", "E: a\nb (exit code 1)"),
-    (2, "one\nthe last line\n\n", "the last line (exit code 2)"),
-    (3, "", "exit code 3"),
+    (1, "Traceback (most recent call last):\n  File x\nValueError: 한글\n", "ValueError: 한글 (exit status 1)"),
+    (1, "log\nTraceback (most recent call last):\n  File x\nE: a\nb\n", "E: a\nb (exit status 1)"),
+    (2, "one\nthe last line\n\n", "the last line (exit status 2)"),
+    (3, "", "exit status 3"),
+    (3, f"{EXECUTOR} Looking for component `a`\n{EXECUTOR} Got executor_input:\n{{\n  {{\n  }}\n}}\n", "exit status 3"),
+    (3, "  }\n}\n", "exit status 3"),
+    (4, f"{EXECUTOR} Got executor_input:\n{{\n}}\nits own words\n", "its own words (exit status 4)"),
     (137, "", "killed, perhaps because the memory was used up (signal 9, SIGKILL)"),
     (-9, "Killed", "killed, perhaps because the memory was used up (signal 9, SIGKILL)"),
     (-11, "", "signal 11, SIGSEGV"),
-    (1, "ERROR: No matching distribution found for x\nnote", "No matching distribution found for x (exit code 1)"),
+    (1, "ERROR: No matching distribution found for x\nnote", "No matching distribution found for x (exit status 1)"),
     (
         1,
         "Traceback (most recent call last):\n  x\nModuleNotFoundError: No module named 'torch'\n",
         (
-            "ModuleNotFoundError: No module named 'torch' (exit code 1; "
+            "ModuleNotFoundError: No module named 'torch' (exit status 1; "
             "it ran with this server's Python packages, not in the image img)"
         ),
     ),
@@ -383,14 +387,14 @@ def test_failure_skips_what_depends_on_it() -> None:
 
 
 def test_what_comes_after_a_false_condition() -> None:
-    """What only comes after a task whose condition is false runs, as in KFP."""
+    """What comes after a task whose condition is false is not run (`compiler/argocompiler/dag.go:depends`)."""
     tasks: dict[str, dict[str, object]] = {
         "maybe": {"triggerPolicy": {"condition": "1 == 2"}},
         "after": {"dependentTasks": ["maybe"]},
     }
-    outcome, states = _walked(tasks, Leaves())
-    assert outcome.state is State.SUCCEEDED
-    assert states == {"maybe": State.SKIPPED, "after": State.SUCCEEDED}
+    outcome, states = _walked(tasks, leaves := Leaves())
+    assert (outcome.state, leaves.seen) == (State.SUCCEEDED, [])
+    assert states == {"maybe": State.SKIPPED, "after": State.SKIPPED}
 
 
 def test_circle() -> None:

@@ -144,18 +144,17 @@ def test_train_and_report(try_out: Callable[..., Tried]) -> None:
 def test_fails_with_exit_handler(try_out: Callable[..., Tried]) -> None:
     """A failed task fails the run in words, and the exit handler runs nevertheless."""
     tried = try_out("fails_with_exit_handler.yaml", message="지금 망가짐")
-    why = "RuntimeError: 지금 망가짐 (exit code 1)"
+    why = "RuntimeError: 지금 망가짐 (exit status 1)"
     assert tried.watcher.last("exit-handler-1/boom").error == why
     assert tried.end == (State.FAILED, f"task exit-handler-1/boom failed: {why}")
     assert tried.state("cleanup") is State.SUCCEEDED
 
 
 def test_final_status(try_out: Callable[..., Tried]) -> None:
-    """An exit handler is told how it went and why; what depends on the failed task is skipped."""
+    """An exit handler gets the state and, as in KFP 2.17.0, no error; what depends on the failed task is skipped."""
     tried = try_out("exit-handler")
-    assert tried.end[0] is State.FAILED
-    told = tried.output("tell-final-status")
-    assert told == "FAILED: task exit-handler-1/fails failed: ValueError: 지금 망가짐 (exit code 1)"
+    assert tried.end == (State.FAILED, "task exit-handler-1/fails failed: ValueError: 지금 망가짐 (exit status 1)")
+    assert tried.output("tell-final-status") == "FAILED: None"
     assert tried.state("exit-handler-1/echo") is State.SKIPPED
 
 
@@ -259,14 +258,14 @@ def test_ignored_failure(try_out: Callable[..., Tried]) -> None:
     """A task that ignores a failure runs; the run has failed all the same."""
     tried = try_out("ignored-failure")
     assert tried.state("echo") is State.SUCCEEDED
-    assert tried.end == (State.FAILED, "task fails failed: ValueError: x (exit code 1)")
+    assert tried.end == (State.FAILED, "task fails failed: ValueError: x (exit status 1)")
 
 
 def test_retries(try_out: Callable[..., Tried], tmp_path: Path) -> None:
     """A task is tried again as its policy says; its log holds all attempts."""
     tried = succeeded(try_out("retried", marker=str(tmp_path / "attempts")))
     assert tried.output("count-attempts") == 3
-    assert "[kfadapter: attempt 2 of 4 failed: AssertionError (exit code 1)]" in tried.log("count-attempts")
+    assert "[kfadapter: attempt 2 of 4 failed: AssertionError (exit status 1)]" in tried.log("count-attempts")
     states = [report.state for report in tried.watcher.reports]
     assert states == [State.RUNNING, State.FAILED, State.FAILED, State.SUCCEEDED]
 

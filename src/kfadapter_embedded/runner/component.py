@@ -155,7 +155,7 @@ class _Attempt:
         try:
             return Outcome(State.SUCCEEDED, values=self.outputs.read())
         except ValueFaultError as error:
-            return failed(str(error))
+            return failed(*error.args)
 
     def _execute(self, command: list[str], log: TaskLog) -> int:
         """Runs the command to its end and all that it has started; its exit code."""

@@ -7,8 +7,9 @@ a task is in the end, a command or an import, is the business of a `Leaf`.
 from __future__ import annotations
 
 import os
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -16,7 +17,7 @@ import msgspec
 from kfadapter_embedded.execution import WHOLE, State, TaskReport, iteration_of, task_name
 
 from .condition import ConditionError, holds
-from .inputs import NoValueError, given_inputs, with_defaults
+from .inputs import given_inputs, with_defaults
 from .loops import items, with_item
 from .outcome import Outcome, dag_outcome, loop_outcome
 from .spec import SpecError
@@ -109,15 +110,18 @@ class _Walk:
         done: dict[str, Outcome] = {}
         waiting = {name: task.depends_on for name, task in dag.tasks.items()}
         running: dict[Future[Outcome], str] = {}
+        ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
         with ThreadPoolExecutor(_width(len(waiting), _MOST_TASKS)) as threads:
             while waiting or running:
                 for name in [one for one, needed in waiting.items() if needed <= done.keys()]:
                     del waiting[name]
-                    running[threads.submit(self._task, name, dag.tasks[name], values, done, path)] = name
+                    future = threads.submit(self._task, name, dag.tasks[name], values, done, path)
+                    running[future] = name
+                    future.add_done_callback(ended.put)
                 if not running:
                     return Outcome(State.FAILED, f"{', '.join(waiting)}: waits for a task that there is not")
-                for finished in wait(running, return_when=FIRST_COMPLETED).done:
-                    done[running.pop(finished)] = finished.result()
+                finished = ended.get()
+                done[running.pop(finished)] = finished.result()
         return dag_outcome(dag, done, is_branch=is_branch)
 
     def _task(self, key: str, task: Task, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
@@ -125,14 +129,12 @@ class _Walk:
         step = self._step(f"{path}/{key}" if path else key)
         if self.stopped.is_set():
             return Outcome(State.CANCELED)
-        if not task.always and any(done[one].blocks for one in task.depends_on):
-            return self._ended(step, Outcome(State.SKIPPED, cut_off=True), began=False)
+        if not task.always and any(done[one].state is not State.SUCCEEDED for one in task.depends_on):
+            return self._ended(step, Outcome(State.SKIPPED), began=False)
         try:
             step.details.update(described(task, self.pipeline.component(task), key))
             inputs = given_inputs(key, task, values, done=done, path=path, names=self.names, warnings=step.warnings)
             return self._attempt(task, inputs, step)
-        except NoValueError:
-            return self._ended(self._step(step.name), Outcome(State.SKIPPED), began=False)
         except (ConditionError, SpecError, ValueFaultError) as error:
             fault = str(error)
         except OSError as error:
@@ -146,7 +148,7 @@ class _Walk:
         step.details["inputs"] = entries(inputs, iteration_of(step.name))
         condition = task.trigger_policy.get("condition")
         if condition and not holds(condition, inputs.parameters):
-            return self._ended(step, Outcome(State.SKIPPED))
+            return self._ended(step, Outcome(State.SKIPPED, known="CANCELED"))
         if task.loop:
             return self._loop(task, task.loop, inputs, step)
         return self._once(task, inputs, step)
@@ -170,10 +172,11 @@ class _Walk:
         if component.dag:
             self.report(begun)
             outcome = self.dag(component.dag, values, name, is_branch=step.details["type"] == CONDITION)
-            step.details["outputs"] = entries(outcome.values)
+            step.details["outputs"] = entries(outcome.values) if outcome.state is State.SUCCEEDED else {}
             return self._ended(step, outcome)
         outcome = self.leaf(begun, task, component, values, step.warnings)
-        outcome = replace(outcome, culprit=name, values=given_by(outcome.values, name))
+        known = outcome.known or ("COMPLETE" if outcome.state is State.SUCCEEDED else outcome.state.value)
+        outcome = replace(outcome, culprit=name, known=known, values=given_by(outcome.values, name))
         step.details["outputs"] = entries(outcome.values, iteration_of(name))
         return self._ended(step, outcome)
 
@@ -200,7 +203,7 @@ class _Walk:
             outcomes = list(threads.map(run, range(len(iterations))))
         put_out = [entries(one.values.of_type(ITERATOR_OUTPUT), index) for index, one in enumerate(outcomes)]
         outcome = loop_outcome(outcomes, component, name)
-        step.details["outputs"] = {} if outcome.blocks else together(put_out)
+        step.details["outputs"] = together(put_out) if outcome.state is State.SUCCEEDED else {}
         return self._ended(step, outcome)
 
     def _iteration(

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from .warned import TaskWarnings
 
 
-class NoValueError(Exception):
-    """A task that was skipped should have given a value."""
-
-
 def given_inputs(
     key: str,
     task: Task,
@@ -47,12 +43,13 @@ def given_inputs(
         warnings: Takes what a cluster would do differently.
 
     Raises:
-        NoValueError: a value is an output of a task that was skipped.
         ValueFaultError: a value is missing, or has no such part.
     """
     sources = task.inputs.parameters
     parameters: dict[str, JsonValue] = {
-        name: value for name, source in sources.items() if (value := _value(source, values, done)) is not None
+        name: value
+        for name, source in sources.items()
+        if (value := _value(source, values, done, names)) is not None or source.output
     }
     names = {**names, "pipeline_task_name": key, "pipeline_task_uuid": str(uuid.uuid4())}
     constants = (name for name, source in sources.items() if source.runtime_value is not None)
@@ -80,6 +77,11 @@ def with_defaults(
     parameters = dict(values.parameters)
     for name, declared in component.input_definitions.parameters.items():
         value, kind = parameters.pop(name, declared.default_value), declared.parameter_type
+        if value is None and name in values.parameters:
+            # The output of a failed task.
+            if kind != "STRING":
+                raise ValueFaultError(f"the parameter {name!r} is null")
+            value = ""
         if value is None and not declared.is_optional and not kind.startswith("TASK_"):
             raise ValueFaultError(f"the parameter {name!r} has no value")
         if value is not None:
@@ -90,7 +92,7 @@ def with_defaults(
     return Values(parameters, values.artifacts, {**dict.fromkeys(parameters, by_default), **values.origins})
 
 
-def _value(source: Source, values: Values, done: Mapping[str, Outcome]) -> JsonValue:
+def _value(source: Source, values: Values, done: Mapping[str, Outcome], names: Mapping[str, str]) -> JsonValue:
     """The value of a parameter; None if it has none, which only optional ones may."""
     if source.runtime_value is not None:
         constant: JsonValue = source.runtime_value.get("constant")
@@ -100,13 +102,13 @@ def _value(source: Source, values: Values, done: Mapping[str, Outcome]) -> JsonV
         return picked(value, selector) if selector and value is not None else value
     if source.task_final_status:
         task = source.task_final_status.task
-        return _final_status(task, done[task])
+        return _final_status(task, done[task], names)
     if source.output is None:
         raise SpecError("a parameter of it comes from nowhere")
-    outputs = done[source.output.task].values.parameters
-    if source.output.key not in outputs:
-        raise _missing(source.output, done)
-    return outputs[source.output.key]
+    producer = done[source.output.task]
+    if source.output.key not in producer.values.parameters and producer.state is State.SUCCEEDED:
+        raise _missing(source.output)
+    return producer.values.parameters.get(source.output.key)
 
 
 def _artifacts(source: Source, values: Values, done: Mapping[str, Outcome]) -> tuple[RuntimeArtifact, ...]:
@@ -116,7 +118,7 @@ def _artifacts(source: Source, values: Values, done: Mapping[str, Outcome]) -> t
         raise SpecError("an artifact of it comes from nowhere")
     outputs = done[source.output.task].values.artifacts
     if source.output.key not in outputs:
-        raise _missing(source.output, done)
+        raise _missing(source.output)
     return outputs[source.output.key]
 
 
@@ -133,18 +135,15 @@ def _origin(source: Source, values: Values, done: Mapping[str, Outcome], parent:
     return Origin(COLLECTED if made.type == COLLECTED else "TASK_OUTPUT_INPUT", made.producer)
 
 
-def _missing(source: Output, done: Mapping[str, Outcome]) -> Exception:
-    if done[source.task].state is State.SKIPPED:
-        return NoValueError()
+def _missing(source: Output) -> ValueFaultError:
     return ValueFaultError(f"task {source.task} gave no output {source.key!r}")
 
 
-def _final_status(name: str, outcome: Outcome) -> JsonValue:
-    """What an exit handler gets, in the form that KFP's executor takes."""
-    failed: dict[str, JsonValue] = {"code": 1, "message": outcome.told()} if outcome.state is State.FAILED else {}
+def _final_status(name: str, outcome: Outcome, names: Mapping[str, str]) -> JsonValue:
+    """What an exit handler gets: KFP 2.17.0 fills in no error (`driver/resolve.go:resolveInputParameter`)."""
     return {
-        "state": outcome.state.value,
-        "pipelineJobResourceName": "",
+        "state": outcome.known or "CANCELED",
+        "pipelineJobResourceName": names.get("pipeline_job_resource_name", ""),
         "pipelineTaskName": name,
-        "error": failed,
+        "error": {},
     }

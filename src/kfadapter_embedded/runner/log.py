@@ -21,6 +21,12 @@ TAIL_BYTES = 64 << 10
 
 _TRACEBACK = "Traceback (most recent call last):"
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# What KFP's executor itself prints.
+_EXECUTOR = re.compile(
+    r"^\[KFP Executor [^\]]*\]: "
+    r"(?:Got executor_input:\n\{.*?^\}|(?:Looking for|Loading) (?:KFP )?component |(?:Wrote|Did not write) )[^\n]*\n?",
+    re.MULTILINE | re.DOTALL,
+)
 _PIP_ERROR = re.compile(r"^ERROR: (.+)$", re.MULTILINE)
 _MAX_CHARACTERS = 1000
 _SHELL_SIGNAL = 128
@@ -79,9 +85,9 @@ class TaskLog:
 
 
 def why(code: int, output: str, image: str) -> str:
-    """Why a command failed, from its exit code (-N after signal N), the end of its output and its image."""
+    """Why a command failed, from its exit status (-N after signal N), the end of its output and its image."""
     ending = _ending(code)
-    words = _last_words(_ESCAPES.sub("", output))
+    words = _last_words(_EXECUTOR.sub("", _ESCAPES.sub("", output)))
     if "ModuleNotFoundError" in words:
         ending += f"; it ran with this server's Python packages, not in the image {image}"
     if "signal 9" in ending and _TRACEBACK not in output:
@@ -95,7 +101,7 @@ def _ending(code: int) -> str:
     try:
         return f"signal {number}, {signal.Signals(number).name}"
     except ValueError:
-        return f"exit code {code}"
+        return f"exit status {code}"
 
 
 def _last_words(output: str) -> str:
@@ -106,5 +112,6 @@ def _last_words(output: str) -> str:
         start = next((at for at, line in enumerate(lines) if line and not line[0].isspace()), len(lines))
         return "\n".join(lines[start:]).strip()[:_MAX_CHARACTERS]
     complaints = _PIP_ERROR.findall(output)
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    # The end of a long executor input may be without its beginning.
+    lines = [line.strip() for line in output.splitlines() if re.search(r"\w", line)]
     return (complaints[-1] if complaints else lines[-1] if lines else "")[:_MAX_CHARACTERS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from .task_api import COLLECTED
 from .values import Origin, RuntimeArtifact, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from kfadapter_embedded.json_text import JsonValue
 
@@ -30,40 +31,34 @@ class Outcome:
         error: Why it failed, in words.
         culprit: The innermost task that failed, by its path.
         values: What came out of it.
-        cut_off: Whether it was skipped because a task before it failed, and not because of a condition.
         message: The error in the words of KFP's driver or launcher.
         attempts: How many times its command has been executed.
+        known: The state that ML Metadata has of it on a cluster: CANCELED if its condition is false, empty if its
+            driver was not started or failed.
+        at: When it ended; of a group that failed, when the first of its tasks did.
     """
 
     state: State
     error: str = ""
     culprit: str = ""
     values: Values = field(default_factory=Values)
-    cut_off: bool = False
     message: str = ""
     attempts: int = 0
-
-    @property
-    def blocks(self) -> bool:
-        """Whether tasks that depend on it cannot run."""
-        return self.state in {State.FAILED, State.CANCELED} or self.cut_off
+    known: str = ""
+    at: float = field(default_factory=time.monotonic, compare=False)
 
     def told(self) -> str:
         """The failure as an error of the whole run."""
         return f"task {self.culprit} failed: {self.error}" if self.culprit else self.error
 
 
-def failed(error: str) -> Outcome:
-    """A component that could not be executed, or gave what it must not."""
-    return Outcome(State.FAILED, error, message=f"{LAUNCHER}: {error}")
+def failed(error: str, reason: str = "") -> Outcome:
+    """A component that could not be executed, or gave what it must not; the reason is the launcher's wording."""
+    return Outcome(State.FAILED, error, message=f"{LAUNCHER}: {reason or error}")
 
 
 def dag_outcome(dag: Dag, done: Mapping[str, Outcome], *, is_branch: bool) -> Outcome:
-    """The outcome of a whole DAG: one failure is its failure, whatever ran afterwards."""
-    if failure := _first_failure(done[name] for name in dag.tasks):
-        return Outcome(State.FAILED, failure.error, failure.culprit)
-    if any(one.state is State.CANCELED for one in done.values()):
-        return Outcome(State.CANCELED)
+    """The outcome of a whole DAG, from its tasks in the order in which they ended."""
     parameters: dict[str, JsonValue] = {}
     artifacts: dict[str, tuple[RuntimeArtifact, ...]] = {}
     origins: dict[str, Origin] = {}
@@ -79,15 +74,11 @@ def dag_outcome(dag: Dag, done: Mapping[str, Outcome], *, is_branch: bool) -> Ou
                 artifacts[key] = several
             origins[key] = Origin("ONE_OF_OUTPUT" if is_branch or selectors.is_one_of else "OUTPUT", one.task)
             break
-    return Outcome(State.SUCCEEDED, values=Values(parameters, artifacts, origins))
+    return _together(list(done.values()), len(dag.tasks), Values(parameters, artifacts, origins))
 
 
 def loop_outcome(outcomes: list[Outcome], component: Component, path: str) -> Outcome:
     """The outcome of a loop: its outputs are lists, without the iterations that gave none."""
-    if failure := _first_failure(iter(outcomes)):
-        return Outcome(State.FAILED, failure.error, failure.culprit)
-    if any(one.state is State.CANCELED for one in outcomes):
-        return Outcome(State.CANCELED)
     given = [one.values for one in outcomes]
     parameters: dict[str, JsonValue] = {
         key: [one.parameters[key] for one in given if key in one.parameters]
@@ -98,8 +89,31 @@ def loop_outcome(outcomes: list[Outcome], component: Component, path: str) -> Ou
         for key in component.output_definitions.artifacts
     }
     origins = dict.fromkeys({**parameters, **artifacts}, Origin(COLLECTED, task_name(path)))
-    return Outcome(State.SUCCEEDED, values=Values(parameters, artifacts, origins))
+    return _together(outcomes, len(outcomes), Values(parameters, artifacts, origins))
 
 
-def _first_failure(outcomes: Iterable[Outcome]) -> Outcome | None:
-    return next((one for one in outcomes if one.state is State.FAILED), None)
+def _together(outcomes: list[Outcome], expected: int, values: Values) -> Outcome:
+    """The outcome of a group of so many tasks: one failure is its failure, whatever ran afterwards."""
+    known = _known(outcomes, expected)
+    failures = [one for one in outcomes if one.state is State.FAILED]
+    if failures:
+        first = min(failures, key=lambda one: one.at)
+        return Outcome(State.FAILED, first.error, first.culprit, values, known=known, at=first.at)
+    if any(one.state is State.CANCELED for one in outcomes):
+        return Outcome(State.CANCELED)
+    return Outcome(State.SUCCEEDED, values=values, known=known)
+
+
+def _known(outcomes: list[Outcome], expected: int) -> str:
+    """The state that ML Metadata has of a group of so many tasks on a cluster.
+
+    Only the launcher of a task in it updates it, when the task ends (`metadata/client.go:UpdateDAGExecutionsState`): a
+    group whose last task is a branch that is not taken stays RUNNING.
+    """
+    state, ended, failed = "RUNNING", 0, False
+    for one in outcomes:
+        ended += one.known in {"COMPLETE", "CACHED", "CANCELED"}
+        failed = failed or one.known == "FAILED"
+        if one.known in {"COMPLETE", "FAILED"}:
+            state = "COMPLETE" if ended == expected else "FAILED" if failed else state
+    return state

@@ -1,0 +1,133 @@
+"""How tasks and groups end, as KFP's driver, launcher and ML Metadata have it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kfadapter_embedded.execution import State
+from kfadapter_embedded.runner.outcome import Outcome, dag_outcome
+from kfadapter_embedded.runner.outputs import Outputs
+from kfadapter_embedded.runner.spec import Artifact, Dag, Definitions, Parameter, Task
+from kfadapter_embedded.runner.values import ValueFaultError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DONE, FAILED = Outcome(State.SUCCEEDED, known="COMPLETE"), Outcome(State.FAILED, "x", known="FAILED")
+NOT_TAKEN, OMITTED = Outcome(State.SKIPPED, known="CANCELED"), Outcome(State.SKIPPED)
+RUNNING, CACHED = Outcome(State.SUCCEEDED, known="RUNNING"), Outcome(State.SUCCEEDED, known="CACHED")
+DRIVER_FAILED = Outcome(State.FAILED, "x")
+# `metadata/client.go:UpdateDAGExecutionsState`; the launcher of each task that ends calls it.
+KNOWN = [
+    ([DONE], "COMPLETE"),
+    ([DONE, DONE], "COMPLETE"),
+    ([FAILED, OMITTED, DONE], "FAILED"),
+    ([NOT_TAKEN], "RUNNING"),
+    ([NOT_TAKEN, DONE], "COMPLETE"),
+    ([DONE, NOT_TAKEN], "RUNNING"),
+    ([CACHED, DONE], "COMPLETE"),
+    ([DONE, CACHED], "RUNNING"),
+    ([RUNNING, FAILED], "FAILED"),
+    ([RUNNING, DONE], "RUNNING"),
+    ([DONE, DRIVER_FAILED], "RUNNING"),
+    ([], "RUNNING"),
+]
+
+
+@pytest.mark.parametrize(("outcomes", "known"), KNOWN)
+def test_state_of_a_group(outcomes: list[Outcome], known: str) -> None:
+    """An exit handler sees the state of its group as ML Metadata has it, which only tasks that end update."""
+    done = {str(at): one for at, one in enumerate(outcomes)}
+    assert dag_outcome(Dag(dict.fromkeys(done, Task())), done, is_branch=False).known == known
+
+
+def test_first_cause() -> None:
+    """Of several failures in a group the first is its reason, though a task before it in the order failed later."""
+    first, second = Outcome(State.FAILED, "first", "group/inner", at=1.0), Outcome(State.FAILED, "second", "b", at=2.0)
+    done = {"b": second, "group": first, "c": DONE}
+    outcome = dag_outcome(Dag(dict.fromkeys(done, Task())), done, is_branch=False)
+    assert (outcome.told(), outcome.at) == ("task group/inner failed: first", 1.0)
+
+
+DECLARED = Definitions(
+    {"Output": Parameter("STRING"), "n": Parameter("NUMBER_INTEGER")},
+    {"data": Artifact({"schemaTitle": "system.Dataset"})},
+)
+READ = 'failed to read output parameter name="Output" type="STRING" path="{0}/Output": '
+ARTIFACT = 'unable to produce MLMD artifact for output "data": failed to convert RuntimeArtifact to MLMD artifact: '
+UPLOAD = 'failed to upload output artifact "data": URI "gs://elsewhere/data" does not have expected bucket prefix "{1}"'
+# `component/launcher_v2.go`: getExecutorOutputFile, collectOutputParameters, uploadOutputArtifacts.
+FAULTS = [
+    ({}, "it gave no output 'Output'", f"{READ}open {{0}}/Output: no such file or directory"),
+    (
+        {"Output": "x", "n": float("nan")},
+        "its outputs cannot be read: invalid value NaN",
+        'failed to unmarshall ExecutorOutput in file "{0}/executor_output.json": proto: invalid value NaN',
+    ),
+    (
+        {"Output": "x", "n": 1, "data": {"metadata": {"x": [float("-inf")]}}},
+        "its outputs cannot be read: invalid value -Infinity",
+        'failed to unmarshall ExecutorOutput in file "{0}/executor_output.json": proto: invalid value -Infinity',
+    ),
+    (
+        {"Output": "x", "n": 1, "data": {"metadata": {"x": None}}},
+        "the metadata of its output 'data' hold None under 'x', which KFP cannot store",
+        f"{ARTIFACT}unknown/unsupported value type *structpb.Value_NullValue",
+    ),
+    (
+        {"Output": "x", "n": 1, "data": {"uri": "gs://elsewhere/data"}},
+        "the URI of its output 'data', gs://elsewhere/data, is outside the run's files ({1})",
+        UPLOAD,
+    ),
+]
+
+
+def _written(folder: Path, given: dict[str, object]) -> Outputs:
+    outputs = Outputs(folder / "run" / "outputs" / "0001-a", DECLARED)
+    outputs.folder.mkdir(parents=True)
+    artifacts = {key: {"artifacts": [one]} for key, one in given.items() if key in DECLARED.artifacts}
+    values = {key: one for key, one in given.items() if key in DECLARED.parameters}
+    text = json.dumps({"parameterValues": values, "artifacts": artifacts})
+    (outputs.folder / "executor_output.json").write_text(text, "utf-8")
+    return outputs
+
+
+@pytest.mark.parametrize(("given", "words", "reason"), FAULTS)
+def test_outputs_that_fail_a_task(tmp_path: Path, given: dict[str, object], words: str, reason: str) -> None:
+    """A task whose outputs KFP's launcher refuses fails, in our words and in the launcher's."""
+    outputs = _written(tmp_path, given)
+    with pytest.raises(ValueFaultError) as caught:
+        outputs.read()
+    found = [str(one) for one in caught.value.args]
+    places = (outputs.folder, outputs.folder.parent)
+    assert found[0].startswith(words.format(*places))
+    assert found[1].startswith(reason.format(*places))
+
+
+GOOD = [
+    ({"Output": "x", "n": 1, "data": {"metadata": {"list": [None, 1]}}}, ["x", 1]),
+    ({"Output": "returned", "n": True}, ["returned", True]),
+    ({"Output": "x", "n": 1, "data": {"uri": "https://elsewhere/data"}}, ["x", 1]),
+]
+
+
+@pytest.mark.parametrize(("given", "values"), GOOD)
+def test_outputs_that_a_task_may_give(tmp_path: Path, given: dict[str, object], values: list[object]) -> None:
+    """What a function returns wins over its file and is not converted; None inside a list may be stored."""
+    outputs = _written(tmp_path, given)
+    (outputs.folder / "Output").write_text("from its file", "utf-8")
+    assert list(outputs.read().parameters.values()) == values
+
+
+def test_output_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """An output that was written by path must be a file, and is read as its type."""
+    outputs = _written(tmp_path, {"Output": "x"})
+    (outputs.folder / "n").mkdir()
+    with pytest.raises(ValueFaultError, match="it gave no output 'n'"):
+        outputs.read()
+    (outputs.folder / "n").rmdir()
+    (outputs.folder / "n").write_text("7\n", "utf-8")
+    assert outputs.read().parameters["n"] == 7
