@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from starlette.routing import Route
 
+from kfadapter_grpc.contract.cron import CronError, read_cron
+
 from .errors import context, invalid_input, json_response
 from .json_text import joined, read_time, rfc3339, to_json, without_empty
 from .kinds import RECURRING_RUNS
@@ -22,7 +24,6 @@ from .run_requests import (
     shared_fields,
 )
 from .run_tasks import error_body
-from .schedules import CronError, check_cron
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +143,7 @@ def _trigger(trigger: dict[str, object]) -> dict[str, object]:
     if cron:
         expression = text_field(cron, "cron")
         try:
-            check_cron(expression)
+            read_cron(expression)
         except CronError as error:
             words = "Schedule cron is not a supported format(https://godoc.org/github.com/robfig/cron)"
             raise invalid_input(f"{words}. Error: {error}") from None

@@ -7,8 +7,6 @@ from tests.embedded.conftest import Caller, Reply, unique
 from tests.embedded.runs import a_pipeline
 from tests.embedded.serving import serving
 
-from kfadapter_embedded.schedules import CronError, check_cron
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -27,53 +25,6 @@ def create(caller: Caller, **fields: object) -> Reply:
         fields.setdefault("pipeline_version_reference", a_pipeline(caller))
     body = {"display_name": unique("r"), "max_concurrency": "1", "mode": "ENABLE", **fields}
     return caller.call("POST", "/recurringruns", json_body=body)
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "* * * * *",
-        "0 0 4 * * *",
-        "0 */5 0-23/2 1,15 jan-MAR mon-fri",
-        "0 0 0 1 1 ?",
-        "@daily",
-        "@every 1h30m",
-        "5 4 3 2 1",
-        "0 5/10 * * * 0-6/2",
-    ],
-)
-def test_cron(expression: str) -> None:
-    """What the library that KFP reads schedules with takes is taken."""
-    check_cron(expression)
-
-
-@pytest.mark.parametrize(
-    ("expression", "words"),
-    [
-        ("", "Empty spec string"),
-        ("bad", "Expected 5 to 6 fields, found 1: bad"),
-        ("* * * * * * *", "Expected 5 to 6 fields, found 7: * * * * * * *"),
-        ("60 * * * * *", "Bad second: 60 * * * * *"),
-        ("* * * 0 * *", "Bad day-of-month: * * * 0 * *"),
-        ("9-3 * * * * *", "Bad second: 9-3 * * * * *"),
-        ("*/0 * * * * *", "Bad second: */0 * * * * *"),
-        ("1/2/3 * * * * *", "Failed to parse 1/2/3: 1/2/3 * * * * *"),
-        ("1-2-3 * * * * *", "Failed to parse 1-2-3: 1-2-3 * * * * *"),
-        ("x * * * * *", "Failed to parse x: x * * * * *"),
-        ("* * * * jun-x *", "Failed to parse jun-x: * * * * jun-x *"),
-        ("* * * * * 5-7", "End of range (7) above maximum (6): 5-7"),
-        ("* * * L * *", "Failed to parse L: * * * L * *"),
-        ("* * * * * 1#2", "Failed to parse 1#2: * * * * * 1#2"),
-        ("* * * * mon *", "Bad month: * * * * mon *"),
-        ("@often", "Unrecognized descriptor: @often"),
-        ("@every day", "Failed to parse duration @every day"),
-    ],
-)
-def test_bad_cron(expression: str, words: str) -> None:
-    """What it does not take is refused, with the field or the part that is wrong."""
-    with pytest.raises(CronError) as caught:
-        check_cron(expression)
-    assert str(caught.value) == words
 
 
 @pytest.mark.parametrize(

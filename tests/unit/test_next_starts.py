@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule, RecurringRun
-from kfadapter_grpc.kfp.next_starts import has_ended, next_start
+from kfadapter_grpc.next_starts import has_ended, next_start, scheduled_start
 
 MADE = datetime(2026, 11, 29, 12, tzinfo=timezone.utc)
 NOW = datetime(2026, 11, 29, 21, tzinfo=timezone.utc)
@@ -115,3 +115,66 @@ def test_what_starts_nothing() -> None:
     for item in (replace(daily, enabled=False), replace(daily, error="broken"), replace(daily, schedule=None)):
         assert next_start(item, NOW) is None
         assert not has_ended(item, NOW)
+
+
+TEN = datetime(1970, 1, 1, 10, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
+_BOUNDS = TEN + 10 * MINUTE, TEN + HOUR
+_BY_CRON = CronSchedule("0 * * * * *", *_BOUNDS)
+_BY_INTERVAL = IntervalSchedule(MINUTE, *_BOUNDS)
+_LAST = TEN + 20 * MINUTE
+
+
+def _after(minutes: float) -> datetime:
+    return TEN + minutes * MINUTE
+
+
+@pytest.mark.parametrize("schedule", [_BY_CRON, _BY_INTERVAL])
+@pytest.mark.parametrize(
+    ("last", "now", "start"),
+    [
+        (_LAST, _after(20.5), _after(21)),  # not yet
+        (_LAST, _after(21), _after(21)),  # now
+        (_LAST, _after(21.5), _after(21)),  # shortly after
+        (_LAST, _after(30), _after(30)),  # far behind
+        (_LAST, _after(120), _after(60)),  # after the end
+        (None, TEN - 10 * HOUR, _after(11)),  # the first one, after the schedule's start
+    ],
+)
+def test_starts_without_catching_up(
+    schedule: CronSchedule | IntervalSchedule, last: datetime | None, now: datetime, start: datetime
+) -> None:
+    """Of missed starts only one is made (TestCronSchedule_ and TestPeriodicSchedule_GetNextScheduledEpochNoCatchup)."""
+    assert scheduled_start(schedule, _after(15), last, now, catch_up=False) == start
+    unbounded = replace(schedule, start_at=None)
+    assert last or scheduled_start(unbounded, _after(15), None, now, catch_up=False) == _after(16)
+
+
+@pytest.mark.parametrize("schedule", [_BY_CRON, _BY_INTERVAL])
+def test_starts_that_catch_up(schedule: CronSchedule | IntervalSchedule) -> None:
+    """Each start follows the one before, however late (TestCronSchedule_, TestPeriodicSchedule_GetNextScheduled*)."""
+    now = _after(5000)
+    assert scheduled_start(schedule, _after(15), _LAST, now) == _LAST + MINUTE
+    assert scheduled_start(schedule, _after(15), None, now) == _after(11)
+    assert scheduled_start(replace(schedule, start_at=None), _after(15), None, now) == _after(16)
+    assert scheduled_start(schedule, _after(15), TEN + 3 * HOUR, now) is None
+
+
+def test_a_start_without_a_schedule() -> None:
+    """One start, at once (`getNextScheduledEpochForOneTimeRun`)."""
+    assert scheduled_start(None, MADE, None, NOW) == MADE
+    assert scheduled_start(None, MADE, MADE, NOW) is None
+
+
+def test_a_long_absence_costs_no_time() -> None:
+    """Years of missed seconds are skipped in one step, by cron and by `@every`, which counts from the first."""
+    made = datetime(1990, 1, 1, tzinfo=timezone.utc)
+    for cron, start in (("* * * * * *", NOW), ("@every 7s", NOW - (NOW - made) % timedelta(seconds=7))):
+        assert scheduled_start(CronSchedule(cron), made, None, NOW, catch_up=False) == start
+        assert scheduled_start(CronSchedule(cron), made, made, NOW) == made + timedelta(seconds=7 if "7" in cron else 1)
+
+
+def test_a_clock_that_went_back() -> None:
+    """What was started before the clock went back is not started again."""
+    for schedule in (_BY_CRON, _BY_INTERVAL):
+        assert scheduled_start(schedule, TEN, _LAST, _after(12), catch_up=False) == _LAST + MINUTE

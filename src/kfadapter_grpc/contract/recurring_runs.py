@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias, cast
 
 from kfadapter_grpc.contract.checks import Id, Namespace, column, text, within
+from kfadapter_grpc.contract.cron import cron_fault
 from kfadapter_grpc.contract.experiments import ExperimentRef
 from kfadapter_grpc.contract.listing import ListRequest
 from kfadapter_grpc.contract.pipelines import PipelineRef, VersionRef
@@ -23,7 +24,6 @@ MAX_CRON = 128
 MAX_SERVICE_ACCOUNT = 253
 """Characters in the name of a Kubernetes service account."""
 _CRONTAB_FIELDS = 5
-_FIELDS = 6
 _NOT_AT_ONCE = f"is {{}}; 1 to {MAX_CONCURRENCY} are allowed, 0 means 1"
 _LONGEST_INTERVAL = timedelta(days=100 * 366)
 
@@ -37,11 +37,9 @@ class CronSchedule:
     end_at: datetime | None = None
 
     def check(self) -> Wrong:
-        """Checks the number of fields and the bounds."""
-        fields = self.cron.split()
-        if not self.cron.startswith("@") and len(fields) not in {_CRONTAB_FIELDS, _FIELDS}:
-            six = "second, minute, hour, day of the month, month, day of the week: '0 0 4 * * *' is daily at four"
-            yield "cron", f"has {len(fields)} fields; give six ({six}), or five without the second"
+        """Checks the expression and the bounds."""
+        if fault := cron_fault(self.cron):
+            yield "cron", fault
         yield from _wrong_bounds(self)
 
 

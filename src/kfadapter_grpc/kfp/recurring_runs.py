@@ -17,11 +17,11 @@ from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.decoding import known_time
 from kfadapter_grpc.kfp.error_table import Context
 from kfadapter_grpc.kfp.failures import Operation
-from kfadapter_grpc.kfp.next_starts import has_ended, next_start
 from kfadapter_grpc.kfp.rest import V2, KfpPage, ListQuery, equals, gather, post, segment, sort_by
 from kfadapter_grpc.kfp.run_creation import checked_parameters
 from kfadapter_grpc.kfp.transport import Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_created, ensure_gone
+from kfadapter_grpc.next_starts import has_ended, next_start
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
