@@ -51,6 +51,7 @@ class Job:
         parameters: The values that the run was given; defaults are the spec's.
         folder: A folder of the run's own, for outputs, artifacts and logs. It exists.
         again: Whether it is retried: tasks that succeeded are not executed again.
+        names: What KFP's placeholders for the run stand for, for example `pipeline_job_name`.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class Job:
     parameters: Parameters
     folder: Path
     again: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

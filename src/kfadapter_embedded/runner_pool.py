@@ -206,7 +206,7 @@ class _Run:
         order = {"run_id": self.job.run_id, "spec": str(spec), "folder": str(self._folder)}
         with child:
             try:
-                how = {"again": self.job.again, "strict": self._strict}
+                how = {"again": self.job.again, "strict": self._strict, "names": dict(self.job.names)}
                 line = json.dumps({**order, **how, "parameters": dict(self.job.parameters)}).encode()
                 # A child that has ended already is known by its silence.
                 with contextlib.suppress(BrokenPipeError):

@@ -58,7 +58,10 @@ _RUN = f"{_RUNS}/{{run_id}}"
 _CUT_OFF = "the embedded KFP was stopped in the middle of this run; a retry goes on with what had not succeeded"
 _MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
 _GIB = 1 << 30
-_UNIQUE_LETTERS = 5
+# How Kubernetes makes a unique name of one: its `SimpleNameGenerator`.
+_UNIQUE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+_UNIQUE_LENGTH = 5
+_MAX_BEGINNING = 58
 _MAX_FULL_PAGE = 100
 _VIEWS = frozenset({"", "DEFAULT", "FULL"})
 
@@ -172,7 +175,6 @@ class Runs:
     def _added(self, run: dict[str, object], spec: str) -> str:
         run_id, experiment_id = str(run["run_id"]), str(run["experiment_id"])
         taken = f"Error 1062 (23000): Duplicate entry '{run_id}' for key 'PRIMARY'"
-        unique = hashlib.sha256(run_id.encode()).hexdigest()[:_UNIQUE_LETTERS]
         self._check_room()
         # The processes of a run of this id that was deleted must have ended before there is another.
         if self.folders.is_ending(run_id):
@@ -183,7 +185,7 @@ class Runs:
                     RUNS,
                     run,
                     spec=documents.keep_spec(spec),
-                    workflow=f"{pipeline_name(spec)}-{unique}",
+                    workflow=_workflow_name(pipeline_name(spec), run_id),
                     submission=documents.one("SELECT coalesce(max(submission), 0) + 1 FROM run_details"),
                     file_bytes=0,
                 )
@@ -278,6 +280,7 @@ class Runs:
         run_id = str(run["run_id"])
         with self._store.reading() as documents:
             spec = documents.spec(RUNS, run_id)
+            workflow = str(documents.one("SELECT workflow FROM run_details WHERE id = ?", run_id))
         if spec is None:
             return  # deleted in the meantime
         try:
@@ -287,7 +290,14 @@ class Runs:
             fault = f"no folder can be made for it: {error.strerror}"
             self._progress.end(run_id, TaskReport(WHOLE, State.FAILED, fault))
             return
-        self._executor.submit(Job(run_id, spec.encode(), parameters_of(run), folder, again))
+        names = {
+            "pipeline_job_name": str(run["display_name"]),
+            "pipeline_job_resource_name": workflow,
+            "pipeline_job_uuid": run_id,
+            "pipeline_job_create_time_utc": str(run["created_at"]),
+            "pipeline_job_schedule_time_utc": str(run["scheduled_at"]),
+        }
+        self._executor.submit(Job(run_id, spec.encode(), parameters_of(run), folder, again, names))
         with self._store.reading() as documents:
             now = documents.document(RUNS, run_id)
         if now is None or now["state"] == State.CANCELING:
@@ -313,6 +323,13 @@ def _endpoint(step: Callable[[str], None]) -> Callable[[Request], Response]:
         return json_response({})
 
     return handle
+
+
+def _workflow_name(pipeline: str, run_id: str) -> str:
+    """The name of a run's Workflow: that of the pipeline, with letters that are the run's own."""
+    digest = hashlib.sha256(run_id.encode()).digest()[:_UNIQUE_LENGTH]
+    unique = "".join(_UNIQUE_LETTERS[byte % len(_UNIQUE_LETTERS)] for byte in digest)
+    return f"{pipeline.rpartition('/')[2]}-"[:_MAX_BEGINNING] + unique
 
 
 def _found(documents: Documents, run_id: str, *layers: str) -> str:

@@ -87,7 +87,7 @@ def test_plays(server: Serving, play: JsonObject) -> None:
 
 def _comparable(run: object) -> JsonObject:
     """A run with its tasks by name, and with one name for all pods."""
-    plain: JsonObject = json.loads(re.sub(r"hello-world-[0-9a-f]{5}-100\d", "a pod", json.dumps(run)))
+    plain: JsonObject = json.loads(re.sub(r"hello-world-[0-9a-z]{5}-100\d", "a pod", json.dumps(run)))
     details = plain.get("run_details")
     if isinstance(details, dict) and isinstance(details["task_details"], list):
         details["task_details"].sort(key=lambda task: str(task.get("display_name")) if isinstance(task, dict) else "")

@@ -20,14 +20,15 @@ from kfadapter_embedded.runner.dag import run_pipeline
 from kfadapter_embedded.runner.environment import VARIABLE, end_family
 from kfadapter_embedded.runner.log import TaskLog, why
 from kfadapter_embedded.runner.outcome import Outcome
+from kfadapter_embedded.runner.placeholders import filled, task_names
 from kfadapter_embedded.runner.refusals import refusal
 from kfadapter_embedded.runner.spec import Component, Task, read_pipeline
-from kfadapter_embedded.runner.values import ValueFaultError, Values, converted, filled, load_json, picked
+from kfadapter_embedded.runner.values import ValueFaultError, Values, as_text, converted, load_json, picked
+from kfadapter_embedded.runner.warned import TaskWarnings
 
 if TYPE_CHECKING:
     from kfadapter_embedded.execution import TaskReport
     from kfadapter_embedded.json_text import JsonValue
-    from kfadapter_embedded.runner.warned import TaskWarnings
 
 VALUES: dict[str, JsonValue] = {"n": 5, "f": 2.5, "s": "it's", "t": True, "xs": [1], "dotted.name-x": "가"}
 
@@ -140,15 +141,51 @@ def test_selectors_that_find_nothing(value: JsonValue, selector: str) -> None:
         picked(value, selector)
 
 
-def test_placeholders() -> None:
-    """Placeholders are filled at any depth, alone with their type; what a value holds is not filled again."""
-    one = "{{$.inputs.parameters['a']}}"
-    parameters: dict[str, JsonValue] = {"a": 1, "b": one}
-    assert filled({"x": [one, f"<{one}>"]}, parameters, {}) == {"x": [1, "<1>"]}
-    assert filled("<{{$.inputs.parameters['b']}}>", parameters, {}) == f"<{one}>"
-    assert filled("{{$.pipeline_job_name}} {{$.unknown}}", {}, {"pipeline_job_name": "p"}) == "p {{$.unknown}}"
-    with pytest.raises(ValueFaultError, match="'c', which has no value"):
-        filled("<{{$.inputs.parameters['c']}}>", parameters, {})
+NAMES = {"pipeline_job_name": "run of today", "pipeline_job_uuid": "u", "workspace_path": "/w"}
+ONE = "{{$.inputs.parameters['a']}}"
+
+
+@pytest.mark.parametrize(
+    ("constant", "right"),
+    [
+        ("{{$.pipeline_job_name}}", "run of today"),
+        ("at {{$.pipeline_job_name}}", "at {{$.pipeline_job_name}}"),
+        (["{{$.pipeline_job_name}}"], ["{{$.pipeline_job_name}}"]),
+        ("{{$.pipeline_root}}", "{{$.pipeline_root}}"),
+        ("{{$.workspace_path}}/{{$.workspace_path}}", "/w//w"),
+        ("{{$.pipeline_task_name}}", "train"),
+        ({"x": [ONE, f"<{ONE}>"], ONE: 1}, {"x": ["1", "<1>"], "1": 1}),
+        ("<{{$.inputs.parameters['b']}}>", f"<{ONE}>"),
+        ("<{{$.inputs.parameters['none']}}> {{$}}", "<{{$.inputs.parameters['none']}}> {{$}}"),
+        (["{{$.inputs.parameters['yes']}}"], ["true"]),
+    ],
+)
+def test_placeholders(constant: JsonValue, right: JsonValue) -> None:
+    """A name stands for a whole text, as in KFP's driver; inputs are put into texts, as in its launcher."""
+    parameters: dict[str, JsonValue] = {"a": 1, "b": ONE, "yes": True}
+    warnings = TaskWarnings()
+    assert filled(constant, parameters, task_names(NAMES, "train", ""), warnings) == right
+    assert not warnings.texts
+
+
+def test_number_of_the_parent() -> None:
+    """`pipeline_task_uuid` is a number, the same for all tasks of a DAG (`driver/resolve.go`: its execution's)."""
+    one, two, inner = (task_names(NAMES, *at)["pipeline_task_uuid"] for at in (("a", ""), ("b", ""), ("a", "loop[0]")))
+    assert one.isdecimal()
+    assert one == two != inner
+
+
+@pytest.mark.parametrize("value", ['say "x"', "back\\slash", "two\nlines", {"k": "v"}, ["a"]])
+def test_values_that_break_json(value: JsonValue) -> None:
+    """KFP's launcher puts values into JSON as they are: what that breaks is right here, and warned of."""
+    parameters: dict[str, JsonValue] = {"a": value}
+    warnings = TaskWarnings()
+    assert filled([ONE], parameters, {}, warnings) == [value]
+    assert filled(f"<{ONE}>", parameters, {}, warnings) == f"<{as_text(value)}>"
+    (text,) = warnings.texts
+    assert "the value of 'a'" in text
+    with pytest.raises(ValueFaultError, match="the value of 'a'"):
+        filled(f"<{ONE}>", parameters, {}, TaskWarnings(strict=True))
 
 
 PIP = "python3 -m pip install --quiet --no-warn-script-location"

@@ -26,7 +26,7 @@ from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from kfadapter_embedded.json_text import JsonValue
@@ -58,13 +58,11 @@ class ComponentRunner:
         *,
         report: Callable[[TaskReport], None],
         stopped: threading.Event,
-        names: Mapping[str, str],
     ) -> None:
         self.folder = folder
         self.mark = mark
         self.stopped = stopped
         self._report = report
-        self._names = names
         self._room = threading.Semaphore(max(2, os.cpu_count() or 2))
         outputs = folder / "outputs"
         outputs.mkdir(exist_ok=True)
@@ -77,7 +75,7 @@ class ComponentRunner:
         if importer := component.executor.importer:
             self._report(begun)
             with TaskLog(log_path(self.folder, begun.name)) as log:
-                outcome = imported(importer, component, values, self._names, log)
+                outcome = imported(importer, component, values, log, warnings)
                 _note(warnings.texts, log)
                 return replace(outcome, attempts=1)
         logs: list[RuntimeArtifact] = []

@@ -9,20 +9,17 @@ from urllib.parse import unquote, urlsplit
 from kfadapter_embedded.execution import State
 
 from .outcome import Outcome, failed
-from .spec import mapping
+from .placeholders import filled_metadata
 from .task_api import recorded
-from .values import RuntimeArtifact, Values, as_text, filled
+from .values import RuntimeArtifact, Values, as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .log import TaskLog
     from .spec import Component, Importer
+    from .warned import TaskWarnings
 
 
-def imported(
-    importer: Importer, component: Component, values: Values, names: Mapping[str, str], log: TaskLog
-) -> Outcome:
+def imported(importer: Importer, component: Component, values: Values, log: TaskLog, warnings: TaskWarnings) -> Outcome:
     """Imports an artifact: nothing is copied, and what lies on this machine must be there."""
     parameter = importer.artifact_uri.get("runtimeParameter", "")
     uri = importer.artifact_uri.get("constant") or as_text(values.parameters.get(parameter, ""))
@@ -32,7 +29,7 @@ def imported(
         if not Path(uri).exists():
             return failed(f"it imports {uri}, and there is no such file on this machine")
     log.note(f"imports {uri}; nothing is copied")
-    metadata = mapping(filled(importer.metadata or {}, values.parameters, names))
+    metadata = filled_metadata(importer.metadata or {}, values.parameters, warnings)
     declared = component.output_definitions.artifacts.items()
     made = {
         name: (recorded(RuntimeArtifact(name, one.artifact_type, uri, metadata), imported=True),)

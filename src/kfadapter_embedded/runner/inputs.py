@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 from kfadapter_embedded.execution import State, task_name
 
+from .placeholders import filled, task_names
 from .spec import SpecError
 from .task_api import COLLECTED
-from .values import Origin, RuntimeArtifact, ValueFaultError, Values, check_literals, converted, filled, picked
+from .values import Origin, RuntimeArtifact, ValueFaultError, Values, check_literals, converted, picked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def given_inputs(
     done: Mapping[str, Outcome],
     path: str,
     names: Mapping[str, str],
-    warnings: TaskWarnings,  # noqa: ARG001
+    warnings: TaskWarnings,
 ) -> Values:
     """What a task takes, from where its inputs come from.
 
@@ -51,10 +51,10 @@ def given_inputs(
         for name, source in sources.items()
         if (value := _value(source, values, done, names)) is not None or source.output
     }
-    names = {**names, "pipeline_task_name": key, "pipeline_task_uuid": str(uuid.uuid4())}
+    names = task_names(names, key, path)
     constants = (name for name, source in sources.items() if source.runtime_value is not None)
     # What placeholders stand for are the inputs as they came.
-    parameters |= {name: filled(parameters.get(name), dict(parameters), names) for name in constants}
+    parameters |= {name: filled(parameters.get(name), dict(parameters), names, warnings) for name in constants}
     artifacts = {name: _artifacts(source, values, done) for name, source in task.inputs.artifacts.items()}
     parent = task_name(path)
     origins = {

@@ -16,7 +16,6 @@ import signal
 import sys
 import threading
 import uuid
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from .dag import run_pipeline
 from .environment import VARIABLE, end_family
 from .kept import Kept
 from .outcome import Outcome
+from .placeholders import WORKSPACE
 from .refusals import refusal
 from .spec import SpecError, read_pipeline
 from .task_api import entries
@@ -36,8 +36,6 @@ from .values import load_json
 
 if TYPE_CHECKING:
     from kfadapter_embedded.execution import TaskReport
-
-    from .spec import Pipeline
 
 _KEPT = "succeeded.jsonl"
 _RESULTS = ("logs", "outputs", "workspace")
@@ -56,6 +54,7 @@ class Order(msgspec.Struct):
     folder: str
     again: bool = False
     strict: bool = False
+    names: dict[str, str] = {}
 
 
 class Channel:
@@ -126,8 +125,10 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
             shutil.rmtree(folder / name, ignore_errors=True)
         if not order.again:
             (folder / _KEPT).unlink(missing_ok=True)
-        names = _names(order.run_id, folder, pipeline)
-        leaf = Kept(ComponentRunner(folder, mark, report=channel.task, stopped=stopped, names=names), folder / _KEPT)
+        workspace = folder / "workspace"
+        workspace.mkdir(exist_ok=True)
+        names = {**order.names, WORKSPACE: str(workspace)}
+        leaf = Kept(ComponentRunner(folder, mark, report=channel.task, stopped=stopped), folder / _KEPT)
         return run_pipeline(
             pipeline,
             order.parameters,
@@ -141,22 +142,6 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
         return Outcome(State.FAILED, str(error))
     except OSError as error:
         return Outcome(State.FAILED, f"this server could not run it: {error}")
-
-
-def _names(run_id: str, folder: Path, pipeline: Pipeline) -> dict[str, str]:
-    """What KFP's placeholders for the run stand for."""
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    workspace = folder / "workspace"
-    workspace.mkdir(exist_ok=True)
-    return {
-        "pipeline_job_name": pipeline.pipeline_info.get("name", ""),
-        "pipeline_job_resource_name": pipeline.pipeline_info.get("name", ""),
-        "pipeline_job_uuid": run_id,
-        "pipeline_root": str(folder / "outputs"),
-        "pipeline_job_create_time_utc": now,
-        "pipeline_job_schedule_time_utc": now,
-        "workspace_path": str(workspace),
-    }
 
 
 def _end_with_parent(folder: Path, mark: str) -> None:

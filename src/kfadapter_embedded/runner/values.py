@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from kfadapter_embedded.json_text import JsonValue
 
-_PLACEHOLDER = re.compile(r"\{\{\$\.inputs\.parameters\[(?P<quote>['\"])(?P<name>.+?)(?P=quote)\]\}\}")
-_NAMED_PLACEHOLDER = re.compile(r"\{\{\$\.(?P<name>[a-z_]+)\}\}")
 _STEP = re.compile(r"\[(?:\"(?P<key>[^\"]*)\"|'(?P<quoted>[^']*)'|(?P<index>\d+))\]")
 
 
@@ -148,36 +146,6 @@ def _as_number(value: JsonValue, kind: str) -> JsonValue:
 def as_text(value: JsonValue) -> str:
     """Writes a value into a text: texts as they are, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def filled(value: JsonValue, parameters: Mapping[str, JsonValue], names: Mapping[str, str]) -> JsonValue:
-    """Replaces the placeholders in a constant, at any depth.
-
-    Args:
-        value: The constant.
-        parameters: What `{{$.inputs.parameters['x']}}` stands for; one without a value is a ValueFaultError.
-        names: What `{{$.pipeline_job_name}}` and the like stand for; others are left as they are.
-    """
-    if isinstance(value, str):
-        return _fill_text(value, parameters, names)
-    if isinstance(value, list):
-        return [filled(one, parameters, names) for one in value]
-    if isinstance(value, dict):
-        return {key: filled(one, parameters, names) for key, one in value.items()}
-    return value
-
-
-def _fill_text(text: str, parameters: Mapping[str, JsonValue], names: Mapping[str, str]) -> JsonValue:
-    if (whole := _PLACEHOLDER.fullmatch(text)) and whole["name"] in parameters:
-        return parameters[whole["name"]]
-
-    def parameter(found: re.Match[str]) -> str:
-        if found["name"] not in parameters:
-            raise ValueFaultError(f"{_short(text)} asks for {found['name']!r}, which has no value")
-        return as_text(parameters[found["name"]])
-
-    plain = _NAMED_PLACEHOLDER.sub(lambda found: names.get(found["name"], found[0]), text)
-    return _PLACEHOLDER.sub(parameter, plain)
 
 
 def picked(value: JsonValue, selector: str) -> JsonValue:

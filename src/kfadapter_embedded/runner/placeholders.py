@@ -1,0 +1,119 @@
+"""KFP's placeholders in constants: its driver fills in names of the run and the task, its launcher the inputs."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from typing import TYPE_CHECKING
+
+from .spec import mapping
+from .values import as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from kfadapter_embedded.json_text import JsonValue
+
+    from .warned import TaskWarnings
+
+WORKSPACE = "workspace_path"
+_WORKSPACE = "{{$.workspace_path}}"
+_NAME = re.compile(r"\{\{\$\.([a-z_]+)\}\}")
+_INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
+_RAW = (
+    "the value of {name!r} is put into a text or a list, and holds quotes, backslashes or line ends. A cluster puts it "
+    "into JSON as it is, so the task fails there or gets something else; pass it as an input of its own, and join the "
+    "texts inside the component"
+)
+
+
+def task_names(names: Mapping[str, str], key: str, path: str) -> dict[str, str]:
+    """What placeholders stand for in the constants of a task: in those of the run, and the task's own.
+
+    Args:
+        names: Those of the run.
+        key: The task's name in its DAG.
+        path: The path of the DAG.
+    """
+    # In KFP 2.17 it is the number that ML Metadata gave the DAG around the task (`driver/resolve.go`).
+    number = 1000 + zlib.crc32(f"{names.get('pipeline_job_uuid')}/{path}".encode()) % 9000
+    return {**names, "pipeline_task_name": key, "pipeline_task_uuid": str(number)}
+
+
+def filled(
+    constant: JsonValue, parameters: Mapping[str, JsonValue], names: Mapping[str, str], warnings: TaskWarnings
+) -> JsonValue:
+    """Fills in a constant.
+
+    As in KFP's driver (`driver/resolve.go:resolveInputParameter`), a name stands only for a whole text, and only the
+    workspace's path is put into longer ones; as in its launcher (`component/launcher_v2.go:compileCmdAndArgs`), inputs
+    are put into texts at any depth, as texts. What has no value stays as it is.
+
+    Args:
+        constant: The constant of an input.
+        parameters: The inputs of its task, as they came.
+        names: What `{{$.pipeline_job_name}}` and the like stand for.
+        warnings: Takes what a cluster would do differently.
+    """
+    if isinstance(constant, str):
+        if _WORKSPACE in constant and WORKSPACE in names:
+            constant = constant.replace(_WORKSPACE, names[WORKSPACE])
+        elif (name := _NAME.fullmatch(constant)) and name[1] != WORKSPACE:
+            return names.get(name[1], constant)
+    if isinstance(constant, str):
+        return _joined(constant, parameters, warnings)
+    return _each_text(constant, lambda text: _whole_or_joined(text, parameters, warnings))
+
+
+def filled_metadata(
+    metadata: JsonValue, parameters: Mapping[str, JsonValue], warnings: TaskWarnings
+) -> Mapping[str, JsonValue]:
+    """Fills inputs into an importer's metadata, whole ones with their type: KFP's importer leaves them as they are."""
+
+    def of_text(text: str) -> JsonValue:
+        whole = _INPUT.fullmatch(text)
+        if whole and whole[1] in parameters:
+            return parameters[whole[1]]
+        return _INPUT.sub(lambda found: as_text(parameters.get(found[1], found[0])), text)
+
+    found = mapping(_each_text(metadata, of_text))
+    if found != metadata:
+        warnings.warn(
+            "its metadata hold inputs, which a cluster does not fill in: they stay placeholders there; "
+            "write constants, or note what is known in the component that takes the artifact"
+        )
+    return found
+
+
+def _each_text(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValue:
+    """The value with all of its texts changed, keys as well."""
+    if isinstance(value, list):
+        return [_each_text(one, change) for one in value]
+    if isinstance(value, dict):
+        return {as_text(change(key)): _each_text(one, change) for key, one in value.items()}
+    return change(value) if isinstance(value, str) else value
+
+
+def _whole_or_joined(text: str, parameters: Mapping[str, JsonValue], warnings: TaskWarnings) -> JsonValue:
+    """A text inside of a list or struct; a list or struct that KFP would break stays one."""
+    joined, whole = _joined(text, parameters, warnings), _INPUT.fullmatch(text)
+    value = parameters.get(whole[1]) if whole else None
+    return value if isinstance(value, list | dict) and not _is_plain(joined) else joined
+
+
+def _joined(text: str, parameters: Mapping[str, JsonValue], warnings: TaskWarnings) -> str:
+    def text_of(found: re.Match[str]) -> str:
+        if found[1] not in parameters:
+            return found[0]
+        part = as_text(parameters[found[1]])
+        if not _is_plain(part):
+            warnings.warn(_RAW.format(name=found[1]))
+        return part
+
+    return _INPUT.sub(text_of, text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether JSON writes a text as it is."""
+    return json.dumps(text, ensure_ascii=False)[1:-1] == text
