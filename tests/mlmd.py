@@ -58,6 +58,7 @@ _SHOW = (
     Task("show-3", spec=_spec()),
 )
 _NUMBERS, _FLIP = "pipelinechannel--numbers", "pipelinechannel__flip-Output"
+_ITEM = "pipelinechannel--loop-item-param"
 _ARTIFACTS = (
     Task("make-data", spec=_spec(rows="^rows")),
     Task("train", spec=_spec(data="make-data!data", folder="make-data!folder", epochs="^epochs")),
@@ -98,7 +99,14 @@ PIPELINES: dict[str, tuple[Task, ...]] = {
         Task(
             "exit-handler-1",
             kind="dag",
-            inside=(Task("boom", phase="Failed", spec=_spec(message="^pipelinechannel--message")),),
+            inside=(
+                Task(
+                    "boom",
+                    phase="Failed",
+                    message="Error (exit code 1)",
+                    spec=_spec(message="^pipelinechannel--message"),
+                ),
+            ),
             exit_task="cleanup",
             phase="Failed",
         ),
@@ -141,6 +149,22 @@ PIPELINES: dict[str, tuple[Task, ...]] = {
             inside=(Task("square", spec=_spec(x="^x")), Task("piece", spec=_spec(x="square.Output"))),
         ),
         Task("read", spec=_spec(plus="inner.squared", data="inner!piece")),
+    ),
+    "nested_loop": (
+        Task(
+            "for-loop-2",
+            kind="loop",
+            items=2,
+            inside=(
+                Task(
+                    "for-loop-4",
+                    kind="loop",
+                    items=2,
+                    inside=(Task("plus", spec=_spec(x=f"^{_ITEM}-1", y=f"^{_ITEM}-3")),),
+                    spec=_spec(**{_ITEM.replace("--", "__") + "-1": f"^{_ITEM}-1"}),
+                ),
+            ),
+        ),
     ),
     "odd_metadata": (Task("odd-metadata"),),
     "own_provider": tuple(Task(one.name, spec=one.spec, cached=one.name == "report") for one in _ARTIFACTS),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from kfadapter_embedded.execution import EXECUTOR_LOGS
-from kfadapter_embedded.json_text import finite, read_json
+from kfadapter_embedded.json_text import as_served, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,16 +84,11 @@ class Values:
 
 
 def load_json(text: bytes) -> JsonValue:
-    """Reads JSON; numbers without a fraction are integers, however they are written.
+    """Reads JSON; whole numbers are integers, however they are written, but for those that Go writes as `1e+21`.
 
     KFP's compiler writes every number as a float, inside lists and structs too, and its Go server drops `.0` again.
     """
-    return cast("JsonValue", read_json(text, _number))
-
-
-def _number(text: str) -> float | int:
-    number = finite(text)
-    return int(number) if number.is_integer() else number
+    return as_served(cast("JsonValue", read_json(text)))
 
 
 def check_literals(value: JsonValue, literals: tuple[JsonValue, ...], name: str) -> None:
