@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from .execution import Steps
 from .server import AddressError, FolderError, Limits, bind, held, serve
 from .store import StoreError
 
@@ -18,7 +19,12 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         with held(arguments.data), bind(arguments.host, arguments.port) as listener:
-            limits = Limits(arguments.runs_at_once, arguments.run_files_gib << 30, strict=arguments.strict)
+            limits = Limits(
+                arguments.runs_at_once,
+                arguments.run_files_gib << 30,
+                strict=arguments.strict,
+                steps=Steps(arguments.steps),
+            )
             serve(listener, arguments.data, exit_with_parent=arguments.exit_with_parent, limits=limits)
     except (AddressError, FolderError, StoreError) as error:
         sys.stderr.write(f"kfadapter embedded KFP: {error}\n")
@@ -39,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs-at-once", type=_count, default=usual.runs_at_once, metavar="N", help=help_text)
     help_text = f"how much the files of runs may take before new runs are refused; {usual.file_bytes >> 30} by default"
     parser.add_argument("--run-files-gib", type=_count, default=usual.file_bytes >> 30, metavar="N", help=help_text)
+    help_text = "run all steps as processes or in containers, or Python components as processes only (auto, by default)"
+    parser.add_argument("--steps", choices=[one.value for one in Steps], default=usual.steps.value, help=help_text)
     parser.add_argument("--strict", action="store_true", help="fail a task where it would be warned of")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin is closed")
     return parser

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kfadapter_embedded.execution import Steps
 from kfadapter_embedded.process import EmbeddedKfp, EmbeddedKfpError, launch
 from kfadapter_grpc.cli.errors import SERVER, CommandError, ExitCode, require
 from kfadapter_grpc.cli.invocation import Step, again, do
@@ -33,6 +34,7 @@ GRACE_SECONDS = 5.0
 
 
 def dev(
+    *,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="The adapter's port; 0 for a free one.")
     ] = 50051,
@@ -41,6 +43,10 @@ def dev(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Where everything is kept [$XDG_STATE_HOME/kfadapter]."),
     ] = None,
+    steps: Annotated[
+        Steps,
+        typer.Option(help="Run steps as processes, in containers, or only Python components as processes (auto)."),
+    ] = Steps.AUTO,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail a task where it would be warned of, as on a cluster.")
     ] = False,
@@ -51,7 +57,7 @@ def dev(
     check_ports(port, kfp_port)
     folder = state_folder() if data is None else data
     check_folder(folder)
-    with _launched(folder, kfp_port, ["--strict"] if strict else []) as kfp:
+    with _launched(folder, kfp_port, ["--steps", steps.value, *(["--strict"] if strict else [])]) as kfp:
         # The adapter is loaded while the embedded KFP starts: each takes about as long as the other.
         from kfadapter_grpc.server import run  # noqa: PLC0415
 

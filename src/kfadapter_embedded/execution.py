@@ -35,6 +35,15 @@ class State(str, enum.Enum):
     CANCELED = "CANCELED"
 
 
+class Steps(str, enum.Enum):
+    """What steps run as."""
+
+    AUTO = "auto"
+    """Python components as processes, everything else in containers."""
+    PROCESS = "process"
+    CONTAINER = "container"
+
+
 OVER: Final = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELED})
 """The states of what has finished."""
 WHOLE: Final = ""

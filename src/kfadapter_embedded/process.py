@@ -110,13 +110,13 @@ def launch(data: Path, port: int = 0, options: Sequence[str] = ()) -> EmbeddedKf
     return EmbeddedKfp(child)
 
 
-def start(data: Path, port: int = 0, *, timeout: float = READY_SECONDS) -> EmbeddedKfp:
+def start(data: Path, port: int = 0, options: Sequence[str] = (), *, timeout: float = READY_SECONDS) -> EmbeddedKfp:
     """Starts an embedded KFP and waits until it answers.
 
     Raises:
         EmbeddedKfpError: it ended instead, or was not ready within `timeout` seconds.
     """
-    kfp = launch(data, port)
+    kfp = launch(data, port, options)
     try:
         kfp.wait_ready(timeout)
     except BaseException:

@@ -18,11 +18,11 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from .child import Tail, piped
-from .execution import SCRATCH, WHOLE, State, TaskReport
-from .runner.environment import VARIABLE, end_family
+from .execution import SCRATCH, WHOLE, State, Steps, TaskReport
+from .runner.environment import VARIABLE, end_containers, end_family
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .execution import Job
 
@@ -49,6 +49,7 @@ class RunnerPool:
         *,
         most_at_once: int | None = None,
         strict: bool = False,
+        steps: Steps = Steps.AUTO,
         command: Sequence[str] = _RUNNER,
     ) -> None:
         """Makes a pool; nothing is started before there is a run.
@@ -58,11 +59,12 @@ class RunnerPool:
                 order for each run.
             most_at_once: How many runs are executed at once; as many as there are cores by default.
             strict: Whether tasks fail where they would be warned of.
+            steps: What steps run as.
             command: What is started for each.
         """
         self._tell = report
         self._room = most_at_once or os.cpu_count() or 1
-        self._strict = strict
+        self._how = {"strict": strict, "steps": steps.value}
         self._command = tuple(command)
         self._lock = threading.Lock()
         self._waiting: OrderedDict[str, Job] = OrderedDict()
@@ -105,7 +107,7 @@ class RunnerPool:
     def _fill(self) -> None:
         while self._waiting and len(self._running) < self._room and not self._closed:
             run_id, job = self._waiting.popitem(last=False)
-            run = self._running[run_id] = _Run(job, self._command, self._report, strict=self._strict)
+            run = self._running[run_id] = _Run(job, self._command, self._report, self._how)
             self._start(self._execute, run)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
@@ -146,10 +148,10 @@ class _Run:
     """One run and its child."""
 
     def __init__(
-        self, job: Job, command: Sequence[str], report: Callable[[str, TaskReport], None], *, strict: bool
+        self, job: Job, command: Sequence[str], report: Callable[[str, TaskReport], None], how: Mapping[str, object]
     ) -> None:
         self.job = job
-        self._strict = strict
+        self._how = how
         self._folder = job.folder.absolute()
         self._command = command
         self._report = report
@@ -169,6 +171,7 @@ class _Run:
         finally:
             self._over.set()
             end_family(f"{self._mark}/")
+            end_containers(self._folder / SCRATCH)
             shutil.rmtree(self._folder / SCRATCH, ignore_errors=True)
         if self._end and end.state is not State.SUCCEEDED:
             end = self._end
@@ -206,7 +209,7 @@ class _Run:
         order = {"run_id": self.job.run_id, "spec": str(spec), "folder": str(self._folder)}
         with child:
             try:
-                how = {"again": self.job.again, "strict": self._strict, "names": dict(self.job.names)}
+                how = {"again": self.job.again, **self._how, "names": dict(self.job.names)}
                 line = json.dumps({**order, **how, "parameters": dict(self.job.parameters)}).encode()
                 # A child that has ended already is known by its silence.
                 with contextlib.suppress(BrokenPipeError):

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from .application import application
+from .execution import SCRATCH, Steps
 from .progress import Progress
 from .run_folders import RunFolders
+from .runner.environment import end_containers
 from .runner_pool import RunnerPool
 from .runs import Runs
 from .store import Store
@@ -107,11 +109,13 @@ class Limits:
         runs_at_once: how many are executed at a time; the others wait.
         file_bytes: how much the files of all runs may take before new runs are refused.
         strict: whether a task fails where it would be warned of, as on a cluster.
+        steps: what steps run as.
     """
 
     runs_at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
     file_bytes: int = 5 << 30
     strict: bool = False
+    steps: Steps = Steps.AUTO
 
 
 def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limits: Limits) -> None:
@@ -141,8 +145,10 @@ def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[Runs]:
     """Executes the runs of a store for as long as the block runs."""
     folders = RunFolders(folder / "runs")
     progress = Progress(store, folders)
-    executor = RunnerPool(progress.report, most_at_once=limits.runs_at_once, strict=limits.strict)
+    executor = RunnerPool(progress.report, most_at_once=limits.runs_at_once, strict=limits.strict, steps=limits.steps)
     runs = Runs(store, folders, progress, executor, most_file_bytes=limits.file_bytes)
+    for scratch in folders.root.glob(f"*/{SCRATCH}"):
+        end_containers(scratch)
     try:
         runs.resume()
         yield runs

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfadapter_embedded.execution import State, log_path
+from kfadapter_embedded.execution import State, Steps, log_path
 from kfadapter_embedded.runner.component import _argument
 from kfadapter_embedded.runner.condition import ConditionError, holds
 from kfadapter_embedded.runner.dag import run_pipeline
@@ -320,7 +320,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("executor", "kubernetes", "words"), REFUSALS)
 def test_refusals(executor: dict[str, object], kubernetes: dict[str, object], words: str) -> None:
     """What needs containers or Kubernetes is refused by the task's name, with what to use instead."""
-    text = refusal(read_pipeline(_pipeline(executor, kubernetes)))  # type: ignore[arg-type]
+    text = refusal(read_pipeline(_pipeline(executor, kubernetes)), Steps.AUTO, "none was found")  # type: ignore[arg-type]
     assert words in text
     assert "KFADAPTER_KFP_URL" in text
 
@@ -330,7 +330,7 @@ def test_refusals(executor: dict[str, object], kubernetes: dict[str, object], wo
 )
 def test_no_refusal(kubernetes: dict[str, object]) -> None:
     """Where a pod would run makes no difference here, and optional secrets may be missing."""
-    assert refusal(read_pipeline(_pipeline(_container(), kubernetes))) == ""  # type: ignore[arg-type]
+    assert refusal(read_pipeline(_pipeline(_container(), kubernetes)), Steps.AUTO, "") == ""  # type: ignore[arg-type]
 
 
 class Leaves:

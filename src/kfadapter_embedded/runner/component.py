@@ -1,36 +1,35 @@
-"""Executes single tasks: Python components as commands, each in an environment of its own, and imports."""
+"""Executes single tasks: commands, as processes or in containers, as often as their retry policy says, and imports."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kfadapter_embedded.execution import EXECUTOR_LOGS, SCRATCH, State, TaskReport, iteration_of, log_path
+from kfadapter_embedded.execution import EXECUTOR_LOGS, State, TaskReport, iteration_of, log_path
 
-from .environment import VARIABLE, end_family, make_overlay
+from .command import EXECUTOR, Command, Exit, StartError, in_container, needs_image, words_of
 from .importer import imported
+from .limits import limits_of, resolved
 from .log import TaskLog, why
 from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
-from .spec import mapping
 from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
+    from kfadapter_embedded.execution import Steps
     from kfadapter_embedded.json_text import JsonValue
 
+    from .command import Start
     from .spec import Component, Container, Task
     from .warned import TaskWarnings
 
@@ -44,23 +43,25 @@ _INSTALLS_KFP = re.compile(
     re.VERBOSE,
 )
 _WHOLE_INPUT = "{{$}}"
-_PIECE = 1 << 16
-_DRAIN_SECONDS = 5.0
 
 
 class ComponentRunner:
-    """Executes tasks in a run's folder; a `Leaf`. Its processes are known by the mark."""
+    """Executes tasks in a run's folder; a `Leaf`."""
 
     def __init__(
         self,
         folder: Path,
-        mark: str,
         *,
+        processes: Start,
+        containers: Start | None,
+        steps: Steps,
         report: Callable[[TaskReport], None],
         stopped: threading.Event,
     ) -> None:
         self.folder = folder
-        self.mark = mark
+        self.processes = processes
+        self.containers = containers
+        self.steps = steps
         self.stopped = stopped
         self._report = report
         self._room = threading.Semaphore(max(2, os.cpu_count() or 2))
@@ -143,45 +144,55 @@ class _Attempt:
                 f"its inputs are {size} bytes as JSON, and no component takes more than {MAX_INPUT_BYTES}: "
                 "pass large data as an artifact (dsl.Output[dsl.Dataset])"
             )
-        accelerator = mapping(self.container.resources.get("accelerator"))
-        if kind := accelerator.get("resourceType") or accelerator.get("type"):
-            log.note(f"requests {kind}; nothing is reserved on this machine")
-        code = self._execute([_argument(one, text) for one in (*self.container.command, *self.container.args)], log)
-        if code:
-            ending = f"exit status {code}" if code > 0 else f"signal: {signal.strsignal(-code)}".lower()
-            return Outcome(State.FAILED, why(code, log.tail, self.container.image), message=f"{LAUNCHER}: {ending}")
+        command = self._command(text)
+        if command.limits.accelerator:
+            log.note(f"requests {command.limits.accelerator}; nothing is reserved on this machine")
+        try:
+            end = self._start(command, log)
+        except StartError as error:
+            return failed(str(error))
+        if end.code:
+            ending = f"exit status {end.code}" if end.code > 0 else f"signal: {signal.strsignal(-end.code)}".lower()
+            image = "" if self._contained else self.container.image
+            return Outcome(State.FAILED, end.reason or why(end.code, log.tail, image), message=f"{LAUNCHER}: {ending}")
         try:
             return Outcome(State.SUCCEEDED, values=self.outputs.read())
         except ValueFaultError as error:
             return failed(*error.args)
 
-    def _execute(self, command: list[str], log: TaskLog) -> int:
-        """Runs the command to its end and all that it has started; its exit code."""
-        mark = f"{self.runner.mark}/{self.number}/"
-        folder = self.runner.folder / SCRATCH / f"{self.number}"
-        work = folder / "work"
-        work.mkdir(parents=True)
+    @property
+    def _contained(self) -> bool:
+        return in_container(self.container, self.runner.steps)
+
+    def _start(self, command: Command, log: TaskLog) -> Exit:
         self.outputs.folder.mkdir(parents=True)
-        given = {one.get("name", ""): one.get("value", "") for one in self.container.env}
-        own = {**given, "TMPDIR": str(work), VARIABLE: mark}
-        variables = {**make_overlay(folder / "environment").variables(os.environ), **own}
-        try:
-            process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
-                command,
-                cwd=work,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        except ValueError as error:
-            raise ValueFaultError(f"its command cannot be started: {error}") from None
-        if self.runner.stopped.is_set():
-            # The signal that stops a run went to existing processes, and this one may have been started later.
-            process.terminate()
-        code = _followed(process, log, lambda: end_family(mark))
-        shutil.rmtree(folder, ignore_errors=True)
-        return code
+        if self._contained and self.runner.containers:
+            return self.runner.containers(command, log)
+        if needs_image(self.container):
+            self.warnings.remark(f"runs as a process, not in image {command.image}")
+        return self.runner.processes(command, log)
+
+    def _command(self, executor_input: str) -> Command:
+        """What is started; raises ValueFaultError for what KFP's driver refuses."""
+        container, parameters = self.container, self.values.parameters
+        parts = (*container.command, *container.args)
+        if EXECUTOR not in " ".join(parts):
+            words = words_of(container, self.values, self.outputs, executor_input)
+        elif self._contained:
+            words = tuple(executor_input if one == _WHOLE_INPUT else one for one in parts)
+        else:
+            words = tuple(_argument(one, executor_input) for one in parts)
+        artifacts = (one for several in self.values.artifacts.values() for one in several)
+        return Command(
+            number=self.number,
+            words=words,
+            image=str(resolved(container.image, parameters)),
+            variables={one.get("name", ""): one.get("value", "") for one in container.env},
+            limits=limits_of(container, parameters),
+            inputs=tuple(Path(one.custom_path or one.uri) for one in artifacts),
+            outputs=self.outputs.folder,
+            pull=container.image_pull_policy,
+        )
 
     def _executor_input(self) -> JsonValue:
         """The input of KFP's executor: the values, and where outputs go."""
@@ -203,25 +214,6 @@ def _argument(part: str, executor_input: str) -> str:
         return executor_input
     # In a venv of the component's own this server's kfp would not be there.
     return part if "-m venv" in part else _INSTALLS_KFP.sub("", part)
-
-
-def _followed(process: subprocess.Popen[bytes], log: TaskLog, end_rest: Callable[[], None]) -> int:
-    """Writes a process's output into the log until it has ended, and ends what it leaves behind."""
-    if process.stdout is None:
-        raise TypeError("the process was started without this pipe")
-    follower = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
-    follower.start()
-    code = process.wait()
-    end_rest()
-    # A process that escaped holds the pipe open; it is not waited for.
-    follower.join(_DRAIN_SECONDS)
-    return code
-
-
-def _copy(stream: IO[bytes], log: TaskLog) -> None:
-    with stream, suppress(ValueError):
-        while piece := os.read(stream.fileno(), _PIECE):
-            log.write(piece)
 
 
 def _file_name(task: str) -> str:

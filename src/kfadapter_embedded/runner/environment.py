@@ -46,6 +46,8 @@ _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 
 VARIABLE = "KFADAPTER_FAMILY"
 """The variable that holds which run and which task a process belongs to, for example `4f6c/7`."""
+ENGINE_NOTE = "engine.json"
+"""The file in a run's folder for temporary files that names the engine of its containers."""
 _PROC = Path("/proc")
 _ROUNDS = 20
 
@@ -119,6 +121,15 @@ def end_family(mark: str) -> None:
                 os.kill(pid, signal.SIGKILL)
         if not found:
             return
+
+
+def end_containers(scratch: Path) -> None:
+    """Kills and removes the containers of a run; it is harmless if it had none, or if their engine does not answer."""
+    if (scratch / ENGINE_NOTE).exists():
+        # Loaded only where there is one: it takes longer than most steps.
+        from .containers import remove_containers  # noqa: PLC0415
+
+        remove_containers(scratch / ENGINE_NOTE)
 
 
 def _members(mark: str) -> Iterator[int]:

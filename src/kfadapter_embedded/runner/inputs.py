@@ -8,7 +8,7 @@ from kfadapter_embedded.execution import State, task_name
 
 from .placeholders import filled, task_names
 from .spec import SpecError
-from .task_api import COLLECTED
+from .task_api import COLLECTED, DEFAULT
 from .values import Origin, RuntimeArtifact, ValueFaultError, Values, check_literals, converted, picked
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def with_defaults(
             parameters[name] = converted(value, kind, name)
         if name in values.parameters:
             check_literals(value, declared.literals, name)
-    by_default = Origin("COMPONENT_DEFAULT_INPUT", task_name(path.rpartition("/")[0]))
+    by_default = Origin(DEFAULT, task_name(path.rpartition("/")[0]))
     return Values(parameters, values.artifacts, {**dict.fromkeys(parameters, by_default), **values.origins})
 
 

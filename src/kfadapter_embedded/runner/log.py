@@ -85,10 +85,10 @@ class TaskLog:
 
 
 def why(code: int, output: str, image: str) -> str:
-    """Why a command failed, from its exit status (-N after signal N), the end of its output and its image."""
+    """Why a command failed: its exit status (-N after signal N), the end of its output, the image it did not run in."""
     ending = _ending(code)
     words = _last_words(_EXECUTOR.sub("", _ESCAPES.sub("", output)))
-    if "ModuleNotFoundError" in words:
+    if image and "ModuleNotFoundError" in words:
         ending += f"; it ran with this server's Python packages, not in the image {image}"
     if "signal 9" in ending and _TRACEBACK not in output:
         return f"killed, perhaps because the memory was used up ({ending})"

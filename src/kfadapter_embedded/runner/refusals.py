@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
+from .command import in_container, is_containerized, needs_image
 from .spec import mapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from kfadapter_embedded.execution import Steps
     from kfadapter_embedded.json_text import JsonValue
 
-    from .spec import Component, Pipeline
+    from .spec import Component, Container, Pipeline
 
 _ELSEWHERE = "Run it on Kubeflow Pipelines on Kubernetes: set KFADAPTER_KFP_URL to its address, nothing else changes"
-_EXECUTOR = "kfp.dsl.executor_main"
-# What such a component is started with: its code is in the image.
-_CONTAINERIZED = ("python3", "-m", _EXECUTOR)
+_START_ONE = (
+    "Start Docker, or Podman with its socket (systemctl --user start podman.socket); or have commands that this "
+    "machine has run as processes (--steps process). "
+)
+_IN_CONTAINERS = "Start the server without --steps process, so that a container engine runs it. "
 _CLAIMS = {"argostub/createpvc": "makes a volume", "argostub/deletepvc": "deletes a volume"}
 # Where a pod runs, and what it is called, makes no difference to what its program sees.
 _HARMLESS = {
@@ -43,18 +48,28 @@ _NEEDED = {
 }
 
 
-def refusal(pipeline: Pipeline) -> str:
-    """Returns why a pipeline cannot run here; empty if it can."""
+def refusal(pipeline: Pipeline, steps: Steps, no_engine: str) -> str:
+    """Returns why a pipeline cannot run here; empty if it can.
+
+    Args:
+        pipeline: The pipeline.
+        steps: What its steps run as.
+        no_engine: Why there is no container engine for those that need one; empty if there is.
+    """
     reasons = [
-        f"task {task} {reason}" for task, component in _leaves(pipeline) if (reason := _reason(pipeline, component))
+        (f"task {task} {reason}", to_do)
+        for task, component in leaves(pipeline)
+        if component.executor.container
+        for reason, to_do in _reasons(pipeline, component, component.executor.container, steps, no_engine)
     ]
     if not reasons:
         return ""
+    reason, to_do = reasons[0]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return f"{reasons[0]}{more}. {_ELSEWHERE}."
+    return f"{reason}{more}. {to_do}{_ELSEWHERE}."
 
 
-def _leaves(pipeline: Pipeline) -> Iterator[tuple[str, Component]]:
+def leaves(pipeline: Pipeline) -> Iterator[tuple[str, Component]]:
     """The tasks that are no DAGs, each component once, by name: a spec that was stored has no order."""
     waiting, seen = [("", pipeline.root)], set()
     while waiting:
@@ -68,18 +83,37 @@ def _leaves(pipeline: Pipeline) -> Iterator[tuple[str, Component]]:
                 waiting.append((f"{path}/{name}".lstrip("/"), pipeline.component(task)))
 
 
-def _reason(pipeline: Pipeline, component: Component) -> str:
-    container = component.executor.container
-    if container is None:
-        return ""
-    command = (*container.command, *container.args)
+def _reasons(
+    pipeline: Pipeline, component: Component, container: Container, steps: Steps, no_engine: str
+) -> Iterator[tuple[str, str]]:
+    """Why a component cannot run here, and what to do about it on this machine; at most one."""
     if claim := _CLAIMS.get(container.image):
-        return f"{claim} (PersistentVolumeClaim), and there is no Kubernetes here"
-    if _EXECUTOR not in " ".join(command):
-        return f"is a container component (image {container.image}), and the embedded KFP runs Python components only"
-    if command[: len(_CONTAINERIZED)] == _CONTAINERIZED:
-        return f"is a Python component whose code is in its image ({container.image}), and there are no containers here"
-    return _kubernetes_reason(mapping(pipeline.kubernetes.get(component.executor_label)))
+        yield f"{claim} (PersistentVolumeClaim), and there is no Kubernetes here", ""
+    elif reason := _kubernetes_reason(mapping(pipeline.kubernetes.get(component.executor_label))):
+        yield reason, ""
+    elif in_container(container, steps):
+        if no_engine:
+            yield f"{_kind(container)}, and no container engine answers: {no_engine}", _START_ONE
+    elif needs_image(container) and (is_containerized(container) or not _is_here(container)):
+        yield f"{_kind(container)}, which this machine does not have", _IN_CONTAINERS
+
+
+def _kind(container: Container) -> str:
+    if is_containerized(container):
+        return f"is a Python component whose code is in its image ({container.image})"
+    if not needs_image(container):
+        return f"is to run in a container (image {container.image})"
+    return f"is a container component (image {container.image}) that runs {_program(container)}"
+
+
+def _program(container: Container) -> str:
+    return next(iter((*container.command, *container.args)), "what its image runs by itself")
+
+
+def _is_here(container: Container) -> bool:
+    """Whether this machine has the program; what is only known when it runs may be there."""
+    program = _program(container)
+    return "{{$" in program or shutil.which(program) is not None
 
 
 def _kubernetes_reason(extras: Mapping[str, JsonValue]) -> str:

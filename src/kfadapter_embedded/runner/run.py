@@ -21,21 +21,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kfadapter_embedded.execution import SCRATCH, State
+from kfadapter_embedded.execution import SCRATCH, State, Steps
 
+from .command import in_container
 from .component import ComponentRunner
 from .dag import run_pipeline
-from .environment import VARIABLE, end_family
+from .environment import VARIABLE, end_containers, end_family
 from .kept import Kept
 from .outcome import Outcome
 from .placeholders import WORKSPACE
-from .refusals import refusal
+from .processes import Processes
+from .refusals import leaves, refusal
 from .spec import SpecError, read_pipeline
 from .task_api import entries
 from .values import load_json
 
 if TYPE_CHECKING:
     from kfadapter_embedded.execution import TaskReport
+
+    from .command import Start
+    from .spec import Pipeline
 
 _KEPT = "succeeded.jsonl"
 _RESULTS = ("logs", "outputs", "workspace")
@@ -55,6 +60,7 @@ class Order(msgspec.Struct):
     again: bool = False
     strict: bool = False
     names: dict[str, str] = {}
+    steps: Steps = Steps.AUTO
 
 
 class Channel:
@@ -118,7 +124,8 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
         return Outcome(State.FAILED, f"the pipeline's spec cannot be read: {error}")
     try:
         pipeline = read_pipeline(document)
-        if reason := refusal(pipeline):
+        containers, no_engine = _containers(pipeline, order, mark, stopped)
+        if reason := refusal(pipeline, order.steps, no_engine):
             return Outcome(State.FAILED, reason)
         folder = Path(order.folder)
         for name in (SCRATCH,) if order.again else (*_RESULTS, SCRATCH):
@@ -128,7 +135,15 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
         workspace = folder / "workspace"
         workspace.mkdir(exist_ok=True)
         names = {**order.names, WORKSPACE: str(workspace)}
-        leaf = Kept(ComponentRunner(folder, mark, report=channel.task, stopped=stopped), folder / _KEPT)
+        components = ComponentRunner(
+            folder,
+            processes=Processes(folder, mark, stopped),
+            containers=containers,
+            steps=order.steps,
+            report=channel.task,
+            stopped=stopped,
+        )
+        leaf = Kept(components, folder / _KEPT)
         return run_pipeline(
             pipeline,
             order.parameters,
@@ -144,10 +159,27 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
         return Outcome(State.FAILED, f"this server could not run it: {error}")
 
 
+def _containers(pipeline: Pipeline, order: Order, mark: str, stopped: threading.Event) -> tuple[Start | None, str]:
+    """Finds an engine if steps need one: what runs them in containers, or why nothing does."""
+    if not any(
+        in_container(one, order.steps) for _, component in leaves(pipeline) if (one := component.executor.container)
+    ):
+        return None, ""
+    # It takes longer to load than most runs.
+    from .containers import Containers, NoEngineError, find_engine  # noqa: PLC0415
+
+    try:
+        engine = find_engine(os.environ)
+    except NoEngineError as error:
+        return None, str(error)
+    return Containers(engine, Path(order.folder), mark, stopped), ""
+
+
 def _end_with_parent(folder: Path, mark: str) -> None:
     while os.read(0, 1 << 10):
         pass
     end_family(f"{mark}/")
+    end_containers(folder / SCRATCH)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)

@@ -183,13 +183,14 @@ class Definitions(_Message):
 
 
 class Container(_Message):
-    """A command in an image."""
+    """A command in an image; `image_pull_policy` is the platform spec's."""
 
     image: str = ""
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     env: tuple[dict[str, str], ...] = ()
     resources: dict[str, Any] = {}
+    image_pull_policy: str = ""
 
 
 class Importer(_Message):
@@ -272,6 +273,10 @@ def read_pipeline(document: JsonValue) -> Pipeline:
     for key in ("platform_spec", "platforms", "kubernetes", "deploymentSpec", "executors"):
         platform = mapping(platform).get(key)
     pipeline.kubernetes = dict(mapping(platform))
+    for label, executor in executors.items():
+        if executor.container:
+            policy = mapping(pipeline.kubernetes.get(label)).get("imagePullPolicy")
+            executor.container.image_pull_policy = str(policy or "")
     return pipeline
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONDITION = "CONDITION_BRANCH"
 COLLECTED = "COLLECTED_INPUTS"
+DEFAULT = "COMPONENT_DEFAULT_INPUT"
 ITERATOR_OUTPUT = "ITERATOR_OUTPUT"
 _METRIC = "Metric"
 # KFP's types by the titles of their schemas; those of a metric have no file.

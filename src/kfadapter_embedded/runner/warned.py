@@ -22,6 +22,10 @@ class TaskWarnings:
             raise ValueFaultError(text)
         self._texts[text] = None
 
+    def remark(self, text: str) -> None:
+        """Adds what is different on this machine and would not fail on a cluster."""
+        self._texts[text] = None
+
     @property
     def texts(self) -> tuple[str, ...]:
         """The warnings, in the order in which they came."""

@@ -1,0 +1,190 @@
+"""What is started for a step: its command with all placeholders filled in, its variables, its limits.
+
+The command of a container component is made as KFP's driver (`driver/util.go`: resolveContainerArgs) and launcher
+(`component/launcher_v2.go`: compileCmdAndArgs, getPlaceholders) make it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter_embedded.execution import Steps
+
+from .spec import mapping
+from .task_api import DEFAULT
+from .values import ValueFaultError, as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from kfadapter_embedded.json_text import JsonValue
+
+    from .limits import Limits
+    from .log import TaskLog
+    from .outputs import Outputs
+    from .spec import Container
+    from .values import Values
+
+EXECUTOR = "kfp.dsl.executor_main"
+"""What Python components are executed by."""
+# What a component is started with whose code is in its image.
+_CONTAINERIZED = ("python3", "-m", EXECUTOR)
+_WHOLE_INPUT = "{{$}}"
+_PLACEHOLDER = re.compile(r"\{\{\$(?:\.[^{}]*)?\}\}")
+_INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['(?P<name>.+?)']}}")
+_PLAIN_DIGITS = 6
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is started for one attempt of a step.
+
+    Attributes:
+        number: The attempt's number in its run.
+        words: The program and its arguments.
+        image: The image that the step names.
+        variables: The environment variables that the step, and KFP, set.
+        limits: The limits that the step sets.
+        inputs: The files and folders that it reads.
+        outputs: The folder that it writes into; it exists.
+        pull: When its image is pulled: `Always`, `IfNotPresent`, `Never`; empty for Kubernetes' default.
+    """
+
+    number: int
+    words: tuple[str, ...]
+    image: str
+    variables: Mapping[str, str]
+    limits: Limits
+    inputs: tuple[Path, ...]
+    outputs: Path
+    pull: str = ""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a command ended: its exit code, -N after signal N, and the reason where it is known better than by that."""
+
+    code: int
+    reason: str = ""
+
+
+class StartError(Exception):
+    """A command could not be executed to its end; the text says why."""
+
+
+Start: TypeAlias = Callable[[Command, "TaskLog"], Exit]
+"""Executes a command, writes what it prints into the log, and waits until it and all that it started have ended."""
+
+
+def needs_image(container: Container) -> bool:
+    """Whether the program, or its code, is in the image: everything but lightweight Python components."""
+    words = (*container.command, *container.args)
+    return EXECUTOR not in " ".join(words) or is_containerized(container)
+
+
+def is_containerized(container: Container) -> bool:
+    """Whether it is a Python component whose code is in its image (`target_image`)."""
+    return (*container.command, *container.args)[: len(_CONTAINERIZED)] == _CONTAINERIZED
+
+
+def in_container(container: Container, steps: Steps) -> bool:
+    """Whether a step runs in a container."""
+    return steps is Steps.CONTAINER or (steps is Steps.AUTO and needs_image(container))
+
+
+def words_of(container: Container, values: Values, outputs: Outputs, executor_input: str) -> tuple[str, ...]:
+    """The command and arguments of a container component.
+
+    Raises:
+        ValueFaultError: KFP's driver, or launcher, would refuse them.
+    """
+    fill = _Filling(values, outputs, executor_input)
+    words = tuple(word for part in (*container.command, *container.args) for word in fill.part(part))
+    if not words:
+        raise ValueFaultError("command and arguments are empty: a step of KFP never runs what its image runs by itself")
+    return words
+
+
+class _Filling:
+    """Puts values into the parts of a command. Placeholders in the values themselves stay as they are."""
+
+    def __init__(self, values: Values, outputs: Outputs, executor_input: str) -> None:
+        parameters = values.parameters.items()
+        # The driver, which resolves most parts, does not know the defaults of components; the launcher does.
+        self._given = {
+            key: value for key, value in parameters if key not in values.origins or values.origins[key].type != DEFAULT
+        }
+        self._known = {f"{{{{$.inputs.parameters['{key}']}}}}": as_text(value) for key, value in parameters}
+        for key, several in values.artifacts.items():
+            self._add("inputs", key, several[0].uri, several[0].custom_path or several[0].uri)
+        for key in outputs.declared.artifacts:
+            self._add("outputs", key, str(outputs.folder / key), str(outputs.folder / key))
+        for key in outputs.declared.parameters:
+            self._known[f"{{{{$.outputs.parameters['{key}'].output_file}}}}"] = str(outputs.folder / key)
+        self._known[_WHOLE_INPUT] = executor_input
+
+    def _add(self, side: str, key: str, uri: str, path: str) -> None:
+        self._known |= {f"{{{{$.{side}.artifacts['{key}'].uri}}}}": uri}
+        self._known |= {f"{{{{$.{side}.artifacts['{key}'].path}}}}": path}
+
+    def part(self, part: str) -> Iterator[str]:
+        """The words that one part of the command becomes."""
+        if "$.outputs" not in part and part.strip().startswith('{"IfPresent":'):
+            yield from (self._filled(one) for one in self._chosen(part))
+        else:
+            yield self._filled(part)
+
+    def _chosen(self, part: str) -> Iterator[str]:
+        """What `dsl.IfPresentPlaceholder` stands for."""
+        try:
+            choice = mapping(mapping(json.loads(part))["IfPresent"])
+        except ValueError:
+            raise ValueFaultError("failed to resolve container args: failed to parse IfPresent JSON") from None
+        present = self._given.get(str(choice.get("InputName"))) is not None
+        chosen = choice.get("Then" if present else "Else")
+        for one in chosen if isinstance(chosen, list) else [] if chosen is None else [chosen]:
+            if not isinstance(one, str):
+                raise ValueFaultError(
+                    "failed to resolve container args: non-string item in IfPresent Then/Else array: KFP 2.17.0 takes "
+                    "no dsl.ConcatPlaceholder inside dsl.IfPresentPlaceholder"
+                )
+            yield one
+
+    def _filled(self, word: str) -> str:
+        by_driver = "$.outputs" not in word
+
+        def value(found: re.Match[str]) -> str:
+            if by_driver and (wanted := _INPUT.fullmatch(found[0])):
+                return self._resolved(wanted["name"])
+            return self._known.get(found[0], found[0])
+
+        return _PLACEHOLDER.sub(value, word)
+
+    def _resolved(self, name: str) -> str:
+        if name not in self._given:
+            raise ValueFaultError(
+                f"failed to resolve container args: parameter {name!r} not found in executor input: KFP 2.17.0 puts "
+                "no default of a container component into its command; pass the value"
+            )
+        return _driver_text(self._given[name])
+
+
+def _driver_text(value: JsonValue) -> str:
+    """As `driver/util.go`: pbValueToString, whose numbers are Go's `%d` and `%g`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return as_text(value)
+    if float(value).is_integer() and abs(value) < _INT64:
+        return str(int(float(value)))
+    number = Decimal(repr(float(value)))
+    sign, digits, power = "-" if value < 0 else "", "".join(map(str, number.as_tuple().digits)), number.adjusted()
+    if -5 < power < _PLAIN_DIGITS:  # noqa: PLR2004  # as Go's %g
+        return f"{number:f}"
+    shortest = digits.rstrip("0")
+    return f"{sign}{shortest[0]}{'.' if shortest[1:] else ''}{shortest[1:]}e{power:+03d}"

@@ -1,0 +1,87 @@
+"""The limits that a step sets, as KFP's driver reads them (`driver/driver.go`: getPodResource, initPodSpecPatch)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .values import ValueFaultError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kfadapter_embedded.json_text import JsonValue
+
+    from .spec import Container
+
+_INPUT = re.compile(r"\$.inputs.parameters\['(.+?)'\]")
+_QUANTITY = re.compile(r"(?P<number>[+-]?[0-9.]+)(?P<suffix>[eEinumkKMGTP]*[-+]?[0-9]*)")
+_WRONG = r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_SUFFIXES = {
+    **{name: 10.0**power for name, power in _DECIMAL.items()},
+    **{f"{name}i": 1024.0 ** (at + 1) for at, name in enumerate("KMGTPE")},
+}
+_UNITS = {"Cpu": "", "Memory": "G"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a step.
+
+    Attributes:
+        cpus: How many cores it may use; 0 for all.
+        memory: How many bytes it may use; 0 for all.
+        accelerator: The kind of accelerator that it requests, for example `nvidia.com/gpu`.
+    """
+
+    cpus: float = 0.0
+    memory: int = 0
+    accelerator: str = ""
+
+
+def limits_of(container: Container, parameters: Mapping[str, JsonValue]) -> Limits:
+    """Reads them; raises ValueFaultError for what is no quantity, as KFP's driver does."""
+    fields = container.resources
+    found: dict[str, float] = {}
+    for kind, unit in _UNITS.items():
+        for bound in ("Limit", "Request"):
+            text = resolved(fields.get(f"resource{kind}{bound}", ""), parameters)
+            old = fields.get(f"{kind.lower()}{bound}", 0)
+            if text is None and old:
+                text = f"{old}{unit}"
+            if text is not None:
+                found[f"{kind}{bound}"] = quantity(text)
+    accelerator = fields.get("accelerator", {})
+    kind = resolved(accelerator.get("resourceType", ""), parameters) or accelerator.get("type", "")
+    count = resolved(accelerator.get("resourceCount", ""), parameters) or str(accelerator.get("count", "") or "")
+    if kind and count:
+        quantity(count)
+    return Limits(found.get("CpuLimit", 0.0), int(found.get("MemoryLimit", 0)), kind)
+
+
+def quantity(text: str) -> float:
+    """Reads a quantity of Kubernetes, for example `500m` or `1.5Gi`; raises ValueFaultError if it is none."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueFaultError(f"failed to init podSpecPatch: {_WRONG}; {text!r} does not")
+    suffix = match["suffix"]
+    exponent = re.fullmatch(r"[eE]([-+]?[0-9]+)", suffix)
+    try:
+        return float(match["number"]) * (10.0 ** int(exponent[1]) if exponent else _SUFFIXES[suffix])
+    except (KeyError, ValueError, OverflowError):
+        raise ValueFaultError(f"failed to init podSpecPatch: unable to parse quantity {text!r}") from None
+
+
+def resolved(text: str, parameters: Mapping[str, JsonValue]) -> str | None:
+    """A field of the container, or the text of the parameter that it names; None if it is empty."""
+    if not text:
+        return None
+    found = _INPUT.search(text)
+    if found is None:
+        return text
+    if found[1] not in parameters:
+        raise ValueFaultError(f"failed to init podSpecPatch: there is no input parameter {found[1]!r}")
+    value = parameters[found[1]]
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,77 @@
+"""Executes steps as processes of this machine, each in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
+
+from kfadapter_embedded.execution import SCRATCH
+
+from .command import Command, Exit, StartError
+from .environment import VARIABLE, end_family, make_overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .log import TaskLog
+
+_PIECE = 1 << 16
+_DRAIN_SECONDS = 5.0
+
+
+class Processes:
+    """Starts processes that are known by the mark; a `Start`."""
+
+    def __init__(self, folder: Path, mark: str, stopped: threading.Event) -> None:
+        self._folder = folder
+        self._mark = mark
+        self._stopped = stopped
+
+    def __call__(self, command: Command, log: TaskLog) -> Exit:
+        """Runs a command to its end and all that it has started."""
+        mark = f"{self._mark}/{command.number}/"
+        folder = self._folder / SCRATCH / f"{command.number}"
+        work = folder / "work"
+        work.mkdir(parents=True)
+        overlay = make_overlay(folder / "environment").variables(os.environ)
+        try:
+            process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
+                command.words,
+                cwd=work,
+                env={**overlay, **command.variables, "TMPDIR": str(work), VARIABLE: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except (ValueError, FileNotFoundError, PermissionError) as error:
+            raise StartError(f"its command cannot be started: {error}") from None
+        if self._stopped.is_set():
+            # The signal that stops a run went to existing processes, and this one may have been started later.
+            process.terminate()
+        code = _followed(process, log, lambda: end_family(mark))
+        shutil.rmtree(folder, ignore_errors=True)
+        return Exit(code)
+
+
+def _followed(process: subprocess.Popen[bytes], log: TaskLog, end_rest: Callable[[], None]) -> int:
+    """Writes a process's output into the log until it has ended, and ends what it leaves behind."""
+    if process.stdout is None:
+        raise TypeError("the process was started without this pipe")
+    follower = threading.Thread(target=_copy, args=(process.stdout, log), daemon=True)
+    follower.start()
+    code = process.wait()
+    end_rest()
+    # A process that escaped holds the pipe open; it is not waited for.
+    follower.join(_DRAIN_SECONDS)
+    return code
+
+
+def _copy(stream: IO[bytes], log: TaskLog) -> None:
+    with stream, suppress(ValueError):
+        while piece := os.read(stream.fileno(), _PIECE):
+            log.write(piece)
