@@ -266,7 +266,7 @@ def test_runs_of_a_kfp_for_several_users(scripted: ScriptedKfp) -> None:
     assert findings["run-by-state"] == "the run for it could not be started"
     assert "/runs" not in "".join(scripted.paths("POST"))
     findings = {one.probe.name: one.found for one in measure(settings, multi_user=True)}
-    assert "none is set" in findings["run-filter"]
+    assert "no namespace is set" in findings["run-filter"]
 
 
 @pytest.mark.slow

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STOPS = {
-    "silent": (Stage.HTTP, "does not answer within", "overloaded"),
-    "broken off": (Stage.HTTP, "closes without an answer", "KFADAPTER_KFP_URL"),
+    "silent": (Stage.HTTP, "no response within", "overloaded"),
+    "broken off": (Stage.HTTP, "closed without a response", "KFADAPTER_KFP_URL"),
     "a login page": (Stage.CREDENTIALS, "login page", "credentials"),
     "a redirect to a login": (Stage.CREDENTIALS, "login page", "credentials"),
     "another web page": (Stage.API, "web page", "KFADAPTER_KFP_URL"),
-    "another API": (Stage.API, "no Kubeflow Pipelines", "KFADAPTER_KFP_URL"),
+    "another API": (Stage.API, "not by Kubeflow Pipelines", "KFADAPTER_KFP_URL"),
     "an empty server": (Stage.API, "HTTP 404", "/pipeline"),
     "unwell": (Stage.API, "HTTP 500", "log"),
     "unauthenticated": (Stage.CREDENTIALS, "HTTP 401", "credentials"),
@@ -63,11 +63,11 @@ def test_an_unknown_name() -> None:
 
 
 def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
-    """A certificate that is not accepted ends at TLS, with the reason and a way out."""
+    """A certificate that is not trusted ends at TLS, with the reason and a way out."""
     with untrusted(tmp_path) as url:
         reached = reach(TransportSettings(url))
     assert reached.stopped_at is Stage.TLS
-    assert "is not accepted" in reached.found
+    assert "is not trusted" in reached.found
     assert "authority" in reached.advice
 
 

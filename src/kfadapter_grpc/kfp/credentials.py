@@ -25,7 +25,7 @@ MAX_TOKEN_BYTES = 64 * 1024
 
 
 class Credentials:
-    """None: for a KFP without users, or a mesh that knows this process by its certificate. Others inherit from it.
+    """None: for a KFP without authentication, or behind a mesh that authenticates by certificate. Base class.
 
     Safe to use from many threads.
 
@@ -50,7 +50,7 @@ class Credentials:
 
 
 class ForwardedCredentials(Credentials):
-    """Each caller's own, as they came with the call."""
+    """Each caller's own, forwarded from the call."""
 
     of_callers = True
 
@@ -85,7 +85,7 @@ class TokenFile(Credentials):
         header = self._read()
         if header is None:
             raise KfpRejectedCredentialsError(
-                "the adapter cannot show Kubeflow Pipelines who it is, as it cannot read its own token; "
+                "the adapter cannot authenticate to Kubeflow Pipelines, as it cannot read its own token; "
                 "its operator finds the cause in its log"
             )
         return header
@@ -124,12 +124,12 @@ def read_token(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(MAX_TOKEN_BYTES + 1)
     if len(data) > MAX_TOKEN_BYTES:
-        raise ValueError(f"{path} is larger than any token")
+        raise ValueError(f"{path} is too large for a token")
     token = data.strip()
     if not token:
         raise ValueError(f"{path} is empty")
     if not token.isascii() or any(byte <= ord(" ") or byte == _DELETE for byte in token):
-        raise ValueError(f"{path} holds no token: there are characters in it that no token has")
+        raise ValueError(f"{path} holds no token: it contains characters that tokens never have")
     return token.decode("ascii")
 
 

@@ -1,7 +1,7 @@
 """The facts about KFP that the adapter relies on, in the order in which they are tried.
 
-What is created first is looked at, then deleted. A function returns what it found; a refusal by KFP means that the fact
-does not hold. What KFP is known to break on is left alone: malformed YAML makes 2.5.0 and 2.17.0 spin for ever, a
+What is created is examined first, then deleted. A function returns what it found; a refusal by KFP means that the fact
+does not hold. What is known to harm KFP is not tried: malformed YAML makes 2.5.0 and 2.17.0 hang for ever, a
 second POST of a run id leaves a workflow behind.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SAYS_NOTHING = frozenset({401, 403, 429, 502, 503, 504})
 """Responses that say nothing about a fact: access is denied, or KFP cannot serve now."""
-_UNKNOWN = "errors about what is not there come out as KFP_ERROR"
+_UNKNOWN = "a resource that does not exist is reported as KFP_ERROR, not NOT_FOUND"
 
 
 class _Runs(msgspec.Struct):
@@ -44,17 +44,17 @@ class _Experiments(msgspec.Struct):
 def _safe_undo(bench: Bench) -> str:
     bench.delete_pipeline(cascade=False)
     bench.make_pipeline()
-    return "deleted, and made anew"
+    return "deleted, and created again"
 
 
 def _version_tags(bench: Bench) -> str:
     if bench.version.tags.get(TAG) is None:
-        raise DiffersError("they are dropped")
+        raise DiffersError("dropped")
     query = ListQuery(page_size=1, predicates=(equals(f"tags.{TAG}", bench.name[-20:]),)).pairs()
     path = f"{V2}/pipelines/{bench.pipeline.pipeline_id}/versions"
     found = bench.ask(Request("GET", path, query), VersionListJson).pipeline_versions
     same = [one.pipeline_version_id for one in found] == [bench.version.pipeline_version_id]
-    return _expect(same, "kept, but not found by a filter", "kept, and found by a filter")
+    return _expect(same, "kept, but a filter does not find them", "kept, and a filter finds them")
 
 
 def _lookup_by_name(bench: Bench) -> str:
@@ -70,16 +70,16 @@ def _cheap_list(bench: Bench) -> str:
     body = msgspec.json.encode(listed)
     versions = decoded(body, CheapVersionListJson)
     if not versions.versions:
-        raise CannotTellError("the pipeline to look at has no versions")
+        raise CannotTellError("the pipeline that is examined has no versions")
     if b'"pipelineInfo"' in body or b"pipeline_spec" in body:
-        raise DiffersError("the specs come along")
+        raise DiffersError("the specs are included")
     return f"{versions.total_size} versions, {len(body)} bytes for the first"
 
 
 def run_filter(bench: Bench) -> str:
     """Sends the request of watches, for a run that does not exist."""
     if bench.multi_user and not bench.namespace:
-        raise CannotTellError("this KFP serves several users and lists runs of a namespace only; none is set")
+        raise CannotTellError("this KFP is multi-user and lists runs by namespace only; no namespace is set")
     return _taken(bench.list("runs", _Runs, *_in_another_state(str(uuid.uuid4()), "PENDING")).runs)
 
 
@@ -104,23 +104,23 @@ def _chosen_run_id(bench: Bench) -> str:
     made = bench.start_run(body)
     if made != bench.run_id:
         bench.ask(Request("DELETE", f"{V2}/runs/{segment(made)}"), object)
-        raise DiffersError("it gets another one")
+        raise DiffersError("it gets another id")
     return "its id is kept"
 
 
 def _run_by_state(bench: Bench) -> str:
     run_id = bench.run.run_id
     found = bench.list("runs", _Runs, *_in_another_state(bench.run_id, "PAUSED")).runs
-    return _expect([one.run_id for one in found] == [run_id], "it is not found", "found")
+    return _expect([one.run_id for one in found] == [run_id], "not found", "found")
 
 
 def _unset_end(bench: Bench) -> str:
     run = bench.run
     if run.state not in ("", "PENDING", "RUNNING"):
-        raise CannotTellError(f"the run is {run.state} already")
+        raise CannotTellError(f"the run is already {run.state}")
     if run.finished_at and not run.finished_at.startswith("1970"):
-        raise DiffersError(f"its end is {run.finished_at}")
-    return "1970" if run.finished_at else "no end"
+        raise DiffersError(f"it is {run.finished_at}")
+    return "1970" if run.finished_at else "unset"
 
 
 def _no_cascade(bench: Bench) -> str:
@@ -135,7 +135,7 @@ def _cascade(bench: Bench) -> str:
     except KfpFailureError as error:
         if error.failure.status != HTTPStatus.BAD_REQUEST:
             raise
-        raise DiffersError(f"HTTP {error.failure.status}, and it stays") from error
+        raise DiffersError(f"HTTP {error.failure.status}, not deleted") from error
     return "deleted with its versions"
 
 
@@ -157,11 +157,11 @@ def _expect(right: bool, otherwise: str, found: str) -> str:
 
 
 def _named(given: str, name: str, found: str) -> str:
-    return _expect(given == name, f"it is called '{given}'", found)
+    return _expect(given == name, f"its name is '{given}'", found)
 
 
 def _taken(found: list[PipelineJson] | list[RunJson]) -> str:
-    return _expect(not found, "the filter is ignored", "taken")
+    return _expect(not found, "the filter is ignored", "accepted")
 
 
 def _refused(ask: Callable[[], object], status: HTTPStatus) -> str:
@@ -171,7 +171,7 @@ def _refused(ask: Callable[[], object], status: HTTPStatus) -> str:
         if error.failure.status != status:
             raise
         return f"HTTP {error.failure.status}"
-    raise DiffersError("it is not refused")
+    raise DiffersError("accepted")
 
 
 def _is(answer: Answer, status: HTTPStatus) -> str:
@@ -192,22 +192,22 @@ def _in_another_state(run_id: str, state: str) -> tuple[Predicate, Predicate]:
 PROBES: tuple[Probe, ...] = (
     Probe(
         "empty-pipeline",
-        "POST /pipelines makes a pipeline without a version",
-        "a new pipeline cannot have a name for its first version, or tags",
-        lambda it: _named(it.make_pipeline().record().name, it.name, "made"),
+        "POST /pipelines creates a pipeline without a version",
+        "the first version of a new pipeline cannot have a name or tags of its own",
+        lambda it: _named(it.make_pipeline().record().name, it.name, "created"),
         writes=True,
     ),
     Probe(
         "safe-undo",
-        "a pipeline without versions is deleted without cascade",
-        "an upload that fails half-way leaves an empty pipeline behind",
+        "a pipeline without versions can be deleted without cascade",
+        "an upload that fails midway leaves an empty pipeline",
         _safe_undo,
         writes=True,
     ),
     Probe(
         "taken-name",
-        "a second pipeline of the same name is 409",
-        "two uploads of one new name at once may make two pipelines",
+        "a second pipeline of the same name is refused with 409",
+        "concurrent uploads of one new name may create two pipelines",
         lambda it: _refused(lambda: it.post_pipeline(it.pipeline.record().name), HTTPStatus.CONFLICT),
         older="409",
         newer="409",
@@ -215,15 +215,15 @@ PROBES: tuple[Probe, ...] = (
     ),
     Probe(
         "named-version",
-        "upload_version names the version as it is told",
-        "versions cannot be named",
+        "upload_version keeps the requested version name",
+        "version names cannot be chosen",
         lambda it: _named(it.make_version("First").record().name, "First", "its name is kept"),
         writes=True,
     ),
     Probe(
         "letter-case",
-        "letter case does not count in the names of versions",
-        "two versions of a pipeline may differ in letter case only",
+        "version names are case-insensitive",
+        "names of two versions may differ in letter case only",
         lambda it: _refused(lambda: it.version and it.make_version("FIRST"), HTTPStatus.CONFLICT),
         older="409",
         newer="409",
@@ -232,8 +232,8 @@ PROBES: tuple[Probe, ...] = (
     ),
     Probe(
         "version-tags",
-        "tags of a version are kept, and filtered by",
-        "uploads of the same file are not recognised: skip-if-same and request ids say so, and store it again",
+        "tags of versions are kept and can be filtered by",
+        "an upload of the same file is not recognized: SKIP_IF_SAME and request ids report this and store it again",
         _version_tags,
         older="no: dropped",
         needed=False,
@@ -250,19 +250,19 @@ PROBES: tuple[Probe, ...] = (
     Probe(
         "lookup-by-name",
         "GET /pipelines/names/NAME finds a pipeline by its name",
-        "pipelines cannot be named in calls, only given by id",
+        "requests can give pipelines by id only",
         _lookup_by_name,
     ),
     Probe(
         "cheap-list",
-        "the v1beta1 list of versions comes without specs",
-        "lists of versions are read with all their specs, which takes seconds for large ones",
+        "the v1beta1 list of versions leaves out the specs",
+        "lists of versions are read with their specs, which takes seconds for large ones",
         _cheap_list,
         needed=False,
     ),
     Probe(
         "tag-filter",
-        "lists are filtered by a tag",
+        "lists can be filtered by a tag",
         "lists cannot be filtered by tags (UNSUPPORTED_BY_KFP)",
         lambda it: _taken(it.list("pipelines", PipelineListJson, equals(f"tags.{TAG}", "no-such-value")).pipelines),
         older="no: 400",
@@ -270,22 +270,22 @@ PROBES: tuple[Probe, ...] = (
     ),
     Probe(
         "name-filter",
-        "pipelines are filtered by their exact name",
-        "names that do not fit into a path are not found",
+        "pipelines can be filtered by exact name",
+        "names that cannot be part of a URL path are not found",
         lambda it: _taken(it.list("pipelines", PipelineListJson, _no_name()).pipelines),
     ),
-    Probe("run-filter", "runs are filtered by id IN and state NOT_EQUALS", "runs cannot be watched", run_filter),
+    Probe("run-filter", "runs can be filtered by id IN and state NOT_EQUALS", "runs cannot be watched", run_filter),
     Probe(
         "large-pages",
-        "a page holds at most 200 items, whatever is asked for",
-        "lists may be read in more calls than needed",
+        "a page holds at most 200 items, whatever page_size is",
+        "lists may take more calls than necessary",
         _large_pages,
         needed=False,
     ),
     Probe(
         "empty-list",
         "an empty list is {}",
-        "nothing changes: other forms are read, too",
+        "nothing: other forms are read as well",
         lambda it: _expect(
             not (one := it.list("pipelines", dict[str, object], _no_name())), json.dumps(one)[:80], "{}"
         ),
@@ -293,8 +293,8 @@ PROBES: tuple[Probe, ...] = (
     ),
     Probe(
         "bad-page-token",
-        "a page token that is none is 400",
-        "INVALID_PAGE_TOKEN comes out as KFP_ERROR",
+        "an invalid page token is refused with 400",
+        "INVALID_PAGE_TOKEN is reported as KFP_ERROR",
         lambda it: _is(it.get("/pipelines", ("page_token", "bm8gdG9rZW4="), *it.scope), HTTPStatus.BAD_REQUEST),
         older="400",
         newer="400",
@@ -326,60 +326,60 @@ PROBES: tuple[Probe, ...] = (
     ),
     Probe(
         "default-retry",
-        "a failed container is retried as often as its task says",
-        "the retries that a pipeline sets with set_retry are not made",
+        "a failed container is retried as often as its task sets",
+        "set_retry of a pipeline has no effect",
         installation.default_retry,
         newer="no: OnError",
         needed=False,
-        advice="take templateDefaults.retryStrategy out of Argo's workflow-controller-configmap, or set its policy to"
+        advice="remove templateDefaults.retryStrategy from Argo's workflow-controller-configmap, or set its policy to"
         " Always",
     ),
     Probe(
         "plugins",
-        "the plugins of runs work",
+        "plugins of runs work",
         "every run carries a failed plugin (plugins_output); the runs themselves are not affected",
         installation.plugins,
         newer="no: MLflow",
         needed=False,
-        advice="take the plugin out of the API server's config.json, or install what it looks for",
+        advice="remove the plugin from the API server's config.json, or install what it requires",
     ),
     Probe(
         "log-archive",
         "logs are archived",
-        "logs are gone with the pods that wrote them",
+        "logs are lost when their pods are deleted",
         installation.log_archive,
         needed=False,
         advice="set archiveLogs: true in the artifactRepository of Argo's workflow-controller-configmap",
     ),
     Probe(
         "chosen-run-id",
-        "a run gets the id that the caller chose",
-        "request ids of runs cannot be kept: a repeated Create may start a second run",
+        "a run keeps the id of the request",
+        "request ids of runs are not kept: a repeated Create may start a second run",
         _chosen_run_id,
         writes=True,
     ),
     Probe(
         "run-by-state",
-        "a run is found by id IN and another state NOT_EQUALS",
+        "the filter by id IN and state NOT_EQUALS finds a run in another state",
         "watches do not notice that runs change",
         _run_by_state,
         writes=True,
     ),
     Probe(
         "unset-end",
-        "a run that is not over ends in 1970, or has no end",
-        "runs that are not over are shown with an end",
+        "finished_at of an unfinished run is 1970 or unset",
+        "unfinished runs are shown with a finish time",
         _unset_end,
         older="1970",
         newer="1970",
         needed=False,
         writes=True,
     ),
-    Probe("deleted-run", "a run can be deleted", "runs stay", _deleted_run, writes=True),
+    Probe("deleted-run", "a run can be deleted", "runs cannot be deleted", _deleted_run, writes=True),
     Probe(
         "no-cascade",
-        "a pipeline with a version is 400 without cascade",
-        "deleting without force may take versions along that came in between",
+        "deleting a pipeline with a version is refused with 400 without cascade",
+        "Delete without force may delete versions that were uploaded meanwhile",
         _no_cascade,
         older="400",
         newer="400",
@@ -388,7 +388,7 @@ PROBES: tuple[Probe, ...] = (
     Probe(
         "cascade",
         "cascade=true deletes a pipeline with its versions",
-        "delete with force deletes the versions one by one, then the pipeline",
+        "Delete with force deletes the versions one by one, then the pipeline",
         _cascade,
         older="no: 400",
         needed=False,

@@ -130,12 +130,12 @@ def _resolved(host: str, port: int) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise _StoppedError(Stage.NAME, f"{host} is not a name that is known here: {error.strerror}", _URL) from None
+        raise _StoppedError(Stage.NAME, f"the host name {host} cannot be resolved: {error.strerror}", _URL) from None
     return tuple(dict.fromkeys(str(one[4][0]) for one in found))
 
 
 class _Asking:
-    """Sends requests to KFP, and says where one stopped that got no response of the API."""
+    """Sends requests to KFP, and says reports where one stopped."""
 
     def __init__(self, transport: Transport, url: str, seconds: float) -> None:
         self.url = url
@@ -168,8 +168,10 @@ class _Asking:
         try:
             yield
         except KfpTimeoutError:
-            text = f"it takes the connection, and does not answer within {self._seconds:g} s"
-            raise _StoppedError(Stage.HTTP, text, "see whether Kubeflow Pipelines is overloaded or starting") from None
+            text = f"connected, but no response within {self._seconds:g} s"
+            raise _StoppedError(
+                Stage.HTTP, text, "check whether Kubeflow Pipelines is overloaded or still starting"
+            ) from None
         except KfpUnavailableError as error:
             raise _stopped(error, self.url) from None
         except AdapterError as error:
@@ -184,7 +186,7 @@ def _health(asking: _Asking, reached: Reach) -> Reach:
     if answer.status != HTTPStatus.OK:
         raise _StoppedError(
             Stage.API,
-            f"{asking.url}{V2}/healthz is HTTP {answer.status}: no Kubeflow Pipelines, or one that is not well",
+            f"{asking.url}{V2}/healthz is HTTP {answer.status}: not Kubeflow Pipelines, or not healthy",
             f"{_URL}: it ends before /apis, often with /pipeline; if it is right, see Kubeflow Pipelines' own log",
         )
     try:
@@ -192,7 +194,7 @@ def _health(asking: _Asking, reached: Reach) -> Reach:
     except (msgspec.DecodeError, UnicodeDecodeError):
         health = HealthJson()
     if not (health.commit_sha or health.tag_name):
-        raise _StoppedError(Stage.API, "what answers the health check is no Kubeflow Pipelines", _URL)
+        raise _StoppedError(Stage.API, "the health check is answered, but not by Kubeflow Pipelines", _URL)
     return replace(
         reached,
         version=_version(health),
@@ -223,14 +225,14 @@ def _stopped(error: BaseException, url: str) -> _StoppedError:
     if tls is not None:
         return _StoppedError(Stage.TLS, _tls_words(tls), _tls_advice(tls))
     if any(isinstance(one, socket.gaierror) for one in causes):
-        return _StoppedError(Stage.NAME, "its name is not known here", _URL)
+        return _StoppedError(Stage.NAME, "its host name cannot be resolved", _URL)
     if any(isinstance(one, TimeoutError) for one in causes):
-        advice = "look for a NetworkPolicy or a firewall in between; " + _URL
-        return _StoppedError(Stage.CONNECTION, "nothing answers: the connection times out", advice)
+        advice = "check for a NetworkPolicy or firewall in between; " + _URL
+        return _StoppedError(Stage.CONNECTION, "unreachable: the connection timed out", advice)
     if any(isinstance(one, NotConnectedError) for one in causes):
         system = next((one.strerror for one in causes if isinstance(one, OSError) and one.strerror), "refused")
         advice = f"start Kubeflow Pipelines, or {_URL}: kfadapter dev starts an embedded one"
-        return _StoppedError(Stage.CONNECTION, f"it does not take connections: {system}", advice)
+        return _StoppedError(Stage.CONNECTION, f"the connection is refused: {system}", advice)
     return _stopped_on_the_line(causes, url)
 
 
@@ -238,10 +240,10 @@ def _stopped_on_the_line(causes: Sequence[BaseException], url: str) -> _StoppedE
     if any(isinstance(one, TlsSpokenError) for one in causes):
         return _speaks_tls()
     if any(isinstance(one, NotHttpError) for one in causes):
-        return _StoppedError(Stage.HTTP, "what answers does not speak HTTP/1.1", f"{_URL}: its port, and http or https")
+        return _StoppedError(Stage.HTTP, "the server does not speak HTTP/1.1", f"{_URL}: its port, and http or https")
     silent = any(isinstance(one, NoAnswerError) for one in causes)
-    words = "closes without an answer" if silent else "breaks before an answer is complete"
-    advice = f"see its log, and that of a proxy in between; {_URL}: {urlsplit(url).scheme} may be the wrong protocol"
+    words = "is closed without a response" if silent else "breaks before the response is complete"
+    advice = f"check its log and that of a proxy in between; {_URL}: {urlsplit(url).scheme} may be the wrong protocol"
     return _StoppedError(Stage.HTTP, f"the connection {words}", advice)
 
 
@@ -257,7 +259,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
+        return f"its certificate is not trusted: {error.verify_message}"
     if speaks_no_tls(error):
         return "the server does not speak TLS"
     return f"TLS fails: {error.reason or error}"
@@ -267,32 +269,28 @@ def _tls_advice(error: ssl.SSLError) -> str:
     if speaks_no_tls(error):
         return f"{_URL}: http: instead of https:"
     if not isinstance(error, ssl.SSLCertVerificationError):
-        certificate = "it wants a client certificate (KFADAPTER_KFP_CLIENT_CERTIFICATE)"
+        certificate = "it requires a client certificate (KFADAPTER_KFP_CLIENT_CERTIFICATE)"
         return f"{_URL}: https may be the wrong protocol, or {certificate}"
     if "expired" in error.verify_message:
         return "renew the certificate of Kubeflow Pipelines"
     if "ostname" in error.verify_message or "IP address" in error.verify_message:
-        return f"{_URL}: use a name that the certificate holds"
-    return "name the authority of its certificate (KFADAPTER_KFP_CA_FILE), or use its http: address inside the cluster"
+        return f"{_URL}: use a host name that the certificate contains"
+    return "set the CA of its certificate (KFADAPTER_KFP_CA_FILE), or use its http: address inside the cluster"
 
 
 def _let_in(answer: Answer, forbidden: Stage) -> None:
     if answer.status == HTTPStatus.UNAUTHORIZED:
-        raise _StoppedError(Stage.CREDENTIALS, "it does not know who asks (HTTP 401)", _CREDENTIALS)
+        raise _StoppedError(Stage.CREDENTIALS, "it requires authentication (HTTP 401)", _CREDENTIALS)
     if answer.status == HTTPStatus.FORBIDDEN:
-        advice = "grant the adapter access there, or name another namespace (KFADAPTER_NAMESPACE)"
-        raise _StoppedError(forbidden, "the adapter may not look there (HTTP 403)", advice)
+        advice = "grant the adapter access to it, or set another namespace (KFADAPTER_NAMESPACE)"
+        raise _StoppedError(forbidden, "the adapter has no access to it (HTTP 403)", advice)
 
 
 def _version(health: HealthJson) -> str:
     """Its tag, where the build has one; else what the response itself shows: 2.5 does not name its pipeline store."""
     if health.tag_name not in ("", "unknown"):
         return health.tag_name
-    return (
-        "newer than 2.5 (it does not tell which)"
-        if health.pipeline_store is not None
-        else "2.5 or near (by its answers)"
-    )
+    return "newer than 2.5 (version unknown)" if health.pipeline_store is not None else "about 2.5 (by its responses)"
 
 
 def _skew(date: str) -> float | None:
