@@ -107,7 +107,7 @@ def test_facts_that_do_not_hold(embedded_url: str, capsys: pytest.CaptureFixture
         assert measure_kfp.main(["--kfp-url", old.url]) == 1
     out = capsys.readouterr().out
     assert "about 2.5" in out
-    assert "lists are filtered by a tag" in out
+    assert "lists can be filtered by a tag" in out
     assert "cascade=true" not in out
 
 
