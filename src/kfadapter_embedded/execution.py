@@ -33,6 +33,7 @@ class State(str, enum.Enum):
     FAILED = "FAILED"
     CANCELING = "CANCELING"
     CANCELED = "CANCELED"
+    CACHED = "CACHED"
 
 
 class Steps(str, enum.Enum):
@@ -44,7 +45,7 @@ class Steps(str, enum.Enum):
     CONTAINER = "container"
 
 
-OVER: Final = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELED})
+OVER: Final = frozenset({State.SUCCEEDED, State.FAILED, State.SKIPPED, State.CANCELED, State.CACHED})
 """The states of what has finished."""
 WHOLE: Final = ""
 """The name of the task that stands for the whole run."""
@@ -61,6 +62,7 @@ class Job:
         folder: A folder of the run's own, for outputs, artifacts and logs. It exists.
         again: Whether it is retried: tasks that succeeded are not executed again.
         names: What KFP's placeholders for the run stand for, for example `pipeline_job_name`.
+        cache: A folder that runs share, by which results of earlier tasks are found; None for no cache.
     """
 
     run_id: str
@@ -69,6 +71,7 @@ class Job:
     folder: Path
     again: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
+    cache: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from .execution import OVER, WHOLE, State, TaskReport
 from .json_text import as_served, rfc3339, sound_text, to_json, written_json
 from .kinds import ARTIFACT_TASKS, ARTIFACTS, RUNS, TASKS
 from .run_tasks import (
+    GROUPS,
     ancestors,
     artifacts_of,
     changed_task,
@@ -40,7 +41,9 @@ _KEEP_TASK = """
     VALUES (?, ?, ?, (SELECT count(*) FROM tasks WHERE owner = ?), ?, ?)
     ON CONFLICT (id) DO UPDATE SET document = excluded.document, error = excluded.error
     """
-_KEPT = frozenset({State.SUCCEEDED, State.SKIPPED})
+_KEPT = frozenset({State.SUCCEEDED, State.CACHED, State.SKIPPED})
+# By the number of the state of all tasks in a group, and whether they began.
+_ALIKE = {(3, 1): State.SKIPPED, (5, 1): State.CACHED}
 
 
 class Progress:
@@ -170,6 +173,8 @@ class Progress:
         elif task["state"] in _KEPT:
             # It succeeded before its run was retried.
             return
+        if report.state is State.SUCCEEDED and task["type"] in GROUPS:
+            report = replace(report, state=_state_of_group(documents, task))
         if report.state is not State.CANCELED:
             workflow = documents.one("SELECT workflow FROM run_details WHERE id = ?", run_id)
             task = changed_task(task, report, workflow, now)
@@ -196,3 +201,10 @@ class Progress:
                 if self._closing.wait(seconds):
                     break
         return write()
+
+
+def _state_of_group(documents: Documents, task: dict[str, object]) -> State:
+    """The state of a group that ended well: that of all tasks in it, if they are alike (`kfpapi/api.go`)."""
+    query = "SELECT DISTINCT State, began FROM tasks WHERE owner = ? AND ParentTaskUUID = ?"
+    states = documents.execute(query, (task["run_id"], task["task_id"])).fetchall()
+    return _ALIKE.get(states[0], State.SUCCEEDED) if len(states) == 1 else State.SUCCEEDED

@@ -7,22 +7,29 @@ import os
 import re
 import shutil
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 class RunFolders:
-    """Folders by run id. A run's id may be anything, and is never taken for a path."""
+    """Folders by run id. A run's id may be anything, and is never taken for a path.
+
+    Attributes:
+        root: the folder of all of them.
+        cache: a folder of links to results in them.
+    """
 
     def __init__(self, root: Path) -> None:
         """Makes the folder of all folders."""
         root.mkdir(exist_ok=True)
         self.root = root.resolve()
+        self.cache = self.root.with_name("cache")
+        self.cache.mkdir(exist_ok=True)
         self._lock = threading.Lock()
         self._ending: set[str] = set()
 
@@ -49,6 +56,7 @@ class RunFolders:
     def remove(self, run_id: str) -> None:
         """Removes the folder of a run whose processes have ended, with all that is in it."""
         shutil.rmtree(self.path(run_id), ignore_errors=True)
+        self._prune()
         self.release(run_id)
 
     def release(self, run_id: str) -> None:
@@ -67,6 +75,14 @@ class RunFolders:
         for folder in self.root.iterdir():
             if folder.name not in known:
                 shutil.rmtree(folder, ignore_errors=True)
+        self._prune()
+
+    def _prune(self) -> None:
+        """Removes the links of the cache that lead nowhere any more."""
+        with os.scandir(self.cache) as links:
+            for link in links:
+                if not os.path.exists(link):  # noqa: PTH110  # a thousand times as often as the rest of this class
+                    Path(link).unlink(missing_ok=True)
 
 
 def _sizes(folder: Path) -> Iterator[int]:

@@ -29,7 +29,8 @@ _KEYS = (
     *("outputs", "scope_path"),
 )
 """KFP's fields of a task, in its order."""
-_GROUPS = frozenset({"ROOT", "DAG", "LOOP", "CONDITION_BRANCH"})
+GROUPS = frozenset({"ROOT", "DAG", "LOOP", "CONDITION_BRANCH"})
+"""The types of tasks that other tasks are in."""
 
 
 def with_state(document: dict[str, object], state: State, now: int) -> dict[str, object]:
@@ -90,7 +91,7 @@ def changed_task(task: dict[str, Any], report: TaskReport, workflow: str, now: i
         changed["type_attributes"] = {key: one for each in attributes for key, one in each.items()}
     changed["pods"] = list(_pods(changed, report, workflow))
     told = without_empty(message=report.message, custom_properties=without_empty(warnings=list(report.warnings)))
-    if told:
+    if told or report.state is State.CACHED:
         changed["status_metadata"] = {**task.get("status_metadata", {}), **told}
     changed.pop("end_time", None)
     if report.state in OVER:
@@ -121,7 +122,7 @@ def _pods(task: dict[str, object], report: TaskReport, workflow: str) -> Iterato
     if isinstance(before, list):
         yield from before
     elif kind != "IMPORTER":
-        name = f"{workflow}-system-{'dag' if kind in _GROUPS else 'container'}-driver-{pod_number(path, 'driver')}"
+        name = f"{workflow}-system-{'dag' if kind in GROUPS else 'container'}-driver-{pod_number(path, 'driver')}"
         yield {"name": name, "uid": _uuid(task["run_id"], name), "type": "DRIVER"}
     known = {each["name"] for each in before} if isinstance(before, list) else set()
     for attempt in range(report.attempts):
@@ -225,7 +226,7 @@ def _details(run_id: str, rows: Sequence[tuple[Any, ...]], *, outputs: bool) -> 
                 {"pod_name": pod} for pod in old_pods(workflow, position)
             )
     for _, path, _, run_state, finished, error, text in rows:
-        task = json.loads(text)
+        task = _as_kfp_2(json.loads(text))
         if run_state in OVER and task["state"] not in OVER:
             # KFP's task API leaves it as it was when its pod was killed.
             task = {**with_state(task, State.FAILED, finished), "end_time": rfc3339(finished)}
@@ -243,10 +244,17 @@ def _details(run_id: str, rows: Sequence[tuple[Any, ...]], *, outputs: bool) -> 
             yield _driver(run_id, f"{path}-driver", start)
 
 
+def _as_kfp_2(task: dict[str, Any]) -> dict[str, Any]:
+    """The same with the states of KFP 2, where a task that its driver found in the cache has succeeded."""
+    states = {State.CACHED: State.SUCCEEDED.value}
+    history = [{**each, "state": states.get(State(each["state"]), each["state"])} for each in history_of(task)]
+    return {**task, "state": states.get(State(task["state"]), task["state"]), "state_history": history}
+
+
 def _artifact_ids(task: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
     """The ids of a task's output artifacts as KFP 2 has them, numbers of 63 bits: it shows no values."""
     ids: dict[str, dict[str, list[str]]] = {}
-    for entry, one in artifacts_of(task, "outputs") if task["type"] not in _GROUPS else ():
+    for entry, one in artifacts_of(task, "outputs") if task["type"] not in GROUPS else ():
         if entry["artifact_key"] != EXECUTOR_LOGS:
             number = int(one["artifact_id"].replace("-", ""), 16) >> 65
             ids.setdefault(entry["artifact_key"], {"artifact_ids": []})["artifact_ids"].append(str(number))

@@ -206,11 +206,12 @@ class _Run:
                 return self._end
             child = self._child = self._started()
         said = Tail(piped(child.stderr))
-        order = {"run_id": self.job.run_id, "spec": str(spec), "folder": str(self._folder)}
+        job = self.job
+        order = {"run_id": job.run_id, "spec": str(spec), "folder": str(self._folder), "cache": str(job.cache or "")}
         with child:
             try:
-                how = {"again": self.job.again, **self._how, "names": dict(self.job.names)}
-                line = json.dumps({**order, **how, "parameters": dict(self.job.parameters)}).encode()
+                how = {"again": job.again, **self._how, "names": dict(job.names)}
+                line = json.dumps({**order, **how, "parameters": dict(job.parameters)}).encode()
                 # A child that has ended already is known by its silence.
                 with contextlib.suppress(BrokenPipeError):
                     piped(child.stdin).write(line + b"\n")
@@ -241,7 +242,7 @@ class _Run:
             if line.run:
                 end = TaskReport(WHOLE, line.run, line.error, details=line.details)
                 continue
-            if self._end and line.state is not State.SUCCEEDED:
+            if self._end and line.state not in {State.SUCCEEDED, State.CACHED}:
                 # What a run does while it is being ended is the ending's doing: `execute` has the right words for it.
                 continue
             if line.state is State.RUNNING and line.task != WHOLE:

@@ -297,7 +297,8 @@ class Runs:
             "pipeline_job_create_time_utc": str(run["created_at"]),
             "pipeline_job_schedule_time_utc": str(run["scheduled_at"]),
         }
-        self._executor.submit(Job(run_id, spec.encode(), parameters_of(run), folder, again, names))
+        job = Job(run_id, spec.encode(), parameters_of(run), folder, again, names, self.folders.cache)
+        self._executor.submit(job)
         with self._store.reading() as documents:
             now = documents.document(RUNS, run_id)
         if now is None or now["state"] == State.CANCELING:

@@ -150,6 +150,25 @@ def test_tasks_of_a_run(caller: Caller, runs: dict[str, str], name: str) -> None
     assert listed == {"tasks": run["tasks"], "total_size": run["task_count"]}
 
 
+def test_cached(caller: Caller, runs: dict[str, str], compiled: Path) -> None:
+    """A run whose tasks are all in the cache is as recorded, with the artifacts of the former run."""
+    parameters = RECORDED["outputs"][-1]["runtime_config"]["parameters"]
+    ended(caller, runs["outputs"])
+    reference = a_pipeline(caller, (compiled / "outputs.yaml").read_bytes())
+    run_id = a_run(caller, pipeline_version_reference=reference, runtime_config={"parameters": parameters})
+    former, run = (ended(caller, each) for each in (runs["outputs"], run_id))
+    assert shapes(run["tasks"], set()) == shapes(RECORDED["outputs"][-1]["tasks"], set())
+    assert (run["state"], {task["state"] for task in run["tasks"]}) == ("SUCCEEDED", {"CACHED"})
+    assert all(task["status_metadata"] == {} for task in run["tasks"] if task["type"] == "RUNTIME")
+    assert _artifacts_of(run) == _artifacts_of(former)
+    details = caller.get(f"/runs/{run_id}").json["run_details"]["task_details"]  # type: ignore[index]
+    assert {each["state"] for each in details} == {"SUCCEEDED"}
+
+
+def _artifacts_of(run: dict[str, Any]) -> dict[str, Any]:
+    return {task["name"]: task["outputs"].get("artifacts") for task in run["tasks"]}
+
+
 def test_retry(caller: Caller, compiled: Path, tmp_path: Path) -> None:
     """A retried run keeps what succeeded, and the rest are the same tasks, reset at once."""
     reference = a_pipeline(caller, (compiled / "retry-run.yaml").read_bytes())

@@ -18,10 +18,11 @@ from kfadapter_embedded.execution import WHOLE, State, TaskReport, iteration_of,
 
 from .condition import ConditionError, holds
 from .inputs import given_inputs, with_defaults
+from .kept import fingerprint
 from .loops import items, with_item
 from .outcome import Outcome, dag_outcome, loop_outcome
 from .spec import SpecError
-from .task_api import CONDITION, ITERATOR_OUTPUT, described, entries, fingerprint, given_by, together
+from .task_api import CONDITION, ITERATOR_OUTPUT, described, entries, given_by, together
 from .values import Origin, ValueFaultError, Values
 from .warned import TaskWarnings
 
@@ -156,7 +157,7 @@ class _Walk:
     def _ended(self, step: _Step, outcome: Outcome, *, began: bool = True) -> Outcome:
         if outcome.state is not State.CANCELED:
             error = outcome.error if outcome.culprit in {"", step.name} else outcome.told()
-            ended = step.report(outcome.state)
+            ended = step.report(State.CACHED if outcome.cached else outcome.state)
             self.report(replace(ended, error=error, message=outcome.message, attempts=outcome.attempts, began=began))
         return outcome
 
@@ -166,19 +167,21 @@ class _Walk:
         values = with_defaults(component, given, name, step.warnings)
         # KFP's importer notes no inputs.
         inputs = {} if component.executor.importer else entries(values, iteration_of(name))
-        step.details.update(inputs=inputs, **fingerprint(component, values))
+        pipeline = self.pipeline.pipeline_info.get("name", "")
+        step.details.update(inputs=inputs, **fingerprint(task, component, values, pipeline))
         begun = step.report(State.RUNNING)
-        step = replace(step, details={"type": step.details["type"]})
         if component.dag:
             self.report(begun)
             outcome = self.dag(component.dag, values, name, is_branch=step.details["type"] == CONDITION)
-            step.details["outputs"] = entries(outcome.values) if outcome.state is State.SUCCEEDED else {}
-            return self._ended(step, outcome)
+            outputs = entries(outcome.values) if outcome.state is State.SUCCEEDED else {}
+            return self._ended(replace(step, details={"outputs": outputs}), outcome)
         outcome = self.leaf(begun, task, component, values, step.warnings)
         known = outcome.known or ("COMPLETE" if outcome.state is State.SUCCEEDED else outcome.state.value)
         outcome = replace(outcome, culprit=name, known=known, values=given_by(outcome.values, name))
-        step.details["outputs"] = entries(outcome.values, iteration_of(name))
-        return self._ended(step, outcome)
+        # What comes from the cache has not begun, and so has not been reported.
+        details = step.details if outcome.cached else {}
+        outputs = entries(outcome.values, iteration_of(name))
+        return self._ended(replace(step, details={**details, "outputs": outputs}), outcome)
 
     def _loop(self, task: Task, loop: Loop, inputs: Values, step: _Step) -> Outcome:
         """Runs a task once for every item."""

@@ -47,6 +47,11 @@ class Outcome:
     known: str = ""
     at: float = field(default_factory=time.monotonic, compare=False)
 
+    @property
+    def cached(self) -> bool:
+        """Whether its values are those of an earlier task."""
+        return self.known == "CACHED"
+
     def told(self) -> str:
         """The failure as an error of the whole run."""
         return f"task {self.culprit} failed: {self.error}" if self.culprit else self.error

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from .command import Start
     from .spec import Pipeline
 
-_KEPT = "succeeded.jsonl"
-_RESULTS = ("logs", "outputs", "workspace")
+_KEPT = "results"
+_MADE = ("logs", "outputs", "workspace", _KEPT)
 MAX_REPORTED_CHARACTERS = 64 << 10
 """A longer parameter is not reported; the tasks that take it get it whole."""
 MAX_REPORTED = 2 << 20
@@ -61,6 +61,7 @@ class Order(msgspec.Struct):
     strict: bool = False
     names: dict[str, str] = {}
     steps: Steps = Steps.AUTO
+    cache: str = ""
 
 
 class Channel:
@@ -128,10 +129,8 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
         if reason := refusal(pipeline, order.steps, no_engine):
             return Outcome(State.FAILED, reason)
         folder = Path(order.folder)
-        for name in (SCRATCH,) if order.again else (*_RESULTS, SCRATCH):
+        for name in (SCRATCH,) if order.again else (*_MADE, SCRATCH):
             shutil.rmtree(folder / name, ignore_errors=True)
-        if not order.again:
-            (folder / _KEPT).unlink(missing_ok=True)
         workspace = folder / "workspace"
         workspace.mkdir(exist_ok=True)
         names = {**order.names, WORKSPACE: str(workspace)}
@@ -143,7 +142,7 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
             report=channel.task,
             stopped=stopped,
         )
-        leaf = Kept(components, folder / _KEPT)
+        leaf = Kept(components, folder / _KEPT, Path(order.cache) if order.cache else None)
         return run_pipeline(
             pipeline,
             order.parameters,

@@ -109,6 +109,7 @@ class Task(_Message):
     artifact_iterator: Loop | None = None
     iterator_policy: dict[str, int] = {}
     retry_policy: Retry = msgspec.field(default_factory=Retry)
+    caching_options: dict[str, Any] = {}
 
     @property
     def depends_on(self) -> frozenset[str]:
@@ -173,6 +174,7 @@ class Artifact(_Message):
     """An artifact that a component takes or gives."""
 
     artifact_type: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
 
 
 class Definitions(_Message):
@@ -198,6 +200,7 @@ class Importer(_Message):
 
     artifact_uri: dict[str, str] = {}
     metadata: Any = None
+    reimport: bool = False
 
 
 class Executor(_Message):

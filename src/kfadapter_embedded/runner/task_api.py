@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -88,14 +87,6 @@ def given_by(values: Values, path: str) -> Values:
     kind = "OUTPUT" if iteration_of(path) is None else ITERATOR_OUTPUT
     origins = dict.fromkeys(values.parameters, Origin(kind, name))
     return replace(values, origins={**origins, **dict.fromkeys(values.artifacts, Origin("OUTPUT", name))})
-
-
-def fingerprint(component: Component, values: Values) -> dict[str, JsonValue]:
-    """Identifies the command that is executed and its inputs."""
-    if component.executor.container is None:
-        return {}
-    text = f"{component.executor.container!r} {dict(values.parameters)!r} {dict(values.artifacts)!r}"
-    return {"cache_fingerprint": sha256(text.encode(errors="replace")).hexdigest()}
 
 
 def recorded(artifact: RuntimeArtifact, *, imported: bool = False) -> RuntimeArtifact:
