@@ -125,7 +125,7 @@ class Artifacts:
     ) -> tuple[Page[RunArtifact], Sequence[str]]:
         """Lists artifacts of one run, or of those that match the filter, with what could not be read."""
         if where.run_id:
-            run = self._runs.get_complete(where.run_id, call)
+            run, _ = self._runs.get_with_stores(where.run_id, call)
             _ensure_readable(run)
             if where.task:
                 TaskPaths(run.tasks).select(where.task)  # fails if there is none
@@ -213,7 +213,7 @@ class Artifacts:
 
 def _read(runs: Runs, run: Run, call: Call) -> _Read:
     try:
-        return _Read(runs.get_complete(run.run_id, call))
+        return _Read(runs.get_with_stores(run.run_id, call)[0])
     except errors.AdapterError as error:
         return _Read(run, error)
 

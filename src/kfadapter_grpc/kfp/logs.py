@@ -141,6 +141,8 @@ class RunLogs:
         """Reads the run, which checks the permission to, and finds the task."""
         run, nodes = self._reader.read(run_id, call, for_logs=True)
         is_over = run.known_state.is_over
+        if nodes.refused is not None:
+            raise nodes.refused
         if nodes.unreadable:
             text = f"the pods of run {run_id} are not known: {nodes.unreadable}; use kubectl logs"
             raise errors.UnsupportedByKfpError(text)

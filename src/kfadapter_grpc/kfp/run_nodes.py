@@ -12,6 +12,7 @@ from kfadapter_grpc.contract.run_paths import TaskPaths, paths_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from kfadapter_grpc.contract.errors import AdapterError
     from kfadapter_grpc.contract.run_outputs import RunArtifact
     from kfadapter_grpc.contract.runs import RunSources, RunTask
     from kfadapter_grpc.kfp.workflow import Step
@@ -84,6 +85,7 @@ class RunNodes:
         is_terminated: Whether its stop was requested.
         warnings: What people should know although nothing failed.
         unreadable: Why there are no tasks although there should be; empty otherwise.
+        refused: The same, if KFP shows the run to the caller but not its tasks.
         pods_by_task: The pods of tasks by task_id.
         failures: What failed.
         message: What the engine says of the run as a whole.
@@ -99,6 +101,7 @@ class RunNodes:
     is_terminated: bool = False
     warnings: tuple[str, ...] = ()
     unreadable: str = ""
+    refused: AdapterError | None = None
     pods_by_task: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     message: str = ""

@@ -50,6 +50,7 @@ _V1_RUNS = "/apis/v1beta1/runs"
 _OPTIONAL_SECONDS = 2.0
 """How long a source may take without which the tasks of a run are known, too."""
 _NO_CONTEXT = Context()
+_REFUSALS = (errors.PermissionDeniedError, errors.KfpRejectedCredentialsError)
 _AVAILABLE = RunSource(RunSourceState.AVAILABLE)
 _IN_MLMD = RunSource(
     RunSourceState.NOT_CONFIGURED,
@@ -199,12 +200,13 @@ class RunReader:
         recorded = None
         if found.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
             recorded = self.ahead(partial(self._outputs.read, found.run_id, call))
-        manifest, unreadable = self._readable_manifest(found.run_id, call)
-        if manifest is None and not unreadable:
+        manifest, failed = self._readable_manifest(found.run_id, call)
+        if failed is not None:
+            nodes = _unreadable(failed)
+        elif manifest is not None:
+            nodes = manifest.read(is_over=found.known_state.is_over)
+        else:
             return RunNodes(message=found.why_failed(), sources=RunSources(_NO_MANIFEST, _NO_MANIFEST, _NO_MANIFEST))
-        nodes = (
-            RunNodes(unreadable=unreadable) if manifest is None else manifest.read(is_over=found.known_state.is_over)
-        )
         if for_logs:
             return nodes
         is_native = bool(nodes.tasks) and self._native.is_served(call)
@@ -228,23 +230,23 @@ class RunReader:
         self, found: OneRunJson, tasks_of: Callable[[], Sequence[NativeTaskJson] | None], call: Call, *, for_logs: bool
     ) -> RunNodes | None:
         """Reads the tasks from the native API; None if this KFP has none any more, or none of this run."""
-        argo, unreadable = RunNodes(), ""
+        argo, manifest, failed = RunNodes(), None, None
         state = found.known_state
         if for_logs or state is not RunState.SUCCEEDED:
             try:
                 with call.within(_OPTIONAL_SECONDS) as part:
-                    manifest, unreadable = self._readable_manifest(found.run_id, part)
+                    manifest, failed = self._readable_manifest(found.run_id, part)
             except errors.AdapterError as error:
-                manifest, unreadable = None, error.message
+                failed = error
             argo = manifest.read(is_over=found.known_state.is_over) if manifest else argo
         try:
             tasks = tasks_of()
-        except (errors.KfpError, errors.PermissionDeniedError, errors.KfpRejectedCredentialsError) as error:
-            nodes = RunNodes(unreadable=error.message)
+        except (errors.KfpError, *_REFUSALS) as error:
+            nodes = _unreadable(error)
             return replace(nodes, sources=_sources(found, nodes, is_native=True))
         if not tasks:
             return None
-        unreadable = unreadable or argo.unreadable
+        unreadable = failed.message if failed else argo.unreadable
         argo = replace(argo, unreadable="")
         logs = RunSource(RunSourceState.UNREACHABLE, unreadable) if unreadable else _AVAILABLE
         spec = self._spec(found, call)
@@ -252,13 +254,13 @@ class RunReader:
         nodes = replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, logs))
         return nodes if for_logs else with_unstarted(nodes, spec, is_over=state.is_over)
 
-    def _readable_manifest(self, run_id: str, call: Call) -> tuple[_ManifestJson | None, str]:
+    def _readable_manifest(self, run_id: str, call: Call) -> tuple[_ManifestJson | None, errors.AdapterError | None]:
         """Gets the Argo Workflow of a run, or why it cannot be read; neither of them if this KFP serves none."""
         try:
             with explained(context_of(run_id)):
-                return self._manifest(run_id, call), ""
-        except errors.KfpError as error:
-            return None, error.message
+                return self._manifest(run_id, call), None
+        except (errors.KfpError, *_REFUSALS) as error:
+            return None, error
 
     def _manifest(self, run_id: str, call: Call) -> _ManifestJson | None:
         """Gets the Argo Workflow of a run, without nodes before the first report; None if this KFP serves none."""
@@ -272,6 +274,10 @@ class RunReader:
                 raise
             self._manifest_not_served_until = time.monotonic() + REMEMBERED_SECONDS
             return None
+
+
+def _unreadable(error: errors.AdapterError) -> RunNodes:
+    return RunNodes(unreadable=error.message, refused=error if isinstance(error, _REFUSALS) else None)
 
 
 def _sources(found: RunJson, nodes: RunNodes, *, is_native: bool) -> RunSources:

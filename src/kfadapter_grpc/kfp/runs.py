@@ -265,11 +265,17 @@ class Runs:
 
     def get_complete(self, run_id: str, call: Call) -> Run:
         """Reads one run with all that is known of it but names."""
-        return self.get_with_stores(run_id, call)[0]
+        return self._reader.whole(*self._reader.read(run_id, call))
 
     def get_with_stores(self, run_id: str, call: Call) -> tuple[Run, Mapping[str, str]]:
-        """Reads one run as `get_complete` does, and what is recorded of its artifacts' stores, by artifact_id."""
+        """Reads one run as `get_complete` does, and what is recorded of its artifacts' stores, by artifact_id.
+
+        Raises:
+            PermissionDeniedError, KfpRejectedCredentialsError: KFP shows the run, but not its tasks.
+        """
         found, nodes = self._reader.read(run_id, call)
+        if nodes.refused is not None:
+            raise nodes.refused
         return self._reader.whole(found, nodes), nodes.stores
 
     def _all(
