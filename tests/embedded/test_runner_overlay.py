@@ -6,14 +6,11 @@ import importlib.util
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from kfadapter_embedded.runner.environment import Overlay, make_overlay
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _said(overlay: Overlay, *command: str) -> str:
@@ -36,6 +33,16 @@ def test_every_pip_is_its_own(tmp_path: Path) -> None:
         found = _said(overlay, "sh", "-c", f"command -v {name} && {name} config debug >/dev/null && {name} --version")
         assert found.splitlines()[0] == str(overlay.folder / "bin" / name)
     assert _said(overlay, "sh", "-c", "command -v python3") == str(overlay.folder / "bin" / "python3")
+
+
+def test_environment_in_an_environment(tmp_path: Path) -> None:
+    """One that a task makes itself, as `use_venv` does, sees what the task and the server have installed."""
+    overlay, inner = make_overlay(tmp_path / "바깥"), tmp_path / "inner"
+    purelib = _said(overlay, str(overlay.python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
+    (Path(purelib) / "only_there.py").write_text("WORD = 'seen'\n", encoding="utf-8")
+    _said(overlay, "python3", "-m", "venv", str(inner), "--system-site-packages", "--without-pip")
+    program = "import kfp, only_there, sys; print(only_there.WORD, sys.prefix)"
+    assert _said(overlay, str(inner / "bin" / "python3"), "-c", program) == f"seen {inner}"
 
 
 @pytest.mark.slow

@@ -201,7 +201,7 @@ COMMANDS = [
         f"{PIP} {INDEX} 'numpy' 'kfp==2.5.0'  &&  {START}",
     ),
     (f"{PIP} 'kfp==2.5.0'  &&  {PIP} {KFP} && {START}", f"{PIP} 'kfp==2.5.0'  &&  {START}"),
-    (f'python3 -m venv "$tmp/venv" && {PIP} {KFP} && {START}',) * 2,
+    (f'python3 -m venv "$tmp/venv" && {PIP} {KFP} && {START}', f'python3 -m venv "$tmp/venv" && {START}'),
     ("{{$}}", "INPUT"),
     ("print('{{$}}')",) * 2,
 ]

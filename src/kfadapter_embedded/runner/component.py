@@ -212,8 +212,7 @@ def _argument(part: str, executor_input: str) -> str:
     """A part of the command as it is executed."""
     if part == _WHOLE_INPUT:
         return executor_input
-    # In a venv of the component's own this server's kfp would not be there.
-    return part if "-m venv" in part else _INSTALLS_KFP.sub("", part)
+    return _INSTALLS_KFP.sub("", part)
 
 
 def _file_name(task: str) -> str:

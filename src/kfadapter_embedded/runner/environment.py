@@ -17,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Each of these would lead Python or pip out of the environment that they are started in.
 _MISLEADING = {
     "PYTHONHOME",
+    "PYTHONNOUSERSITE",
     "PYTHONPATH",
     "PYTHONSTARTUP",
     "PYTHONSAFEPATH",
@@ -67,6 +69,11 @@ class Overlay:
         """Its Python."""
         return self.folder / "bin" / "python"
 
+    @property
+    def user(self) -> Path:
+        """Where Python looks for packages of its user: an environment that a task makes itself sees this one there."""
+        return self.folder / "user"
+
     def variables(self, outside: Mapping[str, str]) -> dict[str, str]:
         """The environment variables for what runs in it; the server's own settings (secrets, perhaps) are left out."""
         kept = {
@@ -75,7 +82,8 @@ class Overlay:
             if name not in _MISLEADING and not name.startswith(_OWN_SETTINGS)
         }
         path = f"{self.folder / 'bin'}{os.pathsep}{outside.get('PATH', os.defpath)}"
-        return {**kept, "PATH": path, "VIRTUAL_ENV": str(self.folder), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+        own = {"VIRTUAL_ENV": str(self.folder), "PYTHONUSERBASE": str(self.user)}
+        return {**kept, **own, "PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
 def make_overlay(folder: Path) -> Overlay:
@@ -89,6 +97,12 @@ def make_overlay(folder: Path) -> Overlay:
     purelib = folder / "lib" / f"python{_VERSION}" / "site-packages"
     below = "; ".join(f"site.addsitedir({one!r})" for one in _package_folders())
     (purelib / "kfadapter_below.pth").write_text(f"import site; {below}\n", encoding="utf-8")
+    # Of the environment that it is made from, a further one (`use_venv`) would see the first one's base alone.
+    user = sysconfig.get_path("purelib", sysconfig.get_preferred_scheme("user"), {"userbase": str(overlay.user)})
+    Path(user).mkdir(parents=True)
+    Path(user, "kfadapter_overlay.pth").write_text(
+        f"import site; site.addsitedir({str(purelib)!r})\n", encoding="utf-8"
+    )
     if importlib.util.find_spec("pip") is None:
         _install_pip(overlay)
     for name in _PIP_NAMES:
