@@ -8,13 +8,32 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kfadapter_embedded.execution import State
-from kfadapter_embedded.runner.outcome import Outcome, dag_outcome
+from kfadapter_embedded.runner.outcome import Outcome, dag_outcome, loop_outcome
 from kfadapter_embedded.runner.outputs import Outputs
-from kfadapter_embedded.runner.spec import Artifact, Dag, Definitions, Parameter, Task
-from kfadapter_embedded.runner.values import ValueFaultError
+from kfadapter_embedded.runner.spec import (
+    Artifact,
+    Component,
+    Dag,
+    Definitions,
+    Executor,
+    Importer,
+    Loop,
+    Output,
+    Parameter,
+    Pipeline,
+    Source,
+    Task,
+    TaskInputs,
+)
+from kfadapter_embedded.runner.values import ValueFaultError, Values
+from kfadapter_embedded.runner.warned import TaskWarnings, warn_of_upstream
+from kfadapter_grpc.check import rules
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from kfadapter_embedded.json_text import JsonValue
+    from kfadapter_grpc.check.rules import Rule
 
 DONE, FAILED = Outcome(State.SUCCEEDED, known="COMPLETE"), Outcome(State.FAILED, "x", known="FAILED")
 NOT_TAKEN, OMITTED = Outcome(State.SKIPPED, known="CANCELED"), Outcome(State.SKIPPED)
@@ -131,3 +150,60 @@ def test_output_file_that_cannot_be_read(tmp_path: Path) -> None:
     (outputs.folder / "n").rmdir()
     (outputs.folder / "n").write_text("7\n", "utf-8")
     assert outputs.read().parameters["n"] == 7
+
+
+def _loop(*iterations: dict[str, JsonValue], rule: Rule | None = None, nested: bool = False) -> Rule | None:
+    component = Component(output_definitions=Definitions({"x": Parameter("LIST")}))
+    collected = {"x": rule} if nested else {}
+    outcomes = [Outcome(State.SUCCEEDED, values=Values(one, collected=collected)) for one in iterations]
+    return loop_outcome(outcomes, component, "loop").values.collected["x"]
+
+
+def test_what_is_collected() -> None:
+    """What a cluster cannot collect is known to those that take it."""
+    assert _loop({"x": 1}, {"x": 2}) is None
+    assert _loop() is rules.COLLECTED_EMPTY
+    assert _loop({"x": 1}, {}) is rules.COLLECTED_SKIPPED
+    assert _loop({"x": [1]}, {"x": []}, nested=True) is rules.COLLECTED_TWICE
+    assert _loop({"x": []}, rule=rules.COLLECTED_EMPTY, nested=True) is rules.COLLECTED_TWICE
+    assert _loop({"x": [1]}, rule=rules.COLLECTED_SKIPPED, nested=True) is rules.COLLECTED_SKIPPED
+
+
+def _warnings(task: str, tasks: dict[str, Task], **ended: Outcome) -> list[str]:
+    """The rules that a task breaks, after those that have ended."""
+    components = {"c": Component(), "importer": Component(executor=Executor(importer=Importer()))}
+    warnings = TaskWarnings()
+    dag = Dag({"a": Task(component_ref={"name": "c"}), "b": Task(component_ref={"name": "c"}), **tasks})
+    warn_of_upstream(Pipeline(components=components), dag, task, {"a": FAILED, "b": DONE, **ended}, warnings)
+    return [text.rpartition("(")[2].rstrip(")") for text in warnings.texts]
+
+
+def _ignoring(*before: str) -> Task:
+    return Task(component_ref={"name": "c"}, dependent_tasks=before, trigger_policy={"strategy": ALWAYS})
+
+
+ALWAYS = "ALL_UPSTREAM_TASKS_COMPLETED"
+LOOP = Task(component_ref={"name": "c"}, parameter_iterator=Loop({"raw": "[]"}, "x"))
+IMPORTER = Task(component_ref={"name": "importer"})
+
+
+def test_exit_hooks() -> None:
+    """A task that ignores failures is an exit hook on a cluster (`compiler/argocompiler/dag.go:DAG`), and warns."""
+    assert _warnings("x", {"x": _ignoring("a")}) == []
+    assert _warnings("x", {"x": _ignoring("a", "b")}) == ["ignored-failure-twice"]
+    assert _warnings("x", {"x": _ignoring("a"), "y": _ignoring("a")}) == ["ignored-failure-shared"]
+    assert _warnings("y", {"x": _ignoring("a"), "y": _ignoring("a")}) == []
+    assert _warnings("x", {"x": _ignoring("a")}, a=OMITTED) == ["ignored-failure-skipped"]
+    assert _warnings("x", {"x": _ignoring("a")}, a=DRIVER_FAILED) == ["ignored-failure-skipped"]
+    assert _warnings("x", {"x": _ignoring("l"), "l": LOOP}, l=DONE) == ["ignored-failure-without-hook"]
+    assert _warnings("x", {"x": _ignoring("i"), "i": IMPORTER}, i=DONE) == ["ignored-failure-without-hook"]
+    after = Task(component_ref={"name": "c"}, dependent_tasks=("x",))
+    assert _warnings("after", {"x": _ignoring("a"), "after": after}, x=DONE) == ["ignored-failure-dependents"]
+
+
+def test_taking_what_was_collected() -> None:
+    """A task that takes what a cluster cannot collect warns, once for each input."""
+    taken = Source(task_output_parameter=Output(producer_task="l", output_parameter_key="x"))
+    task = Task(component_ref={"name": "c"}, inputs=TaskInputs({"xs": taken, "again": taken, "b": Source()}))
+    done = Outcome(State.SUCCEEDED, values=Values({"x": []}, collected={"x": rules.COLLECTED_EMPTY}))
+    assert _warnings("t", {"t": task, "l": LOOP}, l=done) == ["collected-empty-loop", "collected-empty-loop"]

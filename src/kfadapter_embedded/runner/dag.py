@@ -24,7 +24,7 @@ from .outcome import Outcome, dag_outcome, loop_outcome
 from .spec import SpecError
 from .task_api import CONDITION, ITERATOR_OUTPUT, described, entries, given_by, together
 from .values import Origin, ValueFaultError, Values
-from .warned import TaskWarnings
+from .warned import TaskWarnings, warn_of_upstream
 
 if TYPE_CHECKING:
     import threading
@@ -116,7 +116,7 @@ class _Walk:
             while waiting or running:
                 for name in [one for one, needed in waiting.items() if needed <= done.keys()]:
                     del waiting[name]
-                    future = threads.submit(self._task, name, dag.tasks[name], values, done, path)
+                    future = threads.submit(self._task, name, dag, values, done, path)
                     running[future] = name
                     future.add_done_callback(ended.put)
                 if not running:
@@ -125,15 +125,17 @@ class _Walk:
                 done[running.pop(finished)] = finished.result()
         return dag_outcome(dag, done, is_branch=is_branch)
 
-    def _task(self, key: str, task: Task, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
+    def _task(self, key: str, dag: Dag, values: Values, done: Mapping[str, Outcome], path: str) -> Outcome:
         """Runs one task, or finds why not; whatever goes wrong is its outcome."""
+        task = dag.tasks[key]
         step = self._step(f"{path}/{key}" if path else key)
         if self.stopped.is_set():
             return Outcome(State.CANCELED)
-        if not task.always and any(done[one].state is not State.SUCCEEDED for one in task.depends_on):
+        if not _is_due(task, [done[one] for one in task.depends_on]):
             return self._ended(step, Outcome(State.SKIPPED), began=False)
         try:
             step.details.update(described(task, self.pipeline.component(task), key))
+            warn_of_upstream(self.pipeline, dag, key, done, step.warnings)
             inputs = given_inputs(key, task, values, done=done, path=path, names=self.names, warnings=step.warnings)
             return self._attempt(task, inputs, step)
         except (ConditionError, SpecError, ValueFaultError) as error:
@@ -224,6 +226,13 @@ class _Walk:
         once = msgspec.structs.replace(task, parameter_iterator=None, artifact_iterator=None)
         step.details.update(described(once, component, task_name(name)))
         return self._once(once, values, step)
+
+
+def _is_due(task: Task, before: list[Outcome]) -> bool:
+    """Whether a task is started (`compiler/argocompiler/dag.go:depends`), now that those before it have ended."""
+    if task.always:
+        return any(one.known != "CANCELED" for one in before)
+    return all(one.state is State.SUCCEEDED for one in before)
 
 
 def _width(count: int, limit: int) -> int:

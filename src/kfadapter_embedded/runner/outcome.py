@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kfadapter_embedded.execution import State, task_name
+from kfadapter_grpc.check import rules
 
 from .task_api import COLLECTED
 from .values import Origin, RuntimeArtifact, Values
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kfadapter_embedded.json_text import JsonValue
+    from kfadapter_grpc.check.rules import Rule
 
     from .spec import Component, Dag
 
@@ -67,6 +69,7 @@ def dag_outcome(dag: Dag, done: Mapping[str, Outcome], *, is_branch: bool) -> Ou
     parameters: dict[str, JsonValue] = {}
     artifacts: dict[str, tuple[RuntimeArtifact, ...]] = {}
     origins: dict[str, Origin] = {}
+    collected: dict[str, Rule | None] = {}
     for key, selectors in {**dag.outputs.parameters, **dag.outputs.artifacts}.items():
         for one in selectors.outputs:
             given = done[one.task].values if one.task in done else Values()
@@ -78,8 +81,10 @@ def dag_outcome(dag: Dag, done: Mapping[str, Outcome], *, is_branch: bool) -> Ou
             else:
                 artifacts[key] = several
             origins[key] = Origin("ONE_OF_OUTPUT" if is_branch or selectors.is_one_of else "OUTPUT", one.task)
+            if one.key in given.collected:
+                collected[key] = given.collected[one.key]
             break
-    return _together(list(done.values()), len(dag.tasks), Values(parameters, artifacts, origins))
+    return _together(list(done.values()), len(dag.tasks), Values(parameters, artifacts, origins, collected))
 
 
 def loop_outcome(outcomes: list[Outcome], component: Component, path: str) -> Outcome:
@@ -94,7 +99,18 @@ def loop_outcome(outcomes: list[Outcome], component: Component, path: str) -> Ou
         for key in component.output_definitions.artifacts
     }
     origins = dict.fromkeys({**parameters, **artifacts}, Origin(COLLECTED, task_name(path)))
-    return _together(outcomes, len(outcomes), Values(parameters, artifacts, origins))
+    collected = {key: _broken(key, given, is_parameter=key in parameters) for key in origins}
+    return _together(outcomes, len(outcomes), Values(parameters, artifacts, origins, collected))
+
+
+def _broken(key: str, given: list[Values], *, is_parameter: bool) -> Rule | None:
+    """The rule of KFP's that is broken by taking what was collected from these iterations."""
+    if not given:
+        return rules.COLLECTED_EMPTY
+    inner = {one.collected[key] for one in given if key in one.collected}
+    if rules.COLLECTED_SKIPPED in inner or any(key not in {**one.parameters, **one.artifacts} for one in given):
+        return rules.COLLECTED_SKIPPED
+    return rules.COLLECTED_TWICE if inner and is_parameter else None
 
 
 def _together(outcomes: list[Outcome], expected: int, values: Values) -> Outcome:

@@ -160,6 +160,10 @@ class Dag(_Message):
     tasks: dict[str, Task] = {}
     outputs: DagOutputs = msgspec.field(default_factory=DagOutputs)
 
+    def ignoring(self, name: str) -> list[str]:
+        """The tasks that run after one whether it succeeds or not."""
+        return [key for key, task in self.tasks.items() if task.always and name in task.depends_on]
+
 
 class Parameter(_Message):
     """A parameter that a component takes or gives; `literals` are the only values that it takes, if there are any."""
@@ -175,6 +179,7 @@ class Artifact(_Message):
 
     artifact_type: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    is_optional: bool = False
 
 
 class Definitions(_Message):

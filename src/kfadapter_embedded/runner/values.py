@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kfadapter_embedded.json_text import JsonValue
+    from kfadapter_grpc.check.rules import Rule
 
 _STEP = re.compile(r"\[(?:\"(?P<key>[^\"]*)\"|'(?P<quoted>[^']*)'|(?P<index>\d+))\]")
 
@@ -63,11 +64,13 @@ class Values:
     Attributes:
         artifacts: An artifact is a list, mostly of one.
         origins: Where each parameter and artifact comes from.
+        collected: What was collected from a loop, and which rule of KFP's those that take it break, if any.
     """
 
     parameters: Mapping[str, JsonValue] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[RuntimeArtifact, ...]] = field(default_factory=dict)
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    collected: Mapping[str, Rule | None] = field(default_factory=dict)
 
     def only(self, name: str) -> Values:
         """One of them."""

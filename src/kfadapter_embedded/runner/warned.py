@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.check import rules
+
 from .values import ValueFaultError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .outcome import Outcome
+    from .spec import Dag, Pipeline
 
 
 class TaskWarnings:
@@ -30,3 +40,28 @@ class TaskWarnings:
     def texts(self) -> tuple[str, ...]:
         """The warnings, in the order in which they came."""
         return tuple(self._texts)
+
+
+def warn_of_upstream(
+    pipeline: Pipeline, dag: Dag, key: str, done: Mapping[str, Outcome], warnings: TaskWarnings
+) -> None:
+    """Warns of what a cluster makes of the tasks before one of a DAG: lists that loops collected, and exit hooks.
+
+    Raises:
+        ValueFaultError: the runner is strict.
+    """
+    task = dag.tasks[key]
+    for name, source in {**task.inputs.parameters, **task.inputs.artifacts}.items():
+        if source.output and (rule := done[source.output.task].values.collected.get(source.output.key)):
+            warnings.warn(rule.text(input=name, loop=source.output.task))
+    for one in sorted(task.depends_on):
+        if dag.tasks[one].always:
+            warnings.warn(rules.IGNORED_DEPENDENTS.text(task=one))
+        elif task.always and (dag.tasks[one].loop or pipeline.component(dag.tasks[one]).executor.importer):
+            warnings.warn(rules.IGNORED_WITHOUT_HOOK.text(task=one))
+        elif task.always and done[one].known in {"", "CANCELED"}:
+            warnings.warn(rules.IGNORED_SKIPPED.text(task=one))
+        elif task.always and (other := max(dag.ignoring(one))) != key:
+            warnings.warn(rules.IGNORED_SHARED.text(other=other, task=one))
+    if task.always and len(task.depends_on) > 1:
+        warnings.warn(rules.IGNORED_TWICE.text(count=str(len(task.depends_on))))

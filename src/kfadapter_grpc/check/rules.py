@@ -191,6 +191,18 @@ IGNORED_SKIPPED = Rule(
     "failures",
     "Let it depend on what may fail first.",
 )
+IGNORED_WITHOUT_HOOK = Rule(  # compiler/argocompiler/dag.go:task, which gives loops and importers no exitTemplate
+    "ignored-failure-without-hook",
+    CLUSTERS,
+    "it ignores failures of '{task}', a loop or an importer, to which KFP adds no exit hook; this task never runs",
+    "Put the loop into a pipeline in the pipeline or a dsl.ExitHandler.",
+)
+IGNORED_ARTIFACT = Rule(  # driver/resolve.go:resolveUpstreamArtifacts
+    "ignored-failure-artifact",
+    UP_TO_2_17,
+    "if '{task}' fails, the driver crashes, as there is no artifact for '{input}', which is optional",
+    "Take no output of a task whose failure is ignored.",
+)
 IGNORED_DEPENDENTS = Rule(
     "ignored-failure-dependents",
     CLUSTERS,
