@@ -139,7 +139,13 @@ RECURRING_RUNS: Final = Kind(
     columns={"recurring_run_id": "UUID", **_TEXTS, "updated_at": "UpdatedAtInSec"},
     aliases={"id": "recurring_run_id", "name": "display_name"},
     owner="experiment_id",
+    more="name TEXT NOT NULL, spec TEXT NOT NULL, last_index INTEGER NOT NULL, last_start INTEGER, next_start INTEGER",
 )
+"""Recurring runs.
+
+Apart from the document: the name of KFP's ScheduledWorkflow; what a pinned version or a spec executes, empty where each
+start takes the latest version; how many starts there were, when the last one was due, and when the next one is.
+"""
 TASKS: Final = Kind(
     name="Task",
     plural="tasks",

@@ -1,4 +1,4 @@
-"""Recurring runs: `/apis/v2beta1/recurringruns`. They are kept and shown, and never start a run."""
+"""Recurring runs: `/apis/v2beta1/recurringruns`. `schedules` starts their runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from starlette.routing import Route
 
 from kfadapter_grpc.contract.cron import CronError, read_cron
 
-from .errors import context, invalid_input, json_response
-from .json_text import joined, read_time, rfc3339, to_json, without_empty
-from .kinds import RECURRING_RUNS
+from .errors import context, internal, invalid_input, json_response
+from .json_text import rfc3339, without_empty
+from .kinds import PIPELINES, RECURRING_RUNS
 from .listing import parse_listing
-from .requests import flag_field, integer_field, object_field, text_field, with_body
+from .requests import flag_field, integer_field, object_field, text_field, time_field, with_body
 from .run_requests import (
     check_parameters,
     find_experiment,
@@ -23,7 +23,7 @@ from .run_requests import (
     parameters_of,
     shared_fields,
 )
-from .run_tasks import error_body
+from .schedules import add_recurring_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ _RECURRING_RUNS = "/apis/v2beta1/recurringruns"
 _RECURRING_RUN = f"{_RECURRING_RUNS}/{{recurring_run_id}}"
 _NAMESPACE = "kubeflow"
 _MOST_AT_ONCE = 10
-_NEVER_FIRES = "the embedded KFP keeps recurring runs, but starts none: that takes Kubeflow Pipelines on Kubernetes"
+_BAD_INPUTS = "invalid pipeline job inputs"
 
 
 class RecurringRuns:
@@ -62,45 +62,66 @@ class RecurringRuns:
         wanted = listed_experiment(self._store, request.query_params.get("experiment_id", ""), "recurring runs")
         with self._store.reading() as documents:
             page = documents.page(listing, **wanted)
-        return json_response("".join(page.json("recurringRuns", map(_served, page.texts))))
+        return json_response("".join(page.json("recurringRuns")))
 
     def _create(self, _request: Request, body: dict[str, object]) -> Response:
         with context("Failed to create a recurring run due to conversion error"):
-            trigger = _trigger(object_field(body, "trigger"))
-            max_concurrency = integer_field(body, "max_concurrency")
+            if not text_field(body, "display_name"):
+                words = "Failed to convert a API recurring run to its internal representation: Invalid input error"
+                raise internal(f"{words}: Recurring run's name cannot be empty")
+            enabled, max_concurrency = _is_enabled(body), integer_field(body, "max_concurrency")
             if not 1 <= max_concurrency <= _MOST_AT_ONCE:
-                words = "The max concurrency of the recurring run is out of range. Support 1-10. Received"
-                raise invalid_input(f"{words} {max_concurrency}")
+                words = f"Max concurrency of a recurring run must be at least 1 and at most {_MOST_AT_ONCE}"
+                raise invalid_input(f"{words}. Received {max_concurrency}")
+            trigger = _trigger(object_field(body, "trigger"))
         with context("Failed to create a recurring run"):
             shared = shared_fields(body)
-            if not shared["display_name"]:
-                raise invalid_input("Recurring run name is empty. Please specify a valid name")
             experiment_id = find_experiment(self._store, text_field(body, "experiment_id"), "recurring run")
-            reference, spec = find_pipeline(self._store, body, "recurring run")
-            with context("invalid pipeline job inputs"):
-                check_parameters(json.loads(spec), parameters_of(shared))
-            now = rfc3339(self._store.now())
+            reference, spec = self._pipeline(body, shared)
+            is_pinned = reference.keys() != {"pipeline_id"}
+            now = self._store.now()
             recurring_run = without_empty(
                 recurring_run_id=str(uuid.uuid4()),
                 pipeline_version_reference=reference,
                 pipeline_spec=None if reference else json.loads(spec),
-                **shared,
+                **shared if is_pinned else {**shared, "service_account": text_field(body, "service_account")},
                 max_concurrency=str(max_concurrency),
-                **_mode(enabled=_is_enabled(body)),
-                created_at=now,
-                updated_at=now,
+                **_mode(enabled=enabled),
+                created_at=rfc3339(now),
+                updated_at=rfc3339(now),
                 no_catchup=flag_field(body, "no_catchup"),
                 namespace=_NAMESPACE,
                 experiment_id=experiment_id,
             )
         with self._store.writing() as documents:
-            return json_response(_served(documents.add(RECURRING_RUNS, {**recurring_run, "trigger": trigger})))
+            return json_response(add_recurring_run(documents, {**recurring_run, "trigger": trigger}, spec * is_pinned))
+
+    def _pipeline(self, body: dict[str, object], shared: dict[str, object]) -> tuple[dict[str, object], str]:
+        """The reference as it is kept, and a spec that takes the parameters: of the latest version if none is named."""
+        reference = object_field(body, "pipeline_version_reference")
+        pipeline_id, version_id = text_field(reference, "pipeline_id"), text_field(reference, "pipeline_version_id")
+        if not (reference or "pipeline_spec" in body):
+            raise internal("Cannot create a job with an empty pipeline ID")
+        if not pipeline_id or version_id:
+            words = "Failed to create a recurring run with an invalid pipeline spec manifest"
+            found, spec = find_pipeline(self._store, body, words)
+            with context("Failed to create a recurring run during scheduled workflow creation", _BAD_INPUTS):
+                check_parameters(json.loads(spec), parameters_of(shared))
+            return found, spec
+        words = "Failed to validate the input parameters on the latest pipeline version"
+        with self._store.reading() as documents:
+            layers = words, "Failed to get the latest template as pipeline was not found"
+            documents.found(PIPELINES, pipeline_id, *layers)
+        _, spec = find_pipeline(self._store, body, words)
+        with context(words):
+            check_parameters(json.loads(spec), parameters_of(shared))
+        return {"pipeline_id": pipeline_id}, spec
 
     def _get(self, request: Request) -> Response:
         recurring_run_id = request.path_params["recurring_run_id"]
         with self._store.reading() as documents:
             text = documents.found(RECURRING_RUNS, recurring_run_id, "Failed to fetch a recurring run")
-        return json_response(_served(text))
+        return json_response(text)
 
     def _switch(self, *, enabled: bool) -> Callable[[Request], Response]:
         """The endpoint that enables or disables."""
@@ -129,18 +150,17 @@ class RecurringRuns:
         return json_response({})
 
 
-def _served(text: str) -> str:
-    return joined(text, error=to_json(error_body(_NEVER_FIRES)))
-
-
 def _mode(*, enabled: bool) -> dict[str, str]:
     return {"mode": "ENABLE", "status": "ENABLED"} if enabled else {"mode": "DISABLE", "status": "DISABLED"}
 
 
 def _trigger(trigger: dict[str, object]) -> dict[str, object]:
-    """KFP's trigger as it shows it: a missing schedule is fine with it."""
-    cron, periodic = object_field(trigger, "cron_schedule"), object_field(trigger, "periodic_schedule")
-    if cron:
+    """KFP's trigger as it shows it; without one there is one start, at once."""
+    if len(trigger.keys() & {"cron_schedule", "periodic_schedule"}) > 1:
+        words = "oneof kubeflow.pipelines.backend.api.v2beta1.Trigger.trigger is already set"
+        raise invalid_input(f'proto: error parsing "periodic_schedule", {words}')
+    if "cron_schedule" in trigger:
+        cron = object_field(trigger, "cron_schedule")
         expression = text_field(cron, "cron")
         try:
             read_cron(expression)
@@ -148,7 +168,8 @@ def _trigger(trigger: dict[str, object]) -> dict[str, object]:
             words = "Schedule cron is not a supported format(https://godoc.org/github.com/robfig/cron)"
             raise invalid_input(f"{words}. Error: {error}") from None
         return {"cron_schedule": without_empty(**_bounds(cron), cron=expression)}
-    if periodic:
+    if "periodic_schedule" in trigger:
+        periodic = object_field(trigger, "periodic_schedule")
         interval = integer_field(periodic, "interval_second")
         if interval < 1:
             words = f"Found invalid period schedule interval {interval}. Set at interval to least 1 second"
@@ -158,15 +179,7 @@ def _trigger(trigger: dict[str, object]) -> dict[str, object]:
 
 
 def _bounds(schedule: dict[str, object]) -> dict[str, str]:
-    return {name: _time(text_field(schedule, name)) for name in ("start_time", "end_time")}
-
-
-def _time(text: str) -> str:
-    """A time as KFP writes it; empty if it is missing."""
-    try:
-        return rfc3339(read_time(text)) if text else ""
-    except (ValueError, OverflowError):
-        raise invalid_input(f"invalid google.protobuf.Timestamp value {text!r}") from None
+    return {name: time_field(schedule, name) for name in ("start_time", "end_time")}
 
 
 def _is_enabled(body: dict[str, object]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from starlette.concurrency import run_in_threadpool
 
 from .errors import invalid_input
-from .json_text import JsonValue, as_served, read_json, sound_text
+from .json_text import JsonValue, as_served, read_json, read_time, rfc3339, sound_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -97,6 +97,19 @@ def flag_field(body: dict[str, object], name: str) -> bool:
     if not isinstance(value, bool):
         raise invalid_input(f"invalid value for bool field {name}")
     return value
+
+
+def time_field(body: dict[str, object], name: str) -> str:
+    """A time as KFP writes it; empty if it is missing.
+
+    Raises:
+        KfpError: it is no time.
+    """
+    text = text_field(body, name)
+    try:
+        return rfc3339(read_time(text)) if text else ""
+    except (ValueError, OverflowError):
+        raise invalid_input(f"invalid google.protobuf.Timestamp value {text!r}") from None
 
 
 def try_tags(value: object) -> dict[str, str] | None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .store import Store
 
 _SERVICE_ACCOUNT = "pipeline-runner"
-_NO_MANIFEST = "Failed to create a {kind} due to error fetching manifest"
 _NUMBER = ("double or integer", "the parameter value is not of number value type")
 _WANTED = {
     "NUMBER_DOUBLE": _NUMBER,
@@ -88,8 +87,10 @@ def listed_experiment(store: Store, experiment_id: str, plural: str) -> dict[str
     return {"owner": [experiment_id]}
 
 
-def find_pipeline(store: Store, body: dict[str, object], kind: str) -> tuple[dict[str, object], str]:
+def find_pipeline(store: Store, body: dict[str, object], words: str) -> tuple[dict[str, object], str]:
     """The pipeline that a request names or brings: the reference to its version, and its spec as KFP serves it.
+
+    `words` are KFP's for a request that fails here.
 
     Raises:
         KfpError: there is none, or it is none.
@@ -99,8 +100,7 @@ def find_pipeline(store: Store, body: dict[str, object], kind: str) -> tuple[dic
         raise invalid_input("pipeline_version_reference and pipeline_spec: oneof pipeline_source is already set")
     pipeline_id, version_id = text_field(reference, "pipeline_id"), text_field(reference, "pipeline_version_id")
     if pipeline_id or version_id:
-        return _referred(store, pipeline_id, version_id, kind)
-    words = _NO_MANIFEST.format(kind=kind)
+        return _referred(store, pipeline_id, version_id, words)
     if not document:
         cause = "Invalid input error: Failed to fetch a template with an empty pipeline spec manifest"
         raise internal(f"{words}: {cause}")
@@ -111,14 +111,14 @@ def find_pipeline(store: Store, body: dict[str, object], kind: str) -> tuple[dic
             raise invalid_input(str(error)) from None
 
 
-def _referred(store: Store, pipeline_id: str, version_id: str, kind: str) -> tuple[dict[str, object], str]:
+def _referred(store: Store, pipeline_id: str, version_id: str, words: str) -> tuple[dict[str, object], str]:
     """A version, or the latest of its pipeline."""
     latest = "SELECT id FROM pipeline_versions WHERE owner = ? ORDER BY CreatedAtInSec DESC, rowid DESC LIMIT 1"
     with store.reading() as documents:
         found = version_id or str(documents.one(latest, pipeline_id) or "")
         version, spec = documents.document(VERSIONS, found), documents.spec(VERSIONS, found)
     if version is None or spec is None:
-        words = f"{_NO_MANIFEST.format(kind=kind)}: Failed to fetch a template due to error retrieving pipeline version"
+        words = f"{words}: Failed to fetch a template due to error retrieving pipeline version"
         raise internal(f"{words}: {_missing(pipeline_id, version_id)}")
     return {"pipeline_id": version["pipeline_id"], "pipeline_version_id": found}, spec
 

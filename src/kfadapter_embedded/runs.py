@@ -26,9 +26,9 @@ from .errors import (
 from .execution import OVER, WHOLE, Job, State, TaskReport
 from .experiments import ARCHIVED, AVAILABLE
 from .json_text import joined, rfc3339, to_json, without_empty
-from .kinds import EXPERIMENTS, RUNS
+from .kinds import EXPERIMENTS, RECURRING_RUNS, RUNS
 from .listing import parse_listing
-from .requests import text_field, with_body
+from .requests import object_field, text_field, time_field, with_body
 from .run_requests import (
     check_parameters,
     find_experiment,
@@ -63,6 +63,7 @@ _UNIQUE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _UNIQUE_LENGTH = 5
 _MAX_BEGINNING = 58
 _MAX_FULL_PAGE = 100
+_SCHEDULED = uuid.UUID("c2f3a9d4-1e6b-4c8a-9f7d-0b5e3a1c2d4f")
 _VIEWS = frozenset({"", "DEFAULT", "FULL"})
 
 
@@ -142,35 +143,66 @@ class Runs:
         return json_response(joined(text, **tasks, pipeline_spec=spec))
 
     def _create(self, request: Request, body: dict[str, object]) -> Response:
+        experiment_id = text_field(body, "experiment_id") or request.query_params.get("experiment_id", "")
+        return json_response(self.create({**body, "experiment_id": experiment_id}))
+
+    def create(self, body: dict[str, object], *, pinned_spec: str = "") -> str:
+        """Creates a run as requested; returns it as JSON text.
+
+        A recurring run that was created with a spec or a version passes what it executes.
+
+        Raises:
+            KfpError: it is refused.
+        """
         shared = shared_fields(body)
         if not shared["display_name"]:
             words = "Failed to convert a API run detail to its internal representation"
             with context("CreateJob(job.ToV2())Failed to create a run due to conversion error"):
                 raise internal(f"{words}: Invalid input error: Run name cannot be empty")
-        run_id = text_field(body, "run_id")
+        run_id, recurring_run_id = text_field(body, "run_id"), text_field(body, "recurring_run_id")
         with context("Failed to create a new run"):
-            experiment_id = text_field(body, "experiment_id") or request.query_params.get("experiment_id", "")
-            experiment_id = find_experiment(self._store, experiment_id, "run")
-            reference, spec = find_pipeline(self._store, body, "run")
+            experiment_id = find_experiment(self._store, text_field(body, "experiment_id"), "run")
+            if recurring_run_id and (made := self._made_by(recurring_run_id, str(shared["display_name"]))):
+                return made
+            if pinned_spec:
+                reference, spec = object_field(body, "pipeline_version_reference"), pinned_spec
+            else:
+                reference, spec = find_pipeline(
+                    self._store, body, "Failed to create a run due to error fetching manifest"
+                )
             with context("Failed to generate the ExecutionSpec", "invalid pipeline job inputs"):
                 check_parameters(json.loads(spec), parameters_of(shared))
             _check_lengths(run_id, shared)
             now = rfc3339(self._store.now())
             run = without_empty(
                 experiment_id=experiment_id,
-                run_id=run_id or str(uuid.uuid4()),
+                run_id=run_id or _new_id(recurring_run_id, str(shared["display_name"])),
                 storage_state=AVAILABLE,
                 pipeline_version_reference=reference,
                 **shared,
                 created_at=now,
-                scheduled_at=now,
+                scheduled_at=time_field(body, "scheduled_at") or now,
                 finished_at=rfc3339(0),
                 state=State.PENDING.value,
+                recurring_run_id=recurring_run_id,
                 state_history=[{"update_time": now, "state": State.PENDING.value}],
             )
             text = self._added(run, spec)
         self._submit(run)
-        return json_response(joined(text, pipeline_spec="" if reference else spec))
+        return joined(text, pipeline_spec="" if reference else spec)
+
+    def _made_by(self, recurring_run_id: str, name: str) -> str:
+        """The run of this name that a recurring run has already, so that none is started twice.
+
+        Raises:
+            KfpError: there is no such recurring run.
+        """
+        with self._store.reading() as documents:
+            if documents.text(RECURRING_RUNS, recurring_run_id) is None:
+                words = "Failed to create a run due to invalid recurring run id: Invalid input error: RecurringRunId"
+                raise internal(f"{words} doesn't exist: {recurring_run_id}")
+            query = "SELECT document FROM run_details WHERE JobUUID = ? AND DisplayName = ?"
+            return documents.one(query, recurring_run_id, name) or ""
 
     def _added(self, run: dict[str, object], spec: str) -> str:
         run_id, experiment_id = str(run["run_id"]), str(run["experiment_id"])
@@ -316,6 +348,11 @@ class Runs:
             f"{self._most_file_bytes / _GIB:.1f} GiB are allowed: delete runs that are not needed any more, and "
             f"their files go with them (most are of run {largest['run_id']}, {largest['display_name']})"
         )
+
+
+def _new_id(recurring_run_id: str, name: str) -> str:
+    """The id of a new run; of a recurring run's one that follows from its name (`NewDeterministicUUID`)."""
+    return str(uuid.uuid5(_SCHEDULED, f"{recurring_run_id}/{name}") if recurring_run_id else uuid.uuid4())
 
 
 def _endpoint(step: Callable[[str], None]) -> Callable[[Request], Response]:

@@ -24,6 +24,7 @@ from .run_folders import RunFolders
 from .runner.environment import end_containers
 from .runner_pool import RunnerPool
 from .runs import Runs
+from .schedules import Scheduler
 from .store import Store
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def serve(listener: socket.socket, folder: Path, *, exit_with_parent: bool, limi
 
 @contextlib.contextmanager
 def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[Runs]:
-    """Executes the runs of a store for as long as the block runs."""
+    """Executes the runs of a store, and starts those of its recurring runs, for as long as the block runs."""
     folders = RunFolders(folder / "runs")
     progress = Progress(store, folders)
     executor = RunnerPool(progress.report, most_at_once=limits.runs_at_once, strict=limits.strict, steps=limits.steps)
@@ -151,7 +152,9 @@ def _executing(store: Store, folder: Path, limits: Limits) -> Iterator[Runs]:
         end_containers(scratch)
     try:
         runs.resume()
-        yield runs
+        with contextlib.closing(Scheduler(store, runs)) as scheduler:
+            scheduler.start()
+            yield runs
     finally:
         progress.close()
         executor.close()

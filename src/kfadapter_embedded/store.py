@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .errors import not_found
 from .json_text import to_json, without_empty
-from .kinds import ARTIFACT_TASKS, KINDS, PIPELINES, RUNS, TASKS, VERSIONS
+from .kinds import ARTIFACT_TASKS, KINDS, PIPELINES, RECURRING_RUNS, RUNS, TASKS, VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .kinds import Kind
     from .listing import Listing
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 """The `user_version` of a database that this program writes; `upgrade` brings older ones to it."""
 # What versions and runs execute is kept once for all of the same; apart, so that listing never touches it. Runs outlive
 # their pipeline, version and experiment, so nothing refers to those.
@@ -48,6 +48,9 @@ _SCHEMA: Final = (
     "CREATE INDEX runs_by_state ON run_details (State, submission)",
     "CREATE INDEX runs_by_submission ON run_details (submission)",
     "CREATE INDEX runs_by_size ON run_details (file_bytes)",
+    "CREATE INDEX runs_by_recurring_run ON run_details (JobUUID, State)",
+    "CREATE INDEX recurring_runs_by_start ON jobs (next_start)",
+    "CREATE INDEX recurring_runs_by_spec ON jobs (spec)",
     "CREATE INDEX versions_by_spec ON pipeline_versions (spec)",
     "CREATE INDEX runs_by_spec ON run_details (spec)",
 )
@@ -154,7 +157,7 @@ class Documents(sqlite3.Connection):
             # Its artifacts stay, as with KFP.
             for each in (TASKS, ARTIFACT_TASKS):
                 self.execute(f"DELETE FROM {each.table} WHERE owner = ?", (item_id,))  # noqa: S608
-        used = (f"SELECT 1 FROM {each.table} WHERE spec = digest" for each in (VERSIONS, RUNS))  # noqa: S608
+        used = (f"SELECT 1 FROM {each.table} WHERE spec = digest" for each in (VERSIONS, RUNS, RECURRING_RUNS))  # noqa: S608
         self.execute(f"DELETE FROM specs WHERE NOT EXISTS ({' UNION ALL '.join(used)})")  # noqa: S608
 
     def keep_spec(self, spec: str) -> str:

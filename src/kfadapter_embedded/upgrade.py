@@ -1,19 +1,22 @@
 """Brings a database of an older program to today's.
 
-Schema 1 had pipelines alone, 2 a column per field, 3 the tasks as KFP 2 lists them.
+Schema 1 had pipelines alone, 2 a column per field, 3 the tasks as KFP 2 lists them, 4 recurring runs that
+started nothing.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .execution import State, TaskReport, task_name
-from .json_text import rfc3339, without_empty
-from .kinds import ARTIFACT_TASKS, ARTIFACTS, EXPERIMENTS, PIPELINES, RECURRING_RUNS, RUNS, TASKS, VERSIONS
+from .json_text import rfc3339, to_json, without_empty
+from .kinds import ARTIFACT_TASKS, ARTIFACTS, EXPERIMENTS, PIPELINES, RUNS, TASKS, VERSIONS
 from .run_tasks import artifacts_of, changed_task, error_body, link_of, new_task, parent_of, task_id
+from .schedules import add_recurring_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 _FORMER: Final = {
     1: ("pipelines", "versions", "specs"),
     2: ("pipelines", "versions", "specs", "experiments", "run_specs", "runs", "tasks", "outputs", "recurring_runs"),
-    3: ("tasks",),
+    3: ("tasks", "jobs"),
+    4: ("jobs",),
 }
 _NOT_ENDED = "0001-01-01T00:00:00Z"
 _KINDS = (("for-loop-", "LOOP"), ("condition-branches-", "DAG"), ("condition-", "CONDITION_BRANCH"))
@@ -57,6 +61,9 @@ def take_over(documents: Documents, version: int) -> None:
             task["end_time"] = task["end_time"] if task["end_time"] != _NOT_ENDED else ""
             row["outputs"] = json.loads(row["outputs"] or "{}").get("kfadapter_outputs", {})
             _take_task(documents, {**task, **row})
+    if version in {3, 4}:
+        for row in _rows(documents, "SELECT document FROM former_jobs ORDER BY rowid"):
+            _take_recurring_run(documents, json.loads(row["document"]))
     for table in reversed(_FORMER.get(version, ())):
         documents.execute(f"DROP TABLE former_{table}")
 
@@ -198,4 +205,13 @@ def _take_recurring_runs(documents: Documents) -> None:
             namespace="kubeflow",
             updated_at=rfc3339(row["updated_at"]),
         )
-        documents.add(RECURRING_RUNS, {**recurring_run, "trigger": json.loads(row["schedule"])})
+        _take_recurring_run(documents, {**recurring_run, "trigger": json.loads(row["schedule"])})
+
+
+def _take_recurring_run(documents: Documents, recurring_run: dict[str, Any]) -> None:
+    """Keeps a recurring run; what it missed while nothing started runs is not made up for."""
+    if version_id := recurring_run.get("pipeline_version_reference", {}).get("pipeline_version_id"):
+        spec = documents.spec(VERSIONS, version_id) or ""
+    else:
+        spec = to_json(recurring_run["pipeline_spec"]) if "pipeline_spec" in recurring_run else ""
+    add_recurring_run(documents, recurring_run, spec, int(time.time()))

@@ -16,6 +16,7 @@ from kfadapter_embedded.application import application
 from kfadapter_embedded.progress import Progress
 from kfadapter_embedded.run_folders import RunFolders
 from kfadapter_embedded.runs import Runs
+from kfadapter_embedded.schedules import Scheduler
 from kfadapter_embedded.server import bind
 from kfadapter_embedded.store import Store
 
@@ -36,6 +37,7 @@ class Serving:
     runs: Runs
     progress: Progress
     executor: FakeExecutor
+    scheduler: Scheduler
 
     @property
     def url(self) -> str:
@@ -54,7 +56,7 @@ def serving(folder: Path, *, most_file_bytes: int = GIB, clock: Callable[[], flo
     with contextlib.closing(store):
         runs.resume()
         with _listening(store, folder, runs) as url:
-            yield Serving(Caller(url), store, runs, progress, executor)
+            yield Serving(Caller(url), store, runs, progress, executor, Scheduler(store, runs))
         progress.close()
 
 

@@ -136,7 +136,7 @@ def test_end_in_the_middle_of_runs(tmp_path: Path, kill: bool) -> None:  # a par
 SERVED = json.loads((DATA / "schema2_served.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("schema", [2, 3])
+@pytest.mark.parametrize("schema", [2, 3, 4])
 def test_data_of_the_former_versions(tmp_path: Path, schema: int) -> None:
     """A folder is served as the program that wrote it served it, and continues from there."""
     with contextlib.closing(sqlite3.connect(tmp_path / "kfp.sqlite")) as connection:

@@ -30,9 +30,9 @@ def create(caller: Caller, **fields: object) -> Reply:
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
-        ({"display_name": ""}, 400, "Recurring run name is empty"),
-        ({"max_concurrency": "11"}, 400, "Support 1-10. Received 11"),
-        ({"max_concurrency": None}, 400, "Support 1-10. Received 0"),
+        ({"display_name": ""}, 500, "Recurring run's name cannot be empty"),  # toModelJob
+        ({"max_concurrency": "11"}, 400, "at least 1 and at most 10. Received 11"),
+        ({"max_concurrency": None}, 400, "at least 1 and at most 10. Received 0"),
         ({"max_concurrency": 1.5}, 400, "invalid value for int64 field max_concurrency"),
         ({"max_concurrency": "x"}, 400, "invalid value for int64 field max_concurrency"),
         ({"mode": "SOMETIMES"}, 400, "invalid value for enum field mode"),
@@ -42,7 +42,10 @@ def create(caller: Caller, **fields: object) -> Reply:
         ({"experiment_id": "nobody"}, 404, "Experiment nobody not found"),
         ({"runtime_config": {"parameters": {"nope": 1}}}, 400, "not required by pipeline: nope"),
         ({"pipeline_version_reference": {"pipeline_version_id": "x"}}, 500, "PipelineVersion x not found"),
-        ({"pipeline_version_reference": {}}, 500, "empty pipeline spec manifest"),
+        ({"pipeline_version_reference": {"pipeline_id": "x"}}, 404, "Pipeline x not found"),
+        ({"pipeline_version_reference": {}}, 500, "Cannot create a job with an empty pipeline ID"),
+        ({"trigger": {"cron_schedule": {}}}, 400, "Empty spec string"),
+        ({"trigger": {"periodic_schedule": {}}}, 400, "schedule interval 0"),
     ],
 )
 def test_bad_recurring_runs(caller: Caller, fields: dict[str, object], status: int, words: str) -> None:
@@ -83,12 +86,3 @@ def test_unknown_recurring_runs(caller: Caller, verb: str) -> None:
     """Switching what does not exist is 404."""
     reply = caller.call("POST", f"/recurringruns/{unique('gone')}:{verb}")
     assert (reply.status, reply.json["code"]) == (404, 5)
-
-
-def test_it_says_that_it_never_fires(caller: Caller) -> None:
-    """A recurring run says that it starts nothing here, wherever it is shown."""
-    made = create(caller, trigger={"periodic_schedule": {"interval_second": "60"}}).json
-    alone = caller.get(f"/recurringruns/{made['recurring_run_id']}").json
-    assert caller.get("/recurringruns").json["recurringRuns"] == [alone]
-    for told in (made, alone):
-        assert "starts none" in str(told["error"])

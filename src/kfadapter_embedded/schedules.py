@@ -1,0 +1,169 @@
+"""Starts the runs of recurring runs, as KFP's ScheduledWorkflow controller does.
+
+Its rules are those of backend/src/crd/controller/scheduledworkflow in release 2.17.0: at most one start at a time, the
+next one 10 seconds later at the earliest, none while as many runs as allowed have not finished, and names that count.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import sqlite3
+import threading
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from kfadapter_grpc.contract.recurring_runs import CronSchedule, IntervalSchedule
+from kfadapter_grpc.next_starts import scheduled_start
+
+from .errors import KfpError
+from .execution import OVER
+from .json_text import read_time, rfc3339
+from .kinds import RECURRING_RUNS
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.contract.recurring_runs import Schedule
+
+    from .runs import Runs
+    from .store import Documents, Store
+
+_log = logging.getLogger(__name__)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+"""Of which Kubernetes makes the ends of generated names."""
+_MAX_NAME = 25
+_LONGEST_INTERVAL = 10**11
+_PAUSE_SECONDS = 10
+"""How long the controller waits after a start, and at first after one that failed."""
+_LONGEST_PAUSE_SECONDS = 360
+_HANDED_ON = frozenset({"experiment_id", "pipeline_version_reference", "runtime_config", "service_account"})
+"""What a run has of its recurring run."""
+_DUE = f"""
+    SELECT id FROM jobs
+    WHERE next_start <= ? AND json_extract(document, '$.mode') = 'ENABLE'
+      AND (SELECT count(*) FROM run_details WHERE JobUUID = jobs.id
+           AND State NOT IN ({", ".join(f"'{state.value}'" for state in sorted(OVER))}))
+        < CAST(json_extract(document, '$.max_concurrency') AS INTEGER)
+    ORDER BY next_start
+    """  # noqa: S608  # states only
+
+
+def workflow_name(display_name: str) -> str:
+    """The name of a new ScheduledWorkflow (`toSWFCRDResourceGeneratedName`, completed by Kubernetes)."""
+    base = re.sub(r"[^a-z0-9-]+", "", display_name.lower())[:_MAX_NAME] or "job-"
+    return base + "".join(secrets.choice(_LETTERS) for _ in range(5))
+
+
+def run_name(name: str, index: int) -> str:
+    """The name of a schedule's run (`NextResourceName`)."""
+    numbered = f"{name}-{index}"
+    number = 0x811C9DC5
+    for byte in numbered.encode():  # FNV-1a
+        number = (number ^ byte) * 0x01000193 % 2**32
+    return f"{numbered}-{number}"
+
+
+def next_start(recurring_run: dict[str, Any], last: int | None, now: int) -> int | None:
+    """When a recurring run is to start a run next, in seconds since 1970; None if never."""
+    times = (_time(read_time(recurring_run["created_at"])), None if last is None else _time(last), _time(now))
+    catch_up = not recurring_run.get("no_catchup")
+    try:
+        found = scheduled_start(_schedule(recurring_run["trigger"]), *times, catch_up=catch_up)
+    except OverflowError:
+        return None
+    return int((found - _EPOCH).total_seconds()) if found else None
+
+
+def _schedule(trigger: dict[str, Any]) -> Schedule | None:
+    for schedule in trigger.values():
+        bounds = (_time(read_time(schedule[key])) if key in schedule else None for key in ("start_time", "end_time"))
+        if "cron" in schedule:
+            return CronSchedule(schedule["cron"], *bounds)
+        seconds = min(int(schedule["interval_second"]), _LONGEST_INTERVAL)
+        return IntervalSchedule(timedelta(seconds=seconds), *bounds)
+    return None
+
+
+def _time(seconds: int) -> datetime:
+    return _EPOCH + timedelta(seconds=seconds)
+
+
+def add_recurring_run(documents: Documents, recurring_run: dict[str, Any], spec: str, last: int | None = None) -> str:
+    """Stores a new recurring run, with what it executes if that is pinned; returns it as JSON text."""
+    name, kept = workflow_name(recurring_run["display_name"]), documents.keep_spec(spec) if spec else ""
+    text = documents.add(RECURRING_RUNS, recurring_run, name=name, spec=kept, last_index=0)
+    values = (last, next_start(recurring_run, last, 0), recurring_run["recurring_run_id"])
+    documents.execute("UPDATE jobs SET last_start = ?, next_start = ? WHERE id = ?", values)
+    return text
+
+
+class Scheduler:
+    """Looks once a second which starts are due."""
+
+    def __init__(self, store: Store, runs: Runs) -> None:
+        self._store = store
+        self._runs = runs
+        self._pauses: dict[str, tuple[int, int]] = {}
+        """Until when, and for how long, a recurring run is left alone."""
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="schedules", daemon=True)
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends; a start that is being made is finished."""
+        self._closing.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._closing.wait(1 - self._store.clock() % 1):
+            try:
+                self.tick()
+            except sqlite3.Error as error:
+                _log.warning("cannot look for starts of recurring runs: %s", error)
+
+    def tick(self) -> None:
+        """Starts a run of each recurring run that is due."""
+        now = self._store.now()
+        with self._store.reading() as documents:
+            due = [recurring_run_id for (recurring_run_id,) in documents.execute(_DUE, (now,))]
+        for recurring_run_id in due:
+            until, long = self._pauses.get(recurring_run_id, (0, 0))
+            # A pause that would last longer than it was meant to is from before the clock went back.
+            if not (now < until <= now + long or self._closing.is_set()):
+                self._start(recurring_run_id, now)
+
+    def _start(self, recurring_run_id: str, now: int) -> None:
+        with self._store.reading() as documents:
+            query = "SELECT document, name, last_index, last_start FROM jobs WHERE id = ?"
+            row = documents.execute(query, (recurring_run_id,)).fetchone()
+            spec = documents.spec(RECURRING_RUNS, recurring_run_id) or ""
+        if row is None:
+            return  # deleted in the meantime
+        recurring_run, (_, name, last_index, last_start) = json.loads(row[0]), row
+        due = next_start(recurring_run, last_start, now)
+        if due is None:
+            return
+        body = {key: recurring_run[key] for key in _HANDED_ON & recurring_run.keys()}
+        body |= {"display_name": run_name(name, last_index + 1), "recurring_run_id": recurring_run_id}
+        try:
+            self._runs.create(body | ({"scheduled_at": rfc3339(due)} if spec else {}), pinned_spec=spec)
+        except (KfpError, sqlite3.Error) as error:
+            text = error.text if isinstance(error, KfpError) else str(error)
+            _log.warning("cannot start a run of the recurring run %s: %s", recurring_run["display_name"], text)
+            long = min(2 * self._pauses.get(recurring_run_id, (0, _PAUSE_SECONDS))[1], _LONGEST_PAUSE_SECONDS)
+            self._pauses[recurring_run_id] = (now + long, long)
+            return
+        was_on_time = now - due < _PAUSE_SECONDS
+        self._pauses[recurring_run_id] = ((due if was_on_time else now) + _PAUSE_SECONDS, _PAUSE_SECONDS)
+        # A run that was made before this could be stored is found by its name, and not made again.
+        with self._store.writing() as documents:
+            changed = documents.document(RECURRING_RUNS, recurring_run_id)
+            if changed:
+                documents.put(RECURRING_RUNS, {**changed, "updated_at": rfc3339(now)})
+                values = (last_index + 1, due, next_start(changed, due, 0), recurring_run_id)
+                documents.execute("UPDATE jobs SET last_index = ?, last_start = ?, next_start = ? WHERE id = ?", values)
