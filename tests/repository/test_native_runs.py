@@ -113,7 +113,7 @@ SAID = {
         "condition-branches-1/else SKIPPED condition\n"
         "never SKIPPED condition\n"
         "condition-branches-1/heads/tell SUCCEEDED container cached\n"
-        "tell-4 SUCCEEDED container cached (Tell the result)",
+        "Tell the result SUCCEEDED container cached (Tell the result)",
     ),
     ("dies", "failed"): Said("FAILED", "", "failed to create pod: admission denied"),
     ("empty_loop", "succeeded"): Said("SUCCEEDED", "for-loop-1 SKIPPED loop\ntell SUCCEEDED container x1"),
@@ -181,7 +181,7 @@ SAID = {
         "middle/inner SUCCEEDED dag\n"
         "middle/inner/square SUCCEEDED container x1\n"
         "middle/inner/square-2 SUCCEEDED container x1\n"
-        "square SUCCEEDED container x1 (Final square)",
+        "Final square SUCCEEDED container x1 (Final square)",
     ),
     ("odd_types", "succeeded"): Said("SUCCEEDED", "folder SUCCEEDED container cached\nodd SUCCEEDED container x1"),
     ("outputs", "running"): Said(

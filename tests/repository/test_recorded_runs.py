@@ -129,11 +129,11 @@ SAID = {
     ("two_tasks", "before the engine saw it"): Said("PENDING"),
     ("two_tasks", "the driver's pod is pending"): Said("RUNNING"),
     ("two_tasks", "one done, one running"): Said(
-        "RUNNING", "step RUNNING container x1 (Left side)\nstep-2 SUCCEEDED container x1"
+        "RUNNING", "Left side RUNNING container x1 (Left side)\nstep-2 SUCCEEDED container x1"
     ),
     ("two_tasks", "succeeded"): Said(
         "SUCCEEDED",
-        "step SUCCEEDED container x1 (Left side)\nstep-2 SUCCEEDED container x1\njoined SUCCEEDED container x1",
+        "Left side SUCCEEDED container x1 (Left side)\nstep-2 SUCCEEDED container x1\njoined SUCCEEDED container x1",
     ),
     ("volume", "succeeded"): Said(
         "SUCCEEDED",

@@ -46,7 +46,7 @@ condition-branches-1/other flip-Output="b" (flip.Output)
 flip word="b" -> Output="b"
 """
 TYPES = """
-every-type b=true d={"a": 1} f=0.5 i=7 s="hi" xs=[1, 2, 3] -> Output="hi70.5True[1, 2, 3]{'a': 1}unsetNone"
+Every type shown b=true d={"a": 1} f=0.5 i=7 s="hi" xs=[1, 2, 3] -> Output="hi70.5True[1, 2, 3]{'a': 1}unsetNone"
 give-all -> b=true big=9007199254740992 d={"a": 1, "n": {"x": [true, null]}} empty="" f=0.5 i=7 \
 ko="한국어 'quote' {{x}}" s="text" whole=3 xs=[1, "a", null, {"k": 2.5}]
 """

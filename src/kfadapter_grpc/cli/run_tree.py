@@ -244,13 +244,14 @@ def _leaves(rows: Sequence[_Row]) -> Iterator[_Row]:
 
 
 def _begun(run: Run) -> list[_Row]:
-    """Places the tasks that KFP knows of. A group is shown by the name that its author gave it."""
+    """Places the tasks that KFP knows of, each shown by the name that its author gave it."""
     paths = TaskPaths(run.tasks)
     rows = []
     for task in run.tasks:
         parts = paths.parts(task)
         path = _path("/".join(str(part._replace(shown=part.name)) for part in parts))
-        rows.append(_Row(path, task, parts[-1].shown if parts[-1].shown != task.name else ""))
+        shown = parts[-1].shown
+        rows.append(_Row(path, task, "" if shown == task.name else shown + path[-1].removeprefix(task.name)))
     return rows
 
 

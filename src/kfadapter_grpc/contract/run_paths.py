@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.runs import RunTask
 
 _PART = re.compile(r"(?P<name>[^/\[\]]+)(\[(?P<index>\d+)\])?")
-_PLAIN = re.compile(r"[\w.-]+")
+_NAME = re.compile(r"[^/\[\]]+")
 _SHOWN_CANDIDATES = 10
 
 
@@ -36,9 +36,16 @@ class TaskPaths:
     def __init__(self, tasks: Sequence[RunTask]) -> None:
         self._tasks = tasks
         self._by_id = {task.task_id: task for task in tasks if task.task_id}
+        named: dict[tuple[str, str], set[str]] = {}
+        for task in tasks:
+            named.setdefault((task.parent_task_id, task.display_name), set()).add(task.name)
+        self._shared = {key for key, names in named.items() if len(names) > 1}
 
     def of(self, task: RunTask) -> str:
-        """Returns the path of a task: its groups, with the iteration of loops in brackets, and its name."""
+        """Returns the path of a task: its groups, with the iteration of loops in brackets, and the task itself.
+
+        Each is called as its author called it, unless siblings share that display name or it looks like a path.
+        """
         return "/".join(map(str, self.parts(task)))
 
     def find(self, named: str, iteration_index: int | None = None) -> RunTask:
@@ -76,14 +83,19 @@ class TaskPaths:
 
     def parts(self, task: RunTask) -> list[Part]:
         """Returns the path of a task part by part, outermost first."""
-        parts = [_part(task, None)]
+        parts = [self._part(task, None)]
         seen = {task.task_id}
         while task.parent_task_id in self._by_id and task.parent_task_id not in seen:
             parent = self._by_id[task.parent_task_id]
-            parts.append(_part(parent, task.iteration_index if parent.kind is TaskKind.LOOP else None))
+            parts.append(self._part(parent, task.iteration_index if parent.kind is TaskKind.LOOP else None))
             seen.add(parent.task_id)
             task = parent
         return parts[::-1]
+
+    def _part(self, task: RunTask, iteration: int | None) -> Part:
+        shared = (task.parent_task_id, task.display_name) in self._shared
+        shown = task.name if shared or not _NAME.fullmatch(task.display_name) else task.display_name
+        return Part(task.name, task.display_name, shown, iteration)
 
     def _ambiguous(self, named: str, found: Sequence[RunTask]) -> InvalidFieldError:
         paths = [self.of(one) for one in found]
@@ -99,12 +111,6 @@ class TaskPaths:
         where = "" if iteration_index is None else f" in iteration {iteration_index}"
         text = f"the run has no task '{named}'{where}; its tasks are: {shown}{further}"
         return TaskNotFoundError(text, metadata={"task": named}, resource_name=named)
-
-
-def _part(task: RunTask, iteration: int | None) -> Part:
-    """The generated name of a group (`for-loop-1`) says less than the name that its author gave it."""
-    shown = task.display_name if task.kind.is_group and _PLAIN.fullmatch(task.display_name) else task.name
-    return Part(task.name, task.display_name, shown, iteration)
 
 
 def _ends_as(parts: Sequence[Part], wanted: Sequence[tuple[str, str | None]]) -> bool:
