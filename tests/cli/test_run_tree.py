@@ -86,8 +86,29 @@ def test_ascii_alone_will_do() -> None:
 
 
 def test_progress_counts_what_has_no_others_inside() -> None:
-    """Of the loop only its iterations count; what has not begun counts too."""
-    assert run_line(running(*TASKS), NOW, PLANNED) == "훈련  RUNNING  1m15s  2 of 4 tasks"
+    """A loop's task counts once, and ends with the loop, so that the total stays; what has not begun counts too."""
+    assert run_line(running(*TASKS), NOW, PLANNED) == "훈련  RUNNING  1m15s  1 of 3 tasks"
+    ended = [replace(one, state=RunState.SUCCEEDED, finished_at=NOW) for one in TASKS]
+    assert run_line(running(*TASKS[:1], TASKS[1], *ended[2:]), NOW, PLANNED) == "훈련  RUNNING  1m15s  1 of 3 tasks"
+    assert run_line(running(*ended), NOW, PLANNED) == "훈련  RUNNING  1m15s  2 of 3 tasks"
+
+
+def test_many_iterations_are_counted() -> None:
+    """Of many iterations those that failed and those that run have a line each, the others are counted in one."""
+    states = [RunState.SUCCEEDED] * 30 + [RunState.FAILED, RunState.RUNNING]
+    fits = [
+        task(f"loop[{index}]/fit", state, None if state is RunState.RUNNING else index, "broken" * (index == 30))
+        for index, state in enumerate(states)
+    ]
+    assert task_lines(running(*TASKS[:2], *fits), PLANNED, NOW, UNICODE, most_iterations=3) == [
+        "✓ 준비       SUCCEEDED      3s",
+        "● loop       RUNNING     1m15s",
+        "✓   fit      SUCCEEDED  30 iterations  0s to 29s",
+        "✗   fit[30]  FAILED        30s  broken",
+        "●   fit[31]  RUNNING     1m15s",
+        "· report     waiting",
+    ]
+    assert len(task_lines(running(*TASKS[:2], *fits), PLANNED, NOW, UNICODE)) == 35
 
 
 def test_a_run_that_is_over_waits_for_nothing() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TIMES_A_SECOND = 4
 """How often the picture on a terminal is drawn anew, for the times that go on."""
+_MOST_ITERATIONS = 3
 _AWAY = "Kubeflow Pipelines is unreachable; waiting for it"
 _STYLES = {
     RunState.SUCCEEDED: "green",
@@ -137,7 +138,9 @@ class Screen:
         lines: list[Text] = []
         for one in self._followed:
             lines.append(Text(run_tree.run_line(one.run, now, one.planned), style="bold"))
-            told = run_tree.task_lines(one.run, one.planned, now, self._marks, output.encodable)
+            told = run_tree.task_lines(
+                one.run, one.planned, now, self._marks, output.encodable, most_iterations=_MOST_ITERATIONS
+            )
             for line in told:
                 text = Text(line)
                 for state, style in _STYLES.items():

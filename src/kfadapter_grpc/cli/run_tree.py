@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
@@ -27,6 +28,7 @@ LONGEST_ERROR = 160
 _GAP = "  "
 _INDENT = 2
 _ITERATION = re.compile(r"\[\d+\]")
+_FOLDED = frozenset({RunState.SUCCEEDED, RunState.SKIPPED, RunState.OMITTED})
 WAITING = "waiting"
 """What stands for the state of a task that has not begun."""
 
@@ -81,11 +83,17 @@ def marks_for(stream: TextIO | None = None) -> Marks:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A task as it is shown; `task` is None for one that has not begun."""
+    """A task as it is shown; `task` is None for one that has not begun, and the first of several `iterations`."""
 
     path: tuple[str, ...]
     task: RunTask | None = None
     label: str = ""
+    iterations: tuple[RunTask, ...] = ()
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """The path of the task that the pipeline declares, without iterations."""
+        return tuple(_ITERATION.sub("", part) for part in self.path)
 
 
 def run_line(run: Run, now: datetime, planned: Sequence[str] = ()) -> str:
@@ -103,7 +111,13 @@ def run_line(run: Run, now: datetime, planned: Sequence[str] = ()) -> str:
 
 
 def task_lines(
-    run: Run, planned: Sequence[str], now: datetime, marks: Marks, shown: Callable[[str], str] = str
+    run: Run,
+    planned: Sequence[str],
+    now: datetime,
+    marks: Marks,
+    shown: Callable[[str], str] = str,
+    *,
+    most_iterations: int = sys.maxsize,
 ) -> list[str]:
     """Draws the tasks, those inside others below these, each with its state, its time, and why it failed.
 
@@ -113,8 +127,9 @@ def task_lines(
         now: The time up to which a task counts that has not finished.
         marks: What stands before the tasks.
         shown: Writes a text as the output will show it, so that its width is known.
+        most_iterations: Of more iterations of a task that ended alike, but for failures, one line counts them.
     """
-    rows = _ordered([*_begun(run), *_waiting(run, planned)])
+    rows = _ordered([*_counted(_begun(run), most_iterations), *_waiting(run, planned)])
     names = [shown(" " * _INDENT * (len(row.path) - 1) + one_line(row.label or row.path[-1])) for row in rows]
     widest = max(map(cell_len, names), default=0)
     return [_line(row, set_cell_size(name, widest), now, marks) for row, name in zip(rows, names, strict=True)]
@@ -190,7 +205,7 @@ def _folded(run: Run) -> dict[tuple[str, ...], list[RunTask]]:
     found: dict[tuple[str, ...], list[RunTask]] = {}
     for row in _begun(run):
         if row.task is not None:
-            found.setdefault(tuple(_ITERATION.sub("", part) for part in row.path), []).append(row.task)
+            found.setdefault(row.declared, []).append(row.task)
     return found
 
 
@@ -219,6 +234,10 @@ def _line(row: _Row, name: str, now: datetime, marks: Marks) -> str:
     if task is None:
         return f"{marks.waiting} {name}{_GAP}{WAITING}"
     words = [f"{marks.states.get(task.state, marks.waiting)} {name}", f"{shown_state(task.state):<9}"]
+    if row.iterations:
+        times = [one.finished_at - one.started_at for one in row.iterations if one.started_at and one.finished_at]
+        words += [f"{len(row.iterations)} iterations", _times(times)]
+        return _GAP.join(words).rstrip()
     if task.started_at is not None:
         words.append(f"{shown_duration((task.finished_at or now) - task.started_at):>6}")
     if task.cached:
@@ -230,9 +249,14 @@ def _line(row: _Row, name: str, now: datetime, marks: Marks) -> str:
 
 
 def _progress(run: Run, planned: Sequence[str]) -> list[str]:
-    """Counts tasks without others inside."""
-    leaves = list(_leaves([*_begun(run), *_waiting(run, planned)]))
-    over = sum(1 for row in leaves if row.task is not None and row.task.state.is_over)
+    """Counts tasks without others inside. All iterations of a loop are one task, which has finished with the loop."""
+    rows = [*_begun(run), *_waiting(run, planned)]
+    running = {row.declared for row in rows if row.task is None or not row.task.state.is_over}
+    leaves = {row.declared: row.path != row.declared for row in _leaves(rows)}
+    over = sum(
+        not running & ({path[:length] for length in range(1, len(path))} | {path} if in_loop else {path})
+        for path, in_loop in leaves.items()
+    )
     if not leaves:
         return []
     return [f"{over} of {len(leaves)} {'task' if len(leaves) == 1 else 'tasks'}"]
@@ -255,11 +279,25 @@ def _begun(run: Run) -> list[_Row]:
     return rows
 
 
+def _counted(rows: Sequence[_Row], most: int) -> Iterator[_Row]:
+    """Joins the iterations of a task that ended alike, if there are more than so many."""
+    alike: dict[tuple[tuple[str, ...], RunState], list[RunTask]] = {}
+    for row in rows:
+        if row.task and row.path != row.declared and row.task.state in _FOLDED:
+            alike.setdefault((row.declared, row.task.state), []).append(row.task)
+    for row in rows:
+        tasks = alike.get((row.declared, row.task.state), []) if row.task and row.path != row.declared else []
+        if len(tasks) <= most:
+            yield row
+        elif tasks[0] is row.task:
+            yield _Row(row.declared, row.task, row.label, tuple(tasks))
+
+
 def _waiting(run: Run, planned: Sequence[str]) -> list[_Row]:
     """Finds what has not begun, unless the run has finished. Some servers name tasks without a path."""
     if run.state.is_over:
         return []
-    begun = {"/".join(_ITERATION.sub("", part) for part in row.path) for row in _begun(run)}
+    begun = {"/".join(row.declared) for row in _begun(run)}
     begun |= {name.rpartition("/")[2] for name in begun}
     return [_Row(_path(path)) for path in planned if path not in begun and path.rpartition("/")[2] not in begun]
 
