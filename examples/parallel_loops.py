@@ -1,4 +1,4 @@
-"""Parallel loops: the same step for every item, several at once, and one that collects what came of them.
+"""Parallel loops: the same step for every item, several at once, and ones that collect what came of them.
 
 `parallel_loops.yaml` is made from it:
 kfp dsl compile --py examples/parallel_loops.py --output examples/parallel_loops.yaml
@@ -18,8 +18,8 @@ def train_once(rate: float, seed: int) -> dict:
 
 @dsl.component(base_image="python:3.11-slim")
 def choose_best(trials: list) -> dict:
-    """Takes the trial with the smallest loss; the trials of a loop in a loop come as lists of lists."""
-    return min((trial for one_rate in trials for trial in one_rate), key=lambda trial: trial["loss"])
+    """Takes the trial with the smallest loss."""
+    return min(trials, key=lambda trial: trial["loss"])
 
 
 @dsl.pipeline(name="parallel-loops", description="Tries learning rates and seeds, two at a time, and takes the best.")
@@ -30,7 +30,8 @@ def parallel_loops(rates: list = [0.01, 0.1, 0.5], seeds: list = [1, 2]) -> dict
         rates: The learning rates.
         seeds: What chance begins with, for each rate.
     """
-    with dsl.ParallelFor(items=rates, name="each-rate", parallelism=2) as rate:  # noqa: SIM117
+    with dsl.ParallelFor(items=rates, name="each-rate", parallelism=2) as rate:
         with dsl.ParallelFor(items=seeds, name="each-seed") as seed:
             trial = train_once(rate=rate, seed=seed)
-    return choose_best(trials=dsl.Collected(trial.output)).output
+        best = choose_best(trials=dsl.Collected(trial.output))
+    return choose_best(trials=dsl.Collected(best.output)).output

@@ -67,11 +67,11 @@ RUNS = [
         "accuracy 0.50 is too low",
         skipped=frozenset(BRANCHES[:2]),
     ),
-    Ran("parallel_loops", {}, "choose-best", {"rate": 0.1, "seed": 1, "loss": 0.001}),
+    Ran("parallel_loops", {}, "choose-best-2", {"rate": 0.1, "seed": 1, "loss": 0.001}),
     Ran(
         "parallel_loops",
         {"rates": [0.3, 0.2], "seeds": [5]},
-        "choose-best",
+        "choose-best-2",
         {"rate": 0.2, "seed": 5, "loss": 0.015},
     ),
     Ran("resources", {"rows": 4}, "prepare", 6),

@@ -9,13 +9,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Severity: TypeAlias = Literal["error", "warning"]
+Severity: TypeAlias = Literal["error", "warning", "note"]
 
 CLUSTERS = ("2.5", "2.17", "next")
 """The versions of KFP that were looked at."""
 UP_TO_2_17 = ("2.5", "2.17")
 LAPTOP = "laptop"
 """The embedded KFP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that fails, or behaves otherwise than it looks.
+
+    Attributes:
+        task: The path of the task; empty for the pipeline itself.
+        rule: The rule's name.
+        severity: `error` for what fails on a cluster, `warning` for what may fail or is otherwise there, `note` for
+            what depends on how a cluster was installed.
+        kfp: Where it is so: versions of KFP, and `laptop`.
+        what: What happens.
+        do: What to do.
+    """
+
+    task: str
+    rule: str
+    severity: Severity
+    kfp: tuple[str, ...]
+    what: str
+    do: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +55,10 @@ class Rule:
     kfp: tuple[str, ...]
     what: str
     do: str
+
+    def found(self, path: str, severity: Severity = "warning", /, **fields: str) -> Finding:
+        """A finding at the task of a path."""
+        return Finding(path, self.name, severity, self.kfp, self.what.format(**fields), self.do)
 
     def text(self, **fields: str) -> str:
         """What happens, where and what to do, as a warning of a task."""
@@ -251,10 +277,16 @@ IMPORTER_METADATA = Rule(
 # --- what must exist ------------------------------------------------------------------------------------------------
 
 NEEDS_KUBERNETES = Rule(
-    "kubernetes",
+    "kubernetes-object",
     (*CLUSTERS, LAPTOP),
     "it needs {needed}, which must exist in the namespace of the run; the laptop refuses the pipeline",
     "Create it before the run; on a laptop, run without it.",
+)
+NEEDS_POD = Rule(
+    "kubernetes-only",
+    (LAPTOP,),
+    "{needed} is there on Kubernetes only; the laptop refuses the pipeline",
+    "Run it on a cluster, or without.",
 )
 NEEDS_CONTAINER = Rule(
     "container-image",

@@ -28,6 +28,10 @@ COMMANDS: Table = {
         "kfadapter_grpc.doctor.command:doctor",
         "Check an installation and say what to do: an adapter, or the server itself.",
     ),
+    "check": (
+        f"{CLI}.check:check",
+        "Check a pipeline file for what fails or is otherwise on Kubeflow Pipelines; nothing is run.",
+    ),
     "upload": (f"{CLI}.upload:upload", "Upload a pipeline as a new pipeline or a new version."),
     "get": (f"{CLI}.pipelines:get", "Show a pipeline: parameters, artifacts, tasks, versions."),
     "list": (f"{CLI}.pipelines:list_", "List pipelines, newest first."),

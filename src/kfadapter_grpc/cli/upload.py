@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 import typer
 
 from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.check import warn_of
 from kfadapter_grpc.cli.completion import pipeline_names
 from kfadapter_grpc.cli.errors import CommandError, ExitCode
 from kfadapter_grpc.cli.invocation import again
@@ -108,6 +109,8 @@ def upload(
         if how.name is not None and len(files) > 1:
             raise several(files, file, "--name is for one of them")
         receipts: list[UploadReceipt] = []
+        for one in files:
+            warn_of(one)
         try:
             receipts.extend(_upload(options, one, replace(request, name=how.name_for(one))) for one in files)
         finally:  # what was stored is printed, also when the next one is refused

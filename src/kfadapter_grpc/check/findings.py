@@ -1,0 +1,220 @@
+"""Finds what a compiled pipeline does that KFP treats otherwise than its author means."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeAlias
+
+from kfadapter_grpc.check import rules
+from kfadapter_grpc.check.code import mentions, metadata_reads, raises, writes_structs
+from kfadapter_grpc.check.kubernetes import needed_by
+from kfadapter_grpc.check.pipeline import every, inside, mapping, text
+from kfadapter_grpc.check.values import INPUT, known_items, plain, sources, texts, types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kfadapter_grpc.check.pipeline import Pipeline, Task
+    from kfadapter_grpc.check.rules import Finding, Severity
+    from kfadapter_grpc.contract.spec import Json
+
+MOST_FINDINGS = 1000
+_IN_CODE = re.compile(r"\{\{\$(?:\.(?:inputs|outputs)\.[^{}]*)?\}\}")
+_FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")
+_EXECUTOR = "kfp.dsl.executor_main"
+_EXIT_HANDLER = "exit-handler-"
+
+
+Found: TypeAlias = "Iterator[Finding]"
+
+
+def findings(pipeline: Pipeline) -> list[Finding]:
+    """What there is to say of a pipeline, by task in its order, each once."""
+    if pipeline.is_workflow:
+        return [rules.ARGO_WORKFLOW.found("")]
+    found = dict.fromkeys(_of_pipeline(pipeline))
+    for task in pipeline.tasks():
+        for check in _CHECKS:
+            found.update(dict.fromkeys(check(task)))
+        if len(found) > MOST_FINDINGS:
+            break
+    return list(found)[:MOST_FINDINGS]
+
+
+def notes(pipeline: Pipeline) -> list[Finding]:
+    """What depends on how a cluster was installed."""
+    retried = (task for task in pipeline.tasks() if inside(task.spec, "retryPolicy").get("maxRetryCount"))
+    return [rules.RETRY_POLICY.found(task.path, "note") for task in retried][:MOST_FINDINGS]
+
+
+def _of_pipeline(pipeline: Pipeline) -> Found:
+    inputs = inside(pipeline.root.component, "inputDefinitions")
+    for name in mapping(inputs.get("artifacts")):
+        yield rules.ROOT_ARTIFACT.found("", "error", input=name)
+    for name, definition in mapping(inputs.get("parameters")).items():
+        if "\n" in text(mapping(definition).get("defaultValue")):
+            yield rules.LINE_BREAK_IN_DEFAULT.found("", input=name)
+    if character := _four_bytes([pipeline.spec, pipeline.platform]):
+        yield rules.FOUR_BYTES.found("", "error", character=character)
+
+
+def _four_bytes(value: Json) -> str:
+    """The first character of four bytes in a value."""
+    texts = (one for one in every(value) if isinstance(one, str) and not one.isascii())
+    return next((found[0] for one in texts if (found := _FOUR_BYTES.search(one))), "")
+
+
+# --- groups ---------------------------------------------------------------------------------------------------------
+
+
+def _loops(task: Task) -> Found:
+    """What a loop runs over, and what is taken inside it."""
+    if "artifactIterator" in task.spec:
+        yield rules.LOOP_OVER_ARTIFACTS.found(task.path, "error", loop=task.name)
+    source = mapping(task.inputs("parameters").get(text(inside(task.loop, "items").get("inputParameter"))))
+    if source.get("parameterExpressionSelector"):
+        yield rules.LOOP_OVER_ITEM_FIELD.found(task.path, "error", loop=task.name)
+    around = task.group.task
+    looped = text(inside(around.loop, "items").get("inputParameter")) if around else ""
+    for name, one in task.inputs("parameters").items():
+        if around and looped and mapping(one).get("componentInputParameter") == looped:
+            yield rules.LOOPED_LIST_INSIDE.found(task.path, "error", input=plain(name), loop=around.name)
+
+
+def _collected(task: Task) -> Found:
+    """What is collected from loops."""
+    for kind in ("parameters", "artifacts"):
+        for name, origin in task.origins(kind):
+            ways = origin.task.ways(origin.name, kind) if origin.kind == "output" and origin.task else ()
+            for way in ways:
+                if empty := next((loop for loop in way.loops if _may_be_empty(loop)), None):
+                    certain = known_items(empty) == []
+                    severity: Severity = "error" if certain else "warning"
+                    yield rules.COLLECTED_EMPTY.found(task.path, severity, input=plain(name), loop=empty.path)
+                if way.is_skipped:
+                    loop = way.loops[-1].path
+                    yield rules.COLLECTED_SKIPPED.found(task.path, input=plain(name), loop=loop)
+                if len(way.loops) > 1 and kind == "parameters":
+                    yield rules.COLLECTED_TWICE.found(task.path, input=plain(name))
+
+
+def _may_be_empty(loop: Task) -> bool:
+    return not known_items(loop)
+
+
+def _optional(task: Task) -> Found:
+    """Optional parameters that are handed to pipelines in the pipeline."""
+    taken = (
+        set()
+        if task.below is None
+        else {
+            text(mapping(source).get("componentInputParameter"))
+            for inner in task.below.tasks.values()
+            for source in inner.inputs("parameters").values()
+        }
+    )
+    for name, origin in task.origins():
+        if name in taken and origin.kind in {"parameter", "unset"} and task.definition(name).get("isOptional"):
+            outer = mapping(origin.value)
+            if outer.get("isOptional") and outer.get("defaultValue") is None:
+                yield rules.OPTIONAL_INTO_PIPELINE.found(task.path, input=name)
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+def _ignored(task: Task) -> Found:
+    """Tasks that ignore failures: exit hooks for KFP. Exit handlers are ones, too, and are meant so."""
+    for one in task.depends_on:
+        if one.ignores_failures:
+            yield rules.IGNORED_DEPENDENTS.found(task.path, "error", task=one.name)
+    before = [one for one in task.depends_on if not one.name.startswith(_EXIT_HANDLER)] if task.ignores_failures else []
+    if len(before) > 1:
+        yield rules.IGNORED_TWICE.found(task.path, "error", count=str(len(before)))
+    for one in before:
+        others = [other for other in task.group.tasks.values() if other.ignores_failures and one in other.depends_on]
+        for other in others:
+            if other is not task:
+                yield rules.IGNORED_SHARED.found(task.path, "error", other=other.name, task=one.name)
+        if one.loop or "importer" in one.executor:
+            yield rules.IGNORED_WITHOUT_HOOK.found(task.path, "error", task=one.name)
+        elif one.depends_on:
+            yield rules.IGNORED_SKIPPED.found(task.path, task=one.name)
+
+
+def _ignored_outputs(task: Task) -> Found:
+    """Outputs of tasks whose failures are ignored; texts only of tasks that are written to fail at times."""
+    for name, origin in task.origins() if task.ignores_failures else ():
+        if origin.kind == "output" and origin.task:
+            is_text = task.definition(name).get("parameterType") == "STRING"
+            if not is_text or raises(origin.task.code):
+                yield rules.IGNORED_OUTPUT.found(task.path, task=origin.task.name, input=plain(name))
+    for name, origin in task.origins("artifacts") if task.ignores_failures else ():
+        is_optional = inside(task.component, "inputDefinitions", "artifacts", name).get("isOptional")
+        if origin.kind == "output" and origin.task and is_optional:
+            yield rules.IGNORED_ARTIFACT.found(task.path, task=origin.task.name, input=plain(name))
+
+
+def _final_status(task: Task) -> Found:
+    for name in inside(task.component, "inputDefinitions", "parameters"):
+        if task.definition(name).get("parameterType") == "TASK_FINAL_STATUS" and mentions(task.code, "SUCCEEDED"):
+            yield rules.FINAL_STATUS.found(task.path, input=name)
+
+
+# --- artifacts, code and surroundings -------------------------------------------------------------------------------
+
+
+def _artifacts(task: Task) -> Found:
+    """Metadata of artifacts that their takers see otherwise."""
+    for name, origin in task.origins("artifacts"):
+        read = metadata_reads(task.code, name)
+        if not read or origin.kind != "output" or origin.task is None:
+            continue
+        makers = [way.task for way in origin.task.ways(origin.name, "artifacts")]
+        if "name" in read or any(writes_structs(one.code) or _imports_structs(one) for one in makers):
+            yield rules.ARTIFACT_METADATA.found(task.path, attributes=" and ".join(read), input=name)
+
+
+def _imports_structs(task: Task) -> bool:
+    metadata = mapping(inside(task.executor, "importer").get("metadata"))
+    return any(isinstance(one, dict | list | bool) for one in metadata.values())
+
+
+def _importers(task: Task) -> Found:
+    metadata = inside(task.executor, "importer").get("metadata")
+    if any(isinstance(one, str) and INPUT.search(one) for one in every(metadata)):
+        yield rules.IMPORTER_METADATA.found(task.path)
+
+
+def _code(task: Task) -> Found:
+    for found in dict.fromkeys(_IN_CODE.findall(task.source)):
+        severity: Severity = "error" if found == "{{$}}" else "warning"
+        yield rules.PLACEHOLDER_IN_CODE.found(task.path, severity, placeholder=found)
+
+
+def _surroundings(task: Task) -> Found:
+    """What must exist besides the pipeline."""
+    for needed, where in needed_by(task):
+        rule = rules.NEEDS_KUBERNETES if where else rules.NEEDS_POD
+        yield rule.found(task.path, needed=needed)
+    container = inside(task.executor, "container")
+    image = text(container.get("image"))
+    if container and _EXECUTOR not in " ".join(task.command) and not image.startswith("argostub/"):
+        yield rules.NEEDS_CONTAINER.found(task.path, image=image)
+
+
+_CHECKS: tuple[Callable[[Task], Found], ...] = (
+    sources,
+    texts,
+    types,
+    _loops,
+    _collected,
+    _optional,
+    _ignored,
+    _ignored_outputs,
+    _final_status,
+    _artifacts,
+    _importers,
+    _code,
+    _surroundings,
+)

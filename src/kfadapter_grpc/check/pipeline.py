@@ -1,0 +1,319 @@
+"""A compiled pipeline as the checks walk through it: tasks by their paths, and where their inputs come from.
+
+It is read from a file that the user has, with the base install's PyYAML. Nothing about it is taken for granted: what is
+not as a compiler writes it reads as empty, and whether it can be run is for the upload to say.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from kfadapter_grpc.contract.spec import Json
+
+MOST_TASKS = 10_000
+"""Tasks that are looked at: pipelines in pipelines may double them at each level."""
+DEEPEST = 20
+"""Levels of groups that are looked into."""
+_KINDS = ("Parameter", "Artifact")
+_KUBERNETES = ("platforms", "kubernetes", "deploymentSpec", "executors")
+
+
+def mapping(value: Json) -> Mapping[str, Json]:
+    """The value, if it is a mapping; an empty one otherwise."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: Json) -> list[Json]:
+    """The value, if it is a list; an empty one otherwise."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: Json) -> str:
+    """The value, if it is a text; an empty one otherwise."""
+    return value if isinstance(value, str) else ""
+
+
+def inside(value: Json, *keys: str) -> Mapping[str, Json]:
+    """The mapping below some keys."""
+    for key in keys:
+        value = mapping(value).get(key)
+    return mapping(value)
+
+
+def every(value: Json) -> Iterator[Json]:
+    """A value and all that is inside it, keys too; what YAML repeats by an alias once."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        one = waiting.pop()
+        yield one
+        if isinstance(one, dict | list) and id(one) not in seen:
+            seen.add(id(one))
+            waiting += [*one, *one.values()] if isinstance(one, dict) else one
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the value of an input comes from.
+
+    Attributes:
+        kind: A `constant` of the pipeline, a `parameter` or `artifact` of the run, an `output` of a task, the `item` of
+            a loop, `unset` for an input of a pipeline in the pipeline that got nothing, `undeclared` if the group
+            around has no such input, or `unknown`.
+        name: The parameter's or the output's name.
+        value: The constant; of a parameter its definition.
+        task: The task of the output, or the loop of the item.
+        field: Whether only a field of it is meant.
+    """
+
+    kind: str
+    name: str = ""
+    value: Json = None
+    task: Task | None = None
+    field: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A component that is a DAG, where it is used; `task` uses it, and is None for the whole pipeline."""
+
+    pipeline: Pipeline
+    component: Mapping[str, Json]
+    task: Task | None = None
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Its tasks by their names."""
+        return {name: Task(self, name, mapping(spec)) for name, spec in inside(self.component, "dag", "tasks").items()}
+
+    @property
+    def path(self) -> str:
+        """The path of the task that uses it."""
+        return self.task.path if self.task else ""
+
+    def declared(self, name: str, kind: str = "parameters") -> Mapping[str, Json]:
+        """The definition of one of its inputs."""
+        return inside(self.component, "inputDefinitions", kind, name)
+
+    def origin(self, source: Mapping[str, Json]) -> Origin:
+        """Where an input of one of its tasks comes from."""
+        is_field = bool(text(source.get("parameterExpressionSelector")))
+        for key, kind in (("componentInputParameter", "parameters"), ("componentInputArtifact", "artifacts")):
+            if key in source:
+                found = self._from_input(text(source[key]), kind)
+                return Origin(found.kind, found.name, found.value, found.task, found.field or is_field)
+        for key, output in (("taskOutputParameter", "outputParameterKey"), ("taskOutputArtifact", "outputArtifactKey")):
+            if key in source:
+                producer = self.tasks.get(text(mapping(source[key]).get("producerTask")))
+                name = text(mapping(source[key]).get(output))
+                return Origin("output", name, task=producer, field=is_field) if producer else Origin("undeclared", name)
+        if "runtimeValue" in source:
+            return Origin("constant", value=mapping(source["runtimeValue"]).get("constant"))
+        return Origin("unknown")
+
+    def _from_input(self, name: str, kind: str) -> Origin:
+        inputs = inside(self.component, "inputDefinitions", kind)
+        if name not in inputs:
+            return Origin("undeclared", name)
+        if self.task is None:
+            return Origin("parameter" if kind == "parameters" else "artifact", name, inputs[name])
+        if self.task.loop and text(self.task.loop.get("itemInput")) == name:
+            return Origin("item", name, task=self.task)
+        sources = self.task.inputs(kind)
+        if name in sources:
+            return self.task.group.origin(mapping(sources[name]))
+        return Origin("unset", name, inputs[name])
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A task of a group."""
+
+    group: Group
+    name: str
+    spec: Mapping[str, Json]
+
+    @property
+    def path(self) -> str:
+        """The names of the groups that it is in, and its own."""
+        return f"{self.group.path}/{self.name}".lstrip("/")
+
+    @cached_property
+    def component(self) -> Mapping[str, Json]:
+        """What it runs."""
+        return mapping(self.group.pipeline.components.get(text(inside(self.spec, "componentRef").get("name"))))
+
+    @cached_property
+    def below(self) -> Group | None:
+        """The group that it runs, if it runs one."""
+        return Group(self.group.pipeline, self.component, self) if "dag" in self.component else None
+
+    @property
+    def loop(self) -> Mapping[str, Json]:
+        """What it runs over; empty if it is no loop."""
+        return mapping(self.spec.get("parameterIterator")) or mapping(self.spec.get("artifactIterator"))
+
+    @property
+    def condition(self) -> str:
+        """On which condition it runs."""
+        return text(inside(self.spec, "triggerPolicy").get("condition"))
+
+    @property
+    def ignores_failures(self) -> bool:
+        """Whether it runs whatever becomes of the tasks before it, as exit handlers do."""
+        return inside(self.spec, "triggerPolicy").get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
+
+    @property
+    def depends_on(self) -> list[Task]:
+        """The tasks before it."""
+        names = [text(one) for one in items(self.spec.get("dependentTasks"))]
+        for kind in ("parameters", "artifacts"):
+            for source in self.inputs(kind).values():
+                names += [text(inside(source, f"taskOutput{one}").get("producerTask")) for one in _KINDS]
+        return [self.group.tasks[name] for name in dict.fromkeys(names) if name in self.group.tasks]
+
+    def inputs(self, kind: str) -> Mapping[str, Json]:
+        """Where its inputs come from: `parameters` or `artifacts`."""
+        return inside(self.spec, "inputs", kind)
+
+    def origins(self, kind: str = "parameters") -> Iterator[tuple[str, Origin]]:
+        """Its inputs with where they come from."""
+        for name, source in self.inputs(kind).items():
+            yield name, self.group.origin(mapping(source))
+
+    def definition(self, name: str) -> Mapping[str, Json]:
+        """The definition of one of its input parameters."""
+        return inside(self.component, "inputDefinitions", "parameters", name)
+
+    @cached_property
+    def executor(self) -> Mapping[str, Json]:
+        """What executes it, if it is no group."""
+        executors = inside(self.group.pipeline.spec, "deploymentSpec", "executors")
+        return mapping(executors.get(text(self.component.get("executorLabel"))))
+
+    @property
+    def kubernetes(self) -> Mapping[str, Json]:
+        """What its pod needs of Kubernetes."""
+        return inside(self.group.pipeline.platform, *_KUBERNETES, text(self.component.get("executorLabel")))
+
+    @property
+    def command(self) -> list[str]:
+        """Its command with the arguments."""
+        container = inside(self.executor, "container")
+        return [text(one) for key in ("command", "args") for one in items(container.get(key))]
+
+    @cached_property
+    def source(self) -> str:
+        """The Python code of a component; empty if it is none."""
+        return next((one for one in self.command if "\ndef " in one or "\nasync def " in one), "")
+
+    @cached_property
+    def code(self) -> ast.Module:
+        """The same as a tree."""
+        try:
+            return ast.parse(self.source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return ast.Module([], [])
+
+    def ways(self, output: str, kind: str) -> Iterator[Way]:
+        """The ways to the tasks that make an output of it, through the groups in between."""
+        waiting = [Way(self, output)]
+        for _ in range(MOST_TASKS):
+            if not waiting:
+                return
+            way = waiting.pop()
+            task, below = way.task, way.task.below
+            if below is None or way.depth > DEEPEST:
+                yield way
+                continue
+            selected = list(_selected(inside(task.component, "dag", "outputs", kind, way.output)))
+            for producer, key in selected:
+                if found := below.tasks.get(producer):
+                    loops = (*way.loops, task) if task.loop else way.loops
+                    skipped = way.is_skipped or bool(loops and found.condition and len(selected) == 1)
+                    waiting.append(Way(found, key, loops, way.depth + 1, is_skipped=skipped))
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way from an output of a task to the task below that makes it.
+
+    Attributes:
+        task: The task that makes it, where the way ends.
+        output: What it is called there.
+        loops: The loops that it comes out of.
+        depth: The groups that it comes out of.
+        is_skipped: Whether an iteration may have skipped the task, on a condition without an alternative.
+    """
+
+    task: Task
+    output: str
+    loops: tuple[Task, ...] = ()
+    depth: int = 0
+    is_skipped: bool = False
+
+
+def _selected(selectors: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """The outputs of tasks that an output of a group is: the first of several that there is."""
+    found = [selectors.get("valueFromParameter"), *items(inside(selectors, "valueFromOneof").get("parameterSelectors"))]
+    for one in [*found, *items(selectors.get("artifactSelectors"))]:
+        key = mapping(one).get("outputParameterKey") or mapping(one).get("outputArtifactKey")
+        yield text(mapping(one).get("producerSubtask")), text(key)
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A compiled pipeline, or an Argo Workflow, which has no root."""
+
+    spec: Mapping[str, Json]
+    platform: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its own name."""
+        return text(inside(self.spec, "pipelineInfo").get("name")) or text(inside(self.spec, "metadata").get("name"))
+
+    @property
+    def is_workflow(self) -> bool:
+        """Whether it was made by KFP v1."""
+        return text(self.spec.get("apiVersion")).startswith("argoproj.io/")
+
+    @property
+    def components(self) -> Mapping[str, Json]:
+        """What its tasks run, by name."""
+        return inside(self.spec, "components")
+
+    @cached_property
+    def root(self) -> Group:
+        """The pipeline itself."""
+        return Group(self, inside(self.spec, "root"))
+
+    def tasks(self) -> Iterator[Task]:
+        """All tasks, groups before what is in them, the same component again wherever it is used."""
+        waiting = [(self.root, 0)]
+        left = MOST_TASKS
+        while waiting:
+            group, depth = waiting.pop(0)
+            for task in group.tasks.values():
+                if left == 0:
+                    return
+                left -= 1
+                yield task
+                if task.below and depth < DEEPEST:
+                    waiting.append((task.below, depth + 1))
+
+
+def pipeline_of(documents: list[Json]) -> Pipeline | None:
+    """The pipeline of a file's documents: a spec and perhaps a platform spec, KFP's wrapper of both, or a Workflow."""
+    found = [mapping(one) for one in documents]
+    first = next((one for one in found if one), {})
+    platform = next((one for one in found if "platforms" in one), {})
+    if "pipeline_spec" in first:
+        first, platform = inside(first, "pipeline_spec"), inside(first, "platform_spec")
+    pipeline = Pipeline(first, platform)
+    return pipeline if pipeline.is_workflow or "root" in first else None

@@ -1,0 +1,162 @@
+"""Finds values that do not arrive as they were written: in texts, in inputs of other types, and from nowhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from kfadapter_grpc.check import rules
+from kfadapter_grpc.check.pipeline import every, inside, items, mapping, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kfadapter_grpc.check.pipeline import Origin, Task
+    from kfadapter_grpc.check.rules import Finding, Severity
+    from kfadapter_grpc.contract.spec import Json
+
+INPUT = re.compile(r"""\{\{\$\.inputs\.parameters\[(['"])(?P<name>.+?)\1\]\}\}""")
+"""The placeholder of a parameter."""
+_CHANNEL = re.compile(r"\{\{channel:[^}]*\}\}")
+_NAMED = re.compile(
+    r"\{\{\$\.(?:pipeline_job_name|pipeline_job_resource_name|pipeline_job_uuid|pipeline_task_name|pipeline_task_uuid"
+    r"|pipeline_job_create_time_utc|pipeline_job_schedule_time_utc|pipeline_root)\}\}"
+)
+_BREAKS_JSON = re.compile(r'["\\\x00-\x1f]')
+_NUMBER = "NUMBER"
+
+
+def _constants(task: Task) -> Iterator[tuple[str, str]]:
+    for name, origin in task.origins():
+        if origin.kind == "constant" and "{{" in text(origin.value):
+            yield name, text(origin.value)
+
+
+def texts(task: Task) -> Iterator[Finding]:
+    """Texts that are made of values."""
+    origins = dict(task.origins())
+    for _, constant in _constants(task):
+        for found in INPUT.finditer(constant):
+            name = found["name"]
+            if name not in origins:
+                yield rules.UNKNOWN_PLACEHOLDER.found(task.path, placeholder=found[0])
+            elif severity := _breaks_json(origins[name]):
+                yield rules.RAW_JSON_IN_TEXT.found(task.path, severity, input=plain(name))
+        for found in _CHANNEL.finditer(constant):
+            yield rules.LOOP_ITEM_IN_TEXT.found(task.path, "error", input=found[0])
+        for found in _NAMED.finditer(constant):
+            if found[0] != constant:
+                yield rules.PLACEHOLDER_IN_TEXT.found(task.path, placeholder=found[0])
+
+
+def _breaks_json(origin: Origin) -> Severity | None:
+    """Whether a value in a text breaks the JSON around it, or may."""
+    values = _known(origin)
+    if any(_has_odd_text(one) for one in values):
+        return "error"
+    if origin.kind == "constant" or (origin.kind == "item" and values):
+        return None
+    return "warning" if _type(origin) in {"LIST", "STRUCT"} else None
+
+
+def _has_odd_text(value: Json) -> bool:
+    if isinstance(value, str):
+        return bool(_BREAKS_JSON.search(value))
+    return any(isinstance(one, str) for one in every(value))
+
+
+def _known(origin: Origin) -> list[Json]:
+    """The values that are known beforehand: a constant, a default, or the items of a loop."""
+    if origin.field:
+        return []
+    if origin.kind == "constant":
+        return [origin.value]
+    if origin.kind in {"parameter", "unset"} and "defaultValue" in mapping(origin.value):
+        return [mapping(origin.value)["defaultValue"]]
+    if origin.kind == "item" and origin.task:
+        return known_items(origin.task) or []
+    return []
+
+
+def known_items(loop: Task) -> list[Json] | None:
+    """The items of a loop, as far as they are known beforehand."""
+    source = inside(loop.loop, "items")
+    if raw := text(source.get("raw")):
+        try:
+            return items(json.loads(raw))
+        except (ValueError, RecursionError):
+            return None
+    known = _known(loop.group.origin(mapping(loop.inputs("parameters").get(text(source.get("inputParameter"))))))
+    return items(known[0]) if known else None
+
+
+def _type(origin: Origin) -> str:
+    """The type of a value as far as it is known: STRING, NUMBER, BOOLEAN, LIST, STRUCT, NULL."""
+    if origin.field:
+        return ""
+    if origin.kind == "constant":
+        return _type_of(origin.value)
+    declared: Json = None
+    if origin.kind in {"parameter", "unset"}:
+        declared = mapping(origin.value).get("parameterType")
+    elif origin.kind == "item" and origin.task:
+        declared = origin.task.definition(origin.name).get("parameterType")
+    elif origin.kind == "output" and origin.task:
+        if origin.task.loop:
+            return "LIST"
+        outputs = inside(origin.task.component, "outputDefinitions", "parameters", origin.name)
+        declared = outputs.get("parameterType")
+    return _declared(declared)
+
+
+def _declared(kind: Json) -> str:
+    return _NUMBER if text(kind).startswith(_NUMBER) else text(kind)
+
+
+def _type_of(value: Json) -> str:
+    if isinstance(value, bool):
+        return "BOOLEAN"
+    if isinstance(value, int | float):
+        return _NUMBER
+    kinds: dict[type, str] = {str: "STRING", list: "LIST", dict: "STRUCT", type(None): "NULL"}
+    return kinds.get(type(value), "")
+
+
+def types(task: Task) -> Iterator[Finding]:
+    """Values of another type than declared, and other than the literals."""
+    for name, origin in task.origins():
+        definition = task.definition(name)
+        expected, given = _declared(definition.get("parameterType")), _type(origin)
+        if origin.kind == "item" and given == "STRING":
+            continue  # the SDK declares so what it does not know
+        if expected and given and expected not in {given, "STRING"} and not expected.startswith("TASK_"):
+            declared = text(definition.get("parameterType"))
+            yield rules.TYPE_MISMATCH.found(task.path, "error", input=name, expected=declared, given=given)
+        literals = items(definition.get("literals"))
+        if literals and origin.kind == "constant" and origin.value not in literals:
+            given = json.dumps(origin.value, ensure_ascii=False, default=str)
+            yield rules.LITERALS.found(task.path, "error", input=name, given=given)
+
+
+def sources(task: Task) -> Iterator[Finding]:
+    """Inputs that are not there: neither in the group around the task, nor among the outputs of the other task."""
+    missing: dict[bool, list[str]] = {}
+    for kind in ("parameters", "artifacts"):
+        for source in map(mapping, task.inputs(kind).values()):
+            name = text(source.get("componentInputParameter") or source.get("componentInputArtifact"))
+            known = name in inside(task.group.component, "inputDefinitions", kind)
+            if not name:
+                origin = task.group.origin(source)
+                outputs = inside(origin.task.component, "outputDefinitions", kind) if origin.task else {}
+                name, known = origin.name, origin.kind != "undeclared" and (not origin.task or origin.name in outputs)
+            if not known:
+                missing.setdefault("loop-item" in name, []).append(plain(name))
+    for is_item, names in missing.items():
+        rule = rules.LOOP_ITEM_IN_TEXT if is_item else rules.UNDECLARED_INPUT
+        yield rule.found(task.path, "error", input="', '".join(names))
+
+
+def plain(name: str) -> str:
+    """A name without what KFP's compiler put before it."""
+    return name.removeprefix("pipelinechannel--")

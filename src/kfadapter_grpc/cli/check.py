@@ -1,0 +1,119 @@
+"""`kfadapter check`: what of a pipeline fails, or is otherwise, on Kubeflow Pipelines; nothing is run or uploaded."""
+# ruff: noqa: PLC0415  help loads no more than it needs
+
+import io
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from kfadapter_grpc.cli import output as out
+from kfadapter_grpc.cli.errors import ExitCode
+from kfadapter_grpc.cli.option_types import File, Function
+from kfadapter_grpc.cli.options import ClientOptions
+from kfadapter_grpc.cli.pipeline_file import PipelineFile, pipeline_files
+from kfadapter_grpc.cli.streams import STDIN
+from kfadapter_grpc.cli.text import one_line, plain
+
+if TYPE_CHECKING:
+    from kfadapter_grpc.check import Finding
+
+MOST_SHOWN = 10
+"""How many findings an upload prints."""
+MOST_TASKS = 5
+"""How many tasks are named before the rest is counted."""
+LARGEST_CHECKED = 2 * 1024 * 1024
+"""Bytes of the largest file that an upload checks: more would keep its user waiting."""
+
+
+def check(
+    options: Annotated[ClientOptions, "timeout"],
+    file: File,
+    *,
+    function: Function = None,
+    output: Annotated[
+        Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="Output format.")
+    ] = "table",
+) -> None:
+    """Check a pipeline file for what fails or is otherwise on Kubeflow Pipelines; nothing is run.
+
+    Each finding has a task, a rule, the versions of KFP, or the laptop, that it is about, what happens and what to do.
+    The exit code is 8 if there are errors, which fail on a cluster; warnings may fail, or are otherwise there.
+    """
+    with pipeline_files(file, function, options.timeout) as files:
+        checked = [(one.function or one.name, *_checked(one)) for one in files]
+    found = [(name, one) for name, findings, _ in checked for one in findings]
+    if output == "table":
+        for lines in _grouped([one if len(checked) == 1 else _named(one, name) for name, one in found]):
+            sys.stdout.writelines(f"{plain(line)}\n" for line in lines)
+        out.note(_summary(Counter(one.severity for _, one in found)))
+    else:
+        out.print_document([{"pipeline": name, **asdict(one), "kfp": list(one.kfp)} for name, one in found], output)
+    for _, _, notes in checked:
+        _note(_grouped(notes))
+    if any(one.severity == "error" for _, one in found):
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def warn_of(file: PipelineFile) -> None:
+    """Prints what there is to say of a file that is uploaded; whether it is taken is for the adapter to say."""
+    from kfadapter_grpc.contract.errors import AdapterError
+
+    if file.path == STDIN or file.path.stat().st_size > LARGEST_CHECKED:
+        return
+    try:
+        found, notes = _checked(file)
+    except (AdapterError, OSError):
+        return
+    grouped = _grouped([*found, *notes])
+    _note(grouped[:MOST_SHOWN])
+    if len(grouped) > MOST_SHOWN:
+        out.note(f"and {len(grouped) - MOST_SHOWN} more; kfadapter check prints all")
+
+
+def _note(grouped: Sequence[Sequence[str]]) -> None:
+    for lines in grouped:
+        for line in lines:
+            out.note(line)
+
+
+def _checked(file: PipelineFile) -> tuple[list["Finding"], list["Finding"]]:
+    """The findings of a file, and the notes."""
+    from kfadapter_grpc.check import findings, notes, read_pipeline
+
+    if file.path == STDIN:
+        pipeline = read_pipeline(io.BytesIO(sys.stdin.buffer.read()))
+    else:
+        with file.path.open("rb") as stream:
+            pipeline = read_pipeline(stream)
+    return findings(pipeline), notes(pipeline)
+
+
+def _named(one: "Finding", pipeline: str) -> "Finding":
+    """The same with the pipeline before its task."""
+    return replace(one, task=f"{pipeline}/{one.task}" if one.task else pipeline)
+
+
+def _grouped(found: Sequence["Finding"]) -> list[tuple[str, str, str]]:
+    """What there is to say, in lines, once for all tasks that it is about."""
+    tasks: dict[Finding, list[str]] = {}
+    for one in found:
+        tasks.setdefault(replace(one, task=""), []).append(one.task)
+    return [
+        (f"{one.severity}: {_listed(names)}{one.rule} ({', '.join(one.kfp)})", f"  {one.what}.", f"  {one.do}")
+        for one, names in tasks.items()
+    ]
+
+
+def _listed(tasks: list[str]) -> str:
+    more = f" and {len(tasks) - MOST_TASKS} more" if len(tasks) > MOST_TASKS else ""
+    shown = ", ".join(one_line(task) for task in tasks[:MOST_TASKS]) + more
+    return f"{shown}: " if shown else ""
+
+
+def _summary(counts: Counter[str]) -> str:
+    parts = [f"{counts[one]} {one}{'s' if counts[one] > 1 else ''}" for one in ("error", "warning") if counts[one]]
+    return ", ".join(parts) or "nothing found"
