@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,8 +13,8 @@ import pytest
 from tests.cli.conftest import Kfadapter
 from tests.client.test_recurring_runs import ID, FakeRecurringRuns
 
-from kfadapter.v1 import pipeline_pb2_grpc, recurring_run_pb2_grpc
-from kfadapter_grpc.client import CronSchedule, RecurringRun
+from kfadapter.v1 import pipeline_pb2_grpc, recurring_run_pb2_grpc, run_pb2, run_pb2_grpc
+from kfadapter_grpc.client import CronSchedule, IntervalSchedule, RecurringRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,20 @@ if TYPE_CHECKING:
     from tests.client.fake_adapter import FakeAdapter
 
 NEXT = datetime(2027, 1, 2, 4, tzinfo=timezone.utc)
+LAST = datetime(2026, 12, 31, 23, tzinfo=timezone.utc)
 DAILY = RecurringRun(ID, "매일", enabled=True, schedule=CronSchedule("0 0 4 * * *"), computed_next_start_at=NEXT)
 ENDED = replace(DAILY, ended=True, computed_next_start_at=None)
+
+
+class LastRun(run_pb2_grpc.RunServiceServicer):
+    """A service with one run of the recurring run."""
+
+    def List(self, request: run_pb2.ListRunsRequest, _context: object) -> run_pb2.ListRunsResponse:  # noqa: N802
+        """Returns it, if it is requested alone."""
+        assert (request.filter.recurring_run_id, request.page_size, request.order_by) == (ID, 1, "")
+        run = run_pb2.Run(run_id=ID, display_name="train-7-1", state=run_pb2.RUN_STATE_FAILED)
+        run.scheduled_at.FromDatetime(LAST)
+        return run_pb2.ListRunsResponse(runs=[run])
 
 
 @pytest.fixture
@@ -40,6 +52,7 @@ def kfadapter(fake: FakeAdapter, recurring: FakeRecurringRuns) -> Iterator[Kfada
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
         pipeline_pb2_grpc.add_PipelineServiceServicer_to_server(fake, server)
         recurring_run_pb2_grpc.add_RecurringRunServiceServicer_to_server(recurring, server)
+        run_pb2_grpc.add_RunServiceServicer_to_server(LastRun(), server)  # type: ignore[abstract]
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         yield Kfadapter(f"127.0.0.1:{port}")
@@ -57,7 +70,7 @@ def test_its_state_and_next_start(
     """A list and a look show whether it is enabled or has ended, and the next start, marked as computed."""
     recurring.item = item
     listed = kfadapter("recurring").out.splitlines()
-    assert listed[0].split() == ["NAME", "ID", "STATE", "SCHEDULE", "NEXT", "(COMPUTED)"]
+    assert listed[0].split() == ["NAME", "ID", "STATE", "SCHEDULE", "LAST", "NEXT", "(COMPUTED)"]
     assert f"  {state}  " in listed[1]
     shown = kfadapter("recurring", "show", ID).out
     assert f"{state}\n" in shown
@@ -65,6 +78,29 @@ def test_its_state_and_next_start(
     record = json.loads(kfadapter("recurring", "show", ID, "-o", "json").out)
     assert record["ended"] is item.ended
     assert record["computed_next_start_at"] == ("2027-01-02T04:00:00Z" if state == "enabled" else None)
+
+
+@pytest.mark.parametrize(
+    ("end_at", "enabled", "follows"),
+    [
+        (None, True, True),
+        (LAST + timedelta(hours=2), True, True),
+        (LAST + timedelta(hours=1), True, False),
+        (None, False, False),
+    ],
+)
+def test_its_last_start(
+    kfadapter: Kfadapter, recurring: FakeRecurringRuns, end_at: datetime | None, *, enabled: bool, follows: bool
+) -> None:
+    """A list and a look show the last start and its run, from which an interval counts on that does not catch up."""
+    interval = IntervalSchedule(timedelta(minutes=90), None, end_at)
+    recurring.item = replace(DAILY, schedule=interval, computed_next_start_at=None, enabled=enabled)
+    listed = kfadapter("recurring").out.splitlines()[1]
+    shown = kfadapter("recurring", "show", ID).out
+    for text in (listed, shown):
+        assert "2026-12-31 23:00:00 UTC" in text
+        assert ("2027-01-01 00:30:00 UTC" in text) is follows
+    assert "  FAILED  train-7-1\n" in shown
 
 
 def test_names_stand_beside_ids(kfadapter: Kfadapter, recurring: FakeRecurringRuns, fake: FakeAdapter) -> None:
