@@ -93,7 +93,7 @@ def _parameters(task: Json) -> dict[str, Json]:
 
 def _plain(value: Json, run_id: str) -> str:
     text = json.dumps(_numbers(value), ensure_ascii=False, sort_keys=True).replace(run_id, "{run id}")
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "{uuid}", text)
+    return re.sub(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{3,4}[0-9a-f-]{16,19}", "{uuid}", text)
 
 
 def _numbers(value: Json) -> Json:

@@ -53,7 +53,6 @@ PENDING = {
     "artifacts_passed_on",
     "artifacts_renamed",
     "artifacts_unwritten",
-    "caching_within",
     "code_with_placeholders",
     "conditions_bool",
     "conditions_double",
