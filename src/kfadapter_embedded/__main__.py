@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8888, metavar="N", help="0 for any free one; 8888 by default")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address; 127.0.0.1 by default")
     usual = Limits()
-    help_text = f"how many runs are executed at a time; {usual.runs_at_once} here by default, one per core"
+    help_text = f"how many runs are executed at a time; {usual.runs_at_once} by default"
     parser.add_argument("--runs-at-once", type=_count, default=usual.runs_at_once, metavar="N", help=help_text)
     help_text = f"how much the files of runs may take before new runs are refused; {usual.file_bytes >> 30} by default"
     parser.add_argument("--run-files-gib", type=_count, default=usual.file_bytes >> 30, metavar="N", help=help_text)

@@ -20,6 +20,7 @@ import msgspec
 from .child import Tail, piped
 from .execution import SCRATCH, WHOLE, State, Steps, TaskReport
 from .runner.environment import VARIABLE, end_containers, end_family
+from .slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner.run")
 _SPEC = "pipeline.json"
+MOST_RUNS = 50
+"""How many runs are executed at once by default: each has a process of its own, and the tasks of all share slots."""
+_FEWEST_PROCESSES = 2
+_MOST_PROCESSES = 16
+_MOST_PER_CORE = 4
 _MAX_LINE_BYTES = 8 << 20
 _GRACE_SECONDS = 2.0
 _CUT_OFF = "cut off: the embedded KFP was stopped while it ran"
@@ -47,7 +53,7 @@ class RunnerPool:
         self,
         report: Callable[[str, TaskReport], None],
         *,
-        most_at_once: int | None = None,
+        most_at_once: int = MOST_RUNS,
         strict: bool = False,
         steps: Steps = Steps.AUTO,
         command: Sequence[str] = _RUNNER,
@@ -57,13 +63,15 @@ class RunnerPool:
         Args:
             report: Called with the id of a run and how it, or one of its tasks, stands: from the pool's threads, in
                 order for each run.
-            most_at_once: How many runs are executed at once; as many as there are cores by default.
+            most_at_once: How many runs are executed at once.
             strict: Whether tasks fail where they would be warned of.
             steps: What steps run as.
             command: What is started for each.
         """
         self._tell = report
-        self._room = most_at_once or os.cpu_count() or 1
+        self._room = most_at_once
+        cores = os.cpu_count() or 1
+        self._slots = Slots(max(_FEWEST_PROCESSES, cores), max(_MOST_PROCESSES, _MOST_PER_CORE * cores))
         self._how = {"strict": strict, "steps": steps.value}
         self._command = tuple(command)
         self._lock = threading.Lock()
@@ -107,7 +115,7 @@ class RunnerPool:
     def _fill(self) -> None:
         while self._waiting and len(self._running) < self._room and not self._closed:
             run_id, job = self._waiting.popitem(last=False)
-            run = self._running[run_id] = _Run(job, self._command, self._report, self._how)
+            run = self._running[run_id] = _Run(job, self._command, self._report, self._how, self._slots)
             self._start(self._execute, run)
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
@@ -148,10 +156,16 @@ class _Run:
     """One run and its child."""
 
     def __init__(
-        self, job: Job, command: Sequence[str], report: Callable[[str, TaskReport], None], how: Mapping[str, object]
+        self,
+        job: Job,
+        command: Sequence[str],
+        report: Callable[[str, TaskReport], None],
+        how: Mapping[str, object],
+        slots: Slots,
     ) -> None:
         self.job = job
         self._how = how
+        self._slots = slots
         self._folder = job.folder.absolute()
         self._command = command
         self._report = report
@@ -185,6 +199,7 @@ class _Run:
         """Ends the run, which then has ended so; waits until it has."""
         with self._lock:
             self._end = self._end or end
+        self._slots.leave(self._grant)
         for number in (signal.SIGTERM, signal.SIGKILL):
             self._signal(number)
             if self._over.wait(_GRACE_SECONDS):
@@ -216,7 +231,10 @@ class _Run:
                 with contextlib.suppress(BrokenPipeError):
                     piped(child.stdin).write(line + b"\n")
                     piped(child.stdin).flush()
-                end = self._read(piped(child.stdout))
+                try:
+                    end = self._read(piped(child.stdout))
+                finally:
+                    self._slots.leave(self._grant)
             except BaseException:
                 self._signal(signal.SIGKILL)
                 raise
@@ -239,6 +257,9 @@ class _Run:
         """Reports what the child writes of its tasks; returns how the run ended, if it writes that."""
         end = None
         for line in _lines(stream):
+            if line.slots:
+                self._change_slots(line.slots)
+                continue
             if line.run:
                 end = TaskReport(WHOLE, line.run, line.error, details=line.details)
                 continue
@@ -262,6 +283,21 @@ class _Run:
             self._report(self.job.run_id, report)
         return end
 
+    def _change_slots(self, change: int) -> None:
+        """Takes back a slot, or grants one: at once if the run is being ended, which then starts nothing."""
+        if change < 0:
+            self._slots.release(self._grant)
+        elif self._end:
+            self._grant()
+        else:
+            self._slots.request(self._grant)
+
+    def _grant(self) -> None:
+        """Tells the child, if it is still there, that it has a slot more."""
+        if self._child:
+            with contextlib.suppress(OSError):
+                os.write(piped(self._child.stdin).fileno(), b".")
+
     def _reaped(self, child: subprocess.Popen[bytes]) -> int:
         """Waits for the end of a child that has closed its standard output."""
         piped(child.stdin).close()
@@ -273,10 +309,11 @@ class _Run:
 
 
 class _Line(msgspec.Struct):
-    """A line of a child: the state of a task or, last, of the run."""
+    """A line of a child: the state of a task, a slot that it needs (1) or gives back (-1) or, last, the run's state."""
 
     task: str = ""
     run: State | None = None
+    slots: int = 0
     state: State = State.PENDING
     error: str = ""
     message: str = ""

@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -22,7 +22,7 @@ from .execution import SCRATCH, Steps
 from .progress import Progress
 from .run_folders import RunFolders
 from .runner.environment import end_containers
-from .runner_pool import RunnerPool
+from .runner_pool import MOST_RUNS, RunnerPool
 from .runs import Runs
 from .schedules import Scheduler
 from .store import Store
@@ -113,7 +113,7 @@ class Limits:
         steps: what steps run as.
     """
 
-    runs_at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
+    runs_at_once: int = MOST_RUNS
     file_bytes: int = 5 << 30
     strict: bool = False
     steps: Steps = Steps.AUTO

@@ -103,12 +103,12 @@ def _until(caller: Caller, run_id: str, *states: str) -> dict[str, object]:
 def test_end_in_the_middle_of_runs(tmp_path: Path, kill: bool) -> None:  # a parameter of the test
     """After a kill -9, or an orderly end, in the middle of runs, these have failed, and those that waited go on."""
     sleeps = (PIPELINES / "sleeps.yaml").read_bytes()
-    first = start(tmp_path)
+    first = start(tmp_path, 0, ["--runs-at-once", "2"])
     caller = Caller(first.url)
     long = a_pipeline(caller, sleeps)
     running = [
         a_run(caller, pipeline_version_reference=long, runtime_config={"parameters": {"seconds": 600}})
-        for _ in range(os.cpu_count() or 1)
+        for _ in range(2)
     ]
     waiting = a_run(caller)
     for run_id in running:

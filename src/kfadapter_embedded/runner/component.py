@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import threading
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -24,7 +22,9 @@ from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from kfadapter_embedded.execution import Steps
     from kfadapter_embedded.json_text import JsonValue
@@ -55,6 +55,7 @@ class ComponentRunner:
         processes: Start,
         containers: Start | None,
         steps: Steps,
+        room: AbstractContextManager[None],
         report: Callable[[TaskReport], None],
         stopped: threading.Event,
     ) -> None:
@@ -64,7 +65,7 @@ class ComponentRunner:
         self.steps = steps
         self.stopped = stopped
         self._report = report
-        self._room = threading.Semaphore(max(2, os.cpu_count() or 2))
+        self._room = room
         outputs = folder / "outputs"
         outputs.mkdir(exist_ok=True)
         self._numbers = count(1 + len(list(outputs.iterdir())))

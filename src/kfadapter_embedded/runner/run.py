@@ -64,6 +64,26 @@ class Order(msgspec.Struct):
     cache: str = ""
 
 
+class Room:
+    """Slots for processes, which the parent grants: each byte that it sends is one."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._granted = threading.Semaphore(0)
+
+    def follow_parent(self) -> None:
+        """Takes what the parent grants; returns when it has ended."""
+        while granted := os.read(0, 1 << 10):
+            self._granted.release(len(granted))
+
+    def __enter__(self) -> None:
+        self._channel.send({"slots": 1})
+        self._granted.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.send({"slots": -1})
+
+
 class Channel:
     """The line to the parent: whole lines, from any thread. What is printed goes to the standard error from now on."""
 
@@ -107,17 +127,18 @@ def main() -> int:
     order = msgspec.convert(load_json(sys.stdin.buffer.readline()), Order)
     folder = Path(order.folder)
     mark = os.environ.get(VARIABLE, f"{uuid.uuid4()}/").rstrip("/")
-    threading.Thread(target=_end_with_parent, args=(folder, mark), daemon=True).start()
+    room = Room(channel)
+    threading.Thread(target=_end_with_parent, args=(room, folder, mark), daemon=True).start()
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
-    outcome = _execute(order, channel, stopped, mark)
+    outcome = _execute(order, channel, room, stopped, mark)
     if outcome.state is not State.CANCELED:
         details = {"outputs": _reportable(entries(outcome.values))}
         channel.send({"run": outcome.state.value, "error": outcome.told(), "details": details})
     return 0
 
 
-def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str) -> Outcome:
+def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Event, mark: str) -> Outcome:
     """Executes a run, whose processes are known by the mark, until nothing more is to be started."""
     try:
         document = load_json(Path(order.spec).read_bytes())
@@ -139,6 +160,7 @@ def _execute(order: Order, channel: Channel, stopped: threading.Event, mark: str
             processes=Processes(folder, mark, stopped),
             containers=containers,
             steps=order.steps,
+            room=room,
             report=channel.task,
             stopped=stopped,
         )
@@ -174,9 +196,8 @@ def _containers(pipeline: Pipeline, order: Order, mark: str, stopped: threading.
     return Containers(engine, Path(order.folder), mark, stopped), ""
 
 
-def _end_with_parent(folder: Path, mark: str) -> None:
-    while os.read(0, 1 << 10):
-        pass
+def _end_with_parent(room: Room, folder: Path, mark: str) -> None:
+    room.follow_parent()
     end_family(f"{mark}/")
     end_containers(folder / SCRATCH)
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
