@@ -17,13 +17,14 @@ from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
 from kfadapter_grpc.contract.runs import Run, RunFilter, RunSource, RunSources, RunSourceState, RunState, RunTask
 from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.kfp.artifacts import Artifacts
+from kfadapter_grpc.kfp.run_nodes import RunNodes
 from kfadapter_grpc.kfp.run_outputs import artifact, metrics_of
 from kfadapter_grpc.server import AdapterServer
 from kfadapter_grpc.services.artifacts import ArtifactServicer
 from kfadapter_grpc.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from kfadapter_grpc.contract.artifacts import ReadArtifactRequest
     from kfadapter_grpc.contract.call import Call
@@ -104,12 +105,13 @@ class FakeRuns:
         """Reads a run, whatever the view."""
         return self.get_complete(run_id, call)
 
-    def get_with_stores(self, run_id: str, call: Call) -> tuple[Run, Mapping[str, str]]:
+    def get_with_nodes(self, run_id: str, call: Call) -> tuple[Run, RunNodes]:
         """Reads a run, and what is recorded of the stores of its artifacts."""
         run = self.get_complete(run_id, call)
         ports = [port.artifacts for task in run.tasks for port in task.inputs]
         ports += [port.artifacts for task in run.tasks for port in task.outputs]
-        return run, {one.artifact_id: f"session of {one.artifact_id}" for port in ports for one in port}
+        stores = {one.artifact_id: f"session of {one.artifact_id}" for port in ports for one in port}
+        return run, RunNodes(stores=stores)
 
     def get_complete(self, run_id: str, call: Call) -> Run:
         """Reads a run."""

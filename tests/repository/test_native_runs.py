@@ -5,6 +5,7 @@ The table was written by hand from the recordings: what a person who reads the t
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -323,6 +324,18 @@ def test_outputs_of_every_type(native: RunsKfp, runs: Runs) -> None:
     ]
     odd = output_of(got(native, runs, "odd_types", "succeeded"), "odd", "sliced")
     assert [one.slice for one in odd.artifacts[0].slices] == ["young"]
+
+
+def test_numbers_by_their_own_ids(native: RunsKfp) -> None:
+    """Numbers that were logged together are one artifact, which each of their ids finds."""
+    run_id = put(native, recorded_native("outputs")[1])
+    with closing(connect(native.url)) as backend:
+        found = [
+            backend.artifacts.get(run_id, one, call())
+            for one in ("6361150b-f24b-4151-b47d-b5c80044858b", "0fb8e1f3-9b2a-45da-b79a-7b37a70ef361")
+        ]
+    assert found[0] == found[1]
+    assert found[0].metrics == {"loss": 0.07, "accuracy": 0.93}
 
 
 def test_cached_tasks_have_the_artifacts_of_the_run_that_made_them(native: RunsKfp, runs: Runs) -> None:

@@ -108,13 +108,14 @@ class Artifacts:
 
     def find(self, run_id: str, artifact_id: str, call: Call) -> tuple[RunArtifact, str]:
         """Finds an artifact as `get` does, and ML Metadata's record of its store, as JSON; empty if there is none."""
-        run, stores = self._runs.get_with_stores(run_id, call)
+        run, nodes = self._runs.get_with_nodes(run_id, call)
         made = (one for task in run.tasks for output in task.outputs for one in output.artifacts)
         taken = (one for task in run.tasks for given in task.inputs for one in given.artifacts)
+        shown_as = nodes.merged.get(artifact_id, artifact_id)
         for found in (*made, *taken):
-            if found.artifact_id == artifact_id:
+            if found.artifact_id == shown_as:
                 named = replace(found, run_id=run_id, task=paths_of(run.tasks).get(found.task_id, ""))
-                return named, stores.get(artifact_id, "")
+                return named, nodes.stores.get(artifact_id, "")
         _ensure_readable(run)
         text = f"run {run_id} has no artifact '{artifact_id}'; list the artifacts of the run"
         about = {"run_id": run_id, "artifact_id": artifact_id}
@@ -125,7 +126,7 @@ class Artifacts:
     ) -> tuple[Page[RunArtifact], Sequence[str]]:
         """Lists artifacts of one run, or of those that match the filter, with what could not be read."""
         if where.run_id:
-            run, _ = self._runs.get_with_stores(where.run_id, call)
+            run, _ = self._runs.get_with_nodes(where.run_id, call)
             _ensure_readable(run)
             if where.task:
                 TaskPaths(run.tasks).select(where.task)  # fails if there is none
@@ -213,7 +214,7 @@ class Artifacts:
 
 def _read(runs: Runs, run: Run, call: Call) -> _Read:
     try:
-        return _Read(runs.get_with_stores(run.run_id, call)[0])
+        return _Read(runs.get_with_nodes(run.run_id, call)[0])
     except errors.AdapterError as error:
         return _Read(run, error)
 

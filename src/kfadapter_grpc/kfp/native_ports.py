@@ -58,12 +58,17 @@ class PortsJson(msgspec.Struct):
 
 
 class Ports:
-    """The inputs and outputs of the tasks of one run."""
+    """The inputs and outputs of the tasks of one run.
+
+    Attributes:
+        merged: The ids of further numbers of an output, and the id of the artifact that they are shown as.
+    """
 
     def __init__(self, run_id: str, made: Mapping[str, PortsJson], iterations: Mapping[str, int | None]) -> None:
         """Takes the outputs of tasks that are no groups by task_id, and in which iterations tasks are."""
         self._run_id = run_id
         self._iterations = iterations
+        self.merged: dict[str, str] = {}
         self._known: dict[str, RunArtifact] = {}
         self._own = {task_id: self._made(outputs, task_id) for task_id, outputs in made.items()}
 
@@ -107,6 +112,7 @@ class Ports:
             for ones in [metrics, *others] if metrics else others:
                 one = self._artifact(entry.artifact_key, ones, task_id)
                 self._known |= {each.artifact_id: one for each in ones}
+                self.merged |= {each.artifact_id: one.artifact_id for each in ones[1:]}
                 made[entry.artifact_key] = (*made.get(entry.artifact_key, ()), one)
         return made
 

@@ -235,6 +235,7 @@ class _Reader:
             warnings=(*self._argo.warnings, *self._warnings(tasks)),
             pods_by_task={one.found.task_id: self._pods(one) for one in self._placed} | argo_pods,
             failures=tuple(self._failures(states, ids)),
+            merged=self._ports.merged,
             stored_logs={
                 one.found.task_id: logs for one in self._placed if (logs := self._ports.logs(one.found.task_id))
             },

@@ -92,6 +92,7 @@ class RunNodes:
         etag: Identifies the condition of the tasks, where that of the run in v2beta1 does not.
         sources: Where this comes from, and what could not be read.
         steps: The steps of Argo that have the specs of tasks, by task_id; none for a file of KFP v1.
+        merged: Ids of artifacts that are shown as part of another one, and the id of that.
         stores: Where the bytes of artifacts are, by artifact_id: KFP's `store_session_info`, as JSON.
         stored_logs: The artifacts in which KFP keeps the logs of a task, by task_id, that of the last attempt last.
     """
@@ -108,6 +109,7 @@ class RunNodes:
     etag: str = ""
     sources: RunSources | None = None
     steps: Mapping[str, Step] = field(default_factory=dict)
+    merged: Mapping[str, str] = field(default_factory=dict)
     stores: Mapping[str, str] = field(default_factory=dict)
     stored_logs: Mapping[str, tuple[RunArtifact, ...]] = field(default_factory=dict)
 

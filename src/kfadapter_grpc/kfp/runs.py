@@ -25,7 +25,7 @@ from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
 from kfadapter_grpc.kfp.writes import ensure_changed, ensure_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from kfadapter_grpc.contract.call import Call
     from kfadapter_grpc.contract.listing import Page
@@ -267,8 +267,8 @@ class Runs:
         """Reads one run with all that is known of it but names."""
         return self._reader.whole(*self._reader.read(run_id, call))
 
-    def get_with_stores(self, run_id: str, call: Call) -> tuple[Run, Mapping[str, str]]:
-        """Reads one run as `get_complete` does, and what is recorded of its artifacts' stores, by artifact_id.
+    def get_with_nodes(self, run_id: str, call: Call) -> tuple[Run, RunNodes]:
+        """Reads one run as `get_complete` does, and what else is known of its artifacts.
 
         Raises:
             PermissionDeniedError, KfpRejectedCredentialsError: KFP shows the run, but not its tasks.
@@ -276,7 +276,7 @@ class Runs:
         found, nodes = self._reader.read(run_id, call)
         if nodes.refused is not None:
             raise nodes.refused
-        return self._reader.whole(found, nodes), nodes.stores
+        return self._reader.whole(found, nodes), nodes
 
     def _all(
         self,
