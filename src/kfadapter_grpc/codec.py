@@ -1,9 +1,10 @@
 """Converts records to protobuf messages and JSON, and back, by the records' annotations and the messages' descriptors.
 
 A record has the fields of its message by their names. Exceptions stand in the metadata of its fields: `wire` names the
-message's field, `present` the record's field that says whether that is set. A field of a record that is named as a
-`oneof` holds one of its messages, or, if it is a oneof of texts, names something by an id or by a name (`PipelineRef`).
-A JSON value in a `oneof` counts where nothing else is set. An empty `namespace` of a request is the default one.
+message's field, `present` the record's field that says whether that is set, `first_of` a list that begins with it. A
+field that is named as a `oneof` holds one of its messages, or, if it is a oneof of texts, names something by an id or a
+name (`PipelineRef`). A JSON value in a `oneof` counts where nothing else is set. An empty `namespace` of a request is
+the default one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct, Value
 
 from kfadapter_grpc import well_known
@@ -47,7 +47,9 @@ def to_message(record: Any, kind: type[M], replaced: Replacements | None = None)
     Raises:
         InvalidFieldError: A time lies outside of the years 1 to 9999, or something is named twice.
     """
-    return _message(record, kind, None, Replacements() if replaced is None else replaced)
+    made = kind()
+    _fill(record, made, None, Replacements() if replaced is None else replaced)
+    return made
 
 
 def to_record(message: Message, kind: type[R]) -> R:
@@ -79,17 +81,31 @@ def read_request(message: Message, kind: type[R], default_namespace: str = "", p
 
 
 class _Unit(NamedTuple):
-    """How a field of a record is put into the arguments of a message, and of a message into those of a record."""
+    """How a field of a record is put into a message, in place, and of a message into the arguments of a record.
 
-    put: Callable[[Any, dict[str, Any], Path, Replacements], None]
+    Attributes:
+        attribute: The field of the record.
+        get: Puts what a message has into the arguments of a record.
+        put: Puts an item of a record into a message; None: as it is, under its name.
+        puts_empty: Whether an item is put that is false, zero or empty.
+        puts_none: Whether None is an item, too.
+    """
+
+    attribute: str
     get: Callable[[Any, dict[str, Any], Violations | None, str], None]
+    put: Callable[[Any, Any, Any, Path, Replacements], None] | None
+    puts_empty: bool = False
+    puts_none: bool = False
 
 
-def _message(record: Any, kind: type[M], path: Path, replaced: Replacements) -> M:  # noqa: ANN401 - any record
-    made: dict[str, Any] = {}
-    for unit in _units(kind.DESCRIPTOR, type(record)):
-        unit.put(record, made, path, replaced)
-    return kind(**made)
+def _fill(record: Any, message: Message, path: Path, replaced: Replacements) -> None:  # noqa: ANN401 - any record
+    for attribute, _, put, puts_empty, puts_none in _units(message.DESCRIPTOR, type(record)):
+        item = getattr(record, attribute)
+        if item or (puts_none if item is None else puts_empty):
+            if put is None:
+                setattr(message, attribute, item)
+            else:
+                put(item, record, message, path, replaced)
 
 
 def _record(message: Message, kind: type[R], checks: Violations | None, prefix: str) -> R:
@@ -105,6 +121,7 @@ def _record(message: Message, kind: type[R], checks: Violations | None, prefix: 
 def _make_units(descriptor: Descriptor, record: type[Any]) -> tuple[_Unit, ...]:
     hints = get_type_hints(record, include_extras=True)
     found = []
+    last = {one.name for one in fields(record) if "first_of" in one.metadata}
     for one in fields(record):
         wire, (hint, checks) = one.metadata.get("wire", one.name), _annotated(hints[one.name])
         if (field := descriptor.fields_by_name.get(wire)) is not None:
@@ -114,24 +131,25 @@ def _make_units(descriptor: Descriptor, record: type[Any]) -> tuple[_Unit, ...]:
             oneof = descriptor.oneofs_by_name[wire]
             is_text = oneof.fields[0].message_type is None
             found.append((_name_unit if is_text else _record_unit)(oneof, one, hint))
-    return tuple(found)
+    return tuple(sorted(found, key=lambda unit: unit.attribute in last))
 
 
 _units = cast("Callable[[Any, type[Any]], tuple[_Unit, ...]]", cache(_make_units))
 
 
 def _field_unit(wire: FieldDescriptor, of: Field[Any], hint: Any, checks: Sequence[Check]) -> _Unit:  # noqa: ANN401
-    name, attribute, (convert, read) = wire.name, of.name, _converters(wire, hint)
+    name, attribute, write, read = wire.name, of.name, _writer(wire, hint), _reader(wire, hint)
     present = of.metadata.get("present", "")
     step = "" if wire.containing_oneof and not wire.containing_oneof.name.startswith("_") else f".{name}"
-    leaves_out_empty = wire.message_type is Struct.DESCRIPTOR or not (wire.has_presence or wire.enum_type)
     may_be_unset = wire.has_presence and type(None) in get_args(hint)
+    first_of = of.metadata.get("first_of", "")
     is_deprecated = wire.GetOptions().deprecated  # another field has the same, and what was replaced is noted there
 
-    def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
-        item = getattr(record, attribute)
-        if getattr(record, present) if present else item or (item is not None and not leaves_out_empty):
-            made[name] = convert(item, (path, step), Replacements() if is_deprecated else replaced)
+    def put(item: Any, record: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
+        if first_of and item is next(iter(getattr(record, first_of)), None):
+            getattr(message, name).CopyFrom(getattr(message, first_of)[0])
+        elif not present or getattr(record, present):
+            write(item, message, (path, step), Replacements() if is_deprecated else replaced)
 
     def get(message: Any, made: dict[str, Any], checked: Violations | None, prefix: str) -> None:  # noqa: ANN401
         is_set = not may_be_unset or message.HasField(name)
@@ -146,22 +164,24 @@ def _field_unit(wire: FieldDescriptor, of: Field[Any], hint: Any, checks: Sequen
         elif not present:
             made[attribute] = None
 
-    return _Unit(put, get)
+    is_plain = not (wire.message_type or wire.enum_type or wire.is_repeated or present) and name == attribute
+    puts_empty = wire.message_type is not Struct.DESCRIPTOR and bool(wire.has_presence or wire.enum_type)
+    return _Unit(attribute, get, None if is_plain else put, puts_empty or bool(present), bool(present))
 
 
 def _value_unit(wire: FieldDescriptor, of: Field[Any], oneof: OneofDescriptor) -> _Unit:
     """A JSON value in a oneof counts where nothing else is set; it may be null."""
     others = [field.name for field in oneof.fields if field is not wire]
 
-    def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
+    def put(item: Any, record: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
         if all(getattr(record, other) is None for other in others):
-            made[wire.name] = well_known.value(getattr(record, of.name), path, replaced)
+            well_known.fill_value(item, getattr(message, wire.name), path, replaced)
 
     def get(message: Any, made: dict[str, Any], _: Violations | None, __: str) -> None:  # noqa: ANN401
         if message.WhichOneof(oneof.name) == wire.name:
             made[of.name] = well_known.json_value(getattr(message, wire.name))
 
-    return _Unit(put, get)
+    return _Unit(of.name, get, put, puts_empty=True, puts_none=True)
 
 
 def _name_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # noqa: ANN401 - an annotation
@@ -175,12 +195,12 @@ def _name_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # n
     required = of.default is MISSING and of.default_factory is MISSING
     fault = f"set {' or '.join(names)}, not empty, {f'to name the {oneof.name}' if required else 'or leave both out'}"
 
-    def put(record: Any, made: dict[str, Any], path: Path, _: Replacements) -> None:  # noqa: ANN401
-        item = getattr(record, of.name)
-        given = {name: text for name, attribute in attributes.items() if item and (text := getattr(item, attribute))}
+    def put(item: Any, _: Any, message: Any, path: Path, __: Replacements) -> None:  # noqa: ANN401
+        given = {name: text for name, attribute in attributes.items() if (text := getattr(item, attribute))}
         if len(given) > 1:
             raise InvalidFieldError.of(path_text((path, f".{oneof.name}")), f"give only one of {' and '.join(given)}")
-        made.update(given)
+        for name, text in given.items():
+            setattr(message, name, text)
 
     def get(message: Any, made: dict[str, Any], checked: Violations | None, prefix: str) -> None:  # noqa: ANN401
         which = message.WhichOneof(oneof.name)
@@ -194,7 +214,7 @@ def _name_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # n
         elif checked is not None:
             checked.add(prefix + oneof.name, fault)
 
-    return _Unit(put, get)
+    return _Unit(of.name, get, put)
 
 
 def _record_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  # noqa: ANN401 - an annotation
@@ -204,11 +224,10 @@ def _record_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  #
     required = of.default is MISSING and of.default_factory is MISSING
     fault = f"set {' or '.join(field.name for field in oneof.fields)}"
 
-    def put(record: Any, made: dict[str, Any], path: Path, replaced: Replacements) -> None:  # noqa: ANN401
-        item = getattr(record, of.name)
-        if item is not None:
-            field = by_record[type(item)]
-            made[field.name] = _message(item, GetMessageClass(_type_of(field)), (path, f".{field.name}"), replaced)
+    def put(item: Any, _: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
+        name = by_record[type(item)].name
+        getattr(message, name).SetInParent()
+        _fill(item, getattr(message, name), (path, f".{name}"), replaced)
 
     def get(message: Any, made: dict[str, Any], checked: Violations | None, prefix: str) -> None:  # noqa: ANN401
         which = message.WhichOneof(oneof.name)
@@ -220,45 +239,68 @@ def _record_unit(oneof: OneofDescriptor, of: Field[Any], hint: Any) -> _Unit:  #
         if checked is not None and required:
             checked.add(prefix + oneof.name, fault)
 
-    return _Unit(put, get)
+    return _Unit(of.name, get, put)
 
 
-def _converters(wire: FieldDescriptor, hint: Any) -> tuple[Any, Any]:  # noqa: ANN401 - an annotation
-    """How a value is put into a field, and read from it: with its path, and what notes replacements or violations."""
+def _writer(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Any, Path, Replacements], None]:  # noqa: ANN401
+    """How a value is put into a field of a message: with its path, and what notes replacements."""
+    name, kind = wire.name, wire.message_type
+    fill = WELL_KNOWN[kind][0] if kind in WELL_KNOWN else _fill
+    numbers = _numbers(wire.enum_type, _item_of(wire, hint)) if wire.enum_type else {}
+    in_order = sorted if get_origin(hint) is frozenset else list
+
+    def put_items(items: Any, message: Any, _: Path, __: Replacements) -> None:  # noqa: ANN401
+        getattr(message, name).extend(in_order(numbers[item] if numbers else item for item in items))
+
+    def put_messages(items: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
+        add = getattr(message, name).add
+        for item in items:
+            fill(item, add(), _of_item(path, item), replaced)
+
+    def put_message(item: Any, message: Any, path: Path, replaced: Replacements) -> None:  # noqa: ANN401
+        target = getattr(message, name)
+        target.SetInParent()
+        fill(item, target, path, replaced)
+
+    if kind is not None and kind.GetOptions().map_entry:
+        return lambda item, message, _, __: getattr(message, name).update(item)
+    if wire.is_repeated:
+        return put_messages if kind else put_items
+    if kind is not None:
+        return put_message
+    return lambda item, message, _, __: setattr(message, name, numbers[item] if numbers else item)
+
+
+def _reader(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Violations | None, str], Any]:  # noqa: ANN401
+    """How a value is read from a field of a message: with its path, and what notes violations."""
     kind = wire.message_type
     if kind is not None and kind.GetOptions().map_entry:
-        return lambda item, _, __: dict(item), lambda item, _, __: dict(item)
+        return lambda item, _, __: dict(item)
+    get = _reader_of_one(wire, _item_of(wire, hint))
     if not wire.is_repeated:
-        return _of_one(wire, hint)
-    put, get = _of_one(wire, get_args(hint)[0])
-    if get_origin(hint) is frozenset:
-        return (
-            lambda items, path, replaced: sorted(put(item, path, replaced) for item in items),
-            lambda items, checks, path: frozenset(get(item, checks, path) for item in items),
-        )
-    return (
-        lambda items, path, replaced: [put(item, _of_item(path, item), replaced) for item in items],
-        lambda items, checks, path: tuple(get(item, checks, path) for item in items),
-    )
+        return get
+    collected = frozenset if get_origin(hint) is frozenset else tuple
+    return lambda items, checks, path: collected(get(item, checks, path) for item in items)
 
 
-def _of_one(wire: FieldDescriptor, hint: Any) -> tuple[Any, Any]:  # noqa: ANN401 - an annotation
+def _reader_of_one(wire: FieldDescriptor, hint: Any) -> Callable[[Any, Violations | None, str], Any]:  # noqa: ANN401
     kind = wire.message_type
     if wire.enum_type is not None:
-        return _enum_converters(wire.enum_type, hint)
+        return _enum_reader(wire.enum_type, hint)
     if kind is None:
-        return lambda item, _, __: item, lambda item, _, __: item
+        return lambda item, _, __: item
     if kind in WELL_KNOWN:
-        return WELL_KNOWN[kind]
+        return cast("Callable[[Any, Violations | None, str], Any]", WELL_KNOWN[kind][1])
     (record,) = _records_of(hint)
-    made = GetMessageClass(kind)
-    return (
-        lambda item, path, replaced: _message(item, made, path, replaced),
-        lambda item, checks, path: _record(item, record, checks, f"{path}."),
-    )
+    return lambda item, checks, path: _record(item, record, checks, f"{path}.")
 
 
-def _enum_converters(descriptor: EnumDescriptor, kind: Any) -> tuple[Any, Any]:  # noqa: ANN401 - an annotation
+def _item_of(wire: FieldDescriptor, hint: Any) -> Any:  # noqa: ANN401 - an annotation
+    """The annotation of one item of a list."""
+    return get_args(hint)[0] if wire.is_repeated else hint
+
+
+def _enum_reader(descriptor: EnumDescriptor, kind: Any) -> Callable[[int, Violations | None, str], Any]:  # noqa: ANN401
     numbers = _numbers(descriptor, kind)
     by_number = {number: member for member, number in numbers.items()}
     first = by_number.setdefault(0, next(iter(numbers)))
@@ -269,7 +311,7 @@ def _enum_converters(descriptor: EnumDescriptor, kind: Any) -> tuple[Any, Any]: 
             checks.add(path, f"{number} {fault}")
         return by_number.get(number, first)
 
-    return lambda item, _, __: numbers[item], get
+    return get
 
 
 @cache

@@ -93,23 +93,28 @@ def test_a_run(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
 
 
 def test_the_store_is_read_beside_the_manifest(kfp: RunsKfp, store: FakeStore, nested: Recording) -> None:
-    """The store is asked when KFP has shown the run, and before KFP has given the manifest."""
-    asked = threading.Event()
-    seen: list[str] = []
+    """The manifest is requested together with the run; the store once KFP has shown the run, beside the manifest."""
+    shown, store_asked, manifest_asked = threading.Event(), threading.Event(), threading.Event()
+    waited: list[bool] = []
 
     def begin(_name: str, _context: grpc.ServicerContext) -> None:
-        seen.extend(kfp.server.paths("GET")[:1])
-        asked.set()
+        waited.append(shown.is_set())
+        store_asked.set()
+
+    def run(connection: Connection, received: Received) -> bool:
+        waited.append(manifest_asked.wait(5))
+        shown.set()
+        return kfp.serve(connection, received)
 
     def manifest(connection: Connection, received: Received) -> bool:
-        seen.append("beside" if asked.wait(5) else "afterwards")
+        manifest_asked.set()
+        waited.append(store_asked.wait(5))
         return kfp.serve(connection, received)
 
     store.before = begin
-    kfp.server.first("GET", "/apis/v1beta1/runs/", manifest)
-    run = _get(kfp, nested, StoreSettings(store.start()))
-    assert set(seen) == {f"/apis/v2beta1/runs/{nested.run_id}", "beside"}
-    assert _outputs_source(run) == AVAILABLE
+    kfp.server.first("GET", "/apis/v1beta1/runs/", manifest).first("GET", "/apis/v2beta1/runs/", run)
+    assert _outputs_source(_get(kfp, nested, StoreSettings(store.start()))) == AVAILABLE
+    assert all(waited)
     assert len(store.calls) == 4
 
 

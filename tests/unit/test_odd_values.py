@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.transcripts import DATA
@@ -27,7 +28,7 @@ from kfadapter_grpc.kfp.run_json import RunJson, RunListJson
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError
 from kfadapter_grpc.services.answers import MAX_RECORD_BYTES
 from kfadapter_grpc.services.answers import message as message_of
-from kfadapter_grpc.well_known import struct
+from kfadapter_grpc.well_known import fill_object
 
 if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
@@ -63,7 +64,8 @@ _LISTS: dict[str, type[object]] = {
 def test_a_struct_carries_anything(values: dict[str, Json]) -> None:
     """Whatever the values are, a Struct of them is made, read back, and is JSON; what is sound comes as it was."""
     replaced = Replacements()
-    message = struct(values, (None, "parameters"), replaced)
+    message = Struct()
+    fill_object(values, message, (None, "parameters"), replaced)
     read = MessageToDict(type(message).FromString(message.SerializeToString()))
     json.dumps(read, allow_nan=False)
     if not replaced.texts():

@@ -97,7 +97,7 @@ class RunOutput:
 
     name: str
     value: Json = None
-    artifact: RunArtifact | None = None
+    artifact: RunArtifact | None = field(default=None, metadata={"first_of": "artifacts"})
     artifacts: tuple[RunArtifact, ...] = ()
 
     @classmethod

@@ -47,7 +47,10 @@ class TaskKind(enum.Enum):
     @property
     def is_group(self) -> bool:
         """Whether it holds other tasks."""
-        return self in {TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP}
+        return self in _GROUPS
+
+
+_GROUPS = frozenset({TaskKind.DAG, TaskKind.CONDITION, TaskKind.LOOP})
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,10 +95,11 @@ def known_time(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
     try:
-        found = moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        if moment.tzinfo is not timezone.utc:
+            moment = moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
     except OverflowError:  # before the year 1, or after 9999
         return None
-    return found if found > _NO_TIME else None
+    return moment if moment > _NO_TIME else None
 
 
 def _decode_tolerantly(body: bytes, kind: type[T]) -> T:

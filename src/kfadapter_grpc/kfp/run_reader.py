@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import msgspec
 
@@ -91,6 +91,9 @@ class _ManifestJson(msgspec.Struct):
         for one in self.run.metrics:
             metrics.setdefault(one.node_id, {})[one.name] = one.number_value
         return read_nodes(text, is_over=is_over, metrics=metrics) if text else RunNodes()
+
+
+_Manifest: TypeAlias = "tuple[_ManifestJson | None, errors.AdapterError | None]"
 
 
 class RunReader:
@@ -175,10 +178,14 @@ class RunReader:
             for_logs: Whether everything known of pods is needed, and nothing but tasks that have started.
             seen: Is given the run before its tasks are read.
         """
-        tasks_of = self.ahead(lambda: self._tasks(run_id, call)) if self._native.was_served else None
+        tasks_of = manifest_of = None
+        if self._native.was_served:
+            tasks_of = self.ahead(partial(self._tasks, run_id, call))
+        elif not for_logs:
+            manifest_of = self.ahead(partial(self._readable_manifest, run_id, call))
         found = self.get(run_id, call)
         seen(found)
-        return found, self.nodes(found, call, for_logs=for_logs, tasks_of=tasks_of)
+        return found, self.nodes(found, call, for_logs=for_logs, tasks_of=tasks_of, manifest_of=manifest_of)
 
     def _tasks(self, run_id: str, call: Call) -> Sequence[NativeTaskJson] | None:
         return self._native.tasks(run_id, call, context_of(run_id))
@@ -190,17 +197,18 @@ class RunReader:
         *,
         for_logs: bool = False,
         tasks_of: Callable[[], Sequence[NativeTaskJson] | None] | None = None,
+        manifest_of: Callable[[], _Manifest] | None = None,
     ) -> RunNodes:
-        """Reads the tasks of a run; `tasks_of` gives those of the native API if they are being read already."""
+        """Reads the tasks of a run; `tasks_of` and `manifest_of` give what is being read already."""
         if found.task_count:
-            tasks_of = tasks_of or (lambda: self._tasks(found.run_id, call))
+            tasks_of = tasks_of or partial(self._tasks, found.run_id, call)
             native = self._native_nodes(found, tasks_of, call, for_logs=for_logs)
             if native is not None:
                 return native
         recorded = None
         if found.nodes and not for_logs and self._outputs.has_store:  # not before KFP has shown the run to the caller
             recorded = self.ahead(partial(self._outputs.read, found.run_id, call))
-        manifest, failed = self._readable_manifest(found.run_id, call)
+        manifest, failed = manifest_of() if manifest_of else self._readable_manifest(found.run_id, call)
         if failed is not None:
             nodes = _unreadable(failed)
         elif manifest is not None:
@@ -254,7 +262,7 @@ class RunReader:
         nodes = replace(nodes, sources=RunSources(_AVAILABLE, _AVAILABLE, logs))
         return nodes if for_logs else with_unstarted(nodes, spec, is_over=state.is_over)
 
-    def _readable_manifest(self, run_id: str, call: Call) -> tuple[_ManifestJson | None, errors.AdapterError | None]:
+    def _readable_manifest(self, run_id: str, call: Call) -> _Manifest:
         """Gets the Argo Workflow of a run, or why it cannot be read; neither of them if this KFP serves none."""
         try:
             with explained(context_of(run_id)):

@@ -188,6 +188,7 @@ class Workflow:
         self._repository = found.status.artifact_repository_ref.artifact_repository
         self.is_terminated = found.spec.active_deadline_seconds == 0 or self.message.startswith(_TERMINATED_BY_ARGO)
         self._old_pod_names = (found.metadata.annotations or {}).get("workflows.argoproj.io/pod-name-format") == "v1"
+        self._found: dict[str, dict[str, Step]] = {}
         self._inside: dict[str, list[NodeJson]] = {}
         for node in nodes.values():
             self._inside.setdefault(node.boundary_id if node.boundary_id in nodes else "", []).append(node)
@@ -198,13 +199,19 @@ class Workflow:
 
     def inside(self, step: Step) -> dict[str, Step]:
         """The steps inside of one, by name and item: those that its last attempt has started, with earlier attempts."""
-        found = self._steps([node.id for node in step.attempts])
+        found = self._all_inside(step)
         last = step.attempts[-1].id if step.attempts else ""
         return {key: one for key, one in found.items() if one.outer.boundary_id == last}
 
     def executor_of(self, step: Step) -> Step | None:
         """What runs the container of a task, in all attempts at that."""
-        return self._steps([node.id for node in step.attempts]).get("executor")
+        return self._all_inside(step).get("executor")
+
+    def _all_inside(self, step: Step) -> dict[str, Step]:
+        found = self._found.get(step.node_id)
+        if found is None:
+            found = self._found[step.node_id] = self._steps([node.id for node in step.attempts])
+        return found
 
     def pod_name(self, node: NodeJson) -> str:
         """The name of a node's pod, as KFP's RetrievePodName (backend/src/common/util/workflow.go) makes it."""

@@ -152,8 +152,13 @@ class _Reader:
                 self._hook(step, _Place())
 
     def _walk(self, steps: Mapping[str, Step], place: _Place) -> None:
-        drivers = {served: step for step in steps.values() if (served := _served(step, steps))}
-        own = [step for step in steps.values() if not _served(step, steps)]
+        drivers: dict[str, Step] = {}
+        own: list[Step] = []
+        for step in steps.values():
+            if served := _served(step, steps):
+                drivers[served] = step
+            else:
+                own.append(step)
         with_items = {step.name for step in own if step.item is not None}
         for step in sorted(own, key=lambda one: (one.began, one.item or 0, one.name)):
             if step.name.endswith(_ON_EXIT):
