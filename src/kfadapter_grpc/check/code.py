@@ -22,8 +22,8 @@ def mentions(code: ast.Module, text: str) -> bool:
     return any(isinstance(node, ast.Constant) and node.value == text for node in ast.walk(code))
 
 
-def metadata_reads(code: ast.Module, artifact: str) -> list[str]:
-    """What it reads of an input artifact, or of those in an input list, that KFP hands on otherwise."""
+def artifact_reads(code: ast.Module, artifact: str) -> list[str]:
+    """Which of `metadata` and `name` it reads of an input artifact, or of those in an input list."""
     names = {artifact}
     for node in ast.walk(code):
         if isinstance(node, ast.For | ast.comprehension) and _is_one_of(node.iter, names):
@@ -34,6 +34,14 @@ def metadata_reads(code: ast.Module, artifact: str) -> list[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and _is_one_of(node.value, names)
     }
     return [name for name in ("metadata", "name") if name in found]
+
+
+def writes_names(code: ast.Module) -> bool:
+    """Whether it names an artifact."""
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == "name" and isinstance(node.ctx, ast.Store)
+        for node in ast.walk(code)
+    )
 
 
 def writes_structs(code: ast.Module) -> bool:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, TypeAlias
 
 from kfadapter_grpc.check import rules
-from kfadapter_grpc.check.code import mentions, metadata_reads, raises, writes_structs
+from kfadapter_grpc.check.code import artifact_reads, mentions, raises, writes_names, writes_structs
 from kfadapter_grpc.check.kubernetes import needed_by
 from kfadapter_grpc.check.pipeline import every, inside, mapping, text
 from kfadapter_grpc.check.values import INPUT, known_items, plain, sources, texts, types
@@ -85,8 +85,8 @@ def _collected(task: Task) -> Found:
     """What is collected from loops."""
     for kind in ("parameters", "artifacts"):
         for name, origin in task.origins(kind):
-            ways = origin.task.ways(origin.name, kind) if origin.kind == "output" and origin.task else ()
-            for way in ways:
+            is_direct = any(key.startswith("taskOutput") for key in mapping(task.inputs(kind)[name]))
+            for way in origin.task.ways(origin.name, kind) if is_direct and origin.task else ():
                 if empty := next((loop for loop in way.loops if _may_be_empty(loop)), None):
                     certain = known_items(empty) == []
                     severity: Severity = "error" if certain else "warning"
@@ -165,14 +165,18 @@ def _final_status(task: Task) -> Found:
 
 
 def _artifacts(task: Task) -> Found:
-    """Metadata of artifacts that their takers see otherwise."""
+    """Metadata and names of artifacts that their takers see otherwise than their makers wrote them."""
     for name, origin in task.origins("artifacts"):
-        read = metadata_reads(task.code, name)
+        read = artifact_reads(task.code, name)
         if not read or origin.kind != "output" or origin.task is None:
             continue
         makers = [way.task for way in origin.task.ways(origin.name, "artifacts")]
-        if "name" in read or any(writes_structs(one.code) or _imports_structs(one) for one in makers):
-            yield rules.ARTIFACT_METADATA.found(task.path, attributes=" and ".join(read), input=name)
+        changed = {
+            "metadata": any(writes_structs(one.code) or _imports_structs(one) for one in makers),
+            "name": any(writes_names(one.code) for one in makers),
+        }
+        if attributes := " and ".join(one for one in read if changed[one]):
+            yield rules.ARTIFACT_METADATA.found(task.path, attributes=attributes, input=name)
 
 
 def _imports_structs(task: Task) -> bool:
