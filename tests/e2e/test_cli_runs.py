@@ -6,11 +6,14 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from tests.contract.running import eventually
 from tests.e2e.conftest import ROOT, dev
+from tests.embedded.corpus.corpus import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.e2e.conftest import Adapter
 
@@ -24,6 +27,23 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
     """An adapter before an embedded KFP that executes runs."""
     with dev(tmp_path_factory.mktemp("runs")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def collecting(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A pipeline that collects from a loop without items, which fails on KFP 2.17.0 (its driver's words are there)."""
+    (failed,) = [
+        task["errors"]
+        for path, task in json.loads(files()["expected/loops_empty.json"])["runs"][0]["tasks"].items()
+        if path == "see-list"
+    ]
+    assert "subTaskName" in json.dumps(failed)
+    spec = yaml.safe_load(files()["compiled/loops_empty.yaml"])
+    tasks = spec["root"]["dag"]["tasks"]
+    spec["root"]["dag"]["tasks"] = {name: tasks[name] for name in ("for-loop-1", "see-list")}
+    path = tmp_path_factory.mktemp("pipelines") / "collecting.yaml"
+    path.write_text(yaml.safe_dump(spec), encoding="utf-8")
+    return str(path)
 
 
 def test_a_run_that_succeeds(local: Adapter) -> None:
@@ -55,6 +75,26 @@ def test_a_run_that_is_stopped(local: Adapter) -> None:
     assert local.printed("terminate", run, "--wait", "60") == f"run {run} has finished: CANCELED\n"
     assert local.run("watch", run).returncode == 7
     assert run in local.printed("runs", "--state", "canceled", "-o", "name").splitlines()
+
+
+def test_a_run_with_warnings(local: Adapter, collecting: str) -> None:
+    """What a cluster would do otherwise is shown with the run, with its task, and in the task's log."""
+    done = local.run("run", collecting, "--watch")
+    *_, title, warning = done.stdout.decode().splitlines()
+    assert (done.returncode, title) == (0, "WARNINGS")
+    assert warning.startswith("task 'see-list': KFP 2.5 and KFP 2.17: 'x' collects from 'for-loop-1'")
+    run = json.loads(local.printed("runs", "show", "@latest", "-o", "json"))
+    of_tasks = {task["name"]: task.get("warnings", []) for task in run["tasks"]}
+    assert [f"task 'see-list': {text}" for text in of_tasks["see-list"]] == run["warnings"] == [warning]
+    assert f"warning: {of_tasks['see-list'][0]}" in local.printed("logs", "@latest", "see-list")
+
+
+def test_a_strict_run(tmp_path: Path, collecting: str) -> None:
+    """With --strict, the task fails as on a cluster, with the same words."""
+    with dev(tmp_path, "--strict") as strict:
+        done = strict.run("run", collecting, "--watch")
+    assert done.returncode == 1
+    assert "task see-list failed: KFP 2.5 and KFP 2.17: 'x' collects from 'for-loop-1'" in done.stderr.decode()
 
 
 def test_all_wrong_parameters_at_once(local: Adapter) -> None:
