@@ -35,7 +35,8 @@ _PING_SECONDS = 3
 _CALL_SECONDS = 60
 _PULL_SECONDS = 600  # without a sign of life
 _REPORT_SECONDS = 2.0
-_FAULTS = (DockerException, RequestException, BaseHTTPError, OSError)
+# The last two: what answers is no engine, or another kind of one.
+_FAULTS = (DockerException, RequestException, BaseHTTPError, OSError, KeyError, ValueError)
 
 
 class NoEngineError(Exception):
@@ -194,7 +195,7 @@ class Containers:
         self._give_files_back(client, command, log)
         if state.get("OOMKilled"):
             limit = f" of {command.limits.memory} bytes" if command.limits.memory else ""
-            return Exit(code, f"killed: its memory limit{limit} was reached (exit code {code})")
+            return Exit(code, f"killed: its memory limit{limit} was reached (exit status {code})")
         return Exit(code)
 
     def _created(self, client: docker.APIClient, command: Command, words: tuple[str, ...], user: str = "") -> str:
@@ -271,7 +272,7 @@ class Containers:
 
 def remove_containers(note: Path) -> None:
     """Kills and removes all containers of a run whose engine is noted in this file, as far as it answers."""
-    with suppress(*_FAULTS, ValueError, KeyError):
+    with suppress(*_FAULTS):
         noted = json.loads(note.read_text("utf-8"))
         with docker.APIClient(noted["url"], version=noted["version"], timeout=_PING_SECONDS) as client:
             for one in client.containers(all=True, filters={"label": noted["label"]}):
