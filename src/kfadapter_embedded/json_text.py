@@ -70,13 +70,13 @@ def as_served(value: JsonValue) -> JsonValue:
 
 
 def read_json(text: str | bytes, number: Callable[[str], object] | None = None) -> object:
-    """Reads JSON as Go does: it has no NaN, and no number beyond a double. `number` reads those with a fraction.
+    """Reads JSON as Go does: it has no NaN, and no number beyond a double. `number` reads all numbers.
 
     Raises:
         ValueError: it is no JSON.
         RecursionError: it is too deep.
     """
-    return json.loads(text, parse_float=number or finite, parse_int=_whole, parse_constant=_refuse)
+    return json.loads(text, parse_float=number or finite, parse_int=number or _whole, parse_constant=_refuse)
 
 
 def finite(text: str) -> float:

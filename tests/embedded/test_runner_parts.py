@@ -23,7 +23,7 @@ from kfadapter_embedded.runner.outcome import Outcome
 from kfadapter_embedded.runner.placeholders import filled, task_names
 from kfadapter_embedded.runner.refusals import refusal
 from kfadapter_embedded.runner.spec import Component, Task, read_pipeline
-from kfadapter_embedded.runner.values import ValueFaultError, Values, as_text, converted, load_json, picked
+from kfadapter_embedded.runner.values import ValueFaultError, Values, as_text
 from kfadapter_embedded.runner.warned import TaskWarnings
 
 if TYPE_CHECKING:
@@ -91,54 +91,6 @@ def test_any_condition(condition: str, parameters: dict[str, str]) -> None:
     """Whatever a condition is, it holds, does not hold, or is an error of its own kind."""
     with suppress(ConditionError):
         assert holds(condition, dict(parameters)) in {True, False}
-
-
-CONVERSIONS = [
-    (3.0, "NUMBER_INTEGER", 3),
-    ("3", "NUMBER_INTEGER", 3),
-    (3, "NUMBER_DOUBLE", 3.0),
-    ("True", "BOOLEAN", True),
-    ("[1]", "LIST", [1]),
-    ('{"a": 1}', "STRUCT", {"a": 1}),
-    ({"a": [1]}, "STRING", '{"a": [1]}'),
-    (True, "NUMBER_INTEGER", True),
-    ("글", "STRING", "글"),
-]
-
-
-@pytest.mark.parametrize(("value", "kind", "expected"), CONVERSIONS)
-def test_conversion(value: object, kind: str, expected: object) -> None:
-    """A value takes the type that is declared for it."""
-    made = converted(value, kind, "x")  # type: ignore[arg-type]
-    assert (made, type(made)) == (expected, type(expected))
-
-
-@pytest.mark.parametrize(("value", "kind"), [("x", "NUMBER_INTEGER"), ("1", "LIST"), ("[", "STRUCT"), ("2", "BOOLEAN")])
-def test_conversion_that_fails(value: str, kind: str) -> None:
-    """A value that does not fit is named, with the type that was wanted."""
-    with pytest.raises(ValueFaultError, match=f"x is .*, which is no {kind}"):
-        converted(value, kind, "x")
-
-
-def test_numbers_of_the_compiler() -> None:
-    """Numbers that are written as floats are integers where they have no fraction, at any depth."""
-    assert repr(load_json(b'{"a": [1.0, 2.5, {"b": 3.0}], "c": 7}')) == "{'a': [1, 2.5, {'b': 3}], 'c': 7}"
-
-
-def test_selectors() -> None:
-    """A part of a struct, or of its JSON text, is found by keys and indexes."""
-    assert picked({"a": {"b": [1, 2]}}, 'parseJson(string_value)["a"]["b"][1]') == 2
-    assert picked('{"a": 1}', 'parseJson(string_value)["a"]') == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "selector"),
-    [({}, 'parseJson(string_value)["a"]'), ({"a": 1}, "a.b"), ("[", 'parseJson(string_value)["a"]')],
-)
-def test_selectors_that_find_nothing(value: JsonValue, selector: str) -> None:
-    """A selector that cannot be read, or finds nothing, is an error."""
-    with pytest.raises(ValueFaultError):
-        picked(value, selector)
 
 
 NAMES = {"pipeline_job_name": "run of today", "pipeline_job_uuid": "u", "workspace_path": "/w"}
@@ -394,7 +346,7 @@ def test_literals_of_a_component(given: str, state: State) -> None:
         names={},
     )
     assert ended.state is state
-    assert ('color is "blue", which is none of the values' in ended.error) is (state is State.FAILED), ended.error
+    assert ('"color" value "blue" does not match any' in ended.error) is (state is State.FAILED), ended.error
 
 
 def test_order() -> None:

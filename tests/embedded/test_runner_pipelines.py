@@ -237,9 +237,9 @@ def test_condition_on_a_named_output(try_out: Callable[..., Tried]) -> None:
 
 
 def test_optional_and_types(try_out: Callable[..., Tried]) -> None:
-    """Integers stay integers inside lists and structs, and a declared float is one."""
+    """Integers stay integers inside lists and structs, and a whole float is one, as KFP's JSON writes it."""
     tried = succeeded(try_out("optional-and-types", d={"ㄱ": [1, 2.5]}))
-    assert tried.output("show-types") == "(7, 2.0, True, [1, 2.5], {'ㄱ': [1, 2.5]}, None)"
+    assert tried.output("show-types") == "(7, 2, True, [1, 2.5], {'ㄱ': [1, 2.5]}, None)"
 
 
 def test_texts_with_values(try_out: Callable[..., Tried]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from .log import TaskLog, why
 from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
 from .task_api import entries, given_by, recorded
-from .values import RuntimeArtifact, ValueFaultError, Values
+from .values import RuntimeArtifact, ValueFaultError, Values, protojson
 
 if TYPE_CHECKING:
     import threading
@@ -138,7 +137,7 @@ class _Attempt:
         return self.component.executor.container
 
     def outcome(self, log: TaskLog) -> Outcome:
-        text = json.dumps(self._executor_input(), ensure_ascii=False)
+        text = protojson(self._executor_input())
         if len(text.encode(errors="replace")) > MAX_INPUT_BYTES:
             size = len(text.encode(errors="replace"))
             return failed(

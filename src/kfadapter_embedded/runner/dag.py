@@ -17,7 +17,7 @@ import msgspec
 from kfadapter_embedded.execution import WHOLE, State, TaskReport, iteration_of, task_name
 
 from .condition import ConditionError, holds
-from .inputs import given_inputs, with_defaults
+from .inputs import given_inputs, iteration_inputs, root_inputs, with_defaults
 from .kept import fingerprint
 from .loops import items, with_item
 from .outcome import Outcome, dag_outcome, loop_outcome
@@ -66,15 +66,12 @@ def run_pipeline(
     """
     walk, warnings = _Walk(pipeline, leaf, report, stopped, names, strict), TaskWarnings(strict=strict)
     try:
-        values = with_defaults(pipeline.root, Values(parameters), WHOLE, warnings)
+        values = root_inputs(pipeline.root, parameters, warnings)
     except ValueFaultError as error:
         return Outcome(State.FAILED, str(error))
     if pipeline.root.dag is None:
         raise SpecError("the root of the pipeline has no tasks")
-    missing = dict.fromkeys(pipeline.root.input_definitions.parameters.keys() - values.parameters.keys())
-    given = {**values.parameters, **missing}
-    shown = replace(values, parameters=given, origins=dict.fromkeys(given, Origin("RUNTIME_VALUE_INPUT", "ROOT")))
-    report(TaskReport(WHOLE, State.RUNNING, details={"inputs": entries(shown)}, warnings=warnings.texts))
+    report(TaskReport(WHOLE, State.RUNNING, details={"inputs": entries(values)}, warnings=warnings.texts))
     return walk.dag(pipeline.root.dag, values, WHOLE)
 
 
@@ -134,9 +131,12 @@ class _Walk:
         if not _is_due(task, [done[one] for one in task.depends_on]):
             return self._ended(step, Outcome(State.SKIPPED), began=False)
         try:
-            step.details.update(described(task, self.pipeline.component(task), key))
+            component = self.pipeline.component(task)
+            step.details.update(described(task, component, key))
             warn_of_upstream(self.pipeline, dag, key, done, step.warnings)
-            inputs = given_inputs(key, task, values, done=done, path=path, names=self.names, warnings=step.warnings)
+            inputs = given_inputs(
+                key, task, component, values, done=done, path=path, names=self.names, warnings=step.warnings
+            )
             return self._attempt(task, inputs, step)
         except (ConditionError, SpecError, ValueFaultError) as error:
             fault = str(error)
@@ -166,7 +166,7 @@ class _Walk:
     def _once(self, task: Task, given: Values, step: _Step) -> Outcome:
         """Runs a task's component once."""
         component, name = self.pipeline.component(task), step.name
-        values = with_defaults(component, given, name, step.warnings)
+        values = with_defaults(component, given, name)
         # KFP's importer notes no inputs.
         inputs = {} if component.executor.importer else entries(values, iteration_of(name))
         pipeline = self.pipeline.pipeline_info.get("name", "")
@@ -201,7 +201,7 @@ class _Walk:
         step = replace(step, details={})
 
         def run(index: int) -> Outcome:
-            return self._iteration(task, component, iterations[index], f"{name}[{index}]", step.warnings)
+            return self._iteration(task, component, iterations[index], f"{name}[{index}]")
 
         limit = min(task.iterator_policy.get("parallelismLimit") or _MOST_ITERATIONS, _MOST_ITERATIONS)
         with ThreadPoolExecutor(_width(len(iterations), limit)) as threads:
@@ -211,15 +211,12 @@ class _Walk:
         step.details["outputs"] = together(put_out) if outcome.state is State.SUCCEEDED else {}
         return self._ended(step, outcome)
 
-    def _iteration(
-        self, task: Task, component: Component, values: Values, name: str, warnings: TaskWarnings
-    ) -> Outcome:
-        """Runs a loop's component for one item; an iteration of a DAG is no task, so the loop has its warnings."""
+    def _iteration(self, task: Task, component: Component, values: Values, name: str) -> Outcome:
         if self.stopped.is_set():
             return Outcome(State.CANCELED)
         if component.dag:
             try:
-                return self.dag(component.dag, with_defaults(component, values, name, warnings), name)
+                return self.dag(component.dag, iteration_inputs(task, component, values), name)
             except ValueFaultError as error:
                 return Outcome(State.FAILED, str(error), name)
         step = self._step(name)

@@ -1,18 +1,33 @@
-"""What goes into a task: where each value comes from, defaults, declared types (KFP's `driver/resolve.go`)."""
+"""What goes into a task: where each value comes from, defaults, declared types (KFP's `driver/resolve.go`).
+
+A parameter that is None is null; KFP distinguishes it from one that is missing.
+"""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kfadapter_embedded.execution import State, task_name
+from kfadapter_embedded.execution import task_name
+from kfadapter_grpc.check import rules
 
-from .placeholders import filled, task_names
-from .spec import SpecError
-from .task_api import COLLECTED, DEFAULT
-from .values import Origin, RuntimeArtifact, ValueFaultError, Values, check_literals, converted, picked
+from .placeholders import filled, has_placeholder, task_names
+from .spec import Parameter, SpecError
+from .task_api import COLLECTED
+from .values import (
+    Origin,
+    RuntimeArtifact,
+    ValueFaultError,
+    Values,
+    as_text,
+    check_literals,
+    converted,
+    picked,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from kfadapter_embedded.json_text import JsonValue
 
@@ -20,10 +35,29 @@ if TYPE_CHECKING:
     from .spec import Component, Output, Source, Task
     from .warned import TaskWarnings
 
+# What takes four bytes in UTF-8: KFP's connection to MySQL (`charset=utf8`) does not carry it.
+_FOUR_BYTES = re.compile("[\U00010000-\U0010ffff]")
+
+
+def root_inputs(root: Component, given: Mapping[str, JsonValue], warnings: TaskWarnings) -> Values:
+    """What a run takes: what it was given, and defaults (`compiler/argocompiler/argo.go:Compile`).
+
+    Raises:
+        ValueFaultError: a parameter has no value.
+    """
+    parameters = dict(given)
+    for name, declared in root.input_definitions.parameters.items():
+        if parameters.setdefault(name, declared.default_value) is None and not declared.is_optional:
+            raise ValueFaultError(f"the parameter {name!r} has no value")
+        if found := _FOUR_BYTES.search(as_text(parameters[name])):
+            warnings.warn(rules.FOUR_BYTES.text(character=found[0]))
+    return Values(parameters, origins=dict.fromkeys(parameters, Origin("RUNTIME_VALUE_INPUT", "ROOT")))
+
 
 def given_inputs(
     key: str,
     task: Task,
+    component: Component,
     values: Values,
     *,
     done: Mapping[str, Outcome],
@@ -31,11 +65,12 @@ def given_inputs(
     names: Mapping[str, str],
     warnings: TaskWarnings,
 ) -> Values:
-    """What a task takes, from where its inputs come from.
+    """What a task takes, from where its inputs come from, each parameter with its declared type.
 
     Args:
         key: The task's name in its DAG.
         task: The task.
+        component: What it runs.
         values: What went into the DAG.
         done: The DAG's tasks that have ended.
         path: The path of the DAG.
@@ -43,72 +78,165 @@ def given_inputs(
         warnings: Takes what a cluster would do differently.
 
     Raises:
-        ValueFaultError: a value is missing, or has no such part.
+        ValueFaultError: a value is missing, of another type, or has no such part.
     """
-    sources = task.inputs.parameters
+    sources, declared = task.inputs.parameters, component.input_definitions.parameters
     parameters: dict[str, JsonValue] = {
-        name: value
-        for name, source in sources.items()
-        if (value := _value(source, values, done, names)) is not None or source.output
+        name: one.default_value
+        for name, one in declared.items()
+        if component.dag and one.is_optional and name not in sources
     }
-    names = task_names(names, key, path)
-    constants = (name for name, source in sources.items() if source.runtime_value is not None)
-    # What placeholders stand for are the inputs as they came.
-    parameters |= {name: filled(parameters.get(name), dict(parameters), names, warnings) for name in constants}
+    for name, source in sources.items():
+        expected = declared.get(name, Parameter())
+        value = _value(source, values, done, names)
+        if value is not None or source.component_input_parameter is None:
+            check_literals(value, expected.literals, name)
+            parameters[name] = _selected(value, source, name, warnings)
+        elif not expected.is_optional or source.parameter_expression_selector:
+            raise ValueFaultError(f"the resolved input parameter is null: {source.component_input_parameter}")
+        elif component.dag:
+            parameters[name] = expected.default_value
+            if name in _taken_inside(component):
+                warnings.warn(rules.OPTIONAL_INTO_PIPELINE.text(input=name))
+    nulls = {name for name, value in parameters.items() if value is None and _may_be_null(sources.get(name))}
+    _warn_of_loop(key, task, component, parameters, warnings)
+    _warn_of_four_bytes(sources, component, parameters, warnings)
+    _fill(sources, component, parameters, task_names(names, key, path), warnings)
+    skipped = {*nulls, task.loop.item_input} if task.loop else nulls
+    parameters = _typed(component, parameters, skipped)
     artifacts = {name: _artifacts(source, values, done) for name, source in task.inputs.artifacts.items()}
     parent = task_name(path)
     origins = {
         name: _origin(source, values, done, parent) for name, source in {**sources, **task.inputs.artifacts}.items()
     }
-    return Values(parameters, {name: one for name, one in artifacts.items() if one}, origins)
+    return Values(
+        parameters,
+        {name: one for name, one in artifacts.items() if one},
+        {**dict.fromkeys(parameters, _by_default(parent)), **origins},
+    )
 
 
-def with_defaults(
-    component: Component,
-    values: Values,
-    path: str,
-    warnings: TaskWarnings,  # noqa: ARG001
-) -> Values:
-    """Completes what goes into the component of a task, each value with the type that is declared.
+def iteration_inputs(task: Task, component: Component, values: Values) -> Values:
+    """What an iteration of a loop takes: what the loop was given and its item, which is typed only now.
 
     Raises:
-        ValueFaultError: a value is missing, or does not fit.
+        ValueFaultError: the item is of another type.
     """
-    parameters = dict(values.parameters)
+    items = task.loop.items.get("inputParameter", "") if task.loop else ""
+    return replace(values, parameters=_typed(component, values.parameters, {items}))
+
+
+def with_defaults(component: Component, values: Values, path: str) -> Values:
+    """Completes what goes into a command, as KFP's launcher does (`component/launcher_v2.go:addDefaultParams`)."""
+    if component.dag:
+        return values
+    declared = component.input_definitions.parameters.items()
+    defaults = {name: one.default_value for name, one in declared if one.default_value is not None}
+    origin = _by_default(task_name(path.rpartition("/")[0]))
+    return Values(
+        {**defaults, **values.parameters}, values.artifacts, {**dict.fromkeys(defaults, origin), **values.origins}
+    )
+
+
+def _by_default(parent: str) -> Origin:
+    return Origin("COMPONENT_DEFAULT_INPUT", parent)
+
+
+def _typed(component: Component, given: Mapping[str, JsonValue], skipped: Collection[str]) -> dict[str, JsonValue]:
+    """The parameters with their declared types; those that are skipped stay as they are, or missing."""
+    parameters = dict(given)
     for name, declared in component.input_definitions.parameters.items():
-        value, kind = parameters.pop(name, declared.default_value), declared.parameter_type
-        if value is None and name in values.parameters:
-            # The output of a failed task.
-            if kind != "STRING":
-                raise ValueFaultError(f"the parameter {name!r} is null")
-            value = ""
-        if value is None and not declared.is_optional and not kind.startswith("TASK_"):
-            raise ValueFaultError(f"the parameter {name!r} has no value")
-        if value is not None:
-            parameters[name] = converted(value, kind, name)
-        if name in values.parameters:
-            check_literals(value, declared.literals, name)
-    by_default = Origin(DEFAULT, task_name(path.rpartition("/")[0]))
-    return Values(parameters, values.artifacts, {**dict.fromkeys(parameters, by_default), **values.origins})
+        kind = declared.parameter_type
+        if name in skipped or (name not in given and (declared.is_optional or kind.startswith("TASK_"))):
+            continue
+        if name not in given and declared.default_value is None:
+            raise ValueFaultError(f'neither value nor default value provided for non-optional parameter "{name}"')
+        parameters[name] = converted(given.get(name), kind, name)
+    return parameters
 
 
 def _value(source: Source, values: Values, done: Mapping[str, Outcome], names: Mapping[str, str]) -> JsonValue:
-    """The value of a parameter; None if it has none, which only optional ones may."""
+    """The value of a parameter (`driver/resolve.go:resolveInputParameter`)."""
     if source.runtime_value is not None:
         constant: JsonValue = source.runtime_value.get("constant")
         return constant
-    if source.component_input_parameter is not None:
-        value, selector = values.parameters.get(source.component_input_parameter), source.parameter_expression_selector
-        return picked(value, selector) if selector and value is not None else value
+    if (name := source.component_input_parameter) is not None:
+        if name not in values.parameters:
+            raise ValueFaultError(f"parent DAG does not have input parameter {name}")
+        return values.parameters[name]
     if source.task_final_status:
         task = source.task_final_status.task
         return _final_status(task, done[task], names)
     if source.output is None:
         raise SpecError("a parameter of it comes from nowhere")
-    producer = done[source.output.task]
-    if source.output.key not in producer.values.parameters and producer.state is State.SUCCEEDED:
-        raise _missing(source.output)
-    return producer.values.parameters.get(source.output.key)
+    # What a task that failed has not given is a null, and so is what it never gives (`resolveUpstreamParameters`).
+    return done[source.output.task].values.parameters.get(source.output.key)
+
+
+def _selected(value: JsonValue, source: Source, name: str, warnings: TaskWarnings) -> JsonValue:
+    if not source.parameter_expression_selector:
+        return value
+    part = picked(value, source.parameter_expression_selector)
+    if part is None:
+        warnings.warn(rules.NULL_FIELD.text(input=name))
+    return part
+
+
+def _may_be_null(source: Source | None) -> bool:
+    """Whether an input of a group stays null: a task inside takes the default of its own input then."""
+    return source is None or bool(source.component_input_parameter and not source.parameter_expression_selector)
+
+
+def _taken_inside(component: Component) -> set[str]:
+    """The names of a group's inputs that the tasks inside take."""
+    tasks = component.dag.tasks.values() if component.dag else ()
+    sources = (source for task in tasks for source in task.inputs.parameters.values())
+    return {source.component_input_parameter for source in sources if source.component_input_parameter}
+
+
+def _fill(
+    sources: Mapping[str, Source],
+    component: Component,
+    parameters: dict[str, JsonValue],
+    names: Mapping[str, str],
+    warnings: TaskWarnings,
+) -> None:
+    """Fills in the constants; what looks like a placeholder in other values is kept."""
+    came = dict(parameters)
+    for name, value in came.items():
+        constant = name in sources and sources[name].runtime_value is not None
+        if constant:
+            parameters[name] = filled(value, came, names, warnings)
+        # A constant for a command is filled in with its inputs here, too.
+        left = came if component.dag or not constant else ()
+        if has_placeholder(value, left) and (constant or not component.dag):
+            rule = rules.TEXT_INTO_PIPELINE if component.dag else rules.PLACEHOLDER_IN_VALUE
+            warnings.warn(rule.text(input=name))
+
+
+def _warn_of_loop(
+    key: str, task: Task, component: Component, parameters: Mapping[str, JsonValue], warnings: TaskWarnings
+) -> None:
+    """Warns of what KFP's drivers of iterations cannot do: the list that the loop goes over is taken from them."""
+    items = task.loop.items.get("inputParameter", "") if task.loop else ""
+    if task.loop is None or parameters.get(items, True) in ([], "[]"):
+        return
+    if any(one.parameter_expression_selector for one in task.inputs.parameters.values()):
+        warnings.warn(rules.LOOP_OVER_ITEM_FIELD.text(loop=key))
+    if items in _taken_inside(component):
+        warnings.warn(rules.LOOPED_LIST_INSIDE.text(input=items, loop=key))
+
+
+def _warn_of_four_bytes(
+    sources: Mapping[str, Source], component: Component, parameters: Mapping[str, JsonValue], warnings: TaskWarnings
+) -> None:
+    container = component.executor.container
+    if container and (found := _FOUR_BYTES.search("".join((*container.command, *container.args)))):
+        warnings.warn(rules.FOUR_BYTES.text(character=found[0]))
+    for name, source in sources.items():
+        if not source.component_input_parameter and (found := _FOUR_BYTES.search(as_text(parameters.get(name)))):
+            rule = rules.FOUR_BYTES_OUTPUT if source.output else rules.FOUR_BYTES
+            warnings.warn(rule.text(character=found[0], input=name))
 
 
 def _artifacts(source: Source, values: Values, done: Mapping[str, Outcome]) -> tuple[RuntimeArtifact, ...]:

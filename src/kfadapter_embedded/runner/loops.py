@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from .values import Origin, RuntimeArtifact, ValueFaultError, Values, as_text
+from .values import Origin, RuntimeArtifact, ValueFaultError, Values, as_text, load_json
 
 if TYPE_CHECKING:
     from kfadapter_embedded.json_text import JsonValue
@@ -19,7 +18,7 @@ def items(loop: Loop, inputs: Values) -> list[JsonValue] | list[RuntimeArtifact]
         return list(inputs.artifacts.get(loop.items["inputArtifact"], ()))
     items: JsonValue = loop.items.get("raw") or inputs.parameters.get(loop.items.get("inputParameter", ""))
     try:
-        items = json.loads(items) if isinstance(items, str) else items
+        items = load_json(items) if isinstance(items, str) else items
     except (ValueError, RecursionError):
         items = None
     if not isinstance(items, list):

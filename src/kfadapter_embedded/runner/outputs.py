@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .spec import mapping
 from .task_api import recorded
-from .values import RuntimeArtifact, ValueFaultError, Values, converted, load_json
+from .values import RuntimeArtifact, ValueFaultError, Values, load_json, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,10 +85,9 @@ class Outputs:
             words = f"{error.strerror or error}".lower()
             raise ValueFaultError(f"it gave no output {name!r}", f"{reason}: open {path}: {words}") from None
         try:
-            return converted(text, kind, name)
+            return parsed(text, kind)
         except ValueFaultError as error:
-            quoted = json.dumps(text, ensure_ascii=False)
-            raise ValueFaultError(str(error), f'{reason}: TextToPbValue(text={quoted}, type="{kind}") failed') from None
+            raise ValueFaultError(f"its output {name!r} cannot be read: {error}", f"{reason}: {error}") from None
 
     def _made(self, name: str, said: JsonValue) -> RuntimeArtifact:
         """An artifact that the component may have changed (`component/launcher_v2.go:uploadOutputArtifacts`)."""

@@ -7,11 +7,13 @@ import re
 import zlib
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.check import rules
+
 from .spec import mapping
 from .values import as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from kfadapter_embedded.json_text import JsonValue
 
@@ -21,11 +23,8 @@ WORKSPACE = "workspace_path"
 _WORKSPACE = "{{$.workspace_path}}"
 _NAME = re.compile(r"\{\{\$\.([a-z_]+)\}\}")
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}")
-_RAW = (
-    "the value of {name!r} is put into a text or a list, and holds quotes, backslashes or line ends. A cluster puts it "
-    "into JSON as it is, so the task fails there or gets something else; pass it as an input of its own, and join the "
-    "texts inside the component"
-)
+# What the launcher replaces besides.
+_FILE = re.compile(r"\{\{\$\.(?:outputs|inputs\.artifacts).*?\.(?:output_file|uri|path)\}\}")
 
 
 def task_names(names: Mapping[str, str], key: str, path: str) -> dict[str, str]:
@@ -86,6 +85,12 @@ def filled_metadata(
     return found
 
 
+def has_placeholder(value: JsonValue, inputs: Container[str]) -> bool:
+    """Whether KFP's launcher would fill something into a value."""
+    text = as_text(value)
+    return bool(_FILE.search(text)) or any(name in inputs for name in _INPUT.findall(text))
+
+
 def _each_text(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValue:
     """The value with all of its texts changed, keys as well."""
     if isinstance(value, list):
@@ -108,7 +113,7 @@ def _joined(text: str, parameters: Mapping[str, JsonValue], warnings: TaskWarnin
             return found[0]
         part = as_text(parameters[found[1]])
         if not _is_plain(part):
-            warnings.warn(_RAW.format(name=found[1]))
+            warnings.warn(rules.RAW_JSON_IN_TEXT.text(input=found[1]))
         return part
 
     return _INPUT.sub(text_of, text)

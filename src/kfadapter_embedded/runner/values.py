@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
 from kfadapter_embedded.execution import EXECUTOR_LOGS
-from kfadapter_embedded.json_text import as_served, read_json
+from kfadapter_embedded.json_text import finite, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kfadapter_embedded.json_text import JsonValue
     from kfadapter_grpc.check.rules import Rule
 
 _STEP = re.compile(r"\[(?:\"(?P<key>[^\"]*)\"|'(?P<quoted>[^']*)'|(?P<index>\d+))\]")
+
+_FLOAT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<float>-?\d+(?:\.\d+|(?=e))(?:e[+-]\d+)?)')
+# Outside of these Go's JSON has exponents.
+_SMALLEST_PLAIN_NUMBER = 1e-6
+_LARGEST_PLAIN_NUMBER = 1e21
+_GO_NAMES = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
+# What Go's json.Marshal escapes for the sake of HTML and JavaScript.
+_GO_ESCAPES = {ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}
+# What Go's strings.TrimSpace removes; Python's `strip` takes U+001C to U+001F, too.
+_GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+_MOST_DIGITS = 19
+_MOST_SHOWN = 100
 
 
 class ValueFaultError(Exception):
@@ -86,64 +100,151 @@ class Values:
         return replace(self, origins={name: one._replace(type=kind) for name, one in self.origins.items()})
 
 
-def load_json(text: bytes) -> JsonValue:
-    """Reads JSON; whole numbers are integers, however they are written, but for those that Go writes as `1e+21`.
-
-    KFP's compiler writes every number as a float, inside lists and structs too, and its Go server drops `.0` again.
-    """
-    return as_served(cast("JsonValue", read_json(text)))
-
-
-def check_literals(value: JsonValue, literals: tuple[JsonValue, ...], name: str) -> None:
-    """Refuses a value that is none of those that a component takes, as KFP's driver does, by a ValueFaultError."""
-    if literals and value not in literals:
-        raise ValueFaultError(f"{name} is {_short(value)}, which is none of the values that are allowed")
-
-
-def converted(value: JsonValue, kind: str, name: str) -> JsonValue:
-    """Gives the value of a parameter its declared type, as KFP's driver does.
+def load_json(text: bytes | str) -> JsonValue:
+    """Reads JSON; numbers become what a component sees of them, see `given_number`.
 
     Raises:
-        ValueFaultError: the value has no such form.
+        ValueError: it is no JSON.
+        RecursionError: it is too deep.
     """
-    try:
-        if isinstance(value, str):
-            return _parsed(value, kind)
-        if value is not None and kind == "STRING":
-            return as_text(value)
-        return _as_number(value, kind)
-    except (ValueError, RecursionError):
-        raise ValueFaultError(f"{name} is {_short(value)}, which is no {kind}") from None
+    return cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits))))
 
 
-def _parsed(text: str, kind: str) -> JsonValue:
-    if kind == "NUMBER_INTEGER":
-        return int(text)
-    if kind == "NUMBER_DOUBLE":
-        return float(text)
-    if kind == "BOOLEAN":
-        return {"true": True, "false": False}[text.lower()] if text.lower() in {"true", "false"} else _fault()
-    if kind in {"LIST", "STRUCT"}:
-        value: JsonValue = json.loads(text)
-        return value if isinstance(value, list if kind == "LIST" else dict) else _fault()
-    return text
+def given_number(value: float) -> float | int:
+    """A number as KFP hands it on: a double that protojson writes and Python reads.
+
+    A whole one is an integer below 1e21, with the shortest digits that stand for the double. Negative zero stays one:
+    texts show it, `protojson` writes it as an integer.
+    """
+    plain = (
+        value.is_integer() and abs(value) < _LARGEST_PLAIN_NUMBER and not (value == 0 and math.copysign(1, value) < 0)
+    )
+    return int(Decimal(repr(value))) if plain else value
 
 
-def _fault() -> JsonValue:
-    raise ValueError
+def protojson(value: JsonValue) -> str:
+    """JSON as KFP gives it to components: compact, keys sorted, numbers as Go writes them."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _FLOAT_OR_TEXT.sub(lambda found: _go_number(float(found[0])) if found["float"] else found[0], text)
 
 
-def _as_number(value: JsonValue, kind: str) -> JsonValue:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    if kind == "NUMBER_DOUBLE":
-        return float(value)
-    return int(value) if kind == "NUMBER_INTEGER" and float(value).is_integer() else value
+def _go_number(value: float) -> str:
+    plain = value == 0 or _SMALLEST_PLAIN_NUMBER <= abs(value) < _LARGEST_PLAIN_NUMBER
+    return as_text(value) if plain else repr(value).replace("e-0", "e-")
 
 
 def as_text(value: JsonValue) -> str:
-    """Writes a value into a text: texts as they are, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """The text that KFP makes of a value (`metadata/converter.go:PbValueToText`)."""
+    if isinstance(value, str) or value is None:
+        return value or ""
+    if isinstance(value, float):
+        return _GO_NAMES.get(str(value)) or format(Decimal(repr(value)), "f").removesuffix(".0")
+    return protojson(value).translate(_GO_ESCAPES)
+
+
+def parsed(text: str, kind: str) -> JsonValue:
+    """Reads the text that a component wrote for an output (`metadata/converter.go:TextToPbValue`).
+
+    Raises:
+        ValueFaultError: it has no value of this type.
+    """
+    if kind == "STRING":
+        return text
+    try:
+        if kind in {"LIST", "STRUCT"}:
+            value = load_json(text)
+            return value if isinstance(value, list if kind == "LIST" else dict) else _fault("unexpected type")
+        read = _READERS.get(kind)
+        return read(text.strip(_GO_SPACE)) if read else _fault("unknown type")
+    except (ValueError, RecursionError) as error:
+        raise ValueFaultError(f'TextToPbValue(text={_quoted(text)}, type="{kind}") failed: {error}') from None
+
+
+def _fault(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def _read_int(text: str) -> JsonValue:
+    found = re.fullmatch("([+-]?)0*([0-9]+)", text)
+    if not found:
+        _fault(f"strconv.ParseInt: parsing {_quoted(text)}: invalid syntax")
+    # Python refuses to read very many digits.
+    number = int(found[1] + found[2][: _MOST_DIGITS + 1])
+    if not -(1 << 63) <= number < 1 << 63:
+        _fault(f"strconv.ParseInt: parsing {_quoted(text)}: value out of range")
+    return given_number(float(number))
+
+
+def _read_float(text: str) -> JsonValue:
+    if re.fullmatch("nan|[+-]?inf(inity)?", text, re.IGNORECASE):
+        return float(text)
+    # Go takes underscores between digits, and after `0x`.
+    hexadecimal = text.lstrip("+-")[:2].lower() == "0x"
+    digit = "[0-9a-fA-FxX]" if hexadecimal else "[0-9]"
+    plain = re.sub(f"(?<={digit})_(?={digit})", "", text)
+    form = r"0x([\da-f]+\.?[\da-f]*|\.[\da-f]+)p[+-]?\d+" if hexadecimal else r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+    if not re.fullmatch(f"[+-]?{form}", plain, re.IGNORECASE | re.ASCII):
+        _fault(f"strconv.ParseFloat: parsing {_quoted(text)}: invalid syntax")
+    try:
+        return given_number(float.fromhex(plain) if hexadecimal else finite(plain))
+    except (ValueError, OverflowError):
+        _fault(f"strconv.ParseFloat: parsing {_quoted(text)}: value out of range")
+
+
+def _read_bool(text: str) -> JsonValue:
+    if text in {"1", "t", "T", "TRUE", "true", "True"}:
+        return True
+    if text in {"0", "f", "F", "FALSE", "false", "False"}:
+        return False
+    _fault(f"strconv.ParseBool: parsing {_quoted(text)}: invalid syntax")
+
+
+_READERS: dict[str, Callable[[str], JsonValue]] = {
+    "NUMBER_INTEGER": _read_int,
+    "NUMBER_DOUBLE": _read_float,
+    "BOOLEAN": _read_bool,
+}
+
+
+def converted(value: JsonValue, kind: str, name: str) -> JsonValue:
+    """The value of a parameter as the type that is declared for it, as KFP's driver decides: only texts are made.
+
+    `driver/resolve.go:resolveInputs`, handleParamTypeValidationAndConversion.
+
+    Raises:
+        ValueFaultError: the value is of another type.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueFaultError(f"proto: google.protobuf.Value.number_value: invalid {as_text(value)} value")
+    if kind == "STRING":
+        try:
+            return as_text(value)
+        except RecursionError:
+            raise ValueFaultError(f"converting input parameter {_quoted(name)} to string: it is too deep") from None
+    if value is None:
+        raise ValueFaultError(f'got null for input parameter "{name}"')
+    actual, kinds = next(found for types, found in _KINDS.items() if isinstance(value, types))
+    if kind not in kinds:
+        raise ValueFaultError(f'input parameter "{name}" type mismatch: expect {kind}, got {actual}')
+    return value
+
+
+# A bool is an int for Python.
+_KINDS: dict[type | tuple[type, ...], tuple[str, set[str]]] = {
+    str: ("string", set()),
+    bool: ("bool", {"BOOLEAN"}),
+    (int, float): ("number", {"NUMBER_INTEGER", "NUMBER_DOUBLE"}),
+    list: ("list", {"LIST"}),
+    dict: ("struct", {"STRUCT", "TASK_FINAL_STATUS", "TASK_CONFIG"}),
+}
+
+
+def check_literals(value: JsonValue, literals: Sequence[JsonValue], name: str) -> None:
+    """Refuses a value that is none of those that a component takes, as KFP's driver does, by a ValueFaultError."""
+    if literals and protojson(value) not in {protojson(one) for one in literals}:
+        allowed = ", ".join(protojson(one) for one in literals)
+        words = "does not match any of the allowed literal values"
+        raise ValueFaultError(f'input parameter "{name}" value {_short(value)} {words}: [{allowed}]')
 
 
 def picked(value: JsonValue, selector: str) -> JsonValue:
@@ -157,7 +258,7 @@ def picked(value: JsonValue, selector: str) -> JsonValue:
     if not selector.startswith("parseJson(") or "".join(one[0] for one in steps) != path:
         raise ValueFaultError(f"the selector {selector!r} cannot be read")
     try:
-        part: JsonValue = json.loads(value) if isinstance(value, str) else value
+        part = load_json(value) if isinstance(value, str) else value
         for step in steps:
             part = _part(part, step)
     except (KeyError, IndexError, TypeError, ValueError, RecursionError):
@@ -175,5 +276,13 @@ def _part(value: JsonValue, step: re.Match[str]) -> JsonValue:
 
 
 def _short(value: JsonValue) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:100]}…"  # noqa: PLR2004  # as long as a message bears
+    return _cut(protojson(value))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(_cut(text), ensure_ascii=False)
+
+
+def _cut(text: str) -> str:
+    """The text, as far as a message bears."""
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

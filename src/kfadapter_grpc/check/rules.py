@@ -132,6 +132,32 @@ FOUR_BYTES = Rule(  # apiserver/client/sql.go: charset=utf8
     "answers 500 to the upload or the run",
     "Leave it out, also of parameters and outputs.",
 )
+FOUR_BYTES_OUTPUT = Rule(  # apiserver/client/sql.go; ReportWorkflow answers 500
+    "four-byte-character-in-output",
+    CLUSTERS,
+    "the output that '{input}' takes holds '{character}'; KFP's database takes no characters of 4 bytes of UTF-8, such "
+    "as emoji, so the run stays as it was stored before, though its tasks end",
+    "Hand such texts on in an artifact.",
+)
+PLACEHOLDER_IN_VALUE = Rule(  # component/launcher_v2.go:compileCmdAndArgs
+    "placeholder-in-value",
+    CLUSTERS,
+    "the value of '{input}' holds what looks like a placeholder; the launcher fills it in wherever it stands",
+    "Hand such texts on in an artifact.",
+)
+TEXT_INTO_PIPELINE = Rule(  # driver/resolve.go:resolveInputParameter; only the launcher fills in
+    "text-into-pipeline",
+    CLUSTERS,
+    "'{input}' is a text made of values and goes into a pipeline in the pipeline, where its placeholders stay as they "
+    "are",
+    "Make the text in a component, and hand its output on.",
+)
+NULL_FIELD = Rule(  # expression/expression.go:Select; structpb.NewValue refuses a structpb.NullValue
+    "null-field",
+    CLUSTERS,
+    "'{input}' is a field that is null; the driver fails ('invalid type: structpb.NullValue')",
+    "Give the field a value, such as an empty text.",
+)
 LINE_BREAK_IN_DEFAULT = Rule(
     "line-break-in-default",
     CLUSTERS,

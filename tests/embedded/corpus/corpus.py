@@ -101,7 +101,7 @@ def _numbers(value: Json) -> Json:
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float):
-        return int(value) if abs(value) < 1e300 and float(value).is_integer() else value  # a double's
+        return int(float(value)) if abs(value) < 1e300 and float(value).is_integer() else value  # a double's
     if isinstance(value, str):
         return {"_chars": len(value)} if len(value) > _MOST_CHARACTERS else _seen(value)
     if isinstance(value, Mapping):
@@ -128,8 +128,8 @@ def _artifact(one: Json) -> Json:
 def _loose(value: Json) -> Json:
     if isinstance(value, bool):
         return int(value)
-    if isinstance(value, float):
-        return round(value, 6)
+    if isinstance(value, int | float):
+        return round(float(value), 6)
     if isinstance(value, Mapping):
         if len(value) == 1 and value.keys() <= {"list", "struct"}:
             return _loose(next(iter(value.values())))
