@@ -221,7 +221,7 @@ class Replayer:
             if not lines:
                 return [each for each in candidates if each is not candidate], []
             self._bound = before
-            if candidate.get("name") == item.get("name"):
+            if _name(candidate) == _name(item):
                 nearest = lines
         return candidates, nearest
 
@@ -231,8 +231,8 @@ class Replayer:
         for step in self.transcript.steps:
             body = step.response.get("json")
             for item in [body, *_items(body)]:
-                if isinstance(item, dict) and "name" in item and _kind(item) == _kind(example):
-                    found.setdefault(str(item["name"]), item)
+                if isinstance(item, dict) and _name(item) and _kind(item) == _kind(example):
+                    found.setdefault(_name(item), item)
         return list(found.values())
 
     def _compare(self, where: str, recorded: JsonValue, actual: JsonValue) -> Iterator[str]:
@@ -325,7 +325,11 @@ def _without_items(body: JsonObject) -> JsonObject:
 
 
 def _kind(item: JsonObject) -> tuple[bool, ...]:
-    return tuple(key in item for key in ("id", "pipeline_id", "pipeline_version_id"))
+    return tuple(key in item for key in ("id", "pipeline_id", "pipeline_version_id", "run_id", "trigger"))
+
+
+def _name(item: JsonObject) -> str:
+    return str(item.get("name") or item.get("display_name") or "")
 
 
 def _split(text: str) -> list[str]:

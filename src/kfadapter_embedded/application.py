@@ -28,6 +28,7 @@ from .uploads import Uploads
 from .workflow import Workflows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -42,15 +43,14 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 _refused_page = PlainTextResponse("pages from elsewhere may not use this server\n", HTTPStatus.FORBIDDEN)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_HEALTH = {"commit_sha": "unknown", "tag_name": "unknown", "multi_user": False, "pipeline_store": "database"}
 
 
 def application(store: Store, folder: Path, runs: Runs) -> Starlette:
     """Makes the application; the data folder is named where its disk is full."""
     # The fixed paths of uploads come before the pattern that would take them for ids.
     routes = [
-        Route("/apis/v2beta1/healthz", _health, methods=["GET"]),
-        Route("/apis/v1beta1/healthz", _health, methods=["GET"]),
+        Route("/apis/v2beta1/healthz", _health(pipeline_store="database"), methods=["GET", "POST"]),
+        Route("/apis/v1beta1/healthz", _health(), methods=["GET", "POST"]),
         *Uploads(store).routes(),
         *Pipelines(store).routes(),
         *Experiments(store).routes(),
@@ -65,7 +65,7 @@ def application(store: Store, folder: Path, runs: Runs) -> Starlette:
         if isinstance(error, KfpError | UploadError):
             return error.response()
         if isinstance(error, HTTPException):
-            return unknown_route(error.status_code)
+            return unknown_route(request.url.path, error.status_code)
         if _is_full(error):
             words = "make room there, or delete runs that are not needed any more, and their files go with them"
             return exhausted(f"the disk that {folder} is on is full: {words}").response()
@@ -117,8 +117,9 @@ def _is_address(host: str) -> bool:
     return True
 
 
-async def _health(_request: Request) -> Response:
-    return json_response(_HEALTH)
+def _health(**more: str) -> Callable[[Request], Response]:
+    body = {"commit_sha": "unknown", "tag_name": "unknown", "multi_user": False, **more}
+    return lambda _request: json_response(body)
 
 
 def _is_full(error: Exception) -> bool:

@@ -21,6 +21,7 @@ _RESOURCE_EXHAUSTED = (8, HTTPStatus.TOO_MANY_REQUESTS)
 _FAILED_PRECONDITION = (9, HTTPStatus.BAD_REQUEST)
 _ABORTED = (10, HTTPStatus.CONFLICT)
 _INTERNAL = (13, HTTPStatus.INTERNAL_SERVER_ERROR)
+_MESSAGES = "kubeflow.pipelines.backend.api.v2beta1"
 _INTERNAL_REASON = "Internal Server Error"
 
 
@@ -56,6 +57,13 @@ def invalid_input(reason: str) -> KfpError:
 def invalid_parameter(name: str, value: str) -> KfpError:
     """KFP's gateway knows no such value of a parameter of the query."""
     return KfpError(_INVALID_ARGUMENT, "", f'parsing field "{name}": "{value}" is not a valid value')
+
+
+def already_set(field: str, oneof: str) -> KfpError:
+    """KFP's gateway finds a second one of fields that exclude each other."""
+    return KfpError(
+        _INVALID_ARGUMENT, "", f'proto: (line 1:1): error parsing "{field}", oneof {_MESSAGES}.{oneof} is already set'
+    )
 
 
 def invalid_input_because(reason: str, cause: str) -> KfpError:
@@ -139,7 +147,10 @@ def json_response(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(body if isinstance(body, str) else to_json(body), status, media_type="application/json")
 
 
-def unknown_route(status: int) -> Response:
-    """The answer of KFP's gateway where it has no route (404) or not for this method (405)."""
-    code, words = (12, "Method Not Allowed") if status == HTTPStatus.METHOD_NOT_ALLOWED else (5, "Not Found")
-    return json_response({"code": code, "message": words}, HTTPStatus(status))
+def unknown_route(path: str, status: int) -> Response:
+    """The answer of KFP's gateway where it has no route (404) or not for this method, and of Go's beside it."""
+    if not path.startswith("/apis/"):
+        return PlainTextResponse("404 page not found\n", HTTPStatus.NOT_FOUND)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return json_response({"code": 12, "message": "Method Not Allowed"}, HTTPStatus.NOT_IMPLEMENTED)
+    return json_response({"code": 5, "message": "Not Found"}, HTTPStatus(status))

@@ -120,7 +120,7 @@ class Filter:
         """
         predicates = []
         for operation, column, value in _flattened(groups)[:_MAX_PREDICATES]:
-            name = column.removeprefix(f"{kind.table}.")
+            name = column.removeprefix(kind.token_prefix)
             plain = tuple(value) if isinstance(value, list) else value
             known = name in kind.columns.values() and not _fault(operation, plain)
             if not known or not isinstance(plain, str | int | tuple):

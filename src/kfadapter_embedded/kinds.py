@@ -16,7 +16,7 @@ class Kind:
     Attributes:
         name: KFP's name of the kind, as messages show it.
         plural: the words for many of them in messages.
-        table: KFP's name of the table, as tokens show it, and the table here.
+        table: KFP's name of the table, and the table here.
         key: the field that holds the id.
         columns: from the API's fields that can be sorted by and filtered to KFP's column names. Those that end in
             "InSec" hold seconds since 1970, the others texts that are compared without regard to letter case.
@@ -29,6 +29,8 @@ class Kind:
         tagged: whether it has tags, by which it can be filtered.
         order: the field that lists are sorted by if none is named.
         order_by: the query's parameter that names one.
+        model: KFP's name of the table inside tokens, if it differs.
+        bad_listing: KFP's words around what is wrong with a list request.
     """
 
     name: str
@@ -45,6 +47,18 @@ class Kind:
     tagged: bool = False
     order: str = "created_at"
     order_by: str = "sort_by"
+    model: str | None = None
+    bad_listing: str = "Failed to create list options"
+
+    @property
+    def token_name(self) -> str:
+        """The table inside tokens."""
+        return self.table if self.model is None else self.model
+
+    @property
+    def token_prefix(self) -> str:
+        """What comes before columns inside tokens."""
+        return f"{self.token_name}." if self.token_name else ""
 
     def try_column(self, name: str) -> str | None:
         """KFP's column for a name that the API has for a field."""
@@ -130,6 +144,7 @@ RUNS: Final = Kind(
     aliases={"id": "run_id", "name": "display_name"},
     owner="experiment_id",
     more="spec TEXT NOT NULL, workflow TEXT NOT NULL, submission INTEGER NOT NULL, file_bytes INTEGER NOT NULL",
+    model="",
 )
 RECURRING_RUNS: Final = Kind(
     name="Job",
@@ -139,6 +154,7 @@ RECURRING_RUNS: Final = Kind(
     columns={"recurring_run_id": "UUID", **_TEXTS, "updated_at": "UpdatedAtInSec"},
     aliases={"id": "recurring_run_id", "name": "display_name"},
     owner="experiment_id",
+    bad_listing="Failed to list recurring runs due to error parsing the listing options",
     more="name TEXT NOT NULL, spec TEXT NOT NULL, last_index INTEGER NOT NULL, last_start INTEGER, next_start INTEGER",
 )
 """Recurring runs.

@@ -49,7 +49,7 @@ class Listing:
 
     def token(self, value: str | int, item_id: str) -> str:
         """KFP's page token for a page that starts with this item."""
-        table, prefix = self.kind.table, f"{self.kind.table}."
+        prefix = self.kind.token_prefix
         fields = {
             "SortByFieldName": self.sort_column,
             "SortBySQLColumn": self.sort_column,
@@ -59,7 +59,7 @@ class Listing:
             "KeyFieldValue": item_id,
             "KeyFieldPrefix": prefix,
             "IsDesc": self.descending,
-            "ModelName": table,
+            "ModelName": self.kind.token_name,
             "Filter": self.filter.to_token(prefix),
         }
         return base64.b64encode(to_json(fields).encode()).decode()
@@ -73,7 +73,7 @@ def parse_listing(kind: Kind, query: Mapping[str, str], most: int = _MAX_PAGE_SI
     """
     page_size = _integer_parameter("page_size", query.get("page_size", ""))
     sort_by, filter_text, token = (query.get(key, "") for key in (kind.order_by, "filter", "page_token"))
-    words = "Failed to create list options"
+    words = kind.bad_listing
     if kind.tagged:
         options = f"pageToken: {token}, pageSize: {page_size}, sortBy: {sort_by}, filter: {filter_text}"
         words = f"Failed to list {kind.plural} due invalid list options: {options}"
@@ -114,7 +114,7 @@ def _next_page(first: Listing, token: str, *, compare: bool) -> Listing:
     column, value, key = (fields.get(name) for name in ("SortByFieldName", "SortByFieldValue", "KeyFieldValue"))
     if not (isinstance(column, str) and is_scalar(value) and isinstance(value, str | int) and isinstance(key, str)):
         raise invalid_input_because("Invalid page token", "it is not whole")
-    if fields.get("ModelName") != kind.table or column not in kind.columns.values():
+    if fields.get("ModelName") != kind.token_name or column not in kind.columns.values():
         raise invalid_input_because("Invalid page token", "it is of another listing")
     filters = Filter.from_token(fields.get("Filter"), kind, first.filter.tags)
     listing = replace(first, sort_column=column, descending=fields.get("IsDesc") is True, filter=filters)

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from kfadapter_grpc.contract.cron import CronError, read_cron
 
-from .errors import context, internal, invalid_input, json_response
+from .errors import already_set, context, internal, invalid_input, json_response
 from .json_text import rfc3339, without_empty
 from .kinds import PIPELINES, RECURRING_RUNS
 from .listing import parse_listing
@@ -65,6 +65,8 @@ class RecurringRuns:
         return json_response("".join(page.json("recurringRuns")))
 
     def _create(self, _request: Request, body: dict[str, object]) -> Response:
+        if object_field(body, "trigger").keys() >= {"cron_schedule", "periodic_schedule"}:
+            raise already_set("periodic_schedule", "Trigger.trigger")
         with context("Failed to create a recurring run due to conversion error"):
             if not text_field(body, "display_name"):
                 words = "Failed to convert a API recurring run to its internal representation: Invalid input error"
@@ -156,9 +158,6 @@ def _mode(*, enabled: bool) -> dict[str, str]:
 
 def _trigger(trigger: dict[str, object]) -> dict[str, object]:
     """KFP's trigger as it shows it; without one there is one start, at once."""
-    if len(trigger.keys() & {"cron_schedule", "periodic_schedule"}) > 1:
-        words = "oneof kubeflow.pipelines.backend.api.v2beta1.Trigger.trigger is already set"
-        raise invalid_input(f'proto: error parsing "periodic_schedule", {words}')
     if "cron_schedule" in trigger:
         cron = object_field(trigger, "cron_schedule")
         expression = text_field(cron, "cron")
