@@ -386,6 +386,20 @@ def test_what_comes_after_a_false_condition() -> None:
     assert states == {"maybe": State.SKIPPED, "after": State.SKIPPED}
 
 
+def test_failure_by_its_authors_name() -> None:
+    """A failed task is called as its author called it, unless siblings share that name or it looks like a path."""
+    for name, shown in {
+        "train model": "train model",
+        "글 정리": "글 정리",
+        "other": "bad",
+        "a/b": "bad",
+        "": "bad",
+    }.items():
+        info: dict[str, object] = {"taskInfo": {"name": name}} if name else {}
+        outcome, _ = _walked({"bad": info, "x": {"taskInfo": {"name": "other"}}}, Leaves("bad"))
+        assert outcome.told() == f"task {shown} failed: broken"
+
+
 def test_circle() -> None:
     """Tasks that wait for each other, or for one that there is not, fail the run instead of waiting for ever."""
     outcome, _ = _walked({"a": {"dependentTasks": ["b"]}, "b": {"dependentTasks": ["a"]}}, Leaves())

@@ -142,7 +142,7 @@ class _Walk:
             fault = str(error)
         except OSError as error:
             fault = f"this server could not run it: {error}"
-        return self._ended(step, Outcome(State.FAILED, fault, step.name, message=fault))
+        return self._ended(step, Outcome(State.FAILED, fault, self.pipeline.title(step.name), message=fault))
 
     def _step(self, name: str) -> _Step:
         return _Step(name, TaskWarnings(strict=self.strict))
@@ -158,7 +158,7 @@ class _Walk:
 
     def _ended(self, step: _Step, outcome: Outcome, *, began: bool = True) -> Outcome:
         if outcome.state is not State.CANCELED:
-            error = outcome.error if outcome.culprit in {"", step.name} else outcome.told()
+            error = outcome.error if outcome.culprit in {"", self.pipeline.title(step.name)} else outcome.told()
             ended = step.report(State.CACHED if outcome.cached else outcome.state)
             self.report(replace(ended, error=error, message=outcome.message, attempts=outcome.attempts, began=began))
         return outcome
@@ -179,7 +179,9 @@ class _Walk:
             return self._ended(replace(step, details={"outputs": outputs}), outcome)
         outcome = self.leaf(begun, task, component, values, step.warnings)
         known = outcome.known or ("COMPLETE" if outcome.state is State.SUCCEEDED else outcome.state.value)
-        outcome = replace(outcome, culprit=name, known=known, values=given_by(outcome.values, name))
+        outcome = replace(
+            outcome, culprit=self.pipeline.title(name), known=known, values=given_by(outcome.values, name)
+        )
         # What comes from the cache has not begun, and so has not been reported.
         details = step.details if outcome.cached else {}
         outputs = entries(outcome.values, iteration_of(name))
@@ -218,7 +220,7 @@ class _Walk:
             try:
                 return self.dag(component.dag, iteration_inputs(task, component, values), name)
             except ValueFaultError as error:
-                return Outcome(State.FAILED, str(error), name)
+                return Outcome(State.FAILED, str(error), self.pipeline.title(name))
         step = self._step(name)
         once = msgspec.structs.replace(task, parameter_iterator=None, artifact_iterator=None)
         step.details.update(described(once, component, task_name(name)))

@@ -31,7 +31,7 @@ class Outcome:
     Attributes:
         state: SUCCEEDED, FAILED, SKIPPED or CANCELED.
         error: Why it failed, in words.
-        culprit: The innermost task that failed, by its path.
+        culprit: The innermost task that failed, by its title.
         values: What came out of it.
         message: The error in the words of KFP's driver or launcher.
         attempts: How many times its command has been executed.

@@ -5,6 +5,7 @@ Fields that no run needs are skipped; what is missing has proto's defaults.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from kfadapter_embedded.json_text import JsonValue
 
+_NAME = re.compile(r"[^/\[\]]+")
 _RETRY_FACTOR = 2.0
 _RETRY_LIMIT_SECONDS = 3600.0
 
@@ -249,6 +251,20 @@ class Pipeline(_Message):
         if name not in self.components:
             raise SpecError(f"the pipeline names a component {name!r} that it does not have")
         return self.components[name]
+
+    def title(self, path: str) -> str:
+        """The path of a task by the names that its author gave, as people see it (`contract/run_paths.py`)."""
+        dag, parts = self.root.dag, []
+        for part in path.split("/"):
+            key, bracket, index = part.partition("[")
+            if dag is None or key not in dag.tasks:
+                return path
+            named = [task.task_info.get("name", name) for name, task in dag.tasks.items()]
+            name = dag.tasks[key].task_info.get("name", key)
+            shown = name if named.count(name) == 1 and _NAME.fullmatch(name) else key
+            parts.append(shown + bracket + index)
+            dag = self.component(dag.tasks[key]).dag
+        return "/".join(parts)
 
 
 def read_pipeline(document: JsonValue) -> Pipeline:
