@@ -17,6 +17,7 @@ from kfadapter_grpc.contract import errors
 from kfadapter_grpc.contract.artifacts import MAX_ENTRIES, ArtifactContent, ArtifactEntry
 from kfadapter_grpc.kfp.artifact_files import FolderPlace
 from kfadapter_grpc.kfp.artifact_stores import Location, endpoint_of, split_uri
+from kfadapter_grpc.kfp.run_outputs import CLASSIFICATION_METRICS, METRICS, SLICED_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -37,7 +38,7 @@ _ENTRIES_BYTES = 2 * 1024 * 1024
 _ENTRY_BYTES = 24
 """What an entry takes in a message besides its path, at most."""
 _UNKNOWN = "application/octet-stream"
-_METRICS = frozenset({"system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics"})
+_METRICS = frozenset({METRICS, CLASSIFICATION_METRICS, SLICED_METRICS})
 _IS_METRICS = "it consists of metrics, which Get returns"
 _BY_TYPE = {"system.HTML": "text/html", "system.Markdown": "text/markdown"}
 

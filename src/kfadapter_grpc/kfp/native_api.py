@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.contract import errors
 from kfadapter_grpc.kfp.failures import KfpFailureError, NotAnApiError, Operation
 from kfadapter_grpc.kfp.native_tasks import NativeTaskJson, NativeTasksJson
-from kfadapter_grpc.kfp.rest import MAX_KFP_PAGE, V2, explained, segment, set_only, smaller
+from kfadapter_grpc.kfp.rest import V2, KfpPage, explained, gather, segment, set_only
 from kfadapter_grpc.kfp.transport import AnswerTooLargeError, Request
 
 if TYPE_CHECKING:
@@ -61,31 +61,21 @@ class NativeApi:
 
     def tasks(self, run_id: str, call: Call, context: Context) -> Sequence[NativeTaskJson] | None:
         """Lists the tasks of a run, each once; None if the API is not served any more."""
-        found: dict[str, NativeTaskJson] = {}
-        size, token = MAX_KFP_PAGE, ""
-        while True:
+
+        def fetch(size: int, token: str) -> KfpPage[NativeTaskJson]:
             query = set_only({"page_size": str(size), "page_token": token})
             request = Request("GET", f"{V2}/runs/{segment(run_id)}/tasks", list(query.items()))
-            try:
-                with explained(context):
-                    page = self._page(request, call)
-            except AnswerTooLargeError:
-                if size == 1:
-                    raise
-                size = smaller(size)
-                continue
-            if page is None:
-                return None
-            found |= {one.task_id: one for one in page.tasks}
-            token = page.next_page_token
-            if not token or len(found) >= MAX_TASKS:
-                return tuple(found.values())
+            page = self._rest.ask_raw(Operation.GET_RUN, request, NativeTasksJson, call)
+            return KfpPage(page.tasks, page.next_page_token, len(page.tasks))
 
-    def _page(self, request: Request, call: Call) -> NativeTasksJson | None:
-        try:
-            return self._rest.ask_raw(Operation.GET_RUN, request, NativeTasksJson, call)
-        except KfpFailureError as error:
-            if error.failure.text != NO_SUCH_ROUTE:
-                raise
-            self._until = 0.0
-            return None
+        with explained(context):
+            try:
+                found = gather(fetch, lambda _: 0, MAX_TASKS, "", rounds=MAX_TASKS)
+            except KfpFailureError as error:
+                if error.failure.text != NO_SUCH_ROUTE:
+                    raise
+                self._until = 0.0
+                return None
+        if found.next_token and len(found.items) < MAX_TASKS:
+            raise AnswerTooLargeError(f"a task of run {run_id} is too large to be read")
+        return tuple({one.task_id: one for one in found.items}.values())

@@ -70,15 +70,16 @@ class Ports:
         self._iterations = iterations
         self.merged: dict[str, str] = {}
         self._known: dict[str, RunArtifact] = {}
+        self._outputs = made
         self._own = {task_id: self._made(outputs, task_id) for task_id, outputs in made.items()}
 
     def logs(self, task_id: str) -> tuple[RunArtifact, ...]:
         """Returns the logs of a task that KFP has stored, that of the last attempt last."""
         found = [
-            one
-            for name, artifacts in self._own.get(task_id, {}).items()
-            if name.startswith(EXECUTOR_LOGS)
-            for one in artifacts
+            self._artifact(entry.artifact_key, [one], task_id)
+            for entry in self._outputs.get(task_id, PortsJson()).artifacts
+            if entry.artifact_key.startswith(EXECUTOR_LOGS)
+            for one in entry.artifacts
         ]
         return tuple(sorted(found, key=lambda one: (len(one.uri), one.uri)))
 
@@ -107,6 +108,8 @@ class Ports:
         """The artifacts that a task made; the numbers of one output are one artifact."""
         made: dict[str, tuple[RunArtifact, ...]] = {}
         for entry in found.artifacts:
+            if entry.artifact_key.startswith(EXECUTOR_LOGS):
+                continue
             metrics = sorted((one for one in entry.artifacts if one.type == _METRIC), key=lambda one: one.name)
             others = [[one] for one in entry.artifacts if one.type != _METRIC]
             for ones in [metrics, *others] if metrics else others:

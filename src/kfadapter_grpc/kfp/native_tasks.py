@@ -145,7 +145,13 @@ def etag_of(tasks: Sequence[TaskStateJson]) -> str:
 
 
 def read_native_tasks(
-    found: Sequence[NativeTaskJson], run_id: str, state: RunState, spec: SpecTasks, argo: RunNodes
+    found: Sequence[NativeTaskJson],
+    run_id: str,
+    state: RunState,
+    spec: SpecTasks,
+    argo: RunNodes,
+    *,
+    with_logs: bool = False,
 ) -> RunNodes:
     """Reads the tasks of a run.
 
@@ -155,8 +161,9 @@ def read_native_tasks(
         state: Its state in v2beta1.
         spec: The tasks of its pipeline by the names of their groups and their own; empty if unknown.
         argo: What the manifest says of it; without tasks if it was not read.
+        with_logs: Whether to look for logs among the outputs.
     """
-    return _Reader(found, run_id, state, spec, argo).read()
+    return _Reader(found, run_id, state, spec, argo).read(with_logs=with_logs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +212,7 @@ class _Reader:
             parent = one.parent_task_id if one.parent_task_id in by_id else ""
             self._children.setdefault(parent, []).append(one)
         self._placed = sorted(self._walk(), key=lambda one: one.began)
+        self._pods = {one.found.task_id: self._pods_of(one) for one in self._placed}
         self._inputs = TaskInputs(
             {one.found.task_id: one.declared for one in self._placed},
             {one.found.task_id: one.parent_id for one in self._placed},
@@ -215,7 +223,7 @@ class _Reader:
             {one.found.task_id: one.iteration for one in self._placed},
         )
 
-    def read(self) -> RunNodes:
+    def read(self, *, with_logs: bool) -> RunNodes:
         states: dict[str, RunState] = {}
         for one in sorted(self._placed, key=lambda placed: len(placed.key), reverse=True):  # groups after their tasks
             states[one.found.task_id] = self._state(one, states)
@@ -233,11 +241,13 @@ class _Reader:
             etag=self._etag,
             tasks=(*tasks, *further),
             warnings=(*self._argo.warnings, *self._warnings(tasks)),
-            pods_by_task={one.found.task_id: self._pods(one) for one in self._placed} | argo_pods,
+            pods_by_task=self._pods | argo_pods,
             failures=tuple(self._failures(states, ids)),
             merged=self._ports.merged,
             stored_logs={
-                one.found.task_id: logs for one in self._placed if (logs := self._ports.logs(one.found.task_id))
+                one.found.task_id: logs
+                for one in (self._placed if with_logs else ())
+                if (logs := self._ports.logs(one.found.task_id))
             },
         )
 
@@ -281,7 +291,7 @@ class _Reader:
     def _task(self, one: _Placed, state: RunState) -> RunTask:
         found, argo = one.found, self._by_key.get(one.key)
         kind = TaskKind.EXIT_HANDLER if one.declared.task.kind is TaskKind.EXIT_HANDLER else found.kind
-        pods = self._pods(one)
+        pods = self._pods[one.found.task_id]
         warnings = (*found.warnings(), *(argo.warnings if argo is not None else ()))
         lost = self._is_over and found.run_state is RunState.RUNNING and not found.kind.is_group
         if lost and argo is None and not self._is_terminated:
@@ -312,18 +322,19 @@ class _Reader:
 
     def _warnings(self, tasks: Sequence[RunTask]) -> list[str]:
         """The warnings of the run and its tasks, each once, with the first task that has it."""
-        paths = paths_of(tasks)
+        warned = [one.found for one in self._placed if one.found.status_metadata.custom_properties.warnings]
+        paths = paths_of(tasks) if warned else {}
         having: dict[str, list[str]] = {text: [] for text in self._root_warnings}
-        for one in self._placed:
-            for text in one.found.warnings():
-                having.setdefault(text, []).append(paths[one.found.task_id])
+        for one in warned:
+            for text in one.warnings():
+                having.setdefault(text, []).append(paths[one.task_id])
         found = [f"{_named(paths)}{text}" for text, paths in having.items()]
         more = len(found) - _MAX_WARNINGS
         return [*found[:_MAX_WARNINGS], f"{more} more warnings of tasks"] if more > 0 else found
 
     # --- pods and reasons -----------------------------------------------------------------------------------------
 
-    def _pods(self, one: _Placed) -> tuple[Pod, ...]:
+    def _pods_of(self, one: _Placed) -> tuple[Pod, ...]:
         argo = self._by_key.get(one.key)
         known = self._argo.pods(argo.task_id) if argo is not None else ()
         return known or tuple(Pod(name, name, is_over=True) for name in one.found.pod_names())
@@ -353,7 +364,7 @@ class _Reader:
                 at_end.add(found.task_id)
             if states[found.task_id] is not RunState.FAILED or (found.kind.is_group and not self._reason(one)):
                 continue
-            pods, known = self._pods(one), argo.get(found.task_id)
+            pods, known = self._pods[found.task_id], argo.get(found.task_id)
             yield Failure(
                 task_id=found.task_id,
                 reason=self._reason(one),

@@ -185,6 +185,8 @@ def gather(
     size: int,
     token: str,
     limit: int = MAX_KFP_PAGE,
+    *,
+    rounds: int = MAX_ROUNDS,
 ) -> Page[T]:
     """Gathers a page.
 
@@ -194,13 +196,14 @@ def gather(
         size: How many items at most.
         token: KFP's token to go on from.
         limit: How many items a page of KFP holds at most; less is requested where they turn out to be large.
+        rounds: How many pages of KFP are read at most.
 
     Raises:
         AnswerTooLargeError: KFP's answer with a single item is too large.
     """
     items: list[T] = []
     room, total = MAX_PAGE_BYTES, 0
-    for _ in range(MAX_ROUNDS):
+    for _ in range(rounds):
         asked = min(limit, size - len(items))
         try:
             page = fetch(asked, token)

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 EXECUTOR_LOGS = "executor-logs"
 """How the names of the outputs begin in which KFP keeps the logs of attempts: `executor-logs`, `executor-logs-0`."""
+METRICS, CLASSIFICATION_METRICS = "system.Metrics", "system.ClassificationMetrics"
+SLICED_METRICS = "system.SlicedClassificationMetrics"
+"""The schemas whose artifacts are all in their metadata."""
 _TITLES = {
-    "Metric": "system.Metrics",
-    "ClassificationMetric": "system.ClassificationMetrics",
-    "SlicedClassificationMetric": "system.SlicedClassificationMetrics",
+    "Metric": METRICS,
+    "ClassificationMetric": CLASSIFICATION_METRICS,
+    "SlicedClassificationMetric": SLICED_METRICS,
 }
 """The types of KFP's artifact API whose schema has another title; the others are as they are, after `system.`."""
 
@@ -54,8 +57,7 @@ def artifact(
     `confidenceMetrics` and `confusionMatrix`; `evaluationSlices` with both.
     """
     title = schema_title(kind)
-    of_class = metadata if title == "system.ClassificationMetrics" else {}
-    slices = _list(metadata, "evaluationSlices") if title == "system.SlicedClassificationMetrics" else ()
+    is_classified = title == CLASSIFICATION_METRICS
     return RunArtifact(
         title,
         uri,
@@ -65,24 +67,25 @@ def artifact(
         run_id,
         task_id,
         created_at,
-        metrics=dict(_numbers(metadata)) if title == "system.Metrics" else {},
-        roc_curve=_roc_curve(of_class),
-        confusion_matrix=_confusion_matrix(of_class),
-        slices=tuple(_slice(one) for one in slices),
+        metrics=dict(_numbers(metadata)) if title == METRICS else {},
+        roc_curve=_roc_curve(metadata) if is_classified else (),
+        confusion_matrix=_confusion_matrix(metadata) if is_classified else None,
+        slices=tuple(map(_slice, _list(metadata, "evaluationSlices"))) if title == SLICED_METRICS else (),
     )
 
 
 def metrics_of(tasks: Sequence[RunTask]) -> tuple[RunMetric, ...]:
     """Returns the scalar metrics of tasks, once each: groups that only pass them on are left out."""
-    paths = paths_of(tasks)
-    return tuple(
-        RunMetric(name, value, paths[task.task_id], output.name)
+    found = [
+        (name, value, task.task_id, output.name)
         for task in tasks
         for output in task.outputs
         for one in output.artifacts
-        if one.task_id == task.task_id
+        if one.metrics and one.task_id == task.task_id
         for name, value in one.metrics.items()
-    )
+    ]
+    paths = paths_of(tasks) if found else {}
+    return tuple(RunMetric(name, value, paths[task_id], output) for name, value, task_id, output in found)
 
 
 def _numbers(metadata: Mapping[str, Json]) -> Iterator[tuple[str, float]]:

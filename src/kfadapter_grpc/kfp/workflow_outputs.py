@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from kfadapter_grpc.contract.run_outputs import RunInput, RunOutput
-from kfadapter_grpc.kfp.run_outputs import artifact
+from kfadapter_grpc.kfp.run_outputs import METRICS, artifact
 from kfadapter_grpc.kfp.workflow import moment
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kfadapter_grpc.contract.spec import Json
     from kfadapter_grpc.kfp.workflow import NodeJson, Step, StoredJson, Workflow
 
-METRICS = "mlpipeline-metrics"
+LOGGED = "mlpipeline-metrics"
 """The artifact in which a task logs metrics; KFP's agent reads it, and v1beta1 serves the numbers."""
 _LOGS = "main-logs"
 
@@ -54,17 +54,17 @@ def _outputs(
     stored = [one for one in (found and found.artifacts) or () if one.name != _LOGS]
     logged = metrics.get(node.id, {})
     for one in stored:
-        yield RunOutput.of(one.name, _artifact(workflow, task, node, one, logged if one.name == METRICS else {}))
-    if logged and METRICS not in {one.name for one in stored}:
-        yield RunOutput.of(METRICS, _artifact(workflow, task, node, None, logged))
+        yield RunOutput.of(one.name, _artifact(workflow, task, node, one, logged if one.name == LOGGED else {}))
+    if logged and LOGGED not in {one.name for one in stored}:
+        yield RunOutput.of(LOGGED, _artifact(workflow, task, node, None, logged))
 
 
 def _artifact(
     workflow: Workflow, task: RunTask, node: NodeJson, stored: StoredJson | None, logged: Mapping[str, float]
 ) -> RunArtifact:
-    name = stored.name if stored else METRICS
+    name = stored.name if stored else LOGGED
     return artifact(
-        "system.Metrics" if name == METRICS else "system.Artifact",
+        METRICS if name == LOGGED else "system.Artifact",
         dict(logged),
         name=name,
         uri=workflow.uri(stored) if stored else "",

@@ -12,7 +12,7 @@ from kfadapter_grpc.contract.spec import TaskKind
 from kfadapter_grpc.contract.values import json_text
 from kfadapter_grpc.kfp.mlmd.join import Join
 from kfadapter_grpc.kfp.mlmd.sessions import SESSION, is_session, session_of
-from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, artifact
+from kfadapter_grpc.kfp.run_outputs import EXECUTOR_LOGS, METRICS, artifact
 from kfadapter_grpc.kfp.task_inputs import HIDDEN, TaskInputs
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DOUBTFUL = "its inputs and outputs are left out: by its name they are of one task, by its pod of another"
 """The warning of a task whose execution is ambiguous."""
 _MISSING: Json = object()  # type: ignore[assignment] # no value, which is not the same as null
-_METRICS = "system.Metrics"
 _TEMPLATE = re.compile(r"\{\{\$\.inputs\.parameters\[(?:'([^']*)'|\"([^\"]*)\")\]\}\}")
 
 
@@ -101,7 +100,7 @@ class _Outputs:
             del metadata[SESSION]
         if metadata.get("display_name") == name:
             del metadata["display_name"]
-        if stored.type == _METRICS:
+        if stored.type == METRICS:
             metadata = {key: _exact(value, (parameters or {}).get(key)) for key, value in metadata.items()}
         return artifact(
             stored.type,
