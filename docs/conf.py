@@ -50,6 +50,7 @@ NAVIGATION = {
         "docs/reference/errors",
         "docs/reference/metrics",
         "docs/reference/doctor",
+        "docs/reference/check",
         "docs/reference/kfp-versions",
     ),
     "Inside": (

@@ -110,13 +110,12 @@ PLACEHOLDER_IN_CODE = Rule(
     "placeholder-in-code",
     CLUSTERS,
     "{placeholder} in the component's Python code is filled in, too; {{{{$}}}} makes it a SyntaxError",
-    "Spell it in two parts in the code, such as '{{{{' + '$.…}}}}'.",
+    "Spell it in two parts in the code: '{' '{$…}}'.",
 )
 TYPE_MISMATCH = Rule(  # driver/resolve.go:resolveInputs, handleParamTypeValidationAndConversion
     "type-mismatch",
     (*CLUSTERS, LAPTOP),
-    "'{input}' is declared {expected} and gets {given}; the driver converts to text only and fails with 'type "
-    "mismatch'",
+    "'{input}' is declared {expected} and gets {given}; the driver converts nothing but to text, and fails",
     "Convert the value in a component, or declare the input as what it gets.",
 )
 LITERALS = Rule(  # util.ValidateLiteralParameter
