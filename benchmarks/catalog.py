@@ -18,6 +18,7 @@ from benchmarks import (
     run_nodes,
     spec_summary,
     startup,
+    steps,
     upload,
 )
 from benchmarks.results import Figure, Row, absolute
@@ -58,5 +59,6 @@ BENCHMARKS: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "run_full": run_full.run,
     "list_metrics": list_metrics.run,
     "artifact_bytes": artifact_bytes.run,
+    "steps": steps.run,
 }
 """Each takes a stage and yields rows as it finds them."""
