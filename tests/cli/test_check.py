@@ -191,7 +191,33 @@ def test_errors_of_hand_made_files(rule: str) -> None:
     assert [(one.rule, one.severity) for one in found_in(HAND_MADE[rule])] == [(rule, "error")]
 
 
+INNER = {
+    "inputDefinitions": {"parameters": {"item": {"parameterType": "STRUCT"}, "x": {"parameterType": "STRING"}}},
+    "dag": {
+        "tasks": {
+            "a": {
+                "componentRef": {"name": "take"},
+                "inputs": {
+                    "parameters": {
+                        "x": {
+                            "componentInputParameter": "item",
+                            "parameterExpressionSelector": 'parseJson(string_value)["a"]',
+                        }
+                    }
+                },
+            }
+        }
+    },
+}
+HAND_MADE["null-field"] = spec(
+    {"loop": {"parameterIterator": {"items": {"raw": '[{"a": 1}, {"a": null}]'}, "itemInput": "item"}}},
+    components={"loop": INNER},
+)
 WARNED = {
+    "text-into-pipeline": spec(
+        {"inner": {"inputs": {"parameters": {"x": constant("<{{$.inputs.parameters['y']}}>"), "y": constant("1")}}}},
+        components={"inner": INNER},
+    ),
     "line-break-in-default": spec(
         {"a": {}}, inputDefinitions={"parameters": {"q": {"parameterType": "STRING", "defaultValue": "one\ntwo"}}}
     ),

@@ -9,7 +9,7 @@ from kfadapter_grpc.check import rules
 from kfadapter_grpc.check.code import artifact_reads, mentions, raises, writes_names, writes_structs
 from kfadapter_grpc.check.kubernetes import needed_by
 from kfadapter_grpc.check.pipeline import every, inside, mapping, text
-from kfadapter_grpc.check.values import INPUT, known_items, plain, sources, texts, types
+from kfadapter_grpc.check.values import INPUT, fields, known_items, plain, sources, texts, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,8 +71,8 @@ def _loops(task: Task) -> Found:
     """What a loop runs over, and what is taken inside it."""
     if "artifactIterator" in task.spec:
         yield rules.LOOP_OVER_ARTIFACTS.found(task.path, "error", loop=task.name)
-    source = mapping(task.inputs("parameters").get(text(inside(task.loop, "items").get("inputParameter"))))
-    if source.get("parameterExpressionSelector"):
+    selected = any(mapping(one).get("parameterExpressionSelector") for one in task.inputs("parameters").values())
+    if task.loop and selected:
         yield rules.LOOP_OVER_ITEM_FIELD.found(task.path, "error", loop=task.name)
     around = task.group.task
     looped = text(inside(around.loop, "items").get("inputParameter")) if around else ""
@@ -211,6 +211,7 @@ _CHECKS: tuple[Callable[[Task], Found], ...] = (
     sources,
     texts,
     types,
+    fields,
     _loops,
     _collected,
     _optional,

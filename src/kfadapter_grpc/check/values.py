@@ -24,6 +24,7 @@ _NAMED = re.compile(
     r"|pipeline_job_create_time_utc|pipeline_job_schedule_time_utc|pipeline_root)\}\}"
 )
 _BREAKS_JSON = re.compile(r'["\\\x00-\x1f]')
+_FIELD = re.compile(r"""\[["'](.+?)["']\]$""")
 _NUMBER = "NUMBER"
 
 
@@ -36,8 +37,10 @@ def _constants(task: Task) -> Iterator[tuple[str, str]]:
 def texts(task: Task) -> Iterator[Finding]:
     """Texts that are made of values."""
     origins = dict(task.origins())
-    for _, constant in _constants(task):
-        for found in INPUT.finditer(constant):
+    for to, constant in _constants(task):
+        if task.below and INPUT.search(constant):
+            yield rules.TEXT_INTO_PIPELINE.found(task.path, input=plain(to))
+        for found in INPUT.finditer(constant) if not task.below else ():
             name = found["name"]
             if name not in origins:
                 yield rules.UNKNOWN_PLACEHOLDER.found(task.path, placeholder=found[0])
@@ -121,6 +124,16 @@ def _type_of(value: Json) -> str:
         return _NUMBER
     kinds: dict[type, str] = {str: "STRING", list: "LIST", dict: "STRUCT", type(None): "NULL"}
     return kinds.get(type(value), "")
+
+
+def fields(task: Task) -> Iterator[Finding]:
+    """Fields of items that are null in an item that is known beforehand."""
+    for name, source in task.inputs("parameters").items():
+        found = _FIELD.search(text(mapping(source).get("parameterExpressionSelector")))
+        loop = task.group.origin(mapping(source)).task
+        values = known_items(loop) if found and loop and loop.loop else None
+        if found and any(one.get(found[1], "") is None for one in map(mapping, values or ())):
+            yield rules.NULL_FIELD.found(task.path, "error", input=plain(name))
 
 
 def types(task: Task) -> Iterator[Finding]:
