@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 _CHUNK = 1 << 16
+_VERSIONS = ("v1beta1", "v2beta1")
 
 
 class RunLogs:
@@ -39,8 +40,14 @@ class RunLogs:
         self._folders = folders
 
     def routes(self) -> list[Route]:
-        """It alone."""
-        return [Route("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", self._read)]
+        """It, and the one of Argo's artifacts, of which there are none."""
+        return [
+            Route("/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", self._read),
+            *(
+                Route(f"/apis/{version}/runs/{{run_id}}/nodes/{{pod}}/artifacts/{{key}}:read", _no_artifact)
+                for version in _VERSIONS
+            ),
+        ]
 
     async def _read(self, request: Request) -> Response:
         run_id, pod = request.path_params["run_id"], request.path_params["pod"]
@@ -75,6 +82,10 @@ class RunLogs:
                 return [Path(f"{logs[0].parent}.log"), *logs]
         failed = f"Failed to read logs from pod {pod} due to error opening log stream"
         return f': InternalServerError: {failed}: pods "{pod}" not found'
+
+
+async def _no_artifact(_request: Request) -> Response:
+    return UploadError("artifact not found: <nil>", HTTPStatus.NOT_FOUND).response()
 
 
 async def _whole(paths: list[Path]) -> AsyncIterator[bytes]:
