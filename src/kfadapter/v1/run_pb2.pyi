@@ -275,8 +275,8 @@ class Run(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What you should know although nothing failed: a task that waits for its image or for a node, in the words of
-        Kubernetes, or a value that this message cannot represent (see `parameters`). Waiting tasks are checked with
-        VIEW_FULL and in a Watch with `tasks`.
+        Kubernetes, what a cluster would do otherwise than the embedded KFP (rules of `kfadapter check`), or a value that
+        this message cannot represent (see `parameters`). Tasks are checked with VIEW_FULL and in a Watch with `tasks`.
 
         A run that exceeds a message of 4 MiB has its longest texts and values truncated, and then its lists; a field that
         cannot be read is not set. Each is named here, the first 20 of a kind.
@@ -461,7 +461,9 @@ class RunTask(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What you should know although it did not fail, for example why its pod cannot start."""
+        """What you should know although it did not fail, for example why its pod cannot start, or what a cluster would do
+        otherwise than the embedded KFP.
+        """
 
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunInput]:
