@@ -10,7 +10,7 @@ from .errors import invalid_input
 from .json_text import JsonValue, as_served, read_json, read_time, rfc3339, sound_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from starlette.requests import Request
     from starlette.responses import Response
@@ -57,7 +57,7 @@ def text_field(body: dict[str, object], name: str) -> str:
     return sound_text(value)
 
 
-def object_field(body: dict[str, object], name: str) -> dict[str, object]:
+def object_field(body: Mapping[str, object], name: str) -> dict[str, object]:
     """A field that is an object; empty if it is missing.
 
     Raises:

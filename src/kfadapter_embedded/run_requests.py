@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import TYPE_CHECKING, cast
 
-from .errors import context, internal, invalid_input
+from .errors import KfpError, context, internal, invalid_input
 from .experiments import default_experiment
 from .json_text import JsonValue, without_empty
 from .kinds import EXPERIMENTS, VERSIONS
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from .store import Store
 
+_MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
+_SCHEDULED = uuid.UUID("c2f3a9d4-1e6b-4c8a-9f7d-0b5e3a1c2d4f")
 _SERVICE_ACCOUNT = "pipeline-runner"
 _NUMBER = ("double or integer", "the parameter value is not of number value type")
 _WANTED = {
@@ -43,7 +46,7 @@ def shared_fields(body: dict[str, object]) -> dict[str, object]:
     }
 
 
-def parameters_of(document: dict[str, object]) -> dict[str, object]:
+def parameters_of(document: Mapping[str, object]) -> dict[str, object]:
     """The parameters that a run or a recurring run was given."""
     return object_field(object_field(document, "runtime_config"), "parameters")
 
@@ -196,3 +199,22 @@ def _fits(kind: str, value: object) -> bool:
     if kind in {"NUMBER_DOUBLE", "NUMBER_INTEGER"}:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, {"STRING": str, "BOOLEAN": bool, "LIST": list, "STRUCT": dict}[kind])
+
+
+def check_lengths(run_id: str, run: dict[str, object]) -> None:
+    """Raises KfpError if a text is longer than the column that KFP keeps it in."""
+    texts = {"UUID": run_id, "DisplayName": str(run["display_name"]), "Description": str(run["description"])}
+    for column, text in texts.items():
+        if len(text) > _MAX_LENGTHS[column]:
+            raise not_stored(run, f"Error 1406 (22001): Data too long for column '{column}' at row 1")
+
+
+def not_stored(run: dict[str, object], cause: str) -> KfpError:
+    """KFP's database refuses a run."""
+    error = internal(f"Failed to store run {run['display_name']} to table: {cause}")
+    return KfpError(error.status, error.reason, f"Failed to create a run: {error.text}")
+
+
+def new_id(recurring_run_id: str, name: str) -> str:
+    """The id of a new run; of a recurring run's one that follows from its name (`NewDeterministicUUID`)."""
+    return str(uuid.uuid5(_SCHEDULED, f"{recurring_run_id}/{name}") if recurring_run_id else uuid.uuid4())

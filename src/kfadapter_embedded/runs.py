@@ -6,14 +6,12 @@ import hashlib
 import json
 import logging
 import sqlite3
-import uuid
 from typing import TYPE_CHECKING
 
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from .errors import (
-    KfpError,
     bad_request,
     context,
     exhausted,
@@ -29,11 +27,15 @@ from .json_text import joined, rfc3339, to_json, without_empty
 from .kinds import EXPERIMENTS, RECURRING_RUNS, RUNS
 from .listing import parse_listing
 from .requests import object_field, text_field, time_field, with_body
+from .run_macros import parameters_without_macros
 from .run_requests import (
+    check_lengths,
     check_parameters,
     find_experiment,
     find_pipeline,
     listed_experiment,
+    new_id,
+    not_stored,
     parameters_of,
     pipeline_name,
     shared_fields,
@@ -56,14 +58,12 @@ _log = logging.getLogger(__name__)
 _RUNS = "/apis/v2beta1/runs"
 _RUN = f"{_RUNS}/{{run_id}}"
 _CUT_OFF = "the embedded KFP was stopped in the middle of this run; a retry goes on with what had not succeeded"
-_MAX_LENGTHS = {"UUID": 191, "DisplayName": 255, "Description": 255}
 _GIB = 1 << 30
 # How Kubernetes makes a unique name of one: its `SimpleNameGenerator`.
 _UNIQUE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _UNIQUE_LENGTH = 5
 _MAX_BEGINNING = 58
 _MAX_FULL_PAGE = 100
-_SCHEDULED = uuid.UUID("c2f3a9d4-1e6b-4c8a-9f7d-0b5e3a1c2d4f")
 _VIEWS = frozenset({"", "DEFAULT", "FULL"})
 
 
@@ -172,11 +172,11 @@ class Runs:
                 )
             with context("Failed to generate the ExecutionSpec", "invalid pipeline job inputs"):
                 check_parameters(json.loads(spec), parameters_of(shared))
-            _check_lengths(run_id, shared)
+            check_lengths(run_id, shared)
             now = rfc3339(self._store.now())
             run = without_empty(
                 experiment_id=experiment_id,
-                run_id=run_id or _new_id(recurring_run_id, str(shared["display_name"])),
+                run_id=run_id or new_id(recurring_run_id, str(shared["display_name"])),
                 storage_state=AVAILABLE,
                 pipeline_version_reference=reference,
                 **shared,
@@ -187,7 +187,9 @@ class Runs:
                 recurring_run_id=recurring_run_id,
                 state_history=[{"update_time": now, "state": State.PENDING.value}],
             )
-            text = self._added(run, spec)
+            # KFP's controller gives the Workflow of what is pinned the run's name.
+            name = str(run["display_name"]) if pinned_spec else _workflow_name(pipeline_name(spec), str(run["run_id"]))
+            text = self._added(run, spec, name)
         self._submit(run)
         return joined(text, pipeline_spec="" if reference else spec)
 
@@ -204,20 +206,20 @@ class Runs:
             query = "SELECT document FROM run_details WHERE JobUUID = ? AND DisplayName = ?"
             return documents.one(query, recurring_run_id, name) or ""
 
-    def _added(self, run: dict[str, object], spec: str) -> str:
+    def _added(self, run: dict[str, object], spec: str, workflow: str) -> str:
         run_id, experiment_id = str(run["run_id"]), str(run["experiment_id"])
         taken = f"Error 1062 (23000): Duplicate entry '{run_id}' for key 'PRIMARY'"
         self._check_room()
         # The processes of a run of this id that was deleted must have ended before there is another.
         if self.folders.is_ending(run_id):
-            raise _not_stored(run, taken)
+            raise not_stored(run, taken)
         try:
             with self._store.writing() as documents:
                 text = documents.add(
                     RUNS,
                     run,
                     spec=documents.keep_spec(spec),
-                    workflow=_workflow_name(pipeline_name(spec), run_id),
+                    workflow=workflow,
                     submission=documents.one("SELECT coalesce(max(submission), 0) + 1 FROM run_details"),
                     file_bytes=0,
                 )
@@ -226,7 +228,7 @@ class Runs:
                     documents.put(EXPERIMENTS, {**experiment, "last_run_created_at": run["created_at"]})
                 return text
         except TakenError:
-            raise _not_stored(run, taken) from None
+            raise not_stored(run, taken) from None
 
     def _terminate(self, run_id: str) -> None:
         outer = "Failed to terminate a run"
@@ -329,8 +331,8 @@ class Runs:
             "pipeline_job_create_time_utc": str(run["created_at"]),
             "pipeline_job_schedule_time_utc": str(run["scheduled_at"]),
         }
-        job = Job(run_id, spec.encode(), parameters_of(run), folder, again, names, self.folders.cache)
-        self._executor.submit(job)
+        parameters = parameters_of(run) if workflow == run["display_name"] else parameters_without_macros(run)
+        self._executor.submit(Job(run_id, spec.encode(), parameters, folder, again, names, self.folders.cache))
         with self._store.reading() as documents:
             now = documents.document(RUNS, run_id)
         if now is None or now["state"] == State.CANCELING:
@@ -348,11 +350,6 @@ class Runs:
             f"{self._most_file_bytes / _GIB:.1f} GiB are allowed: delete runs that are not needed any more, and "
             f"their files go with them (most are of run {largest['run_id']}, {largest['display_name']})"
         )
-
-
-def _new_id(recurring_run_id: str, name: str) -> str:
-    """The id of a new run; of a recurring run's one that follows from its name (`NewDeterministicUUID`)."""
-    return str(uuid.uuid5(_SCHEDULED, f"{recurring_run_id}/{name}") if recurring_run_id else uuid.uuid4())
 
 
 def _endpoint(step: Callable[[str], None]) -> Callable[[Request], Response]:
@@ -400,15 +397,3 @@ def _tasks(
         }
         for run_id, tasks in found.items()
     }
-
-
-def _check_lengths(run_id: str, run: dict[str, object]) -> None:
-    texts = {"UUID": run_id, "DisplayName": str(run["display_name"]), "Description": str(run["description"])}
-    for column, text in texts.items():
-        if len(text) > _MAX_LENGTHS[column]:
-            raise _not_stored(run, f"Error 1406 (22001): Data too long for column '{column}' at row 1")
-
-
-def _not_stored(run: dict[str, object], cause: str) -> KfpError:
-    error = internal(f"Failed to store run {run['display_name']} to table: {cause}")
-    return KfpError(error.status, error.reason, f"Failed to create a run: {error.text}")

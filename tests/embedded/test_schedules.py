@@ -267,6 +267,22 @@ def test_the_latest_version(plays: Plays) -> None:
     assert specs == {runs[pinned_id]["run_id"]: "hello-world", runs[unpinned_id]["run_id"]: "other"}
 
 
+def test_macros(plays: Plays) -> None:
+    """The API server replaces macros for runs that it creates itself; with a pinned version the controller keeps them.
+
+    What is stored are the macros (`V2Spec.RunWorkflow`, `V2Spec.ScheduledWorkflow`).
+    """
+    pipeline, given = a_pipeline(plays.server.caller), {"recipient": "[[CurrentTime]] [[ScheduledTime]] [[RunUUID]]"}
+    latest, config = {"pipeline_id": pipeline["pipeline_id"]}, {"runtime_config": {"parameters": given}}
+    plays.create(every(60), pipeline_version_reference=pipeline, **config)
+    unpinned = plays.create(every(60), pipeline_version_reference=latest, **config)
+    started = {plays.run(run_id)["recurring_run_id"] == unpinned: run_id for run_id in plays.at(65)}
+    assert [plays.run(run_id)["runtime_config"] for run_id in started.values()] == [config["runtime_config"]] * 2
+    passed = {job.run_id: job.parameters["recipient"] for job in plays.server.executor.jobs}
+    assert passed[started[False]] == given["recipient"]
+    assert passed[started[True]] == f"20261130120105 [[ScheduledTime]] {started[True]}"
+
+
 def test_a_spec_of_its_own(plays: Plays) -> None:
     """A recurring run that was created with a spec starts runs of that."""
     plays.create(every(60), pipeline_spec=OTHER_SPEC)
