@@ -25,7 +25,6 @@ from kfadapter_embedded.runner.values import (
     converted,
     load_json,
     parsed,
-    picked,
     protojson,
 )
 from kfadapter_embedded.runner.warned import TaskWarnings
@@ -180,22 +179,6 @@ def test_literals() -> None:
 
 def _placeholder(name: str) -> str:
     return f"{{{{$.inputs.parameters['{name}']}}}}"
-
-
-def test_selectors() -> None:
-    """A part of a struct, or of its JSON text, is found by keys and indexes."""
-    assert picked({"a": {"b": [1, 2]}}, 'parseJson(string_value)["a"]["b"][1]') == 2
-    assert picked('{"a": 1.0}', 'parseJson(string_value)["a"]') == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "selector"),
-    [({}, 'parseJson(string_value)["a"]'), ({"a": 1}, "a.b"), ("[", 'parseJson(string_value)["a"]')],
-)
-def test_selectors_that_find_nothing(value: JsonValue, selector: str) -> None:
-    """A selector that cannot be read, or finds nothing, is an error."""
-    with pytest.raises(ValueFaultError):
-        picked(value, selector)
 
 
 NAMES = {"pipeline_job_name": "the run", "workspace_path": "/w"}

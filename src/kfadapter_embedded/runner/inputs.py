@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kfadapter_embedded.execution import task_name
 from kfadapter_grpc.check import rules
 
+from .condition import picked
 from .placeholders import filled, has_placeholder, task_names
 from .spec import Parameter, SpecError
 from .task_api import COLLECTED
@@ -23,7 +24,6 @@ from .values import (
     as_text,
     check_literals,
     converted,
-    picked,
 )
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from kfadapter_embedded.json_text import JsonValue
     from kfadapter_grpc.check.rules import Rule
 
-_STEP = re.compile(r"\[(?:\"(?P<key>[^\"]*)\"|'(?P<quoted>[^']*)'|(?P<index>\d+))\]")
 
 _FLOAT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<float>-?\d+(?:\.\d+|(?=e))(?:e[+-]\d+)?)')
 # Outside of these Go's JSON has exponents.
@@ -245,34 +244,6 @@ def check_literals(value: JsonValue, literals: Sequence[JsonValue], name: str) -
         allowed = ", ".join(protojson(one) for one in literals)
         words = "does not match any of the allowed literal values"
         raise ValueFaultError(f'input parameter "{name}" value {_short(value)} {words}: [{allowed}]')
-
-
-def picked(value: JsonValue, selector: str) -> JsonValue:
-    """Takes a part of a value, as `parseJson(string_value)["name"]` says.
-
-    Raises:
-        ValueFaultError: the value has no such part, or the selector is none.
-    """
-    path = selector.removeprefix("parseJson(string_value)")
-    steps = list(_STEP.finditer(path))
-    if not selector.startswith("parseJson(") or "".join(one[0] for one in steps) != path:
-        raise ValueFaultError(f"the selector {selector!r} cannot be read")
-    try:
-        part = load_json(value) if isinstance(value, str) else value
-        for step in steps:
-            part = _part(part, step)
-    except (KeyError, IndexError, TypeError, ValueError, RecursionError):
-        raise ValueFaultError(f"{_short(value)} has no {path}") from None
-    return part
-
-
-def _part(value: JsonValue, step: re.Match[str]) -> JsonValue:
-    if step["index"] is not None and isinstance(value, list):
-        return value[int(step["index"])]
-    key = step["key"] if step["key"] is not None else step["quoted"]
-    if not isinstance(value, dict) or key is None:
-        raise KeyError
-    return value[key]
 
 
 def _short(value: JsonValue) -> str:

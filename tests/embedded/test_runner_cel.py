@@ -1,0 +1,93 @@
+"""Conditions and selectors in CEL, held against KFP's own code (`tests/data/cel_expressions.json`: how it was made)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kfadapter_embedded.runner.condition import ConditionError, holds, picked
+from kfadapter_embedded.runner.values import ValueFaultError
+
+if TYPE_CHECKING:
+    from kfadapter_embedded.json_text import JsonValue
+
+_RECORDED: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "data" / "cel_expressions.json").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize(("condition", "decided"), _RECORDED["rows"])
+def test_conditions(condition: str, decided: bool | str) -> None:
+    """A condition holds, does not hold, or cannot be decided, as in KFP's driver."""
+    if isinstance(decided, bool):
+        assert holds(condition, _RECORDED["parameters"]) is decided
+    else:
+        with pytest.raises(ConditionError):
+            holds(condition, _RECORDED["parameters"])
+
+
+REASONS = [
+    ("inputs.parameter_values['missing'] == 1", "no such key: missing"),
+    ("1 == '1'", r"found no matching overload for '_==_' applied to '\(int, string\)'"),
+    ("inputs.parameters['n'].number_value == 5.0", "undefined field 'number_value'"),
+    ("true || nope", "undeclared reference to 'nope'"),
+    ("inputs.parameter_values['n'] < '6'", "no such overload"),
+    ("int('x') == 7", "type conversion error from 'string' to 'int'"),
+    ("'true'", "is not bool"),
+    ("parseJson('x') == 1", "failed to unmarshal JSON"),
+    ("inputs.parameter_values['n'] ==", "Syntax error"),
+    ("inputs.parameter_values['s'] == 'a\nb'", "Syntax error"),
+]
+
+
+@pytest.mark.parametrize(("condition", "reason"), REASONS)
+def test_reasons(condition: str, reason: str) -> None:
+    """What cannot be decided says why in cel-go's words."""
+    with pytest.raises(ConditionError, match=reason):
+        holds(condition, _RECORDED["parameters"])
+
+
+ROW: JsonValue = {"a": 1.0, "b": [1, {"c": "x"}], "it's": 2, "한": 3, "a.b": 4, "big": 1e22}
+PICKED = [
+    (ROW, 'parseJson(string_value)["a"]', 1),
+    (ROW, 'parseJson(string_value)["b"][1]["c"]', "x"),
+    (ROW, 'parseJson(string_value)["it\'s"]', 2),
+    (ROW, "parseJson(string_value)['한']", 3),
+    (ROW, 'parseJson(string_value)["a.b"]', 4),
+    (ROW, "parseJson(string_value).b[0]", 1),
+    (ROW, "struct_value.b[1]", {"c": "x"}),
+    (ROW, 'parseJson(string_value)["big"]', 1e22),
+    ([1, [2]], "list_value[1]", [2]),
+    ('{"a": 5}', 'parseJson(string_value)["a"]', 5),
+    ("text", "string_value + '!'", "text!"),
+    (2, "number_value + 1.0", 3),
+    (5, "parseJson(string_value)", 5),
+    ("abc", "size(string_value)", 3),
+]
+
+
+@pytest.mark.parametrize(("value", "selector", "part"), PICKED)
+def test_selectors(value: JsonValue, selector: str, part: JsonValue) -> None:
+    """A selector takes a part of a value, of its fields or of its text (`expression.go:Select`)."""
+    assert picked(value, selector) == part
+
+
+@pytest.mark.parametrize(
+    ("value", "selector"),
+    [
+        (ROW, 'parseJson(string_value)["zz"]'),
+        (ROW, "string_value["),
+        (ROW, "nope"),
+        ([1], "parseJson(string_value)[1]"),
+        ("x", 'parseJson(string_value)["a"]'),
+        (5, 'parseJson(string_value)["a"]'),
+        (5, "struct_value.a"),
+    ],
+)
+def test_selectors_that_find_nothing(value: JsonValue, selector: str) -> None:
+    """A selector that cannot be read, or finds nothing, is an error."""
+    with pytest.raises(ValueFaultError, match="evaluation of parameter expression selector"):
+        picked(value, selector)
