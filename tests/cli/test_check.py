@@ -164,6 +164,10 @@ HAND_MADE = {
     "loop-over-artifacts": spec({"a": {"artifactIterator": {"items": {"inputArtifact": "x"}, "itemInput": "y"}}}),
     "looped-list-inside": spec({"loop": LOOP}, components={"loop": BODY}, **PARAMETERS),
     "root-artifact": spec({"a": {}}, inputDefinitions={"artifacts": {"data": {}}}),
+    "missing-artifact": spec(
+        {"a": {"inputs": {"artifacts": {"d": {"componentInputArtifact": "data"}}}}},
+        inputDefinitions={"artifacts": {"data": {"isOptional": True}}},
+    ),
     "literal-value": spec({"lit": {"inputs": {"parameters": {"x": constant("blue")}}}}, components={"lit": LITERAL}),
     "undeclared-input": spec({"a": {"inputs": {"parameters": {"x": {"componentInputParameter": "nothing"}}}}}),
     "four-byte-character": spec({"a": {"inputs": {"parameters": {"x": constant("😀")}}}}),

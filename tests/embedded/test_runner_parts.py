@@ -7,7 +7,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -275,6 +275,16 @@ def test_refusals(executor: dict[str, object], kubernetes: dict[str, object], wo
     text = refusal(read_pipeline(_pipeline(executor, kubernetes)), Steps.AUTO, "none was found")  # type: ignore[arg-type]
     assert words in text
     assert "KFADAPTER_KFP_URL" in text
+
+
+def test_refusal_of_an_artifact_that_no_run_can_be_given() -> None:
+    """It is named; one that is optional is left to the tasks that take it."""
+    document: Any = _pipeline(_container(), {})
+    spec = document.get("pipeline_spec", document)
+    spec["root"]["inputDefinitions"] = {"artifacts": {"data": {}}}
+    assert "takes an artifact as 'data', which no run can be given" in refusal(read_pipeline(document), Steps.AUTO, "")
+    spec["root"]["inputDefinitions"]["artifacts"]["data"]["isOptional"] = True
+    assert refusal(read_pipeline(document), Steps.AUTO, "") == ""
 
 
 @pytest.mark.parametrize(

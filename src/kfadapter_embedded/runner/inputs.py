@@ -14,7 +14,7 @@ from kfadapter_grpc.check import rules
 
 from .condition import picked
 from .placeholders import filled, has_placeholder, task_names
-from .spec import Parameter, SpecError
+from .spec import Artifact, Parameter, SpecError
 from .task_api import COLLECTED
 from .values import (
     Origin,
@@ -105,6 +105,10 @@ def given_inputs(
     skipped = {*nulls, task.loop.item_input} if task.loop else nulls
     parameters = _typed(component, parameters, skipped)
     artifacts = {name: _artifacts(source, values, done) for name, source in task.inputs.artifacts.items()}
+    for name in [name for name, one in artifacts.items() if not one and task.inputs.artifacts[name].output is None]:
+        if not component.input_definitions.artifacts.get(name, Artifact()).is_optional:
+            raise ValueFaultError(f"parent DAG does not have input artifact {name}")
+        warnings.warn(rules.MISSING_ARTIFACT.text(input=name))
     parent = task_name(path)
     origins = {
         name: _origin(source, values, done, parent) for name, source in {**sources, **task.inputs.artifacts}.items()

@@ -78,10 +78,7 @@ def filled_metadata(
 
     found = mapping(_each_text(metadata, of_text))
     if found != metadata:
-        warnings.warn(
-            "its metadata hold inputs, which a cluster does not fill in: they stay placeholders there; "
-            "write constants, or note what is known in the component that takes the artifact"
-        )
+        warnings.warn(rules.IMPORTER_METADATA.text())
     return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+from kfadapter_grpc.check import rules
+
 from .command import in_container, is_containerized, needs_image
 from .spec import mapping
 
@@ -56,6 +58,9 @@ def refusal(pipeline: Pipeline, steps: Steps, no_engine: str) -> str:
         steps: What its steps run as.
         no_engine: Why there is no container engine for those that need one; empty if there is.
     """
+    for name, artifact in pipeline.root.input_definitions.artifacts.items():
+        if not artifact.is_optional:
+            return rules.ROOT_ARTIFACT.text(input=name)
     reasons = [
         (f"task {task} {reason}", to_do)
         for task, component in leaves(pipeline)

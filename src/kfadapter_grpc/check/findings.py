@@ -49,8 +49,9 @@ def notes(pipeline: Pipeline) -> list[Finding]:
 
 def _of_pipeline(pipeline: Pipeline) -> Found:
     inputs = inside(pipeline.root.component, "inputDefinitions")
-    for name in mapping(inputs.get("artifacts")):
-        yield rules.ROOT_ARTIFACT.found("", "error", input=name)
+    for name, definition in mapping(inputs.get("artifacts")).items():
+        if mapping(definition).get("isOptional") is not True:
+            yield rules.ROOT_ARTIFACT.found("", "error", input=name)
     for name, definition in mapping(inputs.get("parameters")).items():
         if "\n" in text(mapping(definition).get("defaultValue")):
             yield rules.LINE_BREAK_IN_DEFAULT.found("", input=name)
@@ -164,6 +165,15 @@ def _final_status(task: Task) -> Found:
 # --- artifacts, code and surroundings -------------------------------------------------------------------------------
 
 
+def _missing_artifacts(task: Task) -> Found:
+    """Optional artifacts that the group around was not given."""
+    given = task.group.task.inputs("artifacts") if task.group.task else {}
+    for name, source in task.inputs("artifacts").items():
+        taken = text(mapping(source).get("componentInputArtifact"))
+        if taken not in given and task.group.declared(taken, "artifacts").get("isOptional"):
+            yield rules.MISSING_ARTIFACT.found(task.path, "error", input=name)
+
+
 def _artifacts(task: Task) -> Found:
     """Metadata and names of artifacts that their takers see otherwise than their makers wrote them."""
     for name, origin in task.origins("artifacts"):
@@ -218,6 +228,7 @@ _CHECKS: tuple[Callable[[Task], Found], ...] = (
     _ignored,
     _ignored_outputs,
     _final_status,
+    _missing_artifacts,
     _artifacts,
     _importers,
     _code,

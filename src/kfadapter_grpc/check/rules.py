@@ -217,8 +217,15 @@ ROOT_ARTIFACT = Rule(  # driver/resolve.go:resolveInputArtifact
     "root-artifact",
     (*CLUSTERS, LAPTOP),
     "the pipeline takes an artifact as '{input}', which no run can be given; the driver of each task that takes it "
-    "fails",
+    "fails, and the laptop refuses the pipeline",
     "Take its address as a text, and import it with dsl.importer.",
+)
+MISSING_ARTIFACT = Rule(  # driver/resolve.go:resolveInputArtifact
+    "missing-artifact",
+    UP_TO_2_17,
+    "'{input}' is an optional artifact that the pipeline around the task was not given; the driver fails ('parent DAG "
+    "does not have input artifact')",
+    "Take its address as a text, and import it with dsl.importer, or give it always.",
 )
 
 # --- failures -------------------------------------------------------------------------------------------------------
