@@ -122,12 +122,16 @@ class Progress:
             documents.execute("DELETE FROM tasks WHERE owner = ? AND NOT began", (run_id,))
             query = "SELECT document FROM tasks WHERE owner = ? AND State IN (1, 4)"
             for (text,) in documents.execute(query, (run_id,)).fetchall():
-                task = reset_task(json.loads(text), self._store.now())
-                documents.put(TASKS, task)
-                documents.execute("UPDATE tasks SET error = '' WHERE id = ?", (task["task_id"],))
-                links = "DELETE FROM artifact_tasks WHERE TaskID = ? AND Type LIKE '%OUTPUT'"
-                documents.execute(links, (task["task_id"],))
+                self._reset(documents, json.loads(text))
             return True
+
+    def _reset(self, documents: Documents, task: dict[str, object]) -> dict[str, object]:
+        """Has a task begin anew; returns it so."""
+        task, task_id = reset_task(task, self._store.now()), str(task["task_id"])
+        documents.put(TASKS, task)
+        documents.execute("UPDATE tasks SET error = '' WHERE id = ?", (task_id,))
+        documents.execute("DELETE FROM artifact_tasks WHERE TaskID = ? AND Type LIKE '%OUTPUT'", (task_id,))
+        return task
 
     def _start(self, run_id: str, report: TaskReport) -> None:
         """Starts a pending run."""
@@ -171,8 +175,10 @@ class Progress:
             parent = parent_of(report.name, known)
             task = new_task(run_id, report.name, str(run["display_name"]), parent, now)
         elif task["state"] in _KEPT:
-            # It succeeded before its run was retried.
-            return
+            # It succeeded before its run was retried, and begins again only if its result is gone.
+            if report.state is not State.RUNNING or task["type"] in GROUPS:
+                return
+            task = self._reset(documents, task)
         if report.state is State.SUCCEEDED and task["type"] in GROUPS:
             report = replace(report, state=_state_of_group(documents, task))
         if report.state is not State.CANCELED:

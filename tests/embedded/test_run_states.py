@@ -266,6 +266,22 @@ def test_retry(server: Serving) -> None:
     assert states == ["RUNNING", "FAILED", "RUNNING", "SUCCEEDED"]
 
 
+def test_retry_without_the_result(server: Serving) -> None:
+    """A task that succeeded begins anew if its result is gone; a group that did stays as it was."""
+    run_id = a_run(server.caller)
+    server.executor.start(run_id, "greet")
+    server.executor.report(run_id, TaskReport("loop", State.RUNNING, details={"type": "DAG"}))
+    for name in ("greet", "loop"):
+        server.executor.end_task(run_id, name, State.SUCCEEDED)
+    server.executor.end(run_id, State.FAILED, "no")
+    assert server.caller.call("POST", f"/runs/{run_id}:retry").status == 200
+    for name in ("greet", "loop"):
+        server.executor.report(run_id, TaskReport(name, State.RUNNING))
+    tasks = {str(task["name"]): task for task in _native(server, run_id)}
+    assert (tasks["greet"]["state"], tasks["loop"]["state"]) == ("RUNNING", "SUCCEEDED")
+    assert tasks["greet"]["outputs"] == {}
+
+
 def test_no_retry(server: Serving) -> None:
     """A run that has not failed cannot be executed anew."""
     run_id = a_run(server.caller)

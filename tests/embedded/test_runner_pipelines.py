@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -445,6 +446,18 @@ def test_terminate_a_task_that_ignores_it(compiled: Path, tmp_path: Path) -> Non
     pid = _wait_for(started)
     pool.terminate("run")
     assert watcher.wait_end("run") == (State.CANCELED, TERMINATED)
+    _until(lambda: _gone(pid))
+    pool.close()
+
+
+def test_signal_to_the_runner_alone(compiled: Path, tmp_path: Path) -> None:
+    """A runner that is ended from outside takes its tasks with it."""
+    started = tmp_path / "started"
+    spec = served_spec((compiled / "refuses-to-end.yaml").read_text("utf-8"))
+    pool, watcher = _submitted(spec, tmp_path, {"started": str(started)})
+    pid = _wait_for(started)
+    os.kill(os.getpgid(int(pid)), signal.SIGTERM)
+    assert watcher.wait_end("run")[0] is State.FAILED
     _until(lambda: _gone(pid))
     pool.close()
 

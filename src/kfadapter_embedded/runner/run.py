@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 _KEPT = "results"
 _MADE = ("logs", "outputs", "workspace", _KEPT)
+_GRACE_SECONDS = 2.0
 MAX_REPORTED_CHARACTERS = 64 << 10
 """A longer parameter is not reported; the tasks that take it get it whole."""
 MAX_REPORTED = 2 << 20
@@ -130,7 +131,15 @@ def main() -> int:
     room = Room(channel)
     threading.Thread(target=_end_with_parent, args=(room, folder, mark), daemon=True).start()
     stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda _number, _frame: stopped.set())
+
+    def stop(_number: int, _frame: object) -> None:
+        stopped.set()
+        # It may have been sent to this process only.
+        rest = threading.Timer(_GRACE_SECONDS, end_family, [f"{mark}/"])
+        rest.daemon = True
+        rest.start()
+
+    signal.signal(signal.SIGTERM, stop)
     outcome = _execute(order, channel, room, stopped, mark)
     if outcome.state is not State.CANCELED:
         details = {"outputs": _reportable(entries(outcome.values))}
