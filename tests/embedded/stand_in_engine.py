@@ -1,6 +1,6 @@
 """A container engine's API over a Unix socket, as far as the `docker` package calls it; its containers are processes.
 
-Paths are the same in a container and outside, so a command finds its files without mounts.
+Instead of mounting folders it puts their paths outside into the words of the command.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ class Container:
     attached: Any = None
     signals: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def words(self) -> list[str]:
+        """The command, as requested."""
+        return [*self.request["Entrypoint"], *self.request["Cmd"]]
 
     @property
     def host(self) -> dict[str, Any]:
@@ -226,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def start(self, name: str, **_: object) -> None:
         container = self.engine.containers[name]
-        words = [*container.request["Entrypoint"], *container.request["Cmd"]]
+        words = [_outside(word, container.host["Mounts"]) for word in container.words]
         variables = dict(one.split("=", 1) for one in container.request.get("Env") or ())
         try:
             container.process = subprocess.Popen(
@@ -307,6 +312,13 @@ _ROUTES: dict[str, Any] = {
     "POST /containers/(.+)/kill": _Handler.kill,
     "DELETE /containers/(.+)": _Handler.remove,
 }
+
+
+def _outside(word: str, mounts: list[dict[str, str]]) -> str:
+    """A word with the paths that mounted folders have outside."""
+    sources = {one["Target"]: one["Source"] for one in mounts}
+    targets = "|".join(re.escape(one) for one in sorted(sources, key=len, reverse=True))
+    return re.sub(rf"(?<![\w./-])({targets})(?=[/\s\"']|$)", lambda found: sources[found[1]], word)
 
 
 def _code(container: Container) -> int:

@@ -121,7 +121,7 @@ def test_outputs_and_arguments(stage: Stage) -> None:
 
 def test_output_is_followed(stage: Stage) -> None:
     """What a step prints is in its log while it runs, standard error among it."""
-    go = stage.folder / "go"
+    go = stage.folder / "workspace" / "go"
     stage.submit(talk={"command": ["sh", "-c", f"echo 하나; echo two >&2; until [ -e {go} ]; do sleep 0.05; done"]})
     stage.engine.wait_for(1)
     _until(lambda: stage.log("talk") == "하나\ntwo\n")
