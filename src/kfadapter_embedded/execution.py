@@ -63,6 +63,7 @@ class Job:
         again: Whether it is retried: tasks that succeeded are not executed again.
         names: What KFP's placeholders for the run stand for, for example `pipeline_job_name`.
         cache: A folder that runs share, by which results of earlier tasks are found; None for no cache.
+        pipeline_root: The root of its artifacts' URIs, if it was given one.
     """
 
     run_id: str
@@ -72,6 +73,7 @@ class Job:
     again: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
     cache: Path | None = None
+    pipeline_root: str = ""
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,11 @@ def executor_pod(workflow: str, path: str, attempt: int, kind: object = "RUNTIME
     return f"{workflow}-system-{template}-{pod_number(path, attempt)}"
 
 
+def pod_uid(run_id: object, pod: str) -> str:
+    """The id of a pod of a run."""
+    return _uuid(run_id, pod)
+
+
 def pod_number(path: str, attempt: int | str) -> int:
     """The number that the names of a task's pods end with."""
     return int(hashlib.sha256(json.dumps([path, attempt]).encode()).hexdigest()[:8], 16)
@@ -123,12 +128,12 @@ def _pods(task: dict[str, object], report: TaskReport, workflow: str) -> Iterato
         yield from before
     elif kind != "IMPORTER":
         name = f"{workflow}-system-{'dag' if kind in GROUPS else 'container'}-driver-{pod_number(path, 'driver')}"
-        yield {"name": name, "uid": _uuid(task["run_id"], name), "type": "DRIVER"}
+        yield {"name": name, "uid": pod_uid(task["run_id"], name), "type": "DRIVER"}
     known = {each["name"] for each in before} if isinstance(before, list) else set()
     for attempt in range(report.attempts):
         name = executor_pod(workflow, path, attempt, kind)
         if name not in known:
-            yield {"name": name, "uid": _uuid(task["run_id"], name), "type": "EXECUTOR"}
+            yield {"name": name, "uid": pod_uid(task["run_id"], name), "type": "EXECUTOR"}
 
 
 def attempts_of(task: Mapping[str, object]) -> int:
@@ -252,13 +257,18 @@ def _as_kfp_2(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _artifact_ids(task: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """The ids of a task's output artifacts as KFP 2 has them, numbers of 63 bits: it shows no values."""
+    """The ids of a task's output artifacts as KFP 2 has them: it shows no values."""
     ids: dict[str, dict[str, list[str]]] = {}
     for entry, one in artifacts_of(task, "outputs") if task["type"] not in GROUPS else ():
         if entry["artifact_key"] != EXECUTOR_LOGS:
-            number = int(one["artifact_id"].replace("-", ""), 16) >> 65
-            ids.setdefault(entry["artifact_key"], {"artifact_ids": []})["artifact_ids"].append(str(number))
+            number = artifact_number(one["artifact_id"])
+            ids.setdefault(entry["artifact_key"], {"artifact_ids": []})["artifact_ids"].append(number)
     return ids
+
+
+def artifact_number(artifact_id: str) -> str:
+    """The id of an artifact as KFP 2 has it, in ML Metadata: a number of 63 bits."""
+    return str(int(artifact_id.replace("-", ""), 16) >> 65)
 
 
 def _driver(run_id: str, name: str, began: str) -> dict[str, object]:

@@ -19,7 +19,7 @@ import msgspec
 
 from .child import Tail, piped
 from .execution import SCRATCH, WHOLE, State, Steps, TaskReport
-from .runner.environment import VARIABLE, end_containers, end_family
+from .runner.environment import ARTIFACT_STORES, VARIABLE, end_containers, end_family
 from .slots import Slots
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class _Run:
         order = {"run_id": job.run_id, "spec": str(spec), "folder": str(self._folder), "cache": str(job.cache or "")}
         with child:
             try:
-                how = {"again": job.again, **self._how, "names": dict(job.names)}
+                how = {"again": job.again, **self._how, "names": dict(job.names), "pipeline_root": job.pipeline_root}
                 line = json.dumps({**order, **how, "parameters": dict(job.parameters)}).encode()
                 # A child that has ended already is known by its silence.
                 with contextlib.suppress(BrokenPipeError):
@@ -242,7 +242,12 @@ class _Run:
         return end or TaskReport(WHOLE, State.FAILED, _without_last_word(code, said.text()))
 
     def _started(self) -> subprocess.Popen[bytes]:
-        settings = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)}
+        # What it downloads for a step is reached as the adapter reaches it; the step itself gets none of these.
+        settings = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(_OWN_SETTINGS) or name == ARTIFACT_STORES
+        }
         return subprocess.Popen(  # noqa: S603  # this interpreter and this package
             self._command,
             stdin=subprocess.PIPE,

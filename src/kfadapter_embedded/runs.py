@@ -331,8 +331,9 @@ class Runs:
             "pipeline_job_create_time_utc": str(run["created_at"]),
             "pipeline_job_schedule_time_utc": str(run["scheduled_at"]),
         }
+        root = text_field(object_field(run, "runtime_config"), "pipeline_root")
         parameters = parameters_of(run) if workflow == run["display_name"] else parameters_without_macros(run)
-        self._executor.submit(Job(run_id, spec.encode(), parameters, folder, again, names, self.folders.cache))
+        self._executor.submit(Job(run_id, spec.encode(), parameters, folder, again, names, self.folders.cache, root))
         with self._store.reading() as documents:
             now = documents.document(RUNS, run_id)
         if now is None or now["state"] == State.CANCELING:

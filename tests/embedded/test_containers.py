@@ -24,6 +24,7 @@ from kfadapter_embedded.runner.command import Command, Exit
 from kfadapter_embedded.runner.containers import Containers, NoEngineError, find_engine
 from kfadapter_embedded.runner.limits import Limits
 from kfadapter_embedded.runner.log import TaskLog
+from kfadapter_embedded.runner.places import Tree
 from kfadapter_embedded.runner_pool import RunnerPool
 
 if TYPE_CHECKING:
@@ -153,7 +154,10 @@ def test_mounts(stage: Stage) -> None:
     stage.run(say={"command": ["sh", "-ec", WRITE], "args": [OUT, "x"]})
     mounts = {one["Target"]: (Path(one["Source"]), one.get("ReadOnly")) for one in stage.engine.made[0].host["Mounts"]}
     assert mounts["/kfp-workspace"] == (stage.folder / "workspace", False)
-    assert mounts["/tmp/kfp/outputs"][0].parent == stage.folder / "outputs"  # noqa: S108
+    tree = mounts["/tmp"][0].parent  # noqa: S108
+    assert tree.parent.parent == stage.folder / "scratch"
+    assert mounts[str(tree)] == (tree, False)
+    assert mounts["/minio"] == (tree / "minio", False)
 
 
 def test_exit_status(stage: Stage) -> None:
@@ -328,7 +332,8 @@ def test_files_of_another_user(stage: Stage, monkeypatch: pytest.MonkeyPatch) ->
     outputs, workspace = stage.folder / "outputs", stage.folder / "workspace"
     for folder in (outputs, workspace):
         folder.mkdir()
-    command = Command(1, ("touch", str(outputs / "made")), IMAGE, {}, Limits(), (), outputs)
+    tree = Tree(outputs, str(outputs))
+    command = Command(1, ("touch", str(outputs / "made")), IMAGE, {}, Limits(), (), tree)
     monkeypatch.setattr("os.getuid", lambda: 4242)
     with TaskLog(stage.folder / "log") as log:
         assert containers(command, log) == Exit(0)

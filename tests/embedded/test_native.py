@@ -85,9 +85,11 @@ def shape(task: dict[str, Any], by_id: dict[str, dict[str, Any]], other_values: 
     cached = task["state"] == "CACHED"
     states = [each["state"].replace("CACHED", "SUCCEEDED") for each in task["state_history"]]
     message = re.sub(r"/\S+", "FILE", task.get("status_metadata", {}).get("message", ""))
+    # Warnings are ours.
+    warned = task.get("status_metadata", {}).keys() == {"custom_properties"}
     return {
         "place": [*places(task, by_id), task["scope_path"]],
-        "keys": sorted(task.keys() - {"cache_fingerprint"} - ({"status_metadata"} if cached else set())),
+        "keys": sorted(task.keys() - {"cache_fingerprint"} - ({"status_metadata"} if cached or warned else set())),
         "names": [task["name"], task["display_name"] if task["type"] != "ROOT" else "", task["type"]],
         "state": task["state"].replace("CACHED", "SUCCEEDED"),
         "states": ["RUNNING", "SUCCEEDED"] if states == ["SUCCEEDED"] else states,

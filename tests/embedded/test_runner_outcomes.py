@@ -10,6 +10,7 @@ import pytest
 from kfadapter_embedded.execution import State
 from kfadapter_embedded.runner.outcome import Outcome, dag_outcome, loop_outcome
 from kfadapter_embedded.runner.outputs import Outputs
+from kfadapter_embedded.runner.places import Store, Tree
 from kfadapter_embedded.runner.spec import (
     Artifact,
     Component,
@@ -77,6 +78,7 @@ DECLARED = Definitions(
 )
 READ = 'failed to read output parameter name="Output" type="STRING" path="{0}/Output": '
 ARTIFACT = 'unable to produce MLMD artifact for output "data": failed to convert RuntimeArtifact to MLMD artifact: '
+ROOT = "minio://mlpipeline/v2/artifacts/p/r"
 UPLOAD = 'failed to upload output artifact "data": URI "gs://elsewhere/data" does not have expected bucket prefix "{1}"'
 # `component/launcher_v2.go`: getExecutorOutputFile, collectOutputParameters, uploadOutputArtifacts.
 FAULTS = [
@@ -84,12 +86,12 @@ FAULTS = [
     (
         {"Output": "x", "n": float("nan")},
         "its outputs cannot be read: invalid value NaN",
-        'failed to unmarshall ExecutorOutput in file "{0}/executor_output.json": proto: invalid value NaN',
+        'failed to unmarshall ExecutorOutput in file "{2}": proto: invalid value NaN',
     ),
     (
         {"Output": "x", "n": 1, "data": {"metadata": {"x": [float("-inf")]}}},
         "its outputs cannot be read: invalid value -Infinity",
-        'failed to unmarshall ExecutorOutput in file "{0}/executor_output.json": proto: invalid value -Infinity',
+        'failed to unmarshall ExecutorOutput in file "{2}": proto: invalid value -Infinity',
     ),
     (
         {"Output": "x", "n": 1, "data": {"metadata": {"x": None}}},
@@ -105,12 +107,13 @@ FAULTS = [
 
 
 def _written(folder: Path, given: dict[str, object]) -> Outputs:
-    outputs = Outputs(folder / "run" / "outputs" / "0001-a", DECLARED)
-    outputs.folder.mkdir(parents=True)
+    store = Store(folder / "outputs", ROOT)
+    outputs = Outputs(Tree(folder / "tree", ""), store, f"{ROOT}/a/1", DECLARED)
+    outputs.make_folders()
     artifacts = {key: {"artifacts": [one]} for key, one in given.items() if key in DECLARED.artifacts}
     values = {key: one for key, one in given.items() if key in DECLARED.parameters}
     text = json.dumps({"parameterValues": values, "artifacts": artifacts})
-    (outputs.folder / "executor_output.json").write_text(text, "utf-8")
+    outputs.file.write_text(text, "utf-8")
     return outputs
 
 
@@ -121,7 +124,7 @@ def test_outputs_that_fail_a_task(tmp_path: Path, given: dict[str, object], word
     with pytest.raises(ValueFaultError) as caught:
         outputs.read()
     found = [str(one) for one in caught.value.args]
-    places = (outputs.folder, outputs.folder.parent)
+    places = ("/tmp/kfp/outputs", ROOT, "/minio/mlpipeline/v2/artifacts/p/r/a/1/output_metadata.json")  # noqa: S108
     assert found[0].startswith(words.format(*places))
     assert found[1].startswith(reason.format(*places))
 
@@ -137,18 +140,18 @@ GOOD = [
 def test_outputs_that_a_task_may_give(tmp_path: Path, given: dict[str, object], values: list[object]) -> None:
     """What a function returns wins over its file and is not converted; None inside a list may be stored."""
     outputs = _written(tmp_path, given)
-    (outputs.folder / "Output").write_text("from its file", "utf-8")
+    outputs.tree.parameter("Output").write_text("from its file", "utf-8")
     assert list(outputs.read().parameters.values()) == values
 
 
 def test_output_file_that_cannot_be_read(tmp_path: Path) -> None:
     """An output that was written by path must be a file, and is read as its type."""
     outputs = _written(tmp_path, {"Output": "x"})
-    (outputs.folder / "n").mkdir()
+    outputs.tree.parameter("n").mkdir()
     with pytest.raises(ValueFaultError, match="it gave no output 'n'"):
         outputs.read()
-    (outputs.folder / "n").rmdir()
-    (outputs.folder / "n").write_text("7\n", "utf-8")
+    outputs.tree.parameter("n").rmdir()
+    outputs.tree.parameter("n").write_text("7\n", "utf-8")
     assert outputs.read().parameters["n"] == 7
 
 

@@ -1,6 +1,6 @@
 """What is started for a step: its command with all placeholders filled in, its variables, its limits.
 
-The command of a container component is made as KFP's driver (`driver/util.go`: resolveContainerArgs) and launcher
+The command of a component is made as KFP's driver (`driver/util.go`: resolveContainerArgs) and launcher
 (`component/launcher_v2.go`: compileCmdAndArgs, getPlaceholders) make it.
 """
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .log import TaskLog
     from .outputs import Outputs
+    from .places import Tree
     from .spec import Container
     from .values import Values
 
@@ -52,8 +53,8 @@ class Command:
         image: The image that the step names.
         variables: The environment variables that the step, and KFP, set.
         limits: The limits that the step sets.
-        inputs: The files and folders that it reads.
-        outputs: The folder that it writes into; it exists.
+        inputs: The files and folders of this machine that it reads, besides those in its tree.
+        tree: The files that it reads and writes.
         pull: When its image is pulled: `Always`, `IfNotPresent`, `Never`; empty for Kubernetes' default.
     """
 
@@ -63,7 +64,7 @@ class Command:
     variables: Mapping[str, str]
     limits: Limits
     inputs: tuple[Path, ...]
-    outputs: Path
+    tree: Tree
     pull: str = ""
 
 
@@ -99,13 +100,36 @@ def in_container(container: Container, steps: Steps) -> bool:
     return steps is Steps.CONTAINER or (steps is Steps.AUTO and needs_image(container))
 
 
-def words_of(container: Container, values: Values, outputs: Outputs, executor_input: str) -> tuple[str, ...]:
-    """The command and arguments of a container component.
+def known_placeholders(values: Values, outputs: Outputs) -> dict[str, str]:
+    """What KFP's launcher fills in besides `{{$}}` (`component/launcher_v2.go:getPlaceholders`)."""
+    known = {f"{{{{$.inputs.parameters['{key}']}}}}": as_text(value) for key, value in values.parameters.items()}
+
+    def add(side: str, key: str, uri: str, path: Path | None) -> None:
+        known[f"{{{{$.{side}.artifacts['{key}'].uri}}}}"] = uri
+        known[f"{{{{$.{side}.artifacts['{key}'].path}}}}"] = outputs.tree.shown(path) if path else uri
+
+    for key, several in values.artifacts.items():
+        add("inputs", key, several[0].uri, outputs.tree.path(several[0].uri))
+    for key in outputs.declared.artifacts:
+        add("outputs", key, outputs.uri(key), outputs.path(key))
+    for key in outputs.declared.parameters:
+        known[f"{{{{$.outputs.parameters['{key}'].output_file}}}}"] = outputs.tree.shown(outputs.tree.parameter(key))
+    return known
+
+
+def words_of(container: Container, values: Values, known: Mapping[str, str], executor_input: str) -> tuple[str, ...]:
+    """The command and arguments of a component.
+
+    Args:
+        container: What it runs.
+        values: What goes in.
+        known: See `known_placeholders`.
+        executor_input: What `{{$}}` stands for.
 
     Raises:
         ValueFaultError: KFP's driver, or launcher, would refuse them.
     """
-    fill = _Filling(values, outputs, executor_input)
+    fill = _Filling(values, {**known, _WHOLE_INPUT: executor_input})
     words = tuple(word for part in (*container.command, *container.args) for word in fill.part(part))
     if not words:
         raise ValueFaultError("command and arguments are empty: a step of KFP never runs what its image runs by itself")
@@ -115,24 +139,14 @@ def words_of(container: Container, values: Values, outputs: Outputs, executor_in
 class _Filling:
     """Puts values into the parts of a command. Placeholders in the values themselves stay as they are."""
 
-    def __init__(self, values: Values, outputs: Outputs, executor_input: str) -> None:
-        parameters = values.parameters.items()
+    def __init__(self, values: Values, known: Mapping[str, str]) -> None:
+        self._known = known
         # The driver, which resolves most parts, does not know the defaults of components; the launcher does.
         self._given = {
-            key: value for key, value in parameters if key not in values.origins or values.origins[key].type != DEFAULT
+            key: value
+            for key, value in values.parameters.items()
+            if key not in values.origins or values.origins[key].type != DEFAULT
         }
-        self._known = {f"{{{{$.inputs.parameters['{key}']}}}}": as_text(value) for key, value in parameters}
-        for key, several in values.artifacts.items():
-            self._add("inputs", key, several[0].uri, several[0].custom_path or several[0].uri)
-        for key in outputs.declared.artifacts:
-            self._add("outputs", key, str(outputs.folder / key), str(outputs.folder / key))
-        for key in outputs.declared.parameters:
-            self._known[f"{{{{$.outputs.parameters['{key}'].output_file}}}}"] = str(outputs.folder / key)
-        self._known[_WHOLE_INPUT] = executor_input
-
-    def _add(self, side: str, key: str, uri: str, path: str) -> None:
-        self._known |= {f"{{{{$.{side}.artifacts['{key}'].uri}}}}": uri}
-        self._known |= {f"{{{{$.{side}.artifacts['{key}'].path}}}}": path}
 
     def part(self, part: str) -> Iterator[str]:
         """The words that one part of the command becomes."""
@@ -171,7 +185,7 @@ class _Filling:
         if name not in self._given:
             raise ValueFaultError(
                 f"failed to resolve container args: parameter {name!r} not found in executor input: KFP 2.17.0 puts "
-                "no default of a container component into its command; pass the value"
+                "no default of a component into its command; pass the value"
             )
         return _driver_text(self._given[name])
 

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shutil
 import signal
+import uuid
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kfadapter_embedded.execution import EXECUTOR_LOGS, State, TaskReport, iteration_of, log_path
+from kfadapter_embedded.execution import EXECUTOR_LOGS, SCRATCH, State, TaskReport, iteration_of, log_path, task_name
+from kfadapter_embedded.run_tasks import artifact_number, executor_pod, pod_uid
+from kfadapter_grpc.check.rules import ARTIFACT_ELSEWHERE, ARTIFACT_METADATA, PLACEHOLDER_IN_CODE
 
-from .command import EXECUTOR, Command, Exit, StartError, in_container, needs_image, words_of
-from .importer import imported
+from .command import (
+    EXECUTOR,
+    Command,
+    Exit,
+    StartError,
+    in_container,
+    known_placeholders,
+    needs_image,
+    words_of,
+)
+from .importer import Imports, imported
 from .limits import limits_of, resolved
 from .log import TaskLog, why
 from .outcome import LAUNCHER, Outcome, failed
 from .outputs import Outputs
+from .placeholders import with_places
+from .places import IMAGES, Store, Tree, transfer
 from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values, protojson
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from kfadapter_embedded.execution import Steps
@@ -42,6 +59,7 @@ _INSTALLS_KFP = re.compile(
     re.VERBOSE,
 )
 _WHOLE_INPUT = "{{$}}"
+_PLACEHOLDER = re.compile(r"\{\{\$[^{}]*\}\}")
 
 
 class ComponentRunner:
@@ -57,17 +75,21 @@ class ComponentRunner:
         room: AbstractContextManager[None],
         report: Callable[[TaskReport], None],
         stopped: threading.Event,
+        names: Mapping[str, str],
+        root: str,
     ) -> None:
         self.folder = folder
+        self.names = names
+        self.store = Store(folder / "outputs", root)
+        self.imports = Imports(folder / SCRATCH / "imports")
         self.processes = processes
         self.containers = containers
         self.steps = steps
         self.stopped = stopped
         self._report = report
         self._room = room
-        outputs = folder / "outputs"
-        outputs.mkdir(exist_ok=True)
-        self._numbers = count(1 + len(list(outputs.iterdir())))
+        self.store.folder.mkdir(exist_ok=True)
+        self._numbers = count(1)
 
     def __call__(
         self, begun: TaskReport, task: Task, component: Component, values: Values, warnings: TaskWarnings
@@ -86,7 +108,7 @@ class ComponentRunner:
             path.unlink(missing_ok=True)
             logs.append(recorded(RuntimeArtifact(EXECUTOR_LOGS, {}, str(path))))
             with TaskLog(path) as log:
-                attempt = _Attempt(self, next(self._numbers), begun.name, component, values, warnings)
+                attempt = _Attempt(self, next(self._numbers), failures, begun.name, component, values, warnings)
                 outcome = self._attempt(attempt, begun, log, again=failures > 0)
                 outcome = replace(outcome, attempts=failures + 1, values=outcome.values.with_logs(logs))
                 if outcome.state is not State.FAILED or failures == retry.max_retry_count:
@@ -119,16 +141,24 @@ class _Attempt:
 
     runner: ComponentRunner
     number: int
+    failures: int
     name: str
     component: Component
     values: Values
     warnings: TaskWarnings
 
-    @property
+    @cached_property
     def outputs(self) -> Outputs:
-        """Its outputs, in a folder into which no other attempt writes."""
-        folder = self.runner.folder / "outputs" / f"{self.number:04}-{_file_name(self.name)}"
-        return Outputs(folder, self.component.output_definitions)
+        """Its outputs, under URIs that no other attempt has."""
+        # KFP's SDK, in an image, takes the paths of a pod; other commands are given those of this machine.
+        run, seen = self.runner, "" if self._contained and self._is_python else str(self._folder / "places")
+        root = f"{run.store.root}/{task_name(self.name)}/{uuid.uuid4()}"
+        return Outputs(Tree(self._folder / "places", seen), run.store, root, self.component.output_definitions)
+
+    @property
+    def _folder(self) -> Path:
+        """What it needs while it runs."""
+        return self.runner.folder / SCRATCH / f"{self.number}"
 
     @property
     def container(self) -> Container:
@@ -137,83 +167,132 @@ class _Attempt:
         return self.component.executor.container
 
     def outcome(self, log: TaskLog) -> Outcome:
-        text = protojson(self._executor_input())
+        """Executes it; raises ValueFaultError for what KFP's driver refuses."""
+        known = known_placeholders(self.values, self.outputs)
+        text = protojson(self._executor_input(known))
         if len(text.encode(errors="replace")) > MAX_INPUT_BYTES:
             size = len(text.encode(errors="replace"))
             return failed(
                 f"its inputs are {size} bytes as JSON, and no component takes more than {MAX_INPUT_BYTES}: "
                 "pass large data as an artifact (dsl.Output[dsl.Dataset])"
             )
-        command = self._command(text)
+        command = self._command(known, text)
         if command.limits.accelerator:
             log.note(f"requests {command.limits.accelerator}; nothing is reserved on this machine")
         try:
-            end = self._start(command, log)
+            return self._executed(command, log)
         except StartError as error:
             return failed(str(error))
+        except ValueFaultError as error:
+            return failed(*error.args)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _executed(self, command: Command, log: TaskLog) -> Outcome:
+        self._take_inputs(log)
+        self.outputs.make_folders()
+        end = self._start(command, log)
         if end.code:
             ending = f"exit status {end.code}" if end.code > 0 else f"signal: {signal.strsignal(-end.code)}".lower()
             image = "" if self._contained else self.container.image
             return Outcome(State.FAILED, end.reason or why(end.code, log.tail, image), message=f"{LAUNCHER}: {ending}")
-        try:
-            return Outcome(State.SUCCEEDED, values=self.outputs.read())
-        except ValueFaultError as error:
-            return failed(*error.args)
+        values = self.outputs.read()
+        for name, (artifact,) in values.artifacts.items():
+            if not artifact.path and not artifact.uri.startswith(IMAGES):
+                self.warnings.warn(ARTIFACT_ELSEWHERE.text(output=name, uri=artifact.uri))
+        return Outcome(State.SUCCEEDED, values=values)
+
+    def _take_inputs(self, log: TaskLog) -> None:
+        """Gives it copies of the artifacts that it takes (`component/launcher_v2.go:downloadArtifacts`)."""
+        for name, several in self.values.artifacts.items():
+            for artifact in several:
+                target = self.outputs.tree.path(artifact.uri)
+                try:
+                    if artifact.uri.startswith(IMAGES):
+                        raise ValueFaultError("a model in an image needs a container beside the step")
+                    if target is None or target.exists():
+                        continue
+                    source = Path(artifact.path) if artifact.path else self.runner.imports.path(artifact.uri, log)
+                    transfer(source, target)
+                except ValueFaultError as error:
+                    raise ValueFaultError(
+                        f"its input {name!r} cannot be had: {error}",
+                        f'failed to download input artifact "{name}" from remote storage URI "{artifact.uri}": {error}',
+                    ) from None
 
     @property
     def _contained(self) -> bool:
         return in_container(self.container, self.runner.steps)
 
+    @property
+    def _is_python(self) -> bool:
+        return EXECUTOR in " ".join((*self.container.command, *self.container.args))
+
     def _start(self, command: Command, log: TaskLog) -> Exit:
-        self.outputs.folder.mkdir(parents=True)
         if self._contained and self.runner.containers:
             return self.runner.containers(command, log)
         if needs_image(self.container):
             self.warnings.remark(f"runs as a process, not in image {command.image}")
         return self.runner.processes(command, log)
 
-    def _command(self, executor_input: str) -> Command:
+    def _command(self, known: Mapping[str, str], executor_input: str) -> Command:
         """What is started; raises ValueFaultError for what KFP's driver refuses."""
         container, parameters = self.container, self.values.parameters
+        words = words_of(container, self.values, known, executor_input)
         parts = (*container.command, *container.args)
-        if EXECUTOR not in " ".join(parts):
-            words = words_of(container, self.values, self.outputs, executor_input)
-        elif self._contained:
-            words = tuple(executor_input if one == _WHOLE_INPUT else one for one in parts)
-        else:
-            words = tuple(_argument(one, executor_input) for one in parts)
+        if self._is_python:
+            for found in (one[0] for part in parts if part != _WHOLE_INPUT for one in _PLACEHOLDER.finditer(part)):
+                if found in known or found == _WHOLE_INPUT:
+                    self.warnings.warn(PLACEHOLDER_IN_CODE.text(placeholder=found))
+            if not self._contained:
+                words = tuple(_INSTALLS_KFP.sub("", one) for one in words)
         artifacts = (one for several in self.values.artifacts.values() for one in several)
         return Command(
             number=self.number,
             words=words,
             image=str(resolved(container.image, parameters)),
-            variables={one.get("name", ""): one.get("value", "") for one in container.env},
+            variables={**self._pod, **{one.get("name", ""): one.get("value", "") for one in container.env}},
             limits=limits_of(container, parameters),
-            inputs=tuple(Path(one.custom_path or one.uri) for one in artifacts),
-            outputs=self.outputs.folder,
+            inputs=tuple(Path(one.uri) for one in artifacts if one.uri.startswith("/")),
+            tree=self.outputs.tree,
             pull=container.image_pull_policy,
         )
 
-    def _executor_input(self) -> JsonValue:
+    @property
+    def _pod(self) -> dict[str, str]:
+        """What KFP's launcher knows of its pod: the one that the API lists."""
+        run = self.runner.names
+        pod = executor_pod(run.get("pipeline_job_resource_name", ""), self.name, self.failures)
+        return {"KFP_POD_NAME": pod, "KFP_POD_UID": pod_uid(run.get("pipeline_job_uuid", ""), pod)}
+
+    def _executor_input(self, known: Mapping[str, str]) -> JsonValue:
         """The input of KFP's executor: the values, and where outputs go."""
-        artifacts: dict[str, JsonValue] = {
-            name: {"artifacts": [one.json() for one in several]} for name, several in self.values.artifacts.items()
-        }
-        inputs: JsonValue = {"parameterValues": dict(self.values.parameters), "artifacts": artifacts}
+        artifacts: dict[str, JsonValue] = {}
+        for name, several in self.values.artifacts.items():
+            if self._is_python and any(_arrives_otherwise(one.metadata) for one in several):
+                self.warnings.warn(ARTIFACT_METADATA.text(attributes="the metadata", input=name))
+            artifacts[name] = {"artifacts": [_taken(one) for one in several]}
+        parameters = with_places(self.values, known)
+        inputs: JsonValue = {"parameterValues": parameters, "artifacts": artifacts}
         return {"inputs": inputs, "outputs": self.outputs.planned()}
+
+
+def _taken(artifact: RuntimeArtifact) -> JsonValue:
+    """An artifact as a step gets it (`metadata/converter.go:toRuntimeArtifact`): of the type that the step declares."""
+    number = next((artifact_number(str(one["artifact_id"])) for one in artifact.records), "0")
+    return {"name": number, "uri": artifact.uri, "metadata": dict(artifact.metadata)}
+
+
+def _arrives_otherwise(metadata: Mapping[str, JsonValue]) -> bool:
+    """Whether ML Metadata gives something else than it was given, numbers of less than six decimals aside."""
+    return any(
+        not math.isclose(one, round(one, 6), rel_tol=1e-3)
+        if type(one) is float
+        else isinstance(one, bool | list | dict)
+        for one in metadata.values()
+    )
 
 
 def _note(warnings: Sequence[str], log: TaskLog) -> None:
     for text in warnings:
         log.note(f"warning: {text}")
-
-
-def _argument(part: str, executor_input: str) -> str:
-    """A part of the command as it is executed."""
-    if part == _WHOLE_INPUT:
-        return executor_input
-    return _INSTALLS_KFP.sub("", part)
-
-
-def _file_name(task: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", task)[-60:]

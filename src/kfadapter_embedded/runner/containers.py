@@ -1,7 +1,7 @@
 """Executes steps in containers of an engine that speaks Docker's API, such as Docker or Podman.
 
-The files of a step have the same paths inside the container as outside; `/tmp/kfp/outputs` and `/kfp-workspace`, which
-are KFP's own, are there as well.
+The files of a step have the same paths inside the container as outside, and are also where they are in a pod: `/minio`,
+`/s3`, `/gcs`, `/tmp` and `/kfp-workspace`.
 """
 
 from __future__ import annotations
@@ -224,16 +224,13 @@ class Containers:
         )
 
     def _mounts(self, command: Command) -> Iterator[Mount]:
-        workspace, outputs = self._folder / "workspace", command.outputs
-        for folder in (workspace, outputs):
-            folder.chmod(0o777)  # the image's user may be any
-        for target, folder in (
-            (workspace, workspace),
-            (outputs, outputs),
-            (Path("/kfp-workspace"), workspace),
-            (Path("/tmp/kfp/outputs"), outputs),  # noqa: S108  # KFP's own path
-        ):
-            yield Mount(str(target), str(folder), type="bind")
+        workspace = self._folder / "workspace"
+        folders = {str(workspace): workspace, "/kfp-workspace": workspace, **command.tree.mounts}
+        # The image's user may be any.
+        for folder in {workspace, *(Path(parent) for parent, _, _ in os.walk(command.tree.folder))}:
+            folder.chmod(0o777)
+        for target, folder in folders.items():
+            yield Mount(target, str(folder), type="bind")
         for path in dict.fromkeys(command.inputs):
             if not path.is_relative_to(workspace) and path.exists():
                 yield Mount(str(path), str(path), type="bind", read_only=True)
@@ -241,10 +238,10 @@ class Containers:
     def _give_files_back(self, client: docker.APIClient, command: Command, log: TaskLog) -> None:
         """Makes this user the owner of what the step wrote: otherwise it could never be deleted."""
         user = os.getuid()
-        if user == 0 or all(os.lstat(path).st_uid == user for path in command.outputs.rglob("*")):
+        if user == 0 or all(os.lstat(path).st_uid == user for path in command.tree.folder.rglob("*")):
             return
         owner = "0:0" if self._engine.rootless else f"{user}:{os.getgid()}"
-        words = ("chown", "-R", owner, str(command.outputs), str(self._folder / "workspace"))
+        words = ("chown", "-R", owner, str(command.tree.folder), str(self._folder / "workspace"))
         helper = self._created(client, command, words, user="0:0")
         try:
             client.start(helper)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from . import task_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,6 +49,8 @@ _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _PIP_NAMES = ("pip", "pip3", f"pip{_VERSION}")
 _PIP = '#!/bin/sh\nexec "$(dirname "$0")/python" -m pip "$@"\n'
 
+ARTIFACT_STORES = "KFADAPTER_ARTIFACT_STORES"
+"""The variable of the adapter's setting that says how object stores are reached."""
 VARIABLE = "KFADAPTER_FAMILY"
 """The variable that holds which run and which task a process belongs to, for example `4f6c/7`."""
 ENGINE_NOTE = "engine.json"
@@ -103,6 +108,8 @@ def make_overlay(folder: Path) -> Overlay:
     Path(user, "kfadapter_overlay.pth").write_text(
         f"import site; site.addsitedir({str(purelib)!r})\n", encoding="utf-8"
     )
+    shutil.copyfile(task_start.__file__, purelib / "kfadapter_task_start.py")
+    (purelib / "kfadapter_task_start.pth").write_text("import kfadapter_task_start\n", encoding="utf-8")
     if importlib.util.find_spec("pip") is None:
         _install_pip(overlay)
     for name in _PIP_NAMES:

@@ -1,45 +1,156 @@
-"""Imports artifacts from elsewhere."""
+"""Imports artifacts from elsewhere, and downloads them for the steps that take them."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import threading
 import uuid
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from kfadapter_embedded.execution import State
 from kfadapter_embedded.json_text import sound_text, to_json
+from kfadapter_grpc.check.rules import IMPORTER_URI, LOCAL_IMPORT
 
-from .outcome import Outcome, failed
+from .environment import ARTIFACT_STORES
+from .outcome import Outcome
 from .placeholders import filled_metadata
+from .places import IMAGES, STORES
 from .task_api import recorded
-from .values import RuntimeArtifact, Values, as_text
+from .values import RuntimeArtifact, ValueFaultError, Values, as_text
 
 if TYPE_CHECKING:
     from .log import TaskLog
     from .spec import Component, Importer
     from .warned import TaskWarnings
 
+MOST_BYTES = 5 << 30
+"""How large an artifact that is downloaded may be."""
+_SECONDS = 3600.0
+# As KFP's `objectstore/config.go` has it.
+_BUCKET = re.compile(r"[a-z][a-z0-9]+:///?[^/?]+(?:/[^?]*)?(?:\?.+)?")
+_LAUNCHER = "failed to execute importer component: failed to create MLMD artifact from ImporterSpec"
+
 
 def imported(importer: Importer, component: Component, values: Values, log: TaskLog, warnings: TaskWarnings) -> Outcome:
-    """Imports an artifact: nothing is copied, and what lies on this machine must be there."""
+    """Imports an artifact: nothing is downloaded, and what lies on this machine must be there."""
     parameter = importer.artifact_uri.get("runtimeParameter", "")
     uri = importer.artifact_uri.get("constant") or as_text(values.parameters.get(parameter, ""))
+    origin = values.origins.get(parameter)
+    if origin and origin.type != "COMPONENT_INPUT":
+        warnings.warn(IMPORTER_URI.text(input=parameter))
+    declared = component.output_definitions.artifacts.items()
     parts = urlsplit(uri)
-    if parts.scheme in {"", "file"}:
+    if uri and parts.scheme in {"", "file"}:
         uri = unquote(parts.path) if parts.scheme else uri
         if not Path(uri).exists():
-            return failed(f"it imports {uri}, and there is no such file on this machine")
+            return _refused(f"it imports {uri}, and there is no such file on this machine")
+        warnings.warn(LOCAL_IMPORT.text(uri=uri))
+    elif fault := _fault(uri, {str(one.artifact_type.get("schemaTitle")) for _, one in declared}):
+        return _refused(fault)
     log.note(f"imports {uri}; nothing is copied")
     metadata = filled_metadata(importer.metadata or {}, values.parameters, warnings)
-    declared = component.output_definitions.artifacts.items()
     made = {
         name: recorded(RuntimeArtifact(name, one.artifact_type, uri, metadata), imported=True) for name, one in declared
     }
     if not importer.reimport:
         made = {name: _reused(artifact) for name, artifact in made.items()}
     return Outcome(State.SUCCEEDED, values=Values(artifacts={name: (one,) for name, one in made.items()}))
+
+
+def _fault(uri: str, titles: set[str]) -> str:
+    """Why KFP's importer refuses a URI (`component/importer_launcher.go:ImportSpecToMLMDArtifact`)."""
+    if not uri:
+        return "empty artifact URI"
+    if uri.startswith(IMAGES):
+        others = titles - {"system.Model"}
+        return f"the {min(others)} artifact type does not support OCI registries" if others else ""
+    if not uri.startswith(STORES) or not _BUCKET.fullmatch(uri):
+        schemes = ", ".join((*STORES, IMAGES))
+        return f"no provider scheme found in artifact URI: {uri}: KFP imports from {schemes} only"
+    return ""
+
+
+def _refused(fault: str) -> Outcome:
+    return Outcome(State.FAILED, fault, message=f"{_LAUNCHER}: {fault}")
+
+
+class Imports:
+    """Imported artifacts that steps of a run take, each downloaded once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+
+    def path(self, uri: str, log: TaskLog) -> Path:
+        """Where a copy of it is, if there is something in the store; raises ValueFaultError if it cannot be had."""
+        with self._lock:
+            lock = self._locks.setdefault(uri, threading.Lock())
+        folder = self._folder / sha256(uri.encode(errors="replace")).hexdigest()[:32]
+        with lock:
+            if not (folder / "done").exists():
+                log.note(f"downloads {uri}")
+                folder.mkdir(parents=True, exist_ok=True)
+                _download(uri, folder)
+                (folder / "done").touch()
+        return folder / "it"
+
+
+def _download(uri: str, folder: Path) -> None:
+    """Downloads all objects of a URI as KFP's launcher does (`objectstore/object_store.go:DownloadBlob`)."""
+    # Few runs need them, and they take a second.
+    from kfadapter_grpc.contract.call import Call  # noqa: PLC0415
+    from kfadapter_grpc.contract.errors import AdapterError  # noqa: PLC0415
+    from kfadapter_grpc.kfp.artifact_stores import Location  # noqa: PLC0415
+    from kfadapter_grpc.kfp.object_stores import ObjectStores  # noqa: PLC0415
+
+    try:
+        location = Location.of(uri.partition("?")[0])
+        stores = ObjectStores(_settings(location.scheme, location.bucket, folder))
+    except (AdapterError, OSError, ValueError) as error:
+        raise ValueFaultError(f"{uri}: {error}") from None
+    try:
+        place = stores.open(location, "", Call("import", _SECONDS))
+        whole = place.file("")
+        files = [whole] if whole else place.files()
+        if (size := sum(one.size for one in files)) > MOST_BYTES:
+            raise ValueFaultError(f"{uri} has {size} bytes, and at most {MOST_BYTES} are downloaded")
+        for file in files:
+            path = folder / "it" / file.path if file.path else folder / "it"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as target:
+                for piece in place.pieces(file, 0, file.size):
+                    target.write(piece)
+    except AdapterError as error:
+        raise ValueFaultError(f"{uri}: {error.message}. {_HOW}") from None
+    finally:
+        stores.close()
+
+
+_HOW = (
+    f"Stores are reached as the file says that {ARTIFACT_STORES} names, or with the credentials in the environment "
+    "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL; GOOGLE_APPLICATION_CREDENTIALS)"
+)
+
+
+def _settings(scheme: str, bucket: str, folder: Path) -> Path:
+    """The file that says how a bucket is reached: the adapter's, or one that relies on the environment, as in KFP."""
+    if given := os.environ.get(ARTIFACT_STORES):
+        return Path(given)
+    endpoint, region = os.environ.get("AWS_ENDPOINT_URL", ""), os.environ.get("AWS_REGION", "")
+    default: dict[str, object] = {"credentials": {"fromEnv": True}}
+    if scheme != "gs":
+        default |= {"endpoint": endpoint, "region": region}
+    made = folder / "stores.json"
+    stores = {"providers": {scheme: {"default": default}}, "readable": [f"{scheme}://{bucket}"]}
+    made.write_text(json.dumps(stores), encoding="utf-8")
+    return made
 
 
 def _reused(artifact: RuntimeArtifact) -> RuntimeArtifact:

@@ -211,9 +211,8 @@ def _fill(
         constant = name in sources and sources[name].runtime_value is not None
         if constant:
             parameters[name] = filled(value, came, names, warnings)
-        # A constant for a command is filled in with its inputs here, too.
-        left = came if component.dag or not constant else ()
-        if has_placeholder(value, left) and (constant or not component.dag):
+        # A constant for a command is filled in here, too.
+        if constant == bool(component.dag) and has_placeholder(value, came):
             rule = rules.TEXT_INTO_PIPELINE if component.dag else rules.PLACEHOLDER_IN_VALUE
             warnings.warn(rule.text(input=name))
 

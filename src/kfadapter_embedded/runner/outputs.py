@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .places import IMAGES, transfer
 from .spec import mapping
 from .task_api import recorded
 from .values import RuntimeArtifact, ValueFaultError, Values, load_json, parsed
@@ -15,12 +16,11 @@ if TYPE_CHECKING:
 
     from kfadapter_embedded.json_text import JsonValue
 
+    from .places import Store, Tree
     from .spec import Definitions
 
 MAX_OUTPUT_BYTES = 16 << 20
 """How large the outputs of a task may be as JSON, artifacts' contents aside."""
-# What KFP uploads itself; an artifact with another URI is recorded as it is.
-_UPLOADED = ("gs://", "s3://", "minio://")
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,57 @@ class Outputs:
     """The outputs of one attempt.
 
     Attributes:
-        folder: Where they are written.
+        tree: Where they are written.
+        store: Where artifacts are kept.
+        root: The beginning of the URIs of its artifacts.
         declared: What the component gives.
     """
 
-    folder: Path
+    tree: Tree
+    store: Store
+    root: str
     declared: Definitions
 
     def planned(self) -> JsonValue:
         """Where each goes, as KFP's executor takes it."""
         parameters: dict[str, JsonValue] = {
-            name: {"outputFile": str(self.folder / name)} for name in self.declared.parameters
+            name: {"outputFile": self.tree.shown(self.tree.parameter(name))} for name in self.declared.parameters
         }
-        made: dict[str, JsonValue] = {
-            name: {"artifacts": [self._artifact(name).json()]} for name in self.declared.artifacts
-        }
-        return {"parameters": parameters, "artifacts": made, "outputFile": str(self._output_file)}
+        made: dict[str, JsonValue] = {}
+        for name, one in self.declared.artifacts.items():
+            planned: dict[str, JsonValue] = {
+                "name": name,
+                "type": one.artifact_type,
+                "uri": self.uri(name),
+                "metadata": one.metadata,
+            }
+            made[name] = {"artifacts": [planned]}
+        return {"parameters": parameters, "artifacts": made, "outputFile": self.tree.shown(self.file)}
+
+    def make_folders(self) -> None:
+        """Makes the folders that it is written into (`component/launcher_v2.go:prepareOutputFolders`)."""
+        files = [self.tree.parameter(name) for name in self.declared.parameters]
+        files += [self.path(name) for name in self.declared.artifacts]
+        for file in (*files, self.file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+    def uri(self, name: str) -> str:
+        """The URI that is planned for an artifact."""
+        return f"{self.root}/{name}"
+
+    def path(self, name: str) -> Path:
+        """Where the step writes an artifact."""
+        return self._path(self.uri(name))
 
     @property
-    def _output_file(self) -> Path:
-        return self.folder / "executor_output.json"
+    def file(self) -> Path:
+        """The file in which KFP's executor reports outputs."""
+        return self._path(f"{self.root}/output_metadata.json")
 
-    def _artifact(self, name: str) -> RuntimeArtifact:
-        return RuntimeArtifact(name, self.declared.artifacts[name].artifact_type, str(self.folder / name))
+    def _path(self, uri: str) -> Path:
+        if (path := self.tree.path(uri)) is None:
+            raise ValueError(uri)
+        return path
 
     def read(self) -> Values:
         """Reads what a component that ended well has given.
@@ -67,40 +95,37 @@ class Outputs:
         return Values(parameters, {name: (self._made(name, artifacts.get(name)),) for name in self.declared.artifacts})
 
     def _executor_output(self) -> Mapping[str, JsonValue]:
-        if not self._output_file.exists():
+        if not self.file.exists():
             return {}
         try:
-            return mapping(load_json(_read(self._output_file)))
+            return mapping(load_json(_read(self.file)))
         except (ValueError, RecursionError) as error:
-            reason = f'failed to unmarshall ExecutorOutput in file "{self._output_file}": proto: {error}'
+            reason = f'failed to unmarshall ExecutorOutput in file "{self.tree.shown(self.file)}": proto: {error}'
             raise ValueFaultError(f"its outputs cannot be read: {error}", reason) from None
 
     def _written(self, name: str, kind: str) -> JsonValue:
         """A parameter that the component wrote into its file (`component/launcher_v2.go:collectOutputParameters`)."""
-        path = self.folder / name
-        reason = f'failed to read output parameter name="{name}" type="{kind}" path="{path}"'
+        path = self.tree.parameter(name)
+        shown = self.tree.shown(path)
+        reason = f'failed to read output parameter name="{name}" type="{kind}" path="{shown}"'
         try:
             text = _read(path).decode(errors="replace")
         except OSError as error:
             words = f"{error.strerror or error}".lower()
-            raise ValueFaultError(f"it gave no output {name!r}", f"{reason}: open {path}: {words}") from None
+            raise ValueFaultError(f"it gave no output {name!r}", f"{reason}: open {shown}: {words}") from None
         try:
             return parsed(text, kind)
         except ValueFaultError as error:
             raise ValueFaultError(f"its output {name!r} cannot be read: {error}", f"{reason}: {error}") from None
 
     def _made(self, name: str, said: JsonValue) -> RuntimeArtifact:
-        """An artifact that the component may have changed (`component/launcher_v2.go:uploadOutputArtifacts`)."""
-        planned, listed = self._artifact(name), mapping(said).get("artifacts")
+        """Keeps an artifact, about which the component may have said more."""
+        listed = mapping(said).get("artifacts")
         given = mapping(listed[0]) if isinstance(listed, list) and listed else {}
-        custom, uri = str(given.get("custom_path") or ""), str(given.get("uri") or planned.uri)
-        root = planned.uri.removesuffix(f"/{self.folder.name}/{name}")
-        if (custom or uri.startswith(_UPLOADED)) and not uri.startswith(root):
-            raise ValueFaultError(
-                f"the URI of its output {name!r}, {uri}, is outside the run's files ({root})",
-                f'failed to upload output artifact "{name}": URI "{uri}" does not have expected bucket prefix "{root}"',
-            )
-        metadata = mapping(given.get("metadata"))
+        custom, uri = given.get("custom_path") or given.get("customPath"), str(given.get("uri") or self.uri(name))
+        path = self._kept(name, uri, str(custom or ""))
+        declared = self.declared.artifacts[name]
+        metadata = {**declared.metadata, **mapping(given.get("metadata"))}
         if None in metadata.values():
             key = next(key for key, value in metadata.items() if value is None)
             raise ValueFaultError(
@@ -108,7 +133,28 @@ class Outputs:
                 f'unable to produce MLMD artifact for output "{name}": failed to convert RuntimeArtifact to MLMD '
                 "artifact: unknown/unsupported value type *structpb.Value_NullValue",
             )
-        return recorded(replace(planned, uri=uri, metadata=metadata, custom_path=custom))
+        return recorded(RuntimeArtifact(name, declared.artifact_type, uri, metadata, path))
+
+    def _kept(self, name: str, uri: str, custom: str) -> str:
+        """Where an artifact is kept from now on (`component/launcher_v2.go:uploadOutputArtifacts`).
+
+        Empty if KFP would not upload it. One with a path of its own is a copy: what lies there may not be the step's.
+        """
+        written = self.tree.found(custom) if custom else self.tree.path(uri)
+        if written is None or uri.startswith(IMAGES):
+            return ""
+        try:
+            path = self.store.path(uri)
+        except ValueFaultError as error:
+            raise ValueFaultError(
+                f"the URI of its output {name!r}, {uri}, is outside the run's files ({self.store.root})",
+                f'failed to upload output artifact "{name}": {error}',
+            ) from None
+        try:
+            transfer(written, path, move=not custom)
+        except ValueFaultError as error:
+            raise ValueFaultError(f"its output {name!r} cannot be kept: {error}") from None
+        return str(path)
 
 
 def _read(path: Path) -> bytes:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from kfadapter_embedded.json_text import JsonValue
 
+    from .values import Values
     from .warned import TaskWarnings
 
 WORKSPACE = "workspace_path"
@@ -86,6 +87,20 @@ def has_placeholder(value: JsonValue, inputs: Container[str]) -> bool:
     """Whether KFP's launcher would fill something into a value."""
     text = as_text(value)
     return bool(_FILE.search(text)) or any(name in inputs for name in _INPUT.findall(text))
+
+
+def with_places(values: Values, known: Mapping[str, str]) -> dict[str, JsonValue]:
+    """The parameters of a command, where constants may name places of its inputs and outputs (`getPlaceholders`)."""
+
+    def of_text(text: str) -> JsonValue:
+        return _FILE.sub(lambda found: known.get(found[0], found[0]), text)
+
+    return {
+        name: _each_text(value, of_text)
+        if name in values.origins and values.origins[name].type == "RUNTIME_VALUE_INPUT"
+        else value
+        for name, value in values.parameters.items()
+    }
 
 
 def _each_text(value: JsonValue, change: Callable[[str], JsonValue]) -> JsonValue:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 from contextlib import suppress
@@ -13,6 +12,7 @@ from kfadapter_embedded.execution import SCRATCH
 
 from .command import Command, Exit, StartError
 from .environment import VARIABLE, end_family, make_overlay
+from .task_start import PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,13 +37,14 @@ class Processes:
         mark = f"{self._mark}/{command.number}/"
         folder = self._folder / SCRATCH / f"{command.number}"
         work = folder / "work"
-        work.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
         overlay = make_overlay(folder / "environment").variables(os.environ)
+        own = {"TMPDIR": str(work), PLACES: str(command.tree.folder), VARIABLE: mark}
         try:
             process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run
                 command.words,
                 cwd=work,
-                env={**overlay, **command.variables, "TMPDIR": str(work), VARIABLE: mark},
+                env={**overlay, **command.variables, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -53,9 +54,7 @@ class Processes:
         if self._stopped.is_set():
             # The signal that stops a run went to existing processes, and this one may have been started later.
             process.terminate()
-        code = _followed(process, log, lambda: end_family(mark))
-        shutil.rmtree(folder, ignore_errors=True)
-        return Exit(code)
+        return Exit(_followed(process, log, lambda: end_family(mark)))
 
 
 def _followed(process: subprocess.Popen[bytes], log: TaskLog, end_rest: Callable[[], None]) -> int:

@@ -30,6 +30,7 @@ from .environment import VARIABLE, end_containers, end_family
 from .kept import Kept
 from .outcome import Outcome
 from .placeholders import WORKSPACE
+from .places import root_of
 from .processes import Processes
 from .refusals import leaves, refusal
 from .spec import SpecError, read_pipeline
@@ -61,6 +62,7 @@ class Order(msgspec.Struct):
     again: bool = False
     strict: bool = False
     names: dict[str, str] = {}
+    pipeline_root: str = ""
     steps: Steps = Steps.AUTO
     cache: str = ""
 
@@ -172,6 +174,12 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
             room=room,
             report=channel.task,
             stopped=stopped,
+            names=names,
+            root=root_of(
+                order.pipeline_root or pipeline.default_pipeline_root,
+                pipeline.pipeline_info.get("name", ""),
+                order.run_id,
+            ),
         )
         leaf = Kept(components, folder / _KEPT, Path(order.cache) if order.cache else None)
         return run_pipeline(

@@ -236,11 +236,13 @@ class Pipeline(_Message):
 
     Attributes:
         root: The outermost DAG, as a component that takes the pipeline's parameters.
+        default_pipeline_root: Where its artifacts are, if a run does not say otherwise.
         kubernetes: What the platform spec requests of Kubernetes, by executor.
     """
 
     pipeline_info: dict[str, str] = {}
     root: Component = msgspec.field(default_factory=Component)
+    default_pipeline_root: str = ""
     components: dict[str, Component] = {}
     deployment_spec: dict[str, dict[str, Executor]] = {}
     kubernetes: dict[str, Any] = {}

@@ -92,7 +92,7 @@ def given_by(values: Values, path: str) -> Values:
 def recorded(artifact: RuntimeArtifact, *, imported: bool = False) -> RuntimeArtifact:
     """The artifact with its records in KFP's artifact API; an imported one is called as its file."""
     kind = _TYPES.get(str(artifact.type.get("schemaTitle")), "Artifact")
-    place = artifact.custom_path or artifact.uri
+    place = artifact.path or artifact.uri
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     if kind == _METRIC:
         parts = [(name, {name: value}, value) for name, value in artifact.metadata.items()]

@@ -43,9 +43,9 @@ class RuntimeArtifact:
     Attributes:
         name: Its name.
         type: Its type as the spec has it, for example `{"schemaTitle": "system.Model"}`.
-        uri: Where it is: a path, or a URI for one that was imported from elsewhere.
+        uri: Its URI, or the path of a file of this machine that was imported.
         metadata: What its maker noted, metrics among others.
-        custom_path: Where it is, if its maker chose another path.
+        path: Where it is kept, of an artifact of a run; nothing need be there.
         records: It in KFP's artifact API, where each number of a `system.Metrics` is an artifact.
     """
 
@@ -53,14 +53,8 @@ class RuntimeArtifact:
     type: Mapping[str, JsonValue]
     uri: str
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
-    custom_path: str = ""
+    path: str = ""
     records: tuple[Mapping[str, JsonValue], ...] = ()
-
-    def json(self) -> dict[str, JsonValue]:
-        """The form in which KFP's executor takes it."""
-        custom: dict[str, JsonValue] = {"customPath": self.custom_path} if self.custom_path else {}
-        kind, metadata = dict(self.type), dict(self.metadata)
-        return {"name": self.name, "type": kind, "uri": self.uri, "metadata": metadata, **custom}
 
 
 class Origin(NamedTuple):

@@ -299,6 +299,25 @@ ARTIFACT_METADATA = Rule(  # metadata/converter.go:StructValueToMLMDValue
     "{{'struct': …}}, bools as 0 and 1, numbers with 6 decimals, two more keys; the name is a number",
     "Hand such values on as output parameters, or write them into the file.",
 )
+ARTIFACT_ELSEWHERE = Rule(  # component/launcher_v2.go:uploadOutputArtifacts, LocalPathForURI
+    "artifact-elsewhere",
+    CLUSTERS,
+    "'{output}' was put at {uri}, which is not in the store of the run: it is not uploaded, and takers find nothing",
+    "Leave the artifact's uri and path as they are, or call set_path.",
+)
+IMPORTER_URI = Rule(  # component/importer_launcher.go: GetComponentInputParameter
+    "importer-uri",
+    UP_TO_2_17,
+    "the URI of an importer comes from a task, as '{input}', and the importer looks among the parameters of the group "
+    "around it ('parent DAG does not have input parameter')",
+    "Give the importer a constant or a parameter, or put it into a pipeline that takes the URI.",
+)
+LOCAL_IMPORT = Rule(  # component/importer_launcher.go: objectstore.ParseProviderFromPath
+    "local-import",
+    CLUSTERS,
+    "it imports {uri}, a file of this machine; importers take gs://, s3:// and minio:// only",
+    "Put the file into an object store, and import it from there.",
+)
 IMPORTER_METADATA = Rule(
     "importer-metadata",
     CLUSTERS,
