@@ -65,10 +65,7 @@ def pipeline(compiled: Path, case: Case) -> bytes:
 # --- the server under test ------------------------------------------------------------------------------------------
 
 
-_TO_COME = {"repeated": pytest.mark.xfail(reason="the embedded KFP has no cache yet")}
-
-
-@pytest.mark.parametrize("case", [pytest.param(one, marks=_TO_COME.get(one.until, ()), id=str(one)) for one in CASES])
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_run(api: Api, artifacts: ArtifactServiceStub, compiled: Path, name: str, case: Case) -> None:
     """A run of the pipeline shows what was recorded of it."""
     if ELSEWHERE and case.is_local:

@@ -233,7 +233,7 @@ def test_watch_of_a_run_that_is_deleted(api: Api, name: str) -> None:
 def test_logs(api: Api, name: str) -> None:
     """What a task printed is streamed, also while it is followed; of a task that is not there, nothing."""
     api.upload(f"{PIPELINES}/hello_world.yaml", name)
-    run_id = api.start(name).run_id
+    run_id = api.start(name, {"recipient": name}).run_id  # not from the cache
     api.follow(run_id)
 
     def read(task: str, *, follow: bool = False) -> bytes:
