@@ -423,6 +423,22 @@ def test_loop_over_nothing() -> None:
     assert (outcome.state, leaves.seen) == (State.SUCCEEDED, [])
 
 
+def test_loop_over_artifacts() -> None:
+    """It runs, with a warning: KFP refuses the run ("artifact iterator not implemented yet")."""
+    warned: list[str] = []
+    loop: dict[str, object] = {"artifactIterator": {"itemInput": "x", "items": {"inputArtifact": "all"}}}
+    outcome = run_pipeline(
+        read_pipeline(_dag({"a": loop})),  # type: ignore[arg-type]
+        {},
+        Leaves(),
+        report=lambda report: warned.extend(report.warnings),
+        stopped=threading.Event(),
+        names={},
+    )
+    assert outcome.state is State.SUCCEEDED
+    assert [text.partition(": ")[2].partition(";")[0] for text in warned] == ["'a' runs over artifacts"]
+
+
 def test_loop_over_no_list() -> None:
     """A loop over something else fails in words."""
     outcome, _ = _walked({"a": {"parameterIterator": {"itemInput": "x", "items": {"raw": "{}"}}}}, Leaves())

@@ -220,7 +220,9 @@ def _fill(
 def _warn_of_loop(
     key: str, task: Task, component: Component, parameters: Mapping[str, JsonValue], warnings: TaskWarnings
 ) -> None:
-    """Warns of what KFP's drivers of iterations cannot do: the list that the loop goes over is taken from them."""
+    """Warns of loops that KFP lacks, and of what its drivers of iterations cannot do: they are not given the list."""
+    if task.artifact_iterator:
+        warnings.warn(rules.LOOP_OVER_ARTIFACTS.text(loop=key))
     items = task.loop.items.get("inputParameter", "") if task.loop else ""
     if task.loop is None or parameters.get(items, True) in ([], "[]"):
         return
