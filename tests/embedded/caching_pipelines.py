@@ -42,7 +42,9 @@ def fail_once(marker: str, x: str) -> str:
 
 @dsl.pipeline(name="caching-reuse")
 def caching_reuse(x: str, file: str):
-    read(data=make(x=x).outputs["data"])
+    made = make(x=x).outputs["data"]
+    read(data=made)
+    read(data=made).set_caching_options(enable_caching=False)
     unique(x=x).set_caching_options(enable_caching=False)
     with dsl.ParallelFor(["a", "b"]) as item:
         unique(x=item)

@@ -84,12 +84,13 @@ def test_reuse(compiled: Path, tmp_path: Path) -> None:
         assert {state for state, _ in _run(caller, other, x="x", file=str(file))[1].values()} == {"SUCCEEDED"}
         _, again = _run(caller, reference, x="x", file=str(file))
         fresh = {name for name, (state, _) in again.items() if state != "CACHED"}
-        assert fresh == {"ROOT", "unique", "importer"}
+        assert fresh == {"ROOT", "unique", "importer", "read-2"}
+        assert again["read-2"] == ("SUCCEEDED", "x")
         assert all(again[name][1] == value for name, (_, value) in first.items() if name not in fresh)
         file.write_text("22", encoding="utf-8")
         _, changed = _run(caller, reference, x="y", file=str(file))
         ran = {name for name, (state, _) in changed.items() if state == "SUCCEEDED"}
-        assert ran == {"ROOT", "make", "read", "unique", "importer", "read-2"}
+        assert ran == {"ROOT", "make", "read", "read-2", "unique", "importer", "read-3"}
         (tmp_path / "data" / "runs" / first_id / "outputs").rename(tmp_path / "elsewhere")
         _, without = _run(caller, reference, x="x", file=str(file))
         assert (without["make"][0], without["read"][0], without["unique-20"][0]) == ("SUCCEEDED", "SUCCEEDED", "CACHED")

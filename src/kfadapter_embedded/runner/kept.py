@@ -74,7 +74,7 @@ def fingerprint(task: Task, component: Component, values: Values, pipeline: str)
         return {}
     key: dict[str, JsonValue] = {
         "inputArtifactNames": {
-            name: {"artifactNames": [str(each["artifact_id"]) for one in several for each in one.records]}
+            name: {"artifactNames": [identity for one in several for identity in _identities(one)]}
             for name, several in values.artifacts.items()
         },
         "inputParameterValues": dict(values.parameters),
@@ -89,6 +89,11 @@ def fingerprint(task: Task, component: Component, values: Values, pipeline: str)
         },
     }
     return {"cache_fingerprint": digest({name: each for name, each in key.items() if each})}
+
+
+def _identities(artifact: RuntimeArtifact) -> list[str]:
+    """The ids of an artifact; metrics without a number have none, and may have a file all the same."""
+    return [str(each["artifact_id"]) for each in artifact.records] or [artifact.uri]
 
 
 def digest(key: JsonValue) -> str:
