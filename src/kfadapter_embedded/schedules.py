@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_NO_TIME = "0001-01-01T00:00:00Z"
+"""Go's zero time, which its clients send where a schedule has no start or end, and Kubernetes keeps as none."""
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 """Of which Kubernetes makes the ends of generated names."""
 _MAX_NAME = 25
@@ -78,12 +80,16 @@ def next_start(recurring_run: dict[str, Any], last: int | None, now: int) -> int
 
 def _schedule(trigger: dict[str, Any]) -> Schedule | None:
     for schedule in trigger.values():
-        bounds = (_time(read_time(schedule[key])) if key in schedule else None for key in ("start_time", "end_time"))
+        bounds = (_bound(schedule.get(key, _NO_TIME)) for key in ("start_time", "end_time"))
         if "cron" in schedule:
             return CronSchedule(schedule["cron"], *bounds)
         seconds = min(int(schedule["interval_second"]), _LONGEST_INTERVAL)
         return IntervalSchedule(timedelta(seconds=seconds), *bounds)
     return None
+
+
+def _bound(text: str) -> datetime | None:
+    return None if text == _NO_TIME else _time(read_time(text))
 
 
 def _time(seconds: int) -> datetime:
@@ -134,8 +140,13 @@ class Scheduler:
         for recurring_run_id in due:
             until, long = self._pauses.get(recurring_run_id, (0, 0))
             # A pause that would last longer than it was meant to is from before the clock went back.
-            if not (now < until <= now + long or self._closing.is_set()):
+            if now < until <= now + long or self._closing.is_set():
+                continue
+            try:
                 self._start(recurring_run_id, now)
+            except Exception:  # noqa: BLE001  # whatever it is, it is logged, and the others go on
+                _log.exception("cannot start a run of the recurring run %s", recurring_run_id)
+                self._pauses[recurring_run_id] = (now + _LONGEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
     def _start(self, recurring_run_id: str, now: int) -> None:
         with self._store.reading() as documents:

@@ -148,6 +148,14 @@ def test_cron_between_its_bounds(plays: Plays) -> None:
     assert found == [[], [2 * 3600], [3 * 3600], [], []]
 
 
+def test_bounds_that_are_gos_zero_time(plays: Plays) -> None:
+    """Go's zero time is no bound: Kubernetes, where KFP's controller reads the schedule, keeps it as none."""
+    none = {"start_time": "0001-01-01T00:00:00Z", "end_time": "0001-01-01T00:00:00.000Z"}
+    plays.create({"cron_schedule": {"cron": "*/10 * * * *", **none}})
+    plays.create(every(10, **none))
+    assert plays.at_and_end(10) == [10, 10]
+
+
 def test_without_a_schedule(plays: Plays) -> None:
     """A recurring run without a schedule starts one run, at once (`isOneOffRun`)."""
     plays.create()
@@ -302,6 +310,17 @@ def test_a_start_that_fails(plays: Plays, caplog: pytest.LogCaptureFixture) -> N
         assert plays.at(second) == []
         tried += [second] if "매일 Train" in caplog.text else []
     assert [later - one for one, later in pairwise(tried)] == [20, 40, 80, 160, 320]
+
+
+def test_one_that_cannot_be_read(plays: Plays, caplog: pytest.LogCaptureFixture) -> None:
+    """A record that nothing can be made of does not keep the others from starting."""
+    broken = plays.create(every(60))
+    plays.create(every(60))
+    with plays.server.store.writing() as documents:
+        damaged = "UPDATE jobs SET document = json_remove(document, '$.created_at') WHERE id = ?"
+        documents.execute(damaged, (broken,))
+    assert len(plays.at(60)) == 1
+    assert broken in caplog.text
 
 
 def test_a_thousand_schedules(plays: Plays) -> None:
