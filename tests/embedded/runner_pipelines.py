@@ -1,7 +1,7 @@
 """Pipelines that the runner is tried with: `runner_pipelines.py FOLDER` compiles them."""
 
 # Components are read as text and run elsewhere, by any Python: they import what they need.
-# ruff: noqa: ANN201, B006, D103, PLC0415, PLR0917, PTH123, PYI024, RUF013, SIM115, T201, UP006, UP035
+# ruff: noqa: ANN201, B006, D103, PLC0415, PLR0917, PTH103, PTH120, PTH123, PYI024, RUF013, SIM115, T201, UP006, UP035
 # mypy: ignore-errors
 
 import sys
@@ -239,6 +239,75 @@ def named_output_condition():
 @dsl.pipeline(name="optional-and-types")
 def optional_and_types(maybe: str = None, i: int = 7, f: float = 2, xs: list = [1, 2.5], d: dict = {"a": 1}) -> str:
     return show_types(i=i, f=f, b=True, xs=xs, d=d, maybe=maybe).output
+
+
+@component
+def write_elsewhere(out: dsl.Output[dsl.Dataset]):
+    import tempfile
+
+    out.custom_path = tempfile.mkdtemp() + "/rows"
+    open(out.custom_path, "w").write("행")
+
+
+@component
+def write_at_own_uri(out: dsl.Output[dsl.Model]) -> str:
+    import os
+
+    out.uri = dsl.get_uri("sub/model.txt")
+    os.makedirs(os.path.dirname(out.path), exist_ok=True)
+    open(out.path, "w").write("model")
+    return out.uri
+
+
+@component
+def write_at_path(path: str, out: dsl.Output[dsl.Dataset]):
+    out.path = path
+    open(path, "w").write("x")
+
+
+@component
+def change(data: dsl.Input[dsl.Dataset]) -> str:
+    before = open(data.path).read()
+    open(data.path, "a").write("+")
+    return before
+
+
+@component
+def describe(data: dsl.Input[dsl.Artifact]) -> str:
+    return f"{type(data).__name__} {data.name.isdigit()} {data.uri.rsplit('/', 1)[-1]} {open(data.path).read()}"
+
+
+@component
+def pod() -> list:
+    import os
+
+    return [os.environ["KFP_POD_NAME"], os.environ["KFP_POD_UID"]]
+
+
+@dsl.pipeline(name="files-of-steps")
+def files_of_steps():
+    rows = write_elsewhere()
+    first = change(data=rows.outputs["out"])
+    second = change(data=rows.outputs["out"]).after(first)
+    describe(data=rows.outputs["out"]).after(second)
+    describe(data=write_at_own_uri().outputs["out"])
+
+
+@dsl.pipeline(name="file-elsewhere")
+def file_elsewhere(path: str):
+    write_at_path(path=path)
+
+
+@dsl.pipeline(name="pods")
+def pods():
+    pod()
+
+
+@dsl.pipeline(name="imports-of-objects")
+def imports_of_objects(uri: str):
+    found = dsl.importer(artifact_uri=uri, artifact_class=dsl.Dataset, reimport=True)
+    first = change(data=found.output)
+    change(data=found.output).after(first)
 
 
 @dsl.pipeline(name="texts-with-values")
