@@ -14,10 +14,10 @@ import yaml
 from tests.embedded.corpus.corpus import files
 from tests.transcripts import PIPELINES
 
-from kfadapter_grpc.check import Finding, findings
 from kfadapter_grpc.check import rules as all_rules
+from kfadapter_grpc.check.findings import findings
 from kfadapter_grpc.check.pipeline import pipeline_of
-from kfadapter_grpc.check.rules import CLUSTERS, LAPTOP, Rule
+from kfadapter_grpc.check.rules import CLUSTERS, LAPTOP, Finding, Rule
 
 if TYPE_CHECKING:
     from pathlib import Path

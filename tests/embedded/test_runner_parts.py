@@ -461,3 +461,11 @@ def test_stopped() -> None:
     leaves = Leaves()
     outcome, states = _walked({"a": {}, "b": {"dependentTasks": ["a"]}}, leaves, stopped)
     assert (outcome.state, leaves.seen, states) == (State.CANCELED, [], {})
+
+
+def test_light_runner() -> None:
+    """Each run is a process of its own, which must not load what only some need."""
+    heavy = "{'grpc', 'asyncio', 'yaml', 'celpy', 'docker', 'obstore', 'starlette'}"
+    code = f"import sys, kfadapter_embedded.runner.run; print({heavy} & sys.modules.keys())"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "set()"

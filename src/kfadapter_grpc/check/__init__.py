@@ -1,7 +1,4 @@
-"""Which of KFP's rules a compiled pipeline breaks, found without running it. Needs the base install only."""
+"""Which of KFP's rules a compiled pipeline breaks, found without running it. Needs the base install only.
 
-from kfadapter_grpc.check.findings import findings, notes
-from kfadapter_grpc.check.reading import read_pipeline
-from kfadapter_grpc.check.rules import Finding
-
-__all__ = ["Finding", "findings", "notes", "read_pipeline"]
+`rules` is light, as the runner of the embedded KFP imports it for each run; nothing is imported here.
+"""

@@ -19,7 +19,7 @@ from kfadapter_grpc.cli.streams import STDIN
 from kfadapter_grpc.cli.text import one_line, plain
 
 if TYPE_CHECKING:
-    from kfadapter_grpc.check import Finding
+    from kfadapter_grpc.check.rules import Finding
 
 MOST_SHOWN = 10
 """How many findings an upload prints."""
@@ -82,7 +82,8 @@ def _note(grouped: Sequence[Sequence[str]]) -> None:
 
 def _checked(file: PipelineFile) -> tuple[list["Finding"], list["Finding"]]:
     """The findings of a file, and the notes."""
-    from kfadapter_grpc.check import findings, notes, read_pipeline
+    from kfadapter_grpc.check.findings import findings, notes
+    from kfadapter_grpc.check.reading import read_pipeline
 
     if file.path == STDIN:
         pipeline = read_pipeline(io.BytesIO(sys.stdin.buffer.read()))
