@@ -218,6 +218,13 @@ def artifact_loop() -> str:
     return read_all(xs=dsl.Collected(task.outputs["out"])).output
 
 
+@dsl.pipeline(name="loop-over-nothing")
+def loop_over_nothing(texts: List[str] = []) -> str:
+    with dsl.ParallelFor(texts) as x:
+        task = write(text=x)
+    return read_all(xs=dsl.Collected(task.outputs["out"])).output
+
+
 @dsl.pipeline(name="inner")
 def inner(a: int, b: int = 5) -> int:
     return add(a=a, b=b).output

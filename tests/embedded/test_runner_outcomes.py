@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kfadapter_embedded.execution import State
+from kfadapter_embedded.runner.inputs import given_inputs
 from kfadapter_embedded.runner.outcome import Outcome, dag_outcome, loop_outcome
 from kfadapter_embedded.runner.outputs import Outputs
 from kfadapter_embedded.runner.places import Store, Tree
@@ -210,3 +211,22 @@ def test_taking_what_was_collected() -> None:
     task = Task(component_ref={"name": "c"}, inputs=TaskInputs({"xs": taken, "again": taken, "b": Source()}))
     done = Outcome(State.SUCCEEDED, values=Values({"x": []}, collected={"x": rules.COLLECTED_EMPTY}))
     assert _warnings("t", {"t": task, "l": LOOP}, l=done) == ["collected-empty-loop", "collected-empty-loop"]
+
+
+@pytest.mark.parametrize(("state", "is_optional"), [("failed", True), ("failed", False), ("done", True)])
+def test_artifact_of_a_failed_task(state: str, is_optional: bool) -> None:
+    """A task that ignores failures goes without an optional artifact of a failed one, and warns; others fail."""
+    data = Source(task_output_artifact=Output(producer_task="a", output_artifact_key="data"))
+    task = Task(inputs=TaskInputs(artifacts={"x": data}), trigger_policy={"strategy": ALWAYS})
+    component = Component(input_definitions=Definitions(artifacts={"x": Artifact(is_optional=is_optional)}))
+    warnings, done = TaskWarnings(), {"a": FAILED if state == "failed" else DONE}
+
+    def given() -> Values:
+        return given_inputs("t", task, component, Values(), done=done, path="", names={}, warnings=warnings)
+
+    if state == "failed" and is_optional:
+        assert given().artifacts == {}
+        assert "(ignored-failure-artifact)" in warnings.texts[0]
+    else:
+        with pytest.raises(ValueFaultError, match="task a gave no output 'data'"):
+            given()

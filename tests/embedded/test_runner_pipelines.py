@@ -289,6 +289,13 @@ def test_imported_file_that_is_not_there(try_out: Callable[..., Tried]) -> None:
     assert tried.end[1] == ("task importer failed: it imports /no/such/file, and there is no such file on this machine")
 
 
+def test_no_artifacts_collected(try_out: Callable[..., Tried]) -> None:
+    """What is collected of a loop over nothing is an empty list, though a cluster's driver fails, and a warning."""
+    tried = succeeded(try_out("loop-over-nothing"))
+    assert tried.output("read-all") == ""
+    assert "(collected-empty-loop)" in "".join(tried.watcher.last("read-all").warnings)
+
+
 def test_output_path(try_out: Callable[..., Tried]) -> None:
     """A parameter that a component writes into a file itself has its declared type."""
     assert succeeded(try_out("path-output")).output("add") == 42

@@ -37,6 +37,11 @@ EXECUTOR = "kfp.dsl.executor_main"
 # What a component is started with whose code is in its image.
 _CONTAINERIZED = ("python3", "-m", EXECUTOR)
 _WHOLE_INPUT = "{{$}}"
+_EMPTY_LISTS = (
+    f"import {EXECUTOR} as main; from kfp.dsl.executor import Executor; take = Executor.get_input_artifact; "
+    "Executor.get_input_artifact = lambda self, name: take(self, name) or ([] if name in {} else None); "
+    "main.executor_main()"
+)
 _PLACEHOLDER = re.compile(r"\{\{\$(?:\.[^{}]*)?\}\}")
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\['(?P<name>.+?)']}}")
 _PLAIN_DIGITS = 6
@@ -109,7 +114,8 @@ def known_placeholders(values: Values, outputs: Outputs) -> dict[str, str]:
         known[f"{{{{$.{side}.artifacts['{key}'].path}}}}"] = outputs.tree.shown(path) if path else uri
 
     for key, several in values.artifacts.items():
-        add("inputs", key, several[0].uri, outputs.tree.path(several[0].uri))
+        for first in several[:1]:
+            add("inputs", key, first.uri, outputs.tree.path(first.uri))
     for key in outputs.declared.artifacts:
         add("outputs", key, outputs.uri(key), outputs.path(key))
     for key in outputs.declared.parameters:
@@ -134,6 +140,15 @@ def words_of(container: Container, values: Values, known: Mapping[str, str], exe
     if not words:
         raise ValueFaultError("command and arguments are empty: a step of KFP never runs what its image runs by itself")
     return words
+
+
+def with_empty_lists(part: str, values: Values) -> str:
+    """A part of a Python component's command that gives it an empty list where it takes a list of no artifacts.
+
+    KFP's executor gives it None, and cannot be told otherwise by its input.
+    """
+    empty = sorted(name for name, several in values.artifacts.items() if not several and name.isidentifier())
+    return part.replace(f"-m {EXECUTOR} ", f'-c "{_EMPTY_LISTS.format(empty)}" ') if empty else part
 
 
 class _Filling:

@@ -25,6 +25,7 @@ from .command import (
     in_container,
     known_placeholders,
     needs_image,
+    with_empty_lists,
     words_of,
 )
 from .importer import Imports, imported
@@ -244,6 +245,7 @@ class _Attempt:
             for found in (one[0] for part in parts if part != _WHOLE_INPUT for one in _PLACEHOLDER.finditer(part)):
                 if found in known or found == _WHOLE_INPUT:
                     self.warnings.warn(PLACEHOLDER_IN_CODE.text(placeholder=found))
+            words = tuple(with_empty_lists(one, self.values) for one in words)
             if not self._contained:
                 words = tuple(_INSTALLS_KFP.sub("", one) for one in words)
         artifacts = (one for several in self.values.artifacts.values() for one in several)

@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kfadapter_embedded.execution import task_name
+from kfadapter_embedded.execution import State, task_name
 from kfadapter_grpc.check import rules
 
 from .condition import picked
@@ -27,12 +27,12 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from kfadapter_embedded.json_text import JsonValue
 
     from .outcome import Outcome
-    from .spec import Component, Output, Source, Task
+    from .spec import Component, Source, Task
     from .warned import TaskWarnings
 
 # What takes four bytes in UTF-8: KFP's connection to MySQL (`charset=utf8`) does not carry it.
@@ -104,18 +104,13 @@ def given_inputs(
     _fill(sources, component, parameters, task_names(names, key, path), warnings)
     skipped = {*nulls, task.loop.item_input} if task.loop else nulls
     parameters = _typed(component, parameters, skipped)
-    artifacts = {name: _artifacts(source, values, done) for name, source in task.inputs.artifacts.items()}
-    for name in [name for name, one in artifacts.items() if not one and task.inputs.artifacts[name].output is None]:
-        if not component.input_definitions.artifacts.get(name, Artifact()).is_optional:
-            raise ValueFaultError(f"parent DAG does not have input artifact {name}")
-        warnings.warn(rules.MISSING_ARTIFACT.text(input=name))
     parent = task_name(path)
     origins = {
         name: _origin(source, values, done, parent) for name, source in {**sources, **task.inputs.artifacts}.items()
     }
     return Values(
         parameters,
-        {name: one for name, one in artifacts.items() if one},
+        dict(_artifacts(task, component, values, done, warnings)),
         {**dict.fromkeys(parameters, _by_default(parent)), **origins},
     )
 
@@ -244,15 +239,29 @@ def _warn_of_four_bytes(
             warnings.warn(rule.text(character=found[0], input=name))
 
 
-def _artifacts(source: Source, values: Values, done: Mapping[str, Outcome]) -> tuple[RuntimeArtifact, ...]:
-    if source.component_input_artifact is not None:
-        return values.artifacts.get(source.component_input_artifact, ())
-    if source.output is None:
-        raise SpecError("an artifact of it comes from nowhere")
-    outputs = done[source.output.task].values.artifacts
-    if source.output.key not in outputs:
-        raise _missing(source.output)
-    return outputs[source.output.key]
+def _artifacts(
+    task: Task, component: Component, values: Values, done: Mapping[str, Outcome], warnings: TaskWarnings
+) -> Iterator[tuple[str, tuple[RuntimeArtifact, ...]]]:
+    """The artifacts of the inputs that have one, or a list, which may be empty (`driver/resolve.go`)."""
+    for name, source in task.inputs.artifacts.items():
+        is_optional = component.input_definitions.artifacts.get(name, Artifact()).is_optional
+        if source.component_input_artifact is not None:
+            if source.component_input_artifact in values.artifacts:
+                yield name, values.artifacts[source.component_input_artifact]
+            elif is_optional:
+                warnings.warn(rules.MISSING_ARTIFACT.text(input=name))
+            else:
+                raise ValueFaultError(f"parent DAG does not have input artifact {name}")
+            continue
+        if source.output is None:
+            raise SpecError("an artifact of it comes from nowhere")
+        producer = done[source.output.task]
+        if source.output.key in producer.values.artifacts:
+            yield name, producer.values.artifacts[source.output.key]
+        elif producer.state is State.SUCCEEDED or not is_optional:
+            raise ValueFaultError(f"task {source.output.task} gave no output {source.output.key!r}")
+        else:
+            warnings.warn(rules.IGNORED_ARTIFACT.text(task=source.output.task, input=name))
 
 
 def _origin(source: Source, values: Values, done: Mapping[str, Outcome], parent: str) -> Origin:
@@ -266,10 +275,6 @@ def _origin(source: Source, values: Values, done: Mapping[str, Outcome], parent:
         return Origin("COMPONENT_INPUT", values.origins.get(name, Origin("", parent)).producer)
     made = done[source.output.task].values.origins.get(source.output.key, Origin("", source.output.task))
     return Origin(COLLECTED if made.type == COLLECTED else "TASK_OUTPUT_INPUT", made.producer)
-
-
-def _missing(source: Output) -> ValueFaultError:
-    return ValueFaultError(f"task {source.task} gave no output {source.key!r}")
 
 
 def _final_status(name: str, outcome: Outcome, names: Mapping[str, str]) -> JsonValue:

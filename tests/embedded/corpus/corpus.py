@@ -67,9 +67,9 @@ def _of_task(theirs: Json, detail: Json, task: Json, run_id: str) -> Iterator[st
         return
     # A task that was never started is SKIPPED in `task_details`, whatever the cause.
     shown = task.get("state") or detail["state"]
-    if task.get("type_attributes", {}).get("iteration_count") == "0":
-        # An empty loop is SKIPPED in the next KFP's task API (recorded in `native/`), to which ours belongs.
-        shown = {"SKIPPED": "SUCCEEDED"}.get(shown, shown)
+    if theirs.get("group") and shown == "SKIPPED":
+        # In the next KFP's task API, to which ours belongs, an empty loop and a group of skipped tasks are SKIPPED.
+        shown = "SUCCEEDED"
     if {"OMITTED": "SKIPPED"}.get(state, state) != shown:
         yield f"{state} in KFP, {shown} here: {(task.get('status_metadata') or {}).get('message')}"
         return
