@@ -257,6 +257,12 @@ def write_elsewhere(out: dsl.Output[dsl.Dataset]):
 
 
 @component
+def write_beside(out: dsl.Output[dsl.Dataset]):
+    open("rows", "w").write("열")
+    out.set_path("rows")
+
+
+@component
 def write_at_own_uri(out: dsl.Output[dsl.Model]) -> str:
     import os
 
@@ -298,6 +304,7 @@ def files_of_steps():
     second = change(data=rows.outputs["out"]).after(first)
     describe(data=rows.outputs["out"]).after(second)
     describe(data=write_at_own_uri().outputs["out"])
+    describe(data=write_beside().outputs["out"])
 
 
 @dsl.pipeline(name="file-elsewhere")

@@ -285,6 +285,32 @@ def test_refusal_of_an_artifact_that_no_run_can_be_given() -> None:
     assert refusal(read_pipeline(document), Steps.AUTO, "") == ""
 
 
+def test_model_in_an_image() -> None:
+    """A model in an image is refused if a step takes it; without one KFP only notes it."""
+    artifact: JsonValue = {"artifactType": {"schemaTitle": "system.Model"}}
+    taken: JsonValue = {
+        "artifacts": {"model": {"taskOutputArtifact": {"producerTask": "get", "outputArtifactKey": "artifact"}}}
+    }
+    tasks: dict[str, JsonValue] = {"get": {"componentRef": {"name": "get"}}}
+    document: JsonValue = {
+        "root": {"dag": {"tasks": tasks}},
+        "components": {
+            "get": {"executorLabel": "get", "outputDefinitions": {"artifacts": {"artifact": artifact}}},
+            "take": {"executorLabel": "take"},
+        },
+        "deploymentSpec": {
+            "executors": {
+                "get": {"importer": {"artifactUri": {"constant": "oci://registry/model:1"}}},
+                "take": {"container": {"command": ["kfp.dsl.executor_main"]}},
+            }
+        },
+    }
+    assert refusal(read_pipeline(document), Steps.AUTO, "") == ""
+    tasks["take"] = {"componentRef": {"name": "take"}, "inputs": taken}
+    words = "task get imports oci://registry/model:1, a model in an image"
+    assert refusal(read_pipeline(document), Steps.AUTO, "").startswith(words)
+
+
 @pytest.mark.parametrize(
     "kubernetes", [{}, {"nodeSelector": {"labels": {}}, "tolerations": [{}]}, {"secretAsEnv": [{"optional": True}]}]
 )

@@ -69,6 +69,7 @@ def test_files_of_steps(try_out: Callable[..., Watcher]) -> None:
     assert [_output(watcher, task) for task in ("change", "change-2")] == ["행", "행"]
     assert _output(watcher, "describe") == "Artifact True out 행"
     assert _output(watcher, "describe-2") == "Artifact True model.txt model"
+    assert _output(watcher, "describe-3") == "Artifact True out 열"
     root = "minio://mlpipeline/v2/artifacts/files-of-steps/run/write-at-own-uri/"
     assert _output(watcher, "write-at-own-uri").startswith(root)
     (made,) = artifacts_of(watcher.last("write-elsewhere"))["out"]

@@ -59,8 +59,13 @@ class Tree:
         return f"{self.seen}/{path.relative_to(self.folder)}"
 
     def found(self, shown: str) -> Path:
-        """Where a path that the step names is."""
-        return Path(shown) if self.seen else self.folder / shown.lstrip("/")
+        """Where a path that the step names is; a relative one is in the folder that it works in."""
+        return self.work / shown if self.seen else self.folder / shown.lstrip("/")
+
+    @property
+    def work(self) -> Path:
+        """The folder that a step works in which is a process."""
+        return self.folder.with_name("work")
 
     @property
     def mounts(self) -> dict[str, Path]:

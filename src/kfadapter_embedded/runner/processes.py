@@ -8,15 +8,12 @@ import threading
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from kfadapter_embedded.execution import SCRATCH
-
 from .command import Command, Exit, StartError
 from .environment import VARIABLE, end_family, make_overlay
 from .task_start import PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from .log import TaskLog
 
@@ -27,18 +24,16 @@ _DRAIN_SECONDS = 5.0
 class Processes:
     """Starts processes that are known by the mark; a `Start`."""
 
-    def __init__(self, folder: Path, mark: str, stopped: threading.Event) -> None:
-        self._folder = folder
+    def __init__(self, mark: str, stopped: threading.Event) -> None:
         self._mark = mark
         self._stopped = stopped
 
     def __call__(self, command: Command, log: TaskLog) -> Exit:
         """Runs a command to its end and all that it has started."""
         mark = f"{self._mark}/{command.number}/"
-        folder = self._folder / SCRATCH / f"{command.number}"
-        work = folder / "work"
+        work = command.tree.work
         work.mkdir(parents=True, exist_ok=True)
-        overlay = make_overlay(folder / "environment").variables(os.environ)
+        overlay = make_overlay(work.with_name("environment")).variables(os.environ)
         own = {"TMPDIR": str(work), PLACES: str(command.tree.folder), VARIABLE: mark}
         try:
             process = subprocess.Popen(  # noqa: S603  # the user's own component is what is to be run

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kfadapter_grpc.check import rules
 
 from .command import in_container, is_containerized, needs_image
+from .places import IMAGES
 from .spec import mapping
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from kfadapter_embedded.execution import Steps
     from kfadapter_embedded.json_text import JsonValue
 
-    from .spec import Component, Container, Pipeline
+from .spec import Component, Container, Pipeline
 
 _ELSEWHERE = "Run it on Kubeflow Pipelines on Kubernetes: set KFADAPTER_KFP_URL to its address, nothing else changes"
 _START_ONE = (
@@ -61,6 +62,8 @@ def refusal(pipeline: Pipeline, steps: Steps, no_engine: str) -> str:
     for name, artifact in pipeline.root.input_definitions.artifacts.items():
         if not artifact.is_optional:
             return rules.ROOT_ARTIFACT.text(input=name)
+    if model := _taken_image(pipeline):
+        return f"{model}. {_ELSEWHERE}."
     reasons = [
         (f"task {task} {reason}", to_do)
         for task, component in leaves(pipeline)
@@ -72,6 +75,19 @@ def refusal(pipeline: Pipeline, steps: Steps, no_engine: str) -> str:
     reason, to_do = reasons[0]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return f"{reason}{more}. {to_do}{_ELSEWHERE}."
+
+
+def _taken_image(pipeline: Pipeline) -> str:
+    """Why steps cannot take a model in an image: KFP has a container beside them that holds it."""
+    for component in (pipeline.root, *pipeline.components.values()):
+        tasks = component.dag.tasks if component.dag else {}
+        sources = [source for task in tasks.values() for source in task.inputs.artifacts.values()]
+        taken = {source.output.task for source in sources if source.output}
+        for name in sorted(taken & tasks.keys()):
+            importer = pipeline.component(tasks[name]).executor.importer
+            if importer and (uri := importer.artifact_uri.get("constant", "")).startswith(IMAGES):
+                return f"task {name} imports {uri}, a model in an image, which needs a container beside its takers"
+    return ""
 
 
 def leaves(pipeline: Pipeline) -> Iterator[tuple[str, Component]]:

@@ -168,7 +168,7 @@ def _execute(order: Order, channel: Channel, room: Room, stopped: threading.Even
         names = {**order.names, WORKSPACE: str(workspace)}
         components = ComponentRunner(
             folder,
-            processes=Processes(folder, mark, stopped),
+            processes=Processes(mark, stopped),
             containers=containers,
             steps=order.steps,
             room=room,
