@@ -6,6 +6,7 @@ import json
 import math
 import re
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
-# Beyond this Go writes numbers with an exponent, so there is no shorter form.
+# Outside of these Go's JSON has exponents.
+_SMALLEST_PLAIN_NUMBER = 1e-6
 _LARGEST_PLAIN_NUMBER = 1e21
+_GO_NAMES = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
+_FLOAT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<float>-?\d+(?:\.\d+|(?=e))(?:e[+-]\d+)?)')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _FRACTION = re.compile(r"\.[0-9]+")
 
@@ -22,6 +26,32 @@ _FRACTION = re.compile(r"\.[0-9]+")
 def to_json(value: object) -> str:
     """JSON text in UTF-8 and without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def protojson(value: JsonValue) -> str:
+    """JSON as KFP writes it in specs and for components: compact, keys sorted, numbers as Go's protojson has them."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _FLOAT_OR_TEXT.sub(lambda found: _go_number(float(found[0])) if found["float"] else found[0], text)
+
+
+def _go_number(value: float) -> str:
+    plain = value == 0 or _SMALLEST_PLAIN_NUMBER <= abs(value) < _LARGEST_PLAIN_NUMBER
+    return digits_of(value) if plain else repr(value).replace("e-0", "e-")
+
+
+def digits_of(value: float) -> str:
+    """A number without an exponent, in the fewest digits (Go's `strconv.FormatFloat(value, 'f', -1, 64)`)."""
+    return _GO_NAMES.get(str(value)) or format(Decimal(repr(value)), "f").removesuffix(".0")
+
+
+def given_number(value: float) -> float | int:
+    """A number as KFP hands it on: a double that protojson writes and Python reads.
+
+    A whole one is an integer below 1e21, with the shortest digits that stand for the double. Negative zero stays one:
+    texts show it, `protojson` writes it as an integer.
+    """
+    whole = value.is_integer() and abs(value) < _LARGEST_PLAIN_NUMBER
+    return int(Decimal(repr(value))) if whole and repr(value) != "-0.0" else value
 
 
 def without_empty(**fields: object) -> dict[str, object]:
@@ -55,7 +85,7 @@ def sound_text(text: str) -> str:
 
 
 def as_served(value: JsonValue) -> JsonValue:
-    """A copy with sound texts, and with whole numbers without a fraction, as Go writes them: 7.0 becomes 7.
+    """A copy with sound texts, and with numbers as doubles that Go writes: 7.0 becomes 7, and so is -0.0 0.
 
     Raises:
         RecursionError: it is too deep.
@@ -64,8 +94,8 @@ def as_served(value: JsonValue) -> JsonValue:
         return {sound_text(key): as_served(each) for key, each in value.items()}
     if isinstance(value, list):
         return [as_served(each) for each in value]
-    if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < _LARGEST_PLAIN_NUMBER else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return given_number(float(value)) or 0
     return sound_text(value) if isinstance(value, str) else value
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from google.protobuf import json_format
 
 from .archives import MAX_FILE_SIZE, UnreadableFileError, is_yaml_name, open_archive
-from .json_text import as_served
+from .json_text import as_served, protojson
 from .yaml_documents import YamlError, mappings
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def read_spec(text: BinaryIO) -> str:
     Raises:
         NoPipelineError: it is no pipeline.
     """
-    return _written(_read(text))
+    return protojson(_read(text))
 
 
 def sent_spec(document: dict[str, JsonValue]) -> str:
@@ -83,12 +82,7 @@ def sent_spec(document: dict[str, JsonValue]) -> str:
     """
     parts = [document.get("pipeline_spec"), document.get("platform_spec")]
     documents = parts if parts[0] else [document]
-    return _written(_of(each for each in documents if isinstance(each, dict)))
-
-
-def _written(spec: JsonValue) -> str:
-    """Writes the keys in order, as KFP does; the messages that the spec went through have none."""
-    return json.dumps(spec, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return protojson(_of(each for each in documents if isinstance(each, dict)))
 
 
 def _read(text: BinaryIO) -> JsonValue:

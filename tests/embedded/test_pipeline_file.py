@@ -78,6 +78,16 @@ def test_values(text: str, value: str) -> None:
     assert json.dumps(served, ensure_ascii=False) == value
 
 
+@pytest.mark.parametrize(
+    ("number", "written"), [("2.0e-05", "0.00002"), ("1.0e-7", "1e-7"), ("1.5", "1.5"), ("-0.0", "0")]
+)
+def test_spelling_of_numbers(number: str, written: str) -> None:
+    """Numbers are spelled as Go's protojson spells them: YAML, too, reads them as numbers."""
+    parameters = f"{{parameters: {{p: {{parameterType: NUMBER_DOUBLE, defaultValue: {number}}}}}}}"
+    file = MINIMAL.replace("{dag: {}}", f"{{dag: {{}}, inputDefinitions: {parameters}}}")
+    assert f'"defaultValue":{written},' in read_spec(io.BytesIO(file.encode()))
+
+
 def test_large_numbers() -> None:
     """Numbers too large for an integer are served as the float they are."""
     assert default("99999999999999999999999") == 1e23

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from kfadapter_embedded.execution import State
+from kfadapter_embedded.json_text import protojson
 from kfadapter_embedded.runner.inputs import given_inputs, iteration_inputs, root_inputs, with_defaults
 from kfadapter_embedded.runner.outcome import Outcome
 from kfadapter_embedded.runner.spec import Component, Executor, Task
@@ -25,7 +26,6 @@ from kfadapter_embedded.runner.values import (
     converted,
     load_json,
     parsed,
-    protojson,
 )
 from kfadapter_embedded.runner.warned import TaskWarnings
 
@@ -38,6 +38,7 @@ WRITTEN = [
     ("-0.0", "-0", "-0"),
     ("1e-7", "1e-7", "0.0000001"),
     ("1e-6", "0.000001", "0.000001"),
+    ("2e-05", "0.00002", "0.00002"),
     ("2.5", "2.5", "2.5"),
     ("1e22", "1e+22", "10000000000000000000000"),
     ("1000000000000000000000", "1e+21", "1000000000000000000000"),

@@ -20,8 +20,10 @@ from celpy import celtypes
 from celpy.celparser import CELParseError
 from celpy.evaluation import CELEvalError, CELSyntaxError, CELUnsupportedError, base_functions
 
+from kfadapter_embedded.json_text import given_number
+
 from .cel_types import CheckError, check
-from .values import ValueFaultError, given_number, load_json, parsed
+from .values import ValueFaultError, load_json, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kfadapter_embedded.execution import EXECUTOR_LOGS, SCRATCH, State, TaskReport, iteration_of, log_path, task_name
+from kfadapter_embedded.json_text import protojson
 from kfadapter_embedded.run_tasks import artifact_number, executor_pod, pod_uid
 from kfadapter_grpc.check.rules import ARTIFACT_ELSEWHERE, ARTIFACT_METADATA, PLACEHOLDER_IN_CODE
 
@@ -36,7 +37,7 @@ from .outputs import Outputs
 from .placeholders import with_places
 from .places import IMAGES, Store, Tree, transfer
 from .task_api import entries, given_by, recorded
-from .values import RuntimeArtifact, ValueFaultError, Values, protojson
+from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
     import threading

@@ -6,11 +6,10 @@ import json
 import math
 import re
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
 from kfadapter_embedded.execution import EXECUTOR_LOGS
-from kfadapter_embedded.json_text import finite, read_json
+from kfadapter_embedded.json_text import digits_of, finite, given_number, protojson, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from kfadapter_grpc.check.rules import Rule
 
 
-_FLOAT_OR_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<float>-?\d+(?:\.\d+|(?=e))(?:e[+-]\d+)?)')
-# Outside of these Go's JSON has exponents.
-_SMALLEST_PLAIN_NUMBER = 1e-6
-_LARGEST_PLAIN_NUMBER = 1e21
-_GO_NAMES = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 # What Go's json.Marshal escapes for the sake of HTML and JavaScript.
 _GO_ESCAPES = {ord(one): f"\\u{ord(one):04x}" for one in "<>&\u2028\u2029"}
 # What Go's strings.TrimSpace removes; Python's `strip` takes U+001C to U+001F, too.
@@ -103,35 +97,12 @@ def load_json(text: bytes | str) -> JsonValue:
     return cast("JsonValue", read_json(text, lambda digits: given_number(finite(digits))))
 
 
-def given_number(value: float) -> float | int:
-    """A number as KFP hands it on: a double that protojson writes and Python reads.
-
-    A whole one is an integer below 1e21, with the shortest digits that stand for the double. Negative zero stays one:
-    texts show it, `protojson` writes it as an integer.
-    """
-    plain = (
-        value.is_integer() and abs(value) < _LARGEST_PLAIN_NUMBER and not (value == 0 and math.copysign(1, value) < 0)
-    )
-    return int(Decimal(repr(value))) if plain else value
-
-
-def protojson(value: JsonValue) -> str:
-    """JSON as KFP gives it to components: compact, keys sorted, numbers as Go writes them."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return _FLOAT_OR_TEXT.sub(lambda found: _go_number(float(found[0])) if found["float"] else found[0], text)
-
-
-def _go_number(value: float) -> str:
-    plain = value == 0 or _SMALLEST_PLAIN_NUMBER <= abs(value) < _LARGEST_PLAIN_NUMBER
-    return as_text(value) if plain else repr(value).replace("e-0", "e-")
-
-
 def as_text(value: JsonValue) -> str:
     """The text that KFP makes of a value (`metadata/converter.go:PbValueToText`)."""
     if isinstance(value, str) or value is None:
         return value or ""
     if isinstance(value, float):
-        return _GO_NAMES.get(str(value)) or format(Decimal(repr(value)), "f").removesuffix(".0")
+        return digits_of(value)
     return protojson(value).translate(_GO_ESCAPES)
 
 
