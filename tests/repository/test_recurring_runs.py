@@ -199,7 +199,7 @@ def test_everything_is_sent(scripted: ScriptedKfp, kfp: RecurringRuns) -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "name"),
-    [(DAILY, "rec (0 0 4 * * *)"), (IntervalSchedule(timedelta(seconds=90)), "rec (every 0:01:30)")],
+    [(DAILY, "rec (0 0 4 * * *)"), (IntervalSchedule(timedelta(seconds=90)), "rec (every 90s)")],
     ids=["cron", "interval"],
 )
 def test_a_name_is_made(

@@ -166,7 +166,8 @@ class RecurringRuns:
         by_id = PipelineRef(version.pipeline_id)
         name = request.pipeline.name or self._pipelines.get(by_id, View.BASIC, call).name
         when = request.schedule
-        schedule = f" ({when.cron if isinstance(when, CronSchedule) else f'every {when.interval}'})"
+        every = when.cron if isinstance(when, CronSchedule) else f"every {when.interval.total_seconds():.0f}s"
+        schedule = f" ({every})"
         room = MAX_COLUMN_BYTES - len(schedule.encode())
         return name.encode()[:room].decode(errors="ignore") + schedule
 
