@@ -266,6 +266,34 @@ def test_final_status() -> None:
     assert not found_in(yaml.safe_dump(document))
 
 
+@pytest.mark.parametrize(
+    ("address", "source", "found"),
+    [
+        ({"constant": "gs://bucket/a"}, None, []),
+        ({"constant": "/data/a.csv"}, None, ["local-import"]),
+        ({"constant": "file:///data/a.csv"}, None, ["local-import"]),
+        ({"runtimeParameter": "uri"}, {"componentInputParameter": "here"}, ["local-import"]),
+        ({"runtimeParameter": "uri"}, {"componentInputParameter": "there"}, []),
+        ({"runtimeParameter": "uri"}, {"taskOutputParameter": {"producerTask": "a"}}, ["importer-uri"]),
+    ],
+)
+def test_importers(address: dict[str, str], source: dict[str, object] | None, found: list[str]) -> None:
+    """Files of this machine, and addresses that come from tasks, fail on a cluster."""
+    parameters = {
+        "here": {"parameterType": "STRING", "defaultValue": "data.csv"},
+        "there": {"parameterType": "STRING", "defaultValue": "s3://bucket/data.csv"},
+    }
+    get = {"executorLabel": "exec-get", "inputDefinitions": {"parameters": {"uri": {"parameterType": "STRING"}}}}
+    task = {"inputs": {"parameters": {"uri": source}}} if source else {}
+    made = {"executorLabel": "exec-take", "outputDefinitions": {"parameters": {"": {"parameterType": "STRING"}}}}
+    components = {"get": get, "a": made}
+    document = yaml.safe_load(
+        spec({"a": {}, "get": task}, components=components, inputDefinitions={"parameters": parameters})
+    )
+    document["deploymentSpec"]["executors"]["exec-get"] = {"importer": {"artifactUri": address}}
+    assert [one.rule for one in found_in(yaml.safe_dump(document))] == found
+
+
 def test_what_must_exist() -> None:
     """Secrets, ConfigMaps and volumes are named."""
     found = found_in((PIPELINES / "kubernetes_platform.yaml").read_text("utf-8"))

@@ -9,7 +9,7 @@ from kfadapter_grpc.check import rules
 from kfadapter_grpc.check.code import artifact_reads, mentions, raises, writes_names, writes_structs
 from kfadapter_grpc.check.kubernetes import needed_by
 from kfadapter_grpc.check.pipeline import every, inside, mapping, text
-from kfadapter_grpc.check.values import INPUT, fields, known_items, plain, sources, texts, types
+from kfadapter_grpc.check.values import INPUT, fields, known, known_items, plain, sources, texts, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,8 +195,17 @@ def _imports_structs(task: Task) -> bool:
 
 
 def _importers(task: Task) -> Found:
-    metadata = inside(task.executor, "importer").get("metadata")
-    if any(isinstance(one, str) and INPUT.search(one) for one in every(metadata)):
+    """Where an importer's address comes from, and what it notes."""
+    importer = inside(task.executor, "importer")
+    address = inside(importer, "artifactUri")
+    source = mapping(task.inputs("parameters").get(text(address.get("runtimeParameter"))))
+    if source and "componentInputParameter" not in source:
+        yield rules.IMPORTER_URI.found(task.path, "error", input=text(address.get("runtimeParameter")))
+    values = [address.get("constant"), *(known(task.group.origin(source)) if source else ())]
+    for uri in filter(None, map(text, values)):
+        if "://" not in uri or uri.startswith("file:"):
+            yield rules.LOCAL_IMPORT.found(task.path, "error", uri=uri)
+    if any(isinstance(one, str) and INPUT.search(one) for one in every(importer.get("metadata"))):
         yield rules.IMPORTER_METADATA.found(task.path)
 
 

@@ -55,7 +55,7 @@ def texts(task: Task) -> Iterator[Finding]:
 
 def _breaks_json(origin: Origin) -> Severity | None:
     """Whether a value in a text breaks the JSON around it, or may."""
-    values = _known(origin)
+    values = known(origin)
     if any(_has_odd_text(one) for one in values):
         return "error"
     if origin.kind == "constant" or (origin.kind == "item" and values):
@@ -69,7 +69,7 @@ def _has_odd_text(value: Json) -> bool:
     return any(isinstance(one, str) for one in every(value))
 
 
-def _known(origin: Origin) -> list[Json]:
+def known(origin: Origin) -> list[Json]:
     """The values that are known beforehand: a constant, a default, or the items of a loop."""
     if origin.field:
         return []
@@ -90,8 +90,8 @@ def known_items(loop: Task) -> list[Json] | None:
             return items(json.loads(raw))
         except (ValueError, RecursionError):
             return None
-    known = _known(loop.group.origin(mapping(loop.inputs("parameters").get(text(source.get("inputParameter"))))))
-    return items(known[0]) if known else None
+    found = known(loop.group.origin(mapping(loop.inputs("parameters").get(text(source.get("inputParameter"))))))
+    return items(found[0]) if found else None
 
 
 def _type(origin: Origin) -> str:
