@@ -87,7 +87,10 @@ class TaskLog:
 def why(code: int, output: str, image: str) -> str:
     """Why a command failed: its exit status (-N after signal N), the end of its output, the image it did not run in."""
     ending = _ending(code)
-    words = _last_words(_EXECUTOR.sub("", _ESCAPES.sub("", output)))
+    printed, executors = _EXECUTOR.subn("", _ESCAPES.sub("", output))
+    # Python ends with 1 after an exception or words; any other status is the component's own choice, as by sys.exit(3).
+    is_chosen = executors and code > 1 and _TRACEBACK not in printed
+    words = "" if is_chosen else _last_words(printed)
     if image and "ModuleNotFoundError" in words:
         ending += f"; it ran with this server's Python packages, not in the image {image}"
     if "signal 9" in ending and _TRACEBACK not in output:
