@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,15 @@ class Stage:
     def log(self, task: str) -> str:
         """The log of a task's first attempt."""
         return log_path(self.folder, task).read_text("utf-8")
+
+
+@contextmanager
+def dropped_sockets() -> Iterator[None]:
+    """Lets pass that the package `docker` drops a socket that could not be connected."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
 
 
 @pytest.fixture
@@ -246,8 +256,9 @@ def test_engine_that_goes_away(stage: Stage) -> None:
     """When the engine ends in the middle of a step, its task fails, and the run does not hang."""
     stage.submit(nap={"command": ["sleep", "600"]})
     stage.engine.wait_for(1)
-    stage.engine.go_away()
-    state, error = stage.watcher.wait_end("run")
+    with dropped_sockets():
+        stage.engine.go_away()
+        state, error = stage.watcher.wait_end("run")
     assert state is State.FAILED
     assert error.startswith(f"task nap failed: Docker 28.0 could not run image {IMAGE}: ")
 
@@ -393,12 +404,8 @@ def test_finding_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         place.symlink_to(engine.path)
         monkeypatch.setenv("HOME", str(engine.path.parent))
         assert find_engine({"XDG_RUNTIME_DIR": str(engine.path.parent)}).url in {f"unix://{place}", DOCKER}
-    with warnings.catch_warnings():
-        # The package drops a socket that could not be connected.
-        warnings.simplefilter("ignore", ResourceWarning)
-        with pytest.raises(NoEngineError, match=engine.url):
-            find_engine({"DOCKER_HOST": engine.url})
-        gc.collect()
+    with dropped_sockets(), pytest.raises(NoEngineError, match=engine.url):
+        find_engine({"DOCKER_HOST": engine.url})
 
 
 DOCKER = "unix:///var/run/docker.sock"

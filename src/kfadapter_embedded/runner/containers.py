@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .log import TaskLog
 
 _LABEL = "io.github.kfadapter.run"
-_PING_SECONDS = 3
+_PING_SECONDS = 10
 _CALL_SECONDS = 60
 _PULL_SECONDS = 600  # without a sign of life
 _REPORT_SECONDS = 2.0
@@ -241,7 +241,7 @@ class Containers:
         if user == 0 or all(os.lstat(path).st_uid == user for path in command.tree.folder.rglob("*")):
             return
         owner = "0:0" if self._engine.rootless else f"{user}:{os.getgid()}"
-        words = ("chown", "-R", owner, str(command.tree.folder), str(self._folder / "workspace"))
+        words = ("chown", "-R", owner, *command.tree.mounts, str(self._folder / "workspace"))
         helper = self._created(client, command, words, user="0:0")
         try:
             client.start(helper)
