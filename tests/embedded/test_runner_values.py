@@ -258,6 +258,8 @@ def test_outputs_that_are_not_there() -> None:
     assert _given({"x": _output("no")}, _component(x={}))[0] == {"x": ""}
     with pytest.raises(ValueFaultError, match="got null"):
         _given({"x": _output("no")}, _component(x={"parameterType": "NUMBER_INTEGER"}))
+    with pytest.raises(ValueFaultError, match="none of the oneof fields is set"):
+        _given({"x": _text_of("c"), "c": _output("no")}, _component(x={}))
 
 
 def test_missing_inputs() -> None:

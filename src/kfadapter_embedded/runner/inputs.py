@@ -104,6 +104,9 @@ def given_inputs(
     _fill(sources, component, parameters, task_names(names, key, path), warnings)
     skipped = {*nulls, task.loop.item_input} if task.loop else nulls
     parameters = _typed(component, parameters, skipped)
+    if component.executor.container and None in parameters.values():
+        # A value inside a text, which no task has given: there is no JSON of it.
+        raise ValueFaultError("proto: google.protobuf.Value: none of the oneof fields is set")
     parent = task_name(path)
     origins = {
         name: _origin(source, values, done, parent) for name, source in {**sources, **task.inputs.artifacts}.items()
