@@ -52,8 +52,8 @@ def test_kill_in_a_stream_of_uploads(tmp_path: Path) -> None:
 
     with start(tmp_path) as second:
         assert {each.name for each in tmp_path.iterdir()} == {
-            "lock",
             "cache",
+            "lock",
             "runs",
             "kfp.sqlite",
             "kfp.sqlite-shm",

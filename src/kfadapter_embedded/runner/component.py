@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import signal
+import threading
 import uuid
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,7 +41,6 @@ from .task_api import entries, given_by, recorded
 from .values import RuntimeArtifact, ValueFaultError, Values
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
@@ -188,7 +188,8 @@ class _Attempt:
         except ValueFaultError as error:
             return failed(*error.args)
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            # No other task waits for this, and the end of the run removes what is left.
+            threading.Thread(target=shutil.rmtree, args=(self._folder, True), daemon=True).start()
 
     def _executed(self, command: Command, log: TaskLog) -> Outcome:
         self._take_inputs(log)

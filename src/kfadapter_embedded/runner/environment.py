@@ -154,13 +154,15 @@ def end_containers(scratch: Path) -> None:
 
 
 def _members(mark: str) -> Iterator[int]:
-    beginning = f"{VARIABLE}={mark}".encode()
-    for folder in _PROC.glob("[0-9]*"):
-        if int(folder.name) == os.getpid():
+    beginning = f"\0{VARIABLE}={mark}".encode()
+    # Each task ends with this, beside all processes of the machine.
+    for pid in map(int, filter(str.isdigit, os.listdir(_PROC) if _PROC.is_dir() else ())):  # noqa: PTH208
+        if pid == os.getpid():
             continue
         try:
-            variables = (folder / "environ").read_bytes().split(b"\0")
+            with open(f"{_PROC}/{pid}/environ", "rb") as file:  # noqa: PTH123
+                variables = b"\0" + file.read()
         except OSError:
             continue
-        if any(one.startswith(beginning) for one in variables):
-            yield int(folder.name)
+        if beginning in variables:
+            yield pid
