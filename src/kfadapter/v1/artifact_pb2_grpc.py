@@ -37,7 +37,8 @@ class ArtifactServiceStub(object):
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
     serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read. Retry.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
+    reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
@@ -89,7 +90,8 @@ class ArtifactServiceServicer(object):
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
     serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read. Retry.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
+    reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.
@@ -207,7 +209,8 @@ class ArtifactService(object):
     - INVALID_ARGUMENT / INVALID_FIELD: a field is missing or invalid. Correct the fields named in the violations.
     - UNIMPLEMENTED / UNSUPPORTED_BY_KFP: this KFP keeps artifacts in ML Metadata and `mlmd_address` is not set, or KFP
     serves no outputs of this run. The message says which. List with a filter and ListMetrics report it for each run.
-    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read. Retry.
+    - UNAVAILABLE / KFP_UNAVAILABLE: KFP or ML Metadata is unreachable, or the run's tasks could not be read for another
+    reason than access. Retry.
     - UNAVAILABLE / DRAINING: the adapter is shutting down. Retry against another replica, or a moment later.
     - DEADLINE_EXCEEDED / KFP_TIMEOUT: KFP did not respond in time. Allow more time.
     - RESOURCE_EXHAUSTED / OVERLOADED: the concurrency limit is reached. Wait as RetryInfo says.

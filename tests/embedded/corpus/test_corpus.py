@@ -1,4 +1,4 @@
-"""Each pipeline of the corpus does here what KFP 2.17.0 made of it, but for what is warned of or refused."""
+"""Each pipeline of the corpus does here what KFP 2.17.0 made of it, but for what is warned of."""
 
 from __future__ import annotations
 
@@ -67,12 +67,6 @@ NOT_MEASURED = {
 }
 """As `WARNED`, without a warning."""
 
-REFUSED: dict[str, str] = {}
-"""By pipeline: why it is refused here before anything starts."""
-
-PENDING: set[str] = set()
-"""Pipelines that differ for no good reason yet."""
-
 Run = tuple[dict[str, Any], str]
 
 
@@ -116,10 +110,8 @@ def _ended(caller: Caller, run_id: str) -> Any:  # noqa: ANN401  # JSON
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _NAMES)
-def test_corpus(caller: Caller, runs: Callable[[str], list[Run]], name: str, request: pytest.FixtureRequest) -> None:
+def test_corpus(caller: Caller, runs: Callable[[str], list[Run]], name: str) -> None:
     """A pipeline's runs, tasks, outputs, artifacts and kinds of errors are those of KFP."""
-    if name in PENDING:
-        request.applymarker(pytest.mark.xfail(reason="not as KFP yet", strict=True))
     allowed, _ = WARNED.get(name, (NOT_MEASURED.get(name, "(?!)"), ""))
     found, warnings = [], 0
     for index, (expected, run_id) in enumerate(runs(name)):
@@ -132,9 +124,6 @@ def test_corpus(caller: Caller, runs: Callable[[str], list[Run]], name: str, req
         run: Any = caller.get(f"/runs/{run_id}", view="FULL").json
         warnings += sum("custom_properties" in (one.get("status_metadata") or {}) for one in run["tasks"])
         if "refused" in expected:
-            continue
-        if name in REFUSED:
-            assert (run["state"], len(run["tasks"])) == ("FAILED", 1), run
             continue
         found += [
             f"[{index}] {path}: {text}"
