@@ -80,24 +80,8 @@ def given_inputs(
     Raises:
         ValueFaultError: a value is missing, of another type, or has no such part.
     """
-    sources, declared = task.inputs.parameters, component.input_definitions.parameters
-    parameters: dict[str, JsonValue] = {
-        name: one.default_value
-        for name, one in declared.items()
-        if component.dag and one.is_optional and name not in sources
-    }
-    for name, source in sources.items():
-        expected = declared.get(name, Parameter())
-        value = _value(source, values, done, names)
-        if value is not None or source.component_input_parameter is None:
-            check_literals(value, expected.literals, name)
-            parameters[name] = _selected(value, source, name, warnings)
-        elif not expected.is_optional or source.parameter_expression_selector:
-            raise ValueFaultError(f"the resolved input parameter is null: {source.component_input_parameter}")
-        elif component.dag:
-            parameters[name] = expected.default_value
-            if name in _taken_inside(component):
-                warnings.warn(rules.OPTIONAL_INTO_PIPELINE.text(input=name))
+    sources = task.inputs.parameters
+    parameters = _resolved(task, component, values, done=done, names=names, warnings=warnings)
     nulls = {name for name, value in parameters.items() if value is None and _may_be_null(sources.get(name))}
     _warn_of_loop(key, task, component, parameters, warnings)
     _warn_of_four_bytes(sources, component, parameters, warnings)
@@ -116,6 +100,37 @@ def given_inputs(
         dict(_artifacts(task, component, values, done, warnings)),
         {**dict.fromkeys(parameters, _by_default(parent)), **origins},
     )
+
+
+def _resolved(
+    task: Task,
+    component: Component,
+    values: Values,
+    *,
+    done: Mapping[str, Outcome],
+    names: Mapping[str, str],
+    warnings: TaskWarnings,
+) -> dict[str, JsonValue]:
+    """The parameters of a task as they come, defaults of a group's optional ones among them."""
+    sources, declared = task.inputs.parameters, component.input_definitions.parameters
+    parameters: dict[str, JsonValue] = {
+        name: one.default_value
+        for name, one in declared.items()
+        if component.dag and one.is_optional and name not in sources
+    }
+    for name, source in sources.items():
+        expected = declared.get(name, Parameter())
+        value = _value(source, values, done, names)
+        if value is not None or source.component_input_parameter is None:
+            check_literals(value, expected.literals, name)
+            parameters[name] = _selected(value, source, name, warnings)
+        elif not expected.is_optional or source.parameter_expression_selector:
+            raise ValueFaultError(f"the resolved input parameter is null: {source.component_input_parameter}")
+        elif component.dag:
+            parameters[name] = expected.default_value
+            if name in _taken_inside(component):
+                warnings.warn(rules.OPTIONAL_INTO_PIPELINE.text(input=name))
+    return parameters
 
 
 def iteration_inputs(task: Task, component: Component, values: Values) -> Values:
