@@ -32,7 +32,6 @@ _RUNNER = (sys.executable, "-m", "kfadapter_embedded.runner.run")
 _SPEC = "pipeline.json"
 MOST_RUNS = 50
 """How many runs are executed at once by default: each has a process of its own, and the tasks of all share slots."""
-_FEWEST_PROCESSES = 2
 _MOST_PROCESSES = 16
 _MOST_PER_CORE = 4
 _MAX_LINE_BYTES = 8 << 20
@@ -71,7 +70,8 @@ class RunnerPool:
         self._tell = report
         self._room = most_at_once
         cores = os.cpu_count() or 1
-        self._slots = Slots(max(_FEWEST_PROCESSES, cores), max(_MOST_PROCESSES, _MOST_PER_CORE * cores))
+        # One more than cores: a slot changes hands only after what its task gave is stored.
+        self._slots = Slots(cores + 1, max(_MOST_PROCESSES, _MOST_PER_CORE * cores))
         self._how = {"strict": strict, "steps": steps.value}
         self._command = tuple(command)
         self._lock = threading.Lock()
